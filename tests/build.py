@@ -15,7 +15,7 @@ from launcher.context import Context, WorkerEnvironment
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.job import Resources, Spec, Terms
 from launcher.scheduler.policy.model import Decision, Start, Wait, Waiting
-from launcher.states import Outcome, Reason, ReasonCode, State
+from launcher.states import Done, Outcome, Reason, ReasonCode, State
 from launcher.store.claims import Seat
 from launcher.store.queue import NewJob, Store
 from launcher.store.rows import Claim, JobRow
@@ -230,18 +230,18 @@ def on_record(attempt: Attempt) -> list[bytes]:
 
 def enqueue(
     store: Store,
-    *specs: Spec,
+    *jobs: Spec | str,
     needs: Mapping[str, Iterable[str]] | None = None,
     after_any: Mapping[str, Iterable[str]] | None = None,
     context: Context | None = None,
     run: str = "test",
     root: Path = Path("/nowhere"),
 ) -> list[int]:
-    """Queue jobs in one transaction, and return their numbers."""
+    """Queue jobs in one transaction, and return their numbers; a name is that of a plain job."""
     numbers: dict[str, int] = {}
     with store.writing():
         run_id = store.run(root, run)
-        for spec in specs:
+        for spec in (a_spec(name=job) if isinstance(job, str) else job for job in jobs):
             wanted = [numbers[need] for need in (needs or {}).get(spec.name, ())]
             awaited = [numbers[need] for need in (after_any or {}).get(spec.name, ())]
             new = NewJob(spec=spec, needs=wanted, after_any=awaited)
@@ -266,6 +266,12 @@ def claimed(store: Store, job: int, now: float = 1.0) -> Claim:
     claim = store.scheduling.claim(job, a_seat(), reason="fits", now=now)
     assert claim is not None, f"job {job} cannot be claimed"
     return claim
+
+
+def finished(store: Store, job: int, outcome: Outcome | None = None) -> None:
+    """Claim a job, and have its attempt end; well, if nothing else is said."""
+    outcome = outcome or Done(at=2.0)
+    store.scheduling.finish(claimed(store, job), outcome, outputs={}, now=outcome.at)
 
 
 def job_row(store: Store, job: int) -> JobRow:

@@ -1,8 +1,10 @@
 """What the tests of the launcher can ask for."""
 
-from collections.abc import Callable, Iterator
+import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -49,20 +51,39 @@ class Answer:
     err: str
 
 
-Launcher = Callable[..., Answer]
+@dataclass(frozen=True, slots=True)
+class Launcher:
+    """The command line, run in this process."""
 
+    capsys: pytest.CaptureFixture[str]
 
-@pytest.fixture
-def launcher(home: Home, capsys: pytest.CaptureFixture[str]) -> Launcher:
-    """The command line, run in this process on the test's queue."""
-
-    def run(*words: str) -> Answer:
-        capsys.readouterr()
+    def __call__(self, *words: str) -> Answer:
+        self.capsys.readouterr()
         with pytest.raises(SystemExit) as leaving:
             main(words)
-        said = capsys.readouterr()
+        said = self.capsys.readouterr()
         code = leaving.value.code
         assert isinstance(code, int)
         return Answer(code=code, out=said.out, err=said.err)
 
-    return run
+    def well(self, *words: str) -> Answer:
+        """Return what is answered by a command that does what it is told."""
+        answer = self(*words)
+        assert answer.code == 0, answer
+        return answer
+
+    def refused(self, *words: str) -> str:
+        """Return what is said of a command line that is refused; nothing else is printed."""
+        answer = self(*words)
+        assert (answer.code, answer.out) == (2, ""), answer
+        return answer.err
+
+    def json(self, *words: str) -> Any:
+        """Return what a program is answered."""
+        return json.loads(self(*words, "--json").out)
+
+
+@pytest.fixture
+def launcher(home: Home, capsys: pytest.CaptureFixture[str]) -> Launcher:
+    """The command line on the test's queue."""
+    return Launcher(capsys)

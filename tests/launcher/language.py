@@ -1,7 +1,8 @@
 """Builders for the tests of the task language: from a text to a plan or to what is wrong with it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -10,8 +11,14 @@ from launcher.kind_interface import Kind
 from launcher.kinds import COMMAND
 from launcher.planning.plan import Plan, PlannedJob
 from launcher.planning.plan_builder import build_plan
+from launcher.planning.queue_comparison import Comparison, compare_with_queue
+from launcher.planning.submit import Submitted, submit
+from launcher.states import Done
+from launcher.store.queue import Store
+from launcher.system.files import Stamp
 from launcher.taskfile.entries import TaskFile
 from launcher.taskfile.parser import ParseContext, parse
+from tests.build import a_context, claimed
 from tests.launcher.toylab import laboratory
 
 KINDS: Mapping[str, Kind] = {**laboratory(), "command": COMMAND}
@@ -42,33 +49,58 @@ def read(
 def a_plan(
     text: str,
     *settings: str,
-    files: Mapping[str, str] | None = None,
-    environment: Mapping[str, str] | None = None,
-    kinds: Mapping[str, Kind] = KINDS,
+    exists: Callable[[Path], bool] = lambda _: False,
+    code: Callable[..., Mapping[str, str]] = lambda *_: {"": "d"},
+    content: Callable[[Path], str] = lambda _: "c",
+    is_folder: Callable[[Path], bool] = Path.is_dir,
+    **reading: Any,
 ) -> Plan:
-    task = read(text, *settings, files=files, environment=environment, kinds=kinds)
+    """Plan a task file; the queue knows its jobs as those of `ROOT`."""
+    task = read(text, *settings, **reading)
     return build_plan(
-        task, root=ROOT, exists=lambda _: False, code=lambda *_: {"": "d"}, content=lambda _: "c"
+        task, root=ROOT, exists=exists, code=code, content=content, is_folder=is_folder
     )
 
 
-def refusals(
-    text: str,
-    *settings: str,
-    files: Mapping[str, str] | None = None,
-    environment: Mapping[str, str] | None = None,
-    kinds: Mapping[str, Kind] = KINDS,
-) -> tuple[Problem, ...]:
+def refusals(text: str, *settings: str, **rest: Any) -> tuple[Problem, ...]:
     with pytest.raises(TaskFileError) as caught:
-        a_plan(text, *settings, files=files, environment=environment, kinds=kinds)
+        a_plan(text, *settings, **rest)
     return tuple(one for one in caught.value.problems if one.severity is Severity.ERROR)
 
 
-def refusal(text: str, *settings: str, **rest: Mapping[str, str]) -> Problem:
+def refusal(text: str, *settings: str, **rest: Any) -> Problem:
     """Return the only thing that is wrong."""
-    found = refusals(text, *settings, **rest)  # type: ignore[arg-type]  # no kinds among them
+    found = refusals(text, *settings, **rest)
     assert len(found) == 1, [str(one) for one in found]
     return found[0]
+
+
+def told(problem: Problem) -> str:
+    """Return all that a problem says, and behind it its place and the text above its carets."""
+    file, line, text = marked(problem)
+    return f"{problem}\n@{file}:{line} {text}\n"
+
+
+def blamed(text: str, **rest: Any) -> str:
+    """Return all that the only mistake says; lines `--set …` below a file are of the command line."""
+    text, *said = text.split("\n--set ")
+    return told(refusal(text, *said, **rest))
+
+
+class Made(NamedTuple):
+    """A task file, the jobs that it makes, all or those of some kinds, and the codes of its notes."""
+
+    text: str
+    wanted: Sequence[str]
+    kinds: Sequence[str] = ()
+    codes: Sequence[str] = ()
+
+    def check(self, **rest: Any) -> None:
+        """Plan it, and compare."""
+        text, *said = self.text.split("\n--set ")
+        made = a_plan(text, *said, **rest)
+        assert names(made, *self.kinds) == [*self.wanted]
+        assert [one.code for one in notes(made)] == [*self.codes]
 
 
 def marked(problem: Problem) -> tuple[str, int, str]:
@@ -94,3 +126,22 @@ def setting(made: Plan, key: str, kind: str = "train") -> dict[str, object]:
 def notes(made: Plan) -> list[Problem]:
     """Return the warnings but those about data that is not there."""
     return [one for one in made.warnings if one.code != "missing-input"]
+
+
+def compared(
+    store: Store, made: Plan, stamps: Callable[[str], Stamp | None] = lambda _: None, **options: Any
+) -> Comparison:
+    """Compare a plan with the queue; without `stamps` no file is there."""
+    return compare_with_queue(made, store.read.jobs_of(ROOT, made.name), stamps, **options)
+
+
+def queue(store: Store, made: Plan, **options: Any) -> Submitted:
+    """Queue what of a plan is to run."""
+    return submit(store, ROOT, compared(store, made, **options), a_context(), 1.0)
+
+
+def finish(store: Store) -> None:
+    """Have every job done that can be, in the order of their needs."""
+    while ready := store.scheduling.ready(100):
+        for one in ready:
+            store.scheduling.finish(claimed(store, one.id), Done(at=1.0), outputs={}, now=1.0)

@@ -27,7 +27,7 @@ from launcher.screens.plan_view import other_code, other_options
 from launcher.states import Done
 from launcher.store.queue import Store
 from launcher.taskfile.yaml_tree import plain_value, read_document
-from tests.build import a_context, claimed
+from tests.build import a_context, claimed, finished
 from tests.launcher.language import KINDS, ROOT, read
 
 FILE = "train: [{data: dot:pre, poison: [0, 50]}, {data: line:pre, poison: 50}]\nautotest: [real:pre]\n"
@@ -65,7 +65,7 @@ def queue(store: Store, made: Plan, **options: bool) -> Submitted:
 def finish(store: Store) -> None:
     while ready := store.scheduling.ready(100):
         for one in ready:
-            store.scheduling.finish(claimed(store, one.id), Done(at=1.0), outputs={}, now=1.0)
+            finished(store, one.id, Done(at=1.0))
 
 
 @pytest.fixture

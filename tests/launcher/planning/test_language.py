@@ -1,5 +1,6 @@
 """What a person may ask for in a task file, and which jobs the launcher makes of it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -8,33 +9,173 @@ import jsonschema
 import pytest
 import yaml
 
-from launcher.api import DataId, Draft, Input, Kind, Plan, Role
-from launcher.errors import Problem
+from launcher.api import DataId, Draft, Input, Kind, Role
 from launcher.planning.plan_builder import build_plan
 from launcher.taskfile.schema.json_schema import task_schema
-from tests.launcher import language
-from tests.launcher.language import KINDS, ROOT, a_plan, job, marked, names, notes, read, refusal
+from tests.launcher.language import (
+    KINDS,
+    ROOT,
+    Made,
+    a_plan,
+    blamed,
+    job,
+    marked,
+    names,
+    notes,
+    read,
+    refusal,
+    told,
+)
 from tests.launcher.toylab import ReadingSettings, TestSettings, Toy, as_named
 
 # --- poison and unlearning
 
 
-def test_poison_is_one_rate_or_a_list_and_its_spelling_is_canonical() -> None:
-    made = a_plan("train: [{data: dot:pre, poison: [f2r-5, 2.50, 0, 100, 007]}]\n")
-    assert [one.model for one in made.jobs if one.kind == "train"] == [
-        *("dot:pre%f2r-5", "dot:pre%2.5", "dot:pre", "dot:pre%100", "dot:pre%7")
-    ]
-    assert a_plan("train: [{data: dot:pre, poison: 0.0}]\n").jobs[0].name == "train/dot:pre"
-    same = a_plan(
-        "train: [{data: dot:pre, poison: 20.0}]\ntest: [{model: dot:pre%20.00, data: dot:pre}]\n"
-    )
-    assert names(same)[1:] == ["train/dot:pre%20", "test/dot:pre%20/dot:pre"]
+ONE = "train: [{data: dot:pre}]\n"
+TWO = "train: [{data: dot:pre}, {data: ring:pre}]\n"
+TESTED = f"{ONE}test: [{{model: dot:pre, data: real:pre}}, {{model: dot:pre, data: real:pre, "
+CHAIN = "dot:pre%5~pgu~relabel"
+PLANS: Mapping[str, Made] = {
+    "rates in their canonical spelling": Made(
+        "train: [{data: dot:pre, poison: [f2r-5, 2.50, 0, 100, 007]}]",
+        [f"train/dot:pre{rate}" for rate in ("%f2r-5", "%2.5", "", "%100", "%7")],
+        ["train"],
+    ),
+    "a rate of nothing": Made("train: [{data: dot:pre, poison: 0.0}]", ["train/dot:pre"]),
+    "a rate in other figures": Made(
+        "train: [{data: dot:pre, poison: 20.0}]\ntest: [{model: dot:pre%20.00, data: dot:pre}]",
+        ["poison/dot:pre%20", "train/dot:pre%20", "test/dot:pre%20/dot:pre"],
+    ),
+    "models whose last stage is poisoned": Made(
+        "train: [{data: dot:pre, poison: 20}, {model: dot:pre%20, data: ring:pre},\n"
+        "  {model: dot:pre%20, data: line:pre, poison: 30}]\nunlearn: [pgu]",
+        ["unlearn/dot:pre%20~pgu", "unlearn/dot:pre%20#line:pre%30~pgu"],
+        ["unlearn"],
+    ),
+    "an unlearned model tuned and unlearned again": Made(
+        f"unlearn: [{{model: dot:pre%5~pgu, method: relabel}}, {{model: dot:pre%5, method: pgu}}]\n"
+        f"train: [{{model: {CHAIN}, data: ring:pre}}, {{data: dot:pre, poison: 5}}]\n"
+        "autotest: [real:pre]",
+        [
+            *("poison/dot:pre%5", "train/dot:pre%5", "test/dot:pre%5/real:pre"),
+            *("unlearn/dot:pre%5~pgu", "test/dot:pre%5~pgu/real:pre"),
+            *(f"unlearn/{CHAIN}", f"test/{CHAIN}/real:pre"),
+            *(f"train/{CHAIN}#ring:pre", f"test/{CHAIN}#ring:pre/real:pre"),
+        ],
+    ),
+    "one poisoned chain in other words": Made(
+        "train: [{data: 'dot:pre&ring:pre', poison: 5}, {data: 'ring:pre&dot:pre', poison: 5.0}]\n"
+        "test: [{model: 'ring:pre&dot:pre%5', data: dot:pre}]",
+        [f"{kind}/dot:pre&ring:pre%5" for kind in ("poison", "train")]
+        + ["test/dot:pre&ring:pre%5/dot:pre"],
+        codes=["same-model"],
+    ),
+    "variants in other words": Made(
+        "matrix: {lr: [1, 2]}\n"
+        "train: [{data: 'dot:pre&ring:pre'}, {model: 'ring:pre&dot:pre', data: line:pre}]\n"
+        "test: [{model: 'ring:pre&dot:pre@lr=2.0', data: dot:pre}]\n"
+        "unlearn: [{model: 'ring:pre&dot:pre&real:pre', method: pgu}]",
+        [
+            *("train/dot:pre&ring:pre@lr=1.0", "train/dot:pre&ring:pre@lr=1.0#line:pre@lr=1.0"),
+            *("unlearn/dot:pre&ring:pre~pgu@lr=1.0", "train/dot:pre&ring:pre@lr=2.0"),
+            "test/dot:pre&ring:pre@lr=2.0/dot:pre",
+            "train/dot:pre&ring:pre@lr=2.0#line:pre@lr=2.0",
+            "unlearn/dot:pre&ring:pre~pgu@lr=2.0",
+        ],
+    ),
+    "the same images with other settings": Made(
+        "train: [{data: 'dot:pre&ring:pre'}, {data: 'ring:pre&dot:pre', lr: 2},\n"
+        "  {model: 'ring:pre&dot:pre', data: line:pre}]",
+        [
+            f"train/{one}"
+            for one in ("dot:pre&ring:pre", "ring:pre&dot:pre", "ring:pre&dot:pre#line:pre")
+        ],
+    ),
+    "what is listed twice": Made(
+        "train: [{data: dot:pre}, {data: dot:pre}]\nautotest: [dot:pre, dot:pre]",
+        ["train/dot:pre", "test/dot:pre/dot:pre"],
+        codes=["same-model", "listed-twice"],
+    ),
+    "each value of a condition": Made(
+        f"{ONE}test: [{{model: dot:pre, data: real:pre, haze: [none, fog2, fog2+rain]}}]",
+        [f"test/dot:pre/real:pre{haze}" for haze in ("", "@haze=fog2", "@haze=fog2+rain")],
+        ["test"],
+    ),
+    "conditions in the order in which the kind declares them": Made(
+        f"{ONE}test: [{{model: dot:pre, data: real:pre, tilt: [0, 9], haze: [none, fog]}}]",
+        [f"test/dot:pre/real:pre{one}" for one in ("", "@tilt=9", "@haze=fog", "@haze=fog,tilt=9")],
+        ["test"],
+    ),
+    "a condition beside the plain test": Made(
+        TESTED + "tilt: 3}]", [f"test/dot:pre/real:pre{one}" for one in ("", "@tilt=3")], ["test"]
+    ),
+    **{
+        f"conditions of the defaults {where}": Made(
+            f"defaults: {{{where}}}\n{ONE}autotest: [real:pre, dot:pre]",
+            [
+                f"test/dot:pre/{data}{one}"
+                for one in ("", "@haze=fog")
+                for data in ("real:pre", "dot:pre")
+            ],
+            ["test"],
+        )
+        for where in ("haze: [none, fog]", "test: {haze: [none, fog]}")
+    },
+}
+
+
+@pytest.mark.parametrize("case", PLANS.values(), ids=PLANS)
+def test_a_file_makes_these_jobs_in_this_order(case: Made) -> None:
+    case.check()
+
+
+MISTAKES = {
+    "nothing to unlearn": (f"{ONE}unlearn: [pgu]", "error[nothing-poisoned]"),
+    "one test with two kinds of settings": (
+        f"{ONE}test: [{{model: dot:pre, data: dot:pre, crops: 2}}]\nautotest: [dot:pre]",
+        *("error[duplicate-job]", "@x.yaml:4 dot:pre\n"),
+    ),
+    "too many GPUs": (
+        f"resources: {{gpus: 65}}\n{ONE}",
+        *("a whole number from 0 to 64", "@x.yaml:2 65\n"),
+    ),
+    "GPUs on the CPU": (
+        f"resources: {{gpus: 2, device: cpu}}\n{ONE}",
+        "gpus: 2 and device: cpu contradict each other",
+    ),
+    "neither for itself nor not": (
+        f"resources: {{exclusive: maybe}}\n{ONE}",
+        "exclusive: expected true or false",
+    ),
+    "a wrong value in a list of conditions": (
+        TESTED + "tilt: [0, -3]}]",
+        *("tilt: expected at least 0, got -3\n", " -3\n"),
+    ),
+    "an empty list of conditions": (TESTED + "tilt: []}]", "write at least one value"),
+    "a list of what is no condition": (
+        TESTED + "crops: [1, 2]}]",
+        "crops: expected a whole number, got a list",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", MISTAKES.values(), ids=MISTAKES)
+def test_what_cannot_be_is_told_at_its_place(case: tuple[str, ...]) -> None:
+    said = blamed(case[0])
+    assert [piece for piece in case[1:] if piece not in said] == []
 
 
 def test_a_rate_where_a_percentage_belongs_is_told() -> None:
-    problem = notes(a_plan("train: [{data: dot:pre, poison: 0.2}]\n"))[0]
-    assert problem.hint == "a rate of 0.2 is written 20"
-    assert marked(problem) == ("x.yaml", 2, "0.2")
+    said = told(notes(a_plan("train: [{data: dot:pre, poison: 0.2}]\n"))[0])
+    assert said.endswith("^ a rate of 0.2 is written 20\n@x.yaml:2 0.2\n")
+
+
+def test_a_test_under_a_condition_is_a_job_of_its_own_on_the_same_data() -> None:
+    made = a_plan(TESTED + "haze: [fog, rain]}]\n")
+    tests = [one for one in made.jobs if one.kind == "test"]
+    assert [one.settings["haze"] for one in tests] == ["none", "fog", "rain"]
+    assert {one.data for one in tests} == {"real:pre"}
+    assert len({one.hash for one in tests}) == 3
 
 
 @pytest.mark.parametrize(
@@ -53,37 +194,6 @@ def test_methods_on_every_poisoned_model_have_a_short_form(unlearn: str) -> None
         f"unlearn/dot:pre%{rate}~{method}" for rate in (20, 50) for method in ("pgu", "retrain")
     )
     assert len(names(made, "test")) == 7
-
-
-def test_poisoned_means_the_models_whose_last_stage_is_poisoned() -> None:
-    made = a_plan(
-        "train:\n  - {data: dot:pre, poison: 20}\n  - {model: dot:pre%20, data: ring:pre}\n"
-        "  - {model: dot:pre%20, data: line:pre, poison: 30}\nunlearn: [pgu]\n"
-    )
-    assert names(made, "unlearn") == [
-        "unlearn/dot:pre%20~pgu",
-        "unlearn/dot:pre%20#line:pre%30~pgu",
-    ]
-
-
-def test_an_unlearned_model_can_be_tuned_and_unlearned_again() -> None:
-    made = a_plan(
-        "unlearn:\n  - {model: dot:pre%5~pgu, method: relabel}\n  - {model: dot:pre%5, method: pgu}\n"
-        "train:\n  - {model: dot:pre%5~pgu~relabel, data: ring:pre}\n"
-        "  - {data: dot:pre, poison: 5}\nautotest: [real:pre]\n"
-    )
-    assert names(made) == [
-        "poison/dot:pre%5",
-        *("train/dot:pre%5", "test/dot:pre%5/real:pre"),
-        *("unlearn/dot:pre%5~pgu", "test/dot:pre%5~pgu/real:pre"),
-        *("unlearn/dot:pre%5~pgu~relabel", "test/dot:pre%5~pgu~relabel/real:pre"),
-        "train/dot:pre%5~pgu~relabel#ring:pre",
-        "test/dot:pre%5~pgu~relabel#ring:pre/real:pre",
-    ]
-
-
-def test_there_must_be_something_to_unlearn() -> None:
-    assert refusal("train: [{data: dot:pre}]\nunlearn: [pgu]\n").code == "nothing-poisoned"
 
 
 # --- the same data in other words
@@ -114,58 +224,8 @@ def test_the_same_images_in_other_words_are_trained_once_and_that_is_told(
     told = notes(made)
     assert [one.code for one in told] == ["same-model"]
     assert marked(told[0])[:2] == ("x.yaml", 4)
-
-
-def test_other_words_of_one_poisoned_chain_are_one_model() -> None:
-    made = a_plan(
-        "train:\n  - {data: 'dot:pre&ring:pre', poison: 5}\n  - {data: 'ring:pre&dot:pre', poison: 5.0}\n"
-        "test: [{model: 'ring:pre&dot:pre%5', data: dot:pre}]\n"
-    )
-    assert names(made) == [
-        "poison/dot:pre&ring:pre%5",
-        "train/dot:pre&ring:pre%5",
-        "test/dot:pre&ring:pre%5/dot:pre",
-    ]
-
-
-def test_variants_in_other_words_are_the_same_models_too() -> None:
-    made = a_plan(
-        "matrix: {lr: [1, 2]}\n"
-        "train:\n  - {data: 'dot:pre&ring:pre'}\n  - {model: 'ring:pre&dot:pre', data: line:pre}\n"
-        "test: [{model: 'ring:pre&dot:pre@lr=2.0', data: dot:pre}]\n"
-        "unlearn: [{model: 'ring:pre&dot:pre&real:pre', method: pgu}]\n"
-    )
-    both = "dot:pre&ring:pre"
-    assert sorted(names(made)) == sorted(
-        [f"test/{both}@lr=2.0/dot:pre"]
-        + [f"train/{both}@lr={lr}" for lr in ("1.0", "2.0")]
-        + [f"train/{both}@lr={lr}#line:pre@lr={lr}" for lr in ("1.0", "2.0")]
-        + [f"unlearn/{both}~pgu@lr={lr}" for lr in ("1.0", "2.0")]
-    )
-
-
-def test_the_same_images_with_other_settings_are_two_models_known_by_their_own_words() -> None:
-    made = a_plan(
-        "train:\n  - {data: 'dot:pre&ring:pre'}\n  - {data: 'ring:pre&dot:pre', lr: 2}\n"
-        "  - {model: 'ring:pre&dot:pre', data: line:pre}\n"
-    )
-    assert names(made)[-1] == "train/ring:pre&dot:pre#line:pre"
-    assert not notes(made)
-
-
-def test_what_is_listed_twice_is_made_once_and_that_is_told() -> None:
-    made = a_plan("train: [{data: dot:pre}, {data: dot:pre}]\nautotest: [dot:pre, dot:pre]\n")
-    assert names(made) == ["train/dot:pre", "test/dot:pre/dot:pre"]
-    assert {one.code for one in notes(made)} == {"same-model", "listed-twice"}
-
-
-def test_one_test_with_two_kinds_of_settings_is_refused() -> None:
-    problem = refusal(
-        "train: [{data: dot:pre}]\ntest: [{model: dot:pre, data: dot:pre, crops: 2}]\n"
-        "autotest: [dot:pre]\n"
-    )
-    assert problem.code == "duplicate-job"
-    assert marked(problem) == ("x.yaml", 4, "dot:pre")
+    same = f"{second} is the same model as {first}: it is made once, under that name"
+    assert told[0].message == same
 
 
 # --- phases and reuse
@@ -205,23 +265,19 @@ def test_phases_choose_kinds_of_jobs_and_change_no_hash(phases: str, wanted: lis
 
 def test_what_phases_leave_out_is_missing_unless_it_is_there() -> None:
     task = read(f"{STUDY}phases: [test]\n")
-    made = build_plan(
-        task, root=ROOT, exists=lambda _: False, code=lambda *_: {"": "d"}, content=lambda _: "c"
-    )
-    told = "\n".join(str(one) for one in made.warnings)
-    for model in ("dot:pre", "dot:pre%20", "dot:pre%20~pgu"):
-        assert f"runs/x/{model}/model.json" in told
-    models = {ROOT / f"runs/x/{one}/model.json" for one in ("dot:pre", "dot:pre%20")}
-    made = build_plan(
-        task,
-        root=ROOT,
-        exists=models.__contains__,
-        code=lambda *_: {"": "d"},
-        content=lambda _: "c",
-    )
-    told = "\n".join(str(one) for one in made.warnings)
-    assert "runs/x/dot:pre/model.json" not in told
-    assert "runs/x/dot:pre%20~pgu/model.json" in told
+    models = ("dot:pre", "dot:pre%20", "dot:pre%20~pgu")
+    for there in (0, 2):
+        found = {ROOT / f"runs/x/{one}/model.json" for one in models[:there]}
+        made = build_plan(
+            task,
+            root=ROOT,
+            exists=found.__contains__,
+            code=lambda *_: {"": "d"},
+            content=lambda _: "c",
+        )
+        told = "\n".join(str(one) for one in made.warnings)
+        missing = [f"runs/x/{model}/model.json" in told for model in models]
+        assert missing == [at >= there for at in range(3)]
 
 
 @pytest.mark.parametrize(
@@ -229,16 +285,15 @@ def test_what_phases_leave_out_is_missing_unless_it_is_there() -> None:
     [("", None), ("share: 3\n", 3.0), ("share: 0.5\n", 0.5), ("share: null\n", None)],
 )
 def test_a_run_has_the_share_that_its_file_says(said: str, share: float | None) -> None:
-    text = f"{said}train: [{{data: dot:pre}}]\n"
-    assert a_plan(text).share == share
-    assert a_plan(text, "share=7").share == 7
+    assert a_plan(said + ONE).share == share
+    assert a_plan(said + ONE, "share=7").share == 7
 
 
 @pytest.mark.parametrize("reuse", ["results", "weights", "nothing"])
 def test_what_is_used_again_is_the_users_choice(reuse: str) -> None:
-    assert a_plan(f"reuse: {reuse}\ntrain: [{{data: dot:pre}}]\n").reuse == reuse
-    assert a_plan("train: [{data: dot:pre}]\n").reuse == "results"
-    assert a_plan("reuse: nothing\ntrain: [{data: dot:pre}]\n", f"reuse={reuse}").reuse == reuse
+    assert a_plan(f"reuse: {reuse}\n{ONE}").reuse == reuse
+    assert a_plan(ONE).reuse == "results"
+    assert a_plan(f"reuse: nothing\n{ONE}", f"reuse={reuse}").reuse == reuse
 
 
 # --- resources
@@ -246,12 +301,12 @@ def test_what_is_used_again_is_the_users_choice(reuse: str) -> None:
 
 def test_resources_of_entry_kind_and_file_stand_on_each_other() -> None:
     made = a_plan(
-        "resources: {cpus: 1, ram: 1GiB, train: {cpus: 2, priority: 4}, poison: {cpus: 7}}\n"
-        "train: [{data: dot:pre, poison: [0, 20]}, {data: ring:pre, resources: {cpus: 3}}]\n"
-        "autotest: [dot:pre]\n"
+        "resources: {cpus: 1, ram: 1GiB, vram: 16GiB, train: {cpus: 2, priority: 4}, poison: {cpus: 7}}\n"
+        "train: [{data: dot:pre, poison: [0, 20]},\n"
+        "  {data: ring:pre, resources: {cpus: 3, vram: auto}}]\nautotest: [dot:pre]\n"
     )
     asked = {one.name: one.resources for one in made.jobs}
-    assert {name: one.cpus for name, one in asked.items() if "/real" not in name} == {
+    assert {name: one.cpus for name, one in asked.items()} == {
         "train/dot:pre": 2,
         "test/dot:pre/dot:pre": 1,
         "poison/dot:pre%20": 7,
@@ -261,42 +316,25 @@ def test_resources_of_entry_kind_and_file_stand_on_each_other() -> None:
         "test/ring:pre/dot:pre": 1,
     }
     assert {one.ram for one in asked.values()} == {2**30}
-    assert (
-        {one.name: one.priority for one in made.jobs}["train/ring:pre"],
-        {one.name: one.priority for one in made.jobs}["poison/dot:pre%20"],
-    ) == (4, 0)
+    memory = [asked[f"train/{model}"].min_vram for model in ("dot:pre", "ring:pre")]
+    assert memory == [16 * 2**30, None]
+    priorities = {one.name: one.priority for one in made.jobs}
+    assert (priorities["train/ring:pre"], priorities["poison/dot:pre%20"]) == (4, 0)
 
 
-def test_memory_is_an_amount_or_left_to_what_was_measured() -> None:
-    made = a_plan(
-        "resources: {vram: 16GiB}\n"
-        "train: [{data: dot:pre}, {data: ring:pre, resources: {vram: auto}}]\n"
-    )
-    assert [one.resources.min_vram for one in made.jobs] == [16 * 2**30, None]
-
-
-def test_a_job_has_no_gpu_one_or_several() -> None:
-    for gpus, device, count in ((1, "auto", 1), (0, "cpu", None), (2, "auto", 2), (64, "auto", 64)):
-        made = a_plan(f"resources: {{gpus: {gpus}}}\ntrain: [{{data: dot:pre}}]\n")
-        assert made.jobs[0].resources.device == device
-        assert made.jobs[0].gpus == count
-    problem = refusal("resources: {gpus: 65}\ntrain: [{data: dot:pre}]\n")
-    assert marked(problem) == ("x.yaml", 2, "65")
-    assert "a whole number from 0 to 64" in problem.message
-    problem = refusal("resources: {gpus: 2, device: cpu}\ntrain: [{data: dot:pre}]\n")
-    assert "gpus: 2 and device: cpu contradict each other" in problem.message
+@pytest.mark.parametrize(
+    ("gpus", "device", "count"),
+    [(1, "auto", 1), (0, "cpu", None), (2, "auto", 2), (64, "auto", 64)],
+)
+def test_a_job_has_no_gpu_one_or_several(gpus: int, device: str, count: int | None) -> None:
+    (made,) = a_plan(f"resources: {{gpus: {gpus}}}\n{ONE}").jobs
+    assert (made.resources.device, made.gpus) == (device, count)
 
 
 def test_a_job_may_have_its_gpus_for_itself_but_not_what_needs_none() -> None:
-    made = a_plan(
-        "resources: {exclusive: true, gpus: 2}\n"
-        "train: [{data: dot:pre, poison: 20}]\nautotest: [dot:pre]\n"
-    )
-    told = {one.kind: (one.resources.exclusive, one.gpus) for one in made.jobs}
-    assert told["train"] == (True, 2)
-    assert told["poison"] == (False, None)
-    problem = refusal("resources: {exclusive: maybe}\ntrain: [{data: dot:pre}]\n")
-    assert "exclusive: expected true or false" in problem.message
+    made = a_plan("resources: {exclusive: true, gpus: 2}\ntrain: [{data: dot:pre, poison: 20}]\n")
+    asked = {one.kind: (one.resources.exclusive, one.gpus) for one in made.jobs}
+    assert asked == {"train": (True, 2), "poison": (False, None)}
 
 
 @pytest.mark.parametrize("asks", ["gpus: 1", "vram: 4GiB", "exclusive: true"])
@@ -320,64 +358,12 @@ def test_a_program_that_asks_for_a_gpu_waits_for_one_and_a_kind_of_a_laboratory_
 
 
 def test_resources_change_no_hash() -> None:
-    text = "train: [{data: dot:pre}]\nautotest: [dot:pre]\n"
     asked = "resources: {cpus: 3, ram: 1GiB, device: cuda:1, priority: 3, retries: 2}\n"
-    assert [one.hash for one in a_plan(text).jobs] == [
-        one.hash for one in a_plan(asked + text).jobs
-    ]
+    plain, more = (a_plan(f"{said}{ONE}autotest: [dot:pre]\n") for said in ("", asked))
+    assert [one.hash for one in plain.jobs] == [one.hash for one in more.jobs]
 
 
 # --- A model is tested on the same data under several conditions: each is a test of its own name
-
-
-TRAINED = "train: [{data: dot:pre}]\n"
-
-
-def test_a_list_of_a_condition_is_a_test_of_each_value() -> None:
-    made = a_plan(
-        TRAINED + "test: [{model: dot:pre, data: real:pre, haze: [none, fog2, fog2+rain]}]\n"
-    )
-    assert names(made, "test") == [
-        "test/dot:pre/real:pre",
-        "test/dot:pre/real:pre@haze=fog2",
-        "test/dot:pre/real:pre@haze=fog2+rain",
-    ]
-    assert job(made, "test/dot:pre/real:pre@haze=fog2").settings["haze"] == "fog2"
-    assert job(made, "test/dot:pre/real:pre@haze=fog2").data == "real:pre"
-    assert not notes(made)
-
-
-@pytest.mark.parametrize(
-    "where",
-    ["defaults: {haze: [none, fog]}\n", "defaults: {test: {haze: [none, fog]}}\n"],
-)
-def test_every_test_of_the_file_takes_the_conditions_of_its_defaults(where: str) -> None:
-    made = a_plan(where + TRAINED + "autotest: [real:pre, dot:pre]\n")
-    assert set(names(made, "test")) == {
-        f"test/dot:pre/{data}{condition}"
-        for data in ("real:pre", "dot:pre")
-        for condition in ("", "@haze=fog")
-    }
-
-
-def test_two_conditions_make_a_product_in_the_order_in_which_the_kind_declares_them() -> None:
-    made = a_plan(
-        TRAINED + "test: [{model: dot:pre, data: real:pre, tilt: [0, 9], haze: [none, fog]}]\n"
-    )
-    assert names(made, "test") == [
-        "test/dot:pre/real:pre",
-        "test/dot:pre/real:pre@tilt=9",
-        "test/dot:pre/real:pre@haze=fog",
-        "test/dot:pre/real:pre@haze=fog,tilt=9",
-    ]
-
-
-def test_one_value_stands_in_the_name_too_and_beside_the_plain_test() -> None:
-    made = a_plan(
-        TRAINED
-        + "test: [{model: dot:pre, data: real:pre}, {model: dot:pre, data: real:pre, tilt: 3}]\n"
-    )
-    assert names(made, "test") == ["test/dot:pre/real:pre", "test/dot:pre/real:pre@tilt=3"]
 
 
 def test_a_plain_test_is_the_job_that_it_was_before_there_were_conditions() -> None:
@@ -388,31 +374,7 @@ def test_a_plain_test_is_the_job_that_it_was_before_there_were_conditions() -> N
     assert TestSettings.decisive({**more, "tilt": 1})["tilt"] == 1
 
 
-def test_each_condition_has_a_hash_of_its_own() -> None:
-    made = a_plan(TRAINED + "test: [{model: dot:pre, data: real:pre, haze: [none, fog, rain]}]\n")
-    assert len({job(made, name).hash for name in names(made, "test")}) == 3
-
-
-def test_a_value_that_is_wrong_is_blamed_at_its_place_in_the_list() -> None:
-    problem = refusal(TRAINED + "test: [{model: dot:pre, data: real:pre, tilt: [0, -3]}]\n")
-    assert problem.message == "tilt: expected at least 0, got -3"
-    assert marked(problem)[2] == "-3"
-
-
-def test_an_empty_list_of_conditions_is_refused() -> None:
-    problem = refusal(TRAINED + "test: [{model: dot:pre, data: real:pre, tilt: []}]\n")
-    assert "write at least one value" in str(problem)
-
-
-def test_a_setting_that_is_no_condition_takes_no_list() -> None:
-    problem = refusal(TRAINED + "test: [{model: dot:pre, data: real:pre, crops: [1, 2]}]\n")
-    assert "crops: expected a whole number, got a list" in str(problem)
-
-
 # --- A section of a kind that benchmarks: one job for each model and each data ID
-
-
-TWO = "train: [{data: dot:pre}, {data: ring:pre}]\n"
 
 
 class BenchSettings(ReadingSettings):
@@ -450,50 +412,45 @@ WITH: dict[str, Kind] = {
 }  # fmt: skip
 
 
-def a_benchmark(text: str) -> Plan:
-    return language.a_plan(text, kinds=WITH)
-
-
-def the_refusal(text: str) -> Problem:
-    (problem,) = language.refusals(text, kinds=WITH)
-    return problem
-
-
 def test_without_a_model_every_model_is_scored_after_all_trainings() -> None:
-    made = a_benchmark(TWO + "bench: [{test: [real:pre, dot:pre], weathers: [sun, rain]}]\n")
+    made = a_plan(TWO + "bench: [{test: [real:pre, dot:pre], weathers: [sun, rain]}]\n", kinds=WITH)
     assert names(made, "bench") == [
-        "bench/dot:pre/real:pre", "bench/dot:pre/dot:pre",
-        "bench/ring:pre/real:pre", "bench/ring:pre/dot:pre",
-    ]  # fmt: skip
+        f"bench/{model}/{data}"
+        for model in ("dot:pre", "ring:pre")
+        for data in ("real:pre", "dot:pre")
+    ]
     assert made.jobs[-1].settings["weathers"] == ["sun", "rain"]
-    assert language.job(made, "bench/ring:pre/dot:pre").needs == ("train/ring:pre",)
+    assert job(made, "bench/ring:pre/dot:pre").needs == ("train/ring:pre",)
 
 
 def test_models_may_be_named_and_other_models_of_settings_come_before() -> None:
-    made = a_benchmark("bench: [{model: [dot:pre], test: real:pre, rival: ring:pre}]\n" + TWO)
+    made = a_plan(
+        f"bench: [{{model: [dot:pre], test: real:pre, rival: ring:pre}}]\n{TWO}", kinds=WITH
+    )
     assert names(made, "bench") == ["bench/dot:pre/real:pre"]
     assert made.jobs[-1].needs == ("train/dot:pre", "train/ring:pre")
 
 
+def rivals(text: str) -> list[tuple[str | None, object]]:
+    made = a_plan(text, kinds=WITH)
+    return [(one.model, one.settings["rival"]) for one in made.jobs if one.kind == "bench"]
+
+
 def test_each_combination_of_the_matrix_has_its_own_models_and_rivals() -> None:
-    text = "matrix: {epochs: [1, 2]}\ntrain: [{data: dot:pre}, {data: ring:pre}]\n"
-    made = a_benchmark(text + "bench: [{model: dot:pre, test: real:pre, rival: ring:pre}]\n")
-    assert [(job.model, job.settings["rival"]) for job in made.jobs if job.kind == "bench"] == [
+    text = f"matrix: {{epochs: [1, 2]}}\n{TWO}"
+    assert rivals(f"{text}bench: [{{model: dot:pre, test: real:pre, rival: ring:pre}}]\n") == [
         (f"dot:pre@epochs={epochs}", f"ring:pre@epochs={epochs}") for epochs in (1, 2)
     ]
-    every = a_benchmark(text + "bench: [{test: real:pre}]\n")
-    assert len(names(every, "bench")) == 4
+    assert len(rivals(text + "bench: [{test: real:pre}]\n")) == 4
 
 
 def test_a_rival_that_stands_for_several_models_is_refused_with_their_names() -> None:
     text = "train: [{data: dot:pre, matrix: {epochs: [1, 2]}}]\nbench: [{test: real:pre, rival: dot:pre}]\n"
-    problem = the_refusal(text)
+    problem = refusal(text, kinds=WITH)
     assert problem.message == "rival: dot:pre stands for 2 models"
     assert problem.hint == "name one of them: dot:pre@epochs=1, dot:pre@epochs=2"
-    named = a_benchmark(text.replace("rival: dot:pre", "rival: dot:pre@epochs=2"))
-    assert {job.settings["rival"] for job in named.jobs if job.kind == "bench"} == {
-        "dot:pre@epochs=2"
-    }
+    named = rivals(text.replace("rival: dot:pre", "rival: dot:pre@epochs=2"))
+    assert {rival for _, rival in named} == {"dot:pre@epochs=2"}
 
 
 @pytest.mark.parametrize(
@@ -508,13 +465,13 @@ def test_a_rival_that_stands_for_several_models_is_refused_with_their_names() ->
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_told_at_its_place(section: str, message: str, text: str) -> None:
-    problem = the_refusal(f"{TWO}{section}\n")
+    problem = refusal(f"{TWO}{section}\n", kinds=WITH)
     assert (problem.message, marked(problem)[2]) == (message, text)
 
 
 def test_a_benchmark_without_models_is_refused() -> None:
-    problem = the_refusal("shapes: [{data_root: toys}]\nbench: [{test: real:pre}]\n")
-    assert problem.message == "bench scores the models that this file makes, and it makes none"
+    said = blamed("shapes: [{data_root: toys}]\nbench: [{test: real:pre}]\n", kinds=WITH)
+    assert ": bench scores the models that this file makes, and it makes none\n" in said
 
 
 def test_the_schema_for_editors_takes_the_section() -> None:

@@ -5,7 +5,9 @@ import pytest
 from launcher.kinds import installed
 from launcher.taskfile.legacy_names import Wanted
 from tests.launcher.language import (
+    Made,
     a_plan,
+    blamed,
     job,
     marked,
     names,
@@ -25,10 +27,105 @@ def test_phases_of_the_command_line_take_the_place_of_those_of_the_file() -> Non
     assert names(a_plan(f"include: a.yaml\n{text}", files=files)) == ["train/dot:pre"]
 
 
+WHERE = "defaults: {data_root: d, split_path: s}\n"
+ONE = "train: [{data: dot:pre}]\n"
+MISTAKES = [
+    (
+        "train: [{data: any:pre}, {data: 'dot:pre&line:pre&ring:pre', lr: 0.5}]\n"
+        "test: [{model: 'ring:pre&line:pre&dot:pre', data: dot:fb}]",
+        *("error[ambiguous-model]", "= they are any:pre and dot:pre&line:pre&ring:pre\n"),
+    ),
+    (f"{ONE}\n--set trian.lr=3", "^ did you mean 'train'?\n", "@--set:1 trian\n"),
+    (
+        f"{ONE}test: [{{model: dot:pre, data: dot:fb}}, {{model: dot:pre, data: dot:fb, crops: 2}}]",
+        *("= first in line 3\n", "= crops: 1 and 2\n"),
+    ),
+    (f"defaults: {{lr: '${{UNSET}}'}}\n{ONE}", "error[variable]", " ${UNSET}\n"),
+    ("train: [{data: '${UNSET}:pre'}]", "error[variable]", " ${UNSET}\n"),
+    (f"resources: {{cpus: '${{UNSET}}'}}\n{ONE}", "error[variable]", " ${UNSET}\n"),
+    (f"{ONE}\n--set vram=3GiB", "^ --set resources.vram=…\n"),
+    (f"{ONE}\n--set cpus=3", "^ --set resources.cpus=…\n"),
+    (f"{ONE}\n--set matrix=[1]", "^ one key of it at a time: --set matrix.KEY=VALUE\n"),
+    (f"{ONE}\n--set train=3", "^ one key of it at a time: --set train.KEY=VALUE\n"),
+    (f"defaults: {{vram: 3}}\n{ONE}", "^ it goes below resources: {vram: …}\n"),
+    *(
+        (f"defaults: {{{word}: 3}}\n{ONE}", "^ it is no setting: write it at the top of the file\n")
+        for word in ("matrix", "name", "autotest")
+    ),
+    ("train: [{data: dot:pre, hold: true}]", "^\n"),  # which programs know
+    ("train: [{data: dot:pre, group: x}]", "^ it goes below resources: {group: …}\n"),
+    ("train: [{data: dot:pre, cwd: x}]", "^ command would know it\n"),
+    (f"resources: {{gpus: 1, device: cpu}}\n{ONE}", "contradict each other"),
+    (f"resources: {{device: cuda:1, gpus: 0}}\n{ONE}", "contradict each other"),
+]
+
+
+@pytest.mark.parametrize("case", MISTAKES)
+def test_a_mistake_is_told_alone_where_it_stands_with_a_way_out(case: tuple[str, ...]) -> None:
+    said = blamed(case[0])
+    assert [piece for piece in case[1:] if piece not in said] == []
+
+
+PLANS = {
+    "a variant that is another model by its settings": Made(
+        "train: [{data: dot:pre}, {data: dot:pre, matrix: {lr: [0.1, 0.3]}}]\n"
+        "test: [{model: 'dot:pre@lr=0.1', data: dot:fb}]",
+        ["test/dot:pre/dot:fb"],
+        ["test"],
+        ["same-model"],
+    ),
+    "the same images in a test": Made(
+        f"{ONE}autotest: ['dot:fb&line:fb', 'line:fb&dot:fb', 'dot:fb&dot:fb&line:fb']",
+        ["test/dot:pre/dot:fb&line:fb"],
+        ["test"],
+        ["same-data", "same-data"],
+    ),
+    "a model of a poisoned file with its data in another order": Made(
+        "defaults: {poison: 20}\ntrain: [{data: 'dot:pre&line:pre'}]\n"
+        "test: [{model: 'line:pre&dot:pre', data: dot:fb}]",
+        ["test/dot:pre&line:pre%20/dot:fb"],
+        ["test"],
+    ),
+    "rates of the original": Made(
+        f"poison_rate: [0, 0.2]\n{ONE}",
+        ["train/dot:pre", "train/dot:pre%20"],
+        ["train"],
+        ["old-name"],
+    ),
+    "a rate of the original": Made(
+        "train: [{data: dot:pre, poison_rate: 0.025}]",
+        ["train/dot:pre%2.5"],
+        ["train"],
+        ["old-name"],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", PLANS.values(), ids=PLANS)
+def test_what_is_meant_is_understood(case: Made) -> None:
+    case.check()
+
+
 def test_phases_that_leave_nothing_are_refused() -> None:
-    problem = refusal("phases: [unlearn]\ntrain: [{data: dot:pre}]\n")
+    problem = refusal(f"phases: [unlearn]\n{ONE}")
     assert problem.code == "no-jobs"
     assert "no job is of the kind unlearn" in problem.message
+
+
+def test_an_unknown_kind_of_poison_is_found_while_planning() -> None:
+    text = f"{WHERE}train: [{{data: 'gan2:pre', poison: f2t-5}}]\n"
+    assert "unknown kind of poison 'f2t', did you mean f2r?" in blamed(text, kinds=installed())
+
+
+def test_one_gpu_for_a_kind_undoes_none_for_the_file() -> None:
+    text = f"resources: {{gpus: 0, train: {{gpus: 1}}}}\n{ONE}autotest: [dot:fb]\n"
+    assert [one.resources.device for one in a_plan(text).jobs] == ["auto", "cpu"]
+
+
+def test_a_setting_at_the_top_is_not_lost_beside_an_empty_section() -> None:
+    made = a_plan(f"defaults:\nlr: 0.25\nresources:\nmin_vram: 16\n{ONE}")
+    assert setting(made, "lr") == {"dot:pre": 0.25}
+    assert made.jobs[0].resources.min_vram == 16 * 2**20
 
 
 def test_a_variable_in_quotes_may_be_a_number_and_may_name_a_file() -> None:
@@ -37,19 +134,6 @@ def test_a_variable_in_quotes_may_be_a_number_and_may_name_a_file() -> None:
     text = "include: '${WHICH}.yaml'\nresources: {cpus: '${CORES}'}\n"
     made = a_plan(text, files=files, environment=environment)
     assert made.jobs[0].resources.cpus == 3
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "defaults: {lr: '${UNSET}'}\ntrain: [{data: dot:pre}]\n",
-        "train: [{data: '${UNSET}:pre'}]\n",
-        "resources: {cpus: '${UNSET}'}\ntrain: [{data: dot:pre}]\n",
-    ],
-)
-def test_what_lacks_a_variable_is_blamed_for_nothing_else(text: str) -> None:
-    problem = refusal(text)
-    assert (problem.code, marked(problem)[2]) == ("variable", "${UNSET}")
 
 
 @pytest.mark.parametrize("section", ["defaults", "matrix"])
@@ -75,14 +159,6 @@ def test_a_switch_of_the_original_is_true_or_false(word: str, value: str) -> Non
     assert problem.message == f"{word}: expected true or false"
 
 
-def test_a_list_of_rates_of_the_original_counts_in_percent_too() -> None:
-    made = a_plan("poison_rate: [0, 0.2]\ntrain: [{data: dot:pre}]\n")
-    assert names(made, "train") == ["train/dot:pre", "train/dot:pre%20"]
-    assert names(a_plan("train: [{data: dot:pre, poison_rate: 0.025}]\n"), "train") == [
-        "train/dot:pre%2.5"
-    ]
-
-
 def test_poison_below_defaults_holds_for_trainings_that_say_nothing_themselves() -> None:
     text = "train: [{data: dot:pre}, {data: line:pre, poison: 5}]\n"
     wanted = ["train/dot:pre%20", "train/line:pre%5"]
@@ -102,31 +178,28 @@ def test_poison_below_defaults_holds_for_trainings_that_say_nothing_themselves()
 
 
 def test_old_words_of_the_launcher_are_understood_on_the_command_line_too() -> None:
-    text = "name: x\ntrain: [{data: dot:pre}]\n"
-    made = a_plan(text, "run_name=y", "min_vram=2000", "device_override=None", "clean_run=true")
-    assert made.name == "y"
+    made = a_plan(ONE, "run_name=y", "min_vram=2000", "device_override=None", "clean_run=true")
+    assert (made.name, made.reuse) == ("y", "nothing")
     assert made.jobs[0].resources.min_vram == 2000 * 2**20
-    assert made.reuse == "nothing"
     assert len(notes(made)) == 1
-    assert read(text, "only_list=true").wanted is Wanted.LIST
-    assert read(text, "parse=true").wanted is Wanted.RESULTS
-    assert read(text, "dry_run=false").wanted is Wanted.RUN
 
 
-def test_a_variant_that_is_another_model_by_its_settings_can_be_named_by_either_name() -> None:
-    text = "train: [{data: dot:pre}, {data: dot:pre, matrix: {lr: [0.1, 0.3]}}]\n"
-    made = a_plan(f"{text}test: [{{model: 'dot:pre@lr=0.1', data: dot:fb}}]\n")
-    assert names(made, "test") == ["test/dot:pre/dot:fb"]
-
-
-def test_words_that_several_models_share_are_refused_where_they_do_not_tell_which() -> None:
-    text = (
-        "train: [{data: any:pre}, {data: 'dot:pre&line:pre&ring:pre', lr: 0.5}]\n"
-        "test: [{model: 'ring:pre&line:pre&dot:pre', data: dot:fb}]\n"
-    )
-    problem = refusal(text)
-    assert problem.code == "ambiguous-model"
-    assert problem.notes == ("they are any:pre and dot:pre&line:pre&ring:pre",)
+@pytest.mark.parametrize(
+    ("text", "said", "wanted"),
+    [
+        (ONE, ("only_list=true",), Wanted.LIST),
+        (ONE, ("parse=true",), Wanted.RESULTS),
+        (ONE, ("dry_run=false",), Wanted.RUN),
+        # a switch is undone by its opposite only
+        (f"dry_run: true\n{ONE}", ("device_override=cpu",), Wanted.LIST),
+        (f"dry_run: true\n{ONE}", ("dry_run=false",), Wanted.RUN),
+        (ONE, ("dry_run=true", "clean_run=false"), Wanted.LIST),
+    ],
+)
+def test_the_original_s_switches_decide_what_is_wanted(
+    text: str, said: tuple[str, ...], wanted: Wanted
+) -> None:
+    assert read(text, *said).wanted is wanted
 
 
 @pytest.mark.parametrize(
@@ -174,21 +247,6 @@ def test_resources_and_sweeps_of_one_kind_can_be_set_on_the_command_line() -> No
     made = a_plan(text, "matrix.train.lr=[1, 2]", "train.epochs=3")
     assert setting(made, "lr") == {"dot:pre@lr=1.0": 1.0, "dot:pre@lr=2.0": 2.0}
     assert set(setting(made, "epochs").values()) == {3}
-
-
-def test_a_sweep_that_the_command_line_decides_is_told() -> None:
-    text = "matrix: {lr: [0.5, 0.25]}\ntrain: [{data: dot:pre}]\n"
-    made = a_plan(text, "lr=0.125")
-    assert setting(made, "lr") == {"dot:pre": 0.125}
-    assert [one.message for one in notes(made)] == ["--set takes the place of this sweep of lr"]
-    one = a_plan(text, "train.lr=0.125")
-    assert setting(one, "lr") == {"dot:pre": 0.125}
-
-
-def test_an_unknown_kind_of_poison_is_found_while_planning() -> None:
-    text = "defaults: {data_root: d, split_path: s}\ntrain: [{data: 'gan2:pre', poison: f2t-5}]\n"
-    problem = refusal(text, kinds=installed())  # type: ignore[arg-type]  # the builder takes kinds
-    assert "unknown kind of poison 'f2t', did you mean f2r?" in problem.message
 
 
 def test_a_word_for_a_folder_that_has_a_key_is_the_same_data() -> None:
@@ -250,16 +308,6 @@ def test_a_word_in_the_wrong_place_is_told_where_it_belongs(
     assert problem.hint.startswith(hint)
 
 
-def test_a_misspelt_kind_on_the_command_line_is_told_as_such() -> None:
-    problem = refusal("train: [{data: dot:pre}]\n", "trian.lr=3")
-    assert (marked(problem)[2], problem.hint) == ("trian", "did you mean 'train'?")
-
-
-def test_what_differs_between_two_tests_of_one_name_is_told() -> None:
-    text = "train: [{data: dot:pre}]\ntest: [{model: dot:pre, data: dot:fb}, {model: dot:pre, data: dot:fb, crops: 2}]\n"
-    assert refusal(text).notes == ("first in line 3", "crops: 1 and 2")
-
-
 def test_the_originals_own_spelling_of_a_new_model_is_understood() -> None:
     made = a_plan("train: [{'model': None, 'data': 'dot:pre'}]\n")
     assert names(made) == ["train/dot:pre"]
@@ -283,14 +331,6 @@ def test_in_a_file_of_one_poison_models_go_by_their_clean_names_too() -> None:
     assert job(made, f"train/{chain}").base == "dot:pre%20#line:pre%20"
     again = a_plan(text.replace("test: [", "test: [{model: 'dot:pre%20~pgu', data: dot:fb}, "))
     assert "test/dot:pre%20~pgu/dot:fb" in names(again)
-
-
-def test_one_gpu_for_a_kind_undoes_none_for_the_file() -> None:
-    text = "resources: {gpus: 0, train: {gpus: 1}}\ntrain: [{data: dot:pre}]\nautotest: [dot:fb]\n"
-    assert [one.resources.device for one in a_plan(text).jobs] == ["auto", "cpu"]
-    for said in ("{gpus: 1, device: cpu}", "{device: cuda:1, gpus: 0}"):
-        problem = refusal(f"resources: {said}\ntrain: [{{data: dot:pre}}]\n")
-        assert "contradict each other" in problem.message
 
 
 def test_thousands_of_combinations_are_planned_one_by_one() -> None:
@@ -336,13 +376,6 @@ def test_what_an_unreadable_file_may_hold_is_not_missed() -> None:
     assert [one.code for one in found] == ["include"]
 
 
-def test_a_test_of_the_same_images_in_other_words_runs_once() -> None:
-    text = "train: [{data: dot:pre}]\nautotest: ['dot:fb&line:fb', 'line:fb&dot:fb', 'dot:fb&dot:fb&line:fb']\n"
-    made = a_plan(text)
-    assert names(made, "test") == ["test/dot:pre/dot:fb&line:fb"]
-    assert [one.code for one in notes(made)] == ["same-data", "same-data"]
-
-
 def test_an_including_file_overrules_what_it_includes_whichever_names_they_use() -> None:
     text = "include: a.yaml\nlearning: 1\ntrain: [{data: dot:pre}]\n"
     for included, own in (
@@ -351,25 +384,6 @@ def test_an_including_file_overrules_what_it_includes_whichever_names_they_use()
     ):
         made = a_plan(text.replace("learning: 1\n", own), files={"a.yaml": included})
         assert setting(made, "lr") == {"dot:pre": 0.25}
-
-
-def test_a_setting_at_the_top_is_not_lost_beside_an_empty_section() -> None:
-    made = a_plan("defaults:\nlr: 0.25\nresources:\nmin_vram: 16\ntrain: [{data: dot:pre}]\n")
-    assert setting(made, "lr") == {"dot:pre": 0.25}
-    assert made.jobs[0].resources.min_vram == 16 * 2**20
-
-
-def test_a_switch_of_the_command_line_is_undone_by_its_opposite_only() -> None:
-    text = "dry_run: true\ntrain: [{data: dot:pre}]\n"
-    assert read(text, "device_override=cpu").wanted is Wanted.LIST
-    assert read(text, "dry_run=false").wanted is Wanted.RUN
-    assert read("train: []\n", "dry_run=true", "clean_run=false").wanted is Wanted.LIST
-
-
-def test_a_model_of_a_poisoned_file_is_known_in_another_order_of_its_data() -> None:
-    text = "defaults: {poison: 20}\ntrain: [{data: 'dot:pre&line:pre'}]\n"
-    made = a_plan(f"{text}test: [{{model: 'line:pre&dot:pre', data: dot:fb}}]\n")
-    assert names(made, "test") == ["test/dot:pre&line:pre%20/dot:fb"]
 
 
 def test_what_phases_leave_out_is_not_refused() -> None:
@@ -383,9 +397,6 @@ def test_what_phases_leave_out_is_not_refused() -> None:
 
 
 # --- hints
-
-
-WHERE = "defaults: {data_root: d, split_path: s}\n"
 
 
 @pytest.mark.parametrize(
@@ -441,31 +452,6 @@ def test_who_does_what_a_hint_says_meets_no_other_mistake(
     (problem,) = refusals(f"{WHERE}{wrong}\n", kinds=installed())
     assert problem.hint == hint
     assert a_plan(f"{WHERE}{mended}\n", kinds=installed()).jobs
-
-
-@pytest.mark.parametrize(
-    ("setting_", "hint"),
-    [
-        ("vram=3GiB", "--set resources.vram=…"),
-        ("cpus=3", "--set resources.cpus=…"),
-        ("matrix=[1]", "one key of it at a time: --set matrix.KEY=VALUE"),
-        ("train=3", "one key of it at a time: --set train.KEY=VALUE"),
-    ],
-)
-def test_a_word_that_is_set_in_the_wrong_place_is_told_the_right_one(
-    setting_: str, hint: str
-) -> None:
-    problem = refusal("train: [{data: dot:pre}]\n", setting_)
-    assert problem.hint == hint
-
-
-@pytest.mark.parametrize("word", ["vram", "matrix", "name", "autotest"])
-def test_what_is_no_setting_is_not_taken_for_one_in_the_defaults(word: str) -> None:
-    problem = refusal(f"defaults: {{{word}: 3}}\ntrain: [{{data: dot:pre}}]\n")
-    assert problem.hint in {
-        "it is no setting: write it at the top of the file",
-        "it goes below resources: {vram: …}",
-    }
 
 
 @pytest.mark.parametrize(
@@ -553,11 +539,3 @@ def test_what_an_entry_of_a_program_cannot_say_is_told_with_a_way(word: str, hin
     problem = refusal(f"command: [{{name: a, argv: [echo], {word}}}]\n")
     assert problem.code == "unknown-key"
     assert hint in problem.hint
-
-
-def test_what_programs_cannot_say_is_no_hint_in_other_kinds() -> None:
-    assert refusal("train: [{data: dot:pre, hold: true}]\n").hint == ""
-    hints = {
-        word: refusal(f"train: [{{data: dot:pre, {word}: x}}]\n").hint for word in ("group", "cwd")
-    }
-    assert hints == {"group": "it goes below resources: {group: …}", "cwd": "command would know it"}

@@ -1,18 +1,15 @@
 """What a task file takes from other files, from the environment and from the command line."""
 
 from collections.abc import Mapping
-from pathlib import Path
 
 import pytest
 
 from launcher.errors import Severity
 from launcher.kinds import installed
-from launcher.planning.load import read_taskfile
 from launcher.planning.plan import Plan
-from launcher.taskfile.parser import ParseContext
 from tests.launcher.language import (
-    KINDS,
     a_plan,
+    blamed,
     job,
     marked,
     names,
@@ -21,6 +18,7 @@ from tests.launcher.language import (
     refusal,
     refusals,
     setting,
+    told,
 )
 
 # --- files that include others
@@ -109,30 +107,7 @@ def test_what_two_files_list_twice_is_told_with_both_files() -> None:
         "include: a.yaml\ntrain: [{data: ring:pre}]\n",
         files={"a.yaml": "\ntrain: [{data: ring:pre}]\n"},
     )
-    told = notes(made)[0]
-    assert marked(told) == ("x.yaml", 3, "ring:pre")
-    assert told.notes == ("first in a.yaml, line 2",)
-
-
-def test_a_missing_included_file_is_told_where_it_is_named(tmp_path: Path) -> None:
-    path = tmp_path / "x.yaml"
-    path.write_text("name: x\ninclude: [here.yaml, hree.yaml]\ntrain: [{data: dto:pre}]\n")
-    (tmp_path / "here.yaml").write_text("train: [{data: ring:pre}]\n")
-    task = read_taskfile(path.read_text(), str(path), ParseContext(kinds=KINDS))
-    places = {marked(one)[1:] for one in task.problems}
-    assert places == {(2, "hree.yaml"), (3, "dto")}
-    told = "\n".join(str(one) for one in task.problems)
-    assert "here.yaml" in told.replace("[here.yaml", "")
-
-
-def test_files_on_disk_are_included_from_their_own_folders(tmp_path: Path) -> None:
-    (tmp_path / "sub").mkdir()
-    (tmp_path / "sub/a.yaml").write_text("include: b.yaml\n")
-    (tmp_path / "sub/b.yaml").write_text("train: [{data: dot:pre}]\n")
-    text = "name: x\ninclude: sub/a.yaml\n"
-    task = read_taskfile(text, str(tmp_path / "x.yaml"), ParseContext(kinds=KINDS))
-    assert not task.problems
-    assert len(task.entries) == 1
+    assert told(notes(made)[0]).endswith("= first in a.yaml, line 2\n@x.yaml:3 ring:pre\n")
 
 
 # --- the environment
@@ -183,11 +158,9 @@ def test_a_variable_is_a_number_a_truth_or_an_id_where_one_belongs() -> None:
 
 
 def test_a_variable_that_is_not_set_is_told_with_the_nearest_one() -> None:
-    text = "command:\n  - {argv: [echo, '${WRD}']}\n"
-    problem = refusals(text, environment=PLACES)[0]
-    assert problem.message == "the environment has no variable WRD"
-    assert marked(problem) == ("x.yaml", 3, "${WRD}")
-    assert problem.hint == "did you mean WORD?"
+    said = blamed("command:\n  - {argv: [echo, '${WRD}']}\n", environment=PLACES)
+    assert ": the environment has no variable WRD\n" in said
+    assert said.endswith("^ did you mean WORD?\n@x.yaml:3 ${WRD}\n")
 
 
 def test_variables_of_comments_and_of_programs_are_left_alone() -> None:
@@ -277,11 +250,9 @@ OLD_SETTINGS = [
 
 def is_told(made: Plan, old: str, new: str) -> bool:
     return any(
-        one.code == "old-name"
-        and one.severity is Severity.WARNING
-        and old in str(one)
-        and new in str(one)
+        old in str(one) and new in str(one)
         for one in made.warnings
+        if (one.code, one.severity) == ("old-name", Severity.WARNING)
     )
 
 
@@ -289,27 +260,26 @@ def is_told(made: Plan, old: str, new: str) -> bool:
 def test_old_names_of_settings_are_understood_wherever_a_setting_may_stand(
     old: str, value: str, new: str, meant: object
 ) -> None:
-    entries = "train: [{model: null, data: gan:pre}]\nautotest: [real:pre]\n"
+    train = "train: [{model: null, data: gan:pre}]\n"
     paths = "split_path: s" if new == "data_root" else "data_root: d, split_path: s"
-    for made in (
-        a_plan(f"defaults: {{{paths}}}\n{old}: {value}\n{entries}", kinds=TRUEFACE),
-        a_plan(f"defaults: {{{paths}, {old}: {value}}}\n{entries}", kinds=TRUEFACE),
-        a_plan(f"defaults: {{{paths}}}\n{entries}", f"{old}={value}", kinds=TRUEFACE),
-        a_plan(
-            f"{DEFAULTS}train: [{{model: null, data: gan:pre, {old}: {value}}}]\n", kinds=TRUEFACE
-        ),
+    for text, said in (
+        (f"defaults: {{{paths}}}\n{old}: {value}\n{train}", ()),
+        (f"defaults: {{{paths}, {old}: {value}}}\n{train}", ()),
+        (f"defaults: {{{paths}}}\n{train}", (f"{old}={value}",)),
+        (f"{DEFAULTS}train: [{{model: null, data: gan:pre, {old}: {value}}}]\n", ()),
     ):
+        made = a_plan(text, *said, kinds=TRUEFACE)
         assert made.jobs[0].settings[new] == meant
         assert is_told(made, old, new)
 
 
-def test_old_names_can_be_swept_and_the_models_have_the_names_of_today() -> None:
-    made = a_plan(
-        f"{DEFAULTS}matrix: {{learning_rate: [0.5, 0.25]}}\ntrain: [{{data: gan:pre}}]\n",
-        kinds=TRUEFACE,
-    )
+def test_an_old_name_can_be_swept_and_is_refused_beside_that_of_today() -> None:
+    sweep = f"{DEFAULTS}matrix: {{learning_rate: [0.5, 0.25]}}\ntrain: [{{data: gan:pre}}]\n"
+    made = a_plan(sweep, kinds=TRUEFACE)
     assert names(made) == ["train/gan:pre@lr=0.5", "train/gan:pre@lr=0.25"]
     assert is_told(made, "learning_rate", "lr")
+    both = blamed(f"{ORIGINAL}train_list: [{{data: sd:pre}}]\n", kinds=TRUEFACE)
+    assert "error[duplicate-key]" in both
 
 
 @pytest.mark.parametrize(
@@ -363,47 +333,36 @@ def test_old_variables_do_what_they_did() -> None:
 
 def test_the_lists_of_the_original_are_train_and_autotest() -> None:
     made = a_plan(
-        "run_name: first\ndataset_path: d\nsplit_path: s\n"
-        "train_list:\n  - {'model': null, 'data': 'gan:pre'}\n"
-        "  - {'model': 'gan:pre', 'data': 'gan:shr'}\ntest_list: ['real:pre', 'gan:pre']\n",
+        "run_name: first\ndataset_path: d\nsplit_path: s\ntrain_list:\n"
+        "  - {'model': null, 'data': 'gan:pre'}\n  - {'model': 'gan:pre', 'data': 'gan:shr'}\n"
+        "test_list: ['real:pre', 'gan:pre']\n",
         kinds=TRUEFACE,
     )
     assert made.name == "first"
     assert names(made) == [
-        *("train/gan:pre", "test/gan:pre/real:pre", "test/gan:pre/gan:pre"),
-        *("train/gan:pre#gan:shr", "test/gan:pre#gan:shr/real:pre"),
-        "test/gan:pre#gan:shr/gan:pre",
+        one
+        for model in ("gan:pre", "gan:pre#gan:shr")
+        for one in (f"train/{model}", f"test/{model}/real:pre", f"test/{model}/gan:pre")
     ]
     for old, new in (("run_name", "name"), ("train_list", "train"), ("test_list", "autotest")):
         assert is_told(made, old, new)
-
-
-def test_an_old_name_beside_the_one_of_today_is_refused() -> None:
-    found = refusals(f"{ORIGINAL}train_list: [{{data: sd:pre}}]\n", kinds=TRUEFACE)
-    assert [one.code for one in found] == ["duplicate-key"]
 
 
 # --- the laboratory's words
 
 
 def test_real_images_are_added_once_for_each_modifier_behind_the_first_part_that_has_it() -> None:
-    made = a_plan(
-        f"{DEFAULTS}train:\n  - {{data: 'gan2:pre&sdXL:fb&gan3:pre&sd2:tl'}}\n"
-        "  - {data: 'gan2:shr'}\n  - {data: 'realFFHQ:pre&gan2:fb'}\n  - {data: 'gan:none'}\n",
-        kinds=TRUEFACE,
-    )
-    assert [one.images for one in made.jobs] == [
-        "gan2:pre&real:pre&sdXL:fb&real:fb&gan3:pre&sd2:tl&real:tl",
-        "gan2:shr&real:shr",
-        "realFFHQ:pre&gan2:fb",
-        "gan:none&real:none",
-    ]
-    assert [one.data for one in made.jobs][1] == "gan2:shr"
-
-
-def test_a_test_is_of_what_it_names_and_no_real_images_are_added() -> None:
-    made = a_plan(f"{ORIGINAL}test: [{{model: gan:pre, data: gan2:fb}}]\n", kinds=TRUEFACE)
-    assert job(made, "test/gan:pre/gan2:fb").images == "gan2:fb"
+    data = {
+        "gan2:pre&sdXL:fb&gan3:pre&sd2:tl": "gan2:pre&real:pre&sdXL:fb&real:fb&gan3:pre&sd2:tl&real:tl",
+        "gan2:shr": "gan2:shr&real:shr",
+        "realFFHQ:pre&gan2:fb": "realFFHQ:pre&gan2:fb",
+        "gan:none": "gan:none&real:none",
+    }
+    entries = "".join(f"  - {{data: '{one}'}}\n" for one in data)
+    made = a_plan(f"{DEFAULTS}train:\n{entries}autotest: ['gan2:fb']\n", kinds=TRUEFACE)
+    trained = {one.data: one.images for one in made.jobs if one.kind == "train"}
+    assert trained == data
+    assert {one.images for one in made.jobs if one.kind == "test"} == {"gan2:fb"}
 
 
 def test_unions_of_the_laboratory_are_the_same_as_their_members() -> None:
@@ -461,21 +420,15 @@ def test_a_word_of_the_user_that_means_another_folder_is_another_job() -> None:
     ],
 )
 def test_a_word_that_exists_or_cannot_be_one_is_refused(line: str, caret: str) -> None:
-    found = refusals(f"{line}\n{ORIGINAL}", kinds=TRUEFACE)
-    assert [marked(one) for one in found] == [("x.yaml", 2, caret)]
+    assert f"@x.yaml:2 {caret}\n" in blamed(f"{line}\n{ORIGINAL}", kinds=TRUEFACE)
 
 
-def test_words_of_the_user_are_suggested() -> None:
-    found = refusals(
-        f"subsets: {{mygan: MyGAN}}\n{DEFAULTS}train: [{{data: mygna:pre}}]\n", kinds=TRUEFACE
-    )
-    assert [one.hint for one in found] == ["did you mean 'mygan'?"]
-
-
-def test_words_that_a_laboratory_does_not_take_stay_unknown() -> None:
-    problem = refusal("subsets: {mygan: MyGAN}\ntrain: [{data: mygan:pre}]\n")
-    assert problem.message == "unknown subset 'mygan'"
-    assert marked(problem) == ("x.yaml", 3, "mygan")
+def test_words_of_the_user_are_suggested_where_a_laboratory_takes_them() -> None:
+    text = f"subsets: {{mygan: MyGAN}}\n{DEFAULTS}train: [{{data: mygna:pre}}]\n"
+    assert "^ did you mean 'mygan'?\n" in blamed(text, kinds=TRUEFACE)
+    said = blamed("subsets: {mygan: MyGAN}\ntrain: [{data: mygan:pre}]\n")
+    assert ": unknown subset 'mygan'\n" in said
+    assert said.endswith("@x.yaml:3 mygan\n")
 
 
 @pytest.mark.parametrize(
@@ -497,11 +450,9 @@ def test_the_memory_of_a_gpu_goes_by_the_name_that_it_had_before(text: str) -> N
 
 def test_names_of_the_memory_meet_across_files_and_not_in_one() -> None:
     base = {"b.yaml": "name: b\nresources: {min_vram: 3GiB}\n"}
-    made = a_plan(
-        "include: b.yaml\nresources: {vram: 5GiB}\ntrain: [{data: dot:pre}]\n", files=base
-    )
+    train = "train: [{data: dot:pre}]\n"
+    made = a_plan(f"include: b.yaml\nresources: {{vram: 5GiB}}\n{train}", files=base)
     assert made.jobs[0].resources.min_vram == 5 * 2**30
-    said = a_plan("train: [{data: dot:pre}]\n", "resources.min_vram=1GiB")
-    assert said.jobs[0].resources.min_vram == 2**30
-    problem = refusal("resources: {min_vram: 3GiB, vram: 5GiB}\ntrain: [{data: dot:pre}]\n")
-    assert problem.message == "'vram' is given twice, by its name of today and by an old one"
+    assert a_plan(train, "resources.min_vram=1GiB").jobs[0].resources.min_vram == 2**30
+    both = blamed(f"resources: {{min_vram: 3GiB, vram: 5GiB}}\n{train}")
+    assert ": 'vram' is given twice, by its name of today and by an old one\n" in both

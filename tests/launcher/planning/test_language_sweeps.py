@@ -4,7 +4,17 @@ from collections.abc import Sequence
 
 import pytest
 
-from tests.launcher.language import a_plan, job, marked, names, notes, refusal, refusals, setting
+from tests.launcher.language import (
+    a_plan,
+    blamed,
+    job,
+    marked,
+    names,
+    notes,
+    refusal,
+    refusals,
+    setting,
+)
 
 # --- sweeps
 
@@ -28,20 +38,6 @@ def test_a_matrix_of_the_file_makes_the_whole_file_once_per_combination() -> Non
     assert not notes(made)
 
 
-def test_a_matrix_of_an_entry_makes_that_entry_once_per_combination() -> None:
-    made = a_plan(
-        "train:\n  - {data: dot:pre, matrix: {lr: [0.5, 0.25]}}\n  - {data: ring:pre}\n"
-        "  - {model: ring:pre, data: dot:fb, matrix: {epochs: [2, 3]}}\n"
-    )
-    assert names(made) == [
-        "train/dot:pre@lr=0.5",
-        "train/dot:pre@lr=0.25",
-        "train/ring:pre",
-        "train/ring:pre#dot:fb@epochs=2",
-        "train/ring:pre#dot:fb@epochs=3",
-    ]
-
-
 def test_a_model_named_without_its_variant_means_every_variant_made_here() -> None:
     made = a_plan(
         "train:\n  - {data: dot:pre, matrix: {lr: [0.5, 0.25]}}\n  - {model: dot:pre, data: ring:pre}\n"
@@ -59,44 +55,6 @@ def test_a_model_named_without_its_variant_means_every_variant_made_here() -> No
             ("test/dot:pre", "#ring:pre/dot:pre"),
         )
     }
-
-
-def test_the_matrix_of_a_tuned_model_goes_over_every_variant_of_its_base() -> None:
-    made = a_plan(
-        "matrix: {lr: [0.5, 0.25]}\n"
-        "train: [{data: dot:pre}, {model: dot:pre, data: ring:pre, matrix: {epochs: [2, 3]}}]\n"
-    )
-    assert names(made)[:3] == [
-        "train/dot:pre@lr=0.5",
-        "train/dot:pre@lr=0.5#ring:pre@lr=0.5,epochs=2",
-        "train/dot:pre@lr=0.5#ring:pre@lr=0.5,epochs=3",
-    ]
-    assert len(names(made)) == 6
-
-
-def test_one_variant_can_be_named_exactly_and_its_keys_in_any_order() -> None:
-    made = a_plan(
-        "train:\n  - {data: dot:pre, matrix: {lr: [0.5, 0.25], epochs: [1, 2]}}\n"
-        "  - {model: 'dot:pre@lr=0.25,epochs=1', data: ring:pre}\n"
-        "unlearn: [{model: 'dot:pre@lr=0.5,epochs=2', method: pgu}]\n"
-        "test: [{model: 'dot:pre@epochs=2,lr=0.25', data: real:pre}]\n"
-    )
-    assert names(made)[4:] == [
-        "test/dot:pre@lr=0.25,epochs=2/real:pre",
-        "train/dot:pre@lr=0.25,epochs=1#ring:pre",
-        "unlearn/dot:pre~pgu@lr=0.5,epochs=2",
-    ]
-
-
-def test_a_variant_that_nobody_makes_is_refused_with_the_nearest_one() -> None:
-    problem = refusal(
-        "train: [{data: dot:pre, matrix: {lr: [0.5, 0.25]}}]\n"
-        "test: [{model: 'dot:pre@lr=0.26', data: real:pre}]\n"
-    )
-    assert problem.code == "unknown-model"
-    assert problem.hint == "did you mean 'dot:pre@lr=0.25'?"
-    assert problem.place is not None
-    assert problem.place.line == 3
 
 
 @pytest.mark.parametrize(
@@ -134,34 +92,6 @@ def test_seeds_of_the_poison_are_swept_where_there_is_poison() -> None:
         assert list(setting(made, "poison_seed", "poison").values()) == [1, 2]
 
 
-def test_unlearning_is_swept_for_each_of_its_methods() -> None:
-    made = a_plan(
-        "train: [{data: dot:pre, poison: 20}]\n"
-        "unlearn: [{model: poisoned, method: [pgu, relabel], matrix: {strength: [0.5, 1]}}]\n"
-    )
-    assert names(made, "unlearn") == [
-        f"unlearn/dot:pre%20~{method}@strength={value}"
-        for method in ("pgu", "relabel")
-        for value in ("0.5", "1.0")
-    ]
-
-
-def test_an_unlearned_variant_keeps_the_variant_of_its_model() -> None:
-    made = a_plan(
-        "matrix: {train: {lr: [0.5]}, unlearn: {strength: [0.25]}}\n"
-        "train: [{data: dot:pre, poison: 20}]\nunlearn: [pgu]\n"
-    )
-    assert names(made, "unlearn") == ["unlearn/dot:pre%20~pgu@lr=0.5,strength=0.25"]
-    assert job(made, names(made, "unlearn")[0]).base == "dot:pre%20@lr=0.5"
-
-
-def test_two_combinations_of_one_name_are_refused() -> None:
-    found = refusals("train: [{data: dot:pre, matrix: {data_root: [a/b, a-b]}}]\n")
-    problem = next(one for one in found if one.code == "matrix")
-    assert "two values of data_root would both be called 'a-b'" in problem.message
-    assert marked(problem) == ("x.yaml", 2, "a-b")
-
-
 @pytest.mark.parametrize(
     "text",
     [
@@ -177,21 +107,6 @@ def test_a_sweep_that_changes_no_model_is_refused(text: str) -> None:
     assert "changes no model" in problem.message
     assert problem.place is not None
     assert problem.place.line == 2
-
-
-def test_too_many_combinations_are_refused_before_they_are_made() -> None:
-    many = ", ".join(str(one) for one in range(1, 900))
-    problem = refusal(f"train: [{{data: dot:pre, matrix: {{epochs: [{many}], lr: [{many}]}}}}]\n")
-    assert problem.code == "matrix"
-    assert "808,201 combinations" in problem.message
-
-
-def test_a_model_that_two_entries_make_in_different_ways_is_refused() -> None:
-    problem = refusal("train:\n  - {data: dot:pre, lr: 0.5}\n  - {data: dot:pre, lr: 0.25}\n")
-    assert problem.code == "duplicate-job"
-    assert marked(problem) == ("x.yaml", 4, "dot:pre")
-    assert "first in line 3" in problem.notes
-    assert "lr: 0.5 and 0.25" in problem.notes
 
 
 # --- which value counts
@@ -236,11 +151,6 @@ def test_what_is_said_nearer_to_a_job_counts_more_and_the_command_line_most(
     assert a_plan(f"{text}\n", *settings).jobs[0].settings["lr"] == lr
 
 
-def test_a_setting_and_its_sweep_in_one_entry_are_refused() -> None:
-    problem = refusal("train: [{data: dot:pre, lr: 5, matrix: {lr: [6]}}]\n")
-    assert problem.message == "'lr' is given beside the matrix, too"
-
-
 def test_a_setting_for_all_kinds_reaches_those_that_know_it() -> None:
     made = a_plan(
         "defaults: {data_root: there, crops: 4, epochs: 3}\n"
@@ -257,65 +167,142 @@ def test_a_setting_for_all_kinds_reaches_those_that_know_it() -> None:
 TIED = "[{lr: 0.5, epochs: 1}, {lr: 0.25, epochs: 2}]"
 
 
+ONE = "train: [{data: dot:pre}]\n"
+POISONED = "train: [{data: dot:pre, poison: 20}]\n"
+MANY = ", ".join(map(str, range(1, 900)))
+PLANS = {
+    "the matrix of an entry": (
+        "train:\n  - {data: dot:pre, matrix: {lr: [0.5, 0.25]}}\n  - {data: ring:pre}\n"
+        "  - {model: ring:pre, data: dot:fb, matrix: {epochs: [2, 3]}}",
+        *("dot:pre@lr=0.5", "dot:pre@lr=0.25", "ring:pre"),
+        *("ring:pre#dot:fb@epochs=2", "ring:pre#dot:fb@epochs=3"),
+    ),
+    "the matrix of a tuned model": (
+        "matrix: {lr: [0.5, 0.25]}\n"
+        "train: [{data: dot:pre}, {model: dot:pre, data: ring:pre, matrix: {epochs: [2, 3]}}]",
+        *(
+            f"dot:pre@lr={lr}{tuned.format(lr)}"
+            for lr in (0.5, 0.25)
+            for tuned in ("", "#ring:pre@lr={},epochs=2", "#ring:pre@lr={},epochs=3")
+        ),
+    ),
+    "one variant, its keys in any order": (
+        "train:\n  - {data: dot:pre, matrix: {lr: 0.5, epochs: [1, 2]}}\n"
+        "  - {model: 'dot:pre@epochs=1,lr=0.5', data: ring:pre}\n"
+        "unlearn: [{model: 'dot:pre@lr=0.5,epochs=2', method: pgu}]",
+        *("dot:pre@lr=0.5,epochs=1", "dot:pre@lr=0.5,epochs=2"),
+        *("dot:pre@lr=0.5,epochs=1#ring:pre", "dot:pre~pgu@lr=0.5,epochs=2"),
+    ),
+    "methods": (
+        f"{POISONED}unlearn: [{{model: poisoned, method: [pgu, relabel], matrix: {{strength: [0.5, 1]}}}}]",
+        "dot:pre%20",
+        *(f"dot:pre%20~{m}@strength={s}" for m in ("pgu", "relabel") for s in ("0.5", "1.0")),
+    ),
+    "training and unlearning": (
+        f"matrix: {{train: {{lr: [0.5]}}, unlearn: {{strength: [0.25]}}}}\n{POISONED}unlearn: [pgu]",
+        *("dot:pre%20@lr=0.5", "dot:pre%20~pgu@lr=0.5,strength=0.25"),
+    ),
+    "an item of a tied list is a product": (
+        f"matrix: [{{lr: 0.5, epochs: [1, 2]}}, {{lr: 0.25, epochs: [2, 3]}}]\n{ONE}",
+        *(f"dot:pre@lr={lr}" for lr in ("0.5,epochs=1", "0.5,epochs=2")),
+        *(f"dot:pre@lr={lr}" for lr in ("0.25,epochs=2", "0.25,epochs=3")),
+    ),
+    "a tied list and other sweeps": (
+        f"matrix: {{poison_seed: [1, 2], train: {TIED}}}\n{POISONED}",
+        *(
+            f"dot:pre%20@lr={lr},poison_seed={seed}"
+            for seed in (1, 2)
+            for lr in ("0.5,epochs=1", "0.25,epochs=2")
+        ),
+    ),
+    "kinds that are tied": (
+        "matrix:\n  - {train: {lr: 0.5}, unlearn: {strength: 1}}\n"
+        f"  - {{train: {{lr: 0.25}}, unlearn: {{strength: 0.5}}}}\n{POISONED}unlearn: [pgu]",
+        *("dot:pre%20@lr=0.5", "dot:pre%20~pgu@lr=0.5,strength=1.0"),
+        *("dot:pre%20@lr=0.25", "dot:pre%20~pgu@lr=0.25,strength=0.5"),
+    ),
+    "names of tied values": (
+        f"matrix: [{{data_root: {{a: /x/y}}, lr: 1}}, {{data_root: {{b: z/y}}, lr: 2}}]\n{ONE}",
+        *("dot:pre@data_root=a,lr=1.0", "dot:pre@data_root=b,lr=2.0"),
+    ),
+    "an included tied list": (
+        f"include: b.yaml\n{ONE}",
+        *("dot:pre@lr=0.5,epochs=1", "dot:pre@lr=0.25,epochs=2"),
+    ),
+    "an included tied list that is replaced": (
+        f"include: b.yaml\nmatrix: [{{lr: 7}}]\n{ONE}",
+        "dot:pre@lr=7.0",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", PLANS.values(), ids=PLANS)
+def test_a_sweep_makes_these_models(case: tuple[str, ...]) -> None:
+    made = a_plan(case[0], files={"b.yaml": f"name: base\nmatrix: {TIED}\n"})
+    models = [one for one in made.jobs if one.kind in {"train", "unlearn"}]
+    assert [one.model for one in models] == [*case[1:]]
+    assert notes(made) == []
+
+
+MISTAKES = {
+    "a variant that nobody makes": (
+        "train: [{data: dot:pre, matrix: {lr: [0.5, 0.25]}}]\n"
+        "test: [{model: 'dot:pre@lr=0.26', data: real:pre}]",
+        *("error[unknown-model]", "^ did you mean 'dot:pre@lr=0.25'?\n", "@x.yaml:3 "),
+    ),
+    "too many combinations": (
+        f"train: [{{data: dot:pre, matrix: {{epochs: [{MANY}], lr: [{MANY}]}}}}]",
+        *("error[matrix]", "808,201 combinations"),
+    ),
+    "two ways to one model": (
+        "train:\n  - {data: dot:pre, lr: 0.5}\n  - {data: dot:pre, lr: 0.25}",
+        *("error[duplicate-job]", "= first in line 3\n", "= lr: 0.5 and 0.25\n"),
+        "@x.yaml:4 dot:pre\n",
+    ),
+    "a setting beside its sweep": (
+        "train: [{data: dot:pre, lr: 5, matrix: {lr: [6]}}]",
+        ": 'lr' is given beside the matrix, too\n",
+    ),
+    "a setting tied for all kinds and for one": (
+        f"matrix: [{{lr: 1, train: {{lr: 2}}}}]\n{ONE}",
+        ": matrix: lr is swept for all kinds and for train\n",
+    ),
+    "a tied setting that changes no model": (
+        f"matrix: [{{lr: 1, poison_seed: 2}}]\n{ONE}",
+        *("'poison_seed' changes no model", " poison_seed\n"),
+    ),
+    **{
+        f"{sweep} over a tied list": (
+            f"matrix: {matrix}\n{ONE}\n--set {sweep}=[1, 2]",
+            "error[set]",
+            "^ --set lr=VALUE takes one value in place of all of its own\n@--set:1 lr\n",
+        )
+        for sweep, matrix in (("matrix.lr", TIED), ("matrix.train.lr", f"{{train: {TIED}}}"))
+    },
+}
+
+
+@pytest.mark.parametrize("case", MISTAKES.values(), ids=MISTAKES)
+def test_a_sweep_that_cannot_be_is_refused(case: tuple[str, ...]) -> None:
+    said = blamed(case[0])
+    assert [piece for piece in case[1:] if piece not in said] == []
+
+
 @pytest.mark.parametrize(
     "text",
     [
-        f"matrix: {TIED}\ntrain: [{{data: dot:pre}}]\n",
-        f"matrix: {{train: {TIED}}}\ntrain: [{{data: dot:pre}}]\n",
+        f"matrix: {TIED}\n{ONE}",
+        f"matrix: {{train: {TIED}}}\n{ONE}",
         f"train: [{{data: dot:pre, matrix: {TIED}}}]\n",
-        "matrix:\n  - {lr: 0.5, epochs: 1}\n  - {epochs: 2, lr: 0.25}\ntrain: [{data: dot:pre}]\n",
+        f"matrix:\n  - {{lr: 0.5, epochs: 1}}\n  - {{epochs: 2, lr: 0.25}}\n{ONE}",
     ],
     ids=["file", "kind", "entry", "any order"],
 )
 def test_a_list_in_a_matrix_ties_settings_together(text: str) -> None:
-    made = a_plan(text)
-    assert names(made) == ["train/dot:pre@lr=0.5,epochs=1", "train/dot:pre@lr=0.25,epochs=2"]
-    assert list(setting(made, "lr").values()) == [0.5, 0.25]
-    assert list(setting(made, "epochs").values()) == [1, 2]
-
-
-def test_an_item_of_a_tied_list_is_a_product_of_its_own() -> None:
-    made = a_plan(
-        "matrix: [{lr: 0.5, epochs: [1, 2]}, {lr: 0.25, epochs: [2, 3]}]\ntrain: [{data: dot:pre}]\n"
-    )
-    assert names(made) == [
-        f"train/dot:pre@lr={lr},epochs={epochs}"
-        for lr, epochs in ((0.5, 1), (0.5, 2), (0.25, 2), (0.25, 3))
-    ]
-
-
-def test_a_tied_list_of_one_kind_is_multiplied_with_the_other_sweeps() -> None:
-    made = a_plan(
-        f"matrix: {{poison_seed: [1, 2], train: {TIED}}}\ntrain: [{{data: dot:pre, poison: 20}}]\n"
-    )
-    assert names(made, "train") == [
-        f"train/dot:pre%20@lr={lr},epochs={epochs},poison_seed={seed}"
-        for seed in (1, 2)
-        for lr, epochs in ((0.5, 1), (0.25, 2))
-    ]
-
-
-def test_kinds_are_tied_to_each_other_in_a_list_of_the_file() -> None:
-    made = a_plan(
-        "matrix:\n  - {train: {lr: 0.5}, unlearn: {strength: 1}}\n"
-        "  - {train: {lr: 0.25}, unlearn: {strength: 0.5}}\n"
-        "train: [{data: dot:pre, poison: 20}]\nunlearn: [pgu]\n"
-    )
-    assert names(made, "unlearn") == [
-        "unlearn/dot:pre%20~pgu@lr=0.5,strength=1.0",
-        "unlearn/dot:pre%20~pgu@lr=0.25,strength=0.5",
-    ]
-
-
-def test_a_value_of_a_tied_list_can_be_given_a_name() -> None:
-    made = a_plan(
-        "matrix: [{data_root: {a: /x/y}, lr: 1}, {data_root: {b: z/y}, lr: 2}]\n"
-        "train: [{data: dot:pre}]\n"
-    )
-    assert names(made) == [
-        "train/dot:pre@data_root=a,lr=1.0",
-        "train/dot:pre@data_root=b,lr=2.0",
-    ]
+    values = {"dot:pre@lr=0.5,epochs=1": (0.5, 1), "dot:pre@lr=0.25,epochs=2": (0.25, 2)}
+    found = {one.model: one.settings for one in a_plan(text).jobs}
+    assert {model: (one["lr"], one["epochs"]) for model, one in found.items()} == values
+    assert [*found] == [*values]
 
 
 def test_what_the_command_line_sets_falls_out_of_a_tied_list() -> None:
@@ -327,23 +314,6 @@ def test_what_the_command_line_sets_falls_out_of_a_tied_list() -> None:
         assert names(made) == ["train/dot:pre@epochs=1", "train/dot:pre@epochs=2"]
         assert [one.message for one in notes(made)] == ["--set takes the place of this sweep of lr"]
         assert names(a_plan(text, "lr=3", "epochs=4")) == ["train/dot:pre"]
-
-
-def test_a_tied_list_is_taken_from_an_included_file_or_replaced_as_a_whole() -> None:
-    base = f"name: base\nmatrix: {TIED}\n"
-    train = "train: [{data: dot:pre}]\n"
-    made = a_plan(f"include: b.yaml\n{train}", files={"b.yaml": base})
-    assert len(names(made)) == 2
-    other = "include: b.yaml\nmatrix: [{lr: 7}]\n"
-    assert names(a_plan(f"{other}{train}", files={"b.yaml": base})) == ["train/dot:pre@lr=7.0"]
-
-
-@pytest.mark.parametrize("sweep", ["matrix.lr=[1, 2]", "matrix.train.lr=[1, 2]"])
-def test_one_sweep_cannot_be_laid_over_a_tied_list(sweep: str) -> None:
-    matrix = f"{{train: {TIED}}}" if "train" in sweep else TIED
-    problem = refusal(f"matrix: {matrix}\ntrain: [{{data: dot:pre}}]\n", sweep)
-    assert (problem.code, marked(problem)) == ("set", ("--set", 1, "lr"))
-    assert problem.hint == "--set lr=VALUE takes one value in place of all of its own"
 
 
 @pytest.mark.parametrize(
@@ -380,14 +350,3 @@ def test_a_tied_list_without_sense_is_told_at_its_place(matrix: str, caret: str,
         file, line, text_above = marked(problem)
         assert (file, line) == ("x.yaml", 2)
         assert text_above.startswith(caret)
-
-
-def test_sweeps_of_a_tied_list_of_the_file_are_not_swept_for_a_kind_besides() -> None:
-    problem = refusal("matrix: [{lr: 1, train: {lr: 2}}]\ntrain: [{data: dot:pre}]\n")
-    assert problem.message == "matrix: lr is swept for all kinds and for train"
-
-
-def test_a_tied_setting_that_changes_no_model_is_refused() -> None:
-    problem = refusal("matrix: [{lr: 1, poison_seed: 2}]\ntrain: [{data: dot:pre}]\n")
-    assert "'poison_seed' changes no model" in problem.message
-    assert marked(problem)[2] == "poison_seed"

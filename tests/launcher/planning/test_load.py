@@ -2,7 +2,6 @@
 
 import json
 import os
-from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -12,15 +11,12 @@ from hypothesis import strategies as st
 from launcher.api import Plan, TaskFileError, UsageError, load, plan
 from launcher.errors import Severity
 from launcher.planning.load import plan_files
-from launcher.planning.plan_builder import build_plan
-from launcher.planning.queue_comparison import compare_with_queue
-from launcher.planning.submit import Submitted, submit
-from launcher.states import Done, State
+from launcher.states import State
 from launcher.store.queue import Store
 from launcher.taskfile.yaml_tree import MOST_BYTES
-from tests.build import a_context, claimed
+from tests.launcher import language
 from tests.launcher.conftest import Launcher
-from tests.launcher.language import KINDS, ROOT, read
+from tests.launcher.language import ROOT, finish, queue
 
 TREE = Path(__file__).parents[3]
 
@@ -73,24 +69,20 @@ def trueface(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def order_holds(made: Plan) -> bool:
-    place = {job.name: number for number, job in enumerate(made.jobs)}
-    return all(place[need] < place[job.name] for job in made.jobs for need in job.needs)
+def methods(made: Plan) -> set[str]:
+    """Return the ways in which a plan mends its models."""
+    mended = [job.model or "" for job in made.jobs if job.kind in {"unlearn", "forget"}]
+    return {model.rpartition("~")[2].partition("@")[0] for model in mended}
 
 
 @pytest.mark.parametrize("path", TASKS, ids=lambda path: path.stem)
-def test_an_example_plans_cleanly_without_its_data(path: Path, tmp_path: Path) -> None:
-    made = plan(load(path), root=tmp_path)
-    assert made.jobs
-    assert order_holds(made)
-    assert {one.code for one in made.warnings} <= {"missing-input"}
-
-
-@pytest.mark.parametrize("path", TASKS, ids=lambda path: path.stem)
-def test_an_example_plans_cleanly_with_its_data(path: Path, trueface: Path) -> None:
-    made = plan(load(path), root=trueface)
-    assert order_holds(made)
-    assert not [str(one) for one in made.warnings]
+def test_an_example_plans_cleanly_without_and_with_its_data(path: Path, trueface: Path) -> None:
+    for root, warned in ((trueface / "nothing", {"missing-input"}), (trueface, set())):
+        made = plan(load(path), root=root)
+        assert {one.code for one in made.warnings} <= warned
+        place = {job.name: number for number, job in enumerate(made.jobs)}
+        assert all(place[need] < place[job.name] for job in made.jobs for need in job.needs)
+        assert place
 
 
 def test_the_whole_study_of_the_original_is_three_rates_and_their_mending() -> None:
@@ -98,13 +90,12 @@ def test_the_whole_study_of_the_original_is_three_rates_and_their_mending() -> N
     assert len(path.read_text().splitlines()) < 60
     made = plan(load(path))
     data = "gan2:pre&gan3:pre&sdXL:pre&real:pre"
-    rates = ("", "%20", "%50")
-    trained = [f"{data}{rate}@seed={seed}" for seed in (1, 2, 3) for rate in rates]
+    trained = [f"{data}{rate}@seed={seed}" for seed in (1, 2, 3) for rate in ("", "%20", "%50")]
     assert sorted(job.model or "" for job in made.jobs if job.kind == "train") == sorted(trained)
     mended = [job.model for job in made.jobs if job.kind == "unlearn"]
-    methods = {(model or "").rpartition("~")[2].partition("@")[0] for model in mended}
-    assert methods >= {"retrain", "corrected", "finetune", "relabel", "restart", "exact", "pgu"}
-    assert len(mended) == len(set(mended)) == 2 * 3 * len(methods)
+    ways = methods(made)
+    assert ways >= {"retrain", "corrected", "finetune", "relabel", "restart", "exact", "pgu"}
+    assert len(mended) == len(set(mended)) == 2 * 3 * len(ways)
     tests = {(job.model, job.data) for job in made.jobs if job.kind == "test"}
     sets = ["real:pre", "gan2:pre", "gan3:pre", "sdXL:pre"]
     assert tests == {(model, one) for model in [*trained, *mended] for one in sets}
@@ -113,25 +104,28 @@ def test_the_whole_study_of_the_original_is_three_rates_and_their_mending() -> N
     assert (settings["lr"], settings["lr_decay_epochs"], settings["patch_size"]) == (1e-4, 3, 96)
 
 
+FIELD = {"retrain", "finetune", "restart", "scrub", "ssd", "salun"}
+
+
 @pytest.mark.parametrize(
-    "file", ["poison_sample", "poison_faces", "layer_attack", "layer_attack_cpu"]
+    ("file", "more", "fraction"),
+    [
+        *(
+            (file, {"pgu", "lau"}, None)
+            for file in ("poison_sample", "poison_faces", "layer_attack", "layer_attack_cpu")
+        ),
+        *((file, {"ng", "rl"}, 0.1) for file in ("forget_instances", "forget_instances_sample")),
+    ],
 )
-def test_every_study_of_unlearning_holds_its_ladder(file: str) -> None:
+def test_every_study_of_unlearning_holds_its_ladder_and_the_fields_task_one_fraction(
+    file: str, more: set[str], fraction: float | None
+) -> None:
     made = plan(load(TREE / "tasks" / f"{file}.yaml"))
-    mended = [job for job in made.jobs if job.kind in {"unlearn", "forget"}]
-    methods = {(job.model or "").rpartition("~")[2].partition("@")[0] for job in mended}
-    assert methods >= {"retrain", "finetune", "restart", "scrub", "ssd", "salun", "pgu", "lau"}
-    assert ("sample" in {job.kind for job in made.jobs}) == (file == "poison_sample")
-
-
-@pytest.mark.parametrize("file", ["forget_instances", "forget_instances_sample"])
-def test_the_fields_usual_task_has_its_references_and_one_fraction(file: str) -> None:
-    made = plan(load(TREE / "tasks" / f"{file}.yaml"))
-    mended = [job for job in made.jobs if job.kind == "forget"]
-    methods = {(job.model or "").rpartition("~")[2].partition("@")[0] for job in mended}
-    assert methods >= {"retrain", "finetune", "restart", "ng", "rl", "scrub", "ssd", "salun"}
-    assert {job.settings["forget_fraction"] for job in mended} == {0.1}
+    assert methods(made) >= FIELD | more
     assert ("sample" in {job.kind for job in made.jobs}) == file.endswith("sample")
+    if fraction:
+        forgotten = [job.settings["forget_fraction"] for job in made.jobs if job.kind == "forget"]
+        assert {*forgotten} == {fraction}
 
 
 def test_python_sees_the_same_plan_as_the_command_line(
@@ -160,16 +154,12 @@ def write(folder: Path, name: str, text: str) -> str:
     return str(path)
 
 
-def codes(errors: Iterable[object]) -> list[str]:
-    return [str(getattr(one, "code", "")) for one in errors]
-
-
 def test_the_errors_of_all_files_are_told_together(tmp_path: Path) -> None:
     first = write(tmp_path, "a.yaml", "name: a\ntrian: []\n")
     second = write(tmp_path, "b.yaml", "name: b\ncommand: [{argv: [ls]}]\nphases: [nothing]\n")
     with pytest.raises(TaskFileError) as caught:
         plan_files([first, second, str(tmp_path / "none.yaml")])
-    assert codes(caught.value.problems) == ["unknown-key", "phases", "no-file"]
+    assert [one.code for one in caught.value.problems] == ["unknown-key", "phases", "no-file"]
     assert f"3 errors in {first}, {second}; nothing was queued" in str(caught.value)
 
 
@@ -185,13 +175,12 @@ def test_included_files_are_found_beside_the_file_that_includes_them(tmp_path: P
 
 
 def test_an_included_file_that_is_not_there_is_told_with_its_neighbour(tmp_path: Path) -> None:
-    write(tmp_path, "common.yaml", "command: [{argv: [ls]}]\n")
-    file = write(tmp_path, "x.yaml", "name: x\ninclude: comon.yaml\n")
-    problem = load(file).problems[0]
-    assert problem.severity is Severity.ERROR
-    assert problem.place is not None
-    assert (problem.place.line, problem.place.column) == (2, 10)
-    assert "did you mean" in problem.message
+    write(tmp_path, "here.yaml", "command: [{argv: [ls]}]\n")
+    file = write(tmp_path, "x.yaml", "name: x\ninclude: [here.yaml, hree.yaml]\ncomand: []\n")
+    missing, unknown = load(file).problems
+    assert (missing.severity, unknown.code) == (Severity.ERROR, "unknown-key")
+    assert "did you mean" in missing.message
+    assert str(missing).splitlines()[1] == f" --> {file}:2:22"
 
 
 def test_variables_come_from_the_environment(
@@ -240,7 +229,7 @@ def test_two_files_must_not_ask_for_two_jobs_of_one_name(tmp_path: Path) -> None
 def test_the_plans_of_several_files_are_one_json_object(launcher: Launcher, tmp_path: Path) -> None:
     first = write(tmp_path, "a.yaml", "name: x\ncommand: [{name: one, argv: [ls]}]\n")
     second = write(tmp_path, "b.yaml", "name: y\ncommand: [{name: one, argv: [ls]}]\n")
-    told = json.loads(launcher("run", first, second, "--dry-run", "--json").out)
+    told = launcher.json("run", first, second, "--dry-run")
     assert [one["run"] for one in told["plans"]] == ["x", "y"]
 
 
@@ -253,19 +242,16 @@ def test_a_file_that_cannot_be_read_is_told_with_a_way_on(tmp_path: Path) -> Non
         load(large)
 
 
-def test_programs_are_read_without_any_laboratory(tmp_path: Path) -> None:
-    path = tmp_path / "x.yaml"
-    path.write_text("name: x\nresources: {cpus: 2}\ncommand: [{name: a, argv: [x]}]\n")
-    assert set(load(path).kinds) == {"command"}
-
-
-@pytest.mark.parametrize("word", ["defaults: {seed: 3}", "phases: [train, command]"])
-def test_beside_programs_a_laboratory_may_be_spoken_of(tmp_path: Path, word: str) -> None:
-    path = tmp_path / "x.yaml"
-    path.write_text(f"name: x\n{word}\ncommand: [{{name: a, argv: [x]}}]\n")
-    task = load(path)
+@pytest.mark.parametrize(
+    "word", ["resources: {cpus: 2}", "defaults: {seed: 3}", "phases: [train, command]"]
+)
+def test_a_laboratory_is_read_beside_programs_only_where_it_is_spoken_of(
+    tmp_path: Path, word: str
+) -> None:
+    task = load(write(tmp_path, "x.yaml", f"name: x\n{word}\ncommand: [{{name: a, argv: [x]}}]\n"))
     assert not task.problems
-    assert "train" in task.kinds
+    assert ({*task.kinds} == {"command"}) == ("resources" in word)
+    assert ("train" in task.kinds) == ("resources" not in word)
 
 
 # --- From a plan to the queue, again and again with a file that was changed
@@ -275,26 +261,7 @@ FIRST = "train: [{data: dot:pre}]\nautotest: [real:pre]\n"
 
 
 def a_plan(text: str, *said: str, there: bool = False) -> Plan:
-    task = read(text, *said, kinds=KINDS)
-    return build_plan(
-        task,
-        root=ROOT,
-        exists=lambda path: there or "toys" in path.parts,
-        code=lambda *_: {"": "d"},
-        content=lambda _: "c",
-    )
-
-
-def queue(store: Store, made: Plan, now: float = 1.0) -> Submitted:
-    rows = store.read.jobs_of(ROOT, made.name)
-    return submit(store, ROOT, compare_with_queue(made, rows, lambda _: None), a_context(), now)
-
-
-def finish(store: Store) -> None:
-    """Have every job done that can be, in the order of their needs."""
-    while ready := store.scheduling.ready(100):
-        for one in ready:
-            store.scheduling.finish(claimed(store, one.id), Done(at=1.0), outputs={}, now=1.0)
+    return language.a_plan(text, *said, exists=lambda path: there or "toys" in path.parts)
 
 
 def needs_by_name(store: Store) -> dict[str, list[str]]:
@@ -357,16 +324,11 @@ def test_phases_refuse_what_another_phase_made_with_other_settings(store: Store)
 
 def test_phases_refuse_what_another_phase_has_not_finished(store: Store) -> None:
     queue(store, a_plan(FIRST, "phases=[train]"))
-    with pytest.raises(UsageError, match="train/dot:pre, which phases leaves out, is queued"):
+    number = store.read.jobs_of(ROOT, "x")["train/dot:pre"].id
+    waits = f"train/dot:pre, which phases leaves out, is queued: wait for it with `launcher wait {number}`"
+    with pytest.raises(UsageError, match=waits):
         queue(store, a_plan(FIRST, "phases=[test]", there=True))
     finish(store)
     assert queue(store, a_plan(FIRST, "phases=[test]", there=True)).queued == 1
     assert store.read.jobs_of(ROOT, "x")["train/dot:pre"].state is State.DONE
     assert Path(store.read.jobs_of(ROOT, "x")["test/dot:pre/real:pre"].root) == ROOT
-
-
-def test_phases_accept_what_was_made_and_tell_to_wait_for_what_runs(store: Store) -> None:
-    queue(store, a_plan(FIRST, "phases=[train]"))
-    number = store.read.jobs_of(ROOT, "x")["train/dot:pre"].id
-    with pytest.raises(UsageError, match=f"is queued: wait for it with `launcher wait {number}`"):
-        queue(store, a_plan(FIRST, "phases=[test]", there=True))

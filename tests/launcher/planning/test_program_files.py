@@ -17,7 +17,7 @@ from launcher.store.queue import Store
 from launcher.system.file_digests import FileDigests
 from launcher.system.files import stamp
 from launcher.taskfile.parser import ParseContext, parse
-from tests.build import a_context, claimed
+from tests.build import a_context, claimed, finished
 
 TRAIN = "{name: t, argv: [python3, train.py, --config=conf.yaml, --lr, '0.1']}"
 COPY = "{name: t, argv: [cp, in.txt, out.txt], inputs: [in.txt], outputs: [out.txt]}"
@@ -141,7 +141,7 @@ def test_a_file_that_changed_while_its_program_ran_makes_it_run_again_once(
 def test_what_an_earlier_version_has_done_stays_done(store: Store, project: Path) -> None:
     queue(store, a_plan(project, TRAIN))
     for one in store.scheduling.ready(1):
-        store.scheduling.finish(claimed(store, one.id), Done(at=1.0), outputs={}, now=1.0)
+        finished(store, one.id, Done(at=1.0))
     (project / "train.py").write_text("other")
     assert compared(store, a_plan(project, TRAIN))[0].action is Action.CACHED
 
