@@ -49,6 +49,7 @@ def read(
 def a_plan(
     text: str,
     *settings: str,
+    root: Path = ROOT,
     exists: Callable[[Path], bool] = lambda _: False,
     code: Callable[..., Mapping[str, str]] = lambda *_: {"": "d"},
     content: Callable[[Path], str] = lambda _: "c",
@@ -58,7 +59,7 @@ def a_plan(
     """Plan a task file; the queue knows its jobs as those of `ROOT`."""
     task = read(text, *settings, **reading)
     return build_plan(
-        task, root=ROOT, exists=exists, code=code, content=content, is_folder=is_folder
+        task, root=root, exists=exists, code=code, content=content, is_folder=is_folder
     )
 
 

@@ -1,7 +1,6 @@
 """What holds for every command: help, mistakes, troubles of the machine."""
 
 import itertools
-import json
 import os
 import socket
 import subprocess
@@ -33,8 +32,7 @@ from tests.terminal import COMMAND, in_a_terminal
 
 @pytest.mark.parametrize("words", [*VERBS, "service install", "service remove"])
 def test_every_verb_has_a_help_page_with_two_examples(launcher: Launcher, words: str) -> None:
-    answer = launcher(*words.split(), "--help")
-    assert answer.code == 0
+    answer = launcher.well(*words.split(), "--help")
     below = answer.out.partition("\n  Examples:\n")[2].splitlines()
     examples = list(itertools.takewhile(lambda line: line.startswith("    "), below))
     assert examples[0].startswith(f"    launcher {words}"), "click has not wrapped the lines"
@@ -115,7 +113,7 @@ def test_many_readers_and_a_writer_do_not_disturb_each_other(home: Home, store: 
     for reader in readers:
         reader.start()
     for number in range(30):
-        enqueue(store, a_spec(name=f"command/{number}"), context=a_context())
+        enqueue(store, f"command/{number}", context=a_context())
     finished.set()
     for reader in readers:
         reader.join()
@@ -126,7 +124,7 @@ def test_many_readers_and_a_writer_do_not_disturb_each_other(home: Home, store: 
 def test_damage_that_a_look_finds_is_trouble_of_the_machine(
     launcher: Launcher, home: Home, store: Store
 ) -> None:
-    enqueue(store, *(a_spec(name=f"command/{number}") for number in range(500)))
+    enqueue(store, *(f"command/{number}" for number in range(500)))
     store._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     with home.database.open("r+b") as file:
         size = file.seek(0, os.SEEK_END)
@@ -251,13 +249,13 @@ def test_a_named_kind_tells_its_settings(launcher: Launcher) -> None:
 
 
 def test_json_has_the_same(launcher: Launcher) -> None:
-    whole = json.loads(launcher("kinds", "--json").out)
+    whole = launcher.json("kinds")
     assert whole["schema"] == 1
     assert [kind["name"] for kind in whole["kinds"]] == list(installed())
     (command,) = (kind for kind in whole["kinds"] if kind["name"] == "command")
     names = [setting["name"] for setting in command["settings"]]
     assert names == ["argv", "cwd", "env", "inputs", "outputs"]
-    (kind,) = json.loads(launcher("kinds", "train", "train", "--json").out)["kinds"]
+    (kind,) = launcher.json("kinds", "train", "train")["kinds"]
     assert (kind["role"], kind["package"]) == ("train", "trueface")
     by_name = {setting["name"]: setting for setting in kind["settings"]}
     assert by_name["optimizer"] == {

@@ -113,7 +113,7 @@ def test_a_mail_and_a_webhook_tell_of_the_end_of_a_run(
         config.write_text(
             f'[notify.mail]\nurl = "{mailbox.url}"\n[notify.hook]\nurl = "{webhook.url}"\n'
         )
-        first, second = enqueue(store, a_spec(name="train/a"), a_spec(name="train/b"), run="study")
+        first, second = enqueue(store, "train/a", "train/b", run="study")
         finish(store, first)
         finish(store, second, failed="no such file")
         teller.minute()
@@ -202,7 +202,7 @@ def test_no_process_and_no_file_of_ours_shows_a_secret(
 def test_a_restart_sends_nothing_twice_and_loses_nothing(
     teller: Teller, store: Store, notes: Path
 ) -> None:
-    first, second, third = enqueue(store, a_spec(name="a"), a_spec(name="b"), a_spec(name="c"))
+    first, second, third = enqueue(store, "a", "b", "c")
     finish(store, first, failed="boom", now=teller.clock.now)
     teller.minute()
     teller.until(lambda: lines_of(notes) and not sending(teller), "the failure is told")
@@ -283,7 +283,7 @@ def test_a_target_that_is_gone_delays_no_other_where_nothing_can_be_noted(
 
 
 def test_a_run_may_ask_for_silence(teller: Teller, store: Store, notes: Path) -> None:
-    loud, silent = (enqueue(store, a_spec(name=run), run=run)[0] for run in ("loud", "silent"))
+    loud, silent = (enqueue(store, run, run=run)[0] for run in ("loud", "silent"))
     with store.writing():
         store.set_notify(store.run(Path("/nowhere"), "silent"), RunNotify(events=()))
     finish(store, silent)
@@ -295,7 +295,7 @@ def test_a_run_may_ask_for_silence(teller: Teller, store: Store, notes: Path) ->
 
 
 def test_a_job_out_of_memory_for_good_is_told(teller: Teller, store: Store, notes: Path) -> None:
-    first, _ = enqueue(store, a_spec(name="a"), a_spec(name="b"))
+    first, _ = enqueue(store, "a", "b")
     now = time.time()
     short = OutOfMemory(at=now, error="tried to allocate 90 GiB", shortage=Shortage("gpu"))
     store.scheduling.finish(claimed(store, first, now), short, outputs={}, now=now)
@@ -367,10 +367,10 @@ def test_who_listens_for_the_first_time_hears_of_the_last_minutes(
     teller: Teller, store: Store, notes: Path
 ) -> None:
     now = time.time()
-    finish(store, *enqueue(store, a_spec(name="a"), run="old"), now=now)
+    finish(store, *enqueue(store, "a", run="old"), now=now)
     with store.writing():
         store.database.execute("UPDATE events SET at = at - 7200")
-    finish(store, *enqueue(store, a_spec(name="b"), run="new"), now=now)
+    finish(store, *enqueue(store, "b", run="new"), now=now)
     teller.minute()
     teller.until(lambda: lines_of(notes) and not teller.notices.pending, "it is told")
     (line,) = lines_of(notes)

@@ -13,22 +13,19 @@ from launcher.errors import Problems, UsageError
 from launcher.job import Resources, Terms
 from launcher.job_options.registry import JobRequest, job_options
 from launcher.planning.plan import Plan
-from launcher.planning.plan_builder import build_plan
 from launcher.planning.queue_comparison import (
     BY_FILES,
     Action,
     ComparedJob,
-    Comparison,
-    compare_with_queue,
 )
 from launcher.planning.revision import option_text, yaml_text
-from launcher.planning.submit import Submitted, submit
+from launcher.planning.submit import submit
 from launcher.screens.plan_view import other_code, other_options
-from launcher.states import Done
 from launcher.store.queue import Store
 from launcher.taskfile.yaml_tree import plain_value, read_document
-from tests.build import a_context, claimed, finished
-from tests.launcher.language import KINDS, ROOT, read
+from tests.build import a_context, claimed
+from tests.launcher import language
+from tests.launcher.language import KINDS, ROOT, finish, queue
 
 FILE = "train: [{data: dot:pre, poison: [0, 50]}, {data: line:pre, poison: 50}]\nautotest: [real:pre]\n"
 
@@ -40,32 +37,11 @@ def a_plan(
     kinds: Mapping[str, Any] = KINDS,
 ) -> Plan:
     digests = {"": code} if isinstance(code, str) else code
-    return build_plan(
-        read(text, *said, kinds=kinds),
-        root=ROOT,
-        exists=lambda _: True,
-        code=lambda *_: digests,
-        content=lambda _: "c",
-    )
+    return language.a_plan(text, *said, exists=lambda _: True, code=lambda *_: digests, kinds=kinds)
 
 
-def comparison(store: Store, made: Plan, **options: Any) -> Comparison:
-    rows = store.read.jobs_of(ROOT, made.name)
-    return compare_with_queue(made, rows, lambda _: None, **options)
-
-
-def judged(store: Store, made: Plan, **options: bool) -> dict[str, ComparedJob]:
-    return {one.job.name: one for one in comparison(store, made, **options).jobs}
-
-
-def queue(store: Store, made: Plan, **options: bool) -> Submitted:
-    return submit(store, ROOT, comparison(store, made, **options), a_context(), 1.0)
-
-
-def finish(store: Store) -> None:
-    while ready := store.scheduling.ready(100):
-        for one in ready:
-            finished(store, one.id, Done(at=1.0))
+def judged(store: Store, made: Plan, **options: Any) -> dict[str, ComparedJob]:
+    return {one.job.name: one for one in language.compared(store, made, **options).jobs}
 
 
 @pytest.fixture
@@ -94,7 +70,7 @@ def test_what_is_accepted_is_kept_now_and_in_every_later_plan(done: Store) -> No
 
 
 def test_without_the_option_nothing_is_recorded_as_accepted(done: Store) -> None:
-    submitted = submit(done, ROOT, comparison(done, a_plan(code="new")), a_context(), 1.0)
+    submitted = queue(done, a_plan(code="new"))
     assert (submitted.queued, submitted.accepted) == (len(submitted.jobs), 0)
 
 
@@ -229,7 +205,7 @@ def test_a_job_that_runs_with_other_code_is_waited_for(store: Store) -> None:
 
 
 def test_a_result_that_changed_after_the_comparison_is_not_accepted(done: Store) -> None:
-    compared = comparison(done, a_plan(code="new"), accept_code=True)
+    compared = language.compared(done, a_plan(code="new"), accept_code=True)
     rows = done.read.jobs_of(ROOT, "x")
     name = next(iter(compared.accepted))
     done.database.execute("UPDATE jobs SET hash = 'another' WHERE id = ?", (rows[name].id,))
@@ -322,22 +298,20 @@ def test_a_plan_names_the_options_with_which_a_waiting_job_was_not_queued(store:
     compared = judged(store, made)["train/dot:pre"]
     assert compared.action is Action.JOIN
     assert set(compared.options) == {"cpus", "vram", "time_limit", "priority"}
-    text = other_options(comparison(store, made).jobs)
+    text = other_options(language.compared(store, made).jobs)
     assert text.startswith("2 waiting jobs keep the options with which they were queued")
 
 
 @pytest.mark.parametrize("top", ["", "resources: {not_before: '23:59'}\n"])
 def test_a_plan_says_nothing_of_options_that_are_as_they_were(store: Store, top: str) -> None:
     queue(store, a_plan(ONE_TRAINING))
-    assert other_options(comparison(store, a_plan(top + ONE_TRAINING)).jobs) == ""
+    assert other_options(language.compared(store, a_plan(top + ONE_TRAINING)).jobs) == ""
 
 
 def test_a_cancelled_job_is_queued_with_the_options_of_the_file(store: Store) -> None:
     queue(store, a_plan(ONE_TRAINING))
     store.steering.cancel([row.id for row in store.read.jobs()], 1.0)
-    queue(store, a_plan(f"resources: {{cpus: 2}}\n{ONE_TRAINING}"))
+    asked = a_plan(f"resources: {{cpus: 2}}\n{ONE_TRAINING}")
+    queue(store, asked)
     assert {row.spec.resources.cpus for row in store.read.jobs()} == {2}
-    assert (
-        other_options(comparison(store, a_plan(f"resources: {{cpus: 2}}\n{ONE_TRAINING}")).jobs)
-        == ""
-    )
+    assert other_options(language.compared(store, asked).jobs) == ""

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -9,15 +10,14 @@ from launcher.context import named_files
 from launcher.errors import TaskFileError
 from launcher.kinds import COMMAND
 from launcher.planning.plan import Plan
-from launcher.planning.plan_builder import build_plan
-from launcher.planning.queue_comparison import Action, ComparedJob, compare_with_queue
+from launcher.planning.queue_comparison import Action, ComparedJob, Comparison, compare_with_queue
 from launcher.planning.submit import Submitted, submit
 from launcher.states import Done
 from launcher.store.queue import Store
 from launcher.system.file_digests import FileDigests
 from launcher.system.files import stamp
-from launcher.taskfile.parser import ParseContext, parse
 from tests.build import a_context, claimed, finished
+from tests.launcher import language
 
 TRAIN = "{name: t, argv: [python3, train.py, --config=conf.yaml, --lr, '0.1']}"
 COPY = "{name: t, argv: [cp, in.txt, out.txt], inputs: [in.txt], outputs: [out.txt]}"
@@ -35,26 +35,28 @@ def project(tmp_path: Path) -> Path:
 
 def a_plan(project: Path, *entries: str) -> Plan:
     text = "name: x\ncommand:\n" + "".join(f"  - {entry}\n" for entry in entries)
-    context = ParseContext(kinds={"command": COMMAND})
-    return build_plan(
-        parse(text, file="x.yaml", context=context),
+    return language.a_plan(
+        text,
         root=project,
         exists=Path.exists,
         code=lambda *_: {},
         content=FileDigests().of,
+        kinds={"command": COMMAND},
     )
 
 
-def compared(store: Store, made: Plan, *, accept: bool = False) -> list[ComparedJob]:
+def comparison(store: Store, made: Plan, **options: Any) -> Comparison:
     rows = store.read.jobs_of(made.run_folder.parents[1], made.name)
-    return [*compare_with_queue(made, rows, stamp, accept_code=accept).jobs]
+    return compare_with_queue(made, rows, stamp, **options)
 
 
-def queue(store: Store, made: Plan, *, accept: bool = False) -> Submitted:
+def compared(store: Store, made: Plan, **options: bool) -> list[ComparedJob]:
+    return [*comparison(store, made, **options).jobs]
+
+
+def queue(store: Store, made: Plan, **options: bool) -> Submitted:
     root = made.run_folder.parents[1]
-    rows = store.read.jobs_of(root, made.name)
-    comparison = compare_with_queue(made, rows, stamp, accept_code=accept)
-    return submit(store, root, comparison, a_context(root), 1.0)
+    return submit(store, root, comparison(store, made, **options), a_context(root), 1.0)
 
 
 def finish(store: Store, project: Path, **files: str) -> None:
@@ -112,7 +114,7 @@ def test_a_program_runs_again_when_a_file_is_another(
     assert one.action is (Action.RUN if reason else Action.CACHED)
     assert reason in {"", one.reason}
     assert one.other_code is is_code
-    (kept,) = compared(store, a_plan(project, entry), accept=True)
+    (kept,) = compared(store, a_plan(project, entry), accept_code=True)
     assert kept.action is (Action.RUN if reason and not is_code else Action.CACHED)
 
 
@@ -120,7 +122,7 @@ def test_code_that_was_accepted_is_known_from_then_on(store: Store, project: Pat
     queue(store, a_plan(project, TRAIN))
     finish(store, project)
     (project / "train.py").write_text("other")
-    assert queue(store, a_plan(project, TRAIN), accept=True).accepted == 1
+    assert queue(store, a_plan(project, TRAIN), accept_code=True).accepted == 1
     assert compared(store, a_plan(project, TRAIN))[0].action is Action.CACHED
     (project / "train.py").write_text("yet another")
     assert compared(store, a_plan(project, TRAIN))[0].reason == "train.py changed"
@@ -175,9 +177,8 @@ def test_a_file_of_thousands_of_programs_is_read_once(store: Store, project: Pat
             return super().found(path, most_bytes)
 
     made = a_plan(project, *entries)
-    rows = store.read.jobs_of(project, made.name)
     (project / "train.py").write_text("other")
-    jobs = compare_with_queue(made, rows, stamp, digests=Counting()).jobs
+    jobs = comparison(store, made, digests=Counting()).jobs
     assert {one.reason for one in jobs} == {"train.py changed"}
     assert asked == [str(project / "train.py")]
 

@@ -9,7 +9,6 @@ from launcher.errors import TaskFileError, UsageError
 from launcher.kind_interface import Kind
 from launcher.kinds import COMMAND
 from launcher.planning.plan import Plan
-from launcher.planning.plan_builder import build_plan
 from launcher.planning.queue_comparison import Action, ComparedJob, Comparison, compare_with_queue
 from launcher.planning.shared_work import with_shared_jobs
 from launcher.planning.submit import Submitted, submit
@@ -19,7 +18,7 @@ from launcher.system.files import Stamp
 from tests.build import a_context, claimed, job_row
 from tests.launcher import language
 from tests.launcher.language import KINDS as PLAIN
-from tests.launcher.language import ROOT, job, read
+from tests.launcher.language import ROOT, job
 from tests.launcher.sharing_toys import WORD_BYTES, sharing_laboratory
 
 KINDS: Mapping[str, Kind] = {**sharing_laboratory(), "command": COMMAND}
@@ -40,14 +39,7 @@ TRAININGS = ["train/dot:pre@lr=0.1", "train/dot:pre@lr=0.2"]
 
 
 def a_plan(text: str, *said: str, kinds: Mapping[str, Kind] = KINDS) -> Plan:
-    task = read(text, *said, kinds=kinds)
-    return build_plan(
-        task,
-        root=ROOT,
-        exists=lambda path: "runs" in path.parts,
-        code=lambda *_: {"": "d"},
-        content=lambda _: "c",
-    )
+    return language.a_plan(text, *said, kinds=kinds, exists=lambda path: "runs" in path.parts)
 
 
 def compared(made: Plan, store: Store | None = None) -> Comparison:
@@ -337,12 +329,11 @@ def comparison(store: Store, made: Plan, there: set[Path]) -> Comparison:
     def stamp(path: str) -> Stamp | None:
         return (1, 1) if path in paths else None
 
-    return compare_with_queue(made, store.read.jobs_of(ROOT, made.name), stamp)
+    return language.compared(store, made, stamp)
 
 
 def compared_jobs(store: Store, made: Plan, there: set[Path]) -> dict[str, ComparedJob]:
-    compared = comparison(store, made, there)
-    return {one.job.name: one for one in compared.jobs}
+    return {one.job.name: one for one in comparison(store, made, there).jobs}
 
 
 def run(store: Store, made: Plan, there: set[Path]) -> None:
@@ -382,7 +373,7 @@ def test_records_that_jobs_of_their_own_chose_are_good_enough(store: Store) -> N
 
 def test_a_choice_under_way_is_waited_for_before_one_more_model_joins(store: Store) -> None:
     few, more = (language.a_plan(SWEPT.format(lrs)) for lrs in ("[0.5]", "[0.5, 0.25]"))
-    submit(store, ROOT, comparison(store, few, set()), a_context(), 1.0)
+    language.queue(store, few)
     waiting = compared_jobs(store, more, set())["poison/dot:pre%20@lr=0.5"]
     assert (waiting.action, waiting.state) == (Action.RUN, "changed")
     row = store.read.jobs_of(ROOT, "x")["poison/dot:pre%20@lr=0.5"]

@@ -6,9 +6,8 @@ from pathlib import Path
 import pytest
 
 from launcher.ids import model_folder_name
-from launcher.states import Done
 from launcher.store.queue import Store
-from tests.build import a_spec, claimed, enqueue
+from tests.build import a_spec, enqueue, finished
 from tests.launcher.results.scored_toys import EPOCHS, KINDS, SCORES
 from tests.launcher.test_kinds import install
 
@@ -60,4 +59,4 @@ def with_model(store: Store, root: Path, model: str, rate: float, seed: int) -> 
         for data in DATA
     ]
     for job in enqueue(store, train, *tests, root=root):
-        store.scheduling.finish(claimed(store, job), Done(at=2.0), outputs={}, now=2.0)
+        finished(store, job)

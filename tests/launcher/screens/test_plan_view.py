@@ -256,15 +256,15 @@ def test_only_what_would_run_has_a_command() -> None:
 
 @pytest.mark.parametrize("option", ["--json", "--all", "--commands"])
 def test_what_shows_a_plan_needs_a_dry_run(option: str, launcher: Launcher, tmp_path: Path) -> None:
-    said = launcher("run", a_file(tmp_path), option)
-    assert (said.code, said.out) == (2, "")
-    assert f"add --dry-run, or leave {option} out" in said.err
+    assert f"add --dry-run, or leave {option} out" in launcher.refused(
+        "run", a_file(tmp_path), option
+    )
 
 
 def test_command_lines_and_json_exclude_each_other(launcher: Launcher, tmp_path: Path) -> None:
-    said = launcher("run", a_file(tmp_path), "--dry-run", "--json", "--commands")
-    assert (said.code, said.out) == (2, "")
-    assert "say --json or --commands, not both" in said.err
+    assert "say --json or --commands, not both" in launcher.refused(
+        "run", a_file(tmp_path), "--dry-run", "--json", "--commands"
+    )
 
 
 def test_commands_are_all_that_is_printed(launcher: Launcher, tmp_path: Path) -> None:
@@ -277,8 +277,7 @@ def test_a_dry_run_begins_no_queue(
 ) -> None:
     monkeypatch.setenv("LAUNCHER_HOME", str(tmp_path / "nowhere"))
     monkeypatch.chdir(tmp_path)
-    said = launcher("run", a_file(tmp_path), "--dry-run")
-    assert said.code == 0
+    launcher.well("run", a_file(tmp_path), "--dry-run")
     assert not (tmp_path / "nowhere").exists()
     assert not (tmp_path / "runs").exists()
 
@@ -296,8 +295,7 @@ def test_a_dry_run_of_what_would_be_refused_ends_as_the_run_would(
     dry = launcher("run", "lacking.yaml", "--dry-run", *form)
     assert dry.code == 2
     assert "to make the lists: trueface splits data --out 'my splits'" in dry.out + dry.err
-    record = launcher("run", "lacking.yaml", "--dry-run", "--json")
-    assert (record.code, json.loads(record.out)["refused"]) == (0, True)
+    assert json.loads(launcher.well("run", "lacking.yaml", "--dry-run", "--json").out)["refused"]
     (tmp_path / "data").rmdir()  # no lists are made of no images
     assert "trueface splits" not in launcher("run", "lacking.yaml", "--dry-run").out
 
@@ -329,8 +327,7 @@ def test_a_dry_run_names_every_reason_for_which_the_run_is_refused(
     monkeypatch.chdir(tmp_path)
     fine, other = a_file(tmp_path), tmp_path / "x.yaml"
     other.write_text(f"name: x\n{text}command: [{{name: a, argv: ['true']}}]\n")
-    run = launcher("run", fine, "x.yaml")
-    assert (run.code, error in run.err) == (2, True)
+    assert error in launcher.refused("run", fine, "x.yaml")
     assert store.read.jobs() == []  # of the first file, too
     for form in ([], ["--all"], ["--commands"]):
         dry = launcher("run", "x.yaml", "--dry-run", *form)
@@ -348,8 +345,10 @@ def test_a_dry_run_hands_on_the_variables_that_the_run_is_to_store(
     launcher: Launcher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LAB_TOKEN", "x")
-    dry = launcher("run", a_file(tmp_path), "--dry-run", "--pass-env", "LAB_TOKEN")
-    assert (dry.code, "--pass-env LAB_TOKEN" in dry.out) == (0, True)
+    assert (
+        "--pass-env LAB_TOKEN"
+        in launcher.well("run", a_file(tmp_path), "--dry-run", "--pass-env", "LAB_TOKEN").out
+    )
 
 
 def test_a_terminal_is_never_overflowed(home: Home, tmp_path: Path) -> None:
@@ -364,12 +363,12 @@ def test_what_was_done_before_is_told_with_its_time_and_what_was_changed(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     file = a_file(tmp_path)
-    assert launcher("run", file, "--detach").code == 0
+    launcher.well("run", file, "--detach")
     until(lambda: all(in_state(store, job, State.DONE) for job in (1, 2)), "both are done")
     cached = launcher("run", file, "--dry-run").out
     assert "cached" in cached
     assert "nothing has to run" in cached
-    forced = json.loads(launcher("run", file, "--dry-run", "--json", "--force").out)
+    forced = launcher.json("run", file, "--dry-run", "--force")
     assert [one["estimate"]["runs"] for one in forced["jobs"]] == [1, 1]
     Path(file).write_text(Path(file).read_text().replace("'0'", "'0.1'"))
     edited = launcher("run", file, "--dry-run").out

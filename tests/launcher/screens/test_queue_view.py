@@ -1,6 +1,5 @@
 """What is drawn of a whole screen, as people see it."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -284,9 +283,9 @@ def test_pipes_and_json_have_all_parameters(launcher: Launcher, store: Store) ->
     assert head.split("\t")[-1] == "params"
     assert first.endswith("\t")
     assert second.endswith("\tlr=0.1 n=None amp")
-    records = json.loads(launcher("status", "--json").out)["jobs"]
+    records = launcher.json("status")["jobs"]
     assert [record["params"] for record in records] == [{}, {"lr": 0.1, "n": None, "amp": True}]
-    assert json.loads(launcher("show", str(job), "--json").out)["params"] == {}
+    assert launcher.json("show", str(job))["params"] == {}
 
 
 # --- What `launcher show` says a job is expected to take, and on what that rests
@@ -381,7 +380,7 @@ def refused(store: Store, key: str, job: int) -> str:
 
 
 def a_running_job(store: Store, **seat: object) -> int:
-    (job,) = enqueue(store, a_spec(name="train/a"))
+    (job,) = enqueue(store, "train/a")
     assert store.scheduling.claim(job, a_seat(**seat), reason="fits", now=1.0)
     return job
 
@@ -427,7 +426,7 @@ def test_a_job_on_a_node_of_a_cluster_is_not_paused(store: Store) -> None:
 
 
 def test_a_job_that_was_started_anew_on_a_cluster_is_left_alone(store: Store) -> None:
-    (job,) = enqueue(store, a_spec(name="train/a"))
+    (job,) = enqueue(store, "train/a")
     first = claimed(store, job)
     pause = proposed(store, "p", job)
     store.scheduling.finish(first, Failed(at=2.0, error="", exit_code=1), outputs={}, now=2.0)

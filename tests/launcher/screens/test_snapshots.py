@@ -33,6 +33,7 @@ from tests.build import (
     an_attempt,
     claimed,
     enqueue,
+    finished,
 )
 
 NOW = 1_000_000.0
@@ -138,7 +139,7 @@ def test_a_program_that_reports_no_steps_shows_what_it_printed_last(
 def test_a_line_of_a_log_and_a_bar_tell_how_far_a_program_is(
     home: Home, store: Store, look: Look
 ) -> None:
-    lines, bar = enqueue(store, a_spec(name="command/a"), a_spec(name="command/b"))
+    lines, bar = enqueue(store, "command/a", "command/b")
     outputs = {
         lines: "begins\nlauncher: step=3 total=10 loss=.2\nsaved\n",
         bar: "\r 30%|###       | 3/10 [00:01<00:02,  3.50it/s, loss=0.1]",
@@ -172,7 +173,7 @@ def test_a_job_that_is_paused_says_so_in_the_place_of_its_progress(
 def test_waiting_jobs_stand_in_the_order_in_which_they_start_and_the_rest_is_counted(
     store: Store, look: Look
 ) -> None:
-    jobs = enqueue(store, *(a_spec(name=f"command/{number}") for number in range(9)))
+    jobs = enqueue(store, *(f"command/{number}" for number in range(9)))
     store.steering.prioritise([jobs[5]], 3)
     screen = look(waiting=4)
     assert [one.id for one in screen.waiting] == [jobs[5], *jobs[:3]]
@@ -183,11 +184,11 @@ def test_waiting_jobs_stand_in_the_order_in_which_they_start_and_the_rest_is_cou
 def test_a_job_that_waits_for_others_names_the_first_of_them(store: Store, look: Look) -> None:
     names = ["train/a", "train/b", "test/a", "test/b"]
     needs = {"test/a": ["train/a"], "test/b": ["train/a", "train/b"]}
-    first, *_ = enqueue(store, *(a_spec(name=name) for name in names), needs=needs)
+    first, *_ = enqueue(store, *names, needs=needs)
     told = {one.name: one.note for one in look().waiting}
     assert told["test/a"] == "after train/a"
     assert told["test/b"] == "after train/a and 1 more job"
-    store.scheduling.finish(claimed(store, first), Done(at=NOW), outputs={}, now=NOW)
+    finished(store, first, Done(at=NOW))
     told = {one.name: one.note for one in look().waiting}
     assert told["test/b"] == "after train/b"
 
@@ -196,7 +197,7 @@ def test_a_need_has_its_number_where_its_name_may_be_cut_or_be_that_of_another_j
     store: Store, look: Look
 ) -> None:
     long = "train/gan2:pre&real:pre%40@seed=2,weight_decay=0.0002"
-    enqueue(store, a_spec(name="prep"), run="other")
+    enqueue(store, "prep", run="other")
     with store.writing():
         run = store.run(Path("/nowhere"), "test")
         for name, needs in ((long, []), ("test/a", [2]), ("test/b", [1])):
@@ -211,9 +212,9 @@ def test_what_ended_is_told_with_its_result_and_failed_attempts_with_what_was_do
 ) -> None:
     a, b, c = enqueue(
         store,
-        a_spec(name="command/a"),
+        "command/a",
         a_spec(name="command/b", terms=Terms(retries=1)),
-        a_spec(name="command/c"),
+        "command/c",
     )
     done = Done(at=NOW - 30, result={"loss": 0.25, "name": "x", "n": 3})
     store.scheduling.finish(claimed(store, a, NOW - 90), done, outputs={}, now=NOW - 30)
@@ -237,8 +238,8 @@ def test_releasing_and_holding_are_no_ends(store: Store, look: Look) -> None:
 def test_jobs_are_found_by_a_part_of_their_name_a_glob_their_run_or_their_number(
     store: Store, look: Look
 ) -> None:
-    a, b = enqueue(store, a_spec(name="train/vit"), a_spec(name="test/vit/real"))
-    (c,) = enqueue(store, a_spec(name="command/[x"), run="other")
+    a, b = enqueue(store, "train/vit", "test/vit/real")
+    (c,) = enqueue(store, "command/[x", run="other")
     for sought, wanted in (
         ("vit", [a, b]),
         ("train/*", [a]),
@@ -253,12 +254,12 @@ def test_jobs_are_found_by_a_part_of_their_name_a_glob_their_run_or_their_number
 
 
 def test_runs_with_open_jobs_are_told_with_how_far_they_are(store: Store, look: Look) -> None:
-    a, _ = enqueue(store, a_spec(name="command/a"), a_spec(name="command/b"))
-    (c,) = enqueue(store, a_spec(name="command/c"), run="over")
+    a, _ = enqueue(store, "command/a", "command/b")
+    (c,) = enqueue(store, "command/c", run="over")
     for job in (a, c):
         done = Done(at=NOW)
         store.scheduling.finish(claimed(store, job, NOW), done, outputs={}, now=NOW)
-    enqueue(store, a_spec(name="command/d"), run="add")  # single jobs are no run
+    enqueue(store, "command/d", run="add")  # single jobs are no run
     assert look().active == {"test": (1, 2)}
 
 
@@ -313,7 +314,7 @@ def test_another_kind_of_jobs_tells_nothing(store: Store, look: Look) -> None:
 
 
 def test_programs_may_be_anything(store: Store, look: Look) -> None:
-    jobs = enqueue(store, *(a_spec(name=f"command/{number}") for number in range(6)))
+    jobs = enqueue(store, *(f"command/{number}" for number in range(6)))
     three_done(store, jobs)
     claimed(store, jobs[3], NOW)
     assert look().left_s is None
@@ -370,8 +371,8 @@ def test_a_run_s_time_left_is_its_own_whatever_else_is_queued(
     jobs = trainings(store, 6)
     three_done(store, jobs)
     claimed(store, jobs[3], NOW)
-    enqueue(store, a_spec(name="command/any"), run="add")
-    enqueue(store, a_spec(name="command/other"), run="night")
+    enqueue(store, "command/any", run="add")
+    enqueue(store, "command/other", run="night")
     later = a_spec(name="train/later", kind="train", terms=Terms(not_before=NOW + 9999))
     enqueue(store, later, run="later")
     screen = look()
@@ -387,16 +388,16 @@ def test_one_run_has_its_time_left_beside_a_program(store: Store, look: Look) ->
     jobs = trainings(store, 5)
     three_done(store, jobs)
     claimed(store, jobs[3], NOW)
-    enqueue(store, a_spec(name="command/any"), run="add")
+    enqueue(store, "command/any", run="add")
     (drawn,) = progress(look(), 100)
     assert " 3 of 5  about 20 s left (" in drawn.text
 
 
 def test_what_ended_is_told_however_many_jobs_were_queued_since(store: Store, look: Look) -> None:
-    a, b = enqueue(store, a_spec(name="command/a"), a_spec(name="command/b"))
+    a, b = enqueue(store, "command/a", "command/b")
     finish(store, a, -90, -60, Done(at=NOW - 60))
     finish(store, b, -90, -30, Failed(at=NOW - 30, error="boom"))
-    enqueue(store, *(a_spec(name=f"command/{number}") for number in range(500)))
+    enqueue(store, *(f"command/{number}" for number in range(500)))
     recent = look().recent
     assert [(one.id, one.state, one.note) for one in recent] == [
         (b, State.FAILED, "boom"),
@@ -529,7 +530,7 @@ def test_looking_changes_nothing_and_waits_for_no_writer(home: Home, store: Stor
     taken = Queue(home, other, clock=Clock(NOW))
     before = store.read.data_version()
     with store.writing():
-        enqueue(store, a_spec(name="command/2"))
+        enqueue(store, "command/2")
         assert taken.look().counts[State.QUEUED] == 1
     assert taken.look().counts[State.QUEUED] == 2
     assert store.read.data_version() == before

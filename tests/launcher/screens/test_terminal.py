@@ -67,7 +67,7 @@ def test_colours_can_be_had_where_the_environment_wants_none(store: Store) -> No
 
 @pytest.mark.parametrize("words", [("--ascii", "status"), ("status", "--ascii")])
 def test_plain_characters_are_enough(store: Store, words: tuple[str, ...]) -> None:
-    enqueue(store, a_spec(name="command/世界"))
+    enqueue(store, "command/世界")
     drawn = in_a_terminal(*words)
     assert drawn.isascii()
     assert "o command/????" in drawn
@@ -83,7 +83,7 @@ def test_a_terminal_of_another_locale_gets_plain_characters_by_itself(
 
 
 def test_a_pipe_has_full_names_whatever_the_locale(store: Store) -> None:
-    enqueue(store, a_spec(name="command/世界"))
+    enqueue(store, "command/世界")
     told = subprocess.run(
         [*COMMAND, "status"], env=os.environ | {"LC_ALL": "C"}, check=True, capture_output=True
     )

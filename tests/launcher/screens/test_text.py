@@ -32,11 +32,11 @@ from launcher.screens.text_table import (
     text_of,
     width_of,
 )
-from launcher.states import Done, Failed, State
+from launcher.states import Failed, State
 from launcher.store.queue import Store
 from launcher.workers.progress.attempt_progress import Newest
 from launcher.workers.progress.steps import Step
-from tests.build import a_reason, a_spec, claimed, enqueue, job_row
+from tests.build import a_reason, a_spec, claimed, enqueue, finished, job_row
 from tests.launcher.cli.commands.test_results import a_row
 from tests.screens import NOW, a_line, an_idle_screen
 
@@ -393,7 +393,7 @@ def test_each_character_is_shown_by_itself(text: str) -> None:
 
 
 def test_the_first_few_jobs_are_named(store: Store) -> None:
-    jobs = enqueue(store, *(a_spec(name=f"train/{letter}\x1b") for letter in "abcd"))
+    jobs = enqueue(store, *(f"train/{letter}\x1b" for letter in "abcd"))
     rows = [job_row(store, job) for job in jobs]
     assert named(rows[:1]) == "train/a\\x1b"
     assert named(rows, 2) == "train/a\\x1b, train/b\\x1b and 2 more"
@@ -410,7 +410,7 @@ def test_times_for_machines_are_utc() -> None:
 
 
 def test_a_line_for_pipes_has_one_record_a_line_whatever_a_job_is_called(store: Store) -> None:
-    (job,) = enqueue(store, a_spec(name=f"command/{STEERING}"))
+    (job,) = enqueue(store, f"command/{STEERING}")
     line = job_view(job_row(store, job))
     text = tabbed([line.columns()])
     assert text.count("\n") == 1
@@ -435,9 +435,9 @@ def test_a_running_job_tells_since_when(store: Store) -> None:
 
 def test_a_waiting_job_tells_how_many_it_needs(store: Store) -> None:
     names = ["command/a", "command/b", "command/c"]
-    a, _, c = enqueue(store, *(a_spec(name=name) for name in names), needs={names[2]: names[:2]})
+    a, _, c = enqueue(store, *names, needs={names[2]: names[:2]})
     assert why(job_row(store, c)) == "needs 2 more jobs"
-    store.scheduling.finish(claimed(store, a), Done(at=2.0), outputs={}, now=2.0)
+    finished(store, a)
     assert why(job_row(store, c)) == "needs 1 more job"
 
 
@@ -473,7 +473,7 @@ def test_a_waiting_job_tells_what_its_lane_lacks(store: Store) -> None:
 def test_a_job_that_failed_tells_of_its_retry(store: Store) -> None:
     (job,) = enqueue(store, a_spec(terms=Terms(retries=2)))
     failed = Failed(at=2.0, error="no network\nat all")
-    store.scheduling.finish(claimed(store, job), failed, outputs={}, now=2.0)
+    finished(store, job, failed)
     assert why(job_row(store, job)) == "retry 1 of 2 after 10 s: no network"
 
 

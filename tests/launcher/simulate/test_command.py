@@ -94,8 +94,7 @@ def test_what_was_assumed_is_said_in_words() -> None:
 
 
 def test_a_trace_is_replayed(launcher: Launcher, trace: str) -> None:
-    answer = launcher("simulate", trace, "--gpus", "2x24GiB")
-    assert answer.code == 0
+    answer = launcher.well("simulate", trace, "--gpus", "2x24GiB")
     lines = answer.out.splitlines()
     assert lines[0] == "4 jobs of jobs.csv on 2x24GiB"
     assert [line.split()[0] for line in lines[3:9]] == [
@@ -199,9 +198,7 @@ def test_mistakes_of_a_trace_end_with_code_2(launcher: Launcher, tmp_path: Path)
     path = tmp_path / "jobs.csv"
     path.write_text("submit_s,duration_s,gpus\n0,-1,1\n")
     for wrong in (str(path), str(tmp_path)):
-        answer = launcher("simulate", wrong, "--gpus", "1x24GiB")
-        assert (answer.code, answer.out) == (2, "")
-        assert answer.err.startswith("error: ")
+        assert launcher.refused("simulate", wrong, "--gpus", "1x24GiB").startswith("error: ")
 
 
 # --- task files
@@ -288,7 +285,7 @@ def test_what_ran_before_takes_as_long_again(
         "Assumed: durations of 1 command job 1 h, as no command job ran here (--duration);"
         in " ".join(silent.split())
     )
-    assert launcher("run", str(path), "--detach").code == 0
+    launcher.well("run", str(path), "--detach")
     until(lambda: in_state(store, 1, State.DONE), "it is done")
     told = launcher("simulate", str(path), "--gpus", "1x24GiB")
     assert re.search(
@@ -330,8 +327,7 @@ def test_a_timeline_is_the_same_picture_each_time(
 ) -> None:
     pictures = [tmp_path / "a.svg", tmp_path / "b.svg"]
     for picture in pictures:
-        answer = launcher("simulate", trace, "--gpus", "2x24GiB", "--timeline", str(picture))
-        assert answer.code == 0
+        launcher.well("simulate", trace, "--gpus", "2x24GiB", "--timeline", str(picture))
     first, second = (picture.read_bytes() for picture in pictures)
     assert first == second
     root = ET.fromstring(first)
@@ -367,7 +363,7 @@ def test_a_recorded_trace_keeps_the_promises(launcher: Launcher) -> None:
 @pytest.mark.night
 def test_all_at_once_ends_near_the_lower_bound(launcher: Launcher) -> None:
     words = ["simulate", str(PHILLY), "--gpus", "560x24GiB", "--jobs", "2000", "--all-at-once"]
-    record = json.loads(launcher(*words, "--json").out)
+    record = launcher.json(*words)
     assert record["policies"][0]["makespan_s"] <= 1.05 * record["lower_bound_s"]
 
 

@@ -1,6 +1,5 @@
 """A simulated queue follows the rules of the product: reserve, baseline, memory that is learned, users, others."""
 
-import json
 import random
 from collections.abc import Iterator
 from pathlib import Path
@@ -129,7 +128,7 @@ def test_all_of_it_is_said(launcher: Launcher, tmp_path: Path) -> None:
         "of jobs of a part of a GPU this part of its memory",
     ):
         assert each in text
-    assumed = json.loads(launcher(*words, "--json").out)["assumptions"]
+    assumed = launcher.json(*words)["assumptions"]
     assert assumed["reserve_bytes"] == 2 * assumed["baseline_bytes"] == GIB
     assert (assumed["memory_is"], assumed["users"], assumed["jobs_of_others"]) == (
         "learned",
@@ -158,9 +157,9 @@ def test_jobs_that_never_start_are_an_error_and_not_left_out_of_the_figures(
 ) -> None:
     path = tmp_path / "jobs.csv"
     path.write_text("submit_s,duration_s,gpus,vram\n0,10,1,\n1,10,1,\n", encoding="utf-8")
-    answer = launcher("simulate", str(path), "--gpus", "2x24GiB", *options)
-    assert answer.code == 2
-    assert "2 of 2 jobs never start under launcher: of each GPU" in answer.err
+    assert "2 of 2 jobs never start under launcher: of each GPU" in launcher.refused(
+        "simulate", str(path), "--gpus", "2x24GiB", *options
+    )
 
 
 # --- The lower bound against cases that were worked out by hand

@@ -108,19 +108,18 @@ def test_a_secret_lies_nowhere_in_the_home_and_its_owner_is_told_its_name(
     script = shell('echo "[$LAB_TOKEN]" >>"$1"', str(tmp_path / "said"))
     ensure_scheduler(home)
 
-    answer = launcher("add", "--", *script)
-    assert answer.code == 0
+    answer = launcher.well("add", "--", *script)
     assert answer.err.count("LAB_TOKEN looks like a secret") == 1
     assert "--pass-env LAB_TOKEN" in answer.err
     assert VALUE not in answer.err
-    assert launcher("wait").code == 0
+    launcher.well("wait")
     back_up(home.database, home.backups, 3)
     assert lines_of(tmp_path / "said") == ["[]"]
     assert holding(home.folder, VALUE) == []
 
     answer = launcher("add", "--pass-env", "LAB_TOKEN", "--", *script)
     assert "LAB_TOKEN" not in answer.err
-    assert launcher("wait").code == 0
+    launcher.well("wait")
     assert lines_of(tmp_path / "said") == ["[]", f"[{VALUE}]"]
     assert launcher("add", "--pass-env", "NO_SUCH", "--", "true").code == 2
     assert len(store.read.jobs()) == 2
@@ -137,14 +136,13 @@ def test_a_task_file_names_the_secrets_that_its_jobs_need(
     program.chmod(0o755)
     task = "name: t\npass_env: [LAB_TOKEN]\ncommand:\n- {name: a, argv: [./say.sh]}\n"
     (tmp_path / "t.yaml").write_text(task)
-    answer = launcher("run", "t.yaml")
-    assert answer.code == 0, answer
+    answer = launcher.well("run", "t.yaml")
     assert "OTHER_TOKEN looks like a secret" in answer.err
     assert lines_of(tmp_path / "said") == [f"[{VALUE}][]"]
     (tmp_path / "t.yaml").write_text(task.replace("LAB_TOKEN", "'NOT A NAME'"))
-    answer = launcher("run", "t.yaml", "--dry-run")
-    assert answer.code == 2
-    assert "pass_env: expected the name of a variable" in answer.err
+    assert "pass_env: expected the name of a variable" in launcher.refused(
+        "run", "t.yaml", "--dry-run"
+    )
     assert home.exists()
 
 
@@ -159,7 +157,7 @@ def test_an_environment_that_an_earlier_version_stored_goes_on_and_is_wiped_with
     assert lines_of(tmp_path / "said") == [VALUE]
     assert "spec.json" in holding(home.folder, VALUE)
 
-    assert launcher("clean", "--older", "0s", "--yes").code == 0
+    launcher.well("clean", "--older", "0s", "--yes")
     with closing(sqlite3.connect(home.database, isolation_level=None)) as connection:
         connection.execute("PRAGMA wal_checkpoint(RESTART)")
     assert VALUE.encode() not in home.database.read_bytes()
@@ -176,12 +174,10 @@ def test_clean_reaches_backups_and_damaged_databases_and_says_what_it_keeps(
     for path in (saved[0], saved[2], broken):
         os.utime(path, (time.time() - 3 * DAY_S,) * 2)
 
-    rehearsed = launcher("clean", "--older", "2d", "--dry-run")
-    assert rehearsed.code == 0
+    rehearsed = launcher.well("clean", "--older", "2d", "--dry-run")
     assert str(saved[0]) in rehearsed.out
     assert len(backups(home.backups)) == 3
-    cleaned = launcher("clean", "--older", "2d", "--yes")
-    assert cleaned.code == 0, cleaned
+    cleaned = launcher.well("clean", "--older", "2d", "--yes")
     assert "2 old copies of the queue cleaned" in cleaned.err
     assert f"kept: {saved[2]}, the newest backup" in cleaned.err
     assert backups(home.backups) == saved[1:]

@@ -48,7 +48,7 @@ def test_a_lock_that_cannot_be_made_again_stops_nothing(home: Home, store: Store
     home.scheduler_lock.mkdir()
     (home.folder / "gate").touch()
     until(lambda: in_state(store, job, State.DONE), "its end is taken in")
-    (later,) = enqueue(store, a_spec(name="command/2"))
+    (later,) = enqueue(store, "command/2")
     wake(home)
     until(lambda: in_state(store, later, State.DONE), "others start")
     assert log_of(home).count("trouble=") == 1

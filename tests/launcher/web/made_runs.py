@@ -9,7 +9,7 @@ from launcher.job import Spec
 from launcher.states import Done
 from launcher.store.queue import Store
 from launcher.system.files import Json
-from tests.build import a_spec, claimed, enqueue
+from tests.build import a_spec, enqueue, finished
 
 SVG = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 9 9"><circle r="4"/></svg>'
 
@@ -21,7 +21,7 @@ def done(
     numbers = enqueue(store, *specs, run=run, root=root)
     for job in numbers:
         outcome = Done(at=2.0, result=result or {})
-        store.scheduling.finish(claimed(store, job), outcome, outputs={}, now=2.0)
+        finished(store, job, outcome)
     return numbers
 
 

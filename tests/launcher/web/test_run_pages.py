@@ -11,7 +11,7 @@ from launcher.system.paths import Home
 from launcher.web.run_data import MOST_BYTES
 from launcher.web.runs import mark_of_runs
 from launcher.workers.progress.steps import Progress
-from tests.build import a_spec, claimed, enqueue, until
+from tests.build import claimed, enqueue, until
 from tests.launcher.web.browser import Page, events, served
 from tests.launcher.web.made_runs import SVG, a_png, a_training
 
@@ -58,7 +58,7 @@ def page(home: Home, store: Store, root: Path, tmp_path: Path) -> Iterator[Page]
     for run, rate in (("night", 0.1), ("night", 0.2), ("day", 0.3)):
         settings = {"lr": rate, "depth": 3}
         a_training(store, root, run, settings=settings, result={"auc": rate, "loss": rate / 2})
-    enqueue(store, a_spec(name=f"command/{EVIL}"), run=EVIL, root=root)
+    enqueue(store, f"command/{EVIL}", run=EVIL, root=root)
     with served(tmp_path) as page:
         yield page
 
@@ -121,7 +121,7 @@ def test_runs_are_filtered_by_settings_and_names(page: Page) -> None:
 
 def test_runs_are_turned_over_page_by_page(page: Page, store: Store, root: Path) -> None:
     for number in range(60):
-        enqueue(store, a_spec(name="command/1"), run=f"sweep{number}", root=root)
+        enqueue(store, "command/1", run=f"sweep{number}", root=root)
     html = page.get("runs").text
     assert html.count("data-run=") == 50
     assert 'rel="next" href="?before=14"' in html
@@ -231,7 +231,7 @@ def test_a_picture_that_is_too_large_is_named_and_not_sent(page: Page, root: Pat
 def test_a_stream_sends_results_when_they_are_read(
     page: Page, home: Home, store: Store, root: Path
 ) -> None:
-    (number,) = enqueue(store, a_spec(name="command/late"), run="night", root=root)
+    (number,) = enqueue(store, "command/late", run="night", root=root)
     with contextlib.closing(page.stream("runs/1")) as connection:
         heard = events(connection)
         parts: dict[str, str] = {}

@@ -24,7 +24,7 @@ from launcher.web.page import Address, Content
 from launcher.web.steering import KEYS
 from launcher.web.view import QueueReader, View
 from launcher.workers.progress.steps import Progress
-from tests.build import DEADLINE_S, a_spec, claimed, enqueue, gone, in_state, job_row, until
+from tests.build import DEADLINE_S, claimed, enqueue, gone, in_state, job_row, until
 from tests.launcher.web.browser import Page, events, served
 from tests.screens import an_idle_screen
 
@@ -35,7 +35,7 @@ EVIL = "command/<script>alert(1)</script>"
 def page(home: Home, store: Store, tmp_path: Path) -> Iterator[Page]:
     """The page of a queue in which nothing starts, with three jobs."""
     home.stop.write_text("{}")
-    enqueue(store, a_spec(name="command/one"), a_spec(name=EVIL), a_spec(name="train/net"))
+    enqueue(store, "command/one", EVIL, "train/net")
     with served(tmp_path) as page:
         yield page
 
@@ -113,7 +113,7 @@ def test_lists_have_the_columns_of_a_terminal_those_of_runs_and_nodes_where_ther
         ["", *(column.name for column in jobs_listed([], 0.0).columns)]
     ]
     store.steering.prioritise([2], 3)
-    enqueue(store, a_spec(name="command/other"), run="other")
+    enqueue(store, "command/other", run="other")
     html = page.get("").text
     assert _titles(html)[1] == ["job", "id", "run", "priority", "why"]
     assert '<td class="quiet" data-label="run">other</td>' in html
@@ -223,7 +223,7 @@ def _pairs(table: str) -> list[tuple[str, str]]:
 
 def test_a_read_only_page_changes_nothing(home: Home, store: Store, tmp_path: Path) -> None:
     home.stop.write_text("{}")
-    enqueue(store, a_spec(name="command/one"))
+    enqueue(store, "command/one")
     with served(tmp_path, "--read-only") as page:
         assert "jobs/1/hold" not in page.get("jobs/1").text
         for verb in KEYS:
@@ -360,12 +360,12 @@ def test_a_queue_that_is_deleted_and_made_anew_is_shown_again(
         file.unlink()
     assert "There is no queue in this home yet" in page.get("").text
     with contextlib.closing(Store(home, durable=False)) as other:
-        enqueue(other, a_spec(name="command/other"))
+        enqueue(other, "command/other")
     assert "command/other" in page.get("").text
 
 
 def test_a_dead_scheduler_is_said(home: Home, store: Store, tmp_path: Path) -> None:
-    enqueue(store, a_spec(name="command/one"))
+    enqueue(store, "command/one")
     with served(tmp_path, "--read-only") as page:
         assert scheduler_pid(home) is None
         assert "No scheduler lives" in page.get("").text

@@ -10,11 +10,10 @@ import pytest
 from launcher.cli.complete import ARGUMENTS, CHOOSING, FLAGS, VARIABLE, answer
 from launcher.cli.main import VERBS, cli
 from launcher.kinds import installed
-from launcher.states import Done
 from launcher.store.completion_queries import MOST, open_completing
 from launcher.store.queue import Store
 from launcher.system.paths import Home
-from tests.build import a_spec, claimed, enqueue
+from tests.build import a_spec, enqueue, finished
 from tests.launcher.conftest import Launcher
 from tests.shells import a_shell
 from tests.terminal import COMMAND, in_a_terminal
@@ -73,8 +72,8 @@ def test_verbs_options_and_their_values_are_offered(tab: Tab) -> None:
 
 
 def test_jobs_are_offered_by_name_and_by_number(tab: Tab, store: Store) -> None:
-    enqueue(store, *(a_spec(name=f"command/{number}") for number in range(12)))
-    enqueue(store, a_spec(name=HARD), a_spec(name="command/prep"))
+    enqueue(store, *(f"command/{number}" for number in range(12)))
+    enqueue(store, HARD, "command/prep")
     assert tab("launcher show test/") == [HARD]
     assert tab("launcher show 1") == ["1", "10", "11", "12", "13", "14"]
     assert tab("launcher show pr") == ["prep"], "a command is known without its kind"
@@ -82,8 +81,8 @@ def test_jobs_are_offered_by_name_and_by_number(tab: Tab, store: Store) -> None:
 
 
 def test_jobs_that_the_verb_can_use_come_first(tab: Tab, store: Store) -> None:
-    done, _, held = enqueue(store, *(a_spec(name=f"a/{name}") for name in "dqh"))
-    store.scheduling.finish(claimed(store, done), Done(at=2.0), outputs={}, now=2.0)
+    done, _, held = enqueue(store, *(f"a/{name}" for name in "dqh"))
+    finished(store, done)
     store.steering.hold([held], 3.0)
     assert tab("launcher release a") == ["a/h", "a/d", "a/q"]
     assert tab("launcher hold a") == ["a/q", "a/d", "a/h"]
@@ -104,7 +103,7 @@ def test_runs_and_groups_are_offered(tab: Tab, store: Store) -> None:
 
 
 def test_tags_are_offered(tab: Tab, store: Store) -> None:
-    (job,) = enqueue(store, a_spec(name="train/a"))
+    (job,) = enqueue(store, "train/a")
     store.steering.change_tags([job], ["paper", "old"], [])
     assert tab("launcher status tag:") == ["tag:old", "tag:paper"]
     assert tab("launcher tag t") == ["train/a", "tag:old", "tag:paper"]
@@ -171,7 +170,7 @@ def test_what_is_no_text_or_no_number_of_a_job_finds_nothing(
 
 
 def test_a_name_that_no_line_can_hold_is_not_offered(tab: Tab, store: Store) -> None:
-    enqueue(store, a_spec(name="a/two\nlines"), a_spec(name="a/one"))
+    enqueue(store, "a/two\nlines", "a/one")
     assert tab("launcher show a") == ["a/one"]
 
 
@@ -179,7 +178,7 @@ def test_a_name_that_no_line_can_hold_is_not_offered(tab: Tab, store: Store) -> 
 
 
 def test_of_many_names_the_first_and_the_last_are_found(home: Home, store: Store) -> None:
-    enqueue(store, *(a_spec(name=f"a/{number:04}") for number in range(MOST + 50)))
+    enqueue(store, *(f"a/{number:04}" for number in range(MOST + 50)))
     with open_completing(home.database) as queue:
         names = list(queue.jobs("a/"))
         assert len(names) == MOST
@@ -190,7 +189,7 @@ def test_of_many_names_the_first_and_the_last_are_found(home: Home, store: Store
 
 def test_names_of_several_runs_are_told_once(home: Home, store: Store) -> None:
     for run in ("one", "two"):
-        enqueue(store, a_spec(name="a/1"), a_spec(name=f"a/{run}"), run=run)
+        enqueue(store, "a/1", f"a/{run}", run=run)
     with open_completing(home.database) as queue:
         assert list(queue.jobs("a/")) == ["a/1", "a/one", "a/two"]
         assert queue.runs("") == ["two", "one"]
@@ -250,8 +249,7 @@ def test_what_answers_imports_neither_the_verbs_nor_what_they_need() -> None:
 
 def test_the_script_comes_alone_in_a_pipe(launcher: Launcher) -> None:
     for shell in ("bash", "zsh", "fish"):
-        said = launcher("completion", shell)
-        assert said.code == 0
+        said = launcher.well("completion", shell)
         assert VARIABLE in said.out
         assert said.err == ""
     assert launcher("completion", "tcsh").code == 2
@@ -272,7 +270,7 @@ def test_names_with_characters_of_the_shell_are_completed(
         '"d/': r"d/$b`c\d",
         "e/x": "e/x*[y]?~",
     }
-    enqueue(store, *(a_spec(name=name) for name in ("test/other", HARD, *quoted.values())))
+    enqueue(store, *("test/other", HARD, *quoted.values()))
     folder = tmp_path / "person"
     folder.mkdir()
     with a_shell(shell, folder, home.folder) as mine:

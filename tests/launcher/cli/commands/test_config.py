@@ -302,8 +302,7 @@ def test_a_test_that_reaches_all_ends_well_and_programs_can_read_it(
     launcher: Launcher,
     config: Path,
 ) -> None:
-    answer = launcher("notify", "--test", "--json")
-    assert answer.code == 0
+    answer = launcher.well("notify", "--test", "--json")
     assert json.loads(answer.out)["results"] == [{"target": "desk", "sent": True, "answer": ""}]
 
 
@@ -335,7 +334,7 @@ def test_what_waits_and_what_was_given_up_is_listed(
         ["waiting", "desk", "study ended", "no route"],
         ["given up", "mail", "study failed", "refused"],
     ]
-    record = json.loads(launcher("notify", "--json").out)
+    record = launcher.json("notify")
     assert record["configured"] is True
     assert record["process"] is None
     assert record["waiting"][0]["tries"] == 2
@@ -347,24 +346,22 @@ def test_without_a_table_nobody_is_told_and_a_test_is_refused(
 ) -> None:
     config.write_text("")
     assert launcher("notify").out == ""
-    answer = launcher("notify", "--test")
-    assert answer.code == 2
-    assert 'config.toml has no table [notify]; see "Messages" in docs/screens.md' in answer.err
+    assert (
+        'config.toml has no table [notify]; see "Messages" in docs/screens.md'
+        in launcher.refused("notify", "--test")
+    )
 
 
 def test_a_fault_in_the_table_is_told_with_its_line(launcher: Launcher, config: Path) -> None:
     config.write_text('[notify]\nretry = "at night"\n[notify.desk]\ncommand = ["true"]\n')
-    answer = launcher("notify")
-    assert answer.code == 2
-    assert f"{config}:2: notify.retry: expected a time" in answer.err
+    assert f"{config}:2: notify.retry: expected a time" in launcher.refused("notify")
 
 
 def test_what_has_no_effect_any_more_is_noted(launcher: Launcher, config: Path) -> None:
     config.write_text('[notify]\nquiet = "22:00-07:00"\n[notify.desk]\ncommand = ["true"]\n')
     note = f"note: {config}:2: notify.quiet has no effect any more: messages are sent at once\n"
     for verb in ("notify", "config"):
-        answer = launcher(verb)
-        assert (answer.code, answer.err) == (0, note)
+        assert launcher.well(verb).err == note
 
 
 def test_the_check_of_the_machine_names_a_target_that_cannot_be_used(
@@ -424,7 +421,6 @@ def test_what_is_wrong_with_the_word_notify_is_told_with_its_place(
     assert config.exists()
     monkeypatch.chdir(tmp_path)
     (tmp_path / "study.yaml").write_text(TASK.replace("{to: [dsk]}", "run-end"))
-    answer = launcher("run", "study.yaml")
-    assert answer.code == 2
-    assert "error[notify]: notify: 'run-end' is no event; did you mean 'run-ended'?" in answer.err
-    assert " --> study.yaml:2:9" in answer.err
+    answer = launcher.refused("run", "study.yaml")
+    assert "error[notify]: notify: 'run-end' is no event; did you mean 'run-ended'?" in answer
+    assert " --> study.yaml:2:9" in answer

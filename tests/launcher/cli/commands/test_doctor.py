@@ -139,7 +139,7 @@ def test_devices_that_the_shell_names_in_vain_are_told(
 def test_a_stopped_queue_with_jobs_and_one_that_was_damaged_are_told(
     launcher: Launcher, store: Store, home: Home, seen: Devices
 ) -> None:
-    enqueue(store, a_spec(name="command/1"), a_spec(name="command/2"))
+    enqueue(store, "command/1", "command/2")
 
     assert "none lives, and 2 jobs" in told_by(launcher)["scheduler"]["told"]
 
@@ -253,7 +253,7 @@ def test_a_claims_folder_that_is_none_hinders(tmp_path: Path, home: Home) -> Non
 
 
 def test_a_look_at_the_database_changes_nothing_in_its_folder(home: Home, store: Store) -> None:
-    (job, _) = enqueue(store, a_spec(name="command/1"), a_spec(name="command/2"))
+    (job, _) = enqueue(store, "command/1", "command/2")
     store.steering.hold([job], time.time())
     store.close()
     before = sorted(home.folder.iterdir())

@@ -1,6 +1,5 @@
 """`launcher gpus` tells who uses the GPUs and what is wrong with them, in every form."""
 
-import json
 import os
 import pwd
 import subprocess
@@ -19,7 +18,7 @@ from launcher.screens.text_table import width_of
 from launcher.store.queue import Store
 from launcher.store.rows import PILOT
 from launcher.system.processes import identity
-from tests.build import a_seat, a_spec, enqueue, until
+from tests.build import a_seat, enqueue, until
 from tests.launcher.conftest import Launcher
 from tests.nvml.standin import GIB, TAKE, Devices, asked_here
 from tests.terminal import in_a_terminal
@@ -42,7 +41,7 @@ def a_job(store: Store, devices: Devices, uuid: str, used: int, **promised: int)
         stdin=subprocess.PIPE,
         env=os.environ | devices.environment | {"CUDA_VISIBLE_DEVICES": uuid},
     )
-    (job,) = enqueue(store, a_spec(name="train/a"))
+    (job,) = enqueue(store, "train/a")
     who = identity(child.pid)
     assert who is not None
     seat = a_seat(device=uuid, pid=who.pid, start_ticks=who.start_ticks, **promised)
@@ -58,11 +57,10 @@ def test_a_machine_without_a_driver_says_so_and_is_no_error(
     assert launcher("gpus").err == "no GPUs: the driver lists none\n"
     seen.unload()
 
-    answer = launcher("gpus")
-
-    assert (answer.code, answer.out) == (0, "")
+    answer = launcher.well("gpus")
+    assert answer.out == ""
     assert answer.err == "no GPUs: NVIDIA's driver is not loaded\n"
-    told = json.loads(launcher("gpus", "--json").out)
+    told = launcher.json("gpus")
     assert told == {"schema": 1, "absent": "NVIDIA's driver is not loaded", "gpus": []}
 
 
@@ -91,7 +89,7 @@ def test_memory_of_a_job_is_told_from_that_of_others(
     seen.hold(uuid, 1, 2 * GIB)
 
     with a_job(store, seen, uuid, 3 * GIB, reservation=5 * GIB) as job:
-        told = json.loads(launcher("gpus", "--json").out)
+        told = launcher.json("gpus")
         line = launcher("gpus").out.split("\t")
 
     (gpu,) = told["gpus"]
@@ -108,14 +106,14 @@ def test_a_job_whose_supervisor_is_dead_is_listed_without_processes(
     launcher: Launcher, store: Store, seen: Devices
 ) -> None:
     uuid = seen.add()
-    (job,) = enqueue(store, a_spec(name="train/a"))
+    (job,) = enqueue(store, "train/a")
     seat = a_seat(device=uuid, pid=1, start_ticks=7, reservation=GIB)  # a pid that was given anew
     store.scheduling.claim(job, seat, reason="fits", now=1.0)
-    (there,) = enqueue(store, a_spec(name="train/b"))  # on a node whose GPU is called alike
+    (there,) = enqueue(store, "train/b")  # on a node whose GPU is called alike
     store.scheduling.claim(there, a_seat(device=uuid, boot=f"{PILOT}p"), reason="fits", now=1.0)
     seen.hold(uuid, 1, GIB)
 
-    (gpu,) = json.loads(launcher("gpus", "--json").out)["gpus"]
+    (gpu,) = launcher.json("gpus")["gpus"]
 
     assert [(guest["job"], guest["used"]) for guest in gpu["jobs"]] == [(job, 0)]
     assert [one["job"] for one in gpu["processes"]] == [None]

@@ -1,6 +1,5 @@
 """`launcher history`: what a queue did, by day, run, cause and memory."""
 
-import json
 import time
 from collections.abc import Iterator
 from datetime import datetime
@@ -141,7 +140,7 @@ def test_hours_are_told_on_the_day_on_which_they_were_spent(store: Store, berlin
 
 
 def test_days_are_those_of_the_clock_on_the_wall(store: Store, berlin: None) -> None:
-    first, second = enqueue(store, a_spec(name="command/1"), a_spec(name="command/2"))
+    first, second = enqueue(store, "command/1", "command/2")
     attempt(store, first, Done(at=local("2026-11-19T23:59")), 60)
     attempt(store, second, Done(at=local("2026-11-20T00:01")), 30)
 
@@ -178,8 +177,8 @@ def test_what_still_runs_counts_until_now(store: Store) -> None:
 
 
 def test_runs_are_told_with_all_their_attempts(store: Store) -> None:
-    good, bad = enqueue(store, a_spec(name="command/1"), a_spec(name="command/2"), run="old")
-    (other,) = enqueue(store, a_spec(name="command/1"), run="new")
+    good, bad = enqueue(store, "command/1", "command/2", run="old")
+    (other,) = enqueue(store, "command/1", run="new")
     attempt(store, good, Stopped(at=NOON - 3 * HOUR), HOUR, device="GPU-0")
     attempt(store, good, Done(at=NOON - 2 * HOUR), HOUR, device="GPU-0", cpus=4)
     attempt(store, bad, Failed(at=NOON - HOUR, error="no"), HOUR)
@@ -267,7 +266,7 @@ def test_failures_are_grouped_and_the_costly_come_first(store: Store) -> None:
 
 
 def test_last_words_that_are_no_text_are_told_as_far_as_they_are(store: Store) -> None:
-    first, second = enqueue(store, a_spec(name="command/1"), a_spec(name="command/2"))
+    first, second = enqueue(store, "command/1", "command/2")
     attempt(store, first, Failed(at=NOON, error="no file caf\udce9"), HOUR)
     attempt(store, second, Failed(at=NOON - 1, error="cut\x00off"), 1)
 
@@ -352,7 +351,7 @@ def test_attempts_on_the_cpu_and_without_a_measure_have_no_line(store: Store) ->
 
 
 def test_only_what_lies_in_the_time_counts(store: Store) -> None:
-    old, long, new = enqueue(store, *(a_spec(name=f"command/{n}") for n in range(3)))
+    old, long, new = enqueue(store, *(f"command/{n}" for n in range(3)))
     attempt(store, old, Failed(at=NOON - 10 * HOUR, error="no"), HOUR, device="GPU-0")
     attempt(store, long, Done(at=NOON - HOUR), 8 * HOUR, device="GPU-0")
     attempt(store, new, Done(at=NOON), HOUR, device="GPU-0")
@@ -391,12 +390,12 @@ def test_a_time_may_be_a_stretch_or_a_moment(text: str, expected: float) -> None
 def test_an_empty_queue_has_no_history_and_that_is_no_error(
     launcher: Launcher, store: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    answer = launcher("history")
-    assert (answer.code, answer.out) == (0, "")
+    answer = launcher.well("history")
+    assert answer.out == ""
     assert answer.err == "nothing has ended or run yet\n"
 
     monkeypatch.setenv("LAUNCHER_HOME", str(tmp_path / "none"))
-    told = json.loads(launcher("history", "--json").out)
+    told = launcher.json("history")
     assert told == {
         "schema": 1,
         "since": None,
@@ -411,7 +410,7 @@ def test_an_empty_queue_has_no_history_and_that_is_no_error(
 
 
 def test_in_a_pipe_each_line_begins_with_its_section(launcher: Launcher, store: Store) -> None:
-    good, bad = enqueue(store, a_training("train/a"), a_spec(name="command/\x1b[2J"))
+    good, bad = enqueue(store, a_training("train/a"), "command/\x1b[2J")
     now = time.time()
     attempt(store, good, Done(at=now), HOUR, peak=GIB, device="GPU-0", reservation=24 * GIB)
     attempt(store, bad, Failed(at=now, error="no\tfile"), 1.5)
@@ -435,7 +434,7 @@ def test_a_section_is_told_alone(launcher: Launcher, store: Store) -> None:
     (job,) = enqueue(store, a_spec())
     attempt(store, job, Done(at=time.time()), 1)
 
-    told = json.loads(launcher("history", "--by", "run", "--since", "1h", "--json").out)
+    told = launcher.json("history", "--by", "run", "--since", "1h")
 
     assert set(told) == {"schema", "since", "runs"}
     assert told["runs"][0]["run"] == "test"
@@ -443,7 +442,7 @@ def test_a_section_is_told_alone(launcher: Launcher, store: Store) -> None:
 
 
 def test_a_terminal_gets_a_headline_and_tables(launcher: Launcher, store: Store) -> None:
-    good, bad = enqueue(store, a_spec(name="command/1"), a_spec(name="command/2"))
+    good, bad = enqueue(store, "command/1", "command/2")
     attempt(store, good, Done(at=time.time()), 1)
     attempt(store, bad, Failed(at=time.time(), error="no such file"), HOUR)
 

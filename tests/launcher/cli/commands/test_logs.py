@@ -1,5 +1,4 @@
 import io
-import json
 import os
 import re
 import shutil
@@ -17,12 +16,12 @@ from hypothesis import strategies as st
 
 from launcher.screens import follow_logs
 from launcher.screens.follow_logs import COLOURS, LONGEST_BYTES, Followers, Lines, labels_of
-from launcher.states import Done, State
+from launcher.states import State
 from launcher.store.queue import Store
 from launcher.system.files import MOST_BYTES, tail_offset, write_json
 from launcher.system.paths import Home
 from launcher.system.text import Plain
-from tests.build import a_spec, an_attempt, claimed, enqueue, shell
+from tests.build import a_spec, an_attempt, enqueue, finished, shell
 from tests.launcher.conftest import Launcher
 from tests.terminal import COMMAND, in_a_terminal
 
@@ -50,9 +49,9 @@ def follower(*words: str, code: int = 0) -> Iterator[Follower]:
 
 def with_a_log(home: Home, store: Store, log: bytes, name: str = "command/1") -> int:
     """A job that is done and left a log."""
-    (job,) = enqueue(store, a_spec(name=name))
+    (job,) = enqueue(store, name)
     attempt = an_attempt(home, a_spec(name=name), job=job)
-    store.scheduling.finish(claimed(store, job), Done(at=2.0), outputs={}, now=2.0)
+    finished(store, job)
     attempt.log.write_bytes(log)
     return job
 
@@ -145,9 +144,7 @@ def test_the_last_lines_of_a_long_log_are_found_from_its_end(
 
 def test_a_job_that_has_not_run_has_no_log(launcher: Launcher, home: Home, store: Store) -> None:
     enqueue(store, a_spec())
-    answer = launcher("logs", "1")
-    assert answer.code == 2
-    assert "command/1 has not run yet: it is queued" in answer.err
+    assert "command/1 has not run yet: it is queued" in launcher.refused("logs", "1")
     with_a_log(home, store, b"", name="command/2")
     assert "has 1 attempt, and you ask for number 7" in launcher("logs", "2", "--attempt", "7").err
     home.attempt(2, 1).log.unlink()
@@ -222,7 +219,7 @@ def test_the_last_lines_are_those_that_splitting_gives(log: list[bytes], lines: 
 
 def test_logs_for_machines_are_one_object(launcher: Launcher, home: Home, store: Store) -> None:
     job = with_a_log(home, store, b"one\ntwo \xff\x1b\n")
-    record = json.loads(launcher("logs", "1", "--json", "-n", "1").out)
+    record = launcher.json("logs", "1", "-n", "1")
     assert record == {
         "schema": 1,
         "job": job,
@@ -232,10 +229,8 @@ def test_logs_for_machines_are_one_object(launcher: Launcher, home: Home, store:
         "bytes": 11,
         "text": "two \ufffd\x1b\n",
     }
-    assert json.loads(launcher("logs", "1", "--json").out)["text"].startswith("one\n")
-    answer = launcher("logs", "1", "--json", "-f")
-    assert answer.code == 2
-    assert "cannot follow" in answer.err
+    assert launcher.json("logs", "1")["text"].startswith("one\n")
+    assert "cannot follow" in launcher.refused("logs", "1", "--json", "-f")
 
 
 def test_following_waits_for_a_job_that_has_not_started(launcher: Launcher) -> None:
@@ -266,7 +261,7 @@ def test_following_goes_on_with_a_retry(launcher: Launcher, tmp_path: Path) -> N
 def test_following_in_a_stopped_queue_says_so(
     launcher: Launcher, home: Home, store: Store, pattern: str
 ) -> None:
-    enqueue(store, a_spec(name="command/a"), a_spec(name="command/b"))
+    enqueue(store, "command/a", "command/b")
     write_json(home.stop, {"schema": 1, "now": False, "at": 0.0})
     answer = launcher("logs", pattern, "-f")
     assert answer.code == 3
@@ -281,9 +276,8 @@ def test_logs_of_several_jobs_come_one_after_another(
 ) -> None:
     with_a_log(home, store, b"one\nno end", name="command/a")
     with_a_log(home, store, b"two\n", name="command/b")
-    enqueue(store, a_spec(name="command/c"))
-    answer = launcher("logs", "command/*")
-    assert answer.code == 0
+    enqueue(store, "command/c")
+    answer = launcher.well("logs", "command/*")
     assert answer.out == (
         "==> command/a (job 1, attempt 1) <==\none\nno end\n\n"
         "==> command/b (job 2, attempt 1) <==\ntwo\n"
@@ -295,9 +289,9 @@ def test_two_words_are_two_jobs_and_one_name_is_the_newest_run_s(
     launcher: Launcher, home: Home, store: Store
 ) -> None:
     with_a_log(home, store, b"old\n", name="command/a")
-    (newer,) = enqueue(store, a_spec(name="command/a"), run="newer")
+    (newer,) = enqueue(store, "command/a", run="newer")
     an_attempt(home, a_spec(name="command/a"), job=newer).log.write_bytes(b"new\n")
-    store.scheduling.finish(claimed(store, newer), Done(at=2.0), outputs={}, now=2.0)
+    finished(store, newer)
     assert launcher("logs", "command/a").out == "new\n"
     assert launcher("logs", "1").out == "old\n"
     assert launcher("logs", "1", "2", "-n", "1").out.count("==>") == 2
@@ -308,16 +302,16 @@ def test_several_logs_for_machines_are_one_object(
 ) -> None:
     with_a_log(home, store, b"one\n", name="command/a")
     with_a_log(home, store, b"two\n", name="command/b")
-    record = json.loads(launcher("logs", "1", "2", "--json").out)
+    record = launcher.json("logs", "1", "2")
     assert record["schema"] == 1
     assert [(one["job"], one["text"]) for one in record["logs"]] == [(1, "one\n"), (2, "two\n")]
 
 
 def test_jobs_none_of_which_has_run_have_no_logs(launcher: Launcher, store: Store) -> None:
-    enqueue(store, a_spec(name="command/a"), a_spec(name="command/b"))
-    answer = launcher("logs", "command/*")
-    assert answer.code == 2
-    assert "none of these jobs has a log yet: command/a, command/b; -f waits" in answer.err
+    enqueue(store, "command/a", "command/b")
+    assert "none of these jobs has a log yet: command/a, command/b; -f waits" in launcher.refused(
+        "logs", "command/*"
+    )
 
 
 def test_a_log_that_is_gone_hides_no_other(launcher: Launcher, home: Home, store: Store) -> None:
@@ -398,7 +392,7 @@ def test_a_job_that_was_cleaned_is_followed_no_longer(
     home: Home, store: Store, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(follow_logs, "CHECK_EVERY_S", 0.0)
-    numbers = enqueue(store, a_spec(name="command/a"), a_spec(name="command/b"))
+    numbers = enqueue(store, "command/a", "command/b")
     jobs = store.read.jobs_by_id(numbers)
     store.steering.cancel(numbers, 3.0)
     store.steering.forget(numbers)  # and their events with them, before anybody looked

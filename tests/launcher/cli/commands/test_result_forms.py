@@ -20,7 +20,7 @@ from launcher.screens.text_table import of_texts
 from launcher.states import Done
 from launcher.store.queue import Store
 from launcher.system.paths import Home
-from tests.build import a_spec, claimed, enqueue
+from tests.build import a_spec, enqueue, finished
 from tests.launcher.conftest import Launcher
 
 
@@ -30,7 +30,7 @@ def with_runs(store: Store) -> None:
     for number, run in enumerate(("first", "second")):
         (job,) = enqueue(store, a_spec("x", f"--lr={number}", name="command/a", run=run), run=run)
         done = Done(at=2.0, result={"auc": number / 2})
-        store.scheduling.finish(claimed(store, job), done, outputs={}, now=2.0)
+        finished(store, job, done)
 
 
 def test_a_file_that_results_wrote_is_asked(
@@ -38,8 +38,8 @@ def test_a_file_that_results_wrote_is_asked(
 ) -> None:
     with_runs(store)
     path = str(tmp_path / "r.sqlite")
-    written = launcher("results", "first", "--db", path)
-    assert (written.code, written.out) == (0, "")
+    written = launcher.well("results", "first", "--db", path)
+    assert written.out == ""
     assert "new or changed rows" in written.err
     words = ("query", "--db", path, "SELECT name, value FROM metrics")
     assert launcher(*words).out == "name\tvalue\nauc\t0.0\n"
@@ -47,7 +47,7 @@ def test_a_file_that_results_wrote_is_asked(
     assert launcher(*words, "--format", "markdown").out == (
         "| name | value |\n| --- | --: |\n| auc | 0 |\n"
     )
-    assert json.loads(launcher(*words, "--json").out) == {
+    assert launcher.json(*words) == {
         "schema": 1,
         "columns": ["name", "value"],
         "rows": [{"name": "auc", "value": 0.0}],
@@ -66,7 +66,7 @@ def test_without_a_file_all_runs_of_the_queue_are_asked_as_they_are_now(
     assert launcher(*words).out.splitlines()[2] == "second\t2"
     states = ("query", "SELECT state FROM jobs WHERE name = 'command/b'")
     assert launcher(*states).out == "state\nqueued\n"
-    store.scheduling.finish(claimed(store, job), Done(at=3.0), outputs={}, now=3.0)
+    finished(store, job, Done(at=3.0))
     assert launcher(*states).out == "state\ndone\n"
     before = (home.folder / NAME).stat()
     assert launcher(*states).out == "state\ndone\n"
@@ -80,9 +80,8 @@ def test_every_cell_of_an_answer_is_told_even_where_there_are_none(
 ) -> None:
     with_runs(store)
     for form, said in (("csv", "id\r\n"), ("tabs", "id\n"), ("table", "id\n")):
-        answer = launcher("query", "SELECT id FROM jobs WHERE 0", "--format", form)
-        assert (answer.code, answer.out) == (0, said)
-    assert json.loads(launcher("query", "SELECT 1 AS x WHERE 0", "--json").out)["rows"] == []
+        assert launcher.well("query", "SELECT id FROM jobs WHERE 0", "--format", form).out == said
+    assert launcher.json("query", "SELECT 1 AS x WHERE 0")["rows"] == []
     # names that come twice, blobs, and what would steer a terminal
     answer = launcher("query", "SELECT 1 AS a, 2 AS a, x'00ff' AS b", "--json")
     assert json.loads(answer.out)["rows"] == [{"a": 1, "a_2": 2, "b": "00ff"}]
@@ -95,9 +94,7 @@ def test_sql_that_writes_is_refused(launcher: Launcher, store: Store, home: Home
     with_runs(store)
     launcher("query", "SELECT 1")
     before = (home.folder / NAME).read_bytes()
-    answer = launcher("query", sql)
-    assert (answer.code, answer.out) == (2, "")
-    assert "launcher query only reads" in answer.err
+    assert "launcher query only reads" in launcher.refused("query", sql)
     assert (home.folder / NAME).read_bytes() == before
 
 
@@ -105,9 +102,9 @@ def test_the_queues_own_database_is_no_place_for_results(
     launcher: Launcher, store: Store, home: Home
 ) -> None:
     with_runs(store)
-    answer = launcher("results", "first", "--db", str(home.database))
-    assert answer.code == 2
-    assert "is a database of another program" in answer.err
+    assert "is a database of another program" in launcher.refused(
+        "results", "first", "--db", str(home.database)
+    )
 
 
 def test_parquet_is_written_as_it_is(

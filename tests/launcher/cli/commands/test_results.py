@@ -17,7 +17,7 @@ from launcher.store.queue import Store
 from launcher.system.files import Json
 from launcher.system.paths import Home
 from launcher.workers.progress.steps import Progress
-from tests.build import a_spec, claimed, enqueue
+from tests.build import a_spec, enqueue, finished
 from tests.launcher.conftest import Launcher
 from tests.terminal import in_a_terminal
 
@@ -140,7 +140,7 @@ def a_result(store: Store, *argv: str, result: Mapping[str, Any], **changes: Any
     """A job of the run `test` that is done and returned numbers."""
     (job,) = enqueue(store, a_spec(*argv, **changes))
     done = Done(at=2.0, result=result)
-    store.scheduling.finish(claimed(store, job), done, outputs={}, now=2.0)
+    finished(store, job, done)
 
 
 def with_results(store: Store, results: Mapping[str, Mapping[str, Any]], **changes: Any) -> None:
@@ -167,8 +167,7 @@ def test_where_no_run_is_named_the_newest_that_tested_something_is_told(
     with_results(store, {"command/a": {"n": 3}})
     assert "no run has tested anything yet" in launcher("results").err
     with_results(store, {"command/b": {"n": 4}}, role="test")
-    answer = launcher("results", "--metric", "n")
-    assert (answer.code, "command/b\t4" in answer.out) == (0, True), answer
+    assert "command/b\t4" in launcher.well("results", "--metric", "n").out
 
 
 @pytest.mark.parametrize(
@@ -191,7 +190,7 @@ def test_a_metric_is_written_in_every_form(
 def test_a_metric_for_machines_is_one_object(launcher: Launcher, store: Store) -> None:
     with_results(store, NUMBERS, model="m:pre", data="d:pre")
     words = ("results", "test", "--metric", "speed")
-    record = json.loads(launcher(*words, "--json").out)
+    record = launcher.json(*words)
     assert record == json.loads(launcher(*words, "--format", "json").out)
     assert record == {
         "schema": 1,
@@ -210,14 +209,14 @@ def test_without_tests_there_are_the_rows_that_jobs_returned(
     )
     table = launcher("results", "test", "--format", "csv").out
     assert table.splitlines()[0] == "job,n,speed,speed_low,speed_high"
-    row, _ = json.loads(launcher("results", "test", "--json").out)["rows"]
+    row, _ = launcher.json("results", "test")["rows"]
     assert row["speed"] == {"value": 0.5, "low": 0.4, "high": 0.6}
 
 
 def test_json_has_null_for_what_is_no_number(launcher: Launcher, store: Store) -> None:
     told: Json = {"value": 0.5, "low": float("-inf"), "high": 1}
     with_results(store, {"a": {"n": float("nan")}, "b": {"n": told}, "c": {"n": 2}})
-    values = json.loads(launcher("results", "test", "--metric", "n", "--json").out)["values"]
+    values = launcher.json("results", "test", "--metric", "n")["values"]
     assert [(one["value"], one["low"]) for one in values] == [(None, None), (0.5, None), (2, None)]
 
 
@@ -324,16 +323,12 @@ def test_a_column_that_there_is_not_is_an_error(
     launcher: Launcher, store: Store, words: tuple[str, ...], said: str
 ) -> None:
     trainings(store)
-    answer = launcher("results", "test", *words)
-    assert (answer.code, answer.out) == (2, "")
-    assert said in answer.err
+    assert said in launcher.refused("results", "test", *words)
 
 
 def test_a_run_without_results_has_no_rows_to_choose(launcher: Launcher, store: Store) -> None:
     enqueue(store, a_spec())
-    answer = launcher("results", "test", "--sort", "lr")
-    assert answer.code == 2
-    assert "the run has no results yet" in answer.err
+    assert "the run has no results yet" in launcher.refused("results", "test", "--sort", "lr")
 
 
 def test_a_narrow_terminal_names_the_columns_that_it_hides(store: Store) -> None:
@@ -400,7 +395,7 @@ def test_every_form_has_the_columns_of_programs(
 
 def test_a_pattern_chooses_rows_of_the_run(launcher: Launcher, store: Store) -> None:
     trainings(store)
-    enqueue(store, a_spec(name="command/elsewhere"), run="other")
+    enqueue(store, "command/elsewhere", run="other")
     words = ("results", "test", "--columns", "job")
     assert launcher(*words, "0.1-0", "0.01-2").out == "job\ncommand/0.1-0\ncommand/0.01-2\n"
     assert launcher(*words, "*-2").out == "job\ncommand/0.1-2\ncommand/0.01-2\n"
@@ -427,8 +422,8 @@ def test_where_nothing_came_out_it_is_told_what_a_program_prints(
     launcher: Launcher, store: Store
 ) -> None:
     with_results(store, {"command/silent": {}})
-    answer = launcher("results", "test")
-    assert (answer.code, answer.out) == (0, "")
+    answer = launcher.well("results", "test")
+    assert answer.out == ""
     assert answer.err == (
         "no results yet; a program prints them: `launcher: acc=0.91`, or `launcher: step=3 total=10 loss=.2`"
         " as it goes\n"
@@ -462,7 +457,7 @@ def test_what_a_program_told_last_is_its_result(
     attempt.folder.mkdir(parents=True)
     attempt.log.write_text(log, encoding="utf-8")
     a_result(store, "train.py", result={})
-    rows = json.loads(launcher("results", "test", "--json").out)["rows"]
+    rows = launcher.json("results", "test")["rows"]
     assert rows == ([] if numbers is None else [{"job": "command/1"} | numbers])
 
 

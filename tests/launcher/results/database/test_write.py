@@ -13,7 +13,7 @@ from launcher.states import Done, Failed, Outcome
 from launcher.store.queue import Store
 from launcher.system.files import Json
 from launcher.system.paths import Home
-from tests.build import DEADLINE_S, a_spec, claimed, enqueue
+from tests.build import DEADLINE_S, a_spec, claimed, enqueue, finished
 
 pytest.importorskip("sqlite_utils")
 
@@ -84,7 +84,7 @@ def test_what_changed_is_changed_in_place(path: Path, home: Home, store: Store) 
     write(path, home, store)
     assert select(path, "SELECT state FROM jobs") == [("failed",)]
     store.steering.retry([job], 3.0)
-    store.scheduling.finish(claimed(store, job), Done(at=4.0), outputs={}, now=4.0)
+    finished(store, job, Done(at=4.0))
     write(path, home, store)
     assert select(path, "SELECT id, state, attempts FROM jobs") == [(job, "done", 2)]
     assert select(path, "SELECT number, ending FROM attempts") == [(1, "failed"), (2, "done")]
@@ -119,7 +119,7 @@ def test_settings_and_numbers_of_a_job_that_is_queued_again_otherwise_are_those_
 def test_errors_and_the_ends_of_logs_are_found_by_their_words(
     path: Path, home: Home, store: Store
 ) -> None:
-    (job,) = enqueue(store, a_spec(name="command/a"))
+    (job,) = enqueue(store, "command/a")
     claim = claimed(store, job)
     log = home.attempt(job, 1).log
     log.parent.mkdir(parents=True, exist_ok=True)

@@ -88,7 +88,7 @@ def test_the_schema_verb_prints_it(launcher: Launcher, tmp_path: Path) -> None:
     assert said.out.startswith("### Words of a file\n")
     assert said.out.endswith("below `defaults`.\n")
     file = tmp_path / "reference.md"
-    assert launcher("schema", "--markdown", "--out", str(file)).code == 0
+    launcher.well("schema", "--markdown", "--out", str(file))
     assert file.read_text(encoding="utf-8") == said.out
 
 
