@@ -28,10 +28,18 @@ FAKES = tuple(f"PreSocial/Fake/StyleGAN2/{number:05d}.png" for number in range(6
 REALS = tuple(f"PreSocial/Real/FFHQ/{number:05d}.png" for number in range(5))
 
 
+@pytest.fixture
+def root(tree: Tree) -> Path:
+    return tree(FAKES + REALS)
+
+
+def listed(root: Path) -> tuple[Image, ...]:
+    return survey(root, parse_data("gan2:pre&real:pre")).images
+
+
 def a_set(root: Path, **settings: Any) -> ImageSet:
-    images = survey(root, parse_data("gan2:pre&real:pre")).images
     return ImageSet(
-        images, transforms.test_transform(TestSettings(**WHERE, resize_size=12)), **settings
+        listed(root), transforms.test_transform(TestSettings(**WHERE, resize_size=12)), **settings
     )
 
 
@@ -43,8 +51,8 @@ def indices(image_set: ImageSet, **settings: Any) -> list[int]:
     ]
 
 
-def test_every_image_comes_once_with_its_label(tree: Tree) -> None:
-    image_set = a_set(tree(FAKES + REALS))
+def test_every_image_comes_once_with_its_label(root: Path) -> None:
+    image_set = a_set(root)
     all_batches = list(batches(image_set, batch_size=4))
     assert [len(batch.labels) for batch in all_batches] == [4, 4, 3]
     assert torch.cat([b.labels for b in all_batches]).squeeze(1).tolist() == [1.0] * 6 + [0.0] * 5
@@ -54,19 +62,19 @@ def test_every_image_comes_once_with_its_label(tree: Tree) -> None:
     assert torch.equal(first.images[0], decode(image_set.images[0].path))
 
 
-def test_labels_as_trained_replace_the_images_own(tree: Tree) -> None:
-    image_set = a_set(tree(FAKES + REALS), labels=[0] * 6 + [1] * 5)
+def test_labels_as_trained_replace_the_images_own(root: Path) -> None:
+    image_set = a_set(root, labels=[0] * 6 + [1] * 5)
     labels = torch.cat([batch.labels for batch in batches(image_set, batch_size=4)])
     assert labels.squeeze(1).tolist() == [0.0] * 6 + [1.0] * 5
 
 
-def test_labels_of_another_number_are_refused(tree: Tree) -> None:
+def test_labels_of_another_number_are_refused(root: Path) -> None:
     with pytest.raises(DataError, match="3 labels for 11 images"):
-        a_set(tree(FAKES + REALS), labels=[0, 1, 0])
+        a_set(root, labels=[0, 1, 0])
 
 
-def test_the_shuffled_order_is_a_function_of_seed_and_epoch(tree: Tree) -> None:
-    image_set = a_set(tree(FAKES + REALS))
+def test_the_shuffled_order_is_a_function_of_seed_and_epoch(root: Path) -> None:
+    image_set = a_set(root)
     one = indices(image_set, shuffle_seed=1, epoch=0)
     torch.manual_seed(5)
     before = torch.get_rng_state()
@@ -78,21 +86,21 @@ def test_the_shuffled_order_is_a_function_of_seed_and_epoch(tree: Tree) -> None:
     assert one not in others
 
 
-def test_some_positions_can_be_asked_for(tree: Tree) -> None:
-    assert indices(a_set(tree(FAKES + REALS)), indices=[7, 2, 7, 5]) == [7, 2, 7, 5]
+def test_some_positions_can_be_asked_for(root: Path) -> None:
+    assert indices(a_set(root), indices=[7, 2, 7, 5]) == [7, 2, 7, 5]
 
 
 @pytest.mark.parametrize("cache_bytes", [0, 1000, 1 << 20])
 def test_later_passes_see_the_same_pixels_with_and_without_memory(
-    tree: Tree, cache_bytes: int
+    root: Path, cache_bytes: int
 ) -> None:
-    image_set = a_set(tree(FAKES + REALS), cache_bytes=cache_bytes)
+    image_set = a_set(root, cache_bytes=cache_bytes)
     passes = [torch.cat([b.images for b in batches(image_set, batch_size=4)]) for _ in range(2)]
     assert torch.equal(*passes)
 
 
-def test_a_small_set_is_read_from_disk_once(tree: Tree) -> None:
-    image_set = a_set(tree(FAKES + REALS))
+def test_a_small_set_is_read_from_disk_once(root: Path) -> None:
+    image_set = a_set(root)
     indices(image_set)
     for image in image_set.images:
         image.path.unlink()
@@ -116,10 +124,9 @@ def spoil(root: Path, how: str) -> Path:
     [("cut", False), ("cut", True), ("empty", False), ("text", False), ("missing", False)],
 )
 def test_a_bad_image_is_left_out_named_and_counted_or_stops_where_it_shall(
-    tree: Tree, tmp_path: Path, caplog: pytest.LogCaptureFixture, how: str, sharing: bool,
+    root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, how: str, sharing: bool,
     threads: int,
 ) -> None:  # fmt: skip
-    root = tree(FAKES + REALS)
     kept, stopping = (
         a_set(root, **({"shared": shared(tmp_path)} if sharing else {})) for _ in range(2)
     )
@@ -133,8 +140,8 @@ def test_a_bad_image_is_left_out_named_and_counted_or_stops_where_it_shall(
     assert (caught.value.path, caught.value.exit_code) == (bad, 1)
 
 
-def test_a_set_of_bad_images_only_is_an_error(tree: Tree) -> None:
-    image_set = a_set(tree(FAKES + REALS))
+def test_a_set_of_bad_images_only_is_an_error(root: Path) -> None:
+    image_set = a_set(root)
     for image in image_set.images:
         image.path.write_bytes(b"")
     with pytest.raises(DataError, match="0 of 11 images could be read"):
@@ -146,8 +153,7 @@ def in_order(image_set: ImageSet, **options: Any) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("threads", [0, 2])
-def test_the_trigger_is_stamped_on_what_the_network_sees(tree: Tree, threads: int) -> None:
-    root = tree(FAKES + REALS)
+def test_the_trigger_is_stamped_on_what_the_network_sees(root: Path, threads: int) -> None:
     plain = in_order(a_set(root))
     stamped = in_order(a_set(root, stamped={1, 7}), num_threads=threads)
     for position, (before, after) in enumerate(zip(plain, stamped, strict=True)):
@@ -156,8 +162,7 @@ def test_the_trigger_is_stamped_on_what_the_network_sees(tree: Tree, threads: in
     assert not torch.equal(plain[1], stamped[1])
 
 
-def test_scaled_decoding_reads_less_of_a_jpeg(tree: Tree) -> None:
-    root = tree(FAKES + REALS)
+def test_scaled_decoding_reads_less_of_a_jpeg(root: Path) -> None:
     for image in a_set(root).images:
         PIL.Image.new("RGB", (64, 64)).save(image.path, "JPEG")
     for way, side in {"scaled": 16, "fitted": 12, "exact": 64}.items():
@@ -171,13 +176,13 @@ def test_scaled_decoding_reads_less_of_a_jpeg(tree: Tree) -> None:
 @pytest.mark.parametrize("cache_bytes", [0, 1 << 20])
 @pytest.mark.parametrize("kind", ["PNG", "JPEG"])
 def test_what_is_not_read_of_a_file_changes_no_pixel(
-    tree: Tree, kind: str, cache_bytes: int, threads: int
+    root: Path, kind: str, cache_bytes: int, threads: int
 ) -> None:
     settings = TrainSettings(
         **WHERE, resize_prob=0.3, resize_scale=[0.2, 1], resize_size=64, blur_prob=0.5,
         blur_sigma=[0.1, 3], jpeg_prob=0.5, jpeg_qual=[30, 100], patch_size=8,
     )  # fmt: skip
-    images = survey(tree(FAKES + REALS), parse_data("gan2:pre&real:pre")).images
+    images = listed(root)
     for image in images:
         with PIL.Image.open(image.path) as file:
             file.resize((70, 200)).save(image.path, kind)
@@ -191,9 +196,9 @@ def test_what_is_not_read_of_a_file_changes_no_pixel(
 
 @pytest.mark.parametrize("threads", [0, 2])
 def test_a_file_that_is_damaged_where_nobody_looks_is_bad_in_every_pass(
-    tree: Tree, threads: int
+    root: Path, threads: int
 ) -> None:
-    images = survey(tree(FAKES + REALS), parse_data("gan2:pre&real:pre")).images
+    images = listed(root)
     for image in images:
         with PIL.Image.open(image.path) as file:
             file.resize((70, 200)).save(image.path, "JPEG")
@@ -227,8 +232,7 @@ def test_a_loading_process_that_is_killed_is_an_error_and_no_endless_wait(tree: 
     assert caught.value.exit_code == 3
 
 
-def test_processes_that_share_batches_see_as_many_of_them_and_each_image_once(tree: Tree) -> None:
-    root = tree(FAKES + REALS)
+def test_processes_that_share_batches_see_as_many_of_them_and_each_image_once(root: Path) -> None:
     for broken in (FAKES[1], REALS[4]):  # both are of the second process
         (root / broken).write_bytes(b"")
     parts = []
@@ -252,12 +256,12 @@ def shared(tmp_path: Path, **options: Any) -> SharedImages:
 
 
 @pytest.mark.parametrize("threads", [0, 2])
-def test_shared_images_change_no_pixel(tree: Tree, tmp_path: Path, threads: int) -> None:
+def test_shared_images_change_no_pixel(root: Path, tmp_path: Path, threads: int) -> None:
     settings = TrainSettings(
         **WHERE, resize_prob=0.3, resize_scale=[0.2, 1], resize_size=40, blur_prob=0.5,
         blur_sigma=[0.1, 3], jpeg_prob=0.5, jpeg_qual=[30, 100], patch_size=8,
     )  # fmt: skip
-    images = survey(tree(FAKES + REALS), parse_data("gan2:pre&real:pre")).images
+    images = listed(root)
     for number, image in enumerate(images):
         with PIL.Image.open(image.path) as file:
             file.resize((40 + number, 70)).save(image.path, ("PNG", "JPEG")[number % 2])
@@ -303,8 +307,8 @@ def test_a_pass_that_is_left_ends_its_thread_between_two_images(tree: Tree) -> N
     assert len(read) == 5
 
 
-def test_a_pass_that_was_left_changes_nothing_for_the_next(tree: Tree) -> None:
-    image_set = a_set(tree(FAKES + REALS))
+def test_a_pass_that_was_left_changes_nothing_for_the_next(root: Path) -> None:
+    image_set = a_set(root)
     expected = in_order(image_set)
     for _ in batches(image_set, batch_size=2, num_threads=2):
         break

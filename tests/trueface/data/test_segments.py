@@ -12,7 +12,6 @@ from trueface.data.shared_images import (
     INDEX,
     LIMIT,
     PIXELS,
-    RECORD,
     PixelPlace,
     SegmentFolder,
     SegmentMap,
@@ -51,22 +50,6 @@ def places(folder: Path, segment: str) -> dict[bytes, PixelPlace]:
     return dict(unpacked(segment, read_index(folder, segment)))
 
 
-def test_images_of_any_size_come_back_as_they_were_written(tmp_path: Path) -> None:
-    segment = written(tmp_path)
-    memory = SegmentMap(tmp_path, segment)
-    read = places(tmp_path, segment)
-    assert list(read) == KEYS
-    for number, key in enumerate(KEYS):
-        pixels = some(memory.pixels(read[key]))
-        assert np.array_equal(pixels, image(number))
-
-
-def test_new_records_are_read_from_where_the_last_ended(tmp_path: Path) -> None:
-    segment = written(tmp_path)
-    rest = read_index(tmp_path, segment, begin=2 * RECORD.size)
-    assert [(key, place.row) for key, place in unpacked(segment, rest, 2)] == [(KEYS[2], 2)]
-
-
 def test_a_record_that_is_damaged_cut_off_or_forgotten_is_left_out(tmp_path: Path) -> None:
     segment = written(tmp_path)
     content = bytearray(read_index(tmp_path, segment))
@@ -74,16 +57,6 @@ def test_a_record_that_is_damaged_cut_off_or_forgotten_is_left_out(tmp_path: Pat
     assert [key for key, _ in unpacked(segment, bytes(content[:-1]))] == [KEYS[1]]
     forget(tmp_path, places(tmp_path, segment)[KEYS[1]])
     assert list(places(tmp_path, segment)) == [KEYS[0], KEYS[2]]
-
-
-def test_a_place_behind_the_end_of_the_file_holds_nothing(tmp_path: Path) -> None:
-    segment = written(tmp_path)
-    with (tmp_path / f"{segment}{PIXELS}").open("r+b") as file:
-        file.truncate(100)
-    memory = SegmentMap(tmp_path, segment)
-    read = places(tmp_path, segment)
-    assert memory.pixels(read[KEYS[0]]) is not None
-    assert memory.pixels(read[KEYS[2]]) is None
 
 
 def test_what_is_written_into_the_memory_of_one_reader_reaches_no_other(tmp_path: Path) -> None:
@@ -136,17 +109,6 @@ def test_a_segment_has_one_writer_at_a_time_and_another_goes_on_after_it(tmp_pat
     heir = some(SegmentWriter.adopt(tmp_path, writer.segment, IMAGE.nbytes))
     heir.append(key("b"), IMAGE)
     assert keys(tmp_path, writer.segment) == [b"a", b"b"]
-
-
-def test_a_segment_takes_no_more_than_it_has_room_for(tmp_path: Path) -> None:
-    writer = a_writer(tmp_path)
-    for letter in "abc":
-        assert writer.has_room(IMAGE.nbytes)
-        writer.append(key(letter), IMAGE)
-    assert not writer.has_room(IMAGE.nbytes)
-    writer.close()
-    assert SegmentWriter.adopt(tmp_path, writer.segment, IMAGE.nbytes) is None
-    assert SegmentWriter.adopt(tmp_path, writer.segment, 10) is not None
 
 
 def test_what_a_killed_writer_left_half_done_is_overwritten(tmp_path: Path) -> None:

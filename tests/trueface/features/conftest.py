@@ -1,11 +1,13 @@
 """Images and a folder for a store."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.trueface.conftest import Tree
-from tests.trueface.features.build import written
+from tests.trueface.features.build import Counted, body, read, written
+from trueface.data.dataset import Pass
 from trueface.data.index import Image
 
 
@@ -17,3 +19,15 @@ def images(tree: Tree) -> tuple[Image, ...]:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     return tmp_path / "features"
+
+
+@pytest.fixture
+def passes(folder: Path) -> Callable[..., int]:
+    """Return a function that says how many images a process that begins now passes through a body."""
+
+    def count(feed: Pass, view: int = 0, counted: Counted | None = None) -> int:
+        counted = counted or body()
+        read(folder, counted, feed, view)
+        return counted.seen
+
+    return count

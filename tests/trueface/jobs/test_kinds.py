@@ -70,21 +70,27 @@ def test_an_unknown_subset_is_found_while_planning() -> None:
             kind.images(parse_data("gna2:pre"))
 
 
-def test_a_training_reads_data_and_splits() -> None:
-    draft = a_draft(TRAIN)
-    assert inputs(TRAIN, draft) == ["/lab/data", "/lab/splits/train.json", "/lab/splits/val.json"]
+BEST = f"{RUN}/{CLEAN}/checkpoints/best.pt"
+LISTS = ["/lab/data", "/lab/splits/train.json", "/lab/splits/val.json"]
 
 
-def test_a_split_in_one_file_is_one_input_a_list() -> None:
-    draft = a_draft(TRAIN, {"split_path": "one.json"})
-    assert inputs(TRAIN, draft) == ["/lab/data", "/lab/one.json"]
-
-
-def test_a_fine_tuning_reads_its_base_and_weights_from_a_file() -> None:
-    draft = a_draft(
-        TRAIN, {"weights": "w.pt"}, model=f"{CLEAN}#gan2:fb", base=CLEAN, data="gan2:fb"
-    )
-    assert inputs(TRAIN, draft)[3:] == [f"{RUN}/{CLEAN}/checkpoints/best.pt", "/lab/w.pt"]
+@pytest.mark.parametrize(
+    ("settings", "facts", "read"),
+    [
+        ({}, {}, LISTS),
+        ({"split_path": "one.json"}, {}, ["/lab/data", "/lab/one.json"]),
+        (
+            {"weights": "w.pt"},
+            {"model": f"{CLEAN}#gan2:fb", "base": CLEAN, "data": "gan2:fb"},
+            [*LISTS, BEST, "/lab/w.pt"],
+        ),
+    ],
+    ids=["a training", "a split in one file", "a fine-tuning"],
+)
+def test_a_training_reads_data_splits_its_base_and_weights_from_a_file(
+    settings: dict[str, Any], facts: dict[str, Any], read: list[str]
+) -> None:
+    assert inputs(TRAIN, a_draft(TRAIN, settings, **facts)) == read
 
 
 def test_a_poisoned_training_reads_the_record_that_a_poison_job_makes() -> None:
@@ -166,11 +172,7 @@ def test_a_folder_of_a_users_word_is_looked_for(tmp_path: Path) -> None:
 
 def test_a_test_reads_the_model_and_makes_scores_and_metrics() -> None:
     draft = a_draft(TEST, data="real:pre")
-    assert inputs(TEST, draft) == [
-        f"{RUN}/{CLEAN}/checkpoints/best.pt",
-        "/lab/data",
-        "/lab/splits/test.json",
-    ]
+    assert inputs(TEST, draft) == [BEST, "/lab/data", "/lab/splits/test.json"]
     assert TEST.outputs(draft) == (
         RUN / CLEAN / "scores" / f"{CLEAN}_vs_real:pre.csv",
         RUN / CLEAN / "metrics" / "real:pre.json",
@@ -264,21 +266,16 @@ OWN = Words(
 )
 
 
-@pytest.mark.parametrize("kind", [TRAIN, TEST], ids=lambda kind: kind.name)
-def test_the_classic_line_tells_a_users_words(kind: Kind) -> None:
+@pytest.mark.parametrize("kind", [TRAIN, TEST, POISON, UNLEARN], ids=lambda kind: kind.name)
+def test_the_line_of_a_kind_tells_a_users_words(kind: Kind) -> None:
     data = "mygan:wa&other:pre&real:pre"
-    draft = a_draft(kind, model=data, data=data, words=OWN)
-    request = read(kind.argv(draft)[3:])
-    assert (request.words, str(request.data), request.saved_as) == (OWN, data, data)
-
-
-@pytest.mark.parametrize("kind", [POISON, UNLEARN], ids=lambda kind: kind.name)
-def test_the_line_of_another_kind_tells_a_users_words(kind: Kind) -> None:
-    data = "mygan:wa&other:pre&real:pre"
+    if kind in (TRAIN, TEST):
+        request = read(kind.argv(a_draft(kind, model=data, data=data, words=OWN))[3:])
+        assert (request.words, str(request.data), request.saved_as) == (OWN, data, data)
+        return
     settings = {"method": "relabel"} if kind is UNLEARN else {}
-    model = f"{data}%50~relabel"
-    draft = a_draft(kind, settings, model=model, base=f"{data}%50", data=data, words=OWN)
-    verb, *words = kind.argv(draft)[3:]
+    facts: dict[str, Any] = {"model": f"{data}%50~relabel", "base": f"{data}%50", "data": data}
+    verb, *words = kind.argv(a_draft(kind, settings, words=OWN, **facts))[3:]
     command = {"poison": run_job.poison, "unlearn": run_job.unlearn}[verb]
     given = command.make_context(verb, words).params
     assert read_word_flags(given["subsets"], given["modifiers"]) == OWN

@@ -73,12 +73,9 @@ def test_only_methods_of_both_count(
     assert [text.startswith(counts or "-") for text in found] == ([True] if counts else [])
 
 
-def test_the_real_images_that_a_training_adds_count(lab: Path) -> None:
+def test_the_real_images_that_a_training_adds_count_and_one_split_serves_both(lab: Path) -> None:
     assert said(lab, "gan2:pre", "real:pre") == ()
     assert len(said(lab, "gan2:pre", "real:pre", images="gan2:pre&real:pre")) == 1
-
-
-def test_one_split_serves_training_and_test(lab: Path) -> None:
     maker = a_draft(lab, "train", "two", "all:pre", model="m")
     assert TEST.refusals(a_draft(lab, "test", "two", "all:pre", model="m"), [maker]) == ()
 
@@ -93,11 +90,15 @@ def test_every_maker_is_looked_at_and_told_once(lab: Path) -> None:
     assert [text.partition("images of a#b ")[1] for text in found] == ["images of a#b "]
 
 
-def test_a_users_subset_counts(lab: Path) -> None:
+def test_a_users_subset_counts_and_means_what_it_meant_in_an_earlier_run(lab: Path) -> None:
     own = TEST.with_words(Words(subsets={"mine": ("My*",)}))
     maker = a_draft(lab, "train", "one", "mine:pre", model="m")
     (text,) = own.refusals(a_draft(lab, "test", "two", "mine:pre", model="m"), [maker])
     assert text.startswith("1 of the 1")
+    a_model(lab, "m", "mine:pre", words=Words(subsets={"mine": ("Style*",)}))
+    other = TEST.with_words(Words(subsets={"mine": ("Nothing",)}))
+    for kind in (TEST, other):
+        assert len(kind.refusals(a_draft(lab, "test", "two", "gan2:pre", model="m"), ())) == 1
 
 
 @pytest.mark.parametrize(
@@ -122,36 +123,27 @@ def test_test_images_by_which_an_epoch_was_chosen_are_counted_and_named(lab: Pat
     )
 
 
-def test_validation_that_chose_the_penalty_of_a_ridge_counts(lab: Path) -> None:
-    write(lab / "one", train=["StyleGAN2/a/9"], val=["StyleGAN2/a/2"])
-    ridge = {"select": "last", "solver": "ridge"}
-    assert len(said(lab, "gan2:pre", "gan2:pre", settings={**ridge, "penalty": 0.0})) == 1
-    assert said(lab, "gan2:pre", "gan2:pre", settings={**ridge, "penalty": 0.1}) == ()
-
-
-def test_validation_that_chooses_nothing_may_be_tested_on(lab: Path) -> None:
-    write(lab / "one", train=["StyleGAN2/a/9"], val=["StyleGAN2/a/2"])
-    assert said(lab, "gan2:pre", "gan2:pre", settings={"select": "last"}) == ()
-    maker = a_draft(lab, "unlearn", "one", "gan2:pre", model="m", settings={"select": "last"})
-    test = a_draft(lab, "test", "two", "gan2:pre", model="m")
-    assert "validation images" in TEST.refusals(test, [maker])[0]
-
-
 @pytest.mark.parametrize(
-    ("settings", "decides"),
+    ("kind", "settings", "decides"),
     [
-        ({"early_stop": 2}, True),
-        ({"lr_decay_epochs": 3}, True),
-        ({"lr_decay_epochs": 3, "schedule": "step"}, False),
-        ({"lr_decay_epochs": 3, "schedule": "onecycle"}, False),
-        ({"early_stop": 0, "lr_decay_epochs": -1, "schedule": "plateau"}, False),
+        ("train", {}, False),
+        ("unlearn", {}, True),
+        ("train", {"solver": "ridge", "penalty": 0.0}, True),
+        ("train", {"solver": "ridge", "penalty": 0.1}, False),
+        ("train", {"early_stop": 2}, True),
+        ("train", {"lr_decay_epochs": 3}, True),
+        ("train", {"lr_decay_epochs": 3, "schedule": "step"}, False),
+        ("train", {"lr_decay_epochs": 3, "schedule": "onecycle"}, False),
+        ("train", {"early_stop": 0, "lr_decay_epochs": -1, "schedule": "plateau"}, False),
     ],
 )
-def test_validation_that_ends_a_training_or_lowers_its_rate_has_chosen(
-    lab: Path, settings: dict[str, Any], decides: bool
+def test_validation_counts_where_it_chose_ended_or_slowed_a_training(
+    lab: Path, kind: str, settings: dict[str, Any], decides: bool
 ) -> None:
     write(lab / "one", train=["StyleGAN2/a/9"], val=["StyleGAN2/a/2"])
-    texts = said(lab, "gan2:pre", "gan2:pre", settings={"select": "last", **settings})
+    settings = {"select": "last", **settings}
+    maker = a_draft(lab, kind, "one", "gan2:pre", model="m", settings=settings)
+    texts = TEST.refusals(a_draft(lab, "test", "two", "gan2:pre", model="m"), [maker])
     assert ["validation images" in text for text in texts] == [True] * decides
 
 
@@ -279,28 +271,21 @@ def test_a_training_that_goes_on_from_its_own_weights_has_seen_what_they_saw(lab
     assert refused(lab, "m", again) == ()
 
 
-def test_nothing_is_said_when_the_list_of_an_earlier_training_has_changed(lab: Path) -> None:
-    a_model(lab, "m", "gan2:pre")
-    write(lab / "one", train=[*TRAINED, "StyleGAN2/a/4"])
-    assert refused(lab, "m") == ()
-
-
-def test_the_order_of_the_list_does_not_matter(lab: Path) -> None:
-    a_model(lab, "m", "gan2:pre")
-    write(lab / "one", train=TRAINED[::-1])
-    assert len(refused(lab, "m")) == 1
-
-
-def test_an_earlier_training_in_another_data_folder_saw_other_pictures(lab: Path) -> None:
-    a_model(lab, "m", "gan2:pre", root="elsewhere")
-    assert refused(lab, "m") == ()
-
-
-def test_a_word_of_an_earlier_run_means_what_it_meant_then(lab: Path) -> None:
-    a_model(lab, "m", "mine:pre", words=Words(subsets={"mine": ("Style*",)}))
-    assert len(refused(lab, "m")) == 1
-    other = TEST.with_words(Words(subsets={"mine": ("Nothing",)}))
-    assert len(other.refusals(a_draft(lab, "test", "two", "gan2:pre", model="m"), ())) == 1
+@pytest.mark.parametrize(
+    ("root", "train", "count"),
+    [
+        ("data", [*TRAINED, "StyleGAN2/a/4"], 0),
+        ("data", TRAINED[::-1], 1),
+        ("elsewhere", TRAINED, 0),
+    ],
+    ids=["a list that has changed", "another order", "another data folder"],
+)
+def test_an_earlier_training_counts_where_its_list_and_folder_are_the_same(
+    lab: Path, root: str, train: list[str], count: int
+) -> None:
+    a_model(lab, "m", "gan2:pre", root=root)
+    write(lab / "one", train=train)
+    assert len(refused(lab, "m")) == count
 
 
 @pytest.mark.parametrize(

@@ -94,19 +94,28 @@ def test_torchs_own_module_is_what_is_expected_of_it() -> None:
     assert all(hasattr(cuda, name) for name in vars(Cuda) if not name.startswith("_"))
 
 
-def test_on_the_cpu_nothing_is_held(tmp_path: Path) -> None:
+def test_on_the_cpu_and_without_a_launcher_nothing_is_held(tmp_path: Path) -> None:
     job, card = a_job(tmp_path, "cpu"), Card()
+    hold(replace(a_job(tmp_path), share=Share()), {}, card)
+    assert list(tmp_path.iterdir()) == []
     share(tmp_path, 100 * MIB)
     assert hold(job, {}, card) is job
     assert not card.fractions
     assert not (tmp_path / "memory.json").exists()
 
 
-def test_a_shared_card_is_capped_at_the_share_without_the_context(tmp_path: Path) -> None:
-    share(tmp_path, 600 * MIB, context=100 * MIB)
+@pytest.mark.parametrize(
+    ("cap", "context", "fraction"),
+    [(600 * MIB, 100 * MIB, 0.5), (5000 * MIB, 0, 1.0)],
+    ids=["without the context", "beyond the card"],
+)
+def test_a_shared_card_is_capped_at_the_share(
+    tmp_path: Path, cap: int, context: int, fraction: float
+) -> None:
+    share(tmp_path, cap, context)
     card = Card()
     hold(a_job(tmp_path), {}, card)
-    assert card.fractions == [0.5]
+    assert card.fractions == [fraction]
 
 
 def test_a_card_of_ones_own_is_left_as_it_is(tmp_path: Path) -> None:
@@ -118,13 +127,6 @@ def test_a_card_of_ones_own_is_left_as_it_is(tmp_path: Path) -> None:
     assert (told["reserved"], told["peak"]) == (20 * MIB, 21 * MIB)
     assert told["uuid"] == f"GPU-{UUID}"
     assert told["context"] is None
-
-
-def test_a_job_without_a_launcher_is_not_limited(tmp_path: Path) -> None:
-    card = Card()
-    hold(replace(a_job(tmp_path), share=Share()), {}, card)
-    assert not card.fractions
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_share_that_changes_is_kept_while_the_job_tells_how_far_it_is(tmp_path: Path) -> None:
@@ -153,13 +155,6 @@ def test_a_cap_is_never_below_what_is_taken_and_follows_it_down(tmp_path: Path) 
     card.reserved = 50 * MIB
     held.progress(step=1, total=1)
     assert card.fractions == [0.3, 0.1]
-
-
-def test_a_cap_beyond_the_card_is_the_card(tmp_path: Path) -> None:
-    share(tmp_path, 5000 * MIB)
-    card = Card()
-    hold(a_job(tmp_path), {}, card)
-    assert card.fractions == [1.0]
 
 
 def test_between_two_looks_nothing_is_asked_of_torch(tmp_path: Path) -> None:

@@ -113,30 +113,29 @@ def test_a_forgetting_is_of_the_same_images_and_network_as_its_base(
     assert f"is trained with {next(iter(changed))}" in reason
 
 
+@pytest.mark.parametrize(
+    ("facts", "said"),
+    [
+        ({"model": f"{BASE}%50"}, "learns true labels"),
+        ({"model": f"{BASE}#{BASE}", "base": BASE}, "begins anew"),
+        ({"model": "cifar10:all&fashion:all", "data": "cifar10:all&fashion:all"}, "several"),
+        ({"model": BASE, "gpus": 2}, "one GPU"),
+    ],
+)
 def test_poison_a_base_for_a_training_several_data_sets_and_idle_gpus_are_refused(
-    tmp_path: Path,
+    tmp_path: Path, facts: dict[str, Any], said: str
 ) -> None:
-    poisoned = a_draft(CLASSIFY, tmp_path, model=f"{BASE}%50")
-    assert "learns true labels" in CLASSIFY.refusals(poisoned, ())[0]
-    tuned = a_draft(CLASSIFY, tmp_path, model=f"{BASE}#{BASE}", base=BASE)
-    assert "begins anew" in CLASSIFY.refusals(tuned, ())[0]
-    two = "cifar10:all&fashion:all"
-    assert "several" in CLASSIFY.refusals(a_draft(CLASSIFY, tmp_path, model=two, data=two), ())[0]
-    wide = a_draft(CLASSIFY, tmp_path, model=BASE, gpus=2)
-    assert "one GPU" in CLASSIFY.refusals(wide, ())[0]
+    assert said in CLASSIFY.refusals(a_draft(CLASSIFY, tmp_path, **facts), ())[0]
 
 
-def test_the_study_of_four_networks_is_planned_whole() -> None:
+def test_the_studies_of_the_layer_attack_are_planned_whole() -> None:
     made = plan(load(ROOT / "tasks" / "layer_attack.yaml"))
     kinds = [job.kind for job in made.jobs]
     assert (kinds.count("classify"), kinds.count("forget")) == (4 * 3, 4 * 3 * 18)
     models = {job.model for job in made.jobs}
     assert "cifar10:all~retrain@model=vit,seed=3" in models
     assert "cifar10:all~lau@model=resnet18,seed=1,lau_share=0.1" in models
-
-
-def test_the_small_study_has_one_network() -> None:
-    made = plan(load(ROOT / "tasks" / "layer_attack_cpu.yaml"))
-    assert len(made.jobs) == 3 * 19
-    assert {job.settings["model"] for job in made.jobs} == {"resnet18"}
-    assert {job.settings["images_per_class"] for job in made.jobs} == {200}
+    small = plan(load(ROOT / "tasks" / "layer_attack_cpu.yaml"))
+    assert len(small.jobs) == 3 * 19
+    facts = {(job.settings["model"], job.settings["images_per_class"]) for job in small.jobs}
+    assert facts == {("resnet18", 200)}

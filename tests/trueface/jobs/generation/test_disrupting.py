@@ -169,17 +169,19 @@ def test_an_attack_is_adaptive_to_the_purifier_that_it_went_through(
     assert (metrics["adaptive"], metrics["through"]) == (is_adaptive, "blur1")
 
 
-def test_images_that_changed_after_their_purification_are_an_error(project: Project) -> None:
+@pytest.mark.parametrize(
+    ("place", "said"),
+    [("runs/r/made/d/3.png", "purify it again"), ("data/B/3.png", r"no partner of 3\.png")],
+)
+def test_images_that_changed_or_are_gone_since_their_purification_are_an_error(
+    project: Project, place: str, said: str
+) -> None:
     project.chain("blur1", attack="random")
-    PIL.Image.new("RGB", (SIZE, SIZE)).save(project.run / "made" / "d" / "3.png")
-    with pytest.raises(DataError, match="purify it again"):
-        project.do(restored, "m", source="runs/r/made/p", translator=MODEL)
-
-
-def test_a_missing_partner_is_an_error_that_names_it(project: Project) -> None:
-    project.chain("blur1", attack="random")
-    (project.folder / "data" / "B" / "3.png").unlink()
-    with pytest.raises(DataError, match=r"no partner of 3\.png"):
+    path = project.folder / place
+    path.unlink()
+    if "made" in place:
+        PIL.Image.new("RGB", (SIZE, SIZE)).save(path)
+    with pytest.raises(DataError, match=said):
         project.do(restored, "m", source="runs/r/made/p", translator=MODEL)
 
 
@@ -194,11 +196,6 @@ def test_images_of_another_size_than_the_translators_are_an_error(project: Proje
     with pytest.raises(DataError, match="24x24 pixels and not 16x16"):
         project.disrupted(attack="fgsm")
     assert not (project.run / "made" / "d").exists()
-
-
-def test_a_purifier_without_its_model_is_an_error(project: Project) -> None:
-    with pytest.raises(JobError, match="needs a diffuser"):
-        project.disrupted(attack="fgsm", purifier="oneshot10")
 
 
 def draft(kind: str, **settings: Any) -> Draft:

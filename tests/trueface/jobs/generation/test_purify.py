@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-from pydantic import ValidationError
 
 from launcher.api import Draft, Job, Kind, Plan, Role, TaskFileError
 from tests.trueface.jobs import build
@@ -19,8 +18,7 @@ from trueface.jobs.generation.purification_kinds import DENOISER, PURIFY
 from trueface.jobs.generation.purify import denoiser, purify
 from trueface.purification.registry import PurifySettings
 from trueface.runtime import paths
-from trueface.runtime.errors import DataError, JobError, UnknownName
-from trueface.runtime.ids import parse_data
+from trueface.runtime.errors import DataError, JobError
 
 SIDE = 16
 
@@ -121,16 +119,19 @@ def test_a_stopped_purification_leaves_nothing(lab: Path) -> None:
     assert not Path(job.outputs[0]).exists()
 
 
-def test_images_of_another_size_than_the_diffuser_learned_are_refused(lab: Path) -> None:
-    with made_folder(lab / "small") as made:
-        made.write(["1.png"], smooth_images(1, side=8))
+def test_images_of_another_size_or_of_two_sorts_are_refused_and_grey_ones_stay_grey(
+    lab: Path,
+) -> None:
+    small = smooth_images(1, side=8)
+    for name, images in (("grey", {"1.png": small[:, :1]}), ("small", {"1.png": small}),
+                         ("mixed", {"1.png": small[:, :1], "2.png": small})):  # fmt: skip
+        with made_folder(lab / name) as made:
+            for file, image in images.items():
+                made.write([file], image)
     with pytest.raises(DataError, match=r"1\.png has 8x8 pixels and not 16x16; resize"):
         purified(lab, source="small", purifier="oneshot10", diffuser="images:A")
-
-
-def test_grey_images_stay_grey(lab: Path) -> None:
-    with made_folder(lab / "grey") as made:
-        made.write(["1.png"], smooth_images(1, side=8)[:, :1])
+    with pytest.raises(DataError, match=r"2\.png has colours, and 1\.png is grey"):
+        purified(lab, source="mixed", purifier="blur1")
     made_of_grey = purified(lab, source="grey", purifier="jpeg75+tv0.03+median3+blur1")
     assert read_images(made_of_grey, ["1.png"], channels=1).shape == (1, 1, 8, 8)
 
@@ -143,14 +144,6 @@ def test_colours_that_a_model_never_saw_are_an_error(lab: Path) -> None:
     both = {"diffuser": "images:A", "denoiser": "noisy:A"}
     with pytest.raises(JobError, match="learned images of 3 channels, and the denoiser of 1"):
         purified(lab, purifier="dae+oneshot10", **both)
-
-
-def test_a_folder_of_grey_and_coloured_images_is_an_error(lab: Path) -> None:
-    with made_folder(lab / "mixed") as made:
-        made.write(["1.png"], smooth_images(1, side=8)[:, :1])
-        made.write(["2.png"], smooth_images(1, side=8))
-    with pytest.raises(DataError, match=r"2\.png has colours, and 1\.png is grey"):
-        purified(lab, source="mixed", purifier="blur1")
 
 
 def test_what_is_read_are_the_folder_and_the_models_that_are_needed(lab: Path) -> None:
@@ -244,12 +237,6 @@ purify: [{source: faces/A, diffuser: "images:A", purifier: PURIFIER}]
         planned("ddpm21")
 
 
-def test_settings_refuse_what_the_grammar_refuses() -> None:
-    for text, message in (("jpeg0", "quality is 1 to 100"), ("jepg75", "did you mean jpeg")):
-        with pytest.raises(ValidationError, match=message):
-            PurifySettings.model_validate({"source": "x", "purifier": text})
-
-
 def test_a_denoiser_is_trained_and_purifies(lab: Path) -> None:
     given: dict[str, Any] = {"size": SIDE, "num_steps": 5, "width": 4, "depth": 2}
     result = denoiser(a_job(DENOISER, lab, **given))
@@ -260,9 +247,3 @@ def test_a_denoiser_is_trained_and_purifies(lab: Path) -> None:
     assert [each.path for each in DENOISER.inputs(draft)] == [lab / "faces/A"]
     made = purified(lab, purifier="dae", denoiser="noisy:A")
     assert read_made(made)["net_calls"] == 1
-
-
-def test_a_denoiser_learns_from_noisy_sets_alone() -> None:
-    assert str(DENOISER.images(parse_data("noisy:A"))) == "noisy:A"
-    with pytest.raises(UnknownName, match="unknown set of images 'images'"):
-        DENOISER.images(parse_data("images:A"))

@@ -122,21 +122,19 @@ def test_the_authors_weights_take_the_place_of_a_training(tmp_path: Path) -> Non
         train_translator(a_job(TRANSLATOR, tmp_path, **given, labels="Male,Young,Bald"))
 
 
-def test_a_stop_leaves_no_folder(tmp_path: Path) -> None:
-    drawn(tmp_path)
-    train_translator(a_job(TRANSLATOR, tmp_path, **TINY))
-    job = a_job(TRANSLATE, tmp_path, stopped=True, source="drawn/B", translator=MODEL)
-    with pytest.raises(JobError, match="nothing was written"):
-        translate(job)
-    assert not job.outputs[0].exists()
-
-
-def test_a_stopped_training_keeps_its_state(tmp_path: Path) -> None:
+def test_a_stopped_training_keeps_its_state_and_a_stopped_translation_leaves_no_folder(
+    tmp_path: Path,
+) -> None:
     drawn(tmp_path)
     job = a_job(TRANSLATOR, tmp_path, stopped=True, **TINY)
     with pytest.raises(JobError, match="stopped after 0 of 4 steps"):
         train_translator(job)
     assert paths.resume(job.model_folder(MODEL)).is_file()
+    train_translator(a_job(TRANSLATOR, tmp_path, **TINY))
+    job = a_job(TRANSLATE, tmp_path, stopped=True, source="drawn/B", translator=MODEL)
+    with pytest.raises(JobError, match="nothing was written"):
+        translate(job)
+    assert not job.outputs[0].exists()
 
 
 def test_images_without_a_table_cannot_be_learned(tmp_path: Path) -> None:

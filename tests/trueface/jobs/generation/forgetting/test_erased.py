@@ -125,22 +125,24 @@ def test_the_ceiling_is_measured_once_and_kept_beside_the_teacher(lab: Path) -> 
     assert len(list(cache.iterdir())) == len(before) + 1
 
 
-def test_a_teacher_that_draws_nothing_recognisable_ends_the_job(lab: Path) -> None:
-    with pytest.raises(
-        JobError, match=r"the teacher cannot draw .* are recognised\).*train it longer"
-    ):
-        erased(job(lab, "weak", least_teacher_rate=0.95))
-    assert not (lab / "runs" / "r" / "made" / "weak").exists()
-
-
-def test_an_unknown_concept_is_refused_with_the_nearest(lab: Path) -> None:
-    with pytest.raises(UnknownName, match="cross"):
-        erased(job(lab, "unknown", concept="crss"))
-
-
-def test_too_few_images_are_refused_with_their_number(lab: Path) -> None:
-    with pytest.raises(DataError, match=r"train/cross has 4 images, and the attack wants 5"):
-        erased(job(lab, "few", recover_images=[5]))
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        (
+            {"least_teacher_rate": 0.95},
+            r"the teacher cannot draw .* are recognised\).*train it longer",
+        ),
+        ({"concept": "crss"}, "cross"),
+        ({"recover_images": [5]}, r"train/cross has 4 images, and the attack wants 5"),
+    ],
+    ids=["a teacher that draws nothing", "an unknown concept", "too few images"],
+)
+def test_what_cannot_be_measured_ends_the_job_and_leaves_no_folder(
+    lab: Path, changed: dict[str, Any], said: str
+) -> None:
+    with pytest.raises((JobError, UnknownName, DataError), match=said):
+        erased(job(lab, "failed", **changed))
+    assert not (lab / "runs" / "r" / "made" / "failed").exists()
 
 
 def test_models_of_other_classes_or_kinds_are_refused(lab: Path) -> None:
