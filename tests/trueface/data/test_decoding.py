@@ -5,7 +5,6 @@ import warnings
 import zlib
 from collections.abc import Sequence
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -110,15 +109,6 @@ def test_the_content_counts_and_not_the_name(tmp_path: Path) -> None:
     path = tmp_path / "a.jpg"
     a_picture().save(path, "PNG")
     assert torch.equal(decode(path), by_pillow(path))
-
-
-def test_alpha_is_dropped_and_not_blended(tmp_path: Path) -> None:
-    path = tmp_path / "a.png"
-    picture = a_picture()
-    with_alpha = picture.copy()
-    with_alpha.putalpha(PIL.Image.linear_gradient("L").resize(picture.size))
-    with_alpha.save(path)
-    assert np.array_equal(decode(path).permute(1, 2, 0).numpy(), np.asarray(picture))
 
 
 def test_a_palette_with_transparent_colours_gives_its_colours(tmp_path: Path) -> None:
@@ -392,13 +382,6 @@ def test_damage_below_the_rows_that_are_needed_is_found_too(tmp_path: Path) -> N
     path.write_bytes(content)
     whole = refused(path)
     assert refused(path, bottom=lambda height, width: 10) == whole
-
-
-def test_neighbouring_scales_halve(tmp_path: Path) -> None:
-    path = tmp_path / "a.jpg"
-    a_picture(256, 256).save(path)
-    sides = [decode(path, scaling=Scaling(side)).shape[-1] for side in (256, 128, 64, 32)]
-    assert all(one == 2 * other for one, other in pairwise(sides))
 
 
 @pytest.mark.parametrize("rows", [0, 1, 16, 17, 30, 100, 150, 200])

@@ -1,7 +1,6 @@
 """Images that are copies of others, or nearly."""
 
 import io
-import warnings
 from collections import Counter
 from pathlib import Path
 
@@ -98,13 +97,6 @@ def test_a_flat_picture_is_like_no_other(tmp_path: Path) -> None:
     assert [*near(seen(tmp_path, **flat, one=(a_picture(1), "png")))] == []
 
 
-def test_pairs_within_a_set_come_once(tmp_path: Path) -> None:
-    looked = seen(
-        tmp_path, a=(a_picture(1), "png"), b=(a_picture(2), "png"), c=(a_picture(1), "jpg")
-    )
-    assert [pair[:2] for pair in near(looked)] == [("a", "c")]
-
-
 def keyed(folder: Path, **pictures: tuple[PIL.Image.Image, str]) -> list[Image]:
     """Write pictures by modifier and number of their key."""
     images = []
@@ -147,16 +139,6 @@ def test_what_cannot_be_decoded_is_told_in_its_place(tmp_path: Path) -> None:
     found = [*looks(files, threads=2)]
     assert [isinstance(one, Look) for one in found] == [True, False, False, False, True, False]
     assert "No such file" in str(found[-1])
-
-
-def test_threads_leave_the_warnings_of_the_process_as_they_are(tmp_path: Path) -> None:
-    files = [str(tmp_path / f"{number}.png") for number in range(32)]
-    for number, file in enumerate(files):
-        a_picture(number).save(file)
-    before = [*warnings.filters]
-    for _ in range(20):
-        assert len([*looks(files, threads=4)]) == len(files)
-        assert [*warnings.filters] == before
 
 
 def test_progress_is_told_batch_by_batch(tmp_path: Path) -> None:

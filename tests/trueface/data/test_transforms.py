@@ -248,29 +248,6 @@ def test_images_of_a_folder_without_modifier_are_blurred_and_compressed_as_unsha
         assert not pre.equal(shared)
 
 
-def test_a_flip_probability_of_zero_turns_nothing() -> None:
-    plain = TrainSettings(**WHERE, resize_size=40, flip_prob=0.0)
-    seen = [augment(pixels(), plain, random.Random(n), unshared=True) for n in range(20)]
-    assert all(torch.equal(image, pixels()) for image in seen)
-
-
-def test_without_probabilities_only_flips_change_an_image() -> None:
-    image = pixels()
-    settings = TrainSettings(**WHERE, resize_size=40)
-    seen = {
-        bytes(augment(image, settings, random.Random(seed), unshared=True).numpy().tobytes())
-        for seed in range(40)
-    }
-    flips = [image, image.flip(1), image.flip(2), image.flip(1, 2)]
-    assert seen == {flip.contiguous().numpy().tobytes() for flip in flips}
-
-
-@pytest.mark.parametrize("side", [20, 32, 70])
-def test_a_training_image_has_the_side_of_the_patch(side: int) -> None:
-    settings = lively(patch_size=side)
-    assert augment(pixels(), settings, random.Random(1), unshared=True).shape == (3, side, side)
-
-
 def test_a_smaller_image_is_padded_with_black() -> None:
     settings = TestSettings(**WHERE, resize_size=50)
     out = transforms.test_transform(settings)(pixels(), an_image(), 0)
@@ -319,18 +296,14 @@ def test_fixed_patches_span_the_image(count: int, places: list[tuple[int, int]])
         ({"jpeg_prob": 0.1}, 0),
         ({"resize_prob": 0.1}, 0),
         ({"augment_cycle": 3}, 1),
+        ({"test_crops": 2}, 1),  # which are not what a training sees
     ],
 )
 def test_a_transform_says_how_many_epochs_differ(given: dict[str, Any], period: int) -> None:
     settings = TrainSettings(**WHERE, **({"flip_prob": 0} | given))
     transform_id = TrainTransform(settings=settings, seed=1).id
     assert transform_id.period == period
-    assert transform_id.is_test == (period == 1)
-
-
-def test_crops_in_tests_are_not_what_a_training_sees() -> None:
-    settings = TrainSettings(**WHERE, flip_prob=0, test_crops=2)
-    assert not TrainTransform(settings=settings, seed=1).id.is_test
+    assert transform_id.is_test == (period == 1 and "test_crops" not in given)
 
 
 def test_every_setting_of_the_augmentation_is_in_the_identity() -> None:

@@ -16,6 +16,9 @@ from launcher.api import (
     model_folder_name,
     parse_data,
 )
+from launcher.errors import MachineError
+from launcher.job import Spec
+from launcher.workers.worker import _function
 from tests.trueface.jobs import build
 from trueface.cli import run_job
 from trueface.cli.classic_train import read, settings_of
@@ -400,3 +403,31 @@ def test_a_file_is_read_with_the_kinds_of_its_rooms(
     known, imported = done.stdout.splitlines()
     assert kinds is None or known == kinds
     assert imported == rooms
+
+
+@pytest.mark.parametrize(
+    ("kind", "entry", "now"),
+    [
+        ("train", "trueface.jobs:train", "trueface.jobs.training"),
+        ("train", "trueface.jobs.training:train", "trueface.jobs.training"),
+        ("test", "trueface.jobs:test", "trueface.jobs.testing"),
+        ("poison", "trueface.jobs:poison", "trueface.jobs.poisoning"),
+        ("unlearn", "trueface.jobs:unlearn", "trueface.jobs.unlearning"),
+        ("sample", "trueface.jobs:sample", "trueface.jobs.sampling"),
+        ("classify", "trueface.classes.jobs:classify", "trueface.jobs.classes.classification"),
+        ("forget", "trueface.classes.jobs:forget", "trueface.jobs.classes.forgetting"),
+        ("weigh", "trueface.jobs:weigh", ""),
+    ],
+)
+def test_an_entry_that_an_earlier_version_queued_is_found_where_its_kind_has_it_now(
+    kind: str, entry: str, now: str
+) -> None:
+    spec = Spec(name="x", kind=kind, role="", run="x", root="/", entry=entry)
+    if now:
+        assert getattr(_function(spec), "__module__", "") == now
+        return
+    with pytest.raises(MachineError) as caught:
+        _function(spec)
+    assert str(caught.value).startswith(
+        "trueface.jobs:weigh does not exist, and no kind 'weigh' is installed"
+    )

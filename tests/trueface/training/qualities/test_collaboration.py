@@ -114,13 +114,6 @@ def test_the_loss_is_the_mean_over_qualities_less_the_weighted_dependence_of_lay
     torch.testing.assert_close(torch.as_tensor(logs["collab"]), loss - plain)
 
 
-def test_exchanging_the_qualities_changes_nothing() -> None:
-    model, batch = a_model(), a_batch()
-    other = batch._replace(images=torch.cat(batch.images.chunk(QUALITIES)[::-1]))
-    first, second = (collaborating().training_step(model, each)[0] for each in (batch, other))
-    torch.testing.assert_close(first, second)
-
-
 def test_what_weights_are_perturbed_against_is_the_classification_alone() -> None:
     model, batch = a_model(), a_batch()
     loss, logs = collaborating().ascent_step(model, batch)
