@@ -191,9 +191,8 @@ def test_a_dry_run_changes_nothing(launcher: Launcher, store: Store, verb: str) 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("release", "train/*"), "nothing to release: queued: train/b; done: train/a"),
-        (("priority", "3", "train/a"), "nothing to change: done: train/a"),
         (("priority", "3", "--yse"), "no job is called '--yse'"),
+        (("retry", "--failed"), "nothing to retry: no job failed"),
     ],
 )
 def test_what_cannot_be_changed_is_an_error(
@@ -275,22 +274,6 @@ def test_all_that_failed_is_retried(launcher: Launcher, home: Home, store: Store
     assert left == "left as it is, done: train/b"
     assert "was stopped, and goes on" in note
     assert not home.stop.exists()
-
-
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (("--failed",), "nothing to retry: no job failed"),
-        (("train/a",), "nothing to retry: all of them are done; --force runs them again"),
-    ],
-)
-def test_what_cannot_be_retried_is_an_error(
-    launcher: Launcher, store: Store, words: Sequence[str], message: str
-) -> None:
-    a, _ = enqueue(store, "train/a", "train/b")
-    ended(store, a)
-    assert message in launcher.refused("retry", *words)
-    assert states(store) == [State.DONE, State.QUEUED]
 
 
 def test_what_is_done_runs_again_only_by_force(launcher: Launcher, store: Store) -> None:
@@ -386,12 +369,9 @@ def test_what_runs_on_a_node_of_a_cluster_is_not_paused(launcher: Launcher, stor
     assert job_row(store, job).paused is None
 
 
-def test_only_what_runs_can_be_paused_and_only_what_is_paused_goes_on(
-    launcher: Launcher, store: Store
-) -> None:
-    waiting, running = enqueue(store, "command/a", "command/b")
+def test_only_what_is_paused_goes_on(launcher: Launcher, store: Store) -> None:
+    (running,) = enqueue(store, "command/b")
     claimed(store, running)
-    assert "nothing to pause: queued: command/a" in launcher.refused("pause", str(waiting))
     assert "command/b is not paused" in launcher.refused("resume", str(running))
     assert launcher("pause", str(running), "--dry-run").out.endswith("would be paused\n")
     assert job_row(store, running).state is State.RUNNING

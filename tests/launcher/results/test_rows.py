@@ -1,12 +1,31 @@
+"""Rows of results: which columns, metrics, sweeps and models they tell, and means over some of them."""
+
 from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from launcher.errors import UsageError
-from launcher.results.over import over
-from launcher.results.rows import results_of
-from launcher.results.table import RunResults, best, in_order
+from launcher.job import Spec
+from launcher.results.over import over, t_quantile
+from launcher.results.rows import Models, lower_is_better, results_of, swept
+from launcher.results.table import (
+    Metric,
+    Pivot,
+    RunResults,
+    best,
+    in_order,
+    metric_names,
+    of_result,
+    of_rows,
+    pivot,
+    read_metric,
+)
 from launcher.store.queue import Store
+from tests.build import a_spec
+from tests.launcher.toylab import Toy, TrainSettings, laboratory
 
 SETTINGS = {"architecture": "model"}
 ID_PARTS = {"training_data": "#", "poison": "%", "poison_kind": "%kind", "method": "~"}
@@ -104,3 +123,200 @@ def test_rows_without_a_value_come_last_in_either_order(store: Store, scored: Pa
         assert values == [3] * 12 + [None] * 12
     names = [row["model"] for row in in_order(results, ["-goodness", "model"]).rows]
     assert names[0] == "line:pre@lr=0.2,seed=2"
+
+
+ROWS = of_rows(
+    [
+        {"model": "m", "data": "a", "pooled": False, "n": 5, "eer": {"value": 0.1}},
+        {"model": "m", "data": "a&b", "pooled": True, "n": 9, "eer": {"value": 0.2}},
+        {"model": "k", "data": "b", "pooled": False, "n": 4, "eer": None, "verdict": "chance"},
+    ]
+)
+
+
+def values(found: Pivot) -> dict[tuple[str, str], float]:
+    return {place: metric.value for place, metric in found.cells.items()}
+
+
+@pytest.mark.parametrize(
+    ("told", "metric"),
+    [
+        (3, Metric(value=3)),
+        (0.5, Metric(value=0.5)),
+        ({"value": 1, "low": 0.5, "high": 2}, Metric(value=1, low=0.5, high=2)),
+        ({"value": 1.0, "low": None, "high": None}, Metric(value=1.0)),
+        (True, None),
+        ("3", None),
+        (None, None),
+        ([1], None),
+        ({"value": "much"}, None),
+        ({"value": 1, "unit": "s"}, None),
+    ],
+)
+def test_a_metric_is_a_number_alone_or_with_an_interval(
+    told: object, metric: Metric | None
+) -> None:
+    assert read_metric(told) == metric
+
+
+def test_a_metric_is_drawn_with_its_interval_where_it_has_one() -> None:
+    assert str(Metric(value=0.123456)) == "0.1235"
+    assert str(Metric(value=600)) == "600"
+    assert str(Metric(value=0.5, low=0.41, high=0.59)) == "0.5 [0.41, 0.59]"
+
+
+def test_what_pools_others_stands_in_a_pivot_only_when_asked_for_or_alone() -> None:
+    assert values(pivot("n", ROWS, [])) == {("m", "a"): 5, ("k", "b"): 4}
+    assert values(pivot("n", ROWS, [], everything=True))[("m", "a&b")] == 9
+    assert values(pivot("n", [ROWS[1]], [])) == {("m", "a&b"): 9}
+
+
+def test_a_pivot_keeps_the_order_of_the_run_and_leaves_places_empty() -> None:
+    found = pivot("n", ROWS, [])
+    assert (found.names, found.data) == (("m", "k"), ("a", "b"))
+    assert [[one and one.value for one in row] for _, row in found.rows()] == [[5, None], [None, 4]]
+
+
+def test_what_a_job_returned_is_known_where_no_table_knows_it() -> None:
+    jobs = [
+        of_result("train/m", "m", "", {"epochs": 3, "loss": {"first": 2.0, "last": 0.5}}),
+        of_result("command/prep", "", "", {"rows": 7, "n": 99, "note": "fine"}),
+    ]
+    assert metric_names([*ROWS, *jobs]) == ["n", "eer", "epochs", "loss.first", "loss.last", "rows"]
+    assert values(pivot("loss.last", ROWS, jobs)) == {("m", "loss.last"): 0.5}
+    assert values(pivot("rows", ROWS, jobs)) == {("command/prep", "rows"): 7}
+    assert ("command/prep", "n") not in pivot("n", ROWS, jobs).cells
+
+
+def test_jobs_of_one_model_stand_for_themselves() -> None:
+    jobs = [of_result(name, "m", "a", {"s": at}) for at, name in enumerate(("x/m", "y/m"))]
+    assert values(pivot("s", [], jobs)) == {("x/m", "a"): 0, ("y/m", "a"): 1}
+
+
+def test_an_unknown_metric_names_the_nearest_and_all_that_are_known() -> None:
+    with pytest.raises(UsageError, match=r"did you mean 'eer'\? \(known: n, eer\)"):
+        pivot("err", ROWS, [])
+    with pytest.raises(UsageError, match="no job of the run has returned a number"):
+        pivot("eer", [], [])
+
+
+class NamedSettings(TrainSettings):
+    """A toy training whose network has a column of its own."""
+
+    columns: ClassVar[dict[str, str]] = {"architecture": "model"}
+
+
+TRAIN = laboratory()["train"]
+assert isinstance(TRAIN, Toy)
+NAMED = Toy(name="train", role=TRAIN.role, entry="", settings=NamedSettings)
+KINDS = {**laboratory(), "train": NAMED}
+
+
+def training(model: str, base: str | None = None, /, **settings: Any) -> Spec:
+    return a_spec(
+        name=f"train/{model}", kind="train", role="train", model=model, base=base, settings=settings
+    )
+
+
+def unlearning(model: str, base: str, /, **settings: Any) -> Spec:
+    return a_spec(
+        name=f"unlearn/{model}",
+        kind="unlearn",
+        role="unlearn",
+        model=model,
+        base=base,
+        settings=settings,
+    )
+
+
+def test_a_models_id_and_its_settings_say_what_it_is_made_of() -> None:
+    models = Models(
+        [
+            training("dot:pre%f2r-20@lr=0.1,seed=1", model="tiny", lr=0.1, seed=1),
+            training("dot:pre%f2r-20@lr=0.2,seed=1", model="tiny", lr=0.2, seed=1),
+            unlearning(
+                "dot:pre%f2r-20~pgu@lr=0.2,seed=1", "dot:pre%f2r-20@lr=0.2,seed=1", method="pgu"
+            ),
+        ],
+        KINDS,
+    )
+    assert models.swept == ("lr",)
+    assert models.columns("dot:pre%f2r-20~pgu@lr=0.2,seed=1") == {
+        "architecture": "tiny",
+        "training_data": "dot:pre",
+        "poison": 20.0,
+        "poison_kind": "f2r",
+        "method": "pgu",
+        "seed": 1,
+        "lr": 0.2,
+    }
+
+
+def test_of_a_fine_tuned_model_all_stages_count_and_the_last_settings() -> None:
+    base, model = "dot:pre", "dot:pre#ring:fb"
+    models = Models(
+        [training(base, model="tiny", lr=0.1), training(model, base, model="", lr=0.01)], KINDS
+    )
+    columns = models.columns(model)
+    assert columns["training_data"] == "dot:pre#ring:fb"
+    assert (columns["architecture"], columns["lr"]) == ("tiny", 0.01)
+    assert (columns["poison"], columns["method"]) == (0.0, "train")
+
+
+def test_what_is_no_id_and_was_made_elsewhere_is_not_known() -> None:
+    columns = Models([], KINDS).columns("my old model")
+    assert set(columns.values()) == {None}
+
+
+def test_a_model_that_is_its_own_base_comes_to_an_end() -> None:
+    models = Models([training("a:b", "c:d", lr=1), training("c:d", "a:b", lr=2)], KINDS)
+    assert models.columns("a:b")["lr"] == 1
+
+
+def test_settings_are_swept_in_which_jobs_of_a_kind_differ_and_that_count() -> None:
+    jobs = [
+        a_spec(kind="train", settings={"lr": lr, "epochs": 3, "threads": threads})
+        for lr, threads in ((0.1, 1), (0.2, 2), (0.1, 3))
+    ]
+    jobs += [a_spec(kind="test", settings={"crops": 1, "lr": 7})]
+    assert swept(jobs, laboratory()) == {"train": ("lr",), "test": ()}
+
+
+@pytest.mark.parametrize(
+    ("metric", "low"),
+    [
+        ("loss", True),
+        ("val_error", True),
+        ("cross_entropy", True),
+        ("cross_val_accuracy", False),
+        ("accuracy", False),
+    ],
+)
+def test_names_tell_which_metrics_are_better_low(metric: str, *, low: bool) -> None:
+    assert lower_is_better(metric, []) == low
+
+
+# Fisher and Yates, Statistical Tables, two-sided 5 %
+TABLE = {
+    1: 12.706,
+    2: 4.303,
+    3: 3.182,
+    4: 2.776,
+    5: 2.571,
+    9: 2.262,
+    10: 2.228,
+    30: 2.042,
+    120: 1.980,
+}
+
+
+@pytest.mark.parametrize(("freedom", "quantile"), TABLE.items())
+def test_quantiles_are_those_of_the_tables(freedom: int, quantile: float) -> None:
+    assert t_quantile(freedom, 0.95) == pytest.approx(quantile, abs=6e-4)
+
+
+@given(freedom=st.integers(1, 400), confidence=st.floats(0.01, 0.999))
+def test_quantiles_are_those_of_scipy(freedom: int, confidence: float) -> None:
+    stats = pytest.importorskip("scipy.stats")
+    expected = stats.t.ppf((1 + confidence) / 2, freedom)
+    assert t_quantile(freedom, confidence) == pytest.approx(expected, rel=1e-9)

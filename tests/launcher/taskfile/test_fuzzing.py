@@ -85,6 +85,10 @@ unlearn: [retrain, pgu]
 autotest: &sets [real:pre, any:shr]
 """,
 )
+BROKEN = tuple(
+    path.read_text()
+    for path in sorted((Path(__file__).parents[2] / "data" / "broken").glob("*.yaml"))
+)
 PIECES: tuple[str, ...] = (
     *":&#%~@,[]{}-*!|>'\"\t\n\r ?0`\\",
     *("- ", ": ", "? ", " #", "<<: ", "---\n", "...\n", "%YAML 1.2\n", "!!python/name:os.system "),
@@ -231,7 +235,7 @@ def test_every_file_is_good_before_it_is_spoiled(there: bool) -> None:
 @pytest.mark.parametrize("batch", range(BATCHES))
 def test_a_spoiled_file_is_planned_or_refused_at_a_place_within_it(batch: int) -> None:
     dice = random.Random(f"spoiled {batch}")
-    worlds = [(of_the_laboratory(), installed()), (GOOD, TOYS), (GOOD, TOYS)]
+    worlds = [(of_the_laboratory(), installed()), (GOOD, TOYS), (GOOD, TOYS), (BROKEN, TOYS)]
     refused = planned = 0
     for _ in range(BATCH):
         sources, kinds = dice.choice(worlds)

@@ -142,16 +142,6 @@ def test_the_last_lines_of_a_long_log_are_found_from_its_end(
     assert launcher("logs", "1", "-n", "9999").out == "\n".join(lines) + end
 
 
-def test_a_job_that_has_not_run_has_no_log(launcher: Launcher, home: Home, store: Store) -> None:
-    enqueue(store, a_spec())
-    assert "command/1 has not run yet: it is queued" in launcher.refused("logs", "1")
-    with_a_log(home, store, b"", name="command/2")
-    assert "has 1 attempt, and you ask for number 7" in launcher("logs", "2", "--attempt", "7").err
-    home.attempt(2, 1).log.unlink()
-    assert "there is no log at" in launcher("logs", "2").err
-    assert "there is no log at" in launcher("logs", "2", "-f").err
-
-
 def test_a_log_on_a_file_system_that_is_not_there_is_said_to_be_out_of_reach(
     launcher: Launcher, home: Home, store: Store, tmp_path: Path
 ) -> None:
@@ -230,7 +220,6 @@ def test_logs_for_machines_are_one_object(launcher: Launcher, home: Home, store:
         "text": "two \ufffd\x1b\n",
     }
     assert launcher.json("logs", "1")["text"].startswith("one\n")
-    assert "cannot follow" in launcher.refused("logs", "1", "--json", "-f")
 
 
 def test_following_waits_for_a_job_that_has_not_started(launcher: Launcher) -> None:
@@ -305,13 +294,6 @@ def test_several_logs_for_machines_are_one_object(
     record = launcher.json("logs", "1", "2")
     assert record["schema"] == 1
     assert [(one["job"], one["text"]) for one in record["logs"]] == [(1, "one\n"), (2, "two\n")]
-
-
-def test_jobs_none_of_which_has_run_have_no_logs(launcher: Launcher, store: Store) -> None:
-    enqueue(store, "command/a", "command/b")
-    assert "none of these jobs has a log yet: command/a, command/b; -f waits" in launcher.refused(
-        "logs", "command/*"
-    )
 
 
 def test_a_log_that_is_gone_hides_no_other(launcher: Launcher, home: Home, store: Store) -> None:
