@@ -1,7 +1,8 @@
 """The clock, the baselines and the pace of a simulation against cases that were worked out by hand."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -16,51 +17,100 @@ from launcher.scheduler.policy.disciplines import (
 )
 from launcher.scheduler.policy.model import Machine, Waiting, forecast_of
 from launcher.simulate.baselines import Beside, beside
-from launcher.simulate.machine import Fleet, fit, measure, read_fleet
+from launcher.simulate.machine import fit, measure, read_fleet
 from launcher.simulate.queue import NEWEST, Foresight, Knowledge, Memory, Patience
 from launcher.simulate.trace import TraceJob, choose
 from tests.build import a_waiting
-from tests.launcher.simulate.worlds import GIB, a_fleet, a_job, live, replayed, starts
-
-# --- first come, first served
+from tests.launcher.simulate.worlds import a_fleet, a_job, live, replayed, starts
 
 
-def test_first_come_first_served_waits_for_the_head_of_the_line() -> None:
-    jobs = [a_job(0, 10), a_job(1, 30, gpus=2, at=1), a_job(2, 5, at=2)]
-    spans = replayed(jobs, live(a_fleet(2), discipline=FIFO), cards=2)
-    assert starts(spans) == [0, 10, 40], "the second card is idle from 0 to 10"
-    assert spans[1].cards == (0, 1)
-    assert [spans[job].end for job in range(3)] == [10, 40, 45]
-    assert spans[2].waited == 38
+class Replay(NamedTuple):
+    """Jobs, their starts, and where it matters their ends and the cards that they had."""
+
+    gpus: str
+    jobs: Sequence[TraceJob]
+    starts: Sequence[float]
+    ends: Sequence[float] = ()
+    cards: Sequence[tuple[int, ...]] = ()
+    queue: Mapping[str, Any] = {}
 
 
-def test_whole_cards_are_never_shared() -> None:
-    jobs = [a_job(index, 10, gib=2) for index in range(3)]
-    assert starts(replayed(jobs, live(a_fleet(1), discipline=FIFO), cards=1)) == [0, 10, 20]
+FIRST, SHORTEST = {"discipline": FIFO}, {"discipline": SJF}
+REPLAYS = {
+    "first come, first served: the second card is idle from 0 to 10": Replay(
+        "2x24GiB",
+        [a_job(0, 10), a_job(1, 30, gpus=2, at=1), a_job(2, 5, at=2)],
+        *([0, 10, 40], [10, 40, 45], [(0,), (0, 1), (0,)], FIRST),
+    ),
+    "whole cards are never shared": Replay(
+        "1x24GiB", [a_job(index, 10, gib=2) for index in range(3)], [0, 10, 20], queue=FIRST
+    ),
+    "whole cards are the smallest that will do": Replay(
+        "1x80GiB+1x24GiB",
+        [a_job(0, gib=10), a_job(1, gib=40), a_job(2, gib=40)],
+        *([0, 0, 10], (), [(1,), (0,), (0,)], FIRST),
+    ),
+    "no time: it ends as it starts": Replay(
+        "1x24GiB", [a_job(0, 0), a_job(1, 0)], [0, 0], [0, 0], queue=FIRST
+    ),
+    "without GPUs it starts at once": Replay(
+        "1x24GiB",
+        [a_job(0, 10), a_job(1, 3, gpus=0), a_job(2, 5, needs=(1,))],
+        *([0, 0, 10], (), [(0,), (), (0,)], FIRST),
+    ),
+    "the shortest that fits starts first": Replay(
+        "1x24GiB",
+        [a_job(0, 10), a_job(1, 30, at=1), a_job(2, 5, at=2), a_job(3, 20, at=3)],
+        [0, 35, 10, 15],
+        queue=SHORTEST,
+    ),
+    "the shortest is passed over while it does not fit": Replay(
+        "2x24GiB",
+        [a_job(0, 10), a_job(1, 1, gpus=2, at=1), a_job(2, 12, at=2)],
+        [0, 14, 2],
+        queue=SHORTEST,
+    ),
+    # together until 6: the short one has done 4, the long one 4 of 10, and runs its 6 alone
+    "what is left runs faster when a neighbour has gone": Replay(
+        "1x24GiB", [a_job(0, 10), a_job(1, 4)], [0, 0], [12, 6]
+    ),
+    # alone until 4, then 6 at 1.5: would end at 13; the other has done 6 by then, and runs 4 alone
+    "a neighbour that comes later slows from then on": Replay(
+        "1x24GiB", [a_job(0, 10), a_job(1, 10, at=4)], [0, 4], [13, 17]
+    ),
+    "what ends in time goes before a wide one": Replay(
+        "2x24GiB",
+        [a_job(n, 11 if n == 3 else 10, gib=22, gpus=2 if n == 1 else 1) for n in range(4)],
+        [0, 10, 0, 20],
+    ),
+    "the more urgent is looked at although it came later": Replay(
+        "1x24GiB",
+        [*(a_job(n, gib=22) for n in range(3)), a_job(3, gib=22, at=1, priority=5)],
+        [0, 20, 30, 10],
+    ),
+    "without forecasts EASY lets nothing go before a wide job": Replay(
+        "2x24GiB",
+        [a_job(0, 10, gib=22), a_job(1, 10, gpus=2, gib=22), a_job(2, 1, gib=22)],
+        [0, 10, 20],
+        queue={"foresight": Foresight.NONE, "discipline": EASY},
+    ),
+    "a job has all its GPUs on one machine": Replay(
+        "2x(2x24GiB)",
+        [a_job(0), a_job(1), a_job(2, gpus=2), a_job(3, gpus=2)],
+        *([0, 0, 0, 10], (), [(0,), (1,), (2, 3), (0, 1)], {"most": 1}),
+    ),
+}
 
 
-def test_whole_cards_are_the_smallest_that_will_do() -> None:
-    totals = (80 * GIB, 24 * GIB)
-    jobs = [a_job(0, gib=10), a_job(1, gib=40), a_job(2, gib=40)]
-    spans = replayed(jobs, live(Fleet((totals,)), discipline=FIFO), cards=2)
-    assert [spans[job].cards for job in range(3)] == [(1,), (0,), (0,)]
-    assert starts(spans) == [0, 0, 10]
-
-
-# --- the shortest first
-
-
-def test_the_shortest_that_fits_starts_first() -> None:
-    jobs = [a_job(0, 10), a_job(1, 30, at=1), a_job(2, 5, at=2), a_job(3, 20, at=3)]
-    assert starts(replayed(jobs, live(a_fleet(1), discipline=SJF), cards=1)) == [0, 35, 10, 15]
-
-
-def test_the_shortest_is_passed_over_while_it_does_not_fit() -> None:
-    jobs = [a_job(0, 10), a_job(1, 1, gpus=2, at=1), a_job(2, 12, at=2)]
-    assert starts(replayed(jobs, live(a_fleet(2), discipline=SJF), cards=2)) == [0, 14, 2]
-
-
-# --- pace
+@pytest.mark.parametrize("case", REPLAYS.values(), ids=REPLAYS)
+def test_jobs_start_and_end_as_worked_out_by_hand(case: Replay) -> None:
+    fleet = read_fleet(case.gpus)
+    spans = replayed(case.jobs, live(fleet, **case.queue), len(fleet.totals))
+    assert starts(spans) == [*case.starts]
+    in_order = [spans[job] for job in range(len(case.jobs))]
+    assert not case.ends or [one.end for one in in_order] == pytest.approx([*case.ends])
+    assert not case.cards or [one.cards for one in in_order] == [*case.cards]
+    assert all(one.waited == one.start - one.ready for one in in_order)
 
 
 class Placed:
@@ -97,25 +147,6 @@ def test_who_shares_a_card_is_slowed(
     assert [spans[job.index].end for job in jobs] == ends
 
 
-def test_what_is_left_runs_faster_when_a_neighbour_has_gone() -> None:
-    # together until 6: the short one has done 4, the long one 4 of 10, and runs its 6 alone
-    jobs = [a_job(0, 10), a_job(1, 4)]
-    spans = replayed(jobs, live(a_fleet(1)), cards=1)
-    assert [spans[0].end, spans[1].end] == pytest.approx([12, 6])
-
-
-def test_a_neighbour_that_comes_later_slows_from_then_on() -> None:
-    # alone until 4, then 6 at 1.5: would end at 13; the other has done 6 by then, and runs 4 alone
-    jobs = [a_job(0, 10), a_job(1, 10, at=4)]
-    spans = replayed(jobs, live(a_fleet(1)), cards=1)
-    assert [spans[0].end, spans[1].end] == pytest.approx([13, 17])
-
-
-def test_a_job_that_takes_no_time_ends_as_it_starts() -> None:
-    spans = replayed([a_job(0, 0), a_job(1, 0)], live(a_fleet(1), discipline=FIFO), cards=1)
-    assert [(span.start, span.end) for span in spans.values()] == [(0, 0), (0, 0)]
-
-
 # --- needs
 
 
@@ -134,13 +165,6 @@ def test_a_job_that_comes_as_what_it_needs_ends_starts_once(seconds: float) -> N
         assert starts(spans) == [0, 5, 6]
 
 
-def test_a_job_without_gpus_starts_at_once() -> None:
-    jobs = [a_job(0, 10), a_job(1, 3, gpus=0), a_job(2, 5, needs=(1,))]
-    spans = replayed(jobs, live(a_fleet(1), discipline=FIFO), cards=1)
-    assert starts(spans) == [0, 0, 10]
-    assert spans[1].cards == ()
-
-
 # --- the scheduler's policy
 
 
@@ -156,27 +180,6 @@ def test_empty_cards_come_before_shared_ones() -> None:
     spans = replayed(jobs, live(a_fleet(2)), cards=2)
     assert spans[0].cards != spans[1].cards
     assert starts(spans) == [0, 0, 0]
-
-
-def test_a_job_that_ends_in_time_goes_before_a_wide_one() -> None:
-    jobs = [
-        a_job(0, 10, gib=22),
-        a_job(1, 10, gpus=2, gib=22),
-        a_job(2, 10, gib=22),
-        a_job(3, 11, gib=22),
-    ]
-    spans = replayed(jobs, live(a_fleet(2)), cards=2)
-    assert starts(spans) == [0, 10, 0, 20]
-
-
-def test_the_more_urgent_job_is_looked_at_although_it_came_later() -> None:
-    jobs = [
-        a_job(0, 10, gib=22),
-        a_job(1, gib=22),
-        a_job(2, gib=22),
-        a_job(3, gib=22, at=1, priority=5),
-    ]
-    assert starts(replayed(jobs, live(a_fleet(1)), cards=1)) == [0, 20, 30, 10]
 
 
 # --- forecasts
@@ -200,12 +203,6 @@ def test_what_the_queue_has_measured_goes_before_what_is_learned() -> None:
     learned = Knowledge(Foresight.LEARNED, Memory.KNOWN)
     learned.add(a_job(0))
     assert learned.forecast(a_job(1, forecast=3.0)).seconds == (3,)
-
-
-def test_without_forecasts_easy_lets_nothing_go_before_a_wide_job() -> None:
-    jobs = [a_job(0, 10, gib=22), a_job(1, 10, gpus=2, gib=22), a_job(2, 1, gib=22)]
-    queue = live(a_fleet(2), foresight=Foresight.NONE, discipline=EASY)
-    assert starts(replayed(jobs, queue, cards=2)) == [0, 10, 20]
 
 
 # --- what is replayed
@@ -253,13 +250,6 @@ def test_the_95th_percentile_is_a_time_that_some_job_waited() -> None:
     spans = replayed(jobs, live(a_fleet(1), discipline=FIFO), cards=1)
     outcome = measure("fifo", [*spans.values()], jobs, 1)
     assert (outcome.wait_mean_s, outcome.wait_p95_s, outcome.wait_longest_s) == (49.5, 94, 99)
-
-
-def test_a_job_has_all_its_gpus_on_one_machine() -> None:
-    jobs = [a_job(0), a_job(1), a_job(2, gpus=2), a_job(3, gpus=2)]
-    spans = replayed(jobs, live(read_fleet("2x(2x24GiB)"), most=1), cards=4)
-    assert [spans[job].cards for job in range(4)] == [(0,), (1,), (2, 3), (0, 1)]
-    assert starts(spans) == [0, 0, 0, 10]
 
 
 def test_a_job_wider_than_each_machine_is_left_out() -> None:
@@ -311,16 +301,11 @@ def given(
     return {job.index: patience.until(job.index) for job in jobs}
 
 
-def test_jobs_that_come_at_once_are_passed_equally_long_by_the_whole_queue(
+def test_jobs_that_come_at_once_are_passed_equally_long_and_a_later_one_by_the_queue_with_it(
     patience: Patience,
 ) -> None:
-    assert given(patience, JOBS, LEFT_S, 0.0) == dict.fromkeys(
-        (0, 1, 2), 1.5 * (200 + 60 + 40 + LEFT_S) / 2
-    )
-
-
-def test_a_later_job_is_passed_as_long_as_the_queue_is_with_it(patience: Patience) -> None:
-    assert len(given(patience, JOBS, LEFT_S, 0.0)) == 3
+    at_once = 1.5 * (200 + 60 + 40 + LEFT_S) / 2
+    assert given(patience, JOBS, LEFT_S, 0.0) == dict.fromkeys((0, 1, 2), at_once)
     patience.leave(1)
     patience.leave(2)
     later = given(patience, [a_job(3, 100.0, at=50.0)], 0.0, 50.0)

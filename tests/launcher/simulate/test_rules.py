@@ -1,7 +1,7 @@
 """A simulated queue follows the rules of the product: reserve, baseline, memory that is learned, users, others."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from launcher.simulate.baselines import Beside, beside, lower_bound
-from launcher.simulate.machine import Fleet, fit, replay
+from launcher.simulate.machine import Fleet, fit, read_fleet, replay
 from launcher.simulate.queue import PEAK_S, DecayedUse, Memory
 from launcher.simulate.trace import TraceJob, draw_memory, read_trace
 from tests.launcher.conftest import Launcher, home, launcher, store
@@ -165,55 +165,39 @@ def test_jobs_that_never_start_are_an_error_and_not_left_out_of_the_figures(
 # --- The lower bound against cases that were worked out by hand
 
 
-ONE = a_fleet(1).totals
+FOUR, LARGE = ([a_job(index, 10, gib=gib) for index in range(4)] for gib in (8, 13))
 
 
-def test_nobody_is_faster_than_the_longest_chain() -> None:
-    jobs = [a_job(0, 10), a_job(1, 5, needs=(0,)), a_job(2, 4, needs=(1,), at=30), a_job(3, 8)]
-    assert lower_bound(jobs, a_fleet(50).totals, slowdown=1.3, most=2) == 34
-
-
-def test_without_sharing_a_card_does_a_second_of_work_in_a_second() -> None:
-    jobs = [a_job(0, 10), a_job(1, 20), a_job(2, 15), a_job(3, 15)]
-    assert lower_bound(jobs, a_fleet(2).totals, slowdown=1.3, most=1) == 30
-
-
-def test_pairs_are_as_fast_as_the_slowdown_allows() -> None:
-    jobs = [a_job(index, 10) for index in range(4)]
-    assert lower_bound(jobs, ONE, slowdown=1.3, most=2) == pytest.approx(26)
-    assert lower_bound(jobs, ONE, slowdown=2.5, most=2) == 40, "then none is faster than one by one"
-
-
-def test_what_leaves_no_room_beside_it_has_its_card_for_itself() -> None:
-    large = [a_job(index, 10, gib=13) for index in range(4)]
-    assert lower_bound(large, ONE, slowdown=1.3, most=2) == 40, "no two fit on a card"
-    assert lower_bound(large, a_fleet(8).totals, slowdown=1.3, most=2) == 10, "but on eight"
-    beside = [*large, a_job(4, 10, gib=12)]
-    # the smallest of them counts as its own neighbour
-    assert lower_bound(beside, ONE, slowdown=1.3, most=2) == pytest.approx(46.5)
-
-
-def test_more_neighbours_are_counted_only_where_memory_has_room_for_them() -> None:
-    jobs = [a_job(index, 10, gib=12) for index in range(4)]
-    assert lower_bound(jobs, ONE, slowdown=1.2, most=3) == pytest.approx(24), "two at most"
-    small = [a_job(index, 10, gib=8) for index in range(6)]
-    assert lower_bound(small, ONE, slowdown=1.2, most=3) == pytest.approx(60 * 1.44 / 3)
-
-
-def test_work_that_comes_late_cannot_be_done_early() -> None:
-    jobs = [a_job(0, 10), *(a_job(index, 10, at=100) for index in range(1, 5))]
-    assert lower_bound(jobs, ONE, slowdown=1.3, most=1) == 140
-
-
-def test_what_only_the_large_cards_hold_is_theirs_to_do() -> None:
-    jobs = [a_job(index, 10, gib=60) for index in range(4)]
-    totals = (80 * GIB, *a_fleet(9).totals)
-    assert lower_bound(jobs, totals, slowdown=1.3, most=2) == 40
-
-
-def test_a_slowdown_of_nothing_leaves_time_for_any_company() -> None:
-    jobs = [a_job(index, 10) for index in range(4)]
-    assert lower_bound(jobs, ONE, slowdown=1.0, most=2) == 20
+@pytest.mark.parametrize(
+    ("jobs", "gpus", "slowdown", "most", "bound"),
+    [
+        (  # nobody is faster than the longest chain
+            [a_job(0, 10), a_job(1, 5, needs=(0,)), a_job(2, 4, needs=(1,), at=30), a_job(3, 8)],
+            *("50x24GiB", 1.3, 2, 34),
+        ),
+        # without sharing a card does a second of work in a second
+        ([a_job(0, 10), a_job(1, 20), a_job(2, 15), a_job(3, 15)], "2x24GiB", 1.3, 1, 30),
+        (FOUR, "1x24GiB", 1.3, 2, 26),  # pairs are as fast as the slowdown allows
+        (FOUR, "1x24GiB", 2.5, 2, 40),  # then none is faster than one by one
+        (FOUR, "1x24GiB", 1.0, 2, 20),  # a slowdown of nothing leaves time for any company
+        (LARGE, "1x24GiB", 1.3, 2, 40),  # no two fit on a card
+        (LARGE, "8x24GiB", 1.3, 2, 10),  # but on eight
+        # the smallest of them counts as its own neighbour
+        ([*LARGE, a_job(4, 10, gib=12)], "1x24GiB", 1.3, 2, 46.5),
+        # more neighbours are counted only where memory has room for them: two at most
+        ([a_job(index, 10, gib=12) for index in range(4)], "1x24GiB", 1.2, 3, 24),
+        ([a_job(index, 10, gib=8) for index in range(6)], "1x24GiB", 1.2, 3, 60 * 1.44 / 3),
+        # work that comes late cannot be done early
+        ([a_job(0, 10), *(a_job(n, 10, at=100) for n in range(1, 5))], "1x24GiB", 1.3, 1, 140),
+        # what only the large cards hold is theirs to do
+        ([a_job(n, 10, gib=60) for n in range(4)], "1x80GiB+9x24GiB", 1.3, 2, 40),
+    ],
+)
+def test_nothing_is_faster_than_the_bound(
+    jobs: Sequence[TraceJob], gpus: str, slowdown: float, most: int, bound: float
+) -> None:
+    totals = read_fleet(gpus).totals
+    assert lower_bound(jobs, totals, slowdown=slowdown, most=most) == pytest.approx(bound)
 
 
 class _AnyOrder:
