@@ -58,26 +58,25 @@ def as_nobody(work: Callable[[], object]) -> str:
 
 
 @pytest.mark.parametrize(
-    ("path", "kind"),
+    ("text", "path", "kind"),
     [
-        ("/", "ext4"),
-        ("/var/lib", "ext4"),
-        ("/home", "nfs4"),
-        ("/home/ada/.local/state/launcher", "nfs4"),
-        ("/homework", "ext4"),
-        ("/home/ada/my disk/queue", "xfs"),
-        ("/scratch/ada", "lustre"),
-        ("/mnt/back\\slash/x", "fuse.sshfs"),
-        ("/mnt/a - b", "cifs"),
+        (MOUNTS, "/", "ext4"),
+        (MOUNTS, "/var/lib", "ext4"),
+        (MOUNTS, "/home", "nfs4"),
+        (MOUNTS, "/home/ada/.local/state/launcher", "nfs4"),
+        (MOUNTS, "/homework", "ext4"),
+        (MOUNTS, "/home/ada/my disk/queue", "xfs"),
+        (MOUNTS, "/scratch/ada", "lustre"),
+        (MOUNTS, "/mnt/back\\slash/x", "fuse.sshfs"),
+        (MOUNTS, "/mnt/a - b", "cifs"),
+        *((text, "/home", None) for text in ("", "nonsense", "1 2 3 4 / rw - ext4", "\n\n")),
+        (mounts(), "/proc/self", "proc"),  # the kernel's own text
     ],
 )
-def test_the_nearest_mount_tells_a_paths_file_system(path: str, kind: str) -> None:
-    assert file_system(MOUNTS, Path(path)) == kind
-
-
-@pytest.mark.parametrize("text", ["", "nonsense", "1 2 3 4 / rw - ext4", "\n\n"])
-def test_a_text_without_mounts_tells_nothing(text: str) -> None:
-    assert file_system(text, Path("/home")) is None
+def test_the_nearest_mount_tells_a_paths_file_system(
+    text: str, path: str, kind: str | None
+) -> None:
+    assert file_system(text, Path(path)) == kind
 
 
 @given(st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1))
@@ -86,10 +85,6 @@ def test_a_mount_point_is_read_back_as_the_kernel_writes_it(name: str) -> None:
     escaped = "".join(f"\\{ord(c):03o}" if c in " \t\n\\#" else c for c in str(point))
     line = f"36 27 0:9 / {escaped} rw - nfs server:/ rw"
     assert file_system(f"{MOUNTS}{line}\n", point / "queue") == "nfs"
-
-
-def test_the_kernels_own_text_is_understood() -> None:
-    assert file_system(mounts(), Path("/proc/self")) == "proc"
 
 
 @pytest.mark.parametrize(
@@ -193,9 +188,7 @@ def test_a_home_of_an_older_version_becomes_this_machines(tmp_path: Path) -> Non
     assert (read_json(home.record) or {})["machine"] == machine()
 
 
-def test_a_home_that_others_may_read_is_closed(tmp_path: Path) -> None:
-    home = Home(tmp_path / "home")
-    make_home(home)
+def test_a_home_that_others_may_read_is_closed(home: Home) -> None:
     home.folder.chmod(0o777)
     check_home(home)
     assert stat.S_IMODE(home.folder.stat().st_mode) == 0o700
@@ -298,17 +291,13 @@ def test_who_may_put_another_in_the_place_of_a_file_or_folder_is_named(
     assert writers(Path(os.devnull)) == ""
 
 
-def test_a_cut_off_record_of_the_machine_is_written_anew(tmp_path: Path) -> None:
-    home = Home(tmp_path / "home")
-    make_home(home)
+def test_a_cut_off_record_of_the_machine_is_written_anew(home: Home) -> None:
     home.record.write_text('{"schema": 1, "mach')
     check_home(home)
     assert json.loads(home.record.read_text())["machine"] == machine()
 
 
-def test_a_home_in_use_is_shown_to_who_cleans_up_and_only_while_it_is(tmp_path: Path) -> None:
-    home = Home(tmp_path / "home")
-    make_home(home)
+def test_a_home_in_use_is_shown_to_who_cleans_up_and_only_while_it_is(home: Home) -> None:
     assert not inhabited(home.folder)
     lives = [live_in(home.folder), live_in(home.folder)]  # a scheduler, and a fork server
     for descriptor in lives:
@@ -318,9 +307,7 @@ def test_a_home_in_use_is_shown_to_who_cleans_up_and_only_while_it_is(tmp_path: 
     assert not inhabited(home.folder)
 
 
-def test_a_home_of_another_namespace_goes_over_when_nobody_lives_there(tmp_path: Path) -> None:
-    home = Home(tmp_path / "home")
-    make_home(home)
+def test_a_home_of_another_namespace_goes_over_when_nobody_lives_there(home: Home) -> None:
     ours = read_json(home.record) or {}
     write_json(home.record, {**ours, "namespace": 1})
     lives = live_in(home.folder)

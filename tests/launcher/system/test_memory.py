@@ -33,50 +33,51 @@ def a_machine(root: Path, *, cgroup: str, files: dict[str, str]) -> Path:
     return root
 
 
-def test_without_a_limit_the_machines_memory_is_ours(tmp_path: Path) -> None:
-    root = a_machine(tmp_path, cgroup="", files={})
-    assert memory.total(root) == 1024 * MIB
+OWN = {"cgroup.controllers": "memory"}
+
+
+@pytest.mark.parametrize(
+    ("cgroup", "files", "total", "kills"),
+    [
+        ("", {}, 1024, None),  # the machine's
+        (  # the tightest limit above us counts
+            "0::/user/job\n",
+            {
+                **OWN,
+                "user/memory.max": "268435456",
+                "user/job/memory.max": "max",
+                "user/job/memory.events": "low 0\noom 3\noom_kill 2\n",
+            },
+            *(256, 2),
+        ),
+        (  # a group that counts no memory is counted by the one above
+            "0::/job/launcher-12-345\n",
+            {
+                **OWN,
+                "job/memory.events": "oom_kill 4\n",
+                "job/launcher-12-345/cgroup.procs": "12\n",
+            },
+            *(1024, 4),
+        ),
+        (  # version 1
+            "9:cpu:/\n4:memory:/job\n0::/\n",
+            {
+                "memory/memory.limit_in_bytes": "9223372036854771712",
+                "memory/job/memory.limit_in_bytes": "134217728",
+                "memory/job/memory.oom_control": "oom_kill_disable 0\nunder_oom 0\noom_kill 5\n",
+            },
+            *(128, 5),
+        ),
+        # a path of the host is looked for where the container is
+        ("0::/host/slice/job\n", {**OWN, "memory.max": "134217728"}, 128, None),
+    ],
+)
+def test_limits_and_counts_are_those_of_our_groups(
+    tmp_path: Path, cgroup: str, files: dict[str, str], total: int, kills: int | None
+) -> None:
+    root = a_machine(tmp_path, cgroup=cgroup, files=files)
+    assert (memory.total(root), memory.oom_kills(root)) == (total * MIB, kills)
     assert memory.available(root) == 512 * MIB
-    assert memory.oom_kills(root) is None
-
-
-def test_the_tightest_limit_above_us_counts(tmp_path: Path) -> None:
-    files = {
-        "cgroup.controllers": "memory",
-        "user/memory.max": "268435456",
-        "user/job/memory.max": "max",
-        "user/job/memory.events": "low 0\noom 3\noom_kill 2\n",
-    }
-    root = a_machine(tmp_path, cgroup="0::/user/job\n", files=files)
-    assert memory.total(root) == 256 * MIB
-    assert memory.oom_kills(root) == 2
-
-
-def test_a_group_that_counts_no_memory_is_counted_by_the_one_above(tmp_path: Path) -> None:
-    files = {
-        "cgroup.controllers": "memory",
-        "job/memory.events": "oom_kill 4\n",
-        "job/launcher-12-345/cgroup.procs": "12\n",
-    }
-    root = a_machine(tmp_path, cgroup="0::/job/launcher-12-345\n", files=files)
-    assert memory.oom_kills(root) == 4
-
-
-def test_version_1_of_cgroups_is_understood(tmp_path: Path) -> None:
-    files = {
-        "memory/memory.limit_in_bytes": "9223372036854771712",
-        "memory/job/memory.limit_in_bytes": "134217728",
-        "memory/job/memory.oom_control": "oom_kill_disable 0\nunder_oom 0\noom_kill 5\n",
-    }
-    root = a_machine(tmp_path, cgroup="9:cpu:/\n4:memory:/job\n0::/\n", files=files)
-    assert memory.total(root) == 128 * MIB
-    assert memory.oom_kills(root) == 5
-
-
-def test_a_path_of_the_host_is_looked_for_where_the_container_is(tmp_path: Path) -> None:
-    files = {"cgroup.controllers": "memory", "memory.max": "134217728"}
-    root = a_machine(tmp_path, cgroup="0::/host/slice/job\n", files=files)
-    assert memory.total(root) == 128 * MIB
 
 
 def test_this_machine_has_memory() -> None:
@@ -87,97 +88,58 @@ def test_this_machine_has_memory() -> None:
 # --- how an end is told
 
 
-@pytest.mark.parametrize(
-    ("status", "how", "sentence"),
-    [
-        (signal.SIGKILL, Circumstances(oom_kills=0), "SIGKILL, and not for lack of memory"),
-        (signal.SIGKILL, Circumstances(), "ended by SIGKILL"),
-        (137 << 8, Circumstances(), "ended with exit code 137"),
-        (signal.SIGSEGV, Circumstances(oom_kills=1), "ended by SIGSEGV"),
-        (40, Circumstances(), "ended by signal 40"),
-    ],
+LOSS, CUDA = "epoch 3\nloss 0.1\n\n", "RuntimeError: CUDA error: out of memory\n"
+LOADER = "RuntimeError: DataLoader worker (pid 42) is killed by signal: Killed. \n"
+FAILED, NOTHING = 1 << 8, Circumstances()
+FULL = Circumstances(oom_kills=1, max_rss=7 << 30, ram=4 << 30)
+USED = (
+    "killed by the kernel: the machine or its cgroup ran out of memory: loss 0.1"
+    " (used 7 GiB of main memory, was promised 4 GiB)"
 )
-def test_an_end_is_explained_in_a_sentence_with_the_end_of_the_log(
-    tmp_path: Path, status: int, how: Circumstances, sentence: str
-) -> None:
-    attempt = Attempt(tmp_path)
-    attempt.log.write_text("epoch 3\nloss 0.1\n\n")
-    outcome = judge(status, attempt, how, 5.0)
-    assert isinstance(outcome, Failed)
-    assert sentence in outcome.error
-    assert outcome.error.endswith(": loss 0.1")
-
-
-@pytest.mark.parametrize("status", [signal.SIGKILL, 137 << 8])
-def test_who_is_killed_for_lack_of_memory_is_told_with_what_it_used(
-    tmp_path: Path, status: int
-) -> None:
-    attempt = Attempt(tmp_path)
-    attempt.log.write_text("loss 0.1\n")
-    how = Circumstances(oom_kills=1, max_rss=7 << 30, ram=4 << 30)
-    outcome = judge(status, attempt, how, 5.0)
-    assert isinstance(outcome, OutOfMemory)
-    assert outcome.error == (
-        "killed by the kernel: the machine or its cgroup ran out of memory: loss 0.1"
-        " (used 7 GiB of main memory, was promised 4 GiB)"
-    )
-    assert outcome.shortage == Shortage(where="ram", wanted=0, held=7 << 30)
-
-
-CUDA = "RuntimeError: CUDA error: out of memory\n"
-
-
-@pytest.mark.parametrize("status", [1 << 8, signal.SIGABRT])
-def test_a_log_that_ends_with_a_lack_of_memory_tells_why_a_program_failed(
-    tmp_path: Path, status: int
-) -> None:
-    attempt = Attempt(tmp_path)
-    attempt.log.write_text(CUDA)
-    outcome = judge(status, attempt, Circumstances(max_rss=1 << 30), 5.0)
-    assert isinstance(outcome, OutOfMemory)
-    assert outcome.error == CUDA.strip()
-    assert outcome.shortage == Shortage(where="gpu")
 
 
 @pytest.mark.parametrize(
-    ("status", "how"),
+    ("log", "status", "how", "told"),
     [
-        (signal.SIGTERM, Circumstances()),
-        (143 << 8, Circumstances()),
-        (signal.SIGKILL, Circumstances(oom_kills=0)),
-        (1 << 8, Circumstances(over_limit_s=1.0)),
+        (LOSS, signal.SIGKILL, Circumstances(oom_kills=0), "SIGKILL, and not for lack of memory"),
+        (LOSS, signal.SIGKILL, NOTHING, "ended by SIGKILL"),
+        (LOSS, 137 << 8, NOTHING, "ended with exit code 137"),
+        (LOSS, signal.SIGSEGV, Circumstances(oom_kills=1), "ended by SIGSEGV"),
+        (LOSS, 40, NOTHING, "ended by signal 40"),
+        # what others ended is not told by its log
+        (CUDA, signal.SIGTERM, NOTHING, ""),
+        (CUDA, 143 << 8, NOTHING, ""),
+        (CUDA, signal.SIGKILL, Circumstances(oom_kills=0), ""),
+        (CUDA, FAILED, Circumstances(over_limit_s=1.0), ""),
+        (LOADER, FAILED, Circumstances(oom_kills=0), ""),
+        (LOADER, FAILED, NOTHING, ""),
+        (LOSS, signal.SIGKILL, FULL, (USED, Shortage(where="ram", wanted=0, held=7 << 30))),
+        (LOSS, 137 << 8, FULL, (USED, Shortage(where="ram", wanted=0, held=7 << 30))),
+        (CUDA, FAILED, Circumstances(max_rss=1), (CUDA.strip(), Shortage(where="gpu"))),
+        (CUDA, signal.SIGABRT, Circumstances(max_rss=1), (CUDA.strip(), Shortage(where="gpu"))),
+        (LOADER, FAILED, Circumstances(oom_kills=1), None),  # what the kernel killed was below it
+        (CUDA, 0, NOTHING, Done),  # it got over it
+        ("", 0, Circumstances(over_limit_s=1.0), Done),
     ],
 )
-def test_a_log_does_not_tell_why_a_program_was_ended_by_others(
-    tmp_path: Path, status: int, how: Circumstances
+def test_an_end_is_explained_by_the_kernel_and_the_end_of_the_log(
+    tmp_path: Path, log: str, status: int, how: Circumstances, told: object
 ) -> None:
     attempt = Attempt(tmp_path)
-    attempt.log.write_text(CUDA)
-    assert isinstance(judge(status, attempt, how, 5.0), Failed)
-
-
-def test_a_program_that_got_over_a_lack_of_memory_is_done(tmp_path: Path) -> None:
-    attempt = Attempt(tmp_path)
-    attempt.log.write_text(CUDA)
-    assert isinstance(judge(0, attempt, Circumstances(), 5.0), Done)
-
-
-LOADER = "RuntimeError: DataLoader worker (pid 42) is killed by signal: Killed. "
-
-
-@pytest.mark.parametrize(("kills", "end"), [(1, OutOfMemory), (0, Failed), (None, Failed)])
-def test_a_process_below_that_the_kernel_killed_ends_its_program_for_lack_of_memory(
-    tmp_path: Path, kills: int | None, end: type
-) -> None:
-    attempt = Attempt(tmp_path)
-    attempt.log.write_text(f"{LOADER}\n")
-    assert isinstance(judge(1 << 8, attempt, Circumstances(oom_kills=kills), 5.0), end)
-    write_json(attempt.result, {"schema": 1, "ok": False, "error": LOADER})
-    assert isinstance(judge(1 << 8, attempt, Circumstances(oom_kills=kills), 5.0), end)
-
-
-def test_a_program_that_ended_well_in_spite_of_its_limit_is_done(tmp_path: Path) -> None:
-    assert isinstance(judge(0, Attempt(tmp_path), Circumstances(over_limit_s=1.0), 5.0), Done)
+    attempt.log.write_text(log)
+    outcome = judge(status, attempt, how, 5.0)
+    if isinstance(told, str):
+        assert isinstance(outcome, Failed)
+        assert told in outcome.error
+        assert outcome.error.endswith(": loss 0.1") or log != LOSS
+    elif told is Done:
+        assert isinstance(outcome, Done)
+    else:
+        assert isinstance(outcome, OutOfMemory)
+        assert told in {None, (outcome.error, outcome.shortage)}
+    if log is LOADER:
+        write_json(attempt.result, {"schema": 1, "ok": False, "error": LOADER})
+        assert type(judge(status, attempt, how, 5.0)) is type(outcome)
 
 
 def test_the_end_of_a_huge_log_is_read_at_once(tmp_path: Path) -> None:
