@@ -55,6 +55,14 @@ class Person:
     async def press(self, *keys: str) -> None:
         await self._pilot.press(*keys)
 
+    async def after(self, keys: str, *texts: str, chosen: str = "", bottom: str = "") -> None:
+        """Press keys, and see texts on the screen, in the line of the cursor, or as the last line."""
+        await self.press(*keys.split())
+        for text in texts:
+            assert text in self.text
+        assert chosen in self.chosen
+        assert bottom in {"", self.bottom}
+
     async def type(self, text: str) -> None:
         await self._pilot.press(*text)
 

@@ -183,7 +183,7 @@ def test_who_waits_learns_that_the_queue_is_stopped(
 ) -> None:
     monkeypatch.setattr("launcher.store.feed.CHECK_EVERY_S", 0.0)
     held = submit(int, hold=True)
-    assert launcher("stop").code == 0
+    launcher.well("stop")
     until(lambda: scheduler_pid(home) is None, "the scheduler has left")
     with pytest.raises(MachineError, match="launcher start"):
         wait(held)
@@ -214,11 +214,11 @@ def test_who_asks_after_the_start_of_a_stopped_queue_is_not_told_that_it_is_stop
     launcher: Launcher,
 ) -> None:
     assert submit(abs, -2).result(DEADLINE_S) == 2
-    assert launcher("stop").code == 0
+    launcher.well("stop")
     answer = submit(abs, -1)
     with pytest.raises(MachineError, match="the queue is stopped"):
         answer.result(DEADLINE_S)
-    assert launcher("start").code == 0
+    launcher.well("start")
     assert answer.result(DEADLINE_S) == 1
 
 
@@ -227,13 +227,13 @@ def test_a_job_that_came_while_nobody_had_the_queue_open_is_followed(
     launcher: Launcher, home: Home
 ) -> None:
     assert submit(abs, -2).result(DEADLINE_S) == 2
-    assert launcher("stop").code == 0
+    launcher.well("stop")
     until(
         lambda: not home.database.with_name(f"{home.database.name}-wal").exists(), "all closed it"
     )
     answer = submit(abs, -1)
     until(lambda: followers(), "it is followed")
-    assert launcher("start").code == 0
+    launcher.well("start")
     assert answer.result(DEADLINE_S) == 1
 
 

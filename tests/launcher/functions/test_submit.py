@@ -225,9 +225,9 @@ def test_a_timeout_says_how_a_job_is_let_go_that_nobody_lets_go(
     assert held.state == "held"
     paused = submit(_waits_for, tmp_path / "gate")
     until(paused.running, "it runs")
-    assert launcher("pause", str(paused.job)).code == 0
+    launcher.well("pause", str(paused.job))
     until(lambda: f"`launcher resume {paused.job}`" in _timeout_of(paused), "its future knows")
-    assert launcher("resume", str(paused.job)).code == 0
+    launcher.well("resume", str(paused.job))
     until(lambda: "it goes on" in _timeout_of(paused), "its future knows")
 
 
@@ -403,9 +403,9 @@ def test_cleaning_a_job_deletes_its_call_but_no_call_that_another_job_needs(
 ) -> None:
     first, second = submit_many(abs, [-1, -2])
     concurrent.futures.wait([first, second], timeout=DEADLINE_S)
-    assert launcher("clean", str(first.job), "--yes").code == 0
+    launcher.well("clean", str(first.job), "--yes")
     assert len([*(home.folder / "functions").iterdir()]) == 1
-    assert launcher("clean", str(second.job), "--yes").code == 0
+    launcher.well("clean", str(second.job), "--yes")
     assert [*(home.folder / "functions").iterdir()] == []
 
 
@@ -491,6 +491,4 @@ def test_a_future_outlives_the_scheduler_of_its_job(
 
 def test_editing_a_function_says_why_that_cannot_be(launcher: Launcher) -> None:
     held = submit(int, hold=True)
-    process = launcher("edit", str(held.job))
-    assert (process.code, process.out) == (2, "")
-    assert "calls a function of Python" in process.err
+    assert "calls a function of Python" in launcher.refused("edit", str(held.job))

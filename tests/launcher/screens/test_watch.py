@@ -12,7 +12,7 @@ import pytest
 from launcher.screens.format import pause_reason
 from launcher.screens.text_table import Tone, line, width_of
 from launcher.screens.watch import in_lines
-from launcher.states import Done, Failed, State
+from launcher.states import Failed, State
 from launcher.store.queue import Store
 from launcher.store.recovery import back_up
 from launcher.system.daemon_control import scheduler_pid
@@ -23,6 +23,7 @@ from tests.build import (
     a_spec,
     claimed,
     enqueue,
+    finished,
     in_state,
     job_row,
     lines_of,
@@ -37,7 +38,7 @@ ENTER, LEAVE = b"\x1b[?1049h\x1b[?25l", b"\x1b[?25h\x1b[?1049l"
 
 
 def test_the_picture_changes_with_the_queue(store: Store) -> None:
-    enqueue(store, a_spec(name="command/a"))
+    enqueue(store, "command/a")
     with seen("status", "--watch=0.2") as window:
         window.shows("○ command/a")
         claimed(store, 1)
@@ -55,7 +56,7 @@ def test_control_c_leaves_the_picture_and_gives_the_terminal_back(store: Store) 
 
 
 def test_the_picture_fits_a_window_that_becomes_smaller(store: Store) -> None:
-    enqueue(store, *(a_spec(name=f"command/{'x' * 60}{number}") for number in range(30)))
+    enqueue(store, *(f"command/{'x' * 60}{number}" for number in range(30)))
     with seen("status", "--watch=3600", columns=120, rows=40) as window:
         window.until(lambda text: text.count("command/xxx") == 30, "all are seen")
         window.resize(60, 12)
@@ -158,13 +159,13 @@ def test_a_window_that_is_closed_ends_the_picture(store: Store) -> None:
 
 
 def test_jobs_of_a_pattern_are_watched_alone(store: Store) -> None:
-    enqueue(store, a_spec(name="command/a"), a_spec(name="command/b"))
+    enqueue(store, "command/a", "command/b")
     with seen("status", "--watch", "*/b") as window:
         assert "command/a" not in window.shows("command/b")
 
 
 def test_a_pipe_gets_a_line_for_each_change(store: Store, tmp_path: Path) -> None:
-    a, b = enqueue(store, a_spec(name="command/a"), a_spec(name="command/b"))
+    a, b = enqueue(store, "command/a", "command/b")
     told = tmp_path / "told"
     with told.open("wb") as file:
         watch = subprocess.Popen([*COMMAND, "status", "--watch"], stdout=file)
@@ -199,9 +200,7 @@ def test_a_pipe_whose_reader_has_left_ends_the_watch_without_a_change(store: Sto
 
 def test_seconds_out_of_reason_are_refused(launcher: Launcher, store: Store) -> None:
     enqueue(store, a_spec())
-    answer = launcher("status", "--watch=0")
-    assert answer.code == 2
-    assert "--watch takes 0.2 to 3600 seconds, got 0" in answer.err
+    assert "--watch takes 0.2 to 3600 seconds, got 0" in launcher.refused("status", "--watch=0")
     assert "say --watch or --json" in launcher("status", "--watch", "--json").err
 
 
@@ -209,7 +208,7 @@ def test_a_pipe_gets_the_names_of_its_columns_when_it_asks(
     launcher: Launcher, store: Store
 ) -> None:
     (job,) = enqueue(store, a_spec())
-    store.scheduling.finish(claimed(store, job), Done(at=2.0), outputs={}, now=2.0)
+    finished(store, job)
     lines = launcher("status", "--header").out.splitlines()
     assert lines[0].split("\t") == ["id", "run", "name", "state", "since", "why"]
     assert lines[1].split("\t")[:4] == ["1", "test", job_row(store, job).name, "done"]
@@ -248,7 +247,7 @@ def test_waiting_tells_which_jobs_did_not_come_to_a_good_end(
     answer = launcher("wait")
     assert answer.code == 1
     assert answer.out == "2\tcommand/bad\tfailed\tended with exit code 3: why\n"
-    assert launcher("wait", "1").code == 0
+    launcher.well("wait", "1")
     assert launcher("wait").code == 0, "nothing is open"
 
 
@@ -264,7 +263,7 @@ def test_waiting_replaces_a_scheduler_that_died(
 ) -> None:
     enqueue(store, a_spec())
     assert scheduler_pid(home) is None
-    assert launcher("wait").code == 0
+    launcher.well("wait")
     assert in_state(store, 1, State.DONE)
 
 
@@ -274,13 +273,12 @@ def test_stopping_lets_running_jobs_finish(
     script = 'until [ -e "$1" ]; do sleep 0.01; done'
     launcher("add", "--", *shell(script, str(tmp_path / "flag")))
     program_of(home.attempt(1, 1))
-    answer = launcher("stop")
-    assert (answer.code, answer.err) == (0, "no new jobs; 1 running one finishes\n")
-    assert json.loads(launcher("status", "--json").out)["scheduler"]["state"] == "stopping"
+    assert launcher.well("stop").err == "no new jobs; 1 running one finishes\n"
+    assert launcher.json("status")["scheduler"]["state"] == "stopping"
     (tmp_path / "flag").touch()
     until(lambda: scheduler_pid(home) is None, "the scheduler has left")
     assert in_state(store, 1, State.DONE)
-    assert json.loads(launcher("status", "--json").out)["scheduler"]["state"] == "stopped"
+    assert launcher.json("status")["scheduler"]["state"] == "stopped"
 
 
 def test_stopping_now_puts_running_jobs_back_and_a_later_start_goes_on(
@@ -289,8 +287,7 @@ def test_stopping_now_puts_running_jobs_back_and_a_later_start_goes_on(
     flag = tmp_path / "flag"
     launcher("add", "--", *shell('[ -e "$1" ] || exec sleep 60', str(flag)))
     program = program_of(home.attempt(1, 1))
-    answer = launcher("stop", "--now")
-    assert (answer.code, answer.err) == (0, "stopped; 1 job waits in the queue\n")
+    assert launcher.well("stop", "--now").err == "stopped; 1 job waits in the queue\n"
     assert scheduler_pid(home) is None
     assert identity(program) is None
     assert in_state(store, 1, State.QUEUED)
@@ -298,7 +295,7 @@ def test_stopping_now_puts_running_jobs_back_and_a_later_start_goes_on(
     flag.touch()
     launcher("add", "--", "true")
     launcher("start")
-    assert launcher("wait", "1", "2").code == 0
+    launcher.well("wait", "1", "2")
     assert job_row(store, 1).attempts == 2
 
 
@@ -307,15 +304,15 @@ def test_waiting_for_jobs_of_a_stopped_queue_says_so_instead_of_waiting_for_ever
 ) -> None:
     launcher("add", "--", "sleep", "60")
     program_of(home.attempt(1, 1))
-    assert launcher("stop", "--now").code == 0
+    launcher.well("stop", "--now")
     said = launcher("wait")
     assert said.code == 3
     assert "the queue is stopped" in said.err
 
 
 def test_waiting_for_machines_tells_of_all_jobs(launcher: Launcher, store: Store) -> None:
-    good, bad = enqueue(store, a_spec(name="train/a"), a_spec(name="train/b"))
-    store.scheduling.finish(claimed(store, good), Done(at=2.0), outputs={}, now=2.0)
+    good, bad = enqueue(store, "train/a", "train/b")
+    finished(store, good)
     store.steering.cancel([bad], 3.0)
     answer = launcher("wait", "train/", "--json")
     record = json.loads(answer.out)
@@ -360,7 +357,7 @@ def test_a_job_that_runs_again_is_waited_for(launcher: Launcher, tmp_path: Path)
     script = 'echo >> "$1"; [ $(wc -l < "$1") = 3 ]'
     words = ("--retries", "2", "--backoff", "0s")
     launcher("add", *words, "--", *shell(script, str(tmp_path / "tries")))
-    assert launcher("wait", "1").code == 0
+    launcher.well("wait", "1")
     assert len(lines_of(tmp_path / "tries")) == 3
 
 
@@ -374,8 +371,7 @@ def test_how_long_to_wait_is_said_with_or_without_a_unit(launcher: Launcher, sto
 
 
 def test_waiting_for_nothing_is_over_at_once(launcher: Launcher, store: Store) -> None:
-    answer = launcher("wait", "--json")
-    assert (answer.code, json.loads(answer.out)) == (0, {"schema": 1, "jobs": []})
+    assert json.loads(launcher.well("wait", "--json").out) == {"schema": 1, "jobs": []}
 
 
 def test_interrupting_a_command_leaves_the_jobs_alone(home: Home, store: Store) -> None:

@@ -72,10 +72,36 @@ def check_phones(browser: "Browser", link: str, paths: Iterable[str], content: s
 
 def until_alive(tab: "Page", place: str, text: str) -> None:
     """Wait until a page that was opened shows a text, and its script has begun: it takes keys and asks in dialogs."""
+    shows(tab, place, text)
+    reads(tab, "#connection", "live")
+
+
+def shows(tab: "Page", place: str, text: str, *, there: bool = True) -> None:
+    """Wait until a place of a page holds a text, or holds it no more."""
     from playwright.sync_api import expect
 
-    expect(tab.locator(place)).to_contain_text(text)
-    expect(tab.locator("#connection")).to_have_text("live")
+    found = expect(tab.locator(place))
+    (found.to_contain_text if there else found.not_to_contain_text)(text)
+
+
+def reads(tab: "Page", place: str, text: str) -> None:
+    """Wait until a place of a page reads so and no otherwise."""
+    from playwright.sync_api import expect
+
+    expect(tab.locator(place)).to_have_text(text)
+
+
+def counts(tab: "Page", place: str, number: int) -> None:
+    """Wait until a page has so many of an element."""
+    from playwright.sync_api import expect
+
+    expect(tab.locator(place)).to_have_count(number)
+
+
+def press(tab: "Page", *keys: str) -> None:
+    """Press keys, one after another."""
+    for key in keys:
+        tab.keyboard.press(key)
 
 
 def _is_ours(message: "ConsoleMessage") -> bool:

@@ -14,7 +14,17 @@ from launcher.system.paths import Home, make_home
 from launcher.workers.progress.steps import Progress
 from tests.build import a_context, a_spec, claimed, enqueue, in_state, job_row, until
 from tests.launcher.web.browser import Page, served
-from tests.launcher.web.chromium import CHROMIUM, a_chromium, a_tab, check_phones, until_alive
+from tests.launcher.web.chromium import (
+    CHROMIUM,
+    a_chromium,
+    a_tab,
+    check_phones,
+    counts,
+    press,
+    reads,
+    shows,
+    until_alive,
+)
 from tests.launcher.web.made_runs import SVG, a_png, a_training
 
 if TYPE_CHECKING:
@@ -45,7 +55,7 @@ def chromium() -> Iterator["Browser"]:
 def served_page(home: Home, store: Store, tmp_path: Path) -> Iterator[Page]:
     """The page of a queue in which nothing starts, with a job that runs and some that wait."""
     home.stop.write_text("{}")
-    enqueue(store, a_spec(name="train/net"), *(a_spec(name=f"command/{n}") for n in range(5)))
+    enqueue(store, "train/net", *(f"command/{n}" for n in range(5)))
     claimed(store, 1)
     home.attempt(1, 1).folder.mkdir(parents=True)
     with served(tmp_path) as page:
@@ -63,12 +73,12 @@ def test_the_link_opens_the_queue_which_renews_itself(
     tab: "Tab", served_page: Page, store: Store
 ) -> None:
     assert "token" not in tab.url
-    playwright.expect(tab.locator("#connection")).to_have_text("live")
-    playwright.expect(tab.locator("#waiting")).not_to_contain_text("command/new")
-    enqueue(store, a_spec(name="command/new"))
-    playwright.expect(tab.locator("#waiting")).to_contain_text("command/new")
+    reads(tab, "#connection", "live")
+    shows(tab, "#waiting", "command/new", there=False)
+    enqueue(store, "command/new")
+    shows(tab, "#waiting", "command/new")
     tab.reload()
-    playwright.expect(tab.locator("#waiting")).to_contain_text("command/new")
+    shows(tab, "#waiting", "command/new")
 
 
 def test_a_job_is_opened_and_held_after_a_question(tab: "Tab", store: Store) -> None:
@@ -82,112 +92,108 @@ def test_a_job_is_opened_and_held_after_a_question(tab: "Tab", store: Store) -> 
     assert in_state(store, 5, State.QUEUED)
     tab.click("a.button.hold")
     tab.click("#dialog button.hold")
-    playwright.expect(tab.locator("#notice")).to_contain_text("job 5 command/3 held")
+    shows(tab, "#notice", "job 5 command/3 held")
     playwright.expect(tab.locator("a.button.release")).to_be_visible()
     assert in_state(store, 5, State.HELD)
 
 
 def test_a_list_is_steered_by_keys(tab: "Tab", store: Store) -> None:
-    tab.keyboard.press("a")
+    press(tab, "a")
     tab.wait_for_url("**/jobs")
-    tab.keyboard.press("j")
-    tab.keyboard.press("j")
+    press(tab, "j", "j")
     playwright.expect(tab.locator("tr.chosen")).to_have_attribute("data-job", "5")
-    tab.keyboard.press("c")
-    playwright.expect(tab.locator("#dialog .ask")).to_contain_text("cancel job 5 command/3?")
-    tab.keyboard.press("Enter")
+    press(tab, "c")
+    shows(tab, "#dialog .ask", "cancel job 5 command/3?")
+    press(tab, "Enter")
     until(lambda: in_state(store, 5, State.CANCELLED), "the job is cancelled")
-    playwright.expect(tab.locator("tr[data-job='5']")).to_contain_text("cancelled")
-    tab.keyboard.press("/")
+    shows(tab, "tr[data-job='5']", "cancelled")
+    press(tab, "/")
     tab.keyboard.type("net")
-    tab.keyboard.press("Enter")
+    press(tab, "Enter")
     tab.wait_for_url("**/jobs?q=net*")
-    playwright.expect(tab.locator("tr[data-job]")).to_have_count(1)
-    tab.keyboard.press("j")
-    tab.keyboard.press("Enter")
+    counts(tab, "tr[data-job]", 1)
+    press(tab, "j", "Enter")
     tab.wait_for_url("**/jobs/1")
 
 
 def test_tags_are_given_by_a_key_and_filter_the_list(tab: "Tab", store: Store) -> None:
-    tab.keyboard.press("a")
+    press(tab, "a")
     tab.wait_for_url("**/jobs")
-    tab.keyboard.press("j")
-    tab.keyboard.press("t")
+    press(tab, "j", "t")
     playwright.expect(tab.locator("#dialog #text")).to_be_focused()
     tab.keyboard.type("paper no<tag")
-    tab.keyboard.press("Enter")
-    playwright.expect(tab.locator("#dialog .banner")).to_contain_text("no<tag' is no tag")
+    press(tab, "Enter")
+    shows(tab, "#dialog .banner", "no<tag' is no tag")
     playwright.expect(tab.locator("#dialog #text")).to_have_value("paper no<tag")
     tab.locator("#dialog #text").fill("paper abl-1")
-    tab.keyboard.press("Enter")
-    playwright.expect(tab.locator("#notice")).to_have_text("job 6 command/4: tags: abl-1, paper")
+    press(tab, "Enter")
+    reads(tab, "#notice", "job 6 command/4: tags: abl-1, paper")
     tab.click("tr[data-job='6'] a.tag >> text=paper")
     tab.wait_for_url("**/jobs?q=tag%3Apaper")
-    playwright.expect(tab.locator("tr[data-job]")).to_have_count(1)
-    tab.keyboard.press("j")
-    tab.keyboard.press("t")
+    counts(tab, "tr[data-job]", 1)
+    press(tab, "j", "t")
     tab.locator("#dialog #text").fill("")
-    tab.keyboard.press("Enter")
-    playwright.expect(tab.locator("#notice")).to_have_text("job 6 command/4: no tags")
-    playwright.expect(tab.locator("tr[data-job]")).to_have_count(0)
+    press(tab, "Enter")
+    reads(tab, "#notice", "job 6 command/4: no tags")
+    counts(tab, "tr[data-job]", 0)
     assert store.steering.all_tags() == {}
 
 
 def test_a_name_and_a_note_of_html_are_text(tab: "Tab", store: Store) -> None:
-    enqueue(store, a_spec(name=f"command/{EVIL}"))
-    playwright.expect(tab.locator("#waiting")).to_contain_text(EVIL)
+    enqueue(store, f"command/{EVIL}")
+    shows(tab, "#waiting", EVIL)
     tab.click("#waiting >> text=onerror")
     until_alive(tab, "h1", f"command/{EVIL}")
-    tab.keyboard.press("n")
+    press(tab, "n")
     tab.locator("#dialog #text").fill(f"the first line\n  {EVIL}")
     tab.click("#dialog button.note")
-    playwright.expect(tab.locator("#notice")).to_contain_text("note: the first line")
-    playwright.expect(tab.locator(".owner-note")).to_contain_text(EVIL)
+    shows(tab, "#notice", "note: the first line")
+    shows(tab, ".owner-note", EVIL)
     assert job_row(store, 7).owner_note == f"the first line\n  {EVIL}"
     root = tab.url.partition("jobs")[0]
     for place in ("jobs", "jobs/7/log", "curves?job=7", ""):
         tab.goto(f"{root}{place}")
-        playwright.expect(tab.locator("main")).to_contain_text("onerror")
+        shows(tab, "main", "onerror")
     assert tab.locator("main img, main script").count() == 0
 
 
 def test_what_was_typed_is_kept_when_the_server_is_gone(tab: "Tab", served_page: Page) -> None:
     tab.click("text=command/3")
     until_alive(tab, "h1", "command/3")
-    tab.keyboard.press("n")
+    press(tab, "n")
     tab.locator("#dialog #text").fill("an hour of thought")
     served_page.process.terminate()
     served_page.process.wait(60)
     tab.click("#dialog button.note")
-    playwright.expect(tab.locator("#trouble")).to_contain_text("cannot be reached")
+    shows(tab, "#trouble", "cannot be reached")
     playwright.expect(tab.locator("#dialog #text")).to_have_value("an hour of thought")
 
 
 def test_a_queue_that_is_moved_away_or_replaced_is_said_while_the_page_is_open(
     tab: "Tab", home: Home, store: Store, tmp_path: Path
 ) -> None:
-    playwright.expect(tab.locator("#waiting")).to_contain_text("command/3")
+    shows(tab, "#waiting", "command/3")
     home.folder.rename(tmp_path / "away")
-    playwright.expect(tab.locator("#warnings")).to_contain_text("There is no queue in this home")
-    playwright.expect(tab.locator("#waiting")).not_to_contain_text("command/3")
+    shows(tab, "#warnings", "There is no queue in this home")
+    shows(tab, "#waiting", "command/3", there=False)
     make_home(home)
     with contextlib.closing(Store(home, durable=False)) as other:
-        enqueue(other, a_spec(name="command/other"))
-        playwright.expect(tab.locator("#waiting")).to_contain_text("command/other")
-    playwright.expect(tab.locator("#warnings")).not_to_contain_text("There is no queue")
+        enqueue(other, "command/other")
+        shows(tab, "#waiting", "command/other")
+    shows(tab, "#warnings", "There is no queue", there=False)
 
 
 def test_a_job_whose_queue_is_gone_is_said(tab: "Tab", home: Home, tmp_path: Path) -> None:
     tab.click("text=command/3")
     until_alive(tab, "h1", "command/3")
     home.folder.rename(tmp_path / "away")
-    playwright.expect(tab.locator("#trouble")).to_contain_text("there is no queue yet")
-    tab.keyboard.press("h")
-    playwright.expect(tab.locator("#trouble")).to_contain_text("there is no queue yet")
+    shows(tab, "#trouble", "there is no queue yet")
+    press(tab, "h")
+    shows(tab, "#trouble", "there is no queue yet")
     (tmp_path / "away").rename(home.folder)
     playwright.expect(tab.locator("#trouble")).not_to_be_visible()
-    tab.keyboard.press("h")
-    playwright.expect(tab.locator("#dialog .ask")).to_contain_text("hold job 5")
+    press(tab, "h")
+    shows(tab, "#dialog .ask", "hold job 5")
 
 
 @pytest.mark.night
@@ -197,14 +203,14 @@ def test_curves_and_the_log_grow_and_values_are_read_off(tab: "Tab", home: Home)
     for step in range(4):
         Progress(attempt.progress)(step=step, total=4, loss=1 / (step + 1), val_loss=2 / (step + 1))
     attempt.log.write_text("first line\n")
-    playwright.expect(tab.locator("pre.log")).to_contain_text("first line")
+    shows(tab, "pre.log", "first line")
     chart = tab.locator("figure:has-text('val_loss') svg.chart")
     playwright.expect(chart).to_be_visible()
     with attempt.log.open("a") as log:
         log.write("second line\n")
-    playwright.expect(tab.locator("pre.log")).to_contain_text("second line")
+    shows(tab, "pre.log", "second line")
     chart.hover()
-    playwright.expect(tab.locator(".read-out")).to_contain_text("val_loss")
+    shows(tab, ".read-out", "val_loss")
     playwright.expect(tab.locator(".read-out")).to_have_text(re.compile(r"step [12](?![.\d])"))
     tab.select_option("select[name=scale]", "log")
     tab.wait_for_url("**scale=log*")
@@ -212,9 +218,9 @@ def test_curves_and_the_log_grow_and_values_are_read_off(tab: "Tab", home: Home)
 
 
 def test_a_server_that_has_ended_is_said(tab: "Tab", served_page: Page) -> None:
-    playwright.expect(tab.locator("#connection")).to_have_text("live")
+    reads(tab, "#connection", "live")
     served_page.process.terminate()
-    playwright.expect(tab.locator("#connection")).to_have_text("not connected")
+    reads(tab, "#connection", "not connected")
 
 
 @pytest.mark.night
@@ -234,7 +240,7 @@ def test_without_javascript_the_page_reads_and_steers(
     tab.click("text=command/2")
     tab.click("a.button.hold")
     tab.click("button.hold")
-    playwright.expect(tab.locator("#notice")).to_contain_text("job 4 command/2 held")
+    shows(tab, "#notice", "job 4 command/2 held")
     assert in_state(store, 4, State.HELD)
     context.close()
 
@@ -244,23 +250,23 @@ def test_ten_thousand_jobs_are_turned_over_page_by_page(tab: "Tab", store: Store
     with store.writing():
         jobs = (NewJob(spec=a_spec(name=f"train/net{n}")) for n in range(10_000))
         store.put_new(store.run(Path("/nowhere"), "many"), a_context(), jobs, 1.0)
-    tab.keyboard.press("a")
+    press(tab, "a")
     tab.wait_for_url("**/jobs")
     playwright.expect(tab.locator("tr[data-job]").first).to_have_attribute("data-job", "10006")
-    playwright.expect(tab.locator("tr[data-job]")).to_have_count(100)
+    counts(tab, "tr[data-job]", 100)
     for key, first in (("]", 9906), ("[", 10006)):
-        tab.keyboard.press(key)
+        press(tab, key)
         row = tab.locator("tr[data-job]").first
         playwright.expect(row).to_have_attribute("data-job", str(first))
         until_alive(tab, "h1", "Jobs")
-    tab.keyboard.press("/")
+    press(tab, "/")
     tab.keyboard.type("net999?")
-    tab.keyboard.press("Enter")
+    press(tab, "Enter")
     playwright.expect(tab.locator("tr[data-job]")).to_have_count(0)  # a glob is of the whole name
     tab.fill("[data-filter]", "*net999?")
-    tab.keyboard.press("Enter")
-    playwright.expect(tab.locator("tr[data-job]")).to_have_count(10)
-    playwright.expect(tab.locator("a[rel=next]")).to_have_count(0)
+    press(tab, "Enter")
+    counts(tab, "tr[data-job]", 10)
+    counts(tab, "a[rel=next]", 0)
 
 
 @pytest.mark.night
@@ -271,11 +277,11 @@ def test_a_log_of_a_gigabyte_is_read_from_its_end_and_its_beginning(tab: "Tab", 
         file.seek(1 << 30)
         file.write(b"\n" + b"x" * 10_000_000 + b"\nthe last line\n")
     tab.click("text=train/net")
-    playwright.expect(tab.locator("pre.log")).to_contain_text("the last line")
+    shows(tab, "pre.log", "the last line")
     tab.click("text=whole log")
-    playwright.expect(tab.locator("pre.log")).to_contain_text("the last line")
+    shows(tab, "pre.log", "the last line")
     tab.click("text=beginning")
-    playwright.expect(tab.locator("pre.log")).to_contain_text("the first line")
+    shows(tab, "pre.log", "the first line")
 
 
 # --- The pages of runs in a real Chromium, driven by Playwright; skipped where one of them is missing
@@ -315,10 +321,10 @@ def runs_tab(chromium: "Browser", runs_page: Page) -> Iterator["Tab"]:
 def test_a_run_is_opened_ordered_and_leads_to_its_jobs(runs_tab: "Tab") -> None:
     runs_tab.click("nav >> text=Runs")
     runs_tab.click("a.job:has-text('night')")
-    playwright.expect(runs_tab.locator("h1")).to_have_text("night")
+    reads(runs_tab, "h1", "night")
     rows = runs_tab.locator("table.results tbody tr")
     playwright.expect(rows).to_have_count(2)
-    playwright.expect(runs_tab.locator("td.best:has-text('0.2')")).to_have_count(1)
+    counts(runs_tab, "td.best:has-text('0.2')", 1)
     runs_tab.click("table.results th >> text=auc")
     runs_tab.wait_for_url("**sort=-auc*")
     playwright.expect(rows.first).to_contain_text("command/0.2-3")
@@ -372,32 +378,31 @@ def test_a_report_and_a_drawing_run_no_script(chromium: "Browser", runs_page: Pa
 @pytest.mark.night
 def test_runs_are_filtered_chosen_by_keys_and_compared(runs_tab: "Tab") -> None:
     until_alive(runs_tab, "nav", "Runs")
-    runs_tab.keyboard.press("R")
+    press(runs_tab, "R")
     runs_tab.wait_for_url("**/runs")
     rows = runs_tab.locator("tr[data-run]")
     playwright.expect(rows).to_have_count(2)
     until_alive(runs_tab, "h1", "Runs")
-    runs_tab.keyboard.press("j")
-    runs_tab.keyboard.press("j")
+    press(runs_tab, "j", "j")
     playwright.expect(runs_tab.locator("tr.chosen")).to_have_attribute("data-run", "1")
     runs_tab.keyboard.press("c")  # nothing of a run is cancelled
     playwright.expect(runs_tab.locator("#dialog")).not_to_be_visible()
-    runs_tab.keyboard.press("Enter")
+    press(runs_tab, "Enter")
     runs_tab.wait_for_url("**/runs/1")
     runs_tab.go_back()
     runs_tab.check("input[value='1']")
     runs_tab.check("input[value='2']")
     runs_tab.click("text=compare the chosen runs")
     runs_tab.wait_for_url("**/runs/compare?run=2&run=1")
-    playwright.expect(runs_tab.locator("table.results tbody tr")).to_have_count(3)
+    counts(runs_tab, "table.results tbody tr", 3)
     playwright.expect(runs_tab.locator("td.best").first).to_contain_text("0.3")
     until_alive(runs_tab, "h1", "Comparison")
-    runs_tab.keyboard.press("R")
+    press(runs_tab, "R")
     runs_tab.wait_for_url("**/runs")
     until_alive(runs_tab, "h1", "Runs")
-    runs_tab.keyboard.press("/")
+    press(runs_tab, "/")
     runs_tab.keyboard.type("lr=0.30")
-    runs_tab.keyboard.press("Enter")
+    press(runs_tab, "Enter")
     runs_tab.wait_for_url("**/runs?q=lr*")
     playwright.expect(rows).to_have_count(1)
     playwright.expect(rows.first).to_contain_text("day")
@@ -409,7 +414,7 @@ def test_a_run_renews_itself(runs_tab: "Tab", store: Store, tmp_path: Path) -> N
     a_training(store, tmp_path / "project", "dusk", settings={"lr": 1}, result={"auc": 1.5})
     playwright.expect(runs_tab.locator("tr[data-run]").first).to_contain_text("dusk")
     runs_tab.click("a.job:has-text('dusk')")
-    playwright.expect(runs_tab.locator("table.results")).to_contain_text("1.5")
+    shows(runs_tab, "table.results", "1.5")
 
 
 @pytest.mark.night
@@ -430,8 +435,8 @@ def test_without_javascript_runs_are_filtered_and_compared(
     tab.click("nav >> text=Runs")
     tab.fill("input[name=q]", "depth=3")
     tab.click("text=filter")
-    playwright.expect(tab.locator("tr[data-run]")).to_have_count(2)
+    counts(tab, "tr[data-run]", 2)
     tab.check("input[value='1']")
     tab.click("text=compare the chosen runs")
-    playwright.expect(tab.locator("ul.list li")).to_have_count(1)
+    counts(tab, "ul.list li", 1)
     context.close()

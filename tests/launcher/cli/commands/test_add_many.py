@@ -12,7 +12,7 @@ import pytest
 from launcher.states import Failed, State
 from launcher.store.queue import Store
 from launcher.system.paths import Home
-from tests.build import a_spec, claimed, enqueue, in_state, job_row, until
+from tests.build import enqueue, finished, in_state, job_row, until
 from tests.launcher.conftest import Launcher
 from tests.terminal import COMMAND, in_a_terminal
 
@@ -44,7 +44,7 @@ def test_a_program_starts_behind_those_that_make_what_it_reads(
     assert store.read.needs_of(2) == ["command/copy"]
     assert job_row(store, 2).spec.outputs == (str(here / "last.txt"),)
     launcher("release", "copy")
-    assert launcher("wait").code == 0
+    launcher.well("wait")
     assert (here / "last.txt").read_text() == "one"
 
 
@@ -71,11 +71,10 @@ def test_what_is_done_with_the_same_files_is_said_and_not_queued(
     is_queued: bool,
 ) -> None:
     launcher(*COPY, *CP)
-    assert launcher("wait").code == 0
+    launcher.well("wait")
     launcher("add", "--name", "change", "--", "sh", "-c", change)
-    assert launcher("wait").code == 0
-    answer = launcher(*words)
-    assert answer.code == 0
+    launcher.well("wait")
+    answer = launcher.well(*words)
     assert len(store.read.jobs()) == 2 + is_queued
     if not is_queued:
         assert answer.out == "1\tcommand/copy\n"
@@ -90,12 +89,12 @@ def test_of_a_sweep_only_what_is_not_done_is_queued(
 ) -> None:
     sweep = ("add", "--name", "s", "--output", "o{x}", "--sweep")
     launcher(*sweep, "x=1,2", "--", "touch", "o{x}")
-    assert launcher("wait").code == 0
+    launcher.well("wait")
     answer = launcher(*sweep, "x=1..3", "--", "touch", "o{x}")
     names = [f"{number}\tcommand/s@x={number}\n" for number in (1, 2, 3)]
     assert answer.out == "".join(names)
     assert "not queued: job 1 and 1 more made the same outputs" in answer.err
-    assert launcher("wait").code == 0
+    launcher.well("wait")
     assert {row.state for row in store.read.jobs()} == {State.DONE}
     assert (here / "o3").exists()
 
@@ -118,9 +117,7 @@ def test_files_that_no_program_can_have_are_refused_and_nothing_is_queued(
     launcher: Launcher, store: Store, words: tuple[str, ...], message: str
 ) -> None:
     launcher("add", "--hold", "--name", "held", "--output", "held", "--", "x")
-    answer = launcher("add", *words)
-    assert answer.code == 2
-    assert message in answer.err
+    assert message in launcher.refused("add", *words)
     assert len(store.read.jobs()) == 1
 
 
@@ -129,7 +126,7 @@ def test_a_waiting_program_is_replaced_by_one_with_the_same_output(
 ) -> None:
     launcher(*COPY, "--hold", *CP)
     launcher(*LAST, "--hold", "--", "cp", "out.txt", "last.txt")
-    assert launcher(*COPY, "--hold", "--replace", "--", "cp", "-v", "in.txt", "out.txt").code == 0
+    launcher.well(*COPY, "--hold", "--replace", "--", "cp", "-v", "in.txt", "out.txt")
     row = job_row(store, 1)
     assert (row.spec.argv[1], row.spec.outputs) == ("-v", (str(here / "out.txt"),))
     assert store.read.needs_of(2) == ["command/copy"]
@@ -140,7 +137,7 @@ def test_an_output_may_lie_in_the_folder_of_its_attempt(
 ) -> None:
     file = "{job_folder}/made"
     launcher("add", "--run", "mine", "--name", "a", "--output", file, "--", "touch", file)
-    assert launcher("wait").code == 0
+    launcher.well("wait")
     assert job_row(store, 1).spec.outputs == (str(here / "runs/mine/jobs/a@1/made"),)
     assert (here / "runs/mine/jobs/a@1/made").exists()
 
@@ -149,10 +146,10 @@ def test_the_outputs_of_a_program_are_changed_with_its_words(
     launcher: Launcher, store: Store, here: Path
 ) -> None:
     launcher("add", "--name", "a", "--output", "one", "--", "touch", "one")
-    assert launcher("wait").code == 0
+    launcher.well("wait")
     words = ("--set", "argv=[touch, two]", "--set", "outputs=[two]")
-    assert launcher("retry", "1", "--force", *words).code == 0
-    assert launcher("wait").code == 0
+    launcher.well("retry", "1", "--force", *words)
+    launcher.well("wait")
     row = job_row(store, 1)
     assert (row.state, row.spec.outputs) == (State.DONE, (str(here / "two"),))
     assert [*row.outputs] == [str(here / "two")]
@@ -172,7 +169,7 @@ def test_task_files_whose_programs_have_one_output_are_refused(
     for name, output in (("a", "out"), ("b", "out"), ("c", "other"), ("d", "other")):
         entry = f"{{name: {name}, argv: [sleep, '60'], outputs: [{output}.txt]}}"
         (here / f"{name}.yaml").write_text(f"name: {name}\ncommand: [{entry}]\n")
-    assert launcher("run", "--detach", "a.yaml").code == 0
+    launcher.well("run", "--detach", "a.yaml")
     answer = launcher("run", "--detach", *(f"{name}.yaml" for name in files))
     assert answer.code == (2 if refused else 0)
     assert refused.format(here, here) in answer.err
@@ -189,7 +186,7 @@ def give(monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
 
 def test_each_line_of_a_file_is_a_job(launcher: Launcher, store: Store) -> None:
     Path("jobs.txt").write_text("# two\ntrue 'a b'\n\nsleep 0\n")
-    answer = launcher(
+    answer = launcher.well(
         "add",
         "--from",
         "jobs.txt",
@@ -203,7 +200,7 @@ def test_each_line_of_a_file_is_a_job(launcher: Launcher, store: Store) -> None:
         "--share",
         "2.5",
     )
-    assert (answer.code, answer.out, answer.err) == (0, "1\tcommand/1\n2\tcommand/2\n", "")
+    assert (answer.out, answer.err) == ("1\tcommand/1\n2\tcommand/2\n", "")
     rows = [job_row(store, number) for number in (1, 2)]
     assert [row.spec.argv for row in rows] == [("true", "a b"), ("sleep", "0")]
     for row in rows:
@@ -221,12 +218,12 @@ def test_the_jobs_of_a_name_are_numbered_and_take_it_from_those_that_have_ended(
         answer = launcher("add", "--from", "-", "--name", "prep")
         assert answer.out == f"{first}\tcommand/prep-1\n{first + 1}\tcommand/prep-2\n"
         assert answer.err == warning
-        assert launcher("wait").code == 0
+        launcher.well("wait")
     give(monkeypatch, b"true\ntrue\ntrue\n")
     launcher("add", "--hold", "--name", "prep-3", "--", "true")
-    answer = launcher("add", "--from", "-", "--name", "prep")
-    assert answer.code == 2
-    assert "'command/prep-3' is job 5, which is held" in answer.err
+    assert "'command/prep-3' is job 5, which is held" in launcher.refused(
+        "add", "--from", "-", "--name", "prep"
+    )
     assert len(store.read.jobs()) == 5
     assert job_row(store, 4).name == "command/prep-2", "nothing of the transaction is kept"
 
@@ -269,8 +266,8 @@ def test_all_of_them_follow_the_jobs_that_are_named(
 def test_jobs_after_one_that_failed_are_skipped_and_that_is_said_once(
     launcher: Launcher, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (failed,) = enqueue(store, a_spec(name="train/a"))
-    store.scheduling.finish(claimed(store, failed), Failed(at=2.0, error="no"), outputs={}, now=2.0)
+    (failed,) = enqueue(store, "train/a")
+    finished(store, failed, Failed(at=2.0, error="no"))
     give(monkeypatch, b"true\ntrue\n")
     answer = launcher("add", "--after", "train/a", "--from", "-")
     assert answer.out == "2\tcommand/2\n3\tcommand/3\n"
@@ -280,10 +277,9 @@ def test_jobs_after_one_that_failed_are_skipped_and_that_is_said_once(
 
 def test_a_wrong_line_is_shown_and_nothing_is_queued(launcher: Launcher, home: Home) -> None:
     Path("jobs.txt").write_text("true\necho 'a b\n")
-    answer = launcher("add", "--from", "jobs.txt")
-    assert (answer.code, answer.out) == (2, "")
-    assert "--> jobs.txt:2:6\n" in answer.err
-    assert answer.err.endswith("\n1 error in jobs.txt; nothing was queued\n")
+    answer = launcher.refused("add", "--from", "jobs.txt")
+    assert "--> jobs.txt:2:6\n" in answer
+    assert answer.endswith("\n1 error in jobs.txt; nothing was queued\n")
     assert not home.database.exists()
 
 
@@ -302,9 +298,7 @@ def test_what_cannot_be_is_refused(
     launcher: Launcher, store: Store, words: Sequence[str], message: str
 ) -> None:
     Path("a.txt").write_text("true\n")
-    answer = launcher("add", *words)
-    assert (answer.code, answer.out) == (2, "")
-    assert message in answer.err
+    assert message in launcher.refused("add", *words)
     assert store.read.jobs() == []
 
 
@@ -312,8 +306,7 @@ def test_the_first_program_that_is_not_there_is_shown_with_its_line(
     launcher: Launcher, store: Store
 ) -> None:
     Path("jobs.txt").write_text("true\nnosuchprogram 1\nnosuchprogram 2\n./other\n")
-    answer = launcher("add", "--hold", "--from", "jobs.txt")
-    assert answer.code == 0
+    answer = launcher.well("add", "--hold", "--from", "jobs.txt")
     assert answer.err == (
         "warning[missing-program]: no program 'nosuchprogram' is on PATH\n"
         " --> jobs.txt:2:1\n"
@@ -330,7 +323,7 @@ def test_a_pipe_that_is_given_as_a_file_is_read(launcher: Launcher, store: Store
     reading, writing = os.pipe()
     os.write(writing, b"true a\n")
     os.close(writing)
-    assert launcher("add", "--hold", "--from", f"/dev/fd/{reading}").code == 0
+    launcher.well("add", "--hold", "--from", f"/dev/fd/{reading}")
     os.close(reading)
     assert job_row(store, 1).spec.argv == ("true", "a")
 
@@ -363,7 +356,7 @@ def test_each_combination_is_a_job_that_knows_its_values(launcher: Launcher, sto
     pairs = [(lr, seed) for lr in ("0.1", "0.01") for seed in (1, 2, 3)]
     names = [f"command/grid@lr={lr},seed={seed}" for lr, seed in pairs]
     assert answer.out == "".join(f"{number}\t{name}\n" for number, name in enumerate(names, 1))
-    assert launcher("wait").code == 0
+    launcher.well("wait")
     row = job_row(store, 4)
     assert (row.name, row.run, row.spec.resources.cpus) == (names[3], "mine", 2)
     assert row.spec.settings == {"params": {"lr": 0.01, "seed": 1}}
@@ -374,11 +367,12 @@ def test_a_job_that_has_its_name_already_ended_or_refuses_all_of_them(
     launcher: Launcher, store: Store
 ) -> None:
     launcher("add", "--name", "grid", "--sweep", "lr=0.1", "--", "true", "{lr}")
-    assert launcher("wait").code == 0
+    launcher.well("wait")
     answer = launcher("add", "--hold", "--name", "grid", "--sweep", "lr=0.1,2", "--", "a", "{lr}")
     assert answer.err.startswith("job 1 (done) is called command/grid@lr=0.1@1 from now on\n")
-    again = launcher("add", "--name", "grid", "--sweep", "lr=1,0.1", "--", "true", "{lr}")
-    assert (again.code, "'command/grid@lr=0.1' is job 2, which is held" in again.err) == (2, True)
+    assert "'command/grid@lr=0.1' is job 2, which is held" in launcher.refused(
+        "add", "--name", "grid", "--sweep", "lr=1,0.1", "--", "true", "{lr}"
+    )
     assert len(store.read.jobs()) == 3, "all or none"
 
 
@@ -443,8 +437,7 @@ def test_a_sweep_that_cannot_be_is_refused(
     launcher: Launcher, home: Home, words: tuple[str, ...], message: str
 ) -> None:
     Path("x.txt").write_text("go\n")
-    answer = launcher("add", *words)
-    assert (answer.code, message in answer.err) == (2, True), answer
+    assert message in launcher.refused("add", *words)
     assert not home.database.exists()
 
 
@@ -465,9 +458,9 @@ def test_an_edit_of_resources_keeps_the_values_and_one_of_words_drops_them(
     launcher: Launcher, store: Store
 ) -> None:
     launcher("add", "--hold", "--name", "t", "--sweep", "lr=1", "--", "true", "{lr}")
-    assert launcher("edit", "t@lr=1", "--set", "resources.cpus=2").code == 0
+    launcher.well("edit", "t@lr=1", "--set", "resources.cpus=2")
     row = job_row(store, 1)
     assert (row.spec.argv, row.spec.settings) == (("true", "1"), {"params": {"lr": 1}})
-    assert launcher("edit", "t@lr=1", "--set", 'argv=["true", "2"]').code == 0
+    launcher.well("edit", "t@lr=1", "--set", 'argv=["true", "2"]')
     row = job_row(store, 1)
     assert (row.spec.argv, "params" in row.spec.settings) == (("true", "2"), False)

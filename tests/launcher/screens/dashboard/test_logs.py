@@ -21,11 +21,8 @@ from tests.top import Person, on_the_queue
 
 def test_one_key_opens_the_log_of_the_chosen_job(jobs: list[int], home: Home) -> None:
     async def story(person: Person) -> None:
-        await person.press("L")
-        assert "[2 log]" in person.text
-        assert "epoch 100" in person.text
-        await person.press("escape", "j", "j", "L")
-        assert "it has not run yet" in person.text
+        await person.after("L", "[2 log]", "epoch 100")
+        await person.after("escape j j L", "it has not run yet")
 
     on_the_queue(home, story)
 
@@ -58,10 +55,8 @@ def test_a_text_is_found_downwards_upwards_and_over_the_end(jobs: list[int], hom
         await person.until(lambda: "'nowhere' is not in this log" in person.text)
         await person.press("escape")
         assert "[2 log]" in person.text, "the first Esc takes the search away"
-        await person.press("G")
-        assert "epoch 299" in person.text
-        await person.press("escape")
-        assert "train/a" in person.chosen
+        await person.after("G", "epoch 299")
+        await person.after("escape", chosen="train/a")
 
     on_the_queue(home, story)
 

@@ -17,7 +17,7 @@ from tests.top import Person, on_the_queue
 @pytest.fixture
 def waiting(store: Store) -> list[int]:
     """Four that wait."""
-    return enqueue(store, *(a_spec(name=f"train/{name}") for name in "abcd"))
+    return enqueue(store, *(f"train/{name}" for name in "abcd"))
 
 
 def marked(person: Person) -> list[str]:
@@ -56,13 +56,10 @@ def test_one_answer_changes_all_that_are_marked(
     waiting: list[int], home: Home, store: Store
 ) -> None:
     async def story(person: Person) -> None:
-        await person.press("m", "m", "j", "h")
-        assert person.bottom == "hold 2 jobs?  y/n"
-        await person.press("n")
-        assert person.bottom == "nothing was changed"
+        await person.after("m m j h", bottom="hold 2 jobs?  y/n")
+        await person.after("n", bottom="nothing was changed")
         assert len(marked(person)) == 2
-        await person.press("h", "y")
-        assert person.bottom == "2 jobs held"
+        await person.after("h y", bottom="2 jobs held")
         assert marked(person) == []
 
     on_the_queue(home, story)
@@ -81,8 +78,7 @@ def test_marks_stay_while_the_list_changes_below_them(
         await person.press("/", *"train/c", "enter")
         assert marked(person) == []
         assert person.bottom.startswith("1 marked, U unmarks  filter: train/c")
-        await person.press("m", "+", "y")
-        assert person.bottom == "2 jobs given more priority"
+        await person.after("m + y", bottom="2 jobs given more priority")
 
     on_the_queue(home, story)
     assert [job_row(store, job).priority for job in waiting] == [0, 1, 1, 0]
@@ -91,7 +87,7 @@ def test_marks_stay_while_the_list_changes_below_them(
 def test_a_cancellation_of_several_says_what_else_ends(home: Home, store: Store) -> None:
     jobs = enqueue(
         store,
-        *(a_spec(name=name) for name in ("train/a", "train/b", "test/b", "test/more")),
+        *("train/a", "train/b", "test/b", "test/more"),
         needs={"test/b": ["train/b"], "test/more": ["test/b"]},
     )
     home.attempt(jobs[0], 1).folder.mkdir(parents=True)
@@ -101,8 +97,7 @@ def test_a_cancellation_of_several_says_what_else_ends(home: Home, store: Store)
         await person.press("m", "m", "m", "c")
         text = "cancel 3 jobs? 1 of them runs. 1 job that needs them will be skipped."
         assert person.bottom == f"{text}  y/n"
-        await person.press("y")
-        assert person.bottom == "3 jobs cancelled"
+        await person.after("y", bottom="3 jobs cancelled")
 
     on_the_queue(home, story, size=(120, 24))
     first = job_row(store, jobs[0])  # a scheduler is started, and may have ended it already
@@ -117,8 +112,7 @@ def test_jobs_that_changed_meanwhile_are_named(
     async def story(person: Person) -> None:
         await person.press("m", "m", "h")
         claimed(store, waiting[1])
-        await person.press("y")
-        assert person.bottom == "1 job held; changed meanwhile: train/b"
+        await person.after("y", bottom="1 job held; changed meanwhile: train/b")
 
     on_the_queue(home, story)
     assert in_state(store, waiting[0], State.HELD)
@@ -143,7 +137,7 @@ def test_those_that_cannot_be_changed_are_told_of_before(
 def test_failed_jobs_are_retried_with_what_belongs_to_them(home: Home, store: Store) -> None:
     jobs = enqueue(
         store,
-        *(a_spec(name=name) for name in ("train/a", "test/a", "test/b")),
+        *("train/a", "test/a", "test/b"),
         needs={"test/a": ["train/a"], "test/b": ["train/a"]},
     )
     store.steering.cancel(jobs[:1], 1.0)
@@ -152,8 +146,7 @@ def test_failed_jobs_are_retried_with_what_belongs_to_them(home: Home, store: St
     async def story(person: Person) -> None:
         await person.press("/", *"*", "enter", "m", "m", "r")
         assert person.bottom == "retry 2 jobs?  y/n"
-        await person.press("y")
-        assert person.bottom == "2 jobs queued again, and 1 more with them"
+        await person.after("y", bottom="2 jobs queued again, and 1 more with them")
 
     on_the_queue(home, story)
 
@@ -167,8 +160,7 @@ def test_tags_are_given_to_all_that_are_marked(
         await person.press("m", "m", "t")
         assert person.bottom.startswith("tags of jobs (2 marked jobs): ")
         await person.type("paper -old")
-        await person.press("enter")
-        assert person.bottom == "2 jobs tagged otherwise"
+        await person.after("enter", bottom="2 jobs tagged otherwise")
         await person.press("m", "t", *"?", "enter")
         assert "'?' is no tag" in person.bottom
 
@@ -200,11 +192,9 @@ def test_of_a_note_with_several_lines_the_first_is_typed(
     async def story(person: Person) -> None:
         await person.press("n")
         assert person.bottom.startswith(f"note on job {waiting[0]} train/a: table 3")
-        await person.press("backspace", "4", "enter")
-        assert person.bottom == f"job {waiting[0]} train/a: note: table 4"
+        await person.after("backspace 4 enter", bottom=f"job {waiting[0]} train/a: note: table 4")
         assert job_row(store, waiting[0]).owner_note == "table 4\nwith both seeds"
-        await person.press("n", "ctrl+u", "enter")
-        assert person.bottom == f"job {waiting[0]} train/a: no note"
+        await person.after("n ctrl+u enter", bottom=f"job {waiting[0]} train/a: no note")
 
     on_the_queue(home, story)
     assert job_row(store, waiting[0]).owner_note == ""
@@ -278,14 +268,9 @@ def test_s_changes_the_order_and_the_header_says_so(home: Home, store: Store) ->
 
     async def story(person: Person) -> None:
         assert "train/a" in person.chosen, "the highest priority is first in the queue"
-        await person.press("s")
-        assert "WAITING by name" in person.text
-        assert "train/a" in person.chosen
-        await person.press("j")
-        assert "train/b" in person.chosen
-        await person.press("S")
-        assert "WAITING by name, reversed" in person.text
-        assert "train/c" in person.chosen
+        await person.after("s", "WAITING by name", chosen="train/a")
+        await person.after("j", chosen="train/b")
+        await person.after("S", "WAITING by name, reversed", chosen="train/c")
         await person.press(*"s" * (len(ORDERS) - 1))
         assert "WAITING  " in person.text
 
@@ -293,14 +278,13 @@ def test_s_changes_the_order_and_the_header_says_so(home: Home, store: Store) ->
 
 
 def test_more_waiting_jobs_than_usual_are_sorted(home: Home, store: Store) -> None:
-    enqueue(store, *(a_spec(name=f"train/{900 - number}") for number in range(600)))
+    enqueue(store, *(f"train/{900 - number}" for number in range(600)))
 
     async def story(person: Person) -> None:
         assert "train/900" in person.chosen
         await person.press("s")
         await person.look()
         assert "train/401" in person.chosen, "the last of the first 500"
-        await person.press("G")
-        assert "100 more jobs wait and are not sorted in" in person.text
+        await person.after("G", "100 more jobs wait and are not sorted in")
 
     on_the_queue(home, story)

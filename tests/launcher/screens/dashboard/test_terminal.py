@@ -24,7 +24,7 @@ ALTERNATE, BACK = b"\x1b[?1049h", b"\x1b[?1049l"
 @pytest.fixture
 def jobs(home: Home, store: Store) -> list[int]:
     """One that runs, with others behind it."""
-    jobs = enqueue(store, *(a_spec(name=f"train/{name}") for name in "abc"))
+    jobs = enqueue(store, *(f"train/{name}" for name in "abc"))
     home.attempt(jobs[0], 1).folder.mkdir(parents=True)
     claimed(store, jobs[0], time.time())
     return jobs

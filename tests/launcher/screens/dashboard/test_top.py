@@ -66,9 +66,8 @@ def test_any_size_of_terminal_will_do(home: Home, store: Store, size: tuple[int,
 def test_an_empty_home_says_how_to_begin(home: Home) -> None:
     async def story(person: Person) -> None:
         assert "no queue yet; `launcher run TASKFILE` begins one" in person.text
-        await person.press("j", "enter")
-        assert person.bottom == "no job is chosen"
-        enqueue(store := Store(home), a_spec(name="train/first"))
+        await person.after("j enter", bottom="no job is chosen")
+        enqueue(store := Store(home), "train/first")
         store.close()
         await person.look()
         assert "train/first" in person.chosen
@@ -82,34 +81,24 @@ def test_an_empty_home_says_how_to_begin(home: Home) -> None:
 def test_the_cursor_goes_from_job_to_job(jobs: list[int], home: Home) -> None:
     async def story(person: Person) -> None:
         assert "train/a" in person.chosen
-        await person.press("j")
-        assert "train/b" in person.chosen
-        await person.press("down")
-        assert "train/c" in person.chosen
-        await person.press("k", "up", "up")
-        assert "train/a" in person.chosen
-        await person.press("tab")
-        assert "train/c" in person.chosen
-        await person.press("shift+tab")
-        assert "train/a" in person.chosen
-        await person.press("G")
-        assert "failed" in person.chosen
-        await person.press("home")
-        assert "train/a" in person.chosen
-        await person.press("end", "g", "pagedown")
-        assert "failed" in person.chosen
-        await person.press("pageup")
-        assert "train/a" in person.chosen
+        await person.after("j", chosen="train/b")
+        await person.after("down", chosen="train/c")
+        await person.after("k up up", chosen="train/a")
+        await person.after("tab", chosen="train/c")
+        await person.after("shift+tab", chosen="train/a")
+        await person.after("G", chosen="failed")
+        await person.after("home", chosen="train/a")
+        await person.after("end g pagedown", chosen="failed")
+        await person.after("pageup", chosen="train/a")
 
     on_the_queue(home, story)
 
 
 def test_the_cursor_stays_on_its_job_and_then_on_its_row(home: Home, store: Store) -> None:
-    jobs = enqueue(store, *(a_spec(name=f"train/{name}") for name in "abcd"))
+    jobs = enqueue(store, *(f"train/{name}" for name in "abcd"))
 
     async def story(person: Person) -> None:
-        await person.press("j", "j")
-        assert "train/c" in person.chosen
+        await person.after("j j", chosen="train/c")
         store.steering.cancel([jobs[0]], 1.0)
         await person.look()
         assert "○ train/c" in person.chosen
@@ -123,7 +112,7 @@ def test_the_cursor_stays_on_its_job_and_then_on_its_row(home: Home, store: Stor
 def test_who_only_watches_sees_the_top_of_the_screen_whatever_happens(
     home: Home, store: Store
 ) -> None:
-    first, *_ = enqueue(store, *(a_spec(name=f"train/{number:02}") for number in range(60)))
+    first, *_ = enqueue(store, *(f"train/{number:02}" for number in range(60)))
 
     async def story(person: Person) -> None:
         claim = claimed(store, first)
@@ -142,8 +131,7 @@ def test_who_only_watches_sees_the_top_of_the_screen_whatever_happens(
 def test_a_cursor_below_the_fold_is_brought_into_sight_first(home: Home, store: Store) -> None:
     async def story(person: Person) -> None:
         assert person.chosen == ""
-        await person.press("j")
-        assert "train/gan2" in person.chosen
+        await person.after("j", chosen="train/gan2")
         assert person.chosen == person.lines[-2]
         await person.press("k")
         assert person.chosen == ""
@@ -152,7 +140,7 @@ def test_a_cursor_below_the_fold_is_brought_into_sight_first(home: Home, store: 
 
 
 def test_a_long_list_grows_as_somebody_goes_down(home: Home, store: Store) -> None:
-    enqueue(store, *(a_spec(name=f"train/{number:03}") for number in range(700)))
+    enqueue(store, *(f"train/{number:03}" for number in range(700)))
 
     async def story(person: Person) -> None:
         shown: set[int] = set()
@@ -163,8 +151,7 @@ def test_a_long_list_grows_as_somebody_goes_down(home: Home, store: Store) -> No
             shown.add(len(person.top.picture.waiting))
         assert min(shown) < 300
         assert max(shown) == 500
-        await person.press("G")
-        assert "200 more jobs wait" in person.text
+        await person.after("G", "200 more jobs wait")
 
     on_the_queue(home, story, size=(80, 100))
 
@@ -183,13 +170,11 @@ def test_a_filter_is_typed_live_kept_and_cleared(jobs: list[int], home: Home) ->
         assert person.bottom.startswith("filter: test/, Esc shows all")
         await person.press("h", "y")
         assert "‖ held" in person.chosen, "it is looked for again"
-        await person.press("escape")
-        assert "train/a" in person.text
+        await person.after("escape", "train/a")
         await person.press("/")
         await person.type("[x")
         assert person.bottom.startswith("filter: [x")
-        await person.press("escape")
-        assert "train/a" in person.text
+        await person.after("escape", "train/a")
 
     on_the_queue(home, story)
 
@@ -235,8 +220,7 @@ def test_of_what_is_too_long_the_beginning_is_pasted(jobs: list[int], home: Home
         await person.look()
         typed = person.bottom.removeprefix("filter: ").partition(" ")[0]
         assert typed == f"a{'x' * (LONGEST - 2)}b"
-        await person.press("y", "end", "backspace", "z", "enter")
-        assert "no job matches" in person.text
+        await person.after("y end backspace z enter", "no job matches")
         await person.press("/")
         assert person.bottom.startswith(f"filter: a{'x' * (LONGEST - 2)}z ")
 
@@ -252,35 +236,27 @@ def test_a_job_is_opened_on_three_pages(jobs: list[int], home: Home) -> None:
         assert f"train/a  job {jobs[0]} of test, running" in person.lines[0]
         for text in ("[1 overview]", "attempts", "events", "lr", "0.1", "30/90 loss=0.03333"):
             assert text in person.text
-        await person.press("2")
-        assert "epoch 100" in person.text
-        assert "follows" in person.text
+        await person.after("2", "epoch 100", "follows")
         with home.attempt(jobs[0], 1).log.open("a") as log:
             log.write("one more\x1b[2J\n")
         await person.look()
         assert "one more\\x1b[2J" in person.text
-        await person.press("k")
-        assert "line 81 of 101; G follows again" in person.text
-        await person.press("g")
-        assert "epoch 1\n" in person.text
-        await person.press("G")
-        assert "follows" in person.text
-        await person.press("tab")
-        assert "loss  0.03333  1 of 3" in person.text
+        await person.after("k", "line 81 of 101; G follows again")
+        await person.after("g", "epoch 1\n")
+        await person.after("G", "follows")
+        await person.after("tab", "loss  0.03333  1 of 3")
         await person.press("]")
         assert person.lines[3].startswith("auc  0.9  2 of 3")
         await person.press("[", "[")
         assert person.lines[3].startswith("rate  1/s  3 of 3")
-        await person.press("1", "escape")
-        assert "train/a" in person.chosen
+        await person.after("1 escape", chosen="train/a")
 
     on_the_queue(home, story)
 
 
 def test_an_opened_job_goes_on(jobs: list[int], home: Home) -> None:
     async def story(person: Person) -> None:
-        await person.press("enter")
-        assert "30/90" in person.text
+        await person.after("enter", "30/90")
         report(home, jobs[0], 60)
         deadline = time.monotonic() + DEADLINE_S
         while "60/90" not in person.text:
@@ -293,19 +269,15 @@ def test_an_opened_job_goes_on(jobs: list[int], home: Home) -> None:
 
 def test_w_opens_a_job_where_it_says_why(jobs: list[int], home: Home) -> None:
     async def story(person: Person) -> None:
-        await person.press("G", "w")
-        assert "KeyError: 'lr'" in person.text
-        assert "events, the newest first" in person.text
+        await person.after("G w", "KeyError: 'lr'", "events, the newest first")
 
     on_the_queue(home, story)
 
 
 def test_what_was_never_started_has_no_log_and_no_metrics(jobs: list[int], home: Home) -> None:
     async def story(person: Person) -> None:
-        await person.press("j", "j", "enter", "2")
-        assert "it has not run yet" in person.text
-        await person.press("3")
-        assert "reported no numbers" in person.text
+        await person.after("j j enter 2", "it has not run yet")
+        await person.after("3", "reported no numbers")
 
     on_the_queue(home, story)
 
@@ -314,14 +286,10 @@ def test_a_long_log_is_read_from_its_end(jobs: list[int], home: Home) -> None:
     home.attempt(jobs[0], 1).log.write_bytes(b"x" * 79 + b"\n" + b"y" * (1 << 20) + b"\nend\n")
 
     async def story(person: Person) -> None:
-        await person.press("enter", "2")
-        assert "end" in person.text
+        await person.after("enter 2", "end")
         assert "xxx" not in person.text
-        await person.press("g")
-        assert "xxx" in person.text
-        await person.press("pagedown", "G")
-        assert "end" in person.text
-        assert "follows" in person.text
+        await person.after("g", "xxx")
+        await person.after("pagedown G", "end", "follows")
 
     on_the_queue(home, story)
 
@@ -330,11 +298,8 @@ def test_a_log_without_line_ends_is_shown_as_far_as_it_is_read(jobs: list[int], 
     home.attempt(jobs[0], 1).log.write_bytes(b"a" + b"x" * (1 << 20) + b"the end")
 
     async def story(person: Person) -> None:
-        await person.press("enter", "2")
-        assert "xxx" in person.text
-        assert "the end" in person.text
-        await person.press("g")
-        assert "axxx" in person.text
+        await person.after("enter 2", "xxx", "the end")
+        await person.after("g", "axxx")
         assert "the end" not in person.text
 
     on_the_queue(home, story)
@@ -353,8 +318,7 @@ def test_who_looks_back_in_a_long_log_keeps_his_place_while_it_grows(
             file.write("more\n" * 100)
         await person.look()
         assert person.lines == before
-        await person.press("G")
-        assert "more" in person.text
+        await person.after("G", "more")
 
     on_the_queue(home, story)
 
@@ -367,17 +331,14 @@ def test_a_metric_that_no_curve_can_show_is_left_out(jobs: list[int], home: Home
             file.write(json.dumps(told) + "\n")
 
     async def story(person: Person) -> None:
-        await person.press("enter", "3")
-        assert "loss  0.5  1 of 3" in person.text
-        await person.press("]")
-        assert "count  inf  2 of 3" in person.text
-        assert "no numbers yet" in person.text
+        await person.after("enter 3", "loss  0.5  1 of 3")
+        await person.after("]", "count  inf  2 of 3", "no numbers yet")
 
     on_the_queue(home, story)
 
 
 def test_a_job_that_is_cleaned_while_it_is_open_is_closed(home: Home, store: Store) -> None:
-    (job,) = enqueue(store, a_spec(name="train/a"))
+    (job,) = enqueue(store, "train/a")
 
     async def story(person: Person) -> None:
         await person.press("enter")
@@ -402,20 +363,16 @@ def test_a_change_is_made_when_it_is_confirmed_only(
     waiting = jobs[2]
 
     async def story(person: Person) -> None:
-        await person.press("j", "j", "h")
-        assert (
-            person.bottom == f"hold job {waiting} train/c? it starts only when it is released  y/n"
+        await person.after(
+            "j j h", bottom=f"hold job {waiting} train/c? it starts only when it is released  y/n"
         )
-        await person.press("n")
-        assert person.bottom == "nothing was changed"
+        await person.after("n", bottom="nothing was changed")
         assert in_state(store, waiting, State.QUEUED)
-        await person.press("h", "y")
-        assert person.bottom == f"job {waiting} train/c held"
+        await person.after("h y", bottom=f"job {waiting} train/c held")
         assert in_state(store, waiting, State.HELD)
         assert "‖ train/c" in person.chosen
 
-        await person.press("+")
-        assert person.bottom == f"priority of job {waiting} train/c: 0 → 1?  y/n"
+        await person.after("+", bottom=f"priority of job {waiting} train/c: 0 → 1?  y/n")
         await person.press("y", "+", "y", "-", "y")
         assert job_row(store, waiting).priority == 1
 
@@ -432,9 +389,7 @@ def test_a_change_is_made_when_it_is_confirmed_only(
 @pytest.mark.parametrize("width", [20, 80])
 def test_a_question_always_shows_how_to_answer(home: Home, store: Store, width: int) -> None:
     long = "train/" + "gan2:pre&real:pre+" * 20
-    (first, _) = enqueue(
-        store, a_spec(name=long), a_spec(name="test/it"), needs={"test/it": [long]}
-    )
+    (first, _) = enqueue(store, long, "test/it", needs={"test/it": [long]})
 
     async def story(person: Person) -> None:
         await person.press("c")
@@ -448,24 +403,20 @@ def test_a_question_always_shows_how_to_answer(home: Home, store: Store, width: 
 
 def test_a_running_job_is_asked_to_end(jobs: list[int], home: Home, store: Store) -> None:
     async def story(person: Person) -> None:
-        await person.press("enter", "c")
-        assert person.bottom == f"end running job {jobs[0]} train/a?  y/n"
-        await person.press("y")
-        assert person.bottom == f"job {jobs[0]} train/a asked to end"
+        await person.after("enter c", bottom=f"end running job {jobs[0]} train/a?  y/n")
+        await person.after("y", bottom=f"job {jobs[0]} train/a asked to end")
         assert job_row(store, jobs[0]).wish == "cancel"
 
     on_the_queue(home, story)
 
 
 def test_what_waits_for_the_scheduler_does_not_freeze_the_screen(home: Home, store: Store) -> None:
-    (job,) = enqueue(store, a_spec(name="train/a"))
+    (job,) = enqueue(store, "train/a")
     store.steering.hold([job], 1.0)
 
     async def story(person: Person) -> None:
-        await person.press("l")
-        assert person.bottom == f"release job {job} train/a?  y/n"
-        await person.press("y")
-        assert person.bottom == f"job {job} train/a released"
+        await person.after("l", bottom=f"release job {job} train/a?  y/n")
+        await person.after("y", bottom=f"job {job} train/a released")
         await asyncio.to_thread(until, lambda: scheduler_pid(home), "a scheduler is started")
         await asyncio.to_thread(until, lambda: in_state_apart(home, job), "the job is done")
         await person.look()
@@ -483,10 +434,8 @@ def test_a_failed_job_is_retried(jobs: list[int], home: Home, store: Store) -> N
     home.stop.write_text('{"schema": 1, "now": false, "at": 0.0}')
 
     async def story(person: Person) -> None:
-        await person.press("G", "r")
-        assert person.bottom == f"retry job {jobs[4]} train/d?  y/n"
-        await person.press("y")
-        assert person.bottom == f"job {jobs[4]} train/d queued again"
+        await person.after("G r", bottom=f"retry job {jobs[4]} train/d?  y/n")
+        await person.after("y", bottom=f"job {jobs[4]} train/d queued again")
         await asyncio.to_thread(until, lambda: scheduler_pid(home), "a scheduler is started")
 
     on_the_queue(home, story)
@@ -505,13 +454,12 @@ def test_what_cannot_be_done_says_why(jobs: list[int], home: Home) -> None:
 
 
 def test_a_job_that_changed_meanwhile_is_left_alone(home: Home, store: Store) -> None:
-    (job,) = enqueue(store, a_spec(name="train/a"))
+    (job,) = enqueue(store, "train/a")
 
     async def story(person: Person) -> None:
         await person.press("m", "h")
         claimed(store, job)
-        await person.press("y")
-        assert person.bottom == f"job {job} changed meanwhile: nothing was done"
+        await person.after("y", bottom=f"job {job} changed meanwhile: nothing was done")
         await person.press("x")
         assert person.bottom.startswith("1 marked, "), "it stays marked for what can be done now"
 
@@ -542,8 +490,7 @@ def test_help_lists_every_key_and_goes_away(jobs: list[int], home: Home) -> None
             seen += person.text
         for one in help_page(80):
             assert one.text.strip()[:30] in seen
-        await person.press("q")
-        assert "train/a" in person.chosen
+        await person.after("q", chosen="train/a")
 
     on_the_queue(home, story)
 
@@ -593,8 +540,7 @@ def test_a_queue_that_is_deleted_while_somebody_watches_is_left(
         await person.look()
         assert "no queue yet" in person.text
         assert person.bottom == "the queue was deleted or replaced"
-        await person.press("y", "c")
-        assert person.bottom == "no job is chosen"
+        await person.after("y c", bottom="no job is chosen")
         assert "train/a" not in person.text
         (tmp_path / "away").rename(home.folder)
         await person.look()
@@ -631,8 +577,7 @@ def test_names_cannot_steer_the_terminal(home: Home, store: Store) -> None:
 
 
 def test_one_picture_is_printed_without_a_terminal(jobs: list[int], launcher: Launcher) -> None:
-    said = launcher("top", "--once")
-    assert said.code == 0
+    said = launcher.well("top", "--once")
     assert "● train/a" in said.out
 
 
@@ -646,9 +591,7 @@ def test_one_picture_waits_for_the_gpus(jobs: list[int], launcher: Launcher, gpu
 
 
 def test_without_a_terminal_it_names_what_prints_the_same(launcher: Launcher) -> None:
-    said = launcher("top")
-    assert said.code == 2
-    assert "`launcher status`" in said.err
+    assert "`launcher status`" in launcher.refused("top")
 
 
 def test_what_waits_below_many_gpus_is_told_of() -> None:
