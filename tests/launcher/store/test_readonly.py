@@ -9,10 +9,11 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,10 +31,28 @@ from launcher.system.daemon_control import ensure_scheduler
 from launcher.system.paths import Home
 from tests.build import a_context, a_spec, an_attempt, claimed, enqueue, in_state
 from tests.launcher.conftest import Launcher
+from tests.launcher.queued import DONE, FAILED, VOID, end, one, put
 from tests.old_home import queue_sql
 from tests.terminal import in_a_terminal
 
 STEERING = "\x1b]0;title\x07\x1b[2J\x9b31m"
+
+
+Record = Callable[..., Any]
+
+
+@pytest.fixture
+def record(launcher: Launcher) -> Record:
+    """What a command tells programs."""
+    return lambda *words: json.loads(launcher(*words, "--json").out)
+
+
+def jobs_of(store: Store, count: int, ended: int, outcome: type[Done | Failed] = Done) -> list[int]:
+    """Queue so many jobs, of which the first have ended, one after another."""
+    jobs = put(store, map(str, range(count)))
+    for job in jobs[:ended]:
+        end(store, job, FAILED if outcome is Failed else DONE, now=float(job))
+    return jobs
 
 
 # --- looking
@@ -53,7 +72,7 @@ def test_a_queue_that_does_not_exist_is_no_error_for_status_alone(
 
 
 def test_status_in_a_pipe_is_one_line_a_job(launcher: Launcher, store: Store) -> None:
-    enqueue(store, a_spec(name="command/a"), a_spec(name="command/b"))
+    put(store, "ab")
     lines = launcher("status").out.splitlines()
     assert [line.split("\t")[:4] for line in lines] == [
         ["1", "test", "command/a", "queued"],
@@ -61,9 +80,9 @@ def test_status_in_a_pipe_is_one_line_a_job(launcher: Launcher, store: Store) ->
     ]
 
 
-def test_status_for_machines_tells_all(launcher: Launcher, home: Home, store: Store) -> None:
+def test_status_for_machines_tells_all(record: Record, home: Home, store: Store) -> None:
     enqueue(store, a_spec())
-    absent = json.loads(launcher("status", "--json").out)
+    absent = record("status")
     assert absent["schema"] == 1
     assert absent["home"] == str(home.folder)
     assert absent["warning"] is None
@@ -71,7 +90,7 @@ def test_status_for_machines_tells_all(launcher: Launcher, home: Home, store: St
     assert absent["counts"]["queued"] == 1
     assert absent["jobs"][0]["name"] == "command/1"
     pid = ensure_scheduler(home)
-    scheduler = json.loads(launcher("status", "--json").out)["scheduler"]
+    scheduler = record("status")["scheduler"]
     assert (scheduler["pid"], scheduler["state"]) == (pid, "running")
     assert scheduler["version"] == __version__
     datetime.fromisoformat(scheduler["since"])
@@ -80,9 +99,9 @@ def test_status_for_machines_tells_all(launcher: Launcher, home: Home, store: St
 def test_status_can_tell_by_its_exit_code_that_a_job_failed(
     launcher: Launcher, store: Store
 ) -> None:
-    (job,) = enqueue(store, a_spec())
+    job = one(store)
     assert launcher("status", "--exit-status").code == 0
-    store.scheduling.finish(claimed(store, job), Failed(at=2.0, error="no"), outputs={}, now=2.0)
+    end(store, job, FAILED)
     assert launcher("status").code == 0
     assert launcher("status", "--exit-status").code == 1
 
@@ -94,20 +113,20 @@ def test_show_wants_one_job(launcher: Launcher, store: Store) -> None:
     assert "matches 2 jobs (train/a, train/b);" in answer.err
 
 
-def test_show_tells_what_happened(launcher: Launcher, store: Store) -> None:
+def test_show_tells_what_happened(record: Record, launcher: Launcher, store: Store) -> None:
     (job,) = enqueue(store, a_spec("python", "x.py", "--lr", "0.1"))
     failure = Failed(at=2.0, error="ended with exit code 3: no data", exit_code=3)
-    store.scheduling.finish(claimed(store, job), failure, outputs={}, now=2.0)
+    end(store, job, failure)
     said = launcher("show", "1").out
     assert "command/1  (test, job 1)\nfailed: ended with exit code 3: no data" in said
     assert "python x.py --lr 0.1" in said
     for word in ("queued", "running", "fits", "after 1 s"):
         assert word in said
-    record = json.loads(launcher("show", "1", "--json").out)
-    assert record["schema"] == 1
-    assert record["attempts"][0]["outcome"]["exit_code"] == 3
-    assert [event["state"] for event in record["events"]] == ["queued", "running", "failed"]
-    assert "environment" not in json.dumps(record)
+    told = record("show", "1")
+    assert told["schema"] == 1
+    assert told["attempts"][0]["outcome"]["exit_code"] == 3
+    assert [event["state"] for event in told["events"]] == ["queued", "running", "failed"]
+    assert "environment" not in json.dumps(told)
 
 
 def test_nothing_that_a_job_says_or_is_called_steers_the_terminal(
@@ -118,7 +137,7 @@ def test_nothing_that_a_job_says_or_is_called_steers_the_terminal(
     attempt = an_attempt(home, a_spec(name=name), job=job)
     attempt.log.write_text(f"{STEERING}\n")
     failure = Failed(at=2.0, error=f"{STEERING} said {STEERING}")
-    store.scheduling.finish(claimed(store, job), failure, outputs={}, now=2.0)
+    end(store, job, failure)
     (other,) = enqueue(store, a_spec(name=f"{name}2"))
     for words in (
         ("status",),
@@ -152,11 +171,10 @@ def test_status_in_a_terminal_fits_into_it(home: Home, store: Store) -> None:
     assert [line for line in drawn.splitlines()[1:] if len(line) > 60] == []
 
 
-def test_status_without_a_pattern_lists_what_matters(launcher: Launcher, store: Store) -> None:
-    jobs = enqueue(store, *(a_spec(name=f"command/{number}") for number in range(70)))
-    for job in jobs[:20]:
-        failure = Failed(at=float(job), error="no")
-        store.scheduling.finish(claimed(store, job), failure, outputs={}, now=float(job))
+def test_status_without_a_pattern_lists_what_matters(
+    record: Record, launcher: Launcher, store: Store
+) -> None:
+    jobs = jobs_of(store, 70, 20, Failed)
     claimed(store, jobs[60])
     listed = [int(line.split("\t")[0]) for line in launcher("status").out.splitlines()]
     assert listed == [*jobs[10:20], jobs[60], *jobs[20:60]]
@@ -164,12 +182,12 @@ def test_status_without_a_pattern_lists_what_matters(launcher: Launcher, store: 
     drawn = in_a_terminal("status", columns=100)
     assert "9 more jobs wait; launcher status --all lists every one" in drawn
     claimed(store, jobs[69])
-    records = json.loads(launcher("status", "--json").out)["jobs"]
+    records = record("status")["jobs"]
     assert [one["id"] for one in records] == [*jobs[10:20], jobs[60], jobs[69], *jobs[20:60]]
 
 
 def test_a_running_job_is_listed_with_how_long_it_runs(home: Home, store: Store) -> None:
-    jobs = enqueue(store, *(a_spec(name=f"command/{letter}") for letter in "ab"))
+    jobs = put(store, "ab")
     claimed(store, jobs[0], now=time.time() - 3600.0)
     drawn = in_a_terminal("status", columns=100)
     assert "● command/a   1  cpu  fits   1 h     –" in drawn
@@ -180,26 +198,24 @@ def test_a_running_job_is_listed_with_how_long_it_runs(home: Home, store: Store)
 
 def test_groups_are_seen_in_a_terminal(home: Home, store: Store) -> None:
     store.steering.limit("downloads", 2)
-    (job,) = enqueue(store, a_spec(terms=Terms(group="downloads")))
+    job = one(store, group="downloads")
     claimed(store, job)
     assert "groups: downloads 1 of 2" in in_a_terminal("status")
 
 
 def test_show_tells_what_a_job_waits_for_and_what_waits_for_it(
-    launcher: Launcher, store: Store
+    record: Record, launcher: Launcher, store: Store
 ) -> None:
-    names = [f"train/{letter}" for letter in "abcd"]
-    needs = {"train/c": ["train/a", "train/b"], "train/d": ["train/c"]}
-    a, *_ = enqueue(store, *(a_spec(name=name) for name in names), needs=needs)
-    store.scheduling.finish(claimed(store, a), Done(at=2.0), outputs={}, now=2.0)
-    said = launcher("show", "train/c").out
-    assert "queued: after train/b\n" in said
-    assert "needs\n  2  queued  train/b\n  1  done    train/a\n" in said
-    assert "1 open job needs it: train/d\n" in said
-    assert "2 open jobs need it: train/c, train/d\n" in launcher("show", "train/b").out
-    assert "need it" not in launcher("show", "train/d").out
-    record = json.loads(launcher("show", "train/b", "--json").out)
-    assert (record["needs"], record["needed_by"]) == ([], ["train/c", "train/d"])
+    a, *_ = put(store, "abcd", needs={"c": "ab", "d": "c"})
+    end(store, a)
+    said = launcher("show", "3").out
+    assert "queued: after command/b\n" in said
+    assert "needs\n  2  queued  command/b\n  1  done    command/a\n" in said
+    assert "1 open job needs it: command/d\n" in said
+    assert "2 open jobs need it: command/c, command/d\n" in launcher("show", "2").out
+    assert "need it" not in launcher("show", "4").out
+    told = record("show", "2")
+    assert (told["needs"], told["needed_by"]) == ([], ["command/c", "command/d"])
 
 
 def test_show_tells_the_terms_that_are_unusual(launcher: Launcher) -> None:
@@ -227,11 +243,11 @@ def test_show_ends_with_the_log_of_what_failed(
     launcher: Launcher, home: Home, store: Store
 ) -> None:
     lines = [f"line {number}{STEERING}" for number in range(30)]
-    (job,) = enqueue(store, a_spec())
+    job = one(store)
     attempt = an_attempt(home, a_spec(), job=job)
     attempt.log.write_text("\n".join(lines) + "\n")
     failure = Failed(at=2.0, error="ended with exit code 3: x", exit_code=3)
-    store.scheduling.finish(claimed(store, job), failure, outputs={}, now=2.0)
+    end(store, job, failure)
     said = launcher("show", "1").out
     assert "cpu  failed: ended with exit code 3: x  after 1 s\n" in said
     tail = said.partition("the log of attempt 1 ends with\n")[2].partition("\n\n")[0]
@@ -248,20 +264,16 @@ def test_show_ends_with_the_log_of_what_failed(
         (Void(at=2.0), "was not started"),
         (Done(at=2.0), "done"),
         (Failed(at=2.0, error="no\nat all"), "failed: no  "),
+        (None, "runs\n"),
     ],
 )
 def test_show_tells_in_a_sentence_how_an_attempt_ended(
-    launcher: Launcher, store: Store, outcome: Outcome, sentence: str
+    launcher: Launcher, store: Store, outcome: Outcome | None, sentence: str
 ) -> None:
-    (job,) = enqueue(store, a_spec())
-    store.scheduling.finish(claimed(store, job), outcome, outputs={}, now=2.0)
+    claim = claimed(store, one(store))
+    if outcome:
+        end(store, claim, outcome)
     assert f"cpu  {sentence}" in launcher("show", "1").out
-
-
-def test_an_attempt_that_runs_is_shown_as_such(launcher: Launcher, store: Store) -> None:
-    (job,) = enqueue(store, a_spec())
-    claimed(store, job)
-    assert "cpu  runs\n" in launcher("show", "1").out
 
 
 def test_looking_needs_no_heavy_imports(home: Home, store: Store) -> None:
@@ -275,11 +287,9 @@ def test_looking_needs_no_heavy_imports(home: Home, store: Store) -> None:
     assert said.splitlines()[-1] == "[]"
 
 
-def test_status_tells_programs_how_the_machine_is(
-    launcher: Launcher, home: Home, store: Store
-) -> None:
+def test_status_tells_programs_how_the_machine_is(record: Record, home: Home, store: Store) -> None:
     enqueue(store, a_spec())
-    host = json.loads(launcher("status", "--json").out)["host"]
+    host = record("status")["host"]
     assert host["cores"] == os.cpu_count()
     assert 0 < host["memory_used"] < host["memory"]
     (disk,) = host["disks"]
@@ -287,23 +297,23 @@ def test_status_tells_programs_how_the_machine_is(
     assert 0 < disk["free"] <= disk["total"] == shutil.disk_usage(home.folder).total
     assert host["promised"] == 0
     claimed(store, 1)
-    assert json.loads(launcher("status", "--json").out)["host"]["promised"] == 1
+    assert record("status")["host"]["promised"] == 1
 
 
-def test_what_status_leaves_out_is_counted(launcher: Launcher, store: Store) -> None:
-    jobs = enqueue(store, *(a_spec(name=f"command/{number}") for number in range(70)))
-    for job in jobs[:20]:
-        store.scheduling.finish(claimed(store, job), Done(at=2.0), outputs={}, now=float(job))
+def test_what_status_leaves_out_is_counted(
+    record: Record, launcher: Launcher, store: Store
+) -> None:
+    jobs = jobs_of(store, 70, 20)
     told = "… and 10 more that wait and 10 more that ended: launcher status --all lists them\n"
     assert launcher("status").err == told
-    answer = json.loads(launcher("status", "--json").out)
+    answer = record("status")
     assert answer["truncated"] is True
     assert answer["left_out"] == {"waiting": 10, "ended": 10}
     assert len(answer["jobs"]) == 50
     whole = launcher("status", "--all")
     assert [int(line.split("\t")[0]) for line in whole.out.splitlines()] == jobs
     assert whole.err == ""
-    answer = json.loads(launcher("status", "--all", "--json").out)
+    answer = record("status", "--all")
     assert (answer["truncated"], len(answer["jobs"])) == (False, 70)
     assert launcher("status", "--all", "command/1").code == 2
     launcher("clean", "--keep", "1", "--yes")
@@ -316,15 +326,15 @@ def test_every_job_of_an_empty_queue_is_none(launcher: Launcher, store: Store) -
 
 
 def test_a_record_tells_what_a_job_asked_for_and_how_its_last_attempt_went(
-    launcher: Launcher, home: Home, store: Store
+    record: Record, home: Home, store: Store
 ) -> None:
     terms = Terms(group="night", retries=2, time_limit_s=60.0)
     spec = a_spec(name="train/a", cpus=3, terms=terms, priority=4)
     first, _ = enqueue(store, spec, a_spec(name="train/b"), needs={"train/b": ["train/a"]})
     claim = claimed(store, first, now=100.0)
     failed = Failed(at=110.0, error="KeyError: 'lr'", exit_code=7)
-    store.scheduling.finish(claim, failed, outputs={}, now=110.0)
-    a, b = json.loads(launcher("status", "--all", "--json").out)["jobs"]
+    end(store, claim, failed, now=110.0)
+    a, b = record("status", "--all")["jobs"]
     told = {
         "id": first,
         "state": "queued",
@@ -347,7 +357,7 @@ def test_a_record_tells_what_a_job_asked_for_and_how_its_last_attempt_went(
     assert a["reason"].endswith("KeyError: 'lr'")
     assert (b["attempt"], b["started"], b["log"], b["waits_for"]) == (0, None, None, 1)
     assert a.keys() == b.keys()
-    (shown,) = json.loads(launcher("status", "--json", "train/b").out)["jobs"]
+    (shown,) = record("status", "train/b")["jobs"]
     assert shown == b
 
 
@@ -379,16 +389,16 @@ def test_what_show_prints_of_a_command_line_can_be_pasted(launcher: Launcher, st
 
 
 def test_show_tells_one_time_and_which_it_is(
-    launcher: Launcher, store: Store, monkeypatch: pytest.MonkeyPatch
+    record: Record, launcher: Launcher, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (job,) = enqueue(store, a_spec())
-    store.scheduling.finish(claimed(store, job), Done(at=2.0), outputs={}, now=2.0)
+    job = one(store)
+    end(store, job)
     with monkeypatch.context() as patch:
         patch.setenv("TZ", "Asia/Kolkata")
         time.tzset()
         said = launcher("show", "1").out
     time.tzset()
-    begun = json.loads(launcher("show", "1", "--json").out)["attempts"][0]["claimed"]
+    begun = record("show", "1")["attempts"][0]["claimed"]
     assert "in local time (UTC+05:30)" in said
     assert re.findall(r"\dT\d\d:|\d\dZ", said) == []
     there = datetime.fromtimestamp(begun, timezone(timedelta(hours=5, minutes=30)))
@@ -405,12 +415,12 @@ def test_show_names_a_folder_only_where_it_is(
     assert "folder" not in launcher("show", "2").out
     folder.mkdir(parents=True)
     assert f"{folder}\n" in launcher("show", "1").out
-    store.scheduling.finish(claimed(store, job), Void(at=2.0), outputs={}, now=2.0)
+    end(store, job, VOID)
     assert f"{home.attempt(job, 1).log} (not there yet)\n" in launcher("show", "1").out
 
 
 def test_show_counts_the_events_that_it_leaves_out(launcher: Launcher, store: Store) -> None:
-    (job,) = enqueue(store, a_spec())
+    job = one(store)
     for turn in range(8):
         store.steering.hold([job], float(turn))
         store.steering.release([job], float(turn))
@@ -467,7 +477,7 @@ def test_a_dry_run_gives_no_job_a_lane_and_sets_none_aside(
 
 
 def test_who_only_reads_cannot_write(home: Home, store: Store) -> None:
-    (job,) = enqueue(store, a_spec())
+    job = one(store)
     reading = Store(home, reading=True)
     assert [row.id for row in reading.read.jobs()] == [job]
     with pytest.raises(StoreError, match="readonly"):

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from launcher.job import Terms
 from launcher.screens.job_details import job_records, record_of
 from launcher.screens.job_view import JobView, at_end
 from launcher.screens.queue_view import recent, waiting
@@ -34,6 +33,7 @@ from launcher.store.queue import Store
 from launcher.store.transitions import REQUEUE_LIMIT, Requeue
 from launcher.system.paths import Home
 from tests.build import a_reason, a_spec, claimed, enqueue, job_row
+from tests.launcher.queued import end, one, put
 from tests.screens import NOW, a_line, an_idle_screen
 
 FAULT = a_reason("cuda:0 fell", ReasonCode.GPU_FAULT, fault="cuda:0 fell")
@@ -57,12 +57,6 @@ ENDS: list[tuple[Outcome, Requeue | None, ReasonCode, dict[str, Any]]] = [
 SCREENS = Path(__file__).parents[3] / "docs" / "screens.md"
 
 
-def finish(store: Store, job: int, outcome: Outcome, requeue: Requeue | None = None) -> None:
-    """Claim a job and take in how its attempt ended."""
-    claim = claimed(store, job)
-    store.scheduling.finish(claim, outcome, outputs={}, now=9.0, requeue=requeue)
-
-
 def groups(store: Store) -> list[tuple[ReasonCode, str, int]]:
     failed = History(store.database).failed()
     return sorted((one.reason_code, one.detail, one.attempts) for one in failure_groups(failed))
@@ -72,8 +66,8 @@ def groups(store: Store) -> list[tuple[ReasonCode, str, int]]:
 def test_an_attempt_its_job_and_the_event_have_the_code_of_its_end(
     store: Store, outcome: Outcome, requeue: Requeue | None, code: ReasonCode, data: dict[str, Any]
 ) -> None:
-    (job,) = enqueue(store, a_spec())
-    finish(store, job, outcome, requeue)
+    job = one(store)
+    end(store, job, outcome, requeue=requeue)
 
     (attempt,) = store.read.attempts([job])
     why, (_, _, event) = job_row(store, job).why, store.read.events_of(job)[-1]
@@ -86,10 +80,10 @@ def test_the_group_and_the_next_state_are_those_of_the_code_whatever_the_text(
     store: Store,
 ) -> None:
     texts = ("out of memory, its own: 3 GiB; queued again", "reached its time limit of 2 h", "")
-    jobs = enqueue(store, *(a_spec(name=f"command/{number}") for number in range(6)))
+    jobs = put(store, map(str, range(6)))
     for number, job in enumerate(jobs):
         reason = (CROWDED if number < 3 else FAULT)._replace(text=texts[number % 3])
-        finish(store, job, SHORT, Requeue(reason=reason))
+        end(store, job, SHORT, requeue=Requeue(reason=reason))
 
     assert {job_row(store, job).state for job in jobs} == {State.QUEUED}
     assert groups(store) == [
@@ -101,20 +95,20 @@ def test_the_group_and_the_next_state_are_those_of_the_code_whatever_the_text(
 def test_an_end_that_its_owner_asked_for_is_cancelled_however_the_program_ended(
     store: Store,
 ) -> None:
-    (job,) = enqueue(store, a_spec())
+    job = one(store)
     claim = claimed(store, job)
     store.steering.cancel([job], 8.0)
     failed = Failed(at=9.0, error="KeyboardInterrupt")
-    store.scheduling.finish(claim, failed, outputs={}, now=9.0)
+    end(store, claim, failed, now=9.0)
     assert groups(store) == [(ReasonCode.CANCELLED, "", 1)]
 
 
 def test_a_retry_tells_its_number_and_the_exception_that_a_narrow_screen_shows(
     store: Store,
 ) -> None:
-    (job,) = enqueue(store, a_spec(terms=Terms(retries=2)))
+    job = one(store, retries=2)
     error, exception = "ended with exit code 1: torch.X.YError: no", "YError: no"
-    finish(store, job, Failed(at=9.0, error=error, exception=exception))
+    end(store, job, Failed(at=9.0, error=error, exception=exception))
     why = job_row(store, job).why
     assert why.text == f"retry 1 of 2 after 10 s: {error}"
     assert why.data == {
@@ -126,10 +120,10 @@ def test_a_retry_tells_its_number_and_the_exception_that_a_narrow_screen_shows(
 
 
 def test_a_job_that_is_never_at_fault_fails_some_time_and_keeps_the_code(store: Store) -> None:
-    (job,) = enqueue(store, a_spec())
+    job = one(store)
     store._db.execute("UPDATE jobs SET excused = ?", (REQUEUE_LIMIT - 1,))
     requeue = Requeue(reason=FAULT._replace(data={**FAULT.data, "short": "XError"}))
-    finish(store, job, SHORT, requeue)
+    end(store, job, SHORT, requeue=requeue)
     row = job_row(store, job)
     assert (row.state, row.why.code) == (State.FAILED, ReasonCode.GPU_FAULT)
     assert row.why.data["short"] == f"XError, {REQUEUE_LIMIT} times by now"
@@ -148,7 +142,7 @@ def test_what_is_skipped_names_the_job_that_it_needs(store: Store) -> None:
 
 
 def test_a_code_of_a_newer_launcher_is_unknown_and_its_text_is_kept(store: Store) -> None:
-    (job,) = enqueue(store, a_spec())
+    job = one(store)
     store._db.execute("UPDATE jobs SET reason_code = 'teleported', reason = 'beamed up'")
     assert job_row(store, job).why == Reason(code=ReasonCode.UNKNOWN, text="beamed up")
 
@@ -189,7 +183,7 @@ def test_whether_a_note_says_that_the_job_is_held_is_told_by_its_code(note: str)
 
 def test_programs_get_the_code_beside_each_text(home: Home, store: Store) -> None:
     failed, waits = enqueue(store, a_spec(), a_spec(name="command/2"))
-    finish(store, failed, Failed(at=9.0, error="boom"))
+    end(store, failed, Failed(at=9.0, error="boom"))
     (ready,) = store.scheduling.ready(1)
     store.scheduling.explain({ready.lane_id: a_reason("cores are in use", ReasonCode.NO_ROOM)})
 
@@ -278,15 +272,15 @@ def test_old_and_new_failures_are_one_group(home: Home) -> None:
     boom = {"ending": "failed", "error": "boom 7"}
     old_queue(home, [(boom, "failed", "boom 7"), (boom, "failed", "boom 7")])
     store = Store(home, durable=False)
-    (job,) = enqueue(store, a_spec())
-    finish(store, job, Failed(at=9.0, error="boom 9"))
+    job = one(store)
+    end(store, job, Failed(at=9.0, error="boom 9"))
     assert groups(store) == [(ReasonCode.FAILED, "boom #", 3)]
     store.close()
 
 
 def test_an_end_that_an_older_scheduler_took_in_is_grouped_by_its_record(store: Store) -> None:
-    (job,) = enqueue(store, a_spec())
-    finish(store, job, Lost(at=9.0, why="pid 7"))
+    job = one(store)
+    end(store, job, Lost(at=9.0, why="pid 7"))
     store._db.execute("UPDATE attempts SET reason_code = '', reason_data = NULL")
     assert groups(store) == [(ReasonCode.LOST, "pid #", 1)]
 

@@ -16,8 +16,9 @@ from launcher.store.queue import Store
 from launcher.store.retention import Rules, choose, delete, folders_of, refusal, size_of
 from launcher.store.rows import JobRow
 from launcher.system.paths import Attempt, Home
-from tests.build import a_reason, a_spec, an_attempt, claimed, enqueue, in_state, program_of, until
+from tests.build import a_reason, a_spec, an_attempt, enqueue, in_state, program_of, until
 from tests.launcher.conftest import Launcher
+from tests.launcher.queued import end
 from tests.terminal import COMMAND, in_a_terminal
 
 
@@ -27,7 +28,7 @@ def finished(home: Home, store: Store, name: str, *, at: float = 2.0, error: str
     attempt = an_attempt(home, a_spec(name=name), job=job)
     attempt.log.write_bytes(b"x" * 8192)
     outcome = Failed(at=at, error=error) if error else Done(at=at)
-    store.scheduling.finish(claimed(store, job), outcome, outputs={}, now=at)
+    end(store, job, outcome, now=at)
     return job
 
 

@@ -1,11 +1,9 @@
-"""What users do to jobs, and pauses as the queue records them."""
+"""What users do to jobs, pauses as the queue records them, and jobs that wait for the end of another."""
 
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
-from launcher.job import Terms
 from launcher.screens.format import pause_reason
 from launcher.screens.job_details import job_records
 from launcher.screens.job_view import job_view
@@ -18,69 +16,37 @@ from launcher.system.paths import Home
 from launcher.workers.progress.attempt_progress import Newest
 from launcher.workers.progress.steps import Step
 from tests.build import GIB, a_context, a_seat, a_spec, claimed, enqueue, job_row
+from tests.launcher.queued import DONE, FAILED, LOST, STOPPED, end, one, put, ready, seated, states
 
-
-def end(store: Store, job: int, outcome: Outcome) -> State | None:
-    """Claim a job and take in how its attempt ended."""
-    return store.scheduling.finish(claimed(store, job), outcome, outputs={}, now=3.0)
-
-
-def states(store: Store) -> list[State]:
-    return [job.state for job in store.read.jobs()]
-
-
-def ready(store: Store) -> list[int]:
-    return [job.id for job in store.scheduling.ready(10)]
-
-
-def a_chain(store: Store, *letters: str) -> list[int]:
-    """Jobs each of which needs the one before it."""
-    names = [f"command/{letter}" for letter in letters]
-    needs = {name: [before] for before, name in pairwise(names)}
-    return enqueue(store, *(a_spec(name=name) for name in names), needs=needs)
+CHAIN = {"b": "a", "c": "b"}
 
 
 # --- cancelling
 
 
-def test_cancelling_skips_what_needs_the_job(store: Store) -> None:
-    a, b, _ = enqueue(
-        store,
-        *(a_spec(name=f"command/{letter}") for letter in "abc"),
-        needs={"command/b": ["command/a"]},
-    )
+def test_cancelling_skips_what_needs_the_job_and_what_is_cancelled_with_it_is_cancelled(
+    store: Store,
+) -> None:
+    a, b, _, d, e = put(store, "abcde", needs={"b": "a", "e": "d"})
     assert store.steering.cancel([a], 2.0) == [a]
-    assert states(store) == [State.CANCELLED, State.SKIPPED, State.QUEUED]
+    assert store.steering.cancel([d, e], 2.0) == [d, e]
+    assert states(store) == "cancelled skipped queued cancelled cancelled"
     assert job_row(store, b).reason == "needs command/a, which was cancelled"
 
 
-def test_a_job_that_is_cancelled_with_what_it_needs_is_cancelled_itself(store: Store) -> None:
-    a, b = enqueue(
-        store,
-        *(a_spec(name=f"command/{letter}") for letter in "ab"),
-        needs={"command/b": ["command/a"]},
-    )
-    assert store.steering.cancel([a, b], 2.0) == [a, b]
-    assert states(store) == [State.CANCELLED, State.CANCELLED]
-
-
-def test_a_running_job_is_asked_to_end_and_stays_until_it_has(store: Store) -> None:
-    (job,) = enqueue(store, a_spec())
-    claimed(store, job)
-    assert store.steering.cancel([job], 2.0) == [job]
-    assert job_row(store, job).state is State.RUNNING
-    assert store.scheduling.wishes() == {job: "cancel"}
-
-
-def test_what_has_ended_cannot_be_cancelled(store: Store) -> None:
-    (job,) = enqueue(store, a_spec())
-    end(store, job, Done(at=2.0))
-    assert store.steering.cancel([job], 3.0) == []
-    assert job_row(store, job).state is State.DONE
+def test_a_running_job_is_asked_to_end_and_what_has_ended_cannot_be_cancelled(
+    store: Store,
+) -> None:
+    running, done = put(store, "ab")
+    claimed(store, running)
+    end(store, done)
+    assert store.steering.cancel([running, done], 2.0) == [running]
+    assert states(store) == "running done"
+    assert store.scheduling.wishes() == {running: "cancel"}
 
 
 def test_cancelling_ends_a_pause(store: Store) -> None:
-    (job,) = enqueue(store, a_spec(terms=Terms(not_before=100.0)))
+    job = one(store, not_before=100.0)
     store.steering.cancel([job], 2.0)
     assert store.scheduling.let_go(50.0) is None
 
@@ -89,7 +55,7 @@ def test_cancelling_ends_a_pause(store: Store) -> None:
 
 
 def test_a_held_job_does_not_start_until_it_is_released(store: Store) -> None:
-    a, b = enqueue(store, a_spec(name="command/a"), a_spec(name="command/b"))
+    a, b = put(store, "ab")
     assert store.steering.hold([a], 2.0) == [a]
     assert ready(store) == [b]
     assert store.steering.hold([a], 2.0) == [], "it is held already"
@@ -97,41 +63,40 @@ def test_a_held_job_does_not_start_until_it_is_released(store: Store) -> None:
     assert ready(store) == [a, b]
 
 
-@pytest.mark.parametrize("verb", ["hold", "release"])
-def test_what_runs_or_has_ended_is_neither_held_nor_released(store: Store, verb: str) -> None:
-    running, done = enqueue(store, a_spec(name="command/a"), a_spec(name="command/b"))
-    end(store, done, Done(at=2.0))
+def test_what_runs_or_has_ended_is_neither_held_nor_released_nor_run_again(store: Store) -> None:
+    running, done, waits = put(store, "abc")
+    end(store, done)
     claimed(store, running)
-    assert getattr(store.steering, verb)([running, done], 3.0) == []
-    assert states(store) == [State.RUNNING, State.DONE]
+    for verb in (store.steering.hold, store.steering.release):
+        assert verb([running, done], 3.0) == []
+    assert store.steering.retry([running, waits], 4.0) == []
+    assert states(store) == "running done queued"
 
 
 def test_a_held_job_is_skipped_when_what_it_needs_fails(store: Store) -> None:
-    a, b = a_chain(store, "a", "b")
+    a, b = put(store, "ab", needs=CHAIN)
     store.steering.hold([b], 1.0)
-    end(store, a, Failed(at=2.0, error="no"))
-    assert job_row(store, b).state is State.SKIPPED
+    end(store, a, FAILED)
+    assert states(store) == "failed skipped"
 
 
 # --- priority
 
 
 def test_waiting_a_day_is_worth_a_point_of_priority(store: Store) -> None:
-    def put(name: str, priority: int, at: float) -> int:
+    def late(priority: int, days: float) -> int:
+        new = NewJob(spec=a_spec(name=f"command/{days}", priority=priority))
         with store.writing():
             run = store.run(Path("/nowhere"), "test")
-            new = NewJob(spec=a_spec(name=name, priority=priority))
-            return store.put(run, a_context(), new, at)
+            return store.put(run, a_context(), new, days * AGEING_S)
 
-    old = put("command/old", 0, 0.0)
-    urgent = put("command/urgent", 1, 0.9 * AGEING_S)
-    late = put("command/late", 1, 1.1 * AGEING_S)
-    assert ready(store) == [urgent, old, late]
+    old, urgent, latest = late(0, 0.0), late(1, 0.9), late(1, 1.1)
+    assert ready(store) == [urgent, old, latest]
 
 
 def test_priority_is_given_to_what_waits(store: Store) -> None:
-    a, b, c = enqueue(store, *(a_spec(name=f"command/{letter}") for letter in "abc"))
-    end(store, a, Done(at=2.0))
+    a, b, c = put(store, "abc")
+    end(store, a)
     assert store.steering.prioritise([a, b, c], -2) == [b, c]
     assert store.steering.prioritise([c], 5) == [c]
     assert ready(store) == [c, b]
@@ -142,9 +107,9 @@ def test_priority_is_given_to_what_waits(store: Store) -> None:
 
 
 def test_retrying_takes_along_what_is_needed_and_what_was_skipped(store: Store) -> None:
-    a, b, c = a_chain(store, "a", "b", "c")
-    end(store, a, Failed(at=2.0, error="no"))
-    assert states(store) == [State.FAILED, State.SKIPPED, State.SKIPPED]
+    a, b, c = put(store, "abc", needs=CHAIN)
+    end(store, a, FAILED)
+    assert states(store) == "failed skipped skipped"
     assert store.steering.again([c]) == [a, b, c]
     assert store.steering.retry([c], 4.0) == [a, b, c]
     assert [job.waits for job in store.read.jobs()] == [0, 1, 1]
@@ -152,96 +117,78 @@ def test_retrying_takes_along_what_is_needed_and_what_was_skipped(store: Store) 
 
 
 def test_retrying_leaves_what_is_done_and_what_has_nothing_to_do_with_it(store: Store) -> None:
-    a, b, other = [*a_chain(store, "a", "b"), *enqueue(store, a_spec(name="command/other"))]
-    end(store, a, Done(at=2.0))
-    end(store, b, Failed(at=2.0, error="no"))
-    end(store, other, Failed(at=2.0, error="no"))
+    a, b, other = put(store, "abo", needs=CHAIN)
+    end(store, a)
+    for job in (b, other):
+        end(store, job, FAILED)
     assert store.steering.retry([b], 4.0) == [b]
-    assert states(store) == [State.DONE, State.QUEUED, State.FAILED]
+    assert states(store) == "done queued failed"
     assert ready(store) == [b]
-
-
-def test_a_done_job_that_runs_again_keeps_others_waiting(store: Store) -> None:
-    a, b = a_chain(store, "a", "b")
-    end(store, a, Done(at=2.0))
-    assert store.steering.retry([a], 4.0) == [a]
+    assert store.steering.retry([a], 5.0) == [a], "a done job that others wait for"
     assert job_row(store, b).waits == 1
     assert ready(store) == [a]
 
 
-def test_an_open_job_is_not_retried(store: Store) -> None:
-    a, b = enqueue(store, a_spec(name="command/a"), a_spec(name="command/b"))
-    claimed(store, b)
-    assert store.steering.retry([a, b], 4.0) == []
-    assert states(store) == [State.QUEUED, State.RUNNING]
-
-
 def test_retrying_counts_from_zero(store: Store) -> None:
-    (job,) = enqueue(store, a_spec(terms=Terms(retries=1, rerun="never")))
-    end(store, job, Failed(at=2.0, error="no"))
+    job = one(store, retries=1, rerun="never")
+    end(store, job, FAILED)
     store.scheduling.let_go(1e9)
-    end(store, job, Lost(at=2.0, why="?"))
+    end(store, job, LOST)
     store.steering.retry([job], 4.0)
     row = job_row(store, job)
     assert (row.failures, row.lost, row.ended) == (0, 0, None)
-    assert end(store, job, Failed(at=5.0, error="no")) is State.QUEUED, "it has its retry again"
+    assert end(store, job, FAILED) is State.QUEUED, "it has its retry again"
 
 
 # --- forgetting
 
 
 def test_a_forgotten_job_leaves_nothing(store: Store) -> None:
-    (job,) = enqueue(store, a_spec())
+    job = one(store)
     end(store, job, Done(at=2.0, result={"auc": 1.0}))
     assert store.steering.forget([job]) == [job]
-    assert store.read.jobs() == []
-    assert store.read.attempts([job]) == []
-    assert store.read.events_of(job) == []
-    assert store.read.result_of(job) is None
-    assert not any(store.read.counts().values())
-    assert enqueue(store, a_spec()) == [job + 1], "its number is not given again"
+    read = store.read
+    assert [read.jobs(), read.attempts([job]), read.events_of(job)] == [[]] * 3
+    assert read.result_of(job) is None
+    assert not any(read.counts().values())
+    assert one(store) == job + 1, "its number is not given again"
 
 
 def test_what_is_open_or_needed_is_not_forgotten(store: Store) -> None:
-    a, b, c = a_chain(store, "a", "b", "c")
-    end(store, a, Done(at=2.0))
+    a, b, c = put(store, "abc", needs=CHAIN)
+    end(store, a)
     assert store.steering.forget([a, b, c]) == []
     store.steering.cancel([b], 3.0)
     assert store.steering.forget([a]) == [a], "only ended jobs need it now"
     assert store.read.needs_of(b) == []
+    assert store.steering.again([99]) == store.steering.forget([99]) == []
 
 
 def test_what_failed_is_not_forgotten_while_a_job_may_be_run_again_that_needs_it(
     store: Store,
 ) -> None:
-    a, b = a_chain(store, "a", "b")
+    a, b = put(store, "ab", needs=CHAIN)
     store.steering.cancel([a], 2.0)
     assert store.steering.forget([a]) == []
     assert store.steering.forgettable([a, b]) == {a, b}
     assert store.steering.forget([a, b]) == [a, b]
 
 
-def test_jobs_that_are_gone_are_nobodys_trouble(store: Store) -> None:
-    assert store.steering.again([99]) == []
-    assert store.steering.forget([99]) == []
-
-
 def test_environments_are_forgotten_with_the_last_job_that_had_them(store: Store) -> None:
     secret = a_context(environment={"TOKEN": "s3cret"})
     (gone,) = enqueue(store, a_spec(name="command/a"), context=secret)
-    (kept,) = enqueue(store, a_spec(name="command/b"))
+    kept = one(store, "b")
     store.steering.cancel([gone], 2.0)
     store.steering.forget([gone])
     store.steering.forget_contexts()
-    bodies = [row[0] for row in store._db.execute("SELECT body FROM contexts")]
-    assert not any("s3cret" in body for body in bodies)
+    assert "s3cret" not in str([*map(tuple, store._db.execute("SELECT body FROM contexts"))])
     assert claimed(store, kept).context_text
     (again,) = enqueue(store, a_spec(name="command/c"), context=secret)
     assert "s3cret" in claimed(store, again).context_text
 
 
 def test_the_number_of_an_event_is_never_given_again(store: Store) -> None:
-    first, second = enqueue(store, a_spec(name="command/a"), a_spec(name="command/b"))
+    first, second = put(store, "ab")
     store.steering.cancel([second], 2.0)
     last = store.read.last_event()
     store.steering.forget([second])
@@ -253,13 +200,10 @@ def test_the_number_of_an_event_is_never_given_again(store: Store) -> None:
 
 
 def test_a_groups_limit_is_set_changed_and_forgotten(store: Store) -> None:
-    store.steering.limit("downloads", 2)
-    store.steering.limit("downloads", 3)
-    store.steering.limit("uploads", 1)
-    assert [(group.name, group.slots) for group in store.read.groups()] == [
-        ("downloads", 3),
-        ("uploads", 1),
-    ]
+    for group, slots in (("downloads", 2), ("downloads", 3), ("uploads", 1)):
+        store.steering.limit(group, slots)
+    groups = [(group.name, group.slots) for group in store.read.groups()]
+    assert groups == [("downloads", 3), ("uploads", 1)]
     store.steering.limit("downloads", None)
     assert [group.name for group in store.read.groups()] == ["uploads"]
 
@@ -275,14 +219,12 @@ def paused_at(store: Store, job: int, now: float) -> list[int]:
 
 
 def test_only_what_runs_and_is_not_about_to_end_is_paused(store: Store) -> None:
-    waiting, running, ending = enqueue(store, *(a_spec(name=f"command/{n}") for n in (1, 2, 3)))
+    waiting, running, ending = put(store, "123")
     claimed(store, running)
     claimed(store, ending)
     store.steering.cancel([ending], 2.0)
-    assert paused_at(store, waiting, 5.0) == []
-    assert paused_at(store, running, 5.0) == [running]
-    assert paused_at(store, running, 6.0) == []
-    assert paused_at(store, ending, 5.0) == []
+    paused = [paused_at(store, job, at) for job in (waiting, running, ending) for at in (5.0, 6.0)]
+    assert paused == [[], [], [running], [], [], []]
     assert store.scheduling.paused() == {running}
     assert store.steering.resume([waiting, ending], 7.0) == []
 
@@ -291,32 +233,34 @@ def test_only_what_runs_and_is_not_about_to_end_is_paused(store: Store) -> None:
 def test_an_attempt_s_time_is_that_without_its_pauses(
     store: Store, home: Home, outcome: Outcome
 ) -> None:
-    (job,) = enqueue(store, a_spec())
+    job = one(store)
     claim = claimed(store, job, now=10.0)
     paused_at(store, job, 20.0)
     store.steering.resume([job], 25.0)
     paused_at(store, job, 90.0)  # and ends so
-    store.scheduling.finish(claim, outcome, outputs={}, now=100.0)
-    assert store.read.newest_attempts([job])[job].seconds == 100 - 10 - 5 - 10
+    end(store, claim, outcome, now=100.0)
+    seconds = 100 - 10 - 5 - 10
+    assert store.read.newest_attempts([job])[job].seconds == seconds
     (record,) = job_records(home, store, [job_row(store, job)])
-    assert (record["seconds"], record["paused"]) == (75, None)
+    assert (record["seconds"], record["paused"]) == (seconds, None)
     assert store.scheduling.paused() == frozenset()
+    (ending,) = store.read.happened(5)  # events of a pause are no attempts
+    assert (ending.state, ending.seconds) == (job_row(store, job).state, seconds)
 
 
 def test_a_pause_teaches_nothing_about_how_long_a_job_takes(store: Store) -> None:
-    (job,) = enqueue(store, a_spec(signature="train 1"))
-    claim = store.scheduling.claim(job, a_seat(**SEAT), reason="fits", now=10.0)
-    assert claim is not None
+    job = one(store, signature="train 1")
+    claim = seated(store, job, 10.0, **SEAT)
     paused_at(store, job, 20.0)
     store.steering.resume([job], 60.0)
     measured = Measured(elapsed_s=90.0, shared_s=30.0, slowdown=2.0)
-    store.scheduling.finish(claim, Done(at=100.0), outputs={}, now=100.0, measured=measured)
+    end(store, claim, Done(at=100.0), now=100.0, measured=measured)
     assert store.scheduling.usage("train 1").seconds == (50.0,)
     assert store.read.account(Path("/nowhere"), "test").used == 50.0
 
 
 def test_a_list_says_that_a_job_is_paused_and_what_stays_reserved(store: Store, home: Home) -> None:
-    (job,) = enqueue(store, a_spec())
+    job = one(store)
     claimed(store, job)
     before = job_view(job_row(store, job))
     store.steering.pause({job: pause_reason("GPU-0,GPU-1", 10 * GIB, 50.0)}, 50.0)
@@ -331,11 +275,132 @@ def test_a_list_says_that_a_job_is_paused_and_what_stays_reserved(store: Store, 
     assert ";" not in pause_reason("cpu", None, 1.0).text
 
 
-def test_events_of_a_pause_are_no_attempts(store: Store) -> None:
-    (job,) = enqueue(store, a_spec())
-    claim = claimed(store, job, now=10.0)
-    paused_at(store, job, 20.0)
-    store.steering.resume([job], 30.0)
-    store.scheduling.finish(claim, Failed(at=40.0, error="no"), outputs={}, now=40.0)
-    (ending,) = store.read.happened(5)
-    assert (ending.state, ending.seconds) == (State.FAILED, 20.0)
+# --- jobs that wait for the end of another, however it ends
+
+
+def two(store: Store) -> list[int]:
+    """A job, and one that starts after its end."""
+    return put(store, "ab", after_any=CHAIN)
+
+
+@pytest.mark.parametrize("outcome", [DONE, FAILED])
+def test_a_job_starts_after_the_end_of_another_done_or_not(store: Store, outcome: Outcome) -> None:
+    first, second = two(store)
+    assert ready(store) == [first]
+    end(store, first, outcome)
+    assert ready(store) == [second]
+    assert (job_row(store, second).state, job_row(store, second).waits) == (State.QUEUED, 0)
+
+
+@pytest.mark.parametrize("outcome", [STOPPED, Lost(at=2.0, why="a crash")])
+def test_an_attempt_that_is_followed_by_another_is_no_end(store: Store, outcome: Outcome) -> None:
+    first, second = two(store)
+    end(store, first, outcome)
+    assert (ready(store), job_row(store, second).waits) == ([first], 1)
+
+
+@pytest.mark.parametrize("runs", [False, True])
+def test_a_cancelled_job_holds_nothing_up(store: Store, runs: bool) -> None:
+    first, second = two(store)
+    claim = claimed(store, first) if runs else None
+    store.steering.cancel([first], 2.0)
+    if claim:
+        assert ready(store) == []
+        end(store, claim, STOPPED)
+    assert states(store) == "cancelled queued"
+    assert ready(store) == [second]
+
+
+def test_a_skipped_job_holds_nothing_up(store: Store) -> None:
+    a, _, c = put(store, "abc", needs={"b": "a"}, after_any={"c": "b"})
+    end(store, a, FAILED)
+    assert states(store) == "failed skipped queued"
+    assert ready(store) == [c]
+
+
+def test_a_new_job_that_is_skipped_at_once_holds_nothing_up(store: Store) -> None:
+    failed, first, second, third = put(store, "0123", needs={"3": "1"}, after_any={"2": "1"})
+    end(store, failed, FAILED)
+    with store.writing():
+        store.set_needs(first, [failed], 3.0)
+        run, number = store.run(store.read.jobs()[0].spec.run_folder, "other"), store.next_number()
+        new = [
+            NewJob(spec=a_spec(name="command/1"), needs=[failed]),
+            NewJob(spec=a_spec(name="command/2"), after_any=[number]),
+        ]
+        _, awaiting = store.put_new(run, a_context(), new, 3.0)
+    assert [job_row(store, job).state for job in (first, number, third)] == [State.SKIPPED] * 3
+    assert sorted(ready(store)) == [second, awaiting]
+
+
+def test_a_job_waits_for_all_of_both_sorts(store: Store) -> None:
+    a, b, c = put(store, "abc", needs={"c": "a"}, after_any={"c": "ba"})
+    assert job_row(store, c).waits == 2, "the end of what must be done is not counted besides"
+    end(store, b, FAILED)
+    assert (ready(store), job_row(store, c).waits) == ([a], 1)
+    assert [job.id for job in store.read.needed_by(c)] == [a]
+    assert [job.id for job in store.read.awaited_by(c)] == [b]
+    end(store, a, FAILED)
+    assert job_row(store, c).state is State.SKIPPED
+
+
+def test_a_job_that_is_retried_is_waited_for_again(store: Store) -> None:
+    first, second = two(store)
+    end(store, first, FAILED)
+    store.steering.retry([first], 3.0)
+    assert (ready(store), job_row(store, second).waits) == ([first], 1)
+    end(store, first)
+    assert ready(store) == [second]
+    end(store, second, FAILED)
+    assert store.steering.again([second]) == [second], "of the other only the end counts"
+
+
+def test_who_waits_for_an_end_is_told_apart_from_who_needs_the_job_and_lets_it_be_forgotten(
+    store: Store,
+) -> None:
+    first, second = two(store)
+    assert store.read.dependants_of([first]) == []
+    assert [job.id for job in store.read.awaiting(first)] == [second]
+    assert store.read.needs([second])[second].name == "command/a"
+    assert store.steering.forget([first]) == [], "it is open"
+    end(store, first, FAILED)
+    assert store.read.needs([second]) == {}
+    assert store.steering.forget([first]) == [first]
+    assert ready(store) == [second]
+
+
+def test_new_jobs_wait_for_ends_whether_put_in_at_once_or_one_by_one(store: Store) -> None:
+    failed = one(store, "failed")
+    end(store, failed, FAILED)
+    open_one = one(store, "open")
+    with store.writing():
+        run, first = store.run(store.read.jobs()[0].spec.run_folder, "other"), store.next_number()
+        awaited = ([failed], [failed, open_one], [first])
+        new = [
+            NewJob(spec=a_spec(name=f"command/{n}"), after_any=those)
+            for n, those in enumerate(awaited)
+        ]
+        numbers = store.put_new(run, a_context(), new, 1.0)
+    before = [job_row(store, number).waits for number in numbers]
+    assert before == [0, 1, 1]
+    store.database.execute("UPDATE jobs SET waits = 9 WHERE id >= ?", (first,))
+    with store.writing():
+        for number, each in zip(numbers, new, strict=True):
+            store.set_needs(number, each.needs, 2.0, after_any=each.after_any)
+    assert [job_row(store, number).waits for number in numbers] == before
+
+
+def test_a_job_that_is_set_aside_has_ended(store: Store) -> None:
+    first, second = two(store)
+    store.database.execute("UPDATE jobs SET spec = '{' WHERE id = ?", (first,))
+    store.scheduling.ready(10)
+    assert store.scheduling.claim(first, a_seat(), reason="", now=1.0) is None
+    assert job_row(store, first).why.code is ReasonCode.UNREADABLE
+    assert ready(store) == [second]
+
+
+def test_of_many_needs_those_that_are_not_done_are_listed_first(store: Store) -> None:
+    a, b, c, d = put(store, "abcd", needs={"d": "abc"})
+    end(store, a)
+    assert [job.id for job in store.read.first_needed_by(d, 2)] == [b, c]
+    assert [job.id for job in store.read.first_needed_by(d, 9)] == [b, c, a]

@@ -7,11 +7,12 @@ import pytest
 from launcher.cli.jobs import select
 from launcher.errors import UsageError
 from launcher.screens.snapshots import Queue
-from launcher.states import ENDED, Done, Failed, State
+from launcher.states import ENDED, State
 from launcher.store.listings import JobFilter, Listing
 from launcher.store.queue import Store
 from launcher.system.paths import Home
 from tests.build import a_spec, claimed, enqueue
+from tests.launcher.queued import FAILED, end, put
 from tests.launcher.web.made_runs import done
 
 EVERY = JobFilter()
@@ -21,63 +22,55 @@ def queued(store: Store, *names: str, run: str = "test") -> list[int]:
     return enqueue(store, *(a_spec(name=name) for name in names), run=run)
 
 
+def listed(store: Store, text: str, *states: State, **page: int) -> list[int]:
+    wanted = JobFilter(text=text, states=frozenset(states)) if states else JobFilter(text=text)
+    return Listing(store.database).jobs(wanted, 9, **page).numbers
+
+
 def test_jobs_are_listed_page_by_page_in_both_directions(store: Store) -> None:
-    queued(store, *(f"command/{number}" for number in range(1, 11)))
+    put(store, map(str, range(1, 11)))
     listing = Listing(store.database)
     assert listing.jobs(EVERY, 4) == ([10, 9, 8, 7], False, True), "there are older ones"
-    assert listing.jobs(EVERY, 4, before=7).numbers == [6, 5, 4, 3]
-    assert listing.jobs(EVERY, 4, after=6).numbers == [10, 9, 8, 7]
-    assert listing.jobs(EVERY, 4, after=2).numbers == [6, 5, 4, 3]
-    assert listing.jobs(EVERY, 4, after=10).numbers == []
+    newest, older = [10, 9, 8, 7], [6, 5, 4, 3]
+    assert listing.jobs(EVERY, 4, before=7).numbers == older
+    after = [listing.jobs(EVERY, 4, after=number).numbers for number in (6, 2, 10)]
+    assert after == [newest, older, []]
 
 
 def test_jobs_are_filtered_by_state(store: Store) -> None:
-    queued(store, *(f"command/{number}" for number in range(1, 5)))
+    put(store, "1234")
     claimed(store, 2)
     store.steering.hold([3], 1.0)
-    listing = Listing(store.database)
-    assert listing.jobs(JobFilter(states=frozenset({State.RUNNING})), 9).numbers == [2]
-    waiting = frozenset({State.QUEUED, State.HELD})
-    assert listing.jobs(JobFilter(states=waiting), 9).numbers == [4, 3, 1]
+    assert listed(store, "", State.RUNNING) == [2]
+    assert listed(store, "", State.QUEUED, State.HELD) == [4, 3, 1]
 
 
 def test_jobs_are_filtered_by_a_part_of_a_name_a_glob_a_run_or_a_number(store: Store) -> None:
     queued(store, "train/gan2", "test/gan2", "train/vit")
     queued(store, "command/prep", run="forest")
-    listing = Listing(store.database)
-    assert listing.jobs(JobFilter(text="gan2"), 9).numbers == [2, 1]
-    assert listing.jobs(JobFilter(text="train/*"), 9).numbers == [3, 1]
-    assert listing.jobs(JobFilter(text="fores"), 9).numbers == [4]
-    assert listing.jobs(JobFilter(text="3"), 9).numbers == [3]
-    assert listing.jobs(JobFilter(text="pr*"), 9).numbers == [4], "a command's kind may be left out"
-    assert listing.jobs(JobFilter(text="nothing"), 9) == ([], False, False)
-    held = JobFilter(text="gan2", states=frozenset({State.QUEUED}))
-    assert listing.jobs(held, 9, before=2).numbers == [1]
+    texts = ("gan2", "train/*", "fores", "3", "pr*")  # a command's kind may be left out
+    assert [listed(store, text) for text in texts] == [[2, 1], [3, 1], [4], [3], [4]]
+    assert Listing(store.database).jobs(JobFilter(text="nothing"), 9) == ([], False, False)
+    assert listed(store, "gan2", State.QUEUED, before=2) == [1]
 
 
 def test_jobs_are_filtered_by_a_tag_or_a_glob_of_tags(store: Store) -> None:
     queued(store, "train/gan2", "test/gan2", "train/vit", "command/tag:paper")
     store.steering.change_tags([1, 3], ["paper"], [])
     store.steering.change_tags([2], ["abl-1"], [])
-    listing = Listing(store.database)
-    assert listing.jobs(JobFilter(text="tag:paper"), 9).numbers == [3, 1]
-    assert listing.jobs(JobFilter(text="tag:[ap]*"), 9).numbers == [3, 2, 1]
-    assert listing.jobs(JobFilter(text="tag:pap"), 9).numbers == []
+    texts = ("tag:paper", "tag:[ap]*", "tag:pap")
+    assert [listed(store, text) for text in texts] == [[3, 1], [3, 2, 1], []]
     claimed(store, 1)
-    running = JobFilter(text="tag:paper", states=frozenset({State.RUNNING}))
-    assert listing.jobs(running, 9).numbers == [1]
+    assert listed(store, "tag:paper", State.RUNNING) == [1]
 
 
 def test_the_jobs_of_a_run_are_listed_by_its_whole_name(store: Store) -> None:
     queued(store, "train/gan2", run="night")
     queued(store, "train/gan2", run="night2")
     queued(store, "test/night", run="day")
-    listing = Listing(store.database)
-    assert listing.jobs(JobFilter(text="night"), 9).numbers == [3, 2, 1]
-    assert listing.jobs(JobFilter(text="run:night"), 9).numbers == [1]
-    assert listing.jobs(JobFilter(text="run:nobody"), 9).numbers == []
-    done = JobFilter(text="run:night", states=frozenset({State.DONE}))
-    assert listing.jobs(done, 9).numbers == []
+    texts = ("night", "run:night", "run:nobody")
+    assert [listed(store, text) for text in texts] == [[3, 2, 1], [1], []]
+    assert listed(store, "run:night", State.DONE) == []
 
 
 # --- run listing
@@ -85,7 +78,7 @@ def test_the_jobs_of_a_run_are_listed_by_its_whole_name(store: Store) -> None:
 
 def queued_runs(store: Store, *runs: str) -> None:
     for run in runs:
-        enqueue(store, a_spec(name="command/1"), a_spec(name="command/2"), run=run)
+        put(store, "12", run=run)
 
 
 def test_runs_are_listed_page_by_page_in_both_directions(store: Store) -> None:
@@ -93,11 +86,14 @@ def test_runs_are_listed_page_by_page_in_both_directions(store: Store) -> None:
     listing = Listing(store.database)
     assert listing.runs(3) == ([6, 5, 4], False, True), "there are older ones"
     assert listing.runs(2, before=5, among=[1, 4, 6]) == ([4, 1], True, False)
-    assert listing.runs(3, before=4).numbers == [3, 2, 1]
-    assert listing.runs(3, after=3).numbers == [6, 5, 4]
-    assert listing.runs(9, among=[2, 5]).numbers == [5, 2]
-    assert listing.runs(9, among=[]).numbers == []
-    assert listing.runs(9, after=2, among=[2, 5]).numbers == [5]
+    for page, numbers in (
+        ({"before": 4}, [3, 2, 1]),
+        ({"after": 3}, [6, 5, 4]),
+        ({"among": [2, 5]}, [5, 2]),
+        ({"among": []}, []),
+        ({"after": 2, "among": [2, 5]}, [5]),
+    ):
+        assert listing.runs(3, **page).numbers == numbers
 
 
 def test_a_run_says_how_far_it_is_and_since_when(store: Store) -> None:
@@ -142,10 +138,6 @@ def test_jobs_of_a_run_are_listed_by_state(store: Store) -> None:
 # --- job queries
 
 
-def end(store: Store, job: int, now: float) -> None:
-    store.scheduling.finish(claimed(store, job), Done(at=now), outputs={}, now=now)
-
-
 @pytest.mark.parametrize(
     ("pattern", "names"),
     [
@@ -184,18 +176,17 @@ def test_waiting_jobs_are_listed_as_they_would_start(store: Store) -> None:
 
 
 def test_the_jobs_that_ended_last_come_in_the_order_of_their_ends(store: Store) -> None:
-    a, b, c = enqueue(store, *(a_spec(name=f"command/{letter}") for letter in "abc"))
+    a, b, c = put(store, "abc")
     for job, now in ((c, 10.0), (a, 20.0), (b, 30.0)):
-        end(store, job, now)
+        end(store, job, now=now)
     assert [job.id for job in store.read.ended_lately(2)] == [a, b]
 
 
 def test_what_ended_before_a_time_is_told_by_state(store: Store) -> None:
-    a, b, c = enqueue(store, *(a_spec(name=f"command/{letter}") for letter in "abc"))
-    end(store, a, 10.0)
-    end(store, b, 20.0)
-    failed = Failed(at=5.0, error="no")
-    store.scheduling.finish(claimed(store, c), failed, outputs={}, now=5.0)
+    a, b, c = put(store, "abc")
+    end(store, a, now=10.0)
+    end(store, b, now=20.0)
+    end(store, c, FAILED, now=5.0)
     assert {job.id for job in store.read.ended_before(15.0, ENDED)} == {a, c}
     assert [job.id for job in store.read.ended_before(15.0, [State.FAILED])] == [c]
 
@@ -212,7 +203,7 @@ def test_what_needs_a_job_is_found_however_far_away(store: Store) -> None:
 
 
 def test_names_come_from_the_newest_jobs_first(store: Store) -> None:
-    enqueue(store, a_spec(name="command/a"), a_spec(name="command/b"))
+    put(store, "ab")
     assert store.read.names() == ["command/b", "command/a"]
 
 

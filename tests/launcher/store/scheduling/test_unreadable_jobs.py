@@ -12,11 +12,12 @@ from launcher.job import Resources, Terms, read_spec
 from launcher.states import ENDED, Done, State
 from launcher.store.queue import Store
 from launcher.store.rows import Lane, read_lane
-from launcher.system.daemon_control import ensure_scheduler, scheduler_pid, wake
+from launcher.system.daemon_control import scheduler_pid
 from launcher.system.paths import Home
 from launcher.system.stored_fields import Unreadable
 from tests.build import a_context, a_spec, claimed, enqueue, in_state, job_row, until
 from tests.launcher.conftest import Launcher
+from tests.launcher.queued import one, put, serve, until_done, until_in
 
 
 def change(store: Store, table: str, column: str, row: int, text: str) -> None:
@@ -65,15 +66,14 @@ def test_jobs_that_cannot_be_understood_are_set_aside_and_all_others_run(
     home: Home, store: Store, launcher: Launcher
 ) -> None:
     broken = break_rows(store)
-    (below,) = enqueue(store, a_spec(name="command/below"))
+    below = one(store, "below")
     store.database.execute("INSERT INTO needs (job, need) VALUES (?, ?)", (below, min(broken)))
     store.database.execute("UPDATE jobs SET waits = 1 WHERE id = ?", (below,))
-    (good,) = enqueue(store, a_spec(name="command/good"))
+    good = one(store, "good")
     assert launcher("status").code == 0
-    ensure_scheduler(home)
-    wake(home)
+    serve(home)
 
-    until(lambda: in_state(store, good, State.DONE), "the good one is done")
+    until_done(store, good)
     for job, word in broken.items():
         until(partial(in_state, store, job, *ENDED), f"job {job} has ended")
         row = job_row(store, job)
@@ -92,7 +92,7 @@ def test_jobs_that_cannot_be_understood_are_set_aside_and_all_others_run(
 def test_records_of_ended_jobs_that_cannot_be_read_end_no_screen(
     home: Home, store: Store, launcher: Launcher
 ) -> None:
-    odd, strange, noted = enqueue(store, *(a_spec(name=f"command/{n}") for n in "abc"))
+    odd, strange, noted = put(store, "abc")
     for job in (odd, strange, noted):
         store.scheduling.finish(claimed(store, job), Done(at=2.0), outputs={}, now=time.time())
     change(store, "jobs", "outputs", odd, '{"/a": 1, "/b": ')
@@ -108,14 +108,13 @@ def test_records_of_ended_jobs_that_cannot_be_read_end_no_screen(
 
 def test_a_running_job_of_a_newer_version_is_watched_and_taken_in(home: Home, store: Store) -> None:
     (job,) = enqueue(store, a_spec("sleep", "0.3"))
-    ensure_scheduler(home)
-    wake(home)
-    until(lambda: in_state(store, job, State.RUNNING), "it runs")
+    serve(home)
+    until_in(store, State.RUNNING, job)
     change(store, "jobs", "spec", job, spec_with("terms", deadline=9.0, grace_s=7.0))
     (claim,) = store.scheduling.claims()
     assert claim.spec.terms == Terms(grace_s=7.0)
     assert "deadline" in claim.unreadable
-    until(lambda: in_state(store, job, State.DONE), "it is done")
+    until_done(store, job)
 
 
 @pytest.mark.parametrize(

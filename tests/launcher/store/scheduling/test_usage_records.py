@@ -30,6 +30,7 @@ from launcher.store.usage import (
     UsageRecords,
 )
 from tests.build import GIB, a_claim, a_seat, a_spec, enqueue
+from tests.launcher.queued import end, one
 
 # --- what the queue remembers of attempts on GPUs, and what of that it believes
 
@@ -335,11 +336,11 @@ PLACES = {"": ("local", "desk"), "launcher-1": ("slurm", "n1"), "launcher-2": ("
 
 
 def attempt(store: Store, pilot: str, outcome: Outcome, device: str = "cpu") -> None:
-    (job,) = enqueue(store, a_spec())
+    job = one(store)
     seat = a_seat(boot=f"{PILOT}{pilot}", device=device, cpus=2) if pilot else a_seat()
     claim = store.scheduling.claim(job, seat, reason="fits", now=outcome.at - HOUR)
     assert claim is not None
-    store.scheduling.finish(claim, outcome, outputs={}, now=outcome.at)
+    end(store, claim, outcome, now=outcome.at)
 
 
 def past(store: Store) -> Past:
