@@ -11,7 +11,7 @@ from pathlib import Path
 
 from launcher.states import Done, Lost, Outcome, Stopped, Void, outcome_record
 from launcher.system.files import write_json
-from launcher.system.paths import Home
+from launcher.system.paths import Attempt, Home
 from launcher.system.processes import boot_id, end_session, identity, marked, recorded, send
 from launcher.workers.attempt_watch import Adopted, Supervised, Unclear, find_out, watch
 from launcher.workers.fork_server_pool import ForkServer
@@ -44,6 +44,27 @@ def kill_supervisor(one: Supervised) -> None:
     one.supervisor.channel.close()
 
 
+def adopted(attempt: Attempt) -> Adopted:
+    """Watch what lives of an attempt whose supervisor is dead, as a new scheduler does."""
+    found = watch(a_claim().supervisor, attempt)
+    assert isinstance(found, Adopted)
+    return found
+
+
+def the_end(found: Adopted | Outcome) -> object:
+    """Wait for the end of what lives."""
+    if not isinstance(found, Adopted):
+        return found
+    assert ended(found.descriptor)
+    return found.ending()
+
+
+def ended_record(attempt: Attempt, outcome: str) -> None:
+    """Leave the record of an attempt of which nothing lives."""
+    who = json.dumps({"pid": 2**22, "start_ticks": 5, "boot": boot_id()})
+    attempt.started.write_text(f"{who}\n{who}\n{outcome}")
+
+
 # --- who may start
 
 
@@ -60,11 +81,7 @@ def test_an_attempt_is_started_or_voided_and_never_both(
         found = watch(supervised.supervisor.who, attempt)
         assert ended(supervised.descriptor)
         supervised.supervisor.channel.close()
-        if isinstance(found, Adopted):
-            assert ended(found.descriptor)
-            outcome = found.ending()
-        else:
-            outcome = found
+        outcome = the_end(found)
         assert isinstance(outcome, Done | Void)
         assert lines_of(effects) == (["effect"] if isinstance(outcome, Done) else [])
         pause_s *= 0.8 if isinstance(outcome, Done) else 1.3
@@ -113,13 +130,7 @@ def test_a_supervisor_that_is_killed_at_any_instant_never_doubles_an_effect(
         supervised = started(fork_server, attempt)
         time.sleep(pause.uniform(0, 0.008))  # the instants that are to be met
         kill_supervisor(supervised)
-        found = watch(a_claim(job=job).supervisor, attempt)
-        if isinstance(found, Adopted):  # its program lives
-            assert ended(found.descriptor)
-            outcome = found.ending()
-        else:
-            outcome = found
-        match outcome:
+        match outcome := the_end(watch(a_claim(job=job).supervisor, attempt)):
             case Done():
                 assert lines_of(effects) == ["effect"]
             case Void():
@@ -136,13 +147,10 @@ def test_a_program_whose_supervisor_was_killed_is_watched_to_its_end(
     supervised = started(fork_server, attempt)
     program = program_of(attempt)
     kill_supervisor(supervised)
-    orphan = watch(a_claim().supervisor, attempt)
-    assert isinstance(orphan, Adopted)
-    assert orphan.program == program
-    assert orphan.ending() is None
+    orphan = adopted(attempt)
+    assert (orphan.program, orphan.ending()) == (program, None)
     orphan.stop()
-    assert ended(orphan.descriptor)
-    assert isinstance(orphan.ending(), Lost)
+    assert isinstance(the_end(orphan), Lost)
 
 
 def test_a_lone_program_that_does_not_listen_can_be_killed_with_what_it_started(
@@ -155,13 +163,11 @@ def test_a_lone_program_that_does_not_listen_can_be_killed_with_what_it_started(
     supervised.insist()  # no more than a word while the supervisor lives
     assert supervised.ending() is None
     kill_supervisor(supervised)
-    orphan = watch(a_claim().supervisor, attempt)
-    assert isinstance(orphan, Adopted)
+    orphan = adopted(attempt)
     orphan.insist()
-    assert ended(orphan.descriptor)
+    assert isinstance(the_end(orphan), Lost)
     (child,) = [int(line) for line in lines_of(attempt.log) if line != "ready"]
     until(lambda: gone(child), "its child has ended, too")
-    assert isinstance(orphan.ending(), Lost)
 
 
 def test_nothing_of_a_lost_attempt_lives_when_it_is_judged(
@@ -208,19 +214,17 @@ def test_an_outcome_of_an_earlier_boot_counts(fork_server: ForkServer, home: Hom
 
 def test_what_an_older_launcher_recorded_of_an_attempt_counts(home: Home) -> None:
     attempt = an_attempt(home, a_spec())
-    who = {"pid": 2**22, "start_ticks": 5, "boot": boot_id()}
-    attempt.started.write_text(f"{json.dumps(who)}\n{json.dumps(who)}\n")
+    ended_record(attempt, "")
     write_json(attempt.outcome, outcome_record(Done(at=7.0, result={"auc": 0.9})))
     assert judged(attempt) == Done(at=7.0, result={"auc": 0.9})
 
 
 def test_an_outcome_that_was_cut_off_does_not_count(home: Home) -> None:
     attempt = an_attempt(home, a_spec())
-    who = json.dumps({"pid": 2**22, "start_ticks": 5, "boot": boot_id()})
     outcome = json.dumps(outcome_record(Done(at=7.0)))
-    attempt.started.write_text(f"{who}\n{who}\n{outcome[:-1]}")
+    ended_record(attempt, outcome[:-1])
     assert isinstance(judged(attempt), Lost)
-    attempt.started.write_text(f"{who}\n{who}\n{outcome}\n")
+    ended_record(attempt, f"{outcome}\n")
     assert judged(attempt) == Done(at=7.0)
 
 
@@ -267,8 +271,7 @@ def test_an_attempt_without_a_folder_is_watched_while_its_supervisor_lives(
     assert lone.program == program
     supervised.supervisor.channel.close()
     lone.insist()
-    assert ended(lone.descriptor)
-    assert isinstance(lone.ending(), Lost)
+    assert isinstance(the_end(lone), Lost)
 
 
 def test_an_attempt_without_a_folder_or_anybody_alive_is_lost_and_not_voided(home: Home) -> None:
@@ -284,8 +287,7 @@ def test_a_program_that_was_spawned_and_not_put_on_record_is_found_by_its_mark(
     attempt.started.write_text("{}\n")  # and here its supervisor was killed
     environment = {**os.environ, "LAUNCHER_ATTEMPT": str(attempt.folder)}
     with subprocess.Popen(["sleep", "60"], env=environment, start_new_session=True) as program:
-        found = watch(a_claim().supervisor, attempt)
-        assert isinstance(found, Adopted)
+        found = adopted(attempt)
         assert found.program == program.pid
         found.stop()
         program.wait()
@@ -299,8 +301,7 @@ def test_a_program_of_an_older_launcher_is_known_by_its_own_record(home: Home) -
         who = identity(program.pid)
         assert who is not None
         write_json(attempt.folder / "process.json", who.record())
-        found = watch(a_claim().supervisor, attempt)
-        assert isinstance(found, Adopted)
+        found = adopted(attempt)
         assert found.program == program.pid
         program.kill()
     assert isinstance(found.ending(), Lost)
@@ -338,8 +339,7 @@ def test_nobody_judges_an_attempt_while_its_program_is_being_spawned(home: Home)
     with subprocess.Popen(words, stdout=subprocess.PIPE, start_new_session=True) as program:
         assert program.stdout is not None
         assert program.stdout.readline() == b"begun\n"
-        found = watch(a_claim().supervisor, attempt)
-        assert isinstance(found, Adopted)
+        found = adopted(attempt)
         assert found.program == program.pid
         program.kill()
     assert isinstance(found.ending(), Lost)

@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,7 +18,7 @@ from launcher.scheduler.start_jobs import unrecorded
 from launcher.staging.view import left_by
 from launcher.states import ENDED, State
 from launcher.store.queue import Store
-from launcher.system.daemon_control import ensure_scheduler, scheduler_pid, wake
+from launcher.system.daemon_control import scheduler_pid, wake
 from launcher.system.files import write_json
 from launcher.system.paths import Home
 from launcher.system.processes import Identity, boot_id, identity, send
@@ -36,6 +37,7 @@ from tests.build import (
     until,
 )
 from tests.launcher.conftest import Launcher
+from tests.launcher.queued import one, serve, until_done, until_in, waits_for
 from tests.launcher.staging.attempts import files_in
 
 # --- attempts of a laboratory in real processes, with a real scheduler: what reaches the run's folder, and when
@@ -44,6 +46,7 @@ from tests.launcher.staging.attempts import files_in
 LABORATORY = '''
 import os, time
 from pathlib import Path
+from typing import Any
 from launcher.api import JobError, write_atomic
 
 def work(job):
@@ -100,9 +103,12 @@ def a_job(project: Path, entry: str = "work") -> Spec:
     )  # fmt: skip
 
 
-def ready(home: Home) -> None:
-    ensure_scheduler(home)
-    wake(home)
+def queued(home: Home, store: Store, project: Path, entry: str = "work", **changes: Any) -> int:
+    """Queue a job of the laboratory, and have a scheduler serve it."""
+    spec = a_job(project, entry)._replace(**changes)
+    (job,) = enqueue(store, spec, context=context(project))
+    serve(home)
+    return job
 
 
 def until_ended(store: Store, job: int) -> None:
@@ -112,15 +118,13 @@ def until_ended(store: Store, job: int) -> None:
 def test_a_zombie_of_an_attempt_that_was_given_up_changes_nothing(
     home: Home, store: Store, project: Path
 ) -> None:
-    (job,) = enqueue(store, a_job(project), context=context(project))
-    ready(home)
+    job = queued(home, store, project)
     until((project / "begun").exists, "the first attempt has begun")
     first = home.attempt(job, 1)
     frozen = [supervisor_of(first), program_of(first)]
     for pid in frozen:
         os.kill(pid, signal.SIGSTOP)
-    scheduler = scheduler_pid(home)
-    assert scheduler is not None
+    scheduler = scheduler_pid(home) or 0
     write_json(home.stop, {"schema": 1, "now": False, "at": 0.0})  # nobody restarts it
     os.kill(scheduler, signal.SIGKILL)
     until(lambda: scheduler_pid(home) is None, "the scheduler is dead")
@@ -128,7 +132,7 @@ def test_a_zombie_of_an_attempt_that_was_given_up_changes_nothing(
         database.execute("UPDATE attempts SET boot = 'another'")
     database.close()
     home.stop.unlink()
-    ready(home)
+    serve(home)
     until_ended(store, job)
     assert endings(store, job) == ["lost", "done"]
     results = files_in(project / "runs")
@@ -148,12 +152,10 @@ def test_what_a_failed_attempt_made_is_kept_out_of_the_run_until_it_is_cleaned(
 ) -> None:
     (project / "runs/test/a:pre").mkdir(parents=True)
     (project / "runs/test/a:pre/model.json").write_text("whole")
-    spec = a_job(project, "fail")
-    (job,) = enqueue(store, spec, context=context(project))
-    ready(home)
+    job = queued(home, store, project, "fail")
     until_ended(store, job)
     assert (project / "runs/test/a:pre/model.json").read_text() == "whole"
-    made = Path(left_by(home.attempt(job, 1), spec.run_folder))
+    made = Path(left_by(home.attempt(job, 1), project / "runs" / "test"))
     assert (made / "a:pre/model.json").read_text() == "half"
     assert json.loads(launcher("show", "work/a", "--json").out)["not_accepted"] == str(made)
     assert f"made so far  {made}" in launcher("show", "work/a").out
@@ -164,18 +166,16 @@ def test_what_a_failed_attempt_made_is_kept_out_of_the_run_until_it_is_cleaned(
 def test_a_scheduler_killed_after_the_end_of_an_attempt_leaves_its_acceptance_to_the_next(
     home: Home, store: Store, project: Path
 ) -> None:
-    (job,) = enqueue(store, a_job(project), context=context(project))
-    ready(home)
+    job = queued(home, store, project)
     until((project / "begun").exists, "the attempt has begun")
-    scheduler, supervisor = scheduler_pid(home), supervisor_of(home.attempt(job, 1))
-    assert scheduler is not None
+    scheduler, supervisor = scheduler_pid(home) or 0, supervisor_of(home.attempt(job, 1))
     os.kill(scheduler, signal.SIGSTOP)
     (project / "go").touch()
     until(lambda: "ending" in home.attempt(job, 1).started.read_text(), "its end is on record")
     assert not (project / "runs/test/a:pre/model.json").exists()
     os.kill(scheduler, signal.SIGKILL)
     until(lambda: gone(supervisor), "its supervisor has left")
-    ready(home)
+    serve(home)
     until_ended(store, job)
     assert files_in(project / "runs") == {"test/a:pre/model.json": "attempt 1", "test/by-1": ""}
 
@@ -183,11 +183,9 @@ def test_a_scheduler_killed_after_the_end_of_an_attempt_leaves_its_acceptance_to
 def test_results_that_cannot_be_seen_yet_are_waited_for(
     home: Home, store: Store, project: Path
 ) -> None:
-    (job,) = enqueue(store, a_job(project), context=context(project))
-    ready(home)
+    job = queued(home, store, project)
     until((project / "begun").exists, "the attempt has begun")
-    scheduler = scheduler_pid(home)
-    assert scheduler is not None
+    scheduler = scheduler_pid(home) or 0
     os.kill(scheduler, signal.SIGSTOP)
     (project / "go").touch()
     until(lambda: "ending" in home.attempt(job, 1).started.read_text(), "its end is on record")
@@ -205,8 +203,7 @@ def test_a_job_sees_the_models_of_others_where_they_are_and_its_own_in_its_attem
     home: Home, store: Store, project: Path
 ) -> None:
     (project / "runs/test/b:pre").mkdir(parents=True)
-    (job,) = enqueue(store, a_job(project, "tell"), context=context(project))
-    ready(home)
+    job = queued(home, store, project, "tell")
     until_ended(store, job)
     own = home.attempt(job, 1).folder / "runs"
     assert store.read.result_of(job) == {
@@ -220,9 +217,8 @@ def test_a_job_sees_the_models_of_others_where_they_are_and_its_own_in_its_attem
 def test_a_job_in_a_project_that_cannot_be_written_runs_without_a_stage(
     home: Home, store: Store, project: Path
 ) -> None:
-    spec = a_job(project, "tell")._replace(root=str(project / "absent"), outputs=())
-    (job,) = enqueue(store, spec._replace(settings={"quiet": True}), context=context(project))
-    ready(home)
+    absent, quiet = str(project / "absent"), {"quiet": True}
+    job = queued(home, store, project, "tell", root=absent, outputs=(), settings=quiet)
     until_ended(store, job)
     assert store.read.result_of(job) == {"own": str(project / "absent/runs/test/a:pre")}
     assert not (project / "absent").exists()
@@ -298,34 +294,32 @@ def test_a_folder_that_cannot_be_looked_at_keeps_its_own_job_waiting_and_no_othe
     bad, good = enqueue(store, a_spec(), a_spec(name="command/2"))
     in_the_way = an_attempt(home, a_spec(), job=bad)
     left(in_the_way.outcome)
-    ensure_scheduler(home)
-    wake(home)
+    serve(home)
 
-    until(lambda: in_state(store, good, State.DONE), "the other one is done")
+    until_done(store, good)
     until(lambda: str(in_the_way.folder) in job_row(store, bad).hindrance, "it is told why")
     assert in_state(store, bad, State.QUEUED)
     in_the_way.folder.rename(home.folder / "away")
-    until(lambda: in_state(store, bad, State.DONE), "it runs when nothing is in the way")
+    until_done(store, bad)
 
 
 def test_an_end_is_taken_in_while_another_jobs_folder_cannot_be_looked_at(
     home: Home, store: Store, tmp_path: Path
 ) -> None:
     gate = tmp_path / "gate"
-    (runs,) = enqueue(store, a_spec(*shell('until [ -e "$1" ]; do sleep 0.01; done', str(gate))))
-    ensure_scheduler(home)
-    wake(home)
-    until(lambda: in_state(store, runs, State.RUNNING), "it runs")
+    (runs,) = enqueue(store, a_spec(*waits_for(gate)))
+    serve(home)
+    until_in(store, State.RUNNING, runs)
     in_the_way = an_attempt(home, a_spec(), job=runs + 1)
     in_the_way.started.write_text("{}\n")
     with in_the_way.started.open() as spawning:
         fcntl.flock(spawning, fcntl.LOCK_EX)  # as between a spawn and its record
-        (bad,) = enqueue(store, a_spec(name="command/2"))
+        bad = one(store, "2")
         assert bad == runs + 1
         wake(home)
         until(lambda: "cannot be told" in job_row(store, bad).hindrance, "it is told why")
         gate.touch()
-        until(lambda: in_state(store, runs, State.DONE), "its end is taken in")
+        until_done(store, runs)
         assert in_state(store, bad, State.QUEUED)
 
 

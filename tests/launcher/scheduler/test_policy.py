@@ -1,7 +1,8 @@
 import re
 from collections import Counter
+from collections.abc import Sequence
 from copy import deepcopy
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import given, settings
@@ -214,45 +215,410 @@ def test_what_can_never_fit_does_not_fit_an_empty_machine(
             assert as_read(wait) == Wait(job=one.job, reason=never.text)
 
 
-# --- cores, main memory, groups
+# --- what is decided of each: whether it starts, and on what; or what is in its way
 
 
-def test_a_job_that_asks_for_more_cores_than_there_are_gets_all_of_them() -> None:
-    (start,) = decide([a_waiting(1, cpus=64)], [], Machine(cpus=4))
-    assert start == Start(job=1, devices=(), cpus=4, reason="on the CPU with 4 cores")
+class Case(NamedTuple):
+    """A machine, what waits and runs there, and what is told of each that waits."""
+
+    machine: Machine
+    waiting: Sequence[Waiting]
+    told: Sequence[str]
+    running: Sequence[Running] = ()
+    now: float = 0.0
 
 
-def test_a_job_behind_one_that_waits_for_cores_says_whom_it_would_delay() -> None:
-    waiting = [a_waiting(1, cpus=4), a_waiting(2, cpus=1)]
-    assert [*map(as_read, decide(waiting, [Running(cpus=3, job=9)], Machine(cpus=4)))] == [
-        Wait(job=1, reason="needs 4 cores, 1 of 4 free"),
-        Wait(job=2, reason="would delay job 1, which is first and gets 4 cores"),
+def told(case: Case) -> list[str]:
+    """What is decided of each: `+`, and where it starts; or why it waits, `*` where for others."""
+    decisions = decide(case.waiting, case.running, case.machine, case.now)
+    return [
+        f"+{each.reason}" if isinstance(each, Start) else f"{each.reason}{'*' * each.for_others}"
+        for each in decisions
     ]
 
 
-def test_room_that_is_nearly_there_is_announced_within_a_second() -> None:
-    running = [Running(cpus=3, job=9, ends=1000.3)]
-    (wait,) = decide([a_waiting(1, cpus=4)], running, Machine(cpus=4), 1000.0)
-    assert as_read(wait) == Wait(
-        job=1, reason="needs 4 cores, 1 of 4 free; there will be room on 4 cores within a second"
-    )
+def promised(user: str, device: str, amount: int) -> ForeignReservation:
+    return ForeignReservation(user=user, device=device, amount=amount)
 
 
-def test_a_short_job_passes_one_that_waits_for_cores_when_it_ends_in_time() -> None:
-    running = [Running(cpus=3, job=9, ends=1060.0)]
-    waiting = [
-        a_waiting(1, cpus=4),
-        a_waiting(2, seconds=61.0),
-        a_waiting(3, seconds=60.0),
-    ]
-    first, slow, quick = decide(waiting, running, Machine(cpus=4), 1000.0)
-    assert as_read(first) == Wait(
-        job=1, reason="needs 4 cores, 1 of 4 free; there will be room on 4 cores in about 1 m"
-    )
-    assert as_read(slow) == Wait(
-        job=2, reason="would delay job 1, which is first and gets 4 cores in about 1 m"
-    )
-    assert isinstance(quick, Start)
+FIVE = Machine(cpus=5, ram=8 * GIB, ram_free=6 * GIB)
+TWO = Machine(cpus=2, ram=8 * GIB, ram_free=6 * GIB, gpus=(a_gpu(),))
+WIDE: dict[str, Any] = {"cpus": 2, "ram": 8 * GIB}
+ONE = Machine(cpus=8, gpus=(a_gpu(total=24),))
+CARDS = Machine(cpus=4, gpus=(a_gpu(0), a_gpu(1), a_gpu(2)))
+DIVIDED = (a_gpu(0), a_gpu(1, mig=0, uuid="MIG-a"), a_gpu(1, mig=1, uuid="MIG-b"))
+ALONE = a_waiting(1, min_vram=4 * GIB, exclusive=True)
+SHARED = a_waiting(1, min_vram=GIB, exclusive=True)
+MOST = Rules(max_per_gpu=9)
+BOB = promised("bob", "jobs:GPU-0", 2)
+# a launcher that does not tell how many jobs it has there tells what it promised them
+EVE = promised("eve", "GPU-0", GIB)
+THEIRS = (
+    promised("another home of ann", "cores:ff", 3),
+    promised("bob", "cores:f0", 4),
+    promised("bob", "memory", 6 * GIB),
+)
+OTHERS = Machine(cpus=8, cores=0xFF, ram=8 * GIB, ram_free=8 * GIB, foreign=THEIRS)
+CROWDED = Machine(
+    cpus=4,
+    gpus=(a_gpu(total=24, used=9),),
+    rules=Rules(reserve=2 * GIB, max_per_gpu=9),
+    foreign=(
+        promised("ada", "GPU-0", 3 * GIB),
+        promised("bob", "GPU-0", 1 * GIB),
+        promised("ada", "GPU-0", 1 * GIB),
+        promised("ada", "GPU-1", 9 * GIB),
+    ),
+)
+CROWD = [
+    on_a_card("GPU-0", job=7, reservation=5 * GIB, used={"GPU-0": 4 * GIB}),
+    on_a_card("GPU-0", job=8, reservation=2 * GIB, used={"GPU-0": 3 * GIB}),
+    on_a_card("GPU-0", job=9, reservation=4 * GIB),
+]
+HALF = [on_a_card("GPU-0", job=7, reservation=12 * GIB)]
+LAST = [on_a_card("GPU-0", job=7, reservation=GIB), Running(job=8, cpus=2, ends=60.0)]
+IN_A_MINUTE = "would delay job 1, which is first and gets cuda:0 in about 1 m"
+UNUSED = Rules(idle_s=600)
+CASES = {
+    "who asks for more cores than there are gets all of them": Case(
+        Machine(cpus=4), [a_waiting(1, cpus=64)], ["+on the CPU with 4 cores"]
+    ),
+    "behind one that waits for cores it is said whom it would delay": Case(
+        Machine(cpus=4),
+        [a_waiting(1, cpus=4), a_waiting(2)],
+        [
+            "needs 4 cores, 1 of 4 free",
+            "would delay job 1, which is first and gets 4 cores",
+        ],
+        [Running(cpus=3, job=9)],
+    ),
+    "room that is nearly there is announced within a second": Case(
+        Machine(cpus=4),
+        [a_waiting(1, cpus=4)],
+        ["needs 4 cores, 1 of 4 free; there will be room on 4 cores within a second"],
+        [Running(cpus=3, job=9, ends=1000.3)],
+        1000.0,
+    ),
+    "a short job passes one that waits for cores when it ends in time": Case(
+        Machine(cpus=4),
+        [a_waiting(1, cpus=4), a_waiting(2, seconds=61.0), a_waiting(3, seconds=60.0)],
+        [
+            "needs 4 cores, 1 of 4 free; there will be room on 4 cores in about 1 m",
+            "would delay job 1, which is first and gets 4 cores in about 1 m",
+            "+on the CPU with 1 core",
+        ],
+        [Running(cpus=3, job=9, ends=1060.0)],
+        1000.0,
+    ),
+    "who waits for main memory has its share kept and lets others pass": Case(
+        FIVE,
+        [
+            a_waiting(1, cpus=2, ram=7 * GIB),
+            a_waiting(2, cpus=2),
+            a_waiting(3, ram=1 * GIB),
+            a_waiting(4, ram=1),
+            a_waiting(5, cpus=2),
+        ],
+        [
+            "needs 7 GiB of memory, 6 GiB are not promised to others",
+            "+on the CPU with 2 cores",
+            "+on the CPU with 1 core",  # there is room for both
+            "would delay job 1, which is first and gets 2 cores",
+            "needs 2 cores, 1 of 5 free",
+        ],
+        [Running(cpus=1, ram=2 * GIB)],
+    ),
+    "nothing is kept of main memory that others use": Case(
+        TWO,
+        [a_waiting(1, **WIDE), a_waiting(2)],
+        ["needs 8 GiB of memory, 6 GiB are not in use", "+on the CPU with 1 core"],
+    ),
+    "nor of cards for who waits for it": Case(
+        TWO,
+        [a_waiting(1, device="cuda", **WIDE), a_waiting(2, device="cuda")],
+        [
+            "needs 8 GiB of memory, 6 GiB are not in use",
+            "+on cuda:0 without other jobs, as nobody knows what it takes; 40 GiB free",
+        ],
+    ),
+    "what the machine can never hold is in nobody's way": Case(
+        Machine(cpus=1, ram=8 * GIB, ram_free=8 * GIB),
+        [a_waiting(1, ram=9 * GIB), a_waiting(2)],
+        ["needs 9 GiB of memory, this machine has 8 GiB", "+on the CPU with 1 core"],
+    ),
+    "a full group says so and is in nobody's way": Case(
+        Machine(cpus=2, limits={"downloads": 1}),
+        [a_waiting(1, group="downloads"), a_waiting(2)],
+        ["group 'downloads' runs 1 of at most 1", "+on the CPU with 1 core"],
+        [Running(cpus=1, group="downloads")],
+    ),
+    "the last place in the group of the first is kept too": Case(
+        Machine(cpus=4, gpus=(a_gpu(),), limits={"wide": 2}),
+        [
+            a_waiting(1, group="wide", device="cuda"),
+            a_waiting(2, group="wide", device="cpu"),
+            a_waiting(3, group="wide", device="cpu", seconds=1.0),
+            a_waiting(4, device="cpu"),
+        ],
+        [
+            "needs a GPU that it shares with no other job; cuda:0 runs job 100; there will be room on cuda:0 in about 1 m",
+            "+on the CPU with 1 core",  # there is a place for both
+            IN_A_MINUTE,  # with the group full, the first would lose its place on the card
+            "+on the CPU with 1 core",
+        ],
+        [on_a_card("GPU-0", exclusive=True, ends=60.0)],
+    ),
+    "where there is no GPU who would like one runs on the CPU": Case(
+        Machine(cpus=2), [a_waiting(1, accelerated=True)], ["+on the CPU with 1 core"]
+    ),
+    "who would like a GPU and may see none runs on the CPU": Case(
+        Machine(cpus=2, gpus=(a_gpu(),)),
+        [a_waiting(1, accelerated=True, visible=())],
+        ["+on the CPU with 1 core"],
+    ),
+    "those of which nobody knows what they take get a card each": Case(
+        Machine(cpus=4, gpus=(a_gpu(0), a_gpu(1))),
+        [a_waiting(job, accelerated=True) for job in (1, 2, 3)],
+        [
+            "+on cuda:0 without other jobs, as nobody knows what it takes; 40 GiB free",
+            "+on cuda:1 without other jobs, as nobody knows what it takes; 40 GiB free",
+            "needs a GPU that it shares with no other job; cuda:0 runs job 1; cuda:1 runs job 2",
+        ],
+    ),
+    "jobs share a card as far as their claims fit": Case(
+        ONE,
+        [a_waiting(job, min_vram=10 * GIB) for job in (1, 2, 3)],
+        [
+            "+on cuda:0: gets 10 GiB of 24 GiB free",
+            "+on cuda:0: gets 10 GiB of 14 GiB free",
+            "needs 10 GiB; cuda:0 has 24 GiB free, 20 GiB of it promised to jobs 1, 2",
+        ],
+    ),
+    "the emptiest card comes first of those the smallest": Case(
+        Machine(cpus=8, gpus=(a_gpu(0, total=40), a_gpu(1, total=12), a_gpu(2, total=24))),
+        [a_waiting(job, min_vram=11 * GIB) for job in (1, 2, 3, 4)],
+        [
+            "+on cuda:1: gets 11 GiB of 12 GiB free",
+            "+on cuda:2: gets 11 GiB of 24 GiB free",
+            "+on cuda:0: gets 11 GiB of 40 GiB free",
+            "+on cuda:2: gets 11 GiB of 13 GiB free",
+        ],
+    ),
+    "what a job takes beyond its promise counts": Case(
+        Machine(cpus=4, gpus=(a_gpu(total=24, used=14),)),
+        [a_waiting(1, min_vram=11 * GIB)],
+        ["needs 11 GiB; cuda:0 has 10 GiB free"],
+        [on_a_card("GPU-0", job=7, reservation=8 * GIB, used={"GPU-0": 14 * GIB})],
+    ),
+    "several GPUs are had together or not at all": Case(
+        CARDS,
+        [a_waiting(1, gpus=2, min_vram=20 * GIB), a_waiting(2, gpus=3, min_vram=20 * GIB)],
+        [
+            "+on cuda:0, cuda:2: gets 20 GiB of 40 GiB free",
+            "needs 3 GPUs with 20 GiB each; cuda:0 has 40 GiB free, 20 GiB of it promised to job 1; "
+            "cuda:1 has 40 GiB free, 30 GiB of it promised to job 7; "
+            "cuda:2 has 40 GiB free, 20 GiB of it promised to job 1",
+        ],
+        [on_a_card("GPU-1", job=7, reservation=30 * GIB)],
+    ),
+    "a job on several GPUs never gets an instance of a divided card": Case(
+        Machine(cpus=4, gpus=DIVIDED),
+        [a_waiting(1, gpus=2, min_vram=GIB), a_waiting(2, device="cuda:1:1", min_vram=GIB)],
+        [
+            "needs 2 GPUs, and this machine has 1 that are not divided",
+            "+on cuda:1:1: gets 1 GiB of 40 GiB free",
+        ],
+    ),
+    "an exclusive job gets a card for itself and keeps others away": Case(
+        Machine(cpus=4, gpus=(a_gpu(0),)),
+        [ALONE, a_waiting(2, min_vram=GIB)],
+        [
+            "+on cuda:0: gets 4 GiB of 40 GiB free, shared with no other job",
+            "needs 1 GiB; cuda:0 runs job 1 alone",
+        ],
+    ),
+    "an exclusive job does not come to another": Case(
+        Machine(cpus=4, gpus=(a_gpu(0),)),
+        [ALONE],
+        ["needs 4 GiB on a GPU of its own; cuda:0 runs job 7"],
+        [on_a_card("GPU-0", job=7, reservation=GIB)],
+    ),
+    # all that its job was promised is in use, and little: only that it is there is told
+    "an exclusive job takes a card on which others have none": Case(
+        CARDS._replace(foreign=(BOB,)),
+        [SHARED, a_waiting(2, min_vram=GIB)],
+        [
+            "+on cuda:1: gets 1 GiB of 40 GiB free, shared with no other job",
+            "+on cuda:0: gets 1 GiB of 40 GiB free",
+        ],
+    ),
+    "an exclusive job shares no card with others": Case(
+        Machine(cpus=4, gpus=(a_gpu(0),), foreign=(BOB,)),
+        [SHARED],
+        ["needs 1 GiB on a GPU of its own; cuda:0 has jobs of bob"],
+    ),
+    "nor with an older launcher": Case(
+        Machine(cpus=4, gpus=(a_gpu(0),), foreign=(EVE,)),
+        [SHARED],
+        ["needs 1 GiB on a GPU of its own; cuda:0 has jobs of eve"],
+    ),
+    "nothing starts on a card that another launcher shares with nobody": Case(
+        Machine(cpus=4, gpus=(a_gpu(0),), foreign=(promised("bob", "alone:GPU-0", 1),)),
+        [a_waiting(1, min_vram=GIB), a_waiting(2, gpus=1, device="cuda")],
+        [
+            "needs 1 GiB; cuda:0 is promised to bob, who shares it with nobody",
+            "needs a GPU that it shares with no other job; cuda:0 is promised to bob, who shares it with nobody",
+        ],
+    ),
+    "cores that other homes have promised are not given away": Case(
+        OTHERS,
+        [a_waiting(1), a_waiting(2), a_waiting(3, ram=3 * GIB)],
+        [
+            "+on the CPU with 1 core",
+            "needs 1 core, 0 of 8 free; 7 of 8 cores are promised to jobs of another home of ann, bob",
+            "needs 1 core, 0 of 8 free; 7 of 8 cores are promised to jobs of another home of ann, bob",
+        ],
+    ),
+    "nor memory": Case(
+        OTHERS,
+        [a_waiting(3, ram=3 * GIB)],
+        [
+            "needs 3 GiB of memory, 2 GiB are not promised to others; 6 GiB are promised to jobs of bob*"
+        ],
+    ),
+    "cores that we may not use are none of our business": Case(
+        OTHERS._replace(cpus=4, cores=0xF00), [a_waiting(1, cpus=4)], ["+on the CPU with 4 cores"]
+    ),
+    "more of ours than the rules say are never on a card": Case(
+        Machine(cpus=4, gpus=(a_gpu(),), rules=Rules(max_per_gpu=2)),
+        [a_waiting(job, min_vram=GIB) for job in (1, 2, 3)],
+        [
+            "+on cuda:0: gets 1 GiB of 40 GiB free",
+            "+on cuda:0: gets 1 GiB of 39 GiB free",
+            "needs 1 GiB; cuda:0 runs jobs 1, 2, at most 2 at once",
+        ],
+    ),
+    # 24 - 2 of others - (5 + 3 + 4) of ours - 5 promised - 2 kept
+    "all that is promised is counted and to whom": Case(
+        CROWDED,
+        [a_waiting(1, min_vram=4 * GIB)],
+        [
+            "needs 4 GiB; cuda:0 has 15 GiB free, 5 GiB of it promised to jobs 7, 9, 4 GiB of it promised to ada, 1 GiB of it promised to bob, 2 GiB kept for others"
+        ],
+        CROWD,
+    ),
+    "what is left of it is had": Case(
+        CROWDED, [a_waiting(1, min_vram=3 * GIB)], ["+on cuda:0: gets 3 GiB of 3 GiB free"], CROWD
+    ),
+    "the reserve is left to others and is told where a job can never fit": Case(
+        Machine(cpus=4, gpus=(a_gpu(total=24),), rules=Rules(reserve=4 * GIB)),
+        [a_waiting(1, min_vram=20 * GIB), a_waiting(2, min_vram=21 * GIB)],
+        [
+            "+on cuda:0: gets 20 GiB of 20 GiB free",
+            "needs 21 GiB, and can never fit: cuda:0 has 20 GiB for it, 4 GiB are kept for others",
+        ],
+    ),
+    "a card is not taken soon after others used it": Case(
+        Machine(cpus=4, gpus=(a_gpu(),), rules=UNUSED, idle={"GPU-0": 120.0}),
+        [a_waiting(1, min_vram=GIB)],
+        ["needs 1 GiB; cuda:0 is known to be unused by others for 2 m, and is taken after 10 m"],
+    ),
+    "a card is taken after others left it alone for a while": Case(
+        Machine(cpus=4, gpus=(a_gpu(),), rules=UNUSED, idle={"GPU-0": 600.0}),
+        [a_waiting(1, min_vram=GIB)],
+        ["+on cuda:0: gets 1 GiB of 40 GiB free"],
+    ),
+    "a card that the owner of the queue keeps back is never taken": Case(
+        Machine(cpus=4, gpus=(a_gpu(0), a_gpu(1)), rules=Rules(devices=("1",))),
+        [a_waiting(job, accelerated=True) for job in (1, 2)],
+        [
+            "+on cuda:1 without other jobs, as nobody knows what it takes; 40 GiB free",
+            "needs a GPU that it shares with no other job; cuda:0 is not among the devices of config.toml; cuda:1 runs job 1",
+        ],
+    ),
+    "a job passes the first one only where that is not delayed": Case(
+        ONE._replace(rules=MOST),
+        [
+            a_waiting(1, min_vram=16 * GIB),
+            a_waiting(2, min_vram=9 * GIB),  # nobody knows how long
+            a_waiting(3, min_vram=9 * GIB, seconds=61.0),
+            a_waiting(4, min_vram=3 * GIB),  # beside both
+            a_waiting(5, min_vram=9 * GIB, seconds=60.0),
+        ],
+        [
+            "needs 16 GiB; cuda:0 has 24 GiB free, 12 GiB of it promised to job 7; there will be room on cuda:0 in about 1 m",
+            IN_A_MINUTE,
+            IN_A_MINUTE,
+            "+on cuda:0: gets 3 GiB of 12 GiB free",
+            "+on cuda:0: gets 9 GiB of 9 GiB free",
+        ],
+        [HALF[0]._replace(ends=1060.0)],
+        1000.0,
+    ),
+    "where nobody knows when the place is free only what fits beside passes": Case(
+        ONE,
+        [
+            a_waiting(1, min_vram=16 * GIB),
+            a_waiting(2, min_vram=9 * GIB, seconds=1.0),
+            a_waiting(3, min_vram=8 * GIB),
+        ],
+        [
+            "needs 16 GiB; cuda:0 has 24 GiB free, 12 GiB of it promised to job 7",
+            "would delay job 1, which is first and gets cuda:0",
+            "+on cuda:0: gets 8 GiB of 12 GiB free",
+        ],
+        HALF,
+    ),
+    "the last place on the card of the first job is kept": Case(
+        Machine(cpus=4, gpus=ONE.gpus, rules=Rules(max_per_gpu=2)),
+        [a_waiting(1, cpus=3, min_vram=GIB), a_waiting(2, min_vram=GIB)],
+        ["needs 3 cores, 1 of 4 free; there will be room on cuda:0 in about 1 m", IN_A_MINUTE],
+        LAST,
+    ),
+    "where there are two of them one is had": Case(
+        Machine(cpus=5, gpus=ONE.gpus, rules=Rules(max_per_gpu=3)),
+        [a_waiting(1, cpus=3, min_vram=GIB), a_waiting(2, min_vram=GIB)],
+        [
+            "needs 3 cores, 2 of 5 free; there will be room on cuda:0 in about 1 m",
+            "+on cuda:0: gets 1 GiB of 23 GiB free",
+        ],
+        LAST,
+    ),
+    "main memory is kept for the first job too": Case(
+        Machine(cpus=8, ram=16 * GIB, ram_free=10 * GIB),
+        [
+            a_waiting(1, ram=12 * GIB),
+            a_waiting(2, ram=5 * GIB),
+            a_waiting(3, ram=5 * GIB, seconds=60.0),
+            a_waiting(4, ram=4 * GIB),
+        ],
+        [
+            "needs 12 GiB of memory, 10 GiB are not promised to others; there will be room on 1 core in about 1 m",
+            "would delay job 1, which is first and gets 1 core in about 1 m",
+            "+on the CPU with 1 core",
+            "+on the CPU with 1 core",
+        ],
+        [Running(job=7, cpus=1, ram=6 * GIB, ends=60.0)],
+    ),
+    "another card is taken so that the first job keeps its place": Case(
+        Machine(cpus=8, gpus=(a_gpu(0, total=24), a_gpu(1, total=24)), rules=MOST),
+        [a_waiting(1, min_vram=20 * GIB), a_waiting(2, min_vram=6 * GIB)],
+        [
+            "needs 20 GiB; cuda:0 has 24 GiB free, 12 GiB of it promised to job 7; cuda:1 has 24 GiB free, 11 GiB of it promised to jobs 8, 9; there will be room on cuda:0 in about 1 m",
+            "+on cuda:1: gets 6 GiB of 13 GiB free",
+        ],
+        [
+            on_a_card("GPU-0", job=7, reservation=12 * GIB, ends=60.0),
+            on_a_card("GPU-1", job=8, reservation=10 * GIB, ends=90.0),
+            on_a_card("GPU-1", job=9, reservation=1 * GIB, ends=90.0),
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=list(CASES))
+def test_each_job_starts_or_is_told_what_is_in_its_way(case: Case) -> None:
+    assert told(case) == [*case.told]
 
 
 def test_nobody_takes_the_cores_bit_by_bit_that_the_first_job_waits_for() -> None:
@@ -266,237 +632,6 @@ def test_nobody_takes_the_cores_bit_by_bit_that_the_first_job_waits_for() -> Non
             running = [*running, Running(cpus=1, job=2)]
     waiting, running = [first, a_waiting(3)], running[2:]
     assert isinstance(decide(waiting, running, machine)[0], Start)
-
-
-def test_a_job_that_waits_for_main_memory_has_its_share_kept_and_lets_others_pass() -> None:
-    machine = Machine(cpus=5, ram=8 * GIB, ram_free=6 * GIB)
-    running = [Running(cpus=1, ram=2 * GIB)]
-    waiting = [
-        a_waiting(1, cpus=2, ram=7 * GIB),
-        a_waiting(2, cpus=2),
-        a_waiting(3, ram=1 * GIB),
-        a_waiting(4, ram=1),
-        a_waiting(5, cpus=2),
-    ]
-    first, second, third, fourth, fifth = decide(waiting, running, machine)
-    assert as_read(first) == Wait(
-        job=1, reason="needs 7 GiB of memory, 6 GiB are not promised to others"
-    )
-    assert isinstance(second, Start)
-    assert isinstance(third, Start), "there is room for both"
-    assert as_read(fourth) == Wait(
-        job=4, reason="would delay job 1, which is first and gets 2 cores"
-    )
-    assert as_read(fifth) == Wait(job=5, reason="needs 2 cores, 1 of 5 free")
-
-
-def test_nothing_is_kept_for_a_job_that_waits_for_main_memory_which_others_use() -> None:
-    machine = Machine(cpus=2, ram=8 * GIB, ram_free=6 * GIB, gpus=(a_gpu(),))
-    wish: dict[str, Any] = {"cpus": 2, "ram": 8 * GIB}
-    told = "needs 8 GiB of memory, 6 GiB are not in use"
-    wait, start = decide([a_waiting(1, **wish), a_waiting(2)], [], machine)
-    assert as_read(wait) == Wait(job=1, reason=told)
-    assert isinstance(start, Start)
-    wait, start = decide(
-        [a_waiting(1, device="cuda", **wish), a_waiting(2, device="cuda")], [], machine
-    )
-    assert as_read(wait) == Wait(job=1, reason=told)
-    assert isinstance(start, Start)
-
-
-def test_a_job_that_the_machine_can_never_hold_is_in_nobodys_way() -> None:
-    machine = Machine(cpus=1, ram=8 * GIB, ram_free=8 * GIB)
-    hopeless, other = decide([a_waiting(1, ram=9 * GIB), a_waiting(2)], [], machine)
-    assert as_read(hopeless) == Wait(job=1, reason="needs 9 GiB of memory, this machine has 8 GiB")
-    assert isinstance(other, Start)
-
-
-def test_a_full_group_says_so_and_is_in_nobodys_way() -> None:
-    running = [Running(cpus=1, group="downloads")]
-    waiting = [a_waiting(1, group="downloads"), a_waiting(2)]
-    full, other = decide(waiting, running, Machine(cpus=2, limits={"downloads": 1}))
-    assert as_read(full) == Wait(job=1, reason="group 'downloads' runs 1 of at most 1")
-    assert isinstance(other, Start)
-
-
-def test_the_last_place_in_the_group_of_the_first_job_is_kept_too() -> None:
-    machine = Machine(cpus=4, gpus=(a_gpu(),), limits={"wide": 2})
-    running = [on_a_card("GPU-0", exclusive=True, ends=60.0)]
-    waiting = [
-        a_waiting(1, group="wide", device="cuda"),
-        a_waiting(2, group="wide", device="cpu"),
-        a_waiting(3, group="wide", device="cpu", seconds=1.0),
-        a_waiting(4, device="cpu"),
-    ]
-    first, second, third, other = decide(waiting, running, machine)
-    assert isinstance(first, Wait)
-    assert isinstance(second, Start), "there is a place for both"
-    assert as_read(third) == Wait(
-        job=3, reason="would delay job 1, which is first and gets cuda:0 in about 1 m"
-    ), "with the group full, the first would lose its place on the card"
-    assert isinstance(other, Start)
-
-
-# --- GPUs
-
-
-def test_where_there_is_no_gpu_a_job_that_would_like_one_runs_on_the_cpu() -> None:
-    (start,) = decide([a_waiting(1, accelerated=True)], [], Machine(cpus=2))
-    assert isinstance(start, Start)
-    assert start.devices == ()
-
-
-def test_a_job_that_would_like_a_gpu_and_may_see_none_runs_on_the_cpu() -> None:
-    machine = Machine(cpus=2, gpus=(a_gpu(),))
-    (start,) = decide([a_waiting(1, accelerated=True, visible=())], [], machine)
-    assert isinstance(start, Start)
-    assert start.devices == ()
-
-
-def test_jobs_of_which_nobody_knows_what_they_take_get_a_card_each() -> None:
-    machine = Machine(cpus=4, gpus=(a_gpu(0), a_gpu(1)))
-    decisions = decide([a_waiting(job, accelerated=True) for job in (1, 2, 3)], [], machine)
-    assert [getattr(one, "devices", None) for one in decisions] == [("GPU-0",), ("GPU-1",), None]
-    assert decisions[2].reason == (
-        "needs a GPU that it shares with no other job; cuda:0 runs job 1; cuda:1 runs job 2"
-    )
-
-
-def test_jobs_share_a_card_as_far_as_their_claims_fit() -> None:
-    machine = Machine(cpus=8, gpus=(a_gpu(total=24),))
-    decisions = decide([a_waiting(job, min_vram=10 * GIB) for job in (1, 2, 3)], [], machine)
-    assert [getattr(one, "devices", None) for one in decisions] == [("GPU-0",), ("GPU-0",), None]
-    assert decisions[2].reason == (
-        "needs 10 GiB; cuda:0 has 24 GiB free, 20 GiB of it promised to jobs 1, 2"
-    )
-
-
-def test_the_emptiest_card_comes_first_of_those_the_smallest() -> None:
-    machine = Machine(cpus=8, gpus=(a_gpu(0, total=40), a_gpu(1, total=12), a_gpu(2, total=24)))
-    decisions = decide([a_waiting(job, min_vram=11 * GIB) for job in (1, 2, 3, 4)], [], machine)
-    assert [getattr(one, "devices", ()) for one in decisions] == [
-        ("GPU-1",),
-        ("GPU-2",),
-        ("GPU-0",),
-        ("GPU-2",),
-    ]
-
-
-def test_what_a_job_takes_beyond_its_promise_counts() -> None:
-    machine = Machine(cpus=4, gpus=(a_gpu(total=24, used=14),))
-    running = [on_a_card("GPU-0", job=7, reservation=8 * GIB, used={"GPU-0": 14 * GIB})]
-    (wait,) = decide([a_waiting(1, min_vram=11 * GIB)], running, machine)
-    assert as_read(wait) == Wait(job=1, reason="needs 11 GiB; cuda:0 has 10 GiB free")
-
-
-def test_several_gpus_are_had_together_or_not_at_all() -> None:
-    machine = Machine(cpus=4, gpus=(a_gpu(0), a_gpu(1), a_gpu(2)))
-    running = [on_a_card("GPU-1", job=7, reservation=30 * GIB)]
-    two, three = decide(
-        [
-            a_waiting(1, gpus=2, min_vram=20 * GIB),
-            a_waiting(2, gpus=3, min_vram=20 * GIB),
-        ],
-        running,
-        machine,
-    )
-    assert isinstance(two, Start)
-    assert two.devices == ("GPU-0", "GPU-2")
-    assert two.reason == "on cuda:0, cuda:2: gets 20 GiB of 40 GiB free"
-    assert three.reason == (
-        "needs 3 GPUs with 20 GiB each; cuda:0 has 40 GiB free, 20 GiB of it promised to job 1; "
-        "cuda:1 has 40 GiB free, 30 GiB of it promised to job 7; "
-        "cuda:2 has 40 GiB free, 20 GiB of it promised to job 1"
-    )
-
-
-def test_a_job_on_several_gpus_never_gets_an_instance_of_a_divided_card() -> None:
-    gpus = (a_gpu(0), a_gpu(1, mig=0, uuid="MIG-a"), a_gpu(1, mig=1, uuid="MIG-b"))
-    machine = Machine(cpus=4, gpus=gpus)
-    (wait,) = decide([a_waiting(1, gpus=2, min_vram=GIB)], [], machine)
-    assert as_read(wait) == Wait(
-        job=1, reason="needs 2 GPUs, and this machine has 1 that are not divided"
-    )
-    (start,) = decide([a_waiting(1, device="cuda:1:1", min_vram=GIB)], [], machine)
-    assert isinstance(start, Start)
-    assert start.devices == ("MIG-b",)
-
-
-def test_an_exclusive_job_gets_a_card_for_itself_and_keeps_others_away() -> None:
-    machine = Machine(cpus=4, gpus=(a_gpu(0),))
-    alone, other = decide(
-        [a_waiting(1, min_vram=4 * GIB, exclusive=True), a_waiting(2, min_vram=GIB)], [], machine
-    )
-    assert isinstance(alone, Start)
-    assert alone.exclusive
-    assert as_read(other) == Wait(job=2, reason="needs 1 GiB; cuda:0 runs job 1 alone")
-    (late,) = decide(
-        [a_waiting(1, min_vram=4 * GIB, exclusive=True)],
-        [on_a_card("GPU-0", job=7, reservation=GIB)],
-        machine,
-    )
-    assert late.reason == "needs 4 GiB on a GPU of its own; cuda:0 runs job 7"
-
-
-def test_a_card_on_which_others_have_a_job_is_not_shared_by_an_exclusive_one() -> None:
-    gpus = (a_gpu(0), a_gpu(1))
-    alone = a_waiting(1, min_vram=GIB, exclusive=True)
-    # all that its job was promised is in use, and little: only that it is there is told
-    theirs = (ForeignReservation(user="bob", device="jobs:GPU-0", amount=2),)
-    (start,) = decide([alone], [], Machine(cpus=4, gpus=gpus, foreign=theirs))
-    assert isinstance(start, Start)
-    assert start.devices == ("GPU-1",)
-    (wait,) = decide([alone], [], Machine(cpus=4, gpus=gpus[:1], foreign=theirs))
-    assert wait.reason == "needs 1 GiB on a GPU of its own; cuda:0 has jobs of bob"
-    # a launcher that does not tell how many jobs it has there tells what it promised them
-    older = (ForeignReservation(user="eve", device="GPU-0", amount=GIB),)
-    (wait,) = decide([alone], [], Machine(cpus=4, gpus=gpus[:1], foreign=older))
-    assert wait.reason == "needs 1 GiB on a GPU of its own; cuda:0 has jobs of eve"
-    (beside,) = decide([a_waiting(2, min_vram=GIB)], [], Machine(cpus=4, gpus=gpus, foreign=theirs))
-    assert isinstance(beside, Start)
-
-
-def test_nothing_starts_on_a_card_that_another_launcher_shares_with_nobody() -> None:
-    theirs = (ForeignReservation(user="bob", device="alone:GPU-0", amount=1),)
-    machine = Machine(cpus=4, gpus=(a_gpu(0),), foreign=theirs)
-    for job in (a_waiting(1, min_vram=GIB), a_waiting(1, gpus=1, device="cuda")):
-        (wait,) = decide([job], [], machine)
-        assert "cuda:0 is promised to bob, who shares it with nobody" in wait.reason
-        assert refusal(job, machine) is None
-
-
-def test_cores_and_memory_that_other_homes_have_promised_are_not_given_away() -> None:
-    theirs = (
-        ForeignReservation(user="another home of ann", device="cores:ff", amount=3),
-        ForeignReservation(user="bob", device="cores:f0", amount=4),
-        ForeignReservation(user="bob", device="memory", amount=6 * GIB),
-    )
-    machine = Machine(cpus=8, cores=0xFF, ram=8 * GIB, ram_free=8 * GIB, foreign=theirs)
-    start, cores, memory = decide(
-        [a_waiting(1), a_waiting(2), a_waiting(3, ram=3 * GIB)], [], machine
-    )
-    assert isinstance(start, Start)
-    assert as_read(cores) == Wait(
-        job=2,
-        reason="needs 1 core, 0 of 8 free; "
-        "7 of 8 cores are promised to jobs of another home of ann, bob",
-    )
-    assert "0 of 8 free" in memory.reason
-    (memory,) = decide([a_waiting(3, ram=3 * GIB)], [], machine)
-    assert memory.reason == (
-        "needs 3 GiB of memory, 2 GiB are not promised to others; 6 GiB are promised to jobs of bob"
-    )
-    # cores that we may not use are none of our business
-    (start,) = decide([a_waiting(1, cpus=4)], [], machine._replace(cpus=4, cores=0xF00))
-    assert isinstance(start, Start)
-
-
-def test_more_of_ours_than_the_rules_say_are_never_on_a_card() -> None:
-    machine = Machine(cpus=4, gpus=(a_gpu(),), rules=Rules(max_per_gpu=2))
-    decisions = decide([a_waiting(job, min_vram=GIB) for job in (1, 2, 3)], [], machine)
-    assert as_read(decisions[2]) == Wait(
-        job=3, reason="needs 1 GiB; cuda:0 runs jobs 1, 2, at most 2 at once"
-    )
 
 
 @pytest.mark.parametrize(
@@ -591,145 +726,11 @@ def test_a_job_that_waits_for_a_gpu_says_what_is_in_its_way(
     assert isinstance(other, Start)
 
 
-def test_the_reason_counts_all_that_is_promised_and_names_to_whom() -> None:
-    machine = Machine(
-        cpus=4,
-        gpus=(a_gpu(total=24, used=9),),
-        rules=Rules(reserve=2 * GIB, max_per_gpu=9),
-        foreign=(
-            ForeignReservation(user="ada", device="GPU-0", amount=3 * GIB),
-            ForeignReservation(user="bob", device="GPU-0", amount=1 * GIB),
-            ForeignReservation(user="ada", device="GPU-0", amount=1 * GIB),
-            ForeignReservation(user="ada", device="GPU-1", amount=9 * GIB),
-        ),
-    )
-    running = [
-        on_a_card("GPU-0", job=7, reservation=5 * GIB, used={"GPU-0": 4 * GIB}),
-        on_a_card("GPU-0", job=8, reservation=2 * GIB, used={"GPU-0": 3 * GIB}),
-        on_a_card("GPU-0", job=9, reservation=4 * GIB),
-    ]
-    # 24 - 2 of others - (5 + 3 + 4) of ours - 5 promised - 2 kept
-    (wait,) = decide([a_waiting(1, min_vram=4 * GIB)], running, machine)
-    assert wait.reason == (
-        "needs 4 GiB; cuda:0 has 15 GiB free, 5 GiB of it promised to jobs 7, 9, "
-        "4 GiB of it promised to ada, 1 GiB of it promised to bob, 2 GiB kept for others"
-    )
-    (start,) = decide([a_waiting(1, min_vram=3 * GIB)], running, machine)
-    assert start.reason == "on cuda:0: gets 3 GiB of 3 GiB free"
-
-
-def test_the_reserve_is_left_to_others_and_is_told_where_a_job_can_never_fit() -> None:
-    machine = Machine(cpus=4, gpus=(a_gpu(total=24),), rules=Rules(reserve=4 * GIB))
-    fits, hopeless = decide(
-        [a_waiting(1, min_vram=20 * GIB), a_waiting(2, min_vram=21 * GIB)], [], machine
-    )
-    assert isinstance(fits, Start)
-    assert hopeless.reason == (
-        "needs 21 GiB, and can never fit: cuda:0 has 20 GiB for it, 4 GiB are kept for others"
-    )
-
-
-def test_a_card_is_taken_only_after_others_left_it_alone_for_a_while() -> None:
-    rules = Rules(idle_s=600)
-    machine = Machine(cpus=4, gpus=(a_gpu(),), rules=rules, idle={"GPU-0": 120.0})
-    (wait,) = decide([a_waiting(1, min_vram=GIB)], [], machine)
-    assert wait.reason == (
-        "needs 1 GiB; cuda:0 is known to be unused by others for 2 m, and is taken after 10 m"
-    )
-    idle = Machine(cpus=4, gpus=(a_gpu(),), rules=rules, idle={"GPU-0": 600.0})
-    assert isinstance(decide([a_waiting(1, min_vram=GIB)], [], idle)[0], Start)
-
-
-def test_a_card_that_the_owner_of_the_queue_keeps_back_is_never_taken() -> None:
-    machine = Machine(cpus=4, gpus=(a_gpu(0), a_gpu(1)), rules=Rules(devices=("1",)))
-    first, second = decide([a_waiting(job, accelerated=True) for job in (1, 2)], [], machine)
-    assert isinstance(first, Start)
-    assert first.devices == ("GPU-1",)
-    assert "cuda:0 is not among the devices of config.toml" in second.reason
-
-
 def test_jobs_of_a_card_that_failed_are_moved() -> None:
     gpus = (a_gpu(0, fault="fell off the bus"), a_gpu(1))
     devices = {1: "GPU-1", 2: "GPU-1,GPU-0", 3: "cpu"}
     claims = [a_claim(job=job, device=device) for job, device in devices.items()]
     assert evacuated(claims, gpus) == {2: "cuda:0 fell off the bus"}
-
-
-# --- the first job that waits
-
-
-def test_a_job_passes_the_first_one_only_where_that_is_not_delayed() -> None:
-    machine = Machine(cpus=8, gpus=(a_gpu(total=24),), rules=Rules(max_per_gpu=9))
-    running = [on_a_card("GPU-0", job=7, reservation=12 * GIB, ends=1060.0)]
-    waiting = [
-        a_waiting(1, min_vram=16 * GIB),
-        a_waiting(2, min_vram=9 * GIB),  # nobody knows how long
-        a_waiting(3, min_vram=9 * GIB, seconds=61.0),
-        a_waiting(4, min_vram=3 * GIB),  # beside both
-        a_waiting(5, min_vram=9 * GIB, seconds=60.0),
-    ]
-    first, *others = decide(waiting, running, machine, 1000.0)
-    assert first.reason == (
-        "needs 16 GiB; cuda:0 has 24 GiB free, 12 GiB of it promised to job 7; "
-        "there will be room on cuda:0 in about 1 m"
-    )
-    told = "would delay job 1, which is first and gets cuda:0 in about 1 m"
-    assert as_read(others[0]) == Wait(job=2, reason=told)
-    assert as_read(others[1]) == Wait(job=3, reason=told)
-    assert [isinstance(one, Start) for one in others[2:]] == [True, True]
-
-
-def test_where_nobody_knows_when_the_place_is_free_only_what_fits_beside_passes() -> None:
-    machine = Machine(cpus=8, gpus=(a_gpu(total=24),))
-    running = [on_a_card("GPU-0", job=7, reservation=12 * GIB)]
-    waiting = [
-        a_waiting(1, min_vram=16 * GIB),
-        a_waiting(2, min_vram=9 * GIB, seconds=1.0),
-        a_waiting(3, min_vram=8 * GIB),
-    ]
-    _, short, beside = decide(waiting, running, machine)
-    assert as_read(short) == Wait(job=2, reason="would delay job 1, which is first and gets cuda:0")
-    assert isinstance(beside, Start)
-
-
-def test_the_last_place_on_the_card_of_the_first_job_is_kept() -> None:
-    machine = Machine(cpus=4, gpus=(a_gpu(total=24),), rules=Rules(max_per_gpu=2))
-    running = [on_a_card("GPU-0", job=7, reservation=GIB), Running(job=8, cpus=2, ends=60.0)]
-    waiting = [a_waiting(1, cpus=3, min_vram=GIB), a_waiting(2, min_vram=GIB)]
-    told = "would delay job 1, which is first and gets cuda:0 in about 1 m"
-    assert as_read(decide(waiting, running, machine)[1]) == Wait(job=2, reason=told)
-    roomy = machine._replace(cpus=5, rules=Rules(max_per_gpu=3))
-    assert isinstance(decide(waiting, running, roomy)[1], Start)
-
-
-def test_main_memory_is_kept_for_the_first_job_too() -> None:
-    machine = Machine(cpus=8, ram=16 * GIB, ram_free=10 * GIB)
-    running = [Running(job=7, cpus=1, ram=6 * GIB, ends=60.0)]
-    waiting = [
-        a_waiting(1, ram=12 * GIB),
-        a_waiting(2, ram=5 * GIB),
-        a_waiting(3, ram=5 * GIB, seconds=60.0),
-        a_waiting(4, ram=4 * GIB),
-    ]
-    first, second, third, fourth = decide(waiting, running, machine)
-    assert first.reason.startswith("needs 12 GiB of memory, 10 GiB are")
-    assert second.reason == "would delay job 1, which is first and gets 1 core in about 1 m"
-    assert isinstance(third, Start)
-    assert isinstance(fourth, Start)
-
-
-def test_another_card_is_taken_so_that_the_first_job_keeps_its_place() -> None:
-    gpus = (a_gpu(0, total=24), a_gpu(1, total=24))
-    machine = Machine(cpus=8, gpus=gpus, rules=Rules(max_per_gpu=9))
-    running = [
-        on_a_card("GPU-0", job=7, reservation=12 * GIB, ends=60.0),
-        on_a_card("GPU-1", job=8, reservation=10 * GIB, ends=90.0),
-        on_a_card("GPU-1", job=9, reservation=1 * GIB, ends=90.0),
-    ]
-    waiting = [a_waiting(1, min_vram=20 * GIB), a_waiting(2, min_vram=6 * GIB)]
-    _, start = decide(waiting, running, machine)
-    assert isinstance(start, Start)
-    assert start.devices == ("GPU-1",)
 
 
 def test_a_policy_without_running_jobs_sees_the_machine_itself() -> None:

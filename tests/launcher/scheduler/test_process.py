@@ -1,3 +1,5 @@
+"""A real scheduler and its jobs: the plain life, kill -9, stops, trouble; and the process that sends messages."""
+
 import os
 import random
 import shutil
@@ -5,22 +7,24 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from launcher.context import Context
 from launcher.job import Resources, Spec, Terms
+from launcher.scheduler.__main__ import Notifier
 from launcher.states import ENDED, State
 from launcher.store.queue import Store
 from launcher.store.transitions import LOST_LIMIT
 from launcher.system import memory
 from launcher.system.daemon_control import ensure_scheduler, scheduler_pid, wake
-from launcher.system.files import write_json
+from launcher.system.files import write_atomic, write_json
 from launcher.system.paths import Attempt, Home, make_home
-from launcher.system.processes import descendants, identity, send, session
+from launcher.system.processes import descendants, identity, lock, lock_holder, send, session
 from tests.build import (
     a_context,
     a_seat,
@@ -192,78 +196,51 @@ def test_a_waiting_job_says_why_it_waits(calm: Queue, tmp_path: Path) -> None:
     assert calm.wait(wide, waiting) == [State.DONE, State.DONE]
 
 
-def test_an_urgent_job_goes_first(calm: Queue, effects: Path) -> None:
-    specs = [a_spec("sleep", "0.2", name="command/wide", cpus=CORES)]
-    for name, priority in [("late", 0), ("urgent", 7)]:
-        script = shell('echo "$2" >> "$1"', str(effects), name)
-        specs.append(a_spec(*script, name=f"command/{name}", cpus=CORES, priority=priority))
-    (wide,) = calm.add(specs[0])
-    calm.running(wide)
-    calm.wait(*calm.add(*specs[1:]))
-    assert lines_of(effects) == ["urgent", "late"]
-
-
 # --- kill -9
 
 
-def kill_scheduler(queue: Queue, attempt: Attempt) -> None:
-    send(queue.scheduler, signal.SIGKILL)
-
-
-def kill_nursery(queue: Queue, attempt: Attempt) -> None:
-    (fork_server,) = [pid for pid in descendants(queue.scheduler) if pid == os.getsid(pid)][:1]
-    send(fork_server, signal.SIGKILL)
-
-
-def kill_supervisor(queue: Queue, attempt: Attempt) -> None:
-    send(supervisor_of(attempt), signal.SIGKILL)
-
-
-def kill_program(queue: Queue, attempt: Attempt) -> None:
-    send(program_of(attempt), signal.SIGKILL)
-
-
-def kill_scheduler_and_nursery(queue: Queue, attempt: Attempt) -> None:
-    for pid in [queue.scheduler, *descendants(queue.scheduler)[:1]]:
-        send(pid, signal.SIGKILL)
-
-
-def kill_scheduler_and_supervisor(queue: Queue, attempt: Attempt) -> None:
-    for pid in (queue.scheduler, supervisor_of(attempt)):
-        send(pid, signal.SIGKILL)
-
-
-def kill_all(queue: Queue, attempt: Attempt) -> None:
-    supervisor = supervisor_of(attempt)
-    for pid in (queue.scheduler, *descendants(queue.scheduler), supervisor, program_of(attempt)):
-        send(pid, signal.SIGKILL)
-
-
-Kill = Callable[[Queue, Attempt], None]
+def victims(queue: Queue, attempt: Attempt) -> dict[str, list[int]]:
+    """Return the processes of each sort, and all of them."""
+    fork_server, *_ = descendants(queue.scheduler)
+    found = {
+        "scheduler": [queue.scheduler],
+        "fork server": [fork_server],
+        "supervisor": [supervisor_of(attempt)],
+        "program": [program_of(attempt)],
+    }
+    return found | {
+        "all": [
+            queue.scheduler,
+            *descendants(queue.scheduler),
+            *found["supervisor"],
+            *found["program"],
+        ]
+    }
 
 
 @pytest.mark.parametrize(
-    ("kill", "expected"),
+    ("killed", "expected"),
     [
-        (kill_scheduler, ["done"]),
-        (kill_nursery, ["done"]),
-        (kill_scheduler_and_nursery, ["done"]),
-        (kill_program, ["failed"]),
-        (kill_supervisor, ["lost", "done"]),
-        (kill_scheduler_and_supervisor, ["lost", "done"]),
-        (kill_all, ["lost", "done"]),
+        ("scheduler", ["done"]),
+        ("fork server", ["done"]),
+        ("scheduler+fork server", ["done"]),
+        ("program", ["failed"]),
+        ("supervisor", ["lost", "done"]),
+        ("scheduler+supervisor", ["lost", "done"]),
+        ("all", ["lost", "done"]),
     ],
 )
 def test_a_kill_doubles_an_effect_only_where_an_attempt_was_lost(
-    queue: Queue, tmp_path: Path, effects: Path, kill: Kill, expected: list[str]
+    queue: Queue, tmp_path: Path, effects: Path, killed: str, expected: list[str]
 ) -> None:
     flag = tmp_path / "flag"
     (job,) = queue.add(a_spec(*until_it_can_finish(flag, effects)))
     attempt = queue.running(job)
     until(lambda: lines_of(effects), "the program has begun")
-    first = program_of(attempt)
-    kill(queue, attempt)
-    if kill in {kill_scheduler_and_nursery, kill_all}:
+    first, there = program_of(attempt), victims(queue, attempt)
+    for pid in [pid for name in killed.split("+") for pid in there[name]]:
+        send(pid, signal.SIGKILL)
+    if killed in {"scheduler+fork server", "all"}:
         until(lambda: scheduler_pid(queue.home) is None, "all of ours is gone")
         ensure_scheduler(queue.home)  # as the next command does
     else:
@@ -407,59 +384,44 @@ def test_a_home_that_is_removed_is_left(queue: Queue, home: Home) -> None:
     assert not home.folder.exists()
 
 
-def test_a_job_whose_interpreter_is_gone_fails_and_the_others_go_on(calm: Queue) -> None:
-    spec = a_spec(name="toy/odd", entry="toy:run")
-    (odd,) = calm.add(spec, context=a_context(interpreter="/no/such/python"))
+CRASHES = "import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)\n"
+HALF = "raise OSError('libcudart.so.12: cannot open shared object')\n"
+HALF_KIND = (
+    "import sys\nif 'half' not in sys.modules: raise RuntimeError('half is half imported')\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("interpreter", "entry", "preload", "reason"),
+    [
+        ("/no/such/python", "toy:run", (), "cannot run /no/such/python: No such file or directory"),
+        (
+            "/bin/false",
+            "toy:run",
+            (),
+            "/bin/false does not start: it died while it imported launcher (exit code 1), 3 times; see ",
+        ),
+        ("", "toy:run", ("crashing",), "died while it imported crashing (SIGSEGV), 3 times"),
+        (
+            "",
+            "halfkind:run",
+            ("half",),
+            "cannot import half: OSError: libcudart.so.12: cannot open shared object",
+        ),
+    ],
+)
+def test_an_environment_that_does_not_come_up_fails_its_job_in_its_words_and_no_other(
+    calm: Queue, tmp_path: Path, interpreter: str, entry: str, preload: tuple[str, ...], reason: str
+) -> None:
+    for name, text in (("crashing", CRASHES), ("half", HALF), ("halfkind", HALF_KIND)):
+        (tmp_path / f"{name}.py").write_text(text)
+    context = a_context(environment={"PATH": os.environ["PATH"], "PYTHONPATH": str(tmp_path)})
+    if interpreter:
+        context = a_context(interpreter=interpreter)
+    (odd,) = calm.add(a_spec(name="toy/odd", entry=entry, preload=preload), context=context)
     (good,) = calm.add(a_spec(name="command/good"))
     assert calm.wait(good, odd) == [State.DONE, State.FAILED]
-    reason = job_row(calm.store, odd).reason
-    assert "cannot run /no/such/python: No such file or directory" in reason
-
-
-def test_a_nursery_that_never_comes_up_fails_its_job_and_no_other(calm: Queue) -> None:
-    spec = a_spec(name="toy/odd", entry="toy:run")
-    (odd,) = calm.add(spec, context=a_context(interpreter="/bin/false"))
-    assert calm.wait(odd) == [State.FAILED]
-    assert job_row(calm.store, odd).reason == (
-        "/bin/false does not start: it died while it imported launcher (exit code 1), 3 times;"
-        f" see {calm.home.scheduler_log}"
-    )
-    assert endings(calm.store, odd) == ["failed"]
-    (good,) = calm.add(a_spec(name="command/good"))
-    assert calm.wait(good) == [State.DONE]
-
-
-def test_an_import_that_crashes_the_fork_server_fails_its_job_and_names_the_module(
-    calm: Queue, tmp_path: Path
-) -> None:
-    (tmp_path / "crashing.py").write_text(
-        "import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)\n"
-    )
-    spec = a_spec(name="toy/odd", entry="toy:run", preload=("crashing",))
-    context = a_context(environment={"PATH": os.environ["PATH"], "PYTHONPATH": str(tmp_path)})
-    (odd,) = calm.add(spec, context=context)
-    assert calm.wait(odd) == [State.FAILED]
-    assert "died while it imported crashing (SIGSEGV), 3 times" in job_row(calm.store, odd).reason
-    assert endings(calm.store, odd) == ["failed"]
-
-
-def test_a_fork_server_whose_preload_fails_fails_its_jobs_in_the_words_of_the_import(
-    calm: Queue, tmp_path: Path
-) -> None:
-    (tmp_path / "half.py").write_text(
-        "raise OSError('libcudart.so.12: cannot open shared object')\n"
-    )
-    (tmp_path / "halfkind.py").write_text(
-        "import sys\nif 'half' not in sys.modules: raise RuntimeError('half is half imported')\n"
-    )
-    context = a_context(environment={"PATH": os.environ["PATH"], "PYTHONPATH": str(tmp_path)})
-    (odd,) = calm.add(
-        a_spec(name="toy/odd", entry="halfkind:run", preload=("half",)), context=context
-    )
-    assert calm.wait(odd) == [State.FAILED]
-    assert job_row(calm.store, odd).reason == (
-        "cannot import half: OSError: libcudart.so.12: cannot open shared object"
-    )
+    assert reason in job_row(calm.store, odd).reason
     assert endings(calm.store, odd) == ["failed"]
 
 
@@ -495,15 +457,6 @@ def test_a_job_that_loses_its_supervisor_again_and_again_is_given_up(calm: Queue
     assert f"lost {LOST_LIMIT} times" in job_row(calm.store, job).reason
 
 
-def test_a_job_that_must_never_run_twice_fails_when_it_is_lost(calm: Queue, effects: Path) -> None:
-    script = 'echo once >> "$1"; kill -9 $PPID; sleep 0.05'
-    spec = a_spec(*shell(script, str(effects)), terms=Terms(rerun="never"))
-    (job,) = calm.add(spec)
-    assert calm.wait(job) == [State.FAILED]
-    assert lines_of(effects) == ["once"]
-    assert "must never run twice" in job_row(calm.store, job).reason
-
-
 def test_a_job_that_fails_runs_again_after_a_pause(calm: Queue, effects: Path) -> None:
     script = 'echo try >> "$1"; [ $(wc -l < "$1") -ge 3 ]'
     spec = a_spec(*shell(script, str(effects)), terms=Terms(retries=3, backoff_s=0.05))
@@ -520,28 +473,25 @@ def test_a_job_does_not_start_before_its_time(calm: Queue, effects: Path) -> Non
     assert float(lines_of(effects)[0]) >= at
 
 
-def test_no_more_jobs_of_a_group_run_at_once_than_its_limit(calm: Queue, effects: Path) -> None:
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"terms": Terms(group="narrow")},
+        # of two together there is never so much
+        {"resources": Resources(device="cpu", ram=int(memory.total() * 0.51))},
+    ],
+    ids=["the limit of a group", "memory"],
+)
+def test_what_there_is_once_is_not_promised_twice(
+    calm: Queue, effects: Path, changes: dict[str, Any]
+) -> None:
     calm.store.steering.limit("narrow", 1)
     specs = [
-        a_job_with_an_effect(effects, f"command/{number}", 0.02)._replace(
-            terms=Terms(group="narrow")
-        )
+        a_job_with_an_effect(effects, f"command/{number}", 0.02)._replace(**changes)
         for number in range(4)
     ]
     assert set(calm.wait(*calm.add(*specs))) == {State.DONE}
     assert [line.split()[0] for line in lines_of(effects)] == ["start", "end"] * 4
-
-
-def test_memory_is_not_promised_twice(calm: Queue, effects: Path) -> None:
-    most = int(memory.total() * 0.51)  # of two together there is never so much
-    specs = [
-        a_job_with_an_effect(effects, f"command/{number}", 0.02)._replace(
-            resources=Resources(device="cpu", ram=most),
-        )
-        for number in range(3)
-    ]
-    assert set(calm.wait(*calm.add(*specs))) == {State.DONE}
-    assert [line.split()[0] for line in lines_of(effects)] == ["start", "end"] * 3
 
 
 def test_a_job_of_an_earlier_boot_is_lost_and_runs_again(queue: Queue, effects: Path) -> None:
@@ -606,3 +556,56 @@ def test_an_idle_scheduler_uses_no_time(calm: Queue) -> None:
     before = ticks()
     subprocess.run(["sleep", "0.5"], check=True)  # what is measured is that nothing happens
     assert ticks() - before <= 1
+
+
+# --- the process that sends messages
+
+
+TABLE = '[notify.desk]\ncommand = ["true"]\n'
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    return tmp_path / "config.toml"
+
+
+@pytest.fixture
+def served(home: Home, store: Store) -> Iterator[Home]:  # the database
+    """A home with a scheduler, as far as its lock tells."""
+    held = lock(home.scheduler_lock)
+    assert held is not None
+    yield home
+    os.close(held)
+
+
+def test_the_process_is_started_where_it_is_wanted_and_again_after_a_death(
+    served: Home, config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LAUNCHER_CONFIG", str(config))
+    notifier = Notifier(served, os.environ)
+    notifier.keep()
+    assert not served.notify_log.exists()
+    write_atomic(config, TABLE)  # the process leaves where it reads half a file
+    notifier.keep()
+    until(lambda: lock_holder(served.notify_lock), "it lives")
+    pid = lock_holder(served.notify_lock) or 0
+    for text in (f"{TABLE}# changed\n", f"{TABLE}# and again\n"):
+        write_atomic(config, text)
+        notifier.keep()
+    assert lock_holder(served.notify_lock) == pid
+    os.kill(pid, signal.SIGKILL)
+    until(lambda: lock_holder(served.notify_lock) is None, "it is dead")
+    write_atomic(config, f"{TABLE}# now\n")
+    notifier.keep()
+    until(lambda: lock_holder(served.notify_lock), "another one lives")
+    another = lock_holder(served.notify_lock) or 0
+    config.write_text("")
+    notifier.keep()
+    until(lambda: gone(another), "it leaves by itself where nobody is to be told")
+    assert any("leaves" in line for line in lines_of(served.notify_log))
+
+
+def test_a_broken_file_starts_nothing(served: Home, config: Path) -> None:
+    config.write_text("[notify")
+    Notifier(served, {"LAUNCHER_CONFIG": str(config)}).keep()
+    assert not served.notify_log.exists()

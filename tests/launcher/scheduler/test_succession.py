@@ -23,8 +23,9 @@ from launcher.store.queue import Store
 from launcher.store.rows import Lane, ReadyJob
 from launcher.system.daemon_control import ensure_scheduler, wake
 from launcher.system.paths import Home
-from tests.build import a_seat, a_spec, enqueue, in_state, job_row, shell, until
+from tests.build import a_spec, enqueue, in_state, job_row, shell, until
 from tests.launcher.conftest import Launcher
+from tests.launcher.queued import end, put, seated, serve, until_done, until_in, waits_for
 
 # --- jobs of one lane that follow each other without a whole decision, on a real scheduler
 
@@ -37,10 +38,13 @@ def ended(
 ) -> list[int]:
     """Queue jobs and wait until all of them have ended; return their numbers."""
     jobs = enqueue(store, *specs, needs=needs)
-    ensure_scheduler(home)
-    wake(home)
+    serve(home)
     until(lambda: all(in_state(store, job, *ENDED) for job in jobs), "all have ended")
     return jobs
+
+
+def of_all_cores(count: int) -> list[Spec]:
+    return [a_spec(name=f"command/{n}", cpus=CORES) for n in range(count)]
 
 
 def starts(home: Home) -> list[int]:
@@ -59,13 +63,13 @@ def start_precedes_end(store: Store, job: int) -> bool:
 def test_the_next_job_of_a_lane_starts_before_the_end_of_the_last_is_stored(
     home: Home, store: Store
 ) -> None:
-    jobs = ended(home, store, *(a_spec(name=f"command/{n}", cpus=CORES) for n in range(12)))
+    jobs = ended(home, store, *of_all_cores(12))
     assert starts(home) == jobs
     assert any(start_precedes_end(store, job) for job in jobs[:-1])
 
 
 def test_a_more_urgent_job_that_an_end_lets_go_takes_the_place(home: Home, store: Store) -> None:
-    specs = [a_spec(name=f"command/{n}", cpus=CORES) for n in range(8)]
+    specs = of_all_cores(8)
     urgent = a_spec(name="command/urgent", cpus=CORES, priority=10)
     jobs = ended(home, store, *specs, urgent, needs={"command/urgent": ["command/3"]})
     order = starts(home)
@@ -73,13 +77,11 @@ def test_a_more_urgent_job_that_an_end_lets_go_takes_the_place(home: Home, store
 
 
 def test_a_lane_that_never_pauses_hides_no_other(home: Home, store: Store) -> None:
-    flood = [a_spec(name=f"command/{n}", cpus=CORES) for n in range(40)]
-    jobs = enqueue(store, *flood)
-    ensure_scheduler(home)
-    wake(home)
+    jobs = enqueue(store, *of_all_cores(40))
+    serve(home)
     urgent = a_spec(name="command/urgent", cpus=max(1, CORES - 1), priority=10)
     (late,) = ended(home, store, urgent)
-    until(lambda: all(in_state(store, job, State.DONE) for job in jobs), "all are done")
+    until_done(store, *jobs)
     assert starts(home).index(late) < len(jobs)
 
 
@@ -112,6 +114,12 @@ def test_only_jobs_of_one_lane_that_need_nothing_but_cores_follow_each_other() -
     assert sole_flow([a_ready_job(1, device="gpu", accelerated=True)], ()) is None
 
 
+def behind(store: Store, gate: Path, names: str = "", run: str = "test") -> list[int]:
+    """Queue a job that ends when it is let go, and others behind it."""
+    (first,) = enqueue(store, a_spec(*waits_for(gate), cpus=CORES), run=run)
+    return [first, *put(store, names, cpus=CORES, run=run)]
+
+
 def lie_ahead(home: Home, store: Store, job: int) -> None:
     """Wait until a job's order is written, and see that nothing is claimed by that."""
     attempt = home.attempt(job, 1)
@@ -127,21 +135,15 @@ def test_the_order_of_the_next_job_is_written_ahead_and_deleted_where_another_on
     home: Home, store: Store, tmp_path: Path
 ) -> None:
     gate = tmp_path / "gate"
-    waits = shell(f"until [ -e {gate} ]; do sleep 0.01; done")
-    first, second, third = enqueue(
-        store,
-        a_spec(*waits, name="command/1", cpus=CORES),
-        *(a_spec(name=f"command/{n}", cpus=CORES) for n in (2, 3)),
-    )
-    ensure_scheduler(home)
-    wake(home)
+    first, second, third = behind(store, gate, "23")
+    serve(home)
     lie_ahead(home, store, second)
     store.steering.cancel([second], time.time())
     wake(home)
     lie_ahead(home, store, third)
     assert not home.attempt(second, 1).folder.exists()
     gate.touch()
-    until(lambda: in_state(store, third, State.DONE), "the third is done")
+    until_done(store, third)
     assert starts(home) == [first, third]
 
 
@@ -149,19 +151,13 @@ def test_a_killed_scheduler_leaves_an_order_that_its_successor_uses(
     home: Home, store: Store, tmp_path: Path
 ) -> None:
     gate = tmp_path / "gate"
-    waits = shell(f"until [ -e {gate} ]; do sleep 0.01; done")
-    jobs = enqueue(
-        store,
-        a_spec(*waits, name="command/1", cpus=CORES),
-        *(a_spec(name=f"command/{n}", cpus=CORES) for n in (2, 3)),
-    )
-    pid = ensure_scheduler(home)
-    wake(home)
+    jobs = behind(store, gate, "23")
+    pid = serve(home)
     lie_ahead(home, store, jobs[1])
     os.kill(pid, signal.SIGKILL)
     until(lambda: ensure_scheduler(home) != pid, "another scheduler serves")
     gate.touch()
-    until(lambda: all(in_state(store, job, State.DONE) for job in jobs), "all are done")
+    until_done(store, *jobs)
     assert [job_row(store, job).attempts for job in jobs] == [1, 1, 1]
 
 
@@ -180,10 +176,8 @@ def sweep(store: Store) -> list[int]:
     """A run of which one job is done after ten hours on two cards, and five wait."""
     jobs = enqueue(store, *(on_gpu(f"command/{n}") for n in range(6)), run="sweep")
     now = job_row(store, jobs[0]).submitted
-    seat = a_seat(device="GPU-1,GPU-2")
-    claim = store.scheduling.claim(jobs[0], seat, reason="", now=now - 10 * HOURS)
-    assert claim is not None
-    store.scheduling.finish(claim, Done(at=now), outputs={}, now=now)
+    claim = seated(store, jobs[0], now - 10 * HOURS, device="GPU-1,GPU-2")
+    end(store, claim, Done(at=now), now=now)
     return jobs[1:]
 
 
@@ -265,21 +259,15 @@ def test_a_quick_run_starts_at_the_next_ends_while_a_sweep_waits(
     home: Home, store: Store, tmp_path: Path
 ) -> None:
     gate = tmp_path / "gate"
-    waits = shell(f"until [ -e {gate} ]; do sleep 0.01; done")
-    (first,) = enqueue(store, a_spec(*waits, name="command/first", cpus=CORES), run="sweep")
+    (first,) = behind(store, gate, run="sweep")
     store.database.execute("UPDATE runs SET vtime = 1000")  # however slow this machine is
-    ensure_scheduler(home)
-    wake(home)
-    until(lambda: in_state(store, first, State.RUNNING), "the first job runs")
-    sweep = enqueue(
-        store, *(a_spec(name=f"command/{n}", cpus=CORES) for n in range(20)), run="sweep"
-    )
-    quick = enqueue(
-        store, *(a_spec(name=f"command/{n}", cpus=CORES) for n in range(3)), run="quick"
-    )
+    serve(home)
+    until_in(store, State.RUNNING, first)
+    sweep = put(store, map(str, range(2, 22)), cpus=CORES, run="sweep")
+    quick = put(store, "123", cpus=CORES, run="quick")
     gate.touch()
     wake(home)
-    until(lambda: all(in_state(store, job, State.DONE) for job in (*sweep, *quick)), "all are done")
+    until_done(store, *sweep, *quick)
     order = starts(home)
     assert order == [first, *quick, *sweep]
 
@@ -296,20 +284,13 @@ def test_under_another_policy_runs_take_no_turns(
     store.steering.hold([*waiting], 1.0)
 
     gate = tmp_path / "gate"
-    waits = shell(f"until [ -e {gate} ]; do sleep 0.01; done")
-    (first,) = enqueue(store, a_spec(*waits, name="command/first", cpus=CORES), run="sweep")
-    earlier = enqueue(
-        store, *(a_spec(name=f"command/a{n}", cpus=CORES) for n in (1, 2)), run="sweep"
-    )
-    later = enqueue(store, *(a_spec(name=f"command/b{n}", cpus=CORES) for n in (1, 2)), run="quick")
-    ensure_scheduler(home)
-    wake(home)
-    until(lambda: in_state(store, first, State.RUNNING), "the first job runs")
+    first, *earlier = behind(store, gate, "ab", run="sweep")
+    later = put(store, "ab", cpus=CORES, run="quick")
+    serve(home)
+    until_in(store, State.RUNNING, first)
     gate.touch()
     wake(home)
-    until(
-        lambda: all(in_state(store, job, State.DONE) for job in (*earlier, *later)), "all are done"
-    )
+    until_done(store, *earlier, *later)
     assert starts(home) == [first, *earlier, *later]
 
 

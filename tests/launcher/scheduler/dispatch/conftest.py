@@ -1,13 +1,14 @@
 """A scheduler's side of pilots over a real queue, real folders, and pilots in the test's hand."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
 from launcher.backends.channel import Ended
+from launcher.backends.pilot_rules import Demand
 from launcher.backends.settings import Backends, BackendSettings
 from launcher.gpu.reservations import ReservationBoard
 from launcher.gpu.snapshot import GpuSnapshot
@@ -19,16 +20,17 @@ from launcher.scheduler.gpus.gpu_state import Accelerators
 from launcher.scheduler.policy.disciplines import OURS, Discipline
 from launcher.scheduler.policy.model import Machine
 from launcher.scheduler.start_jobs import Launches
-from launcher.scheduler.turn import Reasons, Requests
+from launcher.scheduler.turn import Reasons, Requests, TurnResult
 from launcher.scheduler.waiting_line import WaitingLine
 from launcher.states import Outcome
 from launcher.store.queue import Store
-from launcher.store.rows import ReadyJob
+from launcher.store.rows import Claim, ReadyJob
+from launcher.store.usage import Measured
 from launcher.system.paths import Home
 from launcher.workers.attempt_watch import Watch
 from launcher.workers.fork_server_pool import ForkServerPool, Outage
 from tests.build import a_context, a_spec, enqueue
-from tests.launcher.scheduler.remote.toy_pilot import HELLO, Pilot, ToyFleet
+from tests.launcher.scheduler.remote.toy_cluster import HELLO, Pilot, ToyFleet
 
 NOW = 1000.0
 
@@ -145,6 +147,27 @@ class Office:
         for watch in self.launches.go() if sends else ():
             self.attempts.add(watch.claim, watch)
         return reasons
+
+    def told(self, *, here: int = 0) -> str:
+        """Decide; return why what waits does so."""
+        (reason,) = filter(None, self.decide(here=here).values())
+        return reason.text
+
+    def ordered(self) -> tuple[Mapping[str, Demand], Mapping[str, int]]:
+        """Order pilots; return how much work waits, and where attempts are, as the fleet is told."""
+        self.dispatch.order_pilots(Requests(), TurnResult())
+        return self.fleet.turns[-1]
+
+    def looked(self) -> Mapping[int, str]:
+        """Hear the pilots, and look at their GPUs; return which jobs must leave theirs."""
+        self.dispatch.hearing.hear()
+        return self.dispatch.places.look_at_gpus()
+
+    def measured(self, claim: Claim) -> Measured:
+        """What was measured of an attempt on a pilot."""
+        place = self.dispatch.places.of(claim)
+        assert place is not None
+        return place.measured(claim)
 
     def news(self) -> list[tuple[int, Outcome | Watch]]:
         """Hear the pilots; return what became of attempts."""

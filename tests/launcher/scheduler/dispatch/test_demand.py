@@ -10,12 +10,11 @@ from launcher.job import Resources
 from launcher.scheduler.dispatch import WaitingLane, demands
 from launcher.scheduler.placement import unfit
 from launcher.scheduler.policy.model import Waiting
-from launcher.scheduler.turn import Requests, TurnResult
 from launcher.states import Done
 from launcher.store.rows import Lane
 from tests.build import a_spec
 from tests.launcher.scheduler.dispatch.conftest import Office
-from tests.launcher.scheduler.remote.toy_pilot import HELLO
+from tests.launcher.scheduler.remote.toy_cluster import HELLO
 
 # --- how many pilots the work could use that waits
 
@@ -203,14 +202,12 @@ def test_what_got_a_place_asks_for_no_further_pilot_at_once(office: Office) -> N
     plain(office)
     office.queue("box", jobs=3)
     office.decide()
-    office.dispatch.order_pilots(Requests(), TurnResult())
-    asked, _ = office.fleet.turns[-1]
+    asked, _ = office.ordered()
     assert asked["box"].pilots == 2  # at most, as the table says
     for number in range(3):
         office.pilot(f"lp-{number}", single=True)
     office.decide()
-    office.dispatch.order_pilots(Requests(), TurnResult())
-    asked, busy = office.fleet.turns[-1]
+    asked, busy = office.ordered()
     assert not asked
     assert sorted(busy.values()) == [1, 1, 1]
 

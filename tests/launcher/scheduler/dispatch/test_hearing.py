@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from launcher.backends.channel import Ended, Leaving, Run, Stop
+from launcher.backends.channel import Ended, Leaving, Stop
 from launcher.backends.pilot import PilotLink
 from launcher.scheduler import attempt_watch
 from launcher.scheduler.attempt_watch import UNTOLD, Awaited, OnPilot
@@ -15,7 +15,7 @@ from launcher.workers.lease import ended_after_s, is_buried
 from launcher.workers.started_file import outcome_line
 from tests.build import a_claim
 from tests.launcher.scheduler.dispatch.conftest import NOW, Office
-from tests.launcher.scheduler.remote.toy_pilot import Pilot
+from tests.launcher.scheduler.remote.toy_cluster import Pilot
 
 SUPERVISOR = b'{"pid": 1, "start_ticks": 1, "boot": "of the node"}\n'
 
@@ -39,7 +39,7 @@ def pilot(office: Office) -> Pilot:
     pilot = office.pilot()
     office.queue("box")
     office.decide()
-    assert pilot.orders() == [Run(attempt="1-1")]
+    assert pilot.runs() == [1]
     return pilot
 
 

@@ -2,7 +2,7 @@ import json
 import os
 import signal
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from hypothesis import given, settings
@@ -58,12 +58,16 @@ def untaught(_: str) -> Usage:
     return NO_USAGE
 
 
+def used(ledger: Ledger, *claims: Claim) -> list[Mapping[str, int]]:
+    """What each attempt uses of cards."""
+    return [one.used for one in ledger.taken.running(claims, untaught)]
+
+
 def test_what_the_driver_tells_of_our_processes_is_put_down(home: Home) -> None:
     claims = [running()]
     card = a_card(used=9, ours=5 * GIB, other=4 * GIB)
     ledger = a_ledger(home, claims, card)
-    (one,) = ledger.taken.running(claims, untaught)
-    assert one.used == {"GPU-0": 5 * GIB}
+    assert used(ledger, *claims) == [{"GPU-0": 5 * GIB}]
     assert ledger.taken.peak(claims[0]) == 5 * GIB
     assert ledger.taken.gpus(claims, [card]) == (card,)
 
@@ -82,16 +86,14 @@ def test_where_the_driver_does_not_tell_the_workers_word_counts(home: Home) -> N
     reported(home, reserved=3 * GIB, peak=4 * GIB)
     for card in (a_card(used=9, ours=None), a_card(used=9)):
         ledger = a_ledger(home, claims, card)
-        (one,) = ledger.taken.running(claims, untaught)
-        assert one.used == {"GPU-0": 3 * GIB + CONTEXT}
+        assert used(ledger, *claims) == [{"GPU-0": 3 * GIB + CONTEXT}]
         assert ledger.taken.peak(claims[0]) == 4 * GIB + CONTEXT
 
 
 def test_unknown_stays_unknown(home: Home) -> None:
     claims = [running()]
     ledger = a_ledger(home, claims, a_card(used=9, ours=None))
-    (one,) = ledger.taken.running(claims, untaught)
-    assert one.used == {}
+    assert used(ledger, *claims) == [{}]
     assert ledger.taken.peak(claims[0]) is None
     assert ledger.taken.peak(running(device="cpu")) is None
 
@@ -109,7 +111,7 @@ def test_a_peak_is_remembered_when_less_is_used_later(home: Home) -> None:
     ledger = a_ledger(home, claims, a_card(used=9, ours=7 * GIB))
     ledger.enter(Sight(gpus=(a_card(used=3, ours=1 * GIB),), at=2.0), claims)
     assert ledger.taken.peak(claims[0]) == 7 * GIB
-    assert ledger.taken.running(claims, untaught)[0].used == {"GPU-0": 1 * GIB}
+    assert used(ledger, *claims) == [{"GPU-0": 1 * GIB}]
 
 
 def test_what_an_attempt_took_that_has_ended_since_the_look_is_free(home: Home) -> None:
@@ -276,7 +278,7 @@ def test_a_workers_word_counts_for_the_card_that_it_names(home: Home) -> None:
     claims = [running(device="GPU-0,GPU-1")]
     reported(home, reserved=9 * GIB, peak=9 * GIB, uuid="GPU-0")
     ledger = a_ledger(home, claims, a_card(0, used=10), a_card(1, used=10))
-    assert ledger.taken.running(claims, untaught)[0].used == {"GPU-0": 9 * GIB + CONTEXT}
+    assert used(ledger, *claims) == [{"GPU-0": 9 * GIB + CONTEXT}]
 
 
 def test_where_the_driver_knows_our_processes_what_it_does_not_list_is_not_there(
@@ -285,13 +287,13 @@ def test_where_the_driver_knows_our_processes_what_it_does_not_list_is_not_there
     claims = [running(), running(2, "GPU-1", pid=os.getppid())]
     reported(home, job=2, reserved=9 * GIB, peak=9 * GIB)
     ledger = a_ledger(home, claims, a_card(0, used=10, ours=2 * GIB), a_card(1, used=10))
-    assert [one.used for one in ledger.taken.running(claims, untaught)] == [{"GPU-0": 2 * GIB}, {}]
+    assert used(ledger, *claims) == [{"GPU-0": 2 * GIB}, {}]
 
 
 def test_what_an_earlier_attempt_took_is_not_its_successors(home: Home) -> None:
     first, second = running(), running(number=2)
     ledger = a_ledger(home, [first], a_card(used=9, ours=5 * GIB))
-    assert ledger.taken.running([second], untaught)[0].used == {}
+    assert used(ledger, second) == [{}]
     assert (ledger.taken.peak(second), ledger.taken.others_usage(second)) == (None, {})
     assert ledger.taken.others_usage(first) == {"GPU-0": 4 * GIB}
     assert set(ledger.taken.vram_limits([second])) == {(1, 2)}
@@ -315,11 +317,11 @@ def test_each_process_of_a_job_on_two_cards_counts_on_its_own_card(home: Home) -
                 for index, pid in enumerate(pids)
             ]
             ledger = a_ledger(home, [claim], *cards)
-            (place,) = ledger.taken.running([claim], untaught)
+            taken = used(ledger, claim)
         finally:
             for pid in pids:
                 os.kill(pid, signal.SIGKILL)
-    assert place.used == {"GPU-0": 2 * GIB, "GPU-1": 3 * GIB}
+    assert taken == [{"GPU-0": 2 * GIB, "GPU-1": 3 * GIB}]
     assert ledger.taken.peak(claim) == 3 * GIB
     assert ledger.taken.others_usage(claim) == {"GPU-0": 7 * GIB, "GPU-1": 6 * GIB}
 
@@ -329,6 +331,5 @@ def test_where_the_driver_does_not_tell_each_card_has_its_own_word(home: Home) -
     by_card = {"GPU-0": 2 * GIB, "GPU-1": 3 * GIB, "GPU-9": GIB}
     reported(home, reserved=3 * GIB, peak=4 * GIB, cards=by_card)
     ledger = a_ledger(home, [claim], a_card(0, used=9), a_card(1, used=9))
-    (place,) = ledger.taken.running([claim], untaught)
-    assert place.used == {"GPU-0": 2 * GIB + CONTEXT, "GPU-1": 3 * GIB + CONTEXT}
+    assert used(ledger, claim) == [{"GPU-0": 2 * GIB + CONTEXT, "GPU-1": 3 * GIB + CONTEXT}]
     assert ledger.taken.peak(claim) == 4 * GIB + CONTEXT

@@ -21,7 +21,8 @@ from launcher.store.queue import Store
 from launcher.store.rows import Claim
 from launcher.store.usage import Measured
 from launcher.system.paths import Home
-from tests.build import GIB, Clock, a_claim, a_gpu, a_seat, a_spec, enqueue, until
+from tests.build import GIB, Clock, a_claim, a_gpu, a_spec, until
+from tests.launcher.queued import end, one, seated
 
 # --- what a home has used, decayed: counted while attempts run, and found again after a restart
 
@@ -31,12 +32,10 @@ DAY = HALF_LIFE_S
 
 def an_attempt(store: Store, name: str, claimed: float, ended: float | None, **seat: object) -> int:
     """An attempt that ran for so long."""
-    spec = a_spec(name=f"command/{name}", resources=Resources(cpus=2, device="cpu", ram=GIB))
-    (job,) = enqueue(store, spec)
-    claim = store.scheduling.claim(job, a_seat(**seat), reason="fits", now=claimed)
-    assert claim is not None
+    job = one(store, name, resources=Resources(cpus=2, device="cpu", ram=GIB))
+    claim = seated(store, job, claimed, **seat)
     if ended is not None:
-        store.scheduling.finish(claim, Done(at=ended), outputs={}, now=ended)
+        end(store, claim, Done(at=ended), now=ended)
     return job
 
 
@@ -187,8 +186,11 @@ class Looks:
         seconds: float = 1.0,
         rates: Mapping[int, float] | None = None,
         utilisation: float | None = None,
+        times: int = 1,
     ) -> None:
-        """Let `seconds` pass, in which each process uses the card so much and its job makes steps."""
+        """So many times let `seconds` pass, in which each process uses the card so much and its job makes steps."""
+        for _ in range(times - 1):
+            self.look(uses, seconds=seconds, rates=rates, utilisation=utilisation)
         self.now += seconds
         for job, rate in (rates or {}).items():
             self.steps[job] = self.steps.get(job, 0.0) + rate * seconds
@@ -217,17 +219,14 @@ def looks(home: Home) -> Looks:
 
 
 def test_an_attempt_that_had_its_card_to_itself_shared_it_for_no_time(looks: Looks) -> None:
-    for _ in range(6):
-        looks.look({1: 0.5})
+    looks.look({1: 0.5}, times=6)
     assert looks.of(1) == Measured(shared_s=0.0, slowdown=None, sm=0.5)
     assert looks.of(2) == Measured()
 
 
 def test_the_steps_alone_and_beside_another_say_how_much_slower_it_was(looks: Looks) -> None:
-    for _ in range(11):
-        looks.look({1: 0.9}, rates={1: 10.0})
-    for _ in range(11):
-        looks.look({1: 0.5, 2: 0.5}, rates={1: 5.0, 2: 4.0})
+    looks.look({1: 0.9}, rates={1: 10.0}, times=11)
+    looks.look({1: 0.5, 2: 0.5}, rates={1: 5.0, 2: 4.0}, times=11)
     known = looks.of(1)
     assert known.shared_s == pytest.approx(11.0)
     assert known.slowdown == pytest.approx(2.0)
@@ -236,35 +235,27 @@ def test_the_steps_alone_and_beside_another_say_how_much_slower_it_was(looks: Lo
 
 
 def test_beside_several_others_the_factor_is_that_of_each(looks: Looks) -> None:
-    for _ in range(11):
-        looks.look({1: 0.9}, rates={1: 20.0})
-    for _ in range(11):
-        looks.look({1: 0.3, 2: 0.3, 3: 0.3}, rates={1: 5.0})
+    looks.look({1: 0.9}, rates={1: 20.0}, times=11)
+    looks.look({1: 0.3, 2: 0.3, 3: 0.3}, rates={1: 5.0}, times=11)
     assert looks.of(1).slowdown == pytest.approx(2.0)
 
 
 def test_who_is_no_slower_beside_others_has_a_slowdown_of_one(looks: Looks) -> None:
-    for _ in range(11):
-        looks.look({1: 0.2}, rates={1: 10.0})
-    for _ in range(11):
-        looks.look({1: 0.2, 2: 0.2}, rates={1: 11.0})
+    looks.look({1: 0.2}, rates={1: 10.0}, times=11)
+    looks.look({1: 0.2, 2: 0.2}, rates={1: 11.0}, times=11)
     assert looks.of(1).slowdown == 1.0
 
 
 def test_a_few_seconds_beside_another_teach_nothing(looks: Looks) -> None:
-    for _ in range(11):
-        looks.look({1: 0.9}, rates={1: 10.0})
-    for _ in range(3):
-        looks.look({1: 0.5, 2: 0.5}, rates={1: 5.0})
+    looks.look({1: 0.9}, rates={1: 10.0}, times=11)
+    looks.look({1: 0.5, 2: 0.5}, rates={1: 5.0}, times=3)
     assert looks.of(1).slowdown is None
 
 
 def test_steps_that_begin_anew_and_clocks_that_jump_are_left_out(looks: Looks) -> None:
-    for _ in range(11):
-        looks.look({1: 0.9}, rates={1: 10.0})
+    looks.look({1: 0.9}, rates={1: 10.0}, times=11)
     looks.steps[1] = 0.0
-    for _ in range(7):
-        looks.look({1: 0.5, 2: 0.5}, rates={1: 5.0})
+    looks.look({1: 0.5, 2: 0.5}, rates={1: 5.0}, times=7)
     progress = looks.home.attempt(1, 1).progress
     with progress.open("a") as lines:
         lines.write('{"at": 1e12, "step": 36, "total": null, "metrics": {}}\n')
@@ -273,8 +264,7 @@ def test_steps_that_begin_anew_and_clocks_that_jump_are_left_out(looks: Looks) -
 
 
 def test_use_is_unknown_where_the_driver_does_not_tell_and_never_zero(looks: Looks) -> None:
-    for _ in range(6):
-        looks.look({1: None}, utilisation=0.0)
+    looks.look({1: None}, utilisation=0.0, times=6)
     assert looks.of(1).sm is None
 
 
@@ -289,26 +279,22 @@ def test_a_process_that_rests_between_its_bursts_is_counted_where_the_card_rests
 
 
 def test_a_look_between_a_programs_end_and_the_news_of_it_counts_for_nothing(looks: Looks) -> None:
-    for _ in range(5):
-        looks.look({1: 0.97})
+    looks.look({1: 0.97}, times=5)
     looks.look({1: None}, utilisation=0.0)
     assert looks.of(1).sm == pytest.approx(0.97)
 
 
 def test_use_beside_others_counts_while_the_card_is_not_full(looks: Looks) -> None:
-    for _ in range(6):
-        looks.look({1: 0.3, 2: 0.2})
+    looks.look({1: 0.3, 2: 0.2}, times=6)
     assert looks.of(1).sm == pytest.approx(0.3)
-    for _ in range(6):
-        looks.look({3: 0.5, 4: 0.5})
+    looks.look({3: 0.5, 4: 0.5}, times=6)
     assert looks.of(3).sm is None
 
 
 def test_a_stranger_that_works_on_the_card_is_company_and_one_that_rests_is_not(
     looks: Looks,
 ) -> None:
-    for _ in range(6):
-        looks.look({1: 0.5, STRANGER: 0.01})
+    looks.look({1: 0.5, STRANGER: 0.01}, times=6)
     assert looks.of(1).shared_s == 0.0
     looks.look({1: 0.5, STRANGER: 0.4})
     assert looks.of(1).shared_s == pytest.approx(1.0)

@@ -110,19 +110,24 @@ def test_who_was_faster_beside_others_was_not_slowed_down() -> None:
     assert load_of(0.5, 0.9) == Load(sm=0.5, slowdown=1.0)
 
 
-def test_two_unknown_jobs_share_a_card_and_a_third_comes_when_all_are_known() -> None:
-    assert admits(UNKNOWN_LOAD, tuple([UNKNOWN_LOAD] * (MOST_UNKNOWN - 1)), None)
-    assert not admits(UNKNOWN_LOAD, tuple([UNKNOWN_LOAD] * MOST_UNKNOWN), None)
-    light = Load(sm=0.2)
-    assert not admits(light, (UNKNOWN_LOAD, light), None)
-    assert admits(light, (light, light), None)
-
-
-def test_the_owners_limit_holds_and_is_believed_where_nothing_is_known() -> None:
-    assert admits(UNKNOWN_LOAD, tuple([UNKNOWN_LOAD] * 3), 4)
-    assert not admits(UNKNOWN_LOAD, tuple([UNKNOWN_LOAD] * 4), 4)
-    assert not admits(Load(sm=0.1), (Load(sm=0.1),), 1)
-    assert not admits(Load(sm=1.0), (Load(sm=1.0),), 4)
+@pytest.mark.parametrize(
+    ("job", "beside", "most", "admitted"),
+    [
+        (UNKNOWN_LOAD, [UNKNOWN_LOAD] * (MOST_UNKNOWN - 1), None, True),
+        (UNKNOWN_LOAD, [UNKNOWN_LOAD] * MOST_UNKNOWN, None, False),
+        (Load(sm=0.2), [UNKNOWN_LOAD, Load(sm=0.2)], None, False),  # it comes when all are known
+        (UNKNOWN_LOAD, [UNKNOWN_LOAD] * 3, 4, True),  # the owner's limit is believed
+        (UNKNOWN_LOAD, [UNKNOWN_LOAD] * 4, 4, False),
+        (Load(sm=0.1), [Load(sm=0.1)], 1, False),
+        (Load(sm=1.0), [Load(sm=1.0)], 4, False),
+        # of hundreds each hangs: it overflows nothing
+        (Load(0.5, 100.0), [Load(0.5, 100.0)] * 500, 1000, False),
+    ],
+)
+def test_who_may_come_to_others_of_which_nothing_is_known_or_to_how_many(
+    job: Load, beside: list[Load], most: int | None, admitted: bool
+) -> None:
+    assert admits(job, tuple(beside), most) is admitted
 
 
 # --- as the policy decides
@@ -172,8 +177,3 @@ def test_a_third_unknown_job_waits_until_it_is_known_what_the_others_use() -> No
     allowed = machine._replace(rules=Rules(max_per_gpu=3))
     decisions = decide([wants(1), wants(2), wants(3)], [], allowed)
     assert all(isinstance(one, Start) for one in decisions)
-
-
-def test_hundreds_on_a_card_of_which_each_hangs_overflow_nothing() -> None:
-    hung = Load(sm=0.5, slowdown=100.0)
-    assert not admits(hung, tuple([hung] * 500), 1000)

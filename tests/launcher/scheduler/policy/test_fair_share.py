@@ -1,6 +1,6 @@
 """Who yields between users: over time on shared cards, with everybody's own decisions, and with liars among them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import pytest
@@ -47,6 +47,18 @@ def a_machine(cards: int = 1, **changes: object) -> Machine:
     return machine._replace(**changes)  # type: ignore[arg-type]  # as the test says
 
 
+def decided(
+    jobs: Sequence[Waiting],
+    *colleagues: Colleague,
+    cards: int = 1,
+    used: float = 10.0,
+    **changes: object,
+) -> list[Decision]:
+    """What is decided where others wait and we have used so many GPU-seconds."""
+    machine = a_machine(cards, colleagues=colleagues, use=Use(cards=used), **changes)
+    return decide(jobs, [], machine)
+
+
 def large(job: int, **changes: object) -> Waiting:
     """A job beside which no other has room on a card."""
     waiting = a_waiting(job, device="cuda", min_vram=20 * GIB)
@@ -74,8 +86,7 @@ def starts(decisions: list[Decision]) -> list[int]:
 
 
 def test_who_has_used_more_leaves_the_place_and_says_to_whom_and_why() -> None:
-    machine = a_machine(colleagues=(a_colleague(cards=3.1 * 3600),), use=Use(cards=20.4 * 3600))
-    (waits,) = decide([large(1)], [], machine)
+    (waits,) = decided([large(1)], a_colleague(cards=3.1 * 3600), used=20.4 * 3600)
     assert isinstance(waits, Wait)
     assert waits.code is ReasonCode.YIELDS
     assert waits.reason == (
@@ -87,15 +98,13 @@ def test_who_has_used_more_leaves_the_place_and_says_to_whom_and_why() -> None:
 
 def test_who_has_used_less_or_as_much_starts() -> None:
     for theirs in (10.0, 11.0, 1e9):
-        machine = a_machine(colleagues=(a_colleague(cards=theirs),), use=Use(cards=10.0))
-        assert starts(decide([large(1)], [], machine)) == [1]
+        assert starts(decided([large(1)], a_colleague(cards=theirs))) == [1]
 
 
 def test_who_has_used_more_but_has_nothing_is_served_after_a_while() -> None:
     def yields(since: float, *foreign: ForeignReservation) -> bool:
         colleague = a_colleague(since, cards=99.0)
-        machine = a_machine(2, colleagues=(colleague,), use=Use(cards=10.0), foreign=foreign)
-        return starts(decide([large(1), large(2)], [], machine)) == [1]
+        return starts(decided([large(1), large(2)], colleague, cards=2, foreign=foreign)) == [1]
 
     has = ForeignReservation(user="bob", device=resource(JOBS, "GPU-9"), amount=1)
     assert not yields(STARVING_S - 1)
@@ -104,15 +113,12 @@ def test_who_has_used_more_but_has_nothing_is_served_after_a_while() -> None:
 
 
 def test_only_what_the_colleague_needs_is_left_to_him() -> None:
-    machine = a_machine(3, colleagues=(a_colleague(),), use=Use(cards=10.0))
-    decisions = decide([large(1), large(2), large(3)], [], machine)
-    assert starts(decisions) == [1, 2]
+    assert starts(decided([large(1), large(2), large(3)], a_colleague(), cards=3)) == [1, 2]
 
 
 def test_a_job_that_has_room_beside_his_starts() -> None:
-    machine = a_machine(1, colleagues=(a_colleague(vram=10 * GIB),), use=Use(cards=10.0))
     small = large(1)._replace(vram_request=8 * GIB)
-    assert starts(decide([small, large(2)], [], machine)) == [1]
+    assert starts(decided([small, large(2)], a_colleague(vram=10 * GIB))) == [1]
 
 
 def test_the_card_is_left_to_him_when_ours_ends_and_what_ends_before_is_let_through() -> None:
@@ -131,21 +137,13 @@ def test_the_card_is_left_to_him_when_ours_ends_and_what_ends_before_is_let_thro
 
 def test_nothing_is_left_to_him_where_others_are_in_his_way() -> None:
     theirs = ForeignReservation(user="eve", device="GPU-0", amount=20 * GIB)
-    machine = a_machine(
-        2, colleagues=(a_colleague(gpus=2),), use=Use(cards=10.0), foreign=(theirs,)
-    )
-    assert starts(decide([large(1)], [], machine)) == [1]
+    decisions = decided([large(1)], a_colleague(gpus=2), cards=2, foreign=(theirs,))
+    assert starts(decisions) == [1]
 
 
 def test_cards_that_he_may_not_have_are_not_left_to_him() -> None:
-    machine = a_machine(
-        2,
-        colleagues=(
-            a_colleague()._replace(wish=Wish(since=0.0, gpus=1, vram=20 * GIB, cards=("GPU-1",))),
-        ),
-        use=Use(cards=10.0),
-    )
-    (start, wait) = decide([large(1), large(2)], [], machine)
+    only = Wish(since=0.0, gpus=1, vram=20 * GIB, cards=("GPU-1",))
+    start, wait = decided([large(1), large(2)], a_colleague()._replace(wish=only), cards=2)
     assert isinstance(start, Start)
     assert start.devices == ("GPU-0",)
     assert isinstance(wait, Wait)

@@ -74,10 +74,8 @@ def test_a_scheduler_that_is_killed_before_it_gave_a_pilot_up_gives_it_up_again(
     tmp_path: Path,
 ) -> None:
     world = World(tmp_path)
-    world.need(1)
-    world.turn()
-    (token,) = world.cluster.submitted
-    world.by_token[token].speak(world.clock.now)
+    (token,) = world.submitted()
+    world.speak(token)
     world.busy = {token: 1}
     world.turn()
     world.need(0)
@@ -98,7 +96,7 @@ def test_a_scheduler_that_is_killed_before_it_gave_a_pilot_up_gives_it_up_again(
     world.busy = {}
     world.new_fleet()
     world.pass_time(30)
-    assert not world.fleet.given_up()
+    assert not world.lost
     assert not world.records()
 
 

@@ -25,19 +25,6 @@ def world(tmp_path: Path) -> World:
     return World(tmp_path)
 
 
-def start(world: World, jobs: int = 3) -> list[str]:
-    """Have pilots that run, and speak."""
-    world.need(jobs)
-    world.turn()
-    tokens = list(world.cluster.submitted)
-    world.cluster.run(*tokens)
-    for token in tokens:
-        world.by_token[token].speak(world.clock.now)
-    world.need(0)
-    world.turn()
-    return tokens
-
-
 def test_work_that_waits_gets_pilots_at_once_and_no_more_than_it_needs(world: World) -> None:
     world.need(3, slots=2)
     world.turn()
@@ -52,94 +39,89 @@ def test_never_more_pilots_than_the_configuration_allows(world: World) -> None:
 
 
 def test_only_a_pilot_that_has_spoken_gets_work(world: World) -> None:
-    world.need(1)
-    world.turn()
-    (token,) = world.cluster.submitted
-    assert not world.fleet.links
+    (token,) = world.submitted()
+    assert not world.serving
     assert [link.folder.token for link in world.fleet.all_links] == [token]
-    world.by_token[token].speak(world.clock.now)
+    world.speak(token)
     world.turn()
-    assert [link.folder.token for link in world.fleet.links] == [token]
+    assert world.serving == [token]
 
 
 def test_what_runs_on_a_pilot_that_ended_is_given_up_after_the_engine_ended_it_for_sure(
     world: World,
 ) -> None:
-    tokens = start(world)
-    world.busy = {tokens[0]: 2}
+    tokens = world.serves(busy=2)
     world.cluster.end(tokens[0], cause=Cause.NODE_FAILED)
     world.pass_time(10, speaking=tokens[1:])
-    assert not world.fleet.given_up()  # it may speak yet
+    assert not world.lost  # it may speak yet
     world.pass_time(15, speaking=tokens[1:])
-    assert list(world.fleet.given_up()) == [tokens[0]]
+    assert world.lost == [tokens[0]]
     assert world.fleet.given_up()[tokens[0]] == "node n1 is down"
     assert tokens[0] in world.cluster.cancelled
     assert is_buried(world.by_token[tokens[0]].folder.folder)  # what lives there ends
     world.busy = {}
     world.fleet.buried(tokens[0])
     world.turn()
-    assert not world.fleet.given_up()
+    assert not world.lost
     assert world.records() == sorted(tokens[1:])
 
 
 def test_nothing_is_given_up_before_the_engine_ended_what_may_still_run_there(world: World) -> None:
-    (token,) = start(world, 1)
-    world.busy = {token: 1}
+    (token,) = world.serves(1, busy=1)
     world.cluster.end(token)
     world.cluster.keeps = "scancel: error: Kill job error"
     world.pass_time(100)
-    assert not world.fleet.given_up()
+    assert not world.lost
     world.cluster.keeps = ""
     world.pass_time(70)
-    assert list(world.fleet.given_up()) == [token]
+    assert world.lost == [token]
 
 
 def test_what_a_pilot_said_to_an_earlier_scheduler_is_no_sign_of_life(world: World) -> None:
-    _, alive = start(world, 2)
+    _, alive = world.serves(2)
     world.cluster.mute = "timed out"
     world.new_fleet()
     world.turn()
-    assert not world.fleet.links
+    assert not world.serving
     world.pass_time(2, speaking=[alive])
-    assert [link.token for link in world.fleet.links] == [alive]
+    assert world.serving == [alive]
     world.cluster.mute = ""
     world.pass_time(20, speaking=[alive])
-    assert [link.token for link in world.fleet.links] == [alive]
+    assert world.serving == [alive]
 
 
 def test_a_scheduler_that_begins_anew_finds_all_pilots(world: World) -> None:
-    tokens = start(world)
+    tokens = world.serves()
     world.new_fleet()
     assert {link.folder.token for link in world.fleet.all_links} == set(tokens)
     world.need(100)
     world.pass_time(60, speaking=tokens)
-    assert {link.folder.token for link in world.fleet.links} == set(tokens)
+    assert {*world.serving} == {*tokens}
     assert world.cluster.most_alive == 3
 
 
 def test_an_engine_that_forgot_a_pilot_for_a_moment_changes_nothing(world: World) -> None:
-    (token,) = start(world, 1)
+    (token,) = world.serves(1)
     world.cluster.hidden.add(token)
     world.pass_time(25)
     world.cluster.hidden.clear()
     world.pass_time(20)
     assert world.cluster.jobs[token] == Observation(stage=Stage.RUNNING, node="n1")
     assert not world.cluster.cancelled
-    world.by_token[token].speak(world.clock.now)
+    world.speak(token)
     world.turn()
-    assert [link.folder.token for link in world.fleet.links] == [token]
+    assert world.serving == [token]
 
 
 # --- engines that fail
 
 
 def test_an_engine_that_does_not_answer_changes_nothing_and_gets_no_pilot(world: World) -> None:
-    tokens = start(world, 2)
-    world.busy = {tokens[0]: 1}
+    tokens = world.serves(2, busy=1)
     world.cluster.mute = "squeue: error: Unable to contact slurm controller"
     world.need(100)
     world.pass_time(300)
-    assert not world.fleet.given_up()
+    assert not world.lost
     assert len(world.cluster.submitted) == 2
     assert "Unable to contact" in world.reason
     assert "nothing is submitted" in world.reason
@@ -150,14 +132,14 @@ def test_an_engine_that_does_not_answer_changes_nothing_and_gets_no_pilot(world:
 
 
 def test_an_engine_that_does_not_answer_is_asked_less_and_less(world: World) -> None:
-    start(world, 1)
+    world.serves(1)
     world.cluster.mute, world.cluster.questions = "timed out", 0
     world.pass_time(600)
     assert world.cluster.questions < 20
 
 
 def test_the_engine_is_asked_once_a_poll_whatever_the_number_of_pilots(world: World) -> None:
-    tokens = start(world, 3)
+    tokens = world.serves(3)
     world.cluster.questions = 0
     world.pass_time(100, speaking=tokens)
     assert 15 <= world.cluster.questions <= 20
@@ -174,16 +156,14 @@ def test_a_pilot_that_was_taken_though_the_engine_said_no_is_not_submitted_again
     world: World,
 ) -> None:
     world.cluster.refuses, world.cluster.takes_all_the_same = "Socket timed out", True
-    world.need(2)
-    world.turn()
+    world.submitted(2)
     assert len(world.cluster.submitted) == 2
     assert "Socket timed out" in world.reason
     world.pass_time(10)
     world.cluster.refuses = ""
     world.pass_time(300)
     assert len(world.cluster.submitted) == 2
-    for token in world.cluster.submitted:
-        world.by_token[token].speak(world.clock.now)
+    world.speak(*world.cluster.submitted)
     world.turn()
     assert len(world.fleet.links) == 2
 
@@ -211,20 +191,20 @@ def test_refused_pilots_count_until_the_engine_says_that_it_has_none(world: Worl
 def test_a_call_that_hangs_stops_no_turn_and_is_waited_for_no_longer_than_two_minutes(
     world: World,
 ) -> None:
-    (token,) = start(world, 1)
+    (token,) = world.serves(1)
     held = world.cluster.hangs = threading.Event()
     for _ in range(100):
         world.clock.now += 1
-        world.by_token[token].speak(world.clock.now)
+        world.speak(token)
         world.fleet.turn({}, {})
         if world.waits():
             waited_for(lambda: held in world.cluster.entered)
     assert "has not answered for" in world.reason
-    assert [link.folder.token for link in world.fleet.links] == [token]
+    assert world.serving == [token]
     world.cluster.hangs = None
     for _ in range(100):
         world.clock.now += 1
-        world.by_token[token].speak(world.clock.now)
+        world.speak(token)
         world.fleet.turn({}, {})
     world.turn()
     assert len(world.made) == 2  # an engine of its own for the next thread
@@ -260,7 +240,7 @@ def test_three_pilots_that_never_speak_are_followed_by_a_pause_and_the_log_is_sh
     assert len(world.cluster.submitted) == before
     world.pass_time(120)
     assert len(world.cluster.submitted) > before
-    world.by_token[world.cluster.submitted[-1]].speak(world.clock.now)
+    world.speak(world.cluster.submitted[-1])
     world.turn()
     assert "module" not in world.reason
 
@@ -280,14 +260,11 @@ def test_a_changed_configuration_ends_a_pause(world: World) -> None:
 
 
 def test_a_pilot_that_sees_no_data_is_ended_and_its_trouble_is_the_reason(world: World) -> None:
-    world.need(1)
-    world.turn()
-    (token,) = world.cluster.submitted
-    world.cluster.run(token)
+    (token,) = world.running()
     world.by_token[token].speak(world.clock.now, "n1 does not see /data/runs")
     world.pass_time(2)
     assert token in world.cluster.cancelled
-    assert not world.fleet.links
+    assert not world.serving
     assert "n1 does not see /data/runs" in world.reason
 
 
@@ -310,23 +287,19 @@ def test_pilots_that_refuse_and_leave_at_once_are_followed_by_a_pause(world: Wor
 
 
 def test_a_pilot_that_runs_without_a_word_is_ended(world: World) -> None:
-    world.need(1)
-    world.turn()
-    (token,) = world.cluster.submitted
-    world.cluster.run(token)
+    (token,) = world.running()
     world.pass_time(620)
     assert token in world.cluster.cancelled
     assert "without a word" in world.reason
 
 
 def test_a_pilot_of_an_earlier_version_ends_what_it_has_and_gets_nothing_more(world: World) -> None:
-    (token,) = start(world, 1)
-    world.busy = {token: 1}
+    (token,) = world.serves(1, busy=1)
     world.by_token[token].hello = None
     world.by_token[token].speak(world.clock.now, version="0.1")
     world.new_fleet()
     world.pass_time(30, speaking=[token])
-    assert not world.fleet.links
+    assert not world.serving
     assert world.by_token[token].leaving
     assert not world.cluster.cancelled
     world.busy = {}
@@ -339,19 +312,19 @@ def test_a_pilot_of_an_earlier_version_ends_what_it_has_and_gets_nothing_more(wo
 
 def test_a_silent_node_is_waited_for_unless_a_lease_is_over(tmp_path: Path) -> None:
     world = World(tmp_path, lease_s=60.0)
-    first, second = start(world, 2)
+    first, second = world.serves(2)
     world.busy = {first: 1, second: 1}
     world.cluster.cancels = False
     world.pass_time(50, speaking=[second])
-    assert not world.fleet.given_up()
+    assert not world.lost
     world.pass_time(30, speaking=[second])
-    assert list(world.fleet.given_up()) == [first]
+    assert world.lost == [first]
     assert "lease" in world.fleet.given_up()[first]
 
 
 def test_an_idle_pilot_whose_lease_is_over_makes_room_for_another(tmp_path: Path) -> None:
     world = World(tmp_path, lease_s=60.0, pilots=1)
-    (frozen,) = start(world, 1)
+    (frozen,) = world.serves(1)
     world.pass_time(60)
     assert not world.cluster.cancelled
     world.need(1)
@@ -364,17 +337,15 @@ def test_an_idle_pilot_whose_lease_is_over_makes_room_for_another(tmp_path: Path
 def test_without_a_lease_a_silent_pilot_is_waited_for_as_long_as_its_engine_has_it(
     world: World,
 ) -> None:
-    (token,) = start(world, 1)
-    world.busy = {token: 1}
+    world.serves(1, busy=1)
     world.pass_time(2000)
-    assert not world.fleet.given_up()
+    assert not world.lost
     assert not world.cluster.cancelled
     assert "silent for 33 m" in world.reason
 
 
 def test_what_runs_on_a_node_that_does_not_answer_is_not_started_again(world: World) -> None:
-    (token,) = start(world, 1)
-    world.busy = {token: 1}
+    (token,) = world.serves(1, busy=1)
     world.cluster.end(token, cause=Cause.NODE_FAILED, node_answers=False)
     world.pass_time(1000)
     assert is_buried(world.by_token[token].folder.folder)  # what wakes there ends, and says so
@@ -388,7 +359,7 @@ def test_what_runs_on_a_node_that_does_not_answer_is_not_started_again(world: Wo
 def test_what_runs_on_a_node_that_never_answers_again_is_given_up_when_it_is_cancelled(
     world: World,
 ) -> None:
-    (token,) = start(world, 1)
+    (token,) = world.serves(1)
     world.busy, link = {token: 2}, world.by_token[token]
     link.expect("1-1")
     link.expect("2-1")
@@ -405,26 +376,24 @@ def test_what_runs_on_a_node_that_never_answers_again_is_given_up_when_it_is_can
 
 
 def test_an_engine_that_forgets_a_pilot_does_not_say_that_its_node_answers(world: World) -> None:
-    (token,) = start(world, 1)
-    world.busy = {token: 1}
+    (token,) = world.serves(1, busy=1)
     forgotten = Observation(stage=Stage.UNKNOWN, node="n1", node_answers=False)
     world.cluster.jobs[token] = forgotten
     world.pass_time(1000)
     assert world.fleet.ending_s(token) == 0.0
     world.cluster.jobs[token] = forgotten._replace(node_answers=True)
     world.pass_time(10)
-    assert list(world.fleet.given_up()) == [token]
+    assert world.lost == [token]
     assert world.fleet.ending_s(token) > 0.0
 
 
 def lost(world: World, **observed: object) -> str:
     """Have a pilot with an attempt that its engine has ended, and that was given up."""
-    (token,) = start(world, 1)
-    world.busy = {token: 1}
+    (token,) = world.serves(1, busy=1)
     world.cluster.end(token)
     world.cluster.jobs[token] = world.cluster.jobs[token]._replace(**observed)  # type: ignore[arg-type]
     world.pass_time(25)
-    assert list(world.fleet.given_up()) == [token]
+    assert world.lost == [token]
     return token
 
 
@@ -457,7 +426,7 @@ def test_a_pilot_that_was_given_up_and_speaks_again_is_alive(world: World) -> No
     world.pass_time(100, speaking=[token])  # it was frozen; what it runs has its grace now
     assert world.fleet.ending_s(token) == 0.0
     assert token in {link.token for link in world.fleet.all_links}
-    assert not world.fleet.links
+    assert not world.serving
     world.pass_time(40)
     assert 0.0 < world.fleet.ending_s(token) < 40.0
 
@@ -468,7 +437,7 @@ def test_the_next_scheduler_begins_to_wait_anew(world: World) -> None:
     assert world.fleet.ending_s(token) > 100.0
     world.new_fleet()
     world.turn()
-    assert list(world.fleet.given_up()) == [token]
+    assert world.lost == [token]
     assert world.fleet.ending_s(token) == 0.0
     world.pass_time(20)
     assert 0.0 < world.fleet.ending_s(token) < 20.0
@@ -480,22 +449,21 @@ def test_a_pilot_that_cannot_learn_it_is_not_given_up(
     def full(_: PilotFolder) -> NoReturn:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    (token,) = start(world, 1)
-    world.busy = {token: 1}
+    (token,) = world.serves(1, busy=1)
     world.cluster.end(token)
     with monkeypatch.context() as patched:
         patched.setattr(PilotFolder, "bury", full)
         world.pass_time(60)
-        assert not world.fleet.given_up()
+        assert not world.lost
     world.pass_time(3)
-    assert list(world.fleet.given_up()) == [token]
+    assert world.lost == [token]
 
 
 @pytest.mark.parametrize("boot", ["boot", boot_id()])
 def test_pilots_of_a_cluster_that_is_gone_are_gone_when_their_processes_are(
     world: World, boot: str
 ) -> None:
-    first, second = start(world, 2)
+    first, second = world.serves(2)
     link = world.by_token[first]
     assert link.hello is not None
     link.hello = link.hello._replace(boot=boot)
@@ -503,7 +471,7 @@ def test_pilots_of_a_cluster_that_is_gone_are_gone_when_their_processes_are(
     world.cluster.mute = "there is no such cluster"
     world.pass_time(100)
     here = boot == boot_id()
-    assert list(world.fleet.given_up()) == ([first] if here else [])
+    assert world.lost == ([first] if here else [])
     assert (world.fleet.ending_s(first) > 60.0) == here
     world.busy = {}
     if here:
@@ -513,7 +481,7 @@ def test_pilots_of_a_cluster_that_is_gone_are_gone_when_their_processes_are(
 
 
 def test_a_pilot_of_a_cluster_that_is_gone_which_has_left_is_gone(world: World) -> None:
-    first, second = start(world, 2)
+    first, second = world.serves(2)
     world.by_token[first].said_bye = "without work for 5 m"
     world.cluster.mute = "there is no such cluster"
     world.pass_time(300)
@@ -521,7 +489,7 @@ def test_a_pilot_of_a_cluster_that_is_gone_which_has_left_is_gone(world: World) 
 
 
 def test_a_pilot_is_where_it_says_not_where_its_engine_says(world: World) -> None:
-    (token,) = start(world, 1)
+    (token,) = world.serves(1)
     world.cluster.run(token, node="n2")
     world.busy = {token: 1}
     world.pass_time(60)
@@ -532,8 +500,7 @@ def test_a_pilot_is_where_it_says_not_where_its_engine_says(world: World) -> Non
 def test_a_scheduler_that_begins_anew_tells_its_engine_where_pilots_said_they_were(
     world: World,
 ) -> None:
-    (token,) = start(world, 1)
-    world.busy = {token: 1}
+    (token,) = world.serves(1, busy=1)
     world.cluster.jobs.clear()  # Slurm forgets
     world.new_fleet()
     world.pass_time(10)
@@ -543,49 +510,45 @@ def test_a_scheduler_that_begins_anew_tells_its_engine_where_pilots_said_they_we
 def test_pilots_are_kept_while_their_file_system_is_not_mounted(tmp_path: Path) -> None:
     shared, away = tmp_path / "shared", tmp_path / "away"
     world = World(tmp_path, folder=shared)
-    (token,) = start(world, 1)
-    world.busy = {token: 1}
+    (token,) = world.serves(1, busy=1)
     world.cluster.end(token)
     shared.rename(away)
     shared.mkdir()  # where it will be mounted
     world.new_fleet()
     world.pass_time(60)
     assert world.records() == [token]
-    assert not world.fleet.given_up()
+    assert not world.lost
     shared.rmdir()
     away.rename(shared)
     world.pass_time(10)
-    assert list(world.fleet.given_up()) == [token]
+    assert world.lost == [token]
 
 
 def test_what_is_cancelled_ends_also_where_the_folder_of_its_pilot_was_deleted(
     tmp_path: Path,
 ) -> None:
     world = World(tmp_path, folder=tmp_path / "shared")
-    (token,) = start(world, 1)
-    world.busy = {token: 1}
+    (token,) = world.serves(1, busy=1)
     world.by_token[token].expect("1-1")
     world.cluster.end(token)
     shutil.rmtree(tmp_path / "shared")
     world.pass_time(60)
-    assert not world.fleet.given_up()
+    assert not world.lost
     world.by_token[token].stop("1-1")
     world.pass_time(10)
-    assert list(world.fleet.given_up()) == [token]
+    assert world.lost == [token]
 
 
 def test_a_pilot_that_does_not_know_its_end_gets_work_when_its_engine_has_said_it(
     world: World,
 ) -> None:
-    world.need(1)
-    world.turn()
-    (token,) = world.cluster.submitted
+    (token,) = world.submitted()
     link = world.by_token[token]
     link.speak(world.clock.now)
     assert link.hello is not None
     link.hello = link.hello._replace(limited=True)
     world.pass_time(3, speaking=[token])
-    assert not world.fleet.links
+    assert not world.serving
     running = Observation(stage=Stage.RUNNING, node="n1", ends_at=5000.0)
     world.cluster.jobs[token] = running
     world.pass_time(5, speaking=[token])
@@ -595,9 +558,7 @@ def test_a_pilot_that_does_not_know_its_end_gets_work_when_its_engine_has_said_i
 
 
 def test_where_an_engine_never_says_it_such_a_pilot_gets_work_all_the_same(world: World) -> None:
-    world.need(1)
-    world.turn()
-    (token,) = world.cluster.submitted
+    (token,) = world.submitted()
     link = world.by_token[token]
     link.speak(world.clock.now)
     assert link.hello is not None
@@ -609,19 +570,18 @@ def test_where_an_engine_never_says_it_such_a_pilot_gets_work_all_the_same(world
 
 
 def test_a_lost_pilot_is_given_up_once_even_if_its_engine_knows_it_again(world: World) -> None:
-    (token,) = start(world, 1)
-    world.busy = {token: 1}
+    (token,) = world.serves(1, busy=1)
     world.cluster.hidden.add(token)
     world.pass_time(60)
-    assert list(world.fleet.given_up()) == [token]
+    assert world.lost == [token]
     world.cluster.hidden.clear()
     world.new_fleet()  # that died before the attempts were ended in the queue
     world.pass_time(10, speaking=[token])
-    assert list(world.fleet.given_up()) == [token]
+    assert world.lost == [token]
     world.busy = {}
     world.fleet.buried(token)
     world.pass_time(30, speaking=[token])
-    assert not world.fleet.links
+    assert not world.serving
     assert token in world.cluster.cancelled
     assert not world.cluster.alive()
 
@@ -629,19 +589,19 @@ def test_a_lost_pilot_is_given_up_once_even_if_its_engine_knows_it_again(world: 
 def test_an_idle_pilot_that_was_forgotten_for_minutes_is_alive_when_it_is_known_again(
     world: World,
 ) -> None:
-    (token,) = start(world, 1)
+    (token,) = world.serves(1)
     world.cluster.hidden.add(token)
     world.pass_time(120)
     assert not world.fleet
     world.cluster.hidden.clear()
     world.pass_time(10, speaking=[token])
-    assert [link.folder.token for link in world.fleet.links] == [token]
+    assert world.serving == [token]
     assert not world.cluster.cancelled
 
 
 def test_a_forgotten_pilot_is_ended_before_another_takes_its_place(tmp_path: Path) -> None:
     world = World(tmp_path, pilots=1)
-    (token,) = start(world, 1)
+    (token,) = world.serves(1)
     world.cluster.hidden.add(token)
     world.need(1)
     world.pass_time(90)
@@ -655,8 +615,7 @@ def test_a_submission_that_comes_through_late_is_ended_when_another_took_its_pla
 ) -> None:
     world = World(tmp_path, pilots=1)
     world.cluster.refuses = "Socket timed out"
-    world.need(1)
-    world.turn()
+    world.submitted()
     (token,) = world.records()
     world.cluster.refuses = ""
     world.pass_time(100)
@@ -669,27 +628,25 @@ def test_a_submission_that_comes_through_late_is_ended_when_another_took_its_pla
 def test_attempts_on_a_pilot_without_a_record_are_given_up(world: World) -> None:
     world.busy = {"launcher-00000000000000000000": 1}
     world.turn()
-    assert list(world.fleet.given_up()) == list(world.busy)
+    assert world.lost == list(world.busy)
 
 
 def test_attempts_on_a_pilot_whose_record_cannot_be_read_are_not_given_up(world: World) -> None:
-    (token,) = start(world, 1)
-    world.busy = {token: 1}
+    (token,) = world.serves(1, busy=1)
     record = world.home.folder / "pilots" / f"{token}.json"
     record.write_text('{"schema": 99}')  # a newer launcher's
     world.new_fleet()
     world.pass_time(30)
     assert world.fleet.is_unreadable(token)
-    assert not world.fleet.given_up()
+    assert not world.lost
     record.unlink()
     world.pass_time(3)
-    assert list(world.fleet.given_up()) == [token]
+    assert world.lost == [token]
 
 
 def test_a_pilot_that_nobody_needs_any_more_leaves_the_queue(tmp_path: Path) -> None:
     world = World(tmp_path, idle_s=30.0)
-    world.need(2)
-    world.turn()
+    world.submitted(2)
     world.need(1)
     world.pass_time(25)
     assert not world.cluster.cancelled
@@ -700,7 +657,7 @@ def test_a_pilot_that_nobody_needs_any_more_leaves_the_queue(tmp_path: Path) -> 
 
 
 def test_a_pilot_that_ended_leaves_nothing_behind_but_its_attempts(world: World) -> None:
-    first, second = start(world, 2)
+    first, second = world.serves(2)
     kept = world.home.folder / "pilots" / first / "attempts" / "1-1"
     kept.mkdir()
     for token in (first, second):
@@ -717,34 +674,33 @@ def test_a_pilot_that_ended_leaves_nothing_behind_but_its_attempts(world: World)
 
 
 def test_a_clock_that_jumps_moves_nothing(world: World) -> None:
-    tokens = start(world, 2)
-    world.busy = {tokens[0]: 1}
+    tokens = world.serves(2, busy=1)
     for jump in (1e9, -2e9, 5e8):
         world.wall += jump
         world.pass_time(10, speaking=tokens)
         world.new_fleet()
         world.pass_time(10, speaking=tokens)
-    assert {link.folder.token for link in world.fleet.links} == set(tokens)
-    assert not world.fleet.given_up()
+    assert {*world.serving} == {*tokens}
+    assert not world.lost
 
 
 def test_pilots_of_a_backend_that_the_configuration_lost_end_when_nothing_runs(
     world: World,
 ) -> None:
-    first, second = start(world, 2)
+    first, second = world.serves(2)
     world.need(3)
     world.pass_time(30, speaking=[first, second])
     third = world.cluster.submitted[2]
     world.busy = {first: 1}
     world.backends = Backends()
     world.pass_time(5, speaking=[first, second])
-    assert not world.fleet.links
+    assert not world.serving
     assert world.by_token[first].orders == [Leave()]
     assert world.by_token[second].orders == [Leave()]
     assert world.cluster.cancelled == [third]
     world.new_fleet()  # likewise where only the records know the backend
     world.pass_time(20, speaking=[first, second])
-    assert not world.fleet.links
+    assert not world.serving
     for token in (first, second):
         world.by_token[token].said_bye = "told to leave"
         world.cluster.end(token, cause=Cause.COMPLETED)
@@ -754,7 +710,7 @@ def test_pilots_of_a_backend_that_the_configuration_lost_end_when_nothing_runs(
 
 
 def test_a_damaged_configuration_changes_nothing(world: World) -> None:
-    tokens = start(world, 1)
+    tokens = world.serves(1)
 
     def damaged() -> NoReturn:
         raise UsageError("config.toml:3: expected a table")
@@ -807,7 +763,7 @@ def test_a_full_disk_is_a_reason_and_no_pilot_is_submitted(
 
 
 def test_a_stopped_queue_lets_pilots_end_what_runs(world: World) -> None:
-    first, second = start(world, 2)
+    first, second = world.serves(2)
     world.need(3)
     world.pass_time(15, speaking=[first, second])
     world.busy = {first: 1}
@@ -834,20 +790,19 @@ def test_a_stopped_queue_lets_pilots_end_what_runs(world: World) -> None:
 
 
 def test_a_pilot_on_which_a_job_runs_serves_on_when_the_queue_goes_on(world: World) -> None:
-    first, second = start(world, 2)
-    world.busy = {first: 1}
+    first, second = world.serves(2, busy=1)
     world.turn()
     world.fleet.leave(now=False)
     world.pass_time(5, speaking=[first, second])
     world.need(5)  # the queue was started again, long before that job ends
     world.pass_time(2, speaking=[first, second])
-    assert [link.folder.token for link in world.fleet.links] == [first]
+    assert world.serving == [first]
 
 
 def test_a_scheduler_does_not_stay_for_an_engine_that_is_silent_about_pilots_that_left(
     world: World,
 ) -> None:
-    (token,) = start(world, 1)
+    (token,) = world.serves(1)
     world.cluster.mute = "timed out"
     world.fleet.leave(now=False)
     world.by_token[token].said_bye = "told to leave"
@@ -861,7 +816,7 @@ def test_a_scheduler_does_not_stay_for_an_engine_that_is_silent_about_pilots_tha
 
 
 def test_a_queue_that_is_stopped_now_ends_pilots_that_do_not_leave(world: World) -> None:
-    first, second = start(world, 2)
+    first, second = world.serves(2)
     world.busy = {first: 1, second: 1}
     world.fleet.leave(now=True)
     world.pass_time(5, speaking=[first])
@@ -887,7 +842,7 @@ def test_a_queue_that_is_stopped_now_ends_pilots_that_do_not_leave(world: World)
 def test_a_turn_in_which_nothing_is_to_do_looks_at_no_pilot(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    start(world, 3)
+    world.serves(3)
     world.turn()
 
     def looked(*_: object) -> NoReturn:

@@ -22,8 +22,7 @@ from launcher.backends.channel import (
 )
 from launcher.backends.protocol import HUNG_S, MOST_HUNG, Backend, EngineCalls, EngineError
 from launcher.states import Done
-from tests.launcher.scheduler.remote.toy_cluster import PATIENCE_S, ToyClock
-from tests.launcher.scheduler.remote.toy_pilot import HELLO, Pilot
+from tests.launcher.scheduler.remote.toy_cluster import HELLO, PATIENCE_S, Pilot, ToyClock
 
 # --- the scheduler's end of a pilot, through the pilot's real files
 
@@ -169,6 +168,12 @@ class Desk:
 
         self.calls.begin(call, self.answers.append, lambda error: self.errors.append(str(error)))
 
+    def asked(self, answer: object = "answer") -> None:
+        """Ask, wait, and take the answer in."""
+        self.ask(answer)
+        self.wait()
+        self.calls.take_in()
+
     def wait(self) -> None:
         assert self.came.acquire(timeout=PATIENCE_S)
 
@@ -194,14 +199,10 @@ def test_an_answer_is_taken_in_by_the_thread_that_asked(desk: Desk) -> None:
 
 def test_the_engine_is_made_once(desk: Desk) -> None:
     for _ in range(3):
-        desk.ask()
-        desk.wait()
-        desk.calls.take_in()
+        desk.asked()
     assert desk.made == 1
     desk.calls.renew()
-    desk.ask()
-    desk.wait()
-    desk.calls.take_in()
+    desk.asked()
     assert desk.made == 2
 
 
@@ -215,13 +216,9 @@ def test_the_engine_is_made_once(desk: Desk) -> None:
 def test_whatever_a_call_raises_is_an_error_of_the_engine(
     desk: Desk, error: Exception, text: str
 ) -> None:
-    desk.ask(error)
-    desk.wait()
-    desk.calls.take_in()
+    desk.asked(error)
     assert desk.errors == [text]
-    desk.ask()
-    desk.wait()
-    desk.calls.take_in()
+    desk.asked()
     assert desk.answers == ["answer"]
 
 
@@ -230,9 +227,7 @@ def test_an_engine_that_cannot_be_made_is_made_again_by_the_next_call(desk: Desk
         raise ModuleNotFoundError("No module named 'ray'")
 
     desk.calls._make = broken
-    desk.ask()
-    desk.wait()
-    desk.calls.take_in()
+    desk.asked()
     assert desk.errors == ["ModuleNotFoundError: No module named 'ray'"]
 
 

@@ -1,7 +1,6 @@
 """What lies on disk of pilots: folders, records, nodes, pilots.json."""
 
 import json
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -54,6 +53,18 @@ def a_record(token: str = "", **changes: Any) -> PilotRecord:
     return record._replace(**changes)
 
 
+def changed(home: Home, record: PilotRecord, part: str, key: str, value: object) -> Path:
+    """Write a record anew, with another value of a key, or without it; return its file."""
+    path = home.folder / "pilots" / f"{record.token}.json"
+    stored = json.loads(path.read_text())
+    there = stored[part] if part else stored
+    there[key] = value
+    if value is None:
+        del there[key]
+    path.write_text(json.dumps(stored))
+    return path
+
+
 @pytest.fixture
 def home(tmp_path: Path) -> Home:
     return Home(tmp_path)
@@ -76,48 +87,25 @@ def test_a_home_without_pilots_has_no_records(home: Home) -> None:
     assert not list(PilotRecords(home).read())
 
 
-def _without_spec(record: dict[str, Any]) -> None:
-    del record["spec"]
-
-
-def _relative(record: dict[str, Any]) -> None:
-    record["folder"] = "pilots"
-
-
-def _foreign(record: dict[str, Any]) -> None:
-    record["folder"] = "/shared/launcher-00000000000000000000"
-
-
-def _newer(record: dict[str, Any]) -> None:
-    record["schema"] = 2
-
-
-def _never_beats(record: dict[str, Any]) -> None:
-    record["spec"]["beat_s"] = float("nan")
-
-
-def _negative_lease(record: dict[str, Any]) -> None:
-    record["spec"]["lease_s"] = -1
-
-
-def _unknown_kind(record: dict[str, Any]) -> None:
-    record["settings"]["kind"] = "pbs"
-
-
 @pytest.mark.parametrize(
-    "damage",
-    [_without_spec, _relative, _foreign, _newer, _never_beats, _negative_lease, _unknown_kind],
+    ("part", "key", "value"),
+    [
+        ("", "spec", None),
+        ("", "folder", "pilots"),
+        ("", "folder", "/shared/launcher-00000000000000000000"),
+        ("", "schema", 2),
+        ("spec", "beat_s", float("nan")),
+        ("spec", "lease_s", -1),
+        ("settings", "kind", "pbs"),
+    ],
 )
 def test_a_record_that_is_none_is_left_alone_and_the_log_tells(
-    home: Home, damage: Callable[[dict[str, Any]], None], caplog: pytest.LogCaptureFixture
+    home: Home, part: str, key: str, value: object, caplog: pytest.LogCaptureFixture
 ) -> None:
     records, sound = PilotRecords(home), a_record()
     records.write(sound)
     records.write(damaged := a_record())
-    path = home.folder / "pilots" / f"{damaged.token}.json"
-    stored = json.loads(path.read_text())
-    damage(stored)
-    path.write_text(json.dumps(stored))
+    path = changed(home, damaged, part, key, value)
     assert [record.token for record in records.read()] == [sound.token]
     assert damaged.token in caplog.text
     assert path.exists()
@@ -136,10 +124,7 @@ def test_junk_is_no_record(tmp_path_factory: pytest.TempPathFactory, junk: bytes
 def test_what_a_newer_launcher_added_to_settings_is_ignored(home: Home) -> None:
     records, record = PilotRecords(home), a_record()
     records.write(record)
-    path = home.folder / "pilots" / f"{record.token}.json"
-    stored = json.loads(path.read_text())
-    stored["settings"]["colour"] = "blue"
-    path.write_text(json.dumps(stored))
+    changed(home, record, "settings", "colour", "blue")
     assert list(records.read()) == [record]
 
 
@@ -219,10 +204,14 @@ def test_of_two_queues_that_take_a_folder_at_once_one_has_it(tmp_path: Path) -> 
     assert [path.name for path in (tmp_path / "pilots").iterdir()] == ["owner.json"]
 
 
+def a_folder(place: Path, token: str) -> PilotFolder:
+    folder = PilotFolder(place / token)
+    make_pilot_folder(folder, PilotSpec(token=token, backend="lab", version="1", cpus=1))
+    return folder
+
+
 def test_a_pilots_folder_is_deleted_when_no_attempt_is_kept_there(tmp_path: Path) -> None:
-    folder = PilotFolder(tmp_path / "launcher-0")
-    spec = PilotSpec(token="launcher-0", backend="lab", version="1", cpus=1)
-    make_pilot_folder(folder, spec)
+    folder = a_folder(tmp_path, "launcher-0")
     (folder.attempts / "1-1").mkdir()
     assert not clear_folder(folder)
     assert folder.log.exists()
@@ -235,9 +224,7 @@ def test_a_pilots_folder_is_deleted_when_no_attempt_is_kept_there(tmp_path: Path
 def test_folders_are_deleted_after_their_last_attempt_was(tmp_path: Path) -> None:
     names = [f"launcher-{number:020x}" for number in range(3)]
     for name in names:
-        spec = PilotSpec(token=name, backend="lab", version="1", cpus=1)
-        make_pilot_folder(PilotFolder(tmp_path / name), spec)
-        (tmp_path / name / "process.json").touch()
+        (a_folder(tmp_path, name).folder / "process.json").touch()
     (tmp_path / names[0] / "attempts" / "1-1").mkdir()
     (tmp_path / "other").mkdir()
     home, other = Home(tmp_path / "home"), Home(tmp_path / "another")

@@ -1,10 +1,11 @@
-"""How many pilots, when; what an engine refuses; and what waiting jobs are told."""
+"""How many pilots, when; what an engine refuses; what waiting jobs are told; and pilots for one job each."""
 
 import math
 import re
 import threading
 import time
 from collections import deque
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,11 +14,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from launcher.backends.backend_pilots import CHANGED_S
-from launcher.backends.fleet import line
+from launcher.backends.channel import Leave
+from launcher.backends.fleet import NEXT_HEARD, line
 from launcher.backends.pilot_rules import (
     FORGET_S,
     LONGEST_PAUSE_S,
     LONGEST_RETRY_S,
+    MOST_ELEMENTS,
     OVER,
     SPACING_S,
     TRIES,
@@ -32,7 +35,7 @@ from launcher.backends.pilot_rules import (
     retry_s,
     surplus,
 )
-from launcher.backends.protocol import Cause, Observation, Stage
+from launcher.backends.protocol import Stage
 from launcher.backends.settings import Backends
 from tests.launcher.scheduler.remote.toy_cluster import World
 
@@ -268,12 +271,6 @@ def test_after_the_configuration_was_mended_the_next_one_is_submitted_at_once(
     assert "took no pilot" not in refusing.reason
 
 
-def test_a_pilot_that_may_have_been_taken_all_the_same_keeps_its_place(refusing: World) -> None:
-    refusing.cluster.for_good, refusing.cluster.takes_all_the_same = False, True
-    refusing.pass_time(60)
-    assert len(refusing.cluster.submitted) == 1
-
-
 # --- what jobs that wait for pilots are told
 
 
@@ -283,8 +280,7 @@ def world(tmp_path: Path) -> World:
 
 
 def test_pilots_in_the_queue_are_told_with_the_engines_reason_and_estimate(world: World) -> None:
-    world.need(2)
-    world.turn()
+    world.submitted(2)
     world.pass_time(6)
     at = time.strftime("%H:%M", time.localtime(1.7e9))
     assert world.reason == f"2 pilots wait in toy: Resources, estimated {at}"
@@ -292,8 +288,7 @@ def test_pilots_in_the_queue_are_told_with_the_engines_reason_and_estimate(world
 
 @pytest.mark.parametrize("starts_at", [math.nan, math.inf, -math.inf, 1e30])
 def test_an_estimate_that_is_no_time_is_not_shown_as_one(world: World, starts_at: float) -> None:
-    world.need(1)
-    world.turn()
+    world.submitted()
     for token, job in world.cluster.jobs.items():
         world.cluster.jobs[token] = job._replace(starts_at=starts_at)
     world.pass_time(10)
@@ -301,9 +296,7 @@ def test_an_estimate_that_is_no_time_is_not_shown_as_one(world: World, starts_at
 
 
 def test_pilots_that_start_are_told_with_their_nodes(world: World) -> None:
-    world.need(2)
-    world.turn()
-    first, second = world.cluster.submitted
+    first, second = world.submitted(2)
     world.cluster.run(first, node="n1")
     world.pass_time(10)
     assert "1 pilot waits in toy" in world.reason
@@ -315,10 +308,7 @@ def test_pilots_that_start_are_told_with_their_nodes(world: World) -> None:
 
 def test_busy_pilots_are_told_with_the_limit(tmp_path: Path) -> None:
     world = World(tmp_path, pilots=1)
-    world.need(5)
-    world.turn()
-    (token,) = world.cluster.submitted
-    world.cluster.run(token)
+    (token,) = world.running(5)
     world.pass_time(10, speaking=[token])
     assert world.reason == (
         "the pilot of toy is busy, and no more may be there at once: [backends.toy] pilots = 1"
@@ -326,37 +316,17 @@ def test_busy_pilots_are_told_with_the_limit(tmp_path: Path) -> None:
 
 
 def test_a_wait_for_a_limit_of_time_is_told(world: World) -> None:
-    world.need(1)
-    world.turn()
-    (token,) = world.cluster.submitted
-    world.cluster.run(token)
-    world.by_token[token].speak(world.clock.now)
+    (token,) = world.running()
+    world.speak(token)
     world.turn()
     assert world.reason.startswith("the next pilot is submitted to toy in ")
 
 
 def test_what_an_engine_says_cannot_steer_a_terminal(world: World) -> None:
     world.cluster.refuses = "sbatch:\n\x1b[31merror\x1b[0m: " + "x" * 10_000
-    world.need(1)
-    world.turn()
+    world.submitted()
     assert world.reason.isprintable()
     assert len(world.reason) < 1000
-
-
-def test_a_silent_node_is_told(world: World) -> None:
-    world.need(1)
-    world.turn()
-    (token,) = world.cluster.submitted
-    world.cluster.run(token)
-    world.by_token[token].speak(world.clock.now)
-    world.busy = {token: 1}
-    world.pass_time(60)
-    assert "pilot on n1 is silent for" in world.reason
-    world.cluster.jobs[token] = Observation(
-        stage=Stage.ENDED, cause=Cause.NODE_FAILED, node="n1", node_answers=False
-    )
-    world.pass_time(10)
-    assert "its node does not answer" in world.reason
 
 
 def test_an_engine_that_never_answered_is_told_at_once_with_since_when(world: World) -> None:
@@ -371,8 +341,7 @@ def test_an_engine_that_never_answered_is_told_at_once_with_since_when(world: Wo
 
 
 def test_an_engine_that_does_not_answer_is_named_once_with_since_when(world: World) -> None:
-    world.need(1)
-    world.turn()
+    world.submitted()
     world.cluster.mute = "squeue failed"
     world.pass_time(10)
     assert re.match(r"it does not answer since [0-9 :-]+ \(squeue failed\)", world.reason)
@@ -383,8 +352,7 @@ def test_an_engine_that_does_not_answer_is_named_once_with_since_when(world: Wor
 
 
 def test_an_estimate_that_is_beyond_sense_is_not_shown(world: World) -> None:
-    world.need(1)
-    world.turn()
+    world.submitted()
     for days, shown in ((365, "Resources"), (12, "Resources, estimated in 12 days")):
         at = world.wall + world.clock.now + days * 86_400
         for token, job in world.cluster.jobs.items():
@@ -400,8 +368,7 @@ def test_what_is_said_over_lines_becomes_a_line() -> None:
 
 def a_pilot_fails(world: World, log: str) -> None:
     world.cluster.logs = log
-    world.need(1)
-    world.turn()
+    world.submitted()
     world.cluster.run(*world.cluster.alive())
     world.cluster.end(*world.cluster.alive())
     world.pass_time(6)
@@ -417,3 +384,144 @@ def test_what_the_log_says_already_is_not_said_twice(world: World) -> None:
     a_pilot_fails(world, "no module cuda\nthe pilot of toy on n1 failed")
     assert world.reason.count("the pilot of toy on n1 failed") == 1
     assert "its log ends" not in world.reason
+
+
+# --- plain mode, pilot = "off": pilots for one job each, as many in the engine's queue as jobs wait
+
+
+@pytest.fixture
+def plain(tmp_path: Path) -> World:
+    return World(tmp_path, pilot=False, pilots=100)
+
+
+def serve(plain: World, token: str) -> None:
+    """Have a pilot speak, get its job, and be sent away behind it, as dispatch does."""
+    plain.cluster.run(token)
+    plain.speak(token)
+    plain.by_token[token].send(Leave())
+
+
+def test_as_many_pilots_wait_as_jobs_do_and_they_are_elements_of_one_array(plain: World) -> None:
+    plain.need(12, slots=1)
+    plain.turn()
+    name, _, _ = plain.cluster.submitted[0].rpartition("_")
+    assert plain.cluster.submitted == [f"{name}_{number}" for number in range(12)]
+    assert plain.by_token[f"{name}_7"].spec.single
+    assert plain.records() == sorted(plain.cluster.submitted)
+
+
+def test_one_job_alone_gets_a_pilot_of_its_own(plain: World) -> None:
+    (token,) = plain.submitted()
+    assert "_" not in token
+
+
+def test_an_array_is_one_submission_and_jobs_that_come_later_are_the_next_one(plain: World) -> None:
+    plain.submitted(50)
+    plain.submitted(70)
+    assert len(plain.cluster.submitted) == 50
+    plain.pass_time(15)
+    assert len(plain.cluster.submitted) == 70
+    assert len({token.rpartition("_")[0] for token in plain.cluster.submitted}) == 2
+
+
+def test_never_more_elements_than_an_array_or_the_configuration_allows(plain: World) -> None:
+    number = partial(Pace.number, demand=Demand(jobs=5000), now=60.0, per_minute=6, single=True)
+    assert number(Pace(), held=0, unspoken=0, most=2000) == MOST_ELEMENTS
+    assert number(Pace(newest=0.0, proven=True), held=1000, unspoken=0, most=1200) == 200
+    plain.need(5000)
+    plain.pass_time(15)
+    assert len(plain.cluster.submitted) == plain.cluster.most_alive == 100
+
+
+def test_until_one_has_spoken_there_is_no_second_array_of_a_thousand() -> None:
+    number = partial(Pace(newest=0.0).number, Demand(jobs=5000), 60.0, held=1000, unspoken=1000)
+    assert number(most=5000, per_minute=6, single=True) == 0
+
+
+def test_a_pilot_that_has_spoken_and_has_no_job_yet_is_not_replaced(plain: World) -> None:
+    tokens = plain.running(3)
+    plain.pass_time(15, speaking=tokens)
+    assert plain.cluster.submitted == tokens
+
+
+def test_a_pilot_that_has_its_job_gets_no_other_one(plain: World) -> None:
+    first, *others = plain.submitted(3)
+    serve(plain, first)
+    plain.submitted(2)
+    assert first not in plain.serving
+    assert plain.cluster.submitted == [first, *others]
+
+
+def test_the_record_of_a_pilot_with_a_job_survives_a_power_cut(plain: World) -> None:
+    first, second = plain.submitted(2)
+    serve(plain, first)
+    plain.busy = {first: 1}
+    plain.turn()
+    durable = {
+        pilot.token: pilot.durable for group in plain.fleet._groups.values() for pilot in group.all
+    }
+    assert durable == {first: True, second: False}
+
+
+def test_of_hundreds_that_wait_only_the_next_ones_are_listened_to(plain: World) -> None:
+    tokens = plain.submitted(60)
+    plain.pass_time(10)
+    assert [link.folder.token for link in plain.fleet.all_links] == tokens[:NEXT_HEARD]
+    plain.cluster.run(tokens[50])
+    plain.pass_time(10)
+    heard = [link.folder.token for link in plain.fleet.all_links]
+    assert heard == [*tokens[:NEXT_HEARD], tokens[50]]
+
+
+def test_after_three_that_could_not_work_the_others_are_taken_back(plain: World) -> None:
+    plain.cluster.logs = "no module cuda/99"
+    tokens = plain.submitted(20)
+    plain.cluster.end(*tokens[:TRIES])
+    plain.pass_time(20)
+    assert sorted(plain.cluster.cancelled) == sorted(tokens[TRIES:])
+    assert plain.cluster.alive() == []
+    assert plain.cluster.submitted == tokens
+    assert "no module cuda/99" in plain.reason
+    plain.pass_time(60)  # then one is tried
+    assert len(plain.cluster.submitted) == len(tokens) + 1
+
+
+def test_pilots_whose_jobs_were_cancelled_are_taken_back(plain: World) -> None:
+    plain.submitted(10)
+    plain.need(4)
+    plain.pass_time(350)
+    assert len(plain.cluster.alive()) == 4
+
+
+def test_a_scheduler_that_begins_anew_finds_all_elements(plain: World) -> None:
+    tokens = plain.submitted(10)
+    plain.new_fleet()
+    plain.pass_time(20)
+    assert plain.cluster.submitted == tokens
+    plain.cluster.run(tokens[3])
+    plain.pass_time(6)
+    serve(plain, tokens[3])
+    plain.turn()
+    stages = {token: job.stage for token, job in plain.cluster.jobs.items()}
+    assert stages[tokens[3]] is Stage.RUNNING
+
+
+def test_a_table_that_is_changed_to_plain_mode_holds_for_the_next_pilots(tmp_path: Path) -> None:
+    plain = World(tmp_path)
+    plain.submitted()
+    settings = plain.backends.by_name["toy"]._replace(pilot=False, pilots=20)
+    plain.backends = Backends(by_name={"toy": settings})
+    plain.need(5)
+    plain.pass_time(20)
+    singles = [link.spec.single for link in plain.by_token.values()]
+    assert singles == [False, True, True, True, True]
+
+
+def test_a_scheduler_that_begins_anew_listens_to_all_pilots_that_may_have_a_job(
+    plain: World,
+) -> None:
+    tokens = plain.running(60)
+    for link in plain.by_token.values():  # what they say lies in their files, and is not read yet
+        link.hello = link.beat = None
+    plain.new_fleet()
+    assert {link.folder.token for link in plain.fleet.all_links} == {*tokens}

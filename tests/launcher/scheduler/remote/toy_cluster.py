@@ -3,12 +3,28 @@
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from launcher import __version__
-from launcher.backends.channel import Beat, Hello, Leave, Order, PilotFolder, PilotSpec
+from launcher.backends.channel import (
+    Beat,
+    Hello,
+    Leave,
+    News,
+    Order,
+    PilotFolder,
+    PilotSpec,
+    Reader,
+    Run,
+    Writer,
+    make_pilot_folder,
+    news_line,
+    read_order,
+)
 from launcher.backends.fleet import Fleet
 from launcher.backends.pilot import PilotLink
 from launcher.backends.pilot_rules import Demand
@@ -243,9 +259,44 @@ class World:
         end = self.clock.now + seconds
         while self.clock.now < end:
             self.clock.now += step_s - 0.1
-            for token in speaking:
-                self.by_token[token].speak(self.clock.now)
+            self.speak(*speaking)
             self.turn()
+
+    def submitted(self, jobs: int = 1) -> list[str]:
+        """Have a pilot submitted for each of so many jobs; return what was, whenever that was."""
+        self.need(jobs)
+        self.turn()
+        return list(self.cluster.submitted)
+
+    def running(self, jobs: int = 1) -> list[str]:
+        """Likewise, and have their pilots run, without a word."""
+        tokens = self.submitted(jobs)
+        self.cluster.run(*tokens)
+        return tokens
+
+    def serves(self, jobs: int = 3, *, busy: int = 0) -> list[str]:
+        """Have pilots that run and speak; on the first of them are `busy` attempts."""
+        tokens = self.running(jobs)
+        self.speak(*tokens)
+        self.need(0)
+        self.turn()
+        self.busy = {tokens[0]: busy} if busy else {}
+        return tokens
+
+    def speak(self, *tokens: str, **words: str) -> None:
+        """Have pilots speak."""
+        for token in tokens:
+            self.by_token[token].speak(self.clock.now, **words)
+
+    @property
+    def serving(self) -> list[str]:
+        """The pilots that get work."""
+        return [link.token for link in self.fleet.links]
+
+    @property
+    def lost(self) -> list[str]:
+        """The pilots that were given up."""
+        return list(self.fleet.given_up())
 
     def records(self) -> list[str]:
         return sorted(path.stem for path in (self.home.folder / "pilots").glob("launcher-*.json"))
@@ -263,3 +314,100 @@ def waited_for(condition: Callable[[], bool]) -> None:
             return
         pause.wait(0.01)
     pytest.fail("it did not happen within a minute")
+
+
+# --- the other end of a pilot's two files, in a test's hand
+
+
+HELLO = Hello(version=__version__, python="", host="n1", pid=1, boot="b", cpus=2, ram=1 << 30)
+
+
+class Pilot:
+    """A pilot that says what a test has it say."""
+
+    def __init__(
+        self,
+        folder: Path,
+        token: str = "lp-1",
+        *,
+        backend: str = "box",
+        lease_s: float | None = None,
+        single: bool = False,
+    ) -> None:
+        self.folder = PilotFolder(folder / token)
+        self.spec = PilotSpec(
+            token=token,
+            backend=backend,
+            version=__version__,
+            cpus=2,
+            lease_s=lease_s,
+            single=single,
+        )
+        make_pilot_folder(self.folder, self.spec)
+        self._reader = Reader(self.folder.orders)
+
+    def link(self) -> PilotLink:
+        """The end of a scheduler that has just begun."""
+        return PilotLink(self.folder, self.spec)
+
+    def tell(self, *news: News) -> None:
+        Writer(self.folder.news).append(*map(news_line, news))
+
+    def runs(self) -> list[int]:
+        """The jobs whose first attempts it was sent since the last call, and nothing else."""
+        attempts = [order.attempt for order in self.orders() if isinstance(order, Run)]
+        assert all(attempt.endswith("-1") for attempt in attempts)
+        return [int(attempt.removesuffix("-1")) for attempt in attempts]
+
+    def orders(self) -> list[Order | None]:
+        """What it was sent since the last call."""
+        return [read_order(line) for line in self._reader.lines()]
+
+
+@dataclass
+class ToyFleet:
+    """Pilots that a test lets live and die."""
+
+    pilots: list[PilotLink] = field(default_factory=list)
+    lost: dict[str, str] = field(default_factory=dict)
+    why: dict[str, str] = field(default_factory=dict)
+    ending: float = inf  # for how long all that lives of lost pilots has been ending
+    unreadable: set[str] = field(default_factory=set)
+    done: list[str] = field(default_factory=list)  # tokens whose attempts are ended
+    # what each turn said: how much work waits, and where attempts are
+    turns: list[tuple[Mapping[str, Demand], Mapping[str, int]]] = field(default_factory=list)
+
+    @property
+    def fleet(self) -> Fleet:
+        return cast("Fleet", self)
+
+    @property
+    def links(self) -> Sequence[PilotLink]:
+        # as a real one that has not looked since they were told to leave
+        heard = [link for link in self.all_links if link.token not in self.lost]
+        return [link for link in heard if link.hello and not link.hello.troubles]
+
+    @property
+    def all_links(self) -> Sequence[PilotLink]:
+        return [link for link in self.pilots if link.token not in self.done]
+
+    def given_up(self) -> Mapping[str, str]:
+        return {token: why for token, why in self.lost.items() if token not in self.done}
+
+    def ending_s(self, token: str) -> float:
+        return self.ending
+
+    def buried(self, token: str) -> None:
+        self.done.append(token)
+
+    def is_unreadable(self, token: str) -> bool:
+        return token in self.unreadable
+
+    def reasons(self) -> Mapping[str, str]:
+        return self.why
+
+    def due_s(self) -> float:
+        return 60.0
+
+    def turn(self, demand: Mapping[str, Demand], busy: Mapping[str, int]) -> None:
+        self.turns.append((demand, busy))
