@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -65,7 +65,7 @@ def a_process(pid: int, used: int | None = GIB) -> GpuProcess:
 class Post:
     """A lookout over what a test says; time stands still."""
 
-    def __init__(self, gpus: Iterable[GpuSnapshot] = ()) -> None:
+    def __init__(self, *gpus: GpuSnapshot) -> None:
         self.gpus = list(gpus)
         self.now = 100.0
         self.looks = 0
@@ -84,12 +84,16 @@ class Post:
         self.looks += 1
         return self.gpus
 
+    def wake(self) -> None:
+        """Wait until a look has ended."""
+        assert self.woken.acquire(timeout=DEADLINE_S)
+
     def see(self, *gpus: GpuSnapshot, later: float = POLL_S) -> Sight:
         """Have a look taken after some time, and return what it saw."""
         self.gpus = list(gpus) or self.gpus
         self.now += later
         self.lookout.ask()
-        assert self.woken.acquire(timeout=DEADLINE_S)
+        self.wake()
         sight = self.lookout.sight()
         assert sight is not None
         return sight
@@ -98,14 +102,14 @@ class Post:
 def test_nothing_is_seen_and_no_thread_runs_before_anybody_asks() -> None:
     before = threading.active_count()
 
-    post = Post([a_gpu()])
+    post = Post(a_gpu())
 
     assert post.lookout.sight() is None
     assert threading.active_count() == before
 
 
 def test_a_look_is_taken_when_it_is_asked_for_and_its_end_is_told() -> None:
-    post = Post([a_gpu()])
+    post = Post(a_gpu())
 
     sight = post.see()
 
@@ -113,7 +117,7 @@ def test_a_look_is_taken_when_it_is_asked_for_and_its_end_is_told() -> None:
 
 
 def test_the_driver_is_asked_once_a_second_at_most() -> None:
-    post = Post([a_gpu()])
+    post = Post(a_gpu())
     post.see()
 
     post.now += POLL_S / 2
@@ -124,20 +128,20 @@ def test_the_driver_is_asked_once_a_second_at_most() -> None:
 
 
 def test_where_something_has_changed_a_look_is_taken_sooner() -> None:
-    post = Post([a_gpu()])
+    post = Post(a_gpu())
     post.see()
 
     assert not post.lookout.ask(news=True), "the newest look is from this instant"
     post.now += 2 * NEWS_S
     assert not post.lookout.ask()
     assert post.lookout.ask(news=True)
-    assert post.woken.acquire(timeout=DEADLINE_S)
+    post.wake()
 
     assert post.looks == 2
 
 
 def test_one_who_asks_while_a_look_is_under_way_starts_no_second_one() -> None:
-    post = Post([a_gpu()])
+    post = Post(a_gpu())
     post.answer.clear()
 
     post.lookout.ask()
@@ -145,13 +149,13 @@ def test_one_who_asks_while_a_look_is_under_way_starts_no_second_one() -> None:
     post.lookout.ask()
     assert post.lookout.sight() is None
     post.answer.set()
-    assert post.woken.acquire(timeout=DEADLINE_S)
+    post.wake()
 
     assert post.looks == 1
 
 
 def test_a_driver_that_does_not_answer_leaves_the_memory_unknown_and_is_no_fault() -> None:
-    post = Post([a_gpu(), a_gpu(uuid="GPU-2", warnings=("hot",))])
+    post = Post(a_gpu(), a_gpu(uuid="GPU-2", warnings=("hot",)))
     first = post.see()
     post.answer.clear()
     post.now += POLL_S
@@ -170,7 +174,7 @@ def test_a_driver_that_does_not_answer_leaves_the_memory_unknown_and_is_no_fault
     )
     assert set(late.idle.values()) == {0.0}
     post.answer.set()
-    assert post.woken.acquire(timeout=DEADLINE_S)
+    post.wake()
     assert post.see().gpus == first.gpus
 
 
@@ -199,7 +203,7 @@ def test_a_real_driver_that_hangs_stops_nobody(gpus: Devices) -> None:
 
 
 def test_a_look_that_breaks_off_is_told_and_another_is_taken_a_second_later() -> None:
-    post, now = Post([a_gpu()]), [100.0]
+    post, now = Post(a_gpu()), [100.0]
     looks: list[float] = []
     woken = threading.Semaphore(0)
 
@@ -228,7 +232,7 @@ def test_a_look_that_breaks_off_is_told_and_another_is_taken_a_second_later() ->
 
 
 def test_a_card_that_nobody_else_uses_is_idle_from_the_first_look_on() -> None:
-    post = Post([a_gpu()])
+    post = Post(a_gpu())
 
     assert post.see().idle == {"GPU-1": 0.0}
     assert post.see(later=30).idle == {"GPU-1": 30.0}
@@ -236,7 +240,7 @@ def test_a_card_that_nobody_else_uses_is_idle_from_the_first_look_on() -> None:
 
 
 def test_a_stranger_begins_the_count_anew() -> None:
-    post = Post([a_gpu()])
+    post = Post(a_gpu())
     post.see()
 
     assert post.see(a_gpu(processes=(a_process(STRANGER),)), later=30).idle == {"GPU-1": 0.0}
@@ -245,14 +249,14 @@ def test_a_stranger_begins_the_count_anew() -> None:
 
 
 def test_who_did_not_look_for_long_does_not_know_who_was_there() -> None:
-    post = Post([a_gpu()])
+    post = Post(a_gpu())
     post.see()
 
     assert post.see(later=GAP_S + 1).idle == {"GPU-1": 0.0}
 
 
 def test_a_card_that_is_gone_is_not_counted() -> None:
-    post = Post([a_gpu()])
+    post = Post(a_gpu())
     post.see()
 
     assert post.see(a_gpu(uuid="GPU-2"), later=30).idle == {"GPU-2": 0.0}
@@ -290,7 +294,7 @@ def test_a_card_is_unused_only_where_that_is_known(
 
 
 def test_what_is_seen_cannot_be_changed_by_who_was_asked() -> None:
-    post = Post([a_gpu()])
+    post = Post(a_gpu())
     sight = post.see()
 
     post.gpus[0] = replace(a_gpu(), used=0)
@@ -346,18 +350,18 @@ def test_no_xid_is_two_things() -> None:
     assert not (FAULTS.keys() | WARNINGS.keys()) & APPLICATION
 
 
-def test_a_fault_is_said_with_its_number_and_is_no_warning() -> None:
-    assert fault_of(79) == "has fallen off the bus (Xid 79)"
-    assert warning_of(79) == ""
-
-
-def test_an_xid_of_a_program_is_neither() -> None:
-    assert {fault_of(xid) + warning_of(xid) for xid in APPLICATION} == {""}
-
-
-def test_an_xid_that_nobody_knows_is_a_warning() -> None:
-    assert fault_of(4711) == ""
-    assert warning_of(4711) == "the driver reports an error (Xid 4711)"
+@pytest.mark.parametrize(
+    ("xid", "fault", "warning"),
+    [
+        (79, "has fallen off the bus (Xid 79)", ""),
+        (4711, "", "the driver reports an error (Xid 4711)"),  # nobody knows it
+        *((xid, "", "") for xid in sorted(APPLICATION)),
+    ],
+)
+def test_an_xid_is_told_as_a_fault_a_warning_or_not_at_all(
+    xid: int, fault: str, warning: str
+) -> None:
+    assert (fault_of(xid), warning_of(xid)) == (fault, warning)
 
 
 # --- gpus.json says again what the scheduler saw, and no other file is taken for one

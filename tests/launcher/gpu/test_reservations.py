@@ -27,9 +27,18 @@ GPU, OTHER_GPU = "GPU-5ee1", "GPU-0dd5"
 CARD, CLAIM = 10, 6  # two claims do not fit on the card
 
 
+Boards = tuple[ReservationBoard, ReservationBoard]
+
+
 @pytest.fixture
 def clock() -> Clock:
     return Clock()
+
+
+@pytest.fixture
+def boards(tmp_path: Path, clock: Clock) -> Boards:
+    """Those of two homes."""
+    return a_board(tmp_path, "a", clock), a_board(tmp_path, "b", clock)
 
 
 @pytest.fixture
@@ -90,9 +99,9 @@ def test_who_promises_nothing_leaves_no_file(tmp_path: Path) -> None:
 
 
 def test_a_promise_shrinks_only_some_time_after_the_memory_is_in_use(
-    tmp_path: Path, clock: Clock
+    boards: Boards, clock: Clock
 ) -> None:
-    ours, other = a_board(tmp_path, "a", clock), a_board(tmp_path, "b", clock)
+    ours, other = boards
     told = []
     for used in (0, 4, 4, 2, 6):
         other.publish([a_reservation(used=used)])
@@ -101,16 +110,16 @@ def test_a_promise_shrinks_only_some_time_after_the_memory_is_in_use(
     assert told == [6, 6, 2, 4, 4]
 
 
-def test_memory_of_which_nobody_knows_the_use_counts_whole(tmp_path: Path, clock: Clock) -> None:
-    ours, other = a_board(tmp_path, "a", clock), a_board(tmp_path, "b", clock)
+def test_memory_of_which_nobody_knows_the_use_counts_whole(boards: Boards, clock: Clock) -> None:
+    ours, other = boards
     for _ in range(4):
         other.publish([a_reservation(used=None)])
         clock.now += LAG_S
     assert amounts(ours.others()) == {GPU: CLAIM}
 
 
-def test_a_job_that_uses_more_than_its_claim_promises_nothing(tmp_path: Path, clock: Clock) -> None:
-    ours, other = a_board(tmp_path, "a", clock), a_board(tmp_path, "b", clock)
+def test_a_job_that_uses_more_than_its_claim_promises_nothing(boards: Boards, clock: Clock) -> None:
+    ours, other = boards
     for _ in range(3):
         other.publish([a_reservation(1, 6, used=9), a_reservation(2, 1)])
         clock.now += LAG_S
@@ -133,8 +142,8 @@ def test_a_file_is_due_again_in_time_and_when_it_is_gone(tmp_path: Path, clock: 
     assert board.due()
 
 
-def test_who_was_silent_for_long_does_not_count(tmp_path: Path, clock: Clock) -> None:
-    ours, other = a_board(tmp_path, "a", clock), a_board(tmp_path, "b", clock)
+def test_who_was_silent_for_long_does_not_count(boards: Boards, clock: Clock) -> None:
+    ours, other = boards
     other.publish([a_reservation()])
     clock.now += STALE_S
     assert amounts(ours.others()) == {GPU: CLAIM}
@@ -179,9 +188,9 @@ def test_a_scheduler_that_stood_still_while_its_file_was_removed_publishes_again
 
 
 def test_what_comes_from_the_future_does_not_count(
-    tmp_path: Path, clock: Clock, caplog: pytest.LogCaptureFixture
+    boards: Boards, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    ours, other = a_board(tmp_path, "a", clock), a_board(tmp_path, "b", clock)
+    ours, other = boards
     clock.now += STALE_S + 1
     other.publish([a_reservation()])
     clock.now -= STALE_S + 1
