@@ -7,7 +7,7 @@ import pytest
 
 from launcher.backends.channel import Leave, PilotSpec
 from launcher.backends.local import Local, make
-from launcher.backends.protocol import Cause, EngineError, Stage
+from launcher.backends.protocol import Cause, EngineError, Observation, Stage
 from launcher.backends.settings import BackendSettings
 from launcher.system.environment import owners_environment
 from launcher.system.paths import Home
@@ -29,6 +29,15 @@ class Engine:
     def anew(self, **settings: object) -> Local:
         """The engine of another scheduler of the same home."""
         return make(BackendSettings(name="here", kind="local", **settings), self.home)  # type: ignore[arg-type]
+
+    def seen(self, desk: Desk) -> Observation:
+        """What the engine says of a pilot."""
+        return self.backend.observe([desk.folder.token])[desk.folder.token]
+
+    def ends(self, desk: Desk) -> Observation:
+        """Wait for a pilot's end; return what the engine says of it."""
+        until(lambda: self.seen(desk).stage is Stage.ENDED, "it ends")
+        return self.seen(desk)
 
     def start(self, spec: PilotSpec | None = None) -> Desk:
         spec = spec or a_pilot()
@@ -54,13 +63,9 @@ def engine(tmp_path: Path) -> Iterator[Engine]:
 def test_a_pilot_runs_until_it_leaves(engine: Engine) -> None:
     desk = engine.start()
     desk.hello()
-    assert engine.backend.observe([desk.folder.token])[desk.folder.token].stage is Stage.RUNNING
+    assert engine.seen(desk).stage is Stage.RUNNING
     desk.send(Leave())
-    until(
-        lambda: engine.backend.observe([desk.folder.token])[desk.folder.token].stage is Stage.ENDED,
-        "it ends",
-    )
-    assert engine.backend.observe([desk.folder.token])[desk.folder.token].cause is Cause.COMPLETED
+    assert engine.ends(desk).cause is Cause.COMPLETED
     assert "leaves: the scheduler asked" in engine.backend.collect(desk.folder)
 
 
@@ -87,7 +92,7 @@ def test_to_cancel_a_pilot_kills_all_that_runs_in_it(engine: Engine) -> None:
     pids = [desk.hello().pid, program_of(attempt), supervisor_of(attempt)]
     engine.backend.cancel([desk.folder.token])
     assert all(map(gone, pids))
-    there = engine.backend.observe([desk.folder.token])[desk.folder.token]
+    there = engine.seen(desk)
     assert (there.stage, there.cause) == (Stage.ENDED, Cause.CANCELLED)
 
 
@@ -96,11 +101,7 @@ def test_to_cancel_a_pilot_that_is_dead_kills_what_it_left(engine: Engine) -> No
     attempt = desk.run(spec=a_spec(*shell(FOR_EVER)))
     program = program_of(attempt)
     os.kill(desk.hello().pid, signal.SIGKILL)
-    until(
-        lambda: engine.backend.observe([desk.folder.token])[desk.folder.token].stage is Stage.ENDED,
-        "it ends",
-    )
-    there = engine.backend.observe([desk.folder.token])[desk.folder.token]
+    there = engine.ends(desk)
     assert (there.cause, there.reason) == (Cause.FAILED, "ended by SIGKILL")
     assert not gone(program)
     engine.backend.cancel([desk.folder.token])
@@ -110,11 +111,7 @@ def test_to_cancel_a_pilot_that_is_dead_kills_what_it_left(engine: Engine) -> No
 def test_a_prologue_comes_before_the_pilot_and_a_failing_one_is_shown(tmp_path: Path) -> None:
     engine = Engine(Home(tmp_path / "home"), prologue="echo no such module; exit 3")
     desk = engine.start()
-    until(
-        lambda: engine.backend.observe([desk.folder.token])[desk.folder.token].stage is Stage.ENDED,
-        "it ends",
-    )
-    there = engine.backend.observe([desk.folder.token])[desk.folder.token]
+    there = engine.ends(desk)
     assert (there.cause, there.reason) == (Cause.FAILED, "ended with exit code 3")
     assert engine.backend.collect(desk.folder) == "no such module"
 

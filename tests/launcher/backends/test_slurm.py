@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from launcher.backends.channel import PilotFolder, PilotSpec, make_pilot_folder
-from launcher.backends.protocol import Cause, EngineError, Refused, Stage
+from launcher.backends.protocol import Cause, EngineError, Observation, Refused, Stage
 from launcher.backends.settings import BackendSettings
 from launcher.backends.slurm import Slurm, SlurmCommands
 from tests.build import gone, until
@@ -63,6 +63,11 @@ def a_pilot(folder: Path, token: str = TOKEN) -> tuple[PilotFolder, PilotSpec]:
     spec = PilotSpec(token=token, backend="cluster", version="1", cpus=1)
     make_pilot_folder(pilot, spec)
     return pilot, spec
+
+
+def seen(slurm: Slurm, node: str = "") -> Observation:
+    """What is told of our pilot, which may have said that it is on a node."""
+    return slurm.observe([TOKEN], {TOKEN: node} if node else {})[TOKEN]
 
 
 def row(state: str, token: str = TOKEN, node: str = "n1") -> str:
@@ -150,9 +155,9 @@ def test_many_names_do_not_make_an_argument_that_is_too_long(stub: Stub) -> None
 @pytest.mark.parametrize("state", ["NODE_FAIL", "FAILED", "CANCELLED", "PREEMPTED"])
 def test_of_an_ended_pilot_it_is_known_whether_its_node_answers(stub: Stub, state: str) -> None:
     slurm = stub(squeue=f"echo '{row(state)}'", sinfo="echo 'n1|down*'")
-    assert not slurm.observe([TOKEN])[TOKEN].node_answers
+    assert not seen(slurm).node_answers
     slurm = stub(sinfo="echo 'n1|idle'", scontrol=OTHERS)
-    assert slurm.observe([TOKEN])[TOKEN].node_answers
+    assert seen(slurm).node_answers
 
 
 @pytest.mark.parametrize(
@@ -172,7 +177,7 @@ def test_only_with_control_groups_nothing_lives_of_what_slurm_has_ended(
 ) -> None:
     shown = {"CGROUPS": CGROUPS, "OTHERS": OTHERS}[tracking]
     slurm = stub(squeue=f"echo '{row(state)}'", sinfo=f"echo 'n1|{node}'", scontrol=shown)
-    assert slurm.observe([TOKEN], {TOKEN: "n1"})[TOKEN].emptied is emptied
+    assert seen(slurm, "n1").emptied is emptied
 
 
 def test_a_node_that_was_set_down_answers_if_slurm_does_not_mark_it_in_its_time(stub: Stub) -> None:
@@ -182,25 +187,25 @@ def test_a_node_that_was_set_down_answers_if_slurm_does_not_mark_it_in_its_time(
     slurm = stub(
         clock=lambda: at[0], squeue=f"echo '{row('NODE_FAIL')}'", sinfo=down, scontrol=shown
     )
-    assert not slurm.observe([TOKEN])[TOKEN].node_answers
+    assert not seen(slurm).node_answers
     at[0] = 350.0
-    assert not slurm.observe([TOKEN])[TOKEN].node_answers
+    assert not seen(slurm).node_answers
     at[0] = 370.0
-    assert slurm.observe([TOKEN])[TOKEN].node_answers
+    assert seen(slurm).node_answers
 
 
 def test_of_a_pilot_that_was_started_again_elsewhere_its_own_node_is_asked(stub: Stub) -> None:
     slurm = stub(squeue=f"echo '{row('FAILED')}'", sinfo="echo 'n7|down*'")
-    observation = slurm.observe([TOKEN], {TOKEN: "n7"})[TOKEN]
-    assert (observation.stage, observation.node) == (Stage.UNKNOWN, "n7")
-    assert not observation.node_answers
+    assert seen(slurm, "n7") == Observation(
+        stage=Stage.UNKNOWN, cause=Cause.UNKNOWN, node="n7", node_answers=False
+    )
 
 
 def test_of_a_forgotten_pilot_the_node_is_asked_that_it_was_seen_on(stub: Stub) -> None:
     slurm = stub(squeue="", sinfo="echo 'n1|down*'")
-    observation = slurm.observe([TOKEN], {TOKEN: "n1"})[TOKEN]
-    assert (observation.stage, observation.cause) == (Stage.UNKNOWN, Cause.UNKNOWN)
-    assert (observation.node, observation.node_answers) == ("n1", False)
+    assert seen(slurm, "n1") == Observation(
+        stage=Stage.UNKNOWN, cause=Cause.UNKNOWN, node="n1", node_answers=False
+    )
 
 
 @pytest.mark.parametrize("script", ["exit 1", "echo error"])

@@ -15,6 +15,7 @@ from launcher.backends.channel import (
     Bye,
     Ended,
     Hello,
+    Leave,
     News,
     Order,
     PilotFolder,
@@ -129,6 +130,11 @@ class Desk:
         """Wait for the pilot's hello."""
         until(lambda: self.of_kind(Hello), f"the pilot says hello; {self.log}")
         return self.of_kind(Hello)[0]
+
+    def leave(self) -> str:
+        """Have the pilot leave; return why it did."""
+        self.send(Leave())
+        return self.bye()
 
     def bye(self) -> str:
         """Wait for the pilot's bye and its end; return why it left."""

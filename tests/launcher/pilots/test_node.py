@@ -16,7 +16,6 @@ from launcher.backends.channel import (
     Bye,
     Ended,
     Hello,
-    Leave,
     News,
     PilotFolder,
     Reader,
@@ -210,8 +209,7 @@ def test_two_jobs_share_a_gpu_of_an_allocation_and_see_no_other(
     for job, attempt in enumerate(attempts, 1):
         assert isinstance(desk.outcome(job), Done)
         assert said_by(attempt) == f"{second}\n"
-    desk.send(Leave())
-    desk.bye()
+    desk.leave()
 
 
 def test_beats_say_how_much_memory_each_attempt_holds(desk_of: MakeDesk, gpus: Devices) -> None:
@@ -324,8 +322,7 @@ def test_a_pilot_leaves_nothing_on_its_node(desk_of: MakeDesk, tmp_path: Path) -
     desk.run(spec=a_spec("true"))
     desk.ended()
     assert len([*scratch.iterdir()]) == 1
-    desk.send(Leave())
-    desk.bye()
+    desk.leave()
     desk.exit_code()
     assert [*scratch.iterdir()] == []
     mark = f"LAUNCHER_PILOT={desk.folder.token}".encode()
