@@ -10,7 +10,7 @@ import pytest
 from launcher.context import WorkerEnvironment
 from launcher.states import State
 from launcher.store.queue import Store
-from launcher.system.daemon_control import ensure_scheduler, scheduler_pid, wake
+from launcher.system.daemon_control import scheduler_pid, wake
 from launcher.system.paths import Home
 from launcher.workers.fork_server_pool import (
     DEATHS,
@@ -23,6 +23,7 @@ from launcher.workers.fork_server_pool import (
     Unusable,
 )
 from tests.build import a_context, a_spec, endings, enqueue, in_state, job_row, until
+from tests.launcher.queued import put, serve, until_done
 
 WRAPPER = f'#!/bin/sh\nexec {sys.executable} "$@"\n'
 BROKEN = "#!/bin/sh\nexit 1\n"
@@ -75,10 +76,9 @@ def test_a_job_whose_interpreter_is_a_loop_of_links_keeps_nobody_waiting(
     jobs = enqueue(
         store, *(a_spec(name=f"toy/{n}", entry="toy:run") for n in range(3)), context=context
     )
-    good = enqueue(store, *(a_spec(name=f"command/{n}") for n in range(3)))
-    ensure_scheduler(home)
-    wake(home)
-    until(lambda: all(in_state(store, one, State.DONE) for one in good), "the good ones are done")
+    good = put(store, map(str, range(3)))
+    serve(home)
+    until_done(store, *good)
     until(lambda: bool(endings(store, jobs[0])), "the first bad one was tried")
     assert in_state(store, jobs[0], State.QUEUED)
     loop.unlink()
@@ -197,9 +197,8 @@ def test_a_scheduler_that_a_job_starts_does_not_take_the_jobs_place_for_its_own(
         ),
         context=a_context(environment={"PATH": os.environ["PATH"]}),
     )
-    ensure_scheduler(home)
-    wake(home)
-    until(lambda: in_state(store, job, State.DONE), "the job is done")
+    serve(home)
+    until_done(store, job)
     there = Home(other)
     pid = scheduler_pid(there)
     assert pid

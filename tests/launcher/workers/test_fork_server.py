@@ -4,12 +4,14 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from launcher.context import WorkerEnvironment
-from launcher.states import Done
+from launcher.states import Done, Outcome
 from launcher.store.queue import Store
 from launcher.system.paths import Home
 from launcher.system.processes import identity
@@ -34,12 +36,30 @@ MOST_FILES = 1300
 FREEZER = Path("/sys/fs/cgroup/freezer")
 
 
+@pytest.fixture
+def fork_server(home: Home) -> Iterator[ForkServer]:
+    """One of the test's own."""
+    fork_server = ForkServer(home, PLAIN)
+    yield fork_server
+    fork_server.close()
+
+
+def result_of(
+    home: Home, folder: Path, code: str, *preload: str, job: int = 1, **order: Any
+) -> Outcome:
+    """Run the function of a module in `folder` under a fork server of its own; `preload` is imported there."""
+    (folder / "kind.py").write_text(code)
+    server = ForkServer(home, WorkerEnvironment(sys.executable, preload, str(folder)))
+    _, outcome = run_attempt(server, home, a_spec(name="toy/1", entry="kind:run"), job=job, **order)
+    server.close()
+    return outcome
+
+
 def anonymous_kib(pid: int) -> int:
     return int(Path(f"/proc/{pid}/status").read_text().partition("RssAnon:")[2].split()[0])
 
 
-def test_many_attempts_leave_nothing_in_the_nursery(home: Home) -> None:
-    fork_server = ForkServer(home, PLAIN)
+def test_many_attempts_leave_nothing_in_the_nursery(fork_server: ForkServer, home: Home) -> None:
     run_attempt(fork_server, home, a_spec(), job=1000)
     before = anonymous_kib(fork_server._pid)
     descriptors = len(list(Path(f"/proc/{fork_server._pid}/fd").iterdir()))
@@ -50,20 +70,16 @@ def test_many_attempts_leave_nothing_in_the_nursery(home: Home) -> None:
     until(lambda: not children.read_text(), "all supervisors are collected")
     assert len(list(Path(f"/proc/{fork_server._pid}/fd").iterdir())) == descriptors
     assert anonymous_kib(fork_server._pid) - before < 1024
-    fork_server.close()
 
 
-def test_a_killed_nursery_says_that_it_is_dead(home: Home) -> None:
-    fork_server = ForkServer(home, PLAIN)
+def test_a_killed_nursery_says_that_it_is_dead(fork_server: ForkServer, home: Home) -> None:
     run_attempt(fork_server, home, a_spec(), job=1)
     os.kill(fork_server._pid, signal.SIGKILL)
     fork_server.ask()
     assert fork_server.spawned() is None
-    fork_server.close()
 
 
-def test_a_killed_nurserys_attempts_live_on(home: Home) -> None:
-    fork_server = ForkServer(home, PLAIN)
+def test_a_killed_nurserys_attempts_live_on(fork_server: ForkServer, home: Home) -> None:
     attempt = an_attempt(home, a_spec(*shell("read line < go; echo went on")))
     os.mkfifo(attempt.folder / "go")
     supervised = started(fork_server, attempt)
@@ -75,8 +91,9 @@ def test_a_killed_nurserys_attempts_live_on(home: Home) -> None:
     assert lines_of(attempt.log) == ["went on"]
 
 
-def test_a_nursery_goes_when_its_scheduler_does_and_its_attempts_stay(home: Home) -> None:
-    fork_server = ForkServer(home, PLAIN)
+def test_a_nursery_goes_when_its_scheduler_does_and_its_attempts_stay(
+    fork_server: ForkServer, home: Home
+) -> None:
     attempt = an_attempt(home, a_spec("sleep", "60"))
     supervised = started(fork_server, attempt)
     program_of(attempt)
@@ -97,14 +114,12 @@ def test_a_nursery_whose_scheduler_said_goodbye_restarts_none(home: Home, store:
 
 def test_modules_are_imported_once_for_all_workers(home: Home, tmp_path: Path) -> None:
     (tmp_path / "heavy.py").write_text("import os\nBORN = os.getpid()\n")
-    (tmp_path / "kind.py").write_text(
+    code = (
         "import os, sys, heavy\ndef run(job):\n    return {'shared': heavy.BORN != os.getpid()}\n"
     )
-    fork_server = ForkServer(home, WorkerEnvironment(sys.executable, ("heavy",), str(tmp_path)))
-    _, outcome = run_attempt(fork_server, home, a_spec(name="toy/1", entry="kind:run"))
+    outcome = result_of(home, tmp_path, code, "heavy")
     assert isinstance(outcome, Done)
     assert outcome.result == {"shared": True}
-    fork_server.close()
 
 
 def test_a_nursery_finds_modules_where_its_jobs_would_and_not_where_we_do(
@@ -127,18 +142,6 @@ def test_a_nursery_finds_modules_where_its_jobs_would_and_not_where_we_do(
         fork_server.close()
 
 
-def test_an_interpreter_that_is_gone_is_an_error_of_the_machine(home: Home) -> None:
-    with pytest.raises(FileNotFoundError):
-        ForkServer(home, WorkerEnvironment("/no/such/python"))
-
-
-def test_a_nursery_that_cannot_begin_says_that_it_is_dead(home: Home) -> None:
-    fork_server = ForkServer(home, WorkerEnvironment("/bin/false"))
-    fork_server.ask()
-    assert fork_server.spawned() is None
-    fork_server.close()
-
-
 def test_a_nursery_that_still_loads_is_not_waited_for(home: Home, tmp_path: Path) -> None:
     (tmp_path / "endless.py").write_text("import time\ntime.sleep(600)\n")
     fork_server = ForkServer(home, WorkerEnvironment(sys.executable, ("endless",), str(tmp_path)))
@@ -150,11 +153,8 @@ def test_a_nursery_that_still_loads_is_not_waited_for(home: Home, tmp_path: Path
 
 def test_a_job_that_can_do_without_a_preload_that_fails_is_done(home: Home, tmp_path: Path) -> None:
     (tmp_path / "broken.py").write_text("raise SystemExit('no licence')\n")
-    (tmp_path / "kind.py").write_text("def run(job):\n    return {}\n")
-    fork_server = ForkServer(home, WorkerEnvironment(sys.executable, ("broken",), str(tmp_path)))
-    _, outcome = run_attempt(fork_server, home, a_spec(name="toy/1", entry="kind:run"))
-    assert isinstance(outcome, Done)
-    fork_server.close()
+    code = "def run(job):\n    return {}\n"
+    assert isinstance(result_of(home, tmp_path, code, "broken"), Done)
 
 
 def test_workers_of_a_nursery_draw_random_numbers_of_their_own(home: Home, tmp_path: Path) -> None:
@@ -243,15 +243,15 @@ def test_a_nursery_that_cannot_be_killed_is_left_and_collected_later(
         group.rmdir()
 
 
-def test_interrupting_the_terminal_does_not_reach_the_nursery(home: Home) -> None:
-    fork_server = ForkServer(home, PLAIN)
+def test_interrupting_the_terminal_does_not_reach_the_nursery(
+    fork_server: ForkServer, home: Home
+) -> None:
     run_attempt(fork_server, home, a_spec(), job=1)
     os.kill(fork_server._pid, signal.SIGINT)
     supervised = started(fork_server, an_attempt(home, a_spec(), job=2))
     assert ended(supervised.descriptor)
     assert isinstance(outcome_of(supervised), Done)
     assert os.getsid(fork_server._pid) == fork_server._pid
-    fork_server.close()
 
 
 def test_in_an_environment_with_an_older_launcher_its_own_fork_server_starts(

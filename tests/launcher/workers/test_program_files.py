@@ -25,16 +25,15 @@ from launcher.workers.program_files import put_aside, settle
 from tests.build import (
     a_context,
     a_spec,
-    claimed,
     endings,
     enqueue,
-    in_state,
     job_row,
     run_attempt,
     shell,
     until,
 )
 from tests.chaos.nospawn import shimmed, starve
+from tests.launcher.queued import end, one, until_done
 
 # --- what a supervisor finds in the files of a program, and what becomes of those that it makes
 
@@ -208,25 +207,15 @@ def test_what_was_started_and_did_not_come_back_ends_the_outage() -> None:
 
 
 def test_an_attempt_that_the_machine_cannot_start_leaves_nothing_on_record(store: Store) -> None:
-    (job,) = enqueue(store, a_spec())
+    job = one(store)
     void = Void(at=2.0, why="no process", whose="machine")
     for _ in range(3):
-        state = store.scheduling.finish(claimed(store, job), void, outputs={}, now=2.0)
+        state = end(store, job, void)
         assert state is State.QUEUED
     assert job_row(store, job).attempts == 0
     assert store.read.attempts([job]) == []
     assert [state for _, state, _ in store.read.events_of(job)] == ["queued", "queued"]
-    assert store.scheduling.finish(claimed(store, job), void, outputs={}, now=2.0)
-
-
-def test_a_job_that_is_cancelled_while_the_machine_cannot_start_it_is_cancelled(
-    store: Store,
-) -> None:
-    (job,) = enqueue(store, a_spec())
-    claim = claimed(store, job)
-    store.steering.cancel([job], 1.0)
-    void = Void(at=2.0, why="no process", whose="machine")
-    assert store.scheduling.finish(claim, void, outputs={}, now=2.0) is State.CANCELLED
+    assert end(store, job, void)
 
 
 @NEEDS_CC
@@ -250,12 +239,12 @@ def test_a_program_that_is_being_written_is_tried_again_and_holds_up_no_other(
     store = Store(home, durable=False)
     with shimmed(tmp_path, home, BUSY=str(flag), BUSY_PROGRAM=str(program)):
         (busy,) = enqueue(store, a_spec(str(program)))
-        (other,) = enqueue(store, a_spec(name="command/2"))
+        other = one(store, "2")
         wake(home)
-        until(lambda: in_state(store, other, State.DONE), "the other is done")
+        until_done(store, other)
         until(lambda: "Text file busy" in job_row(store, busy).reason, "it is told")
         flag.unlink()
-        until(lambda: in_state(store, busy, State.DONE), "it is done")
+        until_done(store, busy)
         before = endings(store, busy)[:-1]
         assert set(before) == {"void"}
         assert len(before) < REQUEUE_LIMIT

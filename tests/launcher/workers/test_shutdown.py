@@ -13,7 +13,7 @@ from launcher.context import WorkerEnvironment
 from launcher.job import Spec, Terms
 from launcher.states import Failed, State, Stopped
 from launcher.store.queue import Store
-from launcher.system.daemon_control import ensure_scheduler, scheduler_pid, wake
+from launcher.system.daemon_control import scheduler_pid
 from launcher.system.files import read_json
 from launcher.system.paths import Attempt, Home
 from launcher.system.processes import send
@@ -42,6 +42,7 @@ from tests.build import (
 )
 from tests.chaos.shutdown import PROGRAMS, shut_down
 from tests.launcher.conftest import Launcher
+from tests.launcher.queued import serve
 
 ROUNDS = 2  # `make shutdown` does 200
 LATER_S = 0.05  # between the signal of a program and that of its supervisor
@@ -200,8 +201,7 @@ def test_a_job_that_must_never_run_twice_fails_when_its_supervisor_is_told_to_le
     home: Home, store: Store, tmp_path: Path, launcher: Launcher
 ) -> None:
     (job,) = enqueue(store, once(tmp_path / "effects"))
-    ensure_scheduler(home)
-    wake(home)
+    serve(home)
     attempt = home.attempt(job, 1)
     program_of(attempt)
     until(lambda: lines_of(tmp_path / "effects"), "it has begun")
@@ -219,8 +219,7 @@ def test_a_job_that_must_never_run_twice_fails_when_the_queue_is_stopped_now(
     job, other = enqueue(
         store, once(tmp_path / "effects"), a_spec(*shell("exec sleep 60"), name="command/other")
     )
-    ensure_scheduler(home)
-    wake(home)
+    serve(home)
     program_of(home.attempt(other, 1))
     until(lambda: lines_of(tmp_path / "effects"), "it has begun")
     answer = launcher("stop", "--now")

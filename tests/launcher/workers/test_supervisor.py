@@ -66,27 +66,39 @@ def test_a_programs_folder_has_its_values_and_its_owners_rights(
     assert lines_of(attempt.folder / "runs/test/jobs/1/rights") == ["750"]
 
 
-def test_a_program_that_ends_well_is_done(fork_server: ForkServer, home: Home) -> None:
-    attempt, outcome = run_attempt(fork_server, home, a_spec("echo", "hello"))
-    assert isinstance(outcome, Done)
-    assert said_by(attempt) == "hello\n"
-
-
-def test_an_exit_code_is_recorded_with_the_last_line(fork_server: ForkServer, home: Home) -> None:
-    attempt, outcome = run_attempt(
-        fork_server, home, a_spec(*shell("echo one; echo two >&2; exit 3"))
-    )
-    assert isinstance(outcome, Failed)
-    assert (outcome.exit_code, outcome.signal) == (3, None)
-    assert outcome.error == "ended with exit code 3: two"
-    assert said_by(attempt) == "one\ntwo\n"
-
-
-def test_the_signal_that_ended_a_program_is_recorded(fork_server: ForkServer, home: Home) -> None:
-    _, outcome = run_attempt(fork_server, home, a_spec(*shell("kill -SEGV $$")))
-    assert isinstance(outcome, Failed)
-    assert (outcome.exit_code, outcome.signal) == (None, signal.SIGSEGV)
-    assert outcome.error == "ended by SIGSEGV"
+@pytest.mark.parametrize(
+    ("argv", "code", "number", "error", "said"),
+    [
+        (("echo", "hello"), None, None, "", "hello\n"),
+        (
+            shell("echo one; echo two >&2; exit 3"),
+            3,
+            None,
+            "ended with exit code 3: two",
+            "one\ntwo\n",
+        ),
+        (shell("kill -SEGV $$"), None, signal.SIGSEGV, "ended by SIGSEGV", ""),
+        (("no-such-program",), 127, None, "cannot start 'no-such-program': no such program", None),
+        (("./data",), 126, None, "Permission denied", None),
+    ],
+)
+def test_how_a_program_ended_is_recorded_and_what_it_said(
+    fork_server: ForkServer,
+    home: Home,
+    tmp_path: Path,
+    argv: tuple[str, ...],
+    code: int | None,
+    number: int | None,
+    error: str,
+    said: str | None,
+) -> None:
+    (tmp_path / "data").write_text("no program")
+    attempt, outcome = run_attempt(fork_server, home, a_spec(*argv), context=a_context(tmp_path))
+    assert said in {None, said_by(attempt)}
+    assert isinstance(outcome, Failed if error else Done)
+    if isinstance(outcome, Failed):
+        assert (outcome.exit_code, outcome.signal) == (code, number)
+        assert outcome.error == error if said is not None else error in outcome.error
 
 
 def test_a_program_without_main_memory_is_told_with_what_it_used_and_was_promised(
@@ -103,23 +115,6 @@ def test_a_program_without_main_memory_is_told_with_what_it_used_and_was_promise
     assert outcome.error.endswith(" of main memory, was promised 4 GiB)")
     assert outcome.shortage.held
     assert 48 << 20 <= outcome.shortage.held < 1 << 30
-
-
-def test_a_program_that_does_not_exist_says_so(fork_server: ForkServer, home: Home) -> None:
-    _, outcome = run_attempt(fork_server, home, a_spec("no-such-program"))
-    assert isinstance(outcome, Failed)
-    assert outcome.exit_code == 127
-    assert "cannot start 'no-such-program': no such program" in outcome.error
-
-
-def test_a_file_that_is_no_program_says_so(
-    fork_server: ForkServer, home: Home, tmp_path: Path
-) -> None:
-    (tmp_path / "data").write_text("no program")
-    _, outcome = run_attempt(fork_server, home, a_spec(str(tmp_path / "data")))
-    assert isinstance(outcome, Failed)
-    assert outcome.exit_code == 126
-    assert "Permission denied" in outcome.error
 
 
 def test_a_program_is_looked_for_in_all_of_its_owners_path(
@@ -297,14 +292,21 @@ def test_whatever_a_program_leaves_in_place_of_a_workers_word_is_ignored(
 # --- time limits
 
 
-def test_a_program_that_reaches_its_time_limit_has_failed(
-    fork_server: ForkServer, home: Home
+@pytest.mark.parametrize(
+    ("argv", "grace_s", "error"),
+    [
+        (("sleep", "60"), 30.0, ""),
+        (shell(f"trap '' TERM; {FOR_EVER}"), 0.1, " and was killed after its grace"),
+    ],
+)
+def test_a_program_that_reaches_its_time_limit_has_failed_and_is_killed_after_its_grace(
+    fork_server: ForkServer, home: Home, argv: tuple[str, ...], grace_s: float, error: str
 ) -> None:
-    attempt = an_attempt(home, a_spec("sleep", "60"), time_limit_s=0.1)
+    attempt = an_attempt(home, a_spec(*argv), time_limit_s=0.1, grace_s=grace_s)
     outcome = outcome_of(started(fork_server, attempt))
     assert isinstance(outcome, Failed)
-    assert outcome.error == "reached its time limit of 0.1 s"
-    assert outcome.signal == signal.SIGTERM
+    assert outcome.error == f"reached its time limit of 0.1 s{error}"
+    assert outcome.signal == (signal.SIGKILL if error else signal.SIGTERM)
 
 
 def test_a_time_limit_of_months_is_no_trouble(fork_server: ForkServer, home: Home) -> None:
@@ -313,16 +315,6 @@ def test_a_time_limit_of_months_is_no_trouble(fork_server: ForkServer, home: Hom
     program_of(attempt)
     supervised.stop()
     assert isinstance(outcome_of(supervised), Stopped)
-
-
-def test_a_program_that_ignores_its_time_limit_is_killed_after_its_grace(
-    fork_server: ForkServer, home: Home
-) -> None:
-    script = f"trap '' TERM; {FOR_EVER}"
-    attempt = an_attempt(home, a_spec(*shell(script)), time_limit_s=0.1, grace_s=0.1)
-    outcome = outcome_of(started(fork_server, attempt))
-    assert isinstance(outcome, Failed)
-    assert outcome.error == "reached its time limit of 0.1 s and was killed after its grace"
 
 
 def test_a_program_is_warned_before_its_time_is_over_and_may_end_well(
