@@ -13,7 +13,7 @@ from launcher.states import Done, Lost, Outcome, Stopped, Void, outcome_record
 from launcher.system.files import write_json
 from launcher.system.paths import Attempt, Home
 from launcher.system.processes import boot_id, end_session, identity, marked, recorded, send
-from launcher.workers.attempt_watch import Adopted, Supervised, Unclear, find_out, watch
+from launcher.workers.attempt_watch import Adopted, Supervised, Unclear, Watch, find_out, watch
 from launcher.workers.fork_server_pool import ForkServer
 from launcher.workers.started_file import take_right, void_attempt
 from tests.build import (
@@ -51,7 +51,7 @@ def adopted(attempt: Attempt) -> Adopted:
     return found
 
 
-def the_end(found: Adopted | Outcome) -> object:
+def the_end(found: Outcome | Watch) -> object:
     """Wait for the end of what lives."""
     if not isinstance(found, Adopted):
         return found
