@@ -37,16 +37,6 @@ Situation = tuple[list[Waiting], list[Running], Machine]
 quickly = settings(max_examples=80, deadline=None)
 
 
-def starts(situation: Situation) -> list[tuple[Waiting, Start]]:
-    waiting, running, machine = situation
-    decisions = decide(waiting, running, machine)
-    return [
-        (one, start)
-        for one, start in zip(waiting, decisions, strict=True)
-        if isinstance(start, Start)
-    ]
-
-
 def on_a_card(*uuids: str, job: int = 100, **changes: Any) -> Running:
     return Running(cpus=1, job=job, devices=uuids, **changes)
 
@@ -54,101 +44,56 @@ def on_a_card(*uuids: str, job: int = 100, **changes: Any) -> Running:
 # --- what holds for every decision
 
 
-@quickly
+@settings(max_examples=400, deadline=None)
 @given(situations())
-def test_every_job_gets_one_decision_with_a_reason_in_its_turn(situation: Situation) -> None:
+def test_every_job_is_decided_on_once_and_nothing_is_promised_twice(situation: Situation) -> None:
     waiting, running, machine = situation
+    before = deepcopy(situation)
     decisions = decide(waiting, running, machine)
-    assert [one.job for one in decisions] == [one.job for one in waiting]
-    assert all(one.reason for one in decisions)
-
-
-@quickly
-@given(situations())
-def test_deciding_changes_nothing_and_comes_to_the_same_again(situation: Situation) -> None:
-    waiting, running, machine = situation
-    before = deepcopy((waiting, running, machine))
-    first = decide(waiting, running, machine, 5.0)
-    assert (waiting, running, machine) == before
-    assert decide(waiting, running, machine, 5.0) == first
-
-
-@quickly
-@given(situations())
-def test_no_more_cores_are_promised_than_there_are(situation: Situation) -> None:
-    _, running, machine = situation
-    new = [start.cpus for _, start in starts(situation)]
-    assert sum(one.cpus for one in running) + sum(new) <= machine.cpus
-    assert all(cpus >= 1 for cpus in new)
-
-
-@quickly
-@given(situations())
-def test_no_more_main_memory_is_promised_than_there_is_and_none_that_is_in_use(
-    situation: Situation,
-) -> None:
-    _, running, machine = situation
-    new = sum(one.resources.ram or 0 for one, _ in starts(situation))
-    assert new == 0 or new + sum(one.ram for one in running) <= machine.ram
-    assert new <= machine.ram_free
-
-
-@quickly
-@given(situations())
-def test_no_group_runs_more_jobs_than_its_limit(situation: Situation) -> None:
-    _, running, machine = situation
-    at_once = Counter(one.group for one in running)
-    at_once += Counter(one.group for one, _ in starts(situation))
+    assert situation == before
+    assert decide(waiting, running, machine) == decisions
+    assert [each.job for each in decisions] == [each.job for each in waiting]
+    assert all(each.reason for each in decisions)
+    new = [
+        (job, start)
+        for job, start in zip(waiting, decisions, strict=True)
+        if isinstance(start, Start)
+    ]
+    # cores, main memory, and none that is in use
+    assert sum(each.cpus for each in running) + sum(start.cpus for _, start in new) <= machine.cpus
+    assert all(start.cpus >= 1 for _, start in new)
+    ram = sum(job.resources.ram or 0 for job, _ in new)
+    assert ram == 0 or ram + sum(each.ram for each in running) <= machine.ram
+    assert ram <= machine.ram_free
+    at_once = Counter(each.group for each in running) + Counter(job.group for job, _ in new)
     assert all(at_once[group] <= limit for group, limit in machine.limits.items())
-
-
-@quickly
-@given(situations())
-def test_no_card_is_promised_beyond_its_memory(situation: Situation) -> None:
-    waiting, running, machine = situation
-    decisions = decide(waiting, running, machine)
-    used = {
-        uuid for one in decisions if isinstance(one, Start) for uuid in one.devices
-    }  # where nothing starts, others may have taken what was promised to ours
+    # where nothing starts on a card, others may have taken what was promised to ours
+    fresh = {uuid for _, start in new for uuid in start.devices}
     whole = after(waiting, decisions, running, machine)
     for gpu in machine.gpus:
-        if gpu.uuid in used and all(
-            one.reservation is not None for one in whole if gpu.uuid in one.devices
-        ):
+        ours = [each for each in whole if gpu.uuid in each.devices]
+        if gpu.uuid in fresh and all(each.reservation is not None for each in ours):
             assert taken(gpu, whole, machine) <= gpu.total
+        assert len(ours) <= (machine.rules.max_per_gpu or len(ours))
+        assert len(ours) <= 1 or not any(each.exclusive for each in ours)
+    for job, start in new:
+        _check_that_it_gets_what_it_may_have(job, start, running, machine)
 
 
-@quickly
-@given(situations())
-def test_no_card_runs_more_of_ours_than_the_rules_say_and_none_beside_one_that_shares_with_nobody(
-    situation: Situation,
+def _check_that_it_gets_what_it_may_have(
+    job: Waiting, start: Start, running: list[Running], machine: Machine
 ) -> None:
-    waiting, running, machine = situation
-    decisions = decide(waiting, running, machine)
-    whole = after(waiting, decisions, running, machine)
-    most = machine.rules.max_per_gpu
-    for gpu in machine.gpus:
-        ours = [one for one in whole if gpu.uuid in one.devices]
-        assert most is None or len(ours) <= most
-        assert len(ours) <= 1 or not any(one.exclusive for one in ours)
-
-
-@quickly
-@given(situations())
-def test_a_job_gets_the_cards_that_it_may_have_all_of_them_or_none(situation: Situation) -> None:
-    _, running, machine = situation
+    """Check its cards: all of them or none."""
     gpus = {gpu.uuid: gpu for gpu in machine.gpus}
-    for one, start in starts(situation):
-        if not start.devices:
-            assert one.resources.device in {"auto", "cpu"}
-            continue
-        assert one.resources.device != CPU
-        assert len(set(start.devices)) == len(start.devices) == one.resources.gpus
-        assert set(start.devices) <= {gpu.uuid for gpu in may_have(one, machine)}
-        assert start.reservation == one.vram_request
-        assert start.exclusive == one.exclusive
-        if one.exclusive:
-            assert all(quiet(gpus[uuid], running, machine) for uuid in start.devices)
+    if not start.devices:
+        assert job.resources.device in {"auto", "cpu"}
+        return
+    assert job.resources.device != CPU
+    assert len(set(start.devices)) == len(start.devices) == job.resources.gpus
+    assert set(start.devices) <= {gpu.uuid for gpu in may_have(job, machine)}
+    assert (start.reservation, start.exclusive) == (job.vram_request, job.exclusive)
+    if job.exclusive:
+        assert all(quiet(gpus[uuid], running, machine) for uuid in start.devices)
 
 
 @settings(max_examples=100, deadline=None)

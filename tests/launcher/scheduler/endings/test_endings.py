@@ -316,22 +316,24 @@ scenes = st.builds(
 )
 
 
-@settings(max_examples=150, deadline=None)
-@given(shortages, scenes, st.integers(0, 200 * GIB))
-def test_a_claim_of_ones_own_fault_only_grows(shortage: Shortage, scene: Scene, claim: int) -> None:
-    verdict = blame(shortage._replace(where="gpu"), scene._replace(reservation=claim))
-    assert verdict.vram_request is not None
-    assert verdict.vram_request >= (claim + STEP if verdict.whose == "ours" else claim)
-
-
-@settings(max_examples=150, deadline=None)
-@given(shortages, scenes, st.integers(0, 200 * GIB))
-def test_a_claim_is_at_least_what_was_seen_to_be_needed(
-    shortage: Shortage, scene: Scene, held: int
+@settings(max_examples=400, deadline=None)
+@given(
+    shortages, scenes, st.none() | st.integers(0, 200 * GIB), st.none() | st.integers(0, 200 * GIB)
+)
+def test_a_claim_only_grows_and_is_at_least_what_was_seen_to_be_needed(
+    shortage: Shortage, scene: Scene, claim: int | None, held: int | None
 ) -> None:
-    found = blame(shortage._replace(where="gpu", held=held), scene)
-    assert found.vram_request is not None
-    assert found.vram_request >= held + (shortage.wanted or 0)
+    anywhere = blame(shortage, scene)
+    assert anywhere.charged or anywhere.whose != "ours" or anywhere.vram_request is not None
+    assert anywhere.why
+    shortage, scene = shortage._replace(where="gpu", held=held), scene._replace(reservation=claim)
+    found = blame(shortage, scene)
+    if claim is not None:
+        assert found.vram_request is not None
+        assert found.vram_request >= claim + STEP * (found.whose == "ours")
+    if held is not None:
+        assert found.vram_request is not None
+        assert found.vram_request >= held + (shortage.wanted or 0)
 
 
 @settings(max_examples=150, deadline=None)
@@ -349,16 +351,6 @@ def test_a_job_that_never_fits_is_tried_a_few_times_only(
         assert found.vram_request is not None
         claim, tries = found.vram_request, tries + 1
     assert tries <= 35
-
-
-@settings(max_examples=150, deadline=None)
-@given(shortages, scenes)
-def test_a_fault_that_costs_no_retry_brings_a_promise_or_is_not_ours(
-    shortage: Shortage, scene: Scene
-) -> None:
-    found = blame(shortage, scene)
-    assert found.charged or found.whose != "ours" or found.vram_request is not None
-    assert found.why
 
 
 # --- requeue policy
