@@ -21,7 +21,7 @@ from trueface.data.drawn_set import (
     shape_files,
     small_square,
 )
-from trueface.data.made_folders import divided, image_names, parts_of
+from trueface.data.made_folders import divided, image_names
 from trueface.data.settings import SHAPE_CLASSES, DrawSettings
 from trueface.runtime.errors import DataError
 
@@ -57,12 +57,6 @@ def test_a_portrait_depends_on_its_name_and_not_on_how_many_there_are(tmp_path: 
     few = {path.name: path.read_bytes() for path in (tmp_path / "few").glob("?/*.png")}
     many = {path.name: path.read_bytes() for path in (tmp_path / "many").glob("?/*.png")}
     assert few.items() <= many.items()
-
-
-def test_parts_are_70_20_and_10_percent_and_share_no_name() -> None:
-    parts = parts_of([f"{number}.png" for number in range(200)], 1)
-    assert {part: len(names) for part, names in parts.items()} == {"A": 140, "B": 40, "C": 20}
-    assert len(set().union(*parts.values())) == 200
 
 
 def test_a_part_does_not_depend_on_the_suffix() -> None:

@@ -73,16 +73,6 @@ def test_the_order_in_which_files_were_made_does_not_matter(
     assert [f"{image.path.relative_to(root / 'PreSocial')}" for image in listed] == list(NAMES)
 
 
-def test_modifiers_of_a_union_come_in_the_order_of_their_table(tree: Tree) -> None:
-    root = tree(f"{place}/{NAMES[0]}" for place in ("Twitter", "Facebook", "PreSocial", "Telegram"))
-    assert [i.modifier for i in found_in(root, "gan2:all")] == [
-        "pre",
-        "fb",
-        "tl",
-        "tw",
-    ]
-
-
 def test_the_older_layout_gives_the_same_names(tree: Tree) -> None:
     older = {"pre": "TrueFace_PreSocial", "fb": "TrueFace_PostSocial/Facebook"}
     root = tree(f"{folder}/{name}" for folder in older.values() for name in NAMES)
@@ -273,14 +263,6 @@ def test_a_users_modifier_for_a_known_folder_gives_the_known_names(tree: Tree) -
     found = [found_in(root, data, own) for data in ("gan2:mail", "gan2:pre")]
     assert found[0] == found[1]
     assert names(found_in(root, "gan2:two", own)) == ["two:StyleGAN2/a/1"]
-
-
-def test_a_users_modifier_is_the_way_out_where_two_layouts_are_there(tree: Tree) -> None:
-    root = tree(["PreSocial/Fake/StyleGAN2/a/1.png", "TrueFace_PreSocial/Fake/StyleGAN2/a/2.png"])
-    folders = {"old": ("TrueFace_PreSocial",), "new": ("PreSocial",)}
-    own = BUILT_IN.with_words(Words(modifiers=folders))
-    found = [found_in(root, f"gan2:{word}", own) for word in folders]
-    assert [names(images) for images in found] == [["old:StyleGAN2/a/2"], ["pre:StyleGAN2/a/1"]]
 
 
 def test_folders_that_all_link_to_each_other_are_as_many_as_they_are(tree: Tree) -> None:

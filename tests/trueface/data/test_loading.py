@@ -132,20 +132,6 @@ def test_an_error_while_starting_is_raised_too() -> None:
         list(in_background(broken))
 
 
-def test_an_interrupt_of_the_one_who_takes_leaves_no_thread() -> None:
-    numbers = Numbers(100)
-
-    def take() -> None:
-        with closing(in_background(numbers)) as items:
-            next(items)
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        take()
-    assert numbers.closed
-    assert loaders() == []
-
-
 def test_whoever_makes_items_hears_that_no_more_are_wanted() -> None:
     begun = threading.Event()
 

@@ -185,21 +185,6 @@ def test_images_come_back_as_they_were_rounded_under_their_names(
     assert read_made(tmp_path / "made") == {"schema": 1, "kind": "purify", "seed": 3}
 
 
-def test_nothing_is_left_after_an_error_and_what_was_there_stays(tmp_path: Path) -> None:
-    with made_folder(tmp_path / "made") as made:
-        made.record({"seed": 1})
-
-    def interrupted() -> None:
-        with made_folder(tmp_path / "made") as made:
-            made.record({"seed": 2})
-            raise RuntimeError
-
-    with pytest.raises(RuntimeError):
-        interrupted()
-    assert read_made(tmp_path / "made")["seed"] == 1
-    assert [path.name for path in tmp_path.iterdir()] == ["made"]
-
-
 def test_numbers_that_are_not_finite_are_an_error_that_names_the_image(tmp_path: Path) -> None:
     images = torch.zeros(2, 3, 4, 4)
     images[1, 0, 0, 0] = torch.nan

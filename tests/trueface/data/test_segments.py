@@ -77,15 +77,6 @@ def test_a_segment_that_is_being_removed_is_not_mapped(tmp_path: Path) -> None:
             SegmentMap(tmp_path, segment)
 
 
-def test_a_segment_without_pixels_is_not_mapped(tmp_path: Path) -> None:
-    (tmp_path / f"a{INDEX}").touch()
-    with pytest.raises(FileNotFoundError):
-        SegmentMap(tmp_path, "a")
-    (tmp_path / f"a{PIXELS}").touch()
-    with pytest.raises(ValueError, match="empty"):
-        SegmentMap(tmp_path, "a")
-
-
 IMAGE = np.arange(300, dtype=np.uint8).reshape(10, 10, 3)
 
 

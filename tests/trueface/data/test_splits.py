@@ -21,7 +21,7 @@ from trueface.data.splits import (
     split_images,
     write_splits,
 )
-from trueface.data.splitting import joined, read_groups, torn
+from trueface.data.splitting import joined, read_groups
 from trueface.runtime.errors import DataError
 
 Tree = Callable[[Iterable[str]], Path]
@@ -224,13 +224,6 @@ def test_a_rule_or_a_table_that_cannot_be_is_refused(
         rule = str(tmp_path / rule)
     with pytest.raises(DataError, match=said):
         read_groups(rule, KEYS)
-
-
-def test_groups_in_several_lists_are_found() -> None:
-    groups = {KEYS[0]: "1", KEYS[1]: "1", KEYS[2]: "2"}
-    assert torn(groups, {"train": KEYS[:1], "val": KEYS[2:], "test": KEYS[1:2]}) == {
-        "1": ("train", "test")
-    }
 
 
 def test_rules_together_bind_what_any_of_them_binds() -> None:

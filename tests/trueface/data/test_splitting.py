@@ -30,14 +30,6 @@ def test_the_lists_share_no_key_and_hold_all_and_the_same_share_of_every_folder(
     assert make_splits(images, seed=2) != lists
 
 
-@given(order=st.randoms(), seed=st.integers(0, 10))
-def test_the_same_keys_and_seed_give_the_same_lists(order: random.Random, seed: int) -> None:
-    images = some_images()
-    before = make_splits(images, seed=seed)
-    order.shuffle(images)
-    assert make_splits(images, seed=seed) == before
-
-
 def test_copies_of_an_image_fall_into_the_same_list() -> None:
     images = some_images()
     copies = [an_image(image.key, "fb") for image in images]

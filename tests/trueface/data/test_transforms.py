@@ -248,14 +248,6 @@ def test_images_of_a_folder_without_modifier_are_blurred_and_compressed_as_unsha
         assert not pre.equal(shared)
 
 
-def test_a_smaller_image_is_padded_with_black() -> None:
-    settings = TestSettings(**WHERE, resize_size=50)
-    out = transforms.test_transform(settings)(pixels(), an_image(), 0)
-    assert out.shape == (3, 50, 50)
-    assert torch.equal(out[:, 5:45, 5:45], pixels())
-    assert int(out[:, :5].sum()) == 0
-
-
 def test_a_test_sees_the_centre_and_nothing_random() -> None:
     transform = transforms.test_transform(TestSettings(**WHERE, resize_size=20, patch_size=8))
     assert torch.equal(transform(pixels(), an_image(), 0), pixels()[:, 10:30, 10:30])

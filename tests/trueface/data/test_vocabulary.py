@@ -178,13 +178,6 @@ def test_words_for_other_folders_are_not_the_same() -> None:
     assert all(one != other for one in found for other in found if one is not other)
 
 
-def test_a_modifier_reads_its_own_folder_whatever_it_is_the_same_as() -> None:
-    own = BUILT_IN.with_words(Words(modifiers={"mail": ("PreSocial",)}))
-    assert own.modifier_keys("mail") == ("mail",)
-    assert own.own_folders("mail") == ("PreSocial",)
-    assert own.modifier_name("mail") == "pre"
-
-
 @pytest.mark.parametrize(
     ("key", "today", "older"),
     [(key, *folders) for key, folders in MODIFIERS.items() if len(folders) == 2],

@@ -100,13 +100,6 @@ class TestReading:
         assert np.array_equal(whole.features, read(folder, body(), as_tested(images)).features)
         assert whole.features.shape == (COUNT, few.width)
 
-    def test_some_positions_are_enough(self, images: tuple[Image, ...], folder: Path) -> None:
-        counted = body()
-        matrix = store_in(folder).matrix(
-            counted, as_learned(images), 3, watch=Watch(), positions=[5, 1]
-        )
-        assert (matrix.positions.tolist(), counted.seen) == ([1, 5], 2)
-
     def test_a_bad_image_is_listed_each_time(self, images: tuple[Image, ...], folder: Path) -> None:
         images[3].path.write_bytes(b"no image")
         images[5].path.unlink()

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from launcher.api import Job, JobError, Json, MachineError, Words
+from launcher.api import Job, JobError, Json, MachineError
 from tests.trueface.jobs.build import SIDE, a_draft, a_job, write_images, write_lists
 from trueface.data.splits import load_split
 from trueface.evaluation import predictions
@@ -192,15 +192,6 @@ def test_unlearning_of_another_method_than_the_name_says_is_refused(
         unlearned(lab, f"{POISONED}~relabel", "retrain")
 
 
-def test_fine_tuning_starts_from_its_base(lab: Path, clean: Mapping[str, Json]) -> None:
-    del clean
-    model = f"{CLEAN}#real:pre&gan2:pre"
-    trained(lab, model, base=CLEAN, data="real:pre&gan2:pre", **STILL)
-    states = [weights(lab, name) for name in (CLEAN, model)]
-    assert torch.equal(states[0]["conv1.weight"], states[1]["conv1.weight"])
-    torch.testing.assert_close(states[0]["fc.weight"], states[1]["fc.weight"])
-
-
 def test_fine_tuning_another_architecture_is_refused(lab: Path, clean: Mapping[str, Json]) -> None:
     del clean
     with pytest.raises(CheckpointError, match="is a slim18, but the settings say model nodown18"):
@@ -267,18 +258,6 @@ def test_moments_that_a_base_did_not_keep_are_missed(lab: Path, clean: Mapping[s
         trained(lab, f"{CLEAN}#gan2:pre", base=CLEAN, optimizer_state="kept")
     with pytest.raises(JobError, match="needs a model to start from"):
         trained(lab, f"{CLEAN}@seed=8", optimizer_state="kept")
-
-
-def test_a_users_words_name_images_of_a_job(lab: Path) -> None:
-    own = Words(subsets={"mine": ("Style*",)}, modifiers={"wa": ("PreSocial",)})
-    told = {**TRAINING, "num_epochs": 1}
-    result = training_job.train(
-        job(lab, "train", "mine:wa", data="mine:wa", settings=told, words=own)
-    )
-    assert result["images"] == 2 * TRAIN
-    settings = {"resize_size": SIDE, "batch_size": 8}
-    tested = job(lab, "test", "mine:wa", data="mine:wa", settings=settings, words=own)
-    assert testing.test(tested)["n"] == OTHERS
 
 
 def test_a_model_tells_what_it_learned_from_and_what_it_comes_from(

@@ -7,7 +7,6 @@ from pydantic import ValidationError
 
 from launcher.api import Settings
 from trueface.data.settings import SampleSettings, TestSettings
-from trueface.models.registry import SPECS
 from trueface.poisoning.poison_record import PoisonSettings
 from trueface.training.settings import TrainSettings
 from trueface.unlearning.settings import UnlearnSettings
@@ -33,11 +32,6 @@ def test_defaults_are_the_originals() -> None:
 )
 def test_a_range_is_one_number_or_two(given: object, read: tuple[float, float]) -> None:
     assert TrainSettings(**WHERE, resize_scale=given).resize_scale == read
-
-
-@pytest.mark.parametrize("name", SPECS)
-def test_every_member_of_the_family_is_accepted(name: str) -> None:
-    assert TrainSettings(**WHERE, model=name).model == name
 
 
 def test_an_unknown_model_is_refused_with_the_nearest_one() -> None:

@@ -15,8 +15,6 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from tests.trueface.oldfiles import (
-    CPU,
-    CUDA,
     Call,
     on_card,
     poison_file,
@@ -32,7 +30,6 @@ from trueface.runtime.original_runs import (
     read_results,
     read_scores,
     rebuild,
-    storage,
     tensor_names,
 )
 from trueface.runtime.safe_pickle import Budget, Refusal, load
@@ -415,12 +412,6 @@ def test_another_array_is_no_results_file(tmp_path: Path) -> None:
         np.save(path, array, allow_pickle=True)
         with pytest.raises(DataError, match="array of one object"):
             read_results(path)
-
-
-def test_a_storage_of_a_cpu_and_of_a_card_are_the_same() -> None:
-    tensor = torch.tensor(LOGITS)
-    here, there = (storage(Budget(), storage_bytes(tensor, device=one)) for one in (CPU, CUDA))
-    assert np.array_equal(here, there)
 
 
 def test_a_score_file_of_millions_of_rows_is_refused_before_it_grows(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from trueface.runtime import paths
 from trueface.runtime.errors import CheckpointError
 from trueface.runtime.progress import Watch
 from trueface.training import checkpointing
-from trueface.training.checkpointing import KeptOptimizer, logged
+from trueface.training.checkpointing import KeptOptimizer
 
 torch.set_num_threads(1)
 
@@ -207,9 +207,3 @@ def test_a_training_that_begins_anew_deletes_the_event_files_of_another(tmp_path
     checkpointing.clear_interrupted(paths.resume(tmp_path))
     run(tmp_path, settings(num_epochs=1))
     assert not paths.event_files(tmp_path).exists()
-
-
-def test_nothing_is_written_unless_it_is_asked_for(tmp_path: Path) -> None:
-    with logged(Watch(), tmp_path, wanted=False):
-        pass
-    assert not any(tmp_path.iterdir())

@@ -97,11 +97,6 @@ def test_a_second_pass_is_at_perturbed_weights_and_steps_from_the_old_ones() -> 
     assert not torch.equal(moved["fc.weight"], plain["fc.weight"])
 
 
-def test_without_a_perturbation_a_second_pass_changes_nothing() -> None:
-    still, plain = one_step(Sharpness(rho=0.0)), one_step(None)
-    assert all(torch.equal(still[name], plain[name]) for name in plain)
-
-
 def test_what_an_objective_logs_is_in_the_progress() -> None:
     reports: list[dict[str, float]] = []
     model = slim()

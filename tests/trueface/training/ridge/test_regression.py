@@ -56,16 +56,6 @@ def test_the_minimum_is_scikit_learns(shape: tuple[int, int]) -> None:
         assert_allclose(ours, theirs.coef_, atol=1e-8)
 
 
-def test_a_gradient_vanishes_at_the_minimum() -> None:
-    some = rows(50, 30)
-    _, primal, _ = both(some)
-    wanted = targets(some.labels, some.weight)
-    weight = primal.solve(2.0, wanted).weight()
-    residual = wanted - primal.columns @ weight
-    residual -= residual.mean()
-    assert_allclose(primal.columns.T @ residual, 2.0 * weight, atol=1e-9)
-
-
 def test_the_smaller_system_is_taken() -> None:
     few, many = rows(30, 50), rows(50, 30)
     assert isinstance(regression(few, Standard.of(few)), Dual)
@@ -78,13 +68,6 @@ def test_blocks_of_columns_change_nothing(monkeypatch: pytest.MonkeyPatch) -> No
     whole_block = Dual.of(some, standard)
     monkeypatch.setattr("trueface.training.ridge_regression.BLOCK", 7)
     assert_allclose(Dual.of(some, Standard.of(some)).own, whole_block.own, rtol=1e-12)
-
-
-def test_inner_products_are_symmetric_and_those_of_the_columns() -> None:
-    some = rows(30, 64)
-    standard = Standard.of(some)
-    columns = whole(some, standard)
-    assert_allclose(Dual.of(some, standard).own, columns @ columns.T, rtol=1e-12)
 
 
 def test_a_constant_feature_has_no_weight_and_breaks_nothing() -> None:
