@@ -2,13 +2,19 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from numpy.testing import assert_allclose
 from sklearn.metrics import roc_auc_score
 
 from tests.trueface.training.ridge.build import rows
+from trueface.data.dataset import still
+from trueface.data.index import Image
+from trueface.data.settings import TestSettings
+from trueface.data.transforms import matched_chains
 from trueface.runtime.errors import JobError
-from trueface.training.ridge import UNTESTED, LinearLayer, factor_of, fit, refit
+from trueface.training.ridge import UNTESTED, LinearLayer, factor_of, fit, refit, views_of
 from trueface.training.ridge_regression import FeatureRows, Numbers, Standard, whole
+from trueface.training.settings import TrainSettings
 
 
 def test_its_logits_are_those_of_weight_and_bias() -> None:
@@ -146,3 +152,24 @@ def test_forgetting_a_whole_class_is_refused() -> None:
     fakes = np.flatnonzero(every.labels == 1)
     with pytest.raises(ValueError, match="both classes"):
         refit(every, Standard.of(every), PENALTY, gone=fakes)
+
+
+PLACE = {"data_root": ".", "split_path": ".", "resize_size": 24}
+
+
+def test_a_fit_sees_each_image_and_then_its_copies_in_the_order_of_their_names() -> None:
+    settings = TrainSettings.model_validate({**PLACE, "augment_seed": 7})
+    images = [Image(f"{n}.png", f"{n}", n % 2, "", "none") for n in range(6)]
+    pixels = torch.randint(0, 256, (3, 24, 24), generator=torch.Generator().manual_seed(0)).byte()
+    names = ("corrupted", "varied", "mirrored")
+    plain = still(images, TestSettings.model_validate(PLACE))
+    views = views_of(plain, settings, names)
+    transforms = [view.image_set.transform for view in views]
+    assert [each.id.identity.get("copy") for each in transforms] == [None, *names]
+    for image in images:
+        clean, corrupted, varied, mirrored = (each(pixels, image, 0) for each in transforms)
+        assert torch.equal(clean, pixels)
+        assert torch.equal(mirrored, pixels.flip(-1))
+        for copy, seen in (("corrupted", corrupted), ("varied", varied)):
+            chain = matched_chains(images, 7, copy)[image.name]
+            assert torch.equal(seen, chain(pixels, image.name))
