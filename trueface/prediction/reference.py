@@ -9,7 +9,7 @@ Sources: D. Hendrycks and K. Gimpel, arXiv 1610.02136, for the task; K. Lee et a
     section 2.1, for distances of features under a Gaussian, theirs with a full covariance.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,29 +46,31 @@ class FeatureDistance:
     limit: float
 
     @classmethod
-    def of(cls, training: Floats, validation: Floats, *further: Floats) -> "FeatureDistance | None":
+    def of(
+        cls, training: Sequence[Floats], validation: Sequence[Floats]
+    ) -> "FeatureDistance | None":
         """Return the model of features (N, F), its limit by those of validation (M, F).
+
+        Of copies of images, such as corrupted ones, both are given as further arrays: what a detector has learned
+        to see is not far from its training.
 
         None where validation has too few images, or images have too many features.
 
         Args:
             training: features of what was learned from.
             validation: those of validation, which are like what predictions get.
-            further: of what was learned from, too, such as the same images in other qualities.
         """
-        width = training.shape[1]
-        if len(validation) < FEWEST or width > MOST_FEATURES:
+        width = training[0].shape[1]
+        if len(validation[0]) < FEWEST or width > MOST_FEATURES:
             return None
         mean, scale = np.zeros(width, np.float32), np.zeros(width, np.float32)
         for start in range(0, width, COLUMNS):  # a copy of them all in float64 may be a gigabyte
             columns = slice(start, start + COLUMNS)
-            learned = training[:, columns]
-            if further:
-                learned = np.concatenate([learned, *(each[:, columns] for each in further)])
+            learned = np.concatenate([each[:, columns] for each in training])
             mean[columns] = learned.mean(0, dtype=np.float64)
             scale[columns] = learned.std(0, dtype=np.float64)
         model = cls(mean=mean, scale=scale, limit=0.0)
-        limit = np.quantile(model.distances(validation), QUANTILE)
+        limit = np.quantile(np.concatenate([*map(model.distances, validation)]), QUANTILE)
         return cls(mean=mean, scale=scale, limit=float(limit))
 
     def distances(self, features: Floats) -> NDArray[np.float64]:

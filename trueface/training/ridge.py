@@ -471,7 +471,7 @@ def train(
         seconds=now() - began,
         samples_read=len(learned.rows),
         answered=ValidationAnswers(learned.validation.labels[clean], fitted.other[clean]),
-        features=FeatureDistance.of(learned.rows.parts[0], learned.validation.parts[0]),
+        features=FeatureDistance.of(learned.rows.parts, learned.validation.parts),
     )
 
 

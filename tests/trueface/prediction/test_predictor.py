@@ -124,7 +124,7 @@ def features(count: int, seed: int, shift: float = 0.0) -> np.ndarray:
 
 
 def test_images_of_another_sort_are_far_and_those_of_validations_sort_rarely() -> None:
-    model = FeatureDistance.of(features(400, 0), features(400, 1))
+    model = FeatureDistance.of([features(400, 0)], [features(400, 1)])
     assert model is not None
     assert (model.distances(features(400, 2)) > model.limit).mean() <= 0.03
     assert (model.distances(features(50, 3, shift=2.0)) > model.limit).all()
@@ -133,15 +133,15 @@ def test_images_of_another_sort_are_far_and_those_of_validations_sort_rarely() -
 def test_a_feature_that_never_varies_does_not_count() -> None:
     training, validation = features(100, 0), features(100, 1)
     training[:, 0] = 1.0
-    model = FeatureDistance.of(training, validation)
+    model = FeatureDistance.of([training], [validation])
     assert model is not None
     assert np.isfinite(model.distances(validation)).all()
 
 
 def test_features_of_further_qualities_count_as_those_of_more_images() -> None:
     first, other, validation = features(80, 0), features(40, 2, shift=3.0), features(100, 1)
-    parts = FeatureDistance.of(first, validation, other)
-    whole = FeatureDistance.of(np.concatenate([first, other]), validation)
+    parts = FeatureDistance.of([first, other], [validation])
+    whole = FeatureDistance.of([np.concatenate([first, other])], [validation])
     assert parts is not None
     assert whole is not None
     assert np.array_equal(parts.mean, whole.mean)
@@ -150,11 +150,11 @@ def test_features_of_further_qualities_count_as_those_of_more_images() -> None:
 
 
 def test_too_few_images_of_validation_give_no_limit() -> None:
-    assert FeatureDistance.of(features(100, 0), features(FEWEST - 1, 1)) is None
+    assert FeatureDistance.of([features(100, 0)], [features(FEWEST - 1, 1)]) is None
 
 
 def test_what_is_kept_is_read_again_and_stays_below_a_megabyte() -> None:
-    distance = FeatureDistance.of(features(100, 0), features(100, 1))
+    distance = FeatureDistance.of([features(100, 0)], [features(100, 1)])
     count = 3 * MOST_ANSWERS
     labels, logits = np.arange(count) % 2, np.arange(count) / 7
     kept = Reference.of(labels, logits, distance)

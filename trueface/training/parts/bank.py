@@ -171,8 +171,8 @@ def distance_of(learned: Feed, checked: Feed) -> FeatureDistance | None:
     views = [view for bank in banks_of_both if (view := bank.matrix(0)) is not None]
     if len(views) < 1 + len(parts_of(learned)):
         return None
-    validation, first, *further = (view.features for view in views)
-    return FeatureDistance.of(first, validation, *further)
+    validation, *training = (view.features for view in views)
+    return FeatureDistance.of(training, [validation])
 
 
 def feature_facts(*feeds: Feed) -> dict[str, Json]:
