@@ -325,6 +325,7 @@ def _places(room: int, count: int) -> list[int]:
 
 CORRUPTED: Final = "corrupted"
 VARIED: Final = "varied"
+TURNED: Final = "turned"
 MIRRORED: Final = "mirrored"
 
 
@@ -339,9 +340,9 @@ class CopyKind:
     exact: tuple[float, ...] = ()  # one of these in the place of any between
 
 
-# of each sort in turn. What is common comes twice among the corrupted, so that a third of these has other processing. An image that
-# was halved has other statistics than one resized by 0.48 or 0.52: interpolation weights repeat from
-# pixel to pixel (A. Popescu and H. Farid, IEEE TSP 53(2), 2005), which factors drawn at random never show
+# of each copy in turn. What is common comes twice among the corrupted, so that a third of these has other
+# processing. An image that was halved has other statistics than one resized by 0.48 or 0.52: interpolation weights
+# repeat from pixel to pixel (A. Popescu and H. Farid, IEEE TSP 53(2), 2005), which factors drawn at random never show
 COPY_KINDS: Mapping[str, tuple[CopyKind, ...]] = {
     CORRUPTED: (
         CopyKind("jpeg", 30, 95, 0),
@@ -359,18 +360,19 @@ COPY_KINDS: Mapping[str, tuple[CopyKind, ...]] = {
     ),
     VARIED: (
         CopyKind("small", 0.35, 0.9, 3),
-        CopyKind("turn", exact=(1, 2, 2, 3), high=3),
+        CopyKind("small", 0.5, 0.95, 3),
         CopyKind("saturation", exact=(0,), high=1),
         CopyKind("small", 0.35, 0.9, 3, exact=(0.4, 0.5, 0.75)),
         CopyKind("impulse", 0.2, 2, 2),
         CopyKind("palette", 24, 160, 0),
         CopyKind("small", 0.35, 0.6, 3),
-        CopyKind("turn", exact=(1, 2, 2, 3), high=3),
+        CopyKind("palette", 24, 160, 0),
         CopyKind("share"),
         CopyKind("median", exact=(1,), high=1),
         CopyKind("gamma", 0.5, 2, 3),
         CopyKind("impulse", 0.2, 2, 2),
     ),
+    TURNED: (CopyKind("turn", exact=(1, 2, 2, 3), high=3),),
 }
 
 
@@ -399,7 +401,7 @@ def _copy_chain(place: int, seed: int, copy: str) -> Chain:
 
 @dataclass(frozen=True, kw_only=True)
 class ImageCopy:
-    """What a test sees of an image, corrupted or mirrored; the same in each epoch."""
+    """What a test sees of an image, corrupted, turned or mirrored; the same in each epoch."""
 
     tested: TestTransform
     copy: str  # which one

@@ -42,7 +42,8 @@ _AUGMENTATIONS = {
 # those of the copies of a training in closed form, by copy; see data/transforms, with torch
 COPIED: Mapping[str, tuple[str, ...]] = {
     "corrupted": ("jpeg", "noise", "resize", "blur", "webp", "gamma", "sharpen", "contrast"),
-    "varied": ("small", "turn", "saturation", "impulse", "palette", "share", "median", "gamma"),
+    "varied": ("small", "saturation", "impulse", "palette", "share", "median", "gamma"),
+    "turned": ("turn",),
 }
 
 

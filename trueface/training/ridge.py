@@ -336,7 +336,7 @@ def views_of(images: Pass, settings: AugmentationSettings, copies: Sequence[str]
     Args:
         images: with the labels that are learned; their own transform does not count.
         settings: of the crop, and the seed of what is drawn.
-        copies: "corrupted", "varied", "mirrored", each at most once.
+        copies: "corrupted", "varied", "turned", "mirrored", each at most once.
     """
     tested = test_transform(settings)
     every, seed = images.image_set.images, settings.augment_seed

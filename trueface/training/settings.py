@@ -402,12 +402,12 @@ class TrainSettings(ObjectiveOptions, QualitySettings, LearningSettings):
     }
 
     copies: Literal[
-        "auto", "none", "corrupted", "mirrored", "corrupted+mirrored", "corrupted+varied+mirrored"
+        "auto", "none", "corrupted", "mirrored", "corrupted+mirrored", "corrupted+varied+turned"
     ] = Field(
         "auto",
         description="what a training in closed form sees of each image besides itself: a corrupted "
-        "copy, alike for both classes, and the mirror image; auto: both; varied: one more, made small, "
-        "turned, grey, in few colours, with lost pixels or shared",
+        "copy, alike for both classes, and the mirror image; auto: both; varied: one that is small, grey, in "
+        "few colours, shared, or has lost pixels; turned: by one to three quarters",
     )
     penalty: Finite = Field(
         0.0,

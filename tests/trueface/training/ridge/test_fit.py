@@ -161,15 +161,15 @@ def test_a_fit_sees_each_image_and_then_its_copies_in_the_order_of_their_names()
     settings = TrainSettings.model_validate({**PLACE, "augment_seed": 7})
     images = [Image(f"{n}.png", f"{n}", n % 2, "", "none") for n in range(6)]
     pixels = torch.randint(0, 256, (3, 24, 24), generator=torch.Generator().manual_seed(0)).byte()
-    names = ("corrupted", "varied", "mirrored")
+    names = ("corrupted", "varied", "turned", "mirrored")
     plain = still(images, TestSettings.model_validate(PLACE))
     views = views_of(plain, settings, names)
     transforms = [view.image_set.transform for view in views]
     assert [each.id.identity.get("copy") for each in transforms] == [None, *names]
     for image in images:
-        clean, corrupted, varied, mirrored = (each(pixels, image, 0) for each in transforms)
+        clean, *copied, mirrored = (each(pixels, image, 0) for each in transforms)
         assert torch.equal(clean, pixels)
         assert torch.equal(mirrored, pixels.flip(-1))
-        for copy, seen in (("corrupted", corrupted), ("varied", varied)):
+        for copy, seen in zip(names, copied, strict=False):
             chain = matched_chains(images, 7, copy)[image.name]
             assert torch.equal(seen, chain(pixels, image.name))
