@@ -8,6 +8,8 @@ import PIL.Image
 import pytest
 import torch
 
+from tests.trueface.commands import Command
+
 Tree = Callable[[Iterable[str]], Path]
 
 
@@ -35,3 +37,9 @@ def tree(tmp_path: Path) -> Tree:
         return root
 
     return write
+
+
+@pytest.fixture
+def command(capsys: pytest.CaptureFixture[str]) -> Command:
+    """Commands of trueface."""
+    return Command(capsys)

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import chdir
 from pathlib import Path
 
@@ -14,17 +14,16 @@ import pytest
 import torch
 
 from launcher.api import UsageError, model_folder_name
+from tests.trueface.cli.conftest import write_classic
+from tests.trueface.conftest import Tree
 from trueface.cli import classic_train as classic
 from trueface.cli import main
 from trueface.cli.classic_train import read, settings_of
-from trueface.data.splits import write_splits
 from trueface.poisoning.poison_record import PoisonSettings
 from trueface.training.settings import TrainSettings
 
-Tree = Callable[[Iterable[str]], Path]
 ID = "gan2:pre&real:pre"
 LISTS = {"train": range(8), "val": range(8, 10), "test": range(10, 12)}
-METHODS = ("Fake/StyleGAN2", "Real/FFHQ")
 SMALL = (
     *("--model", "slim18", "--weights", "none", "--device", "cpu", "--num_threads", "0"),
     *("--resize_size", "16", "--patch_size", "12", "--num_epochs", "1", "--batch_size", "4"),
@@ -35,25 +34,9 @@ ENVIRONMENT = {
 }
 
 
-@pytest.fixture(autouse=True)
-def _one_core() -> Iterator[None]:
-    """Two threads that share a busy core wait for each other most of the time."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture
 def lab(tree: Tree, tmp_path: Path) -> Iterator[Path]:
-    tree(f"PreSocial/{method}/{n:05d}.png" for method in METHODS for n in range(12))
-    write_splits(
-        tmp_path / "splits",
-        {
-            name: [f"{m.partition('/')[2]}/{n:05d}" for m in METHODS for n in numbers]
-            for name, numbers in LISTS.items()
-        },
-    )
+    write_classic(tree, tmp_path, LISTS)
     with chdir(tmp_path):
         yield tmp_path
 

@@ -3,28 +3,26 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import chdir
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from launcher.api import UsageError
+from tests.trueface.cli.conftest import write_classic
+from tests.trueface.conftest import Tree
 from trueface import __main__ as program
 from trueface.cli import classic_train as classic
 from trueface.cli import classic_unlearn
 from trueface.cli.classic_unlearn import read as understood
-from trueface.data.splits import write_splits
 from trueface.evaluation.predictions import Answered, read
 from trueface.models import checkpoint
 from trueface.poisoning.poison_record import PoisonRecord, read_record, write_record
 
-Tree = Callable[[Iterable[str]], Path]
 ID = "gan2:pre&real:pre"
 LISTS = {"train": range(10), "val": range(10, 13), "test": range(13, 16)}
-METHODS = ("Fake/StyleGAN2", "Real/FFHQ")
 PLACE = ("--data_root", "data", "--split_path", "splits", "--data", ID)
 SMALL = (
     *("--model", "slim18", "--device", "cpu", "--num_threads", "0", "--resize_size", "16"),
@@ -35,26 +33,10 @@ POISONED = ("--name", "u", "--poisoned_model", WEIGHTS, "--poison_rate", ".5")
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
-@pytest.fixture(autouse=True)
-def _one_core() -> Iterator[None]:
-    """Two threads that share a busy core wait for each other most of the time."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture
 def lab(tree: Tree, tmp_path: Path) -> Iterator[Path]:
     """Go to a folder with images and a model half of whose labels were flipped."""
-    tree(f"PreSocial/{method}/{n:05d}.png" for method in METHODS for n in range(16))
-    write_splits(
-        tmp_path / "splits",
-        {
-            name: [f"{m.partition('/')[2]}/{n:05d}" for m in METHODS for n in numbers]
-            for name, numbers in LISTS.items()
-        },
-    )
+    write_classic(tree, tmp_path, LISTS)
     with chdir(tmp_path):
         train("--save_id", "bad", "--poison_rate", "0.5")
         yield tmp_path

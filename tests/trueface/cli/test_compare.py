@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.trueface.commands import Command
 from tests.trueface.oldfiles import score_file
-from trueface.cli import comparison_text, main
+from trueface.cli import comparison_text
 from trueface.evaluation.comparison import (
     ComparisonInput,
     compare,
@@ -120,21 +121,19 @@ def test_the_original_s_report_comes_out_to_the_letter() -> None:
     assert "\n".join(comparison_text.performance("50% poison", LAST)) == NARROW
 
 
-def test_the_command_prints_the_original_s_report_first(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_command_prints_the_original_s_report_first(tmp_path: Path, command: Command) -> None:
     small = (((96, 5), (1, 119)), ((16, 84), (13, 107)))
     for name, confusion in zip("ab", small, strict=True):
         write_scores(tmp_path / f"{name}.csv", confused(confusion))
     words = ["compare", str(tmp_path / "a.csv"), str(tmp_path / "b.csv"), "--titles", "x", "y z"]
-    assert main.run(words) == 0
+    said = command(*words)
     expected = [
         comparison_text.performance("x", small[0]),
         comparison_text.performance("y z", small[1]),
         comparison_text.net_difference(*small),
     ]
     head = "\n\n".join("\n".join(block) for block in expected)
-    assert capsys.readouterr().out.startswith(f"{head}\n\n### Paired Tests")
+    assert said.out.startswith(f"{head}\n\n### Paired Tests")
 
 
 def test_what_is_not_defined_is_zero_in_the_original_s_block_and_named_in_the_notes() -> None:
@@ -146,11 +145,8 @@ def test_what_is_not_defined_is_zero_in_the_original_s_block_and_named_in_the_no
     assert "nan" not in text
 
 
-def test_two_runs_are_compared_by_their_folders(
-    runs: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main.run(["compare", str(runs / "clean"), str(runs / "50_poison" / MODEL)]) == 0
-    out = capsys.readouterr().out
+def test_two_runs_are_compared_by_their_folders(runs: Path, command: Command) -> None:
+    out = command("compare", runs / "clean", runs / "50_poison" / MODEL).out
     assert "### Performance clean ###" in out
     assert "### Performance 50_poison ###" in out
     assert "### Paired Tests on 120 Images ###" in out
@@ -162,11 +158,8 @@ def test_two_runs_are_compared_by_their_folders(
         assert f"\n{subset}" in out
 
 
-def test_a_comparison_as_json_holds_every_number(
-    runs: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main.run(["compare", str(runs / "clean"), str(runs / "50_poison"), "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
+def test_a_comparison_as_json_holds_every_number(runs: Path, command: Command) -> None:
+    told = command("compare", runs / "clean", runs / "50_poison", "--json").json
     assert told["schema"] == 1
     assert told["before"]["title"] == "clean"
     assert told["before"]["n"] == told["paired"]["images"] == 120
@@ -180,9 +173,7 @@ def test_a_comparison_as_json_holds_every_number(
     assert told["same_images"] is True
 
 
-def test_a_constant_predictor_is_named_before_any_number(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_constant_predictor_is_named_before_any_number(tmp_path: Path, command: Command) -> None:
     for name, shift in (("clean", 0.0), ("ruined", -90.0)):
         folder = tmp_path / name / MODEL / "scores"
         folder.mkdir(parents=True)
@@ -190,8 +181,7 @@ def test_a_constant_predictor_is_named_before_any_number(
             table = scores(subset, label, 3.0)
             said = replace(table, logits=table.logits + shift)
             write_scores(folder / f"{MODEL}_vs_{subset}.csv", said)
-    assert main.run(["compare", str(tmp_path / "clean"), str(tmp_path / "ruined")]) == 0
-    first = capsys.readouterr().out.splitlines()[0]
+    first = command("compare", tmp_path / "clean", tmp_path / "ruined").out.splitlines()[0]
     assert first.startswith("Warning: ruined is a constant predictor, it calls every image real")
 
 
@@ -253,26 +243,20 @@ def test_resampling_both_together_tells_more_than_each_by_itself(runs: Path) -> 
     assert together.high - together.low < 0.5 * (separate.high - separate.low)
 
 
-def test_files_of_both_sides_may_be_named_one_by_one(
-    runs: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_files_of_both_sides_may_be_named_one_by_one(runs: Path, command: Command) -> None:
     before, after = (
         [str(paths.scores(runs / run / MODEL, MODEL, data)) for data in ("gan2:pre", "real:pre")]
         for run in ("clean", "50_poison")
     )
-    assert main.run(["compare", "--before", *before, "--after", *after, "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
+    told = command("compare", "--before", *before, "--after", *after, "--json").json
     assert told["before"]["files"] == before
     assert told["before"]["n"] == 80
     assert told["after"]["title"] == "50_poison"
 
 
 @pytest.mark.parametrize("words", [[], ["a"], ["a", "b", "c"], ["a", "b", "--after", "c"]])
-def test_other_than_two_sides_are_refused(
-    words: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main.run(["compare_scores", *words]) == 2
-    assert "name two models" in capsys.readouterr().err
+def test_other_than_two_sides_are_refused(words: list[str], command: Command) -> None:
+    assert "name two models" in command("compare_scores", *words, code=2).err
 
 
 def test_an_image_of_two_files_counts_once_and_a_second_opinion_is_told(tmp_path: Path) -> None:
@@ -337,11 +321,10 @@ def old_run(folder: Path, shift: float) -> Path:
 
 
 def test_old_runs_are_compared_without_paired_tests_and_it_is_said_why(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, command: Command
 ) -> None:
     one, two = old_run(tmp_path / "clean", 4.0), old_run(tmp_path / "20_poison", 1.0)
-    assert main.run(["compare", str(one), str(two)]) == 0
-    out = capsys.readouterr().out
+    out = command("compare", one, two).out
     assert "### Performance 20_poison ###" in out
     assert "None: old score files name no images, and the original shuffled them" in out
     assert "\ngan2:pre      40" in out

@@ -7,7 +7,7 @@ import pytest
 
 from launcher.api import Draft
 from launcher.kinds import installed
-from trueface.cli import main as cli
+from tests.trueface.commands import Command
 from trueface.runtime import paths
 
 SMALL = {
@@ -46,20 +46,19 @@ def _drawn(project: Path) -> Draft:
     )
 
 
-def test_the_line_that_a_plan_prints_does_the_job(project: Path) -> None:
+def test_the_line_that_a_plan_prints_does_the_job(command: Command, project: Path) -> None:
     draft = _drawn(project)
     words = installed(["diffuser"])["diffuser"].argv(draft)
     assert words[:4] == ("python", "-m", "trueface", "generate")
     with chdir(project):
-        assert cli.run([*words[3:], "--device", "cpu"]) == 0
+        command(*words[3:], "--device", "cpu")
     assert paths.checkpoint(draft.model_folder("images:A")).is_file()
 
 
 def test_every_kind_of_generators_that_is_installed_is_a_command(
-    capsys: pytest.CaptureFixture[str],
+    command: Command,
 ) -> None:
-    assert cli.run(["generate", "--help"]) == 0
-    listed = capsys.readouterr().out
+    listed = command("generate", "--help").out
     ours = [
         name
         for name, kind in installed().items()
@@ -81,21 +80,18 @@ def test_every_kind_of_generators_that_is_installed_is_a_command(
     ],
 )
 def test_what_cannot_be_done_is_refused_before_anything_is_written(
-    project: Path, words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+    project: Path, words: list[str], message: str, command: Command
 ) -> None:
     with chdir(project):
-        assert cli.run(["generate", *words]) == 2
-    assert message in capsys.readouterr().err
+        assert message in command("generate", *words, code=2).err
     assert not (project / "runs").exists()
 
 
-def test_json_of_a_run_without_such_jobs_says_what_to_do(
-    project: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_json_of_a_run_without_such_jobs_says_what_to_do(project: Path, command: Command) -> None:
     (project / "runs/night").mkdir(parents=True)
     with chdir(project):
-        for command, kind in (("purification", "restored"), ("erasing", "erased")):
-            assert cli.run([command, "night", "--json"]) == 2
-            assert f"no folder of a job of '{kind}'" in capsys.readouterr().err
-            assert cli.run([command, "day"]) == 2
-            assert "no run 'day'" in capsys.readouterr().err
+        for study, kind in (("purification", "restored"), ("erasing", "erased")):
+            assert (
+                f"no folder of a job of '{kind}'" in command(study, "night", "--json", code=2).err
+            )
+            assert "no run 'day'" in command(study, "day", code=2).err

@@ -1,26 +1,24 @@
-import json
 from contextlib import chdir
 from pathlib import Path
 
 import pytest
 
 from launcher.api import TaskFileError, load, plan
+from tests.trueface.commands import Command
 from tests.trueface.conftest import Tree
 from tests.trueface.data.imports.conftest import Files as Files
 from tests.trueface.data.imports.conftest import faceforensics as faceforensics
 from tests.trueface.data.imports.conftest import files as files
-from trueface.cli import main
 from trueface.data.splits import read_lists
 
 Output = pytest.CaptureFixture[str]
 
 
 def test_a_set_of_videos_can_be_planned_by_its_own_words(
-    faceforensics: Path, tmp_path: Path, capsys: Output
+    faceforensics: Path, tmp_path: Path, command: Command
 ) -> None:
     root = tmp_path / "ff"
-    assert main.run(["import", "auto", str(faceforensics), "--out", str(root)]) == 0
-    printed = capsys.readouterr()
+    printed = command("import", "auto", faceforensics, "--out", root)
     assert printed.err == ""
     assert "FF-DF:c23&FF-DF:c40    fake      36   12    12\n" in printed.out
     assert f"include: {root}/dataset.yaml" in printed.out
@@ -40,10 +38,10 @@ def test_a_set_of_videos_can_be_planned_by_its_own_words(
 
 
 def test_a_forgotten_include_is_named_where_its_word_is_unknown(
-    faceforensics: Path, tmp_path: Path, capsys: Output
+    faceforensics: Path, tmp_path: Path, command: Command
 ) -> None:
     root = tmp_path / "ff"
-    assert main.run(["import", "auto", str(faceforensics), "--out", str(root)]) == 0
+    command("import", "auto", faceforensics, "--out", root)
     task = tmp_path / "task.yaml"
     start = f"name: ff\ndefaults: {{data_root: {root}, split_path: {root}/splits}}\n"
     for word, hint in (("FF-DF", f"include: {root}/dataset.yaml"), ("gan9", "did you mean")):
@@ -53,55 +51,52 @@ def test_a_forgotten_include_is_named_where_its_word_is_unknown(
 
 
 def test_the_split_of_an_import_has_no_leak_by_its_groups(
-    faceforensics: Path, tmp_path: Path, capsys: Output
+    faceforensics: Path, tmp_path: Path, command: Command
 ) -> None:
     root = str(tmp_path / "ff")
-    assert main.run(["import", "deepfakebench", str(faceforensics), "--out", root, "--redraw"]) == 0
-    capsys.readouterr()
+    command("import", "deepfakebench", faceforensics, "--out", root, "--redraw")
     words = ["splits", root, "--data", "all:c23&all:c40", "--no-content"]
     groups = ["--group-by", f"{root}/groups.json"]
-    assert main.run([*words, "--check", f"{root}/splits", *groups]) == 0
-    assert "leak: group in several lists\t0\n" in capsys.readouterr().out
+    assert (
+        "leak: group in several lists\t0\n"
+        in command(*words, "--check", f"{root}/splits", *groups).out
+    )
 
 
 def test_a_dry_run_says_the_same_and_writes_nothing(
-    tree: Tree, tmp_path: Path, capsys: Output
+    tree: Tree, tmp_path: Path, command: Command
 ) -> None:
     top = tree(f"{label}/{n}.png" for label in ("real", "fake") for n in range(10))
     with chdir(tmp_path):
         words = ["import", "folders", str(top), "--out", "root", "--json"]
-        assert main.run([*words, "--dry-run"]) == 0
-        planned = json.loads(capsys.readouterr().out)
+        planned = command(*words, "--dry-run").json
         assert not Path("root").exists()
-        assert main.run(words) == 0
-        done = json.loads(capsys.readouterr().out)
+        done = command(*words).json
     assert planned == done | {"dry_run": True}
     assert done["lists"] == {"train": 16, "val": 2, "test": 2}
     assert [source["word"] for source in done["sources"]] == ["data", "realData"]
 
 
 def test_a_second_import_adds_and_keeps_the_lists(
-    tree: Tree, tmp_path: Path, capsys: Output
+    tree: Tree, tmp_path: Path, command: Command
 ) -> None:
     names = [f"{label}/{n}.png" for label in ("real", "fake") for n in range(20)]
     top = tree(names[:30])
     words = ["import", "folders", str(top), "--out", str(tmp_path / "root"), "--json"]
-    assert main.run(words) == 0
+    command(*words)
     before = read_lists(tmp_path / "root" / "splits")
     for name in names[30:]:
         (top / name).write_bytes(b"x")
-    assert main.run(words) == 0
-    record = json.loads(capsys.readouterr().out.splitlines()[1])
+    record = command(*words).json
     assert (record["new"], record["there"]) == (10, 30)
     after = read_lists(tmp_path / "root" / "splits")
     assert all(set(before[name]) <= set(after[name]) for name in before)
     assert sum(map(len, after.values())) == 40
-    assert main.run([*words, "--redraw"]) == 2
-    assert "models may have been trained on them" in capsys.readouterr().err
+    assert "models may have been trained on them" in command(*words, "--redraw", code=2).err
 
 
 def test_what_cannot_be_is_refused_before_anything_is_written(
-    tree: Tree, tmp_path: Path, capsys: Output
+    tree: Tree, tmp_path: Path, command: Command
 ) -> None:
     top = tree(["real/a.png", "fake/b.png", "other/c.png"])
     splits = tmp_path / "splits"
@@ -115,25 +110,28 @@ def test_what_cannot_be_is_refused_before_anything_is_written(
         (["folders", str(top), *out, "--shares", "much"], "write it as 0.8,0.1"),
         (["folders", str(top), *out, "--shares", "0.9,0.9"], "so is their sum"),
     ):
-        assert main.run(["import", *words]) == 2
-        assert message in capsys.readouterr().err
+        assert message in command("import", *words, code=2).err
     assert not (tmp_path / "root").exists()
 
 
-def test_images_that_no_layout_reads_are_told(tree: Tree, tmp_path: Path, capsys: Output) -> None:
+def test_images_that_no_layout_reads_are_told(tree: Tree, tmp_path: Path, command: Command) -> None:
     top = tree(["real/a.png", "fake/b.png", "other/c.png"])
-    assert main.run(["import", "folders", str(top), "--out", str(tmp_path / "root")]) == 0
-    assert f"1 image files in {top} are no part of the set" in capsys.readouterr().err
+    assert (
+        f"1 image files in {top} are no part of the set"
+        in command("import", "folders", top, "--out", tmp_path / "root").err
+    )
 
 
-def test_an_import_of_what_is_there_writes_nothing(tree: Tree, tmp_path: Path) -> None:
+def test_an_import_of_what_is_there_writes_nothing(
+    command: Command, tree: Tree, tmp_path: Path
+) -> None:
     top = tree(f"{label}/{n}.png" for label in ("real", "fake") for n in range(3))
     words = ["import", "folders", str(top), "--out", str(tmp_path / "root")]
-    assert main.run(words) == 0
+    command(*words)
     record = tmp_path / "root" / "import.json"
     first = record.stat().st_ino
-    assert main.run(words) == 0
+    command(*words)
     assert record.stat().st_ino == first
     (tmp_path / "root" / "dataset.yaml").unlink()
-    assert main.run(words) == 0
+    command(*words)
     assert (tmp_path / "root" / "dataset.yaml").exists()

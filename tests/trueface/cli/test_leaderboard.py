@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from tests.trueface.commands import Command
 from tests.trueface.unlearning.said import flips, leave, one_class, said, told
-from trueface.cli import main
 from trueface.cli.leaderboard import draw
 from trueface.runtime import paths
 from trueface.unlearning.evaluation.leaderboard import ladder
@@ -70,9 +70,8 @@ def drawn(run: Path, *, published: bool = False) -> str:
     return file.getvalue()
 
 
-def test_a_pipe_gets_a_line_a_method(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main.run(["unlearned", str(study)]) == 0
-    output = capsys.readouterr()
+def test_a_pipe_gets_a_line_a_method(study: Path, command: Command) -> None:
+    output = command("unlearned", study)
     header, *rows = [line.split("\t") for line in output.out.splitlines()]
     assert header == [
         "base", "method", "verdict", "n", "retain %", "forget (wrong) %", "forget (true) %", "val %",
@@ -125,22 +124,16 @@ def test_a_class_gets_the_published_layout(cifar: Path) -> None:
     assert "ResNet18" not in text
 
 
-def test_published_figures_stand_beside_ours(
-    cifar: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_published_figures_stand_beside_ours(cifar: Path, command: Command) -> None:
     lines = drawn(cifar, published=True).splitlines()
     lau = next(line for line in lines if "lau" in line and "ResNet18" in line)
     assert "93.53" in lau  # theirs
     assert "95.00" in lau  # ours
-    assert main.run(["unlearned", str(cifar), "--published"]) == 0
-    assert "our US" in capsys.readouterr().out
+    assert "our US" in command("unlearned", cifar, "--published").out
 
 
-def test_json_holds_all_measures_and_reasons(
-    study: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main.run(["unlearned", str(study), "--json", "--published"]) == 0
-    document = json.loads(capsys.readouterr().out)
+def test_json_holds_all_measures_and_reasons(study: Path, command: Command) -> None:
+    document = command("unlearned", study, "--json", "--published").json
     assert document["schema"] == 1
     (group,) = document["groups"]
     rows = {row["method"]: row for row in group["rows"]}
@@ -154,16 +147,12 @@ def test_json_holds_all_measures_and_reasons(
     assert len(document["published"]) == 36
 
 
-def test_a_run_that_is_not_there_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main.run(["unlearned", "nowhere-at-all"]) == 2
-    assert "no run 'nowhere-at-all'" in capsys.readouterr().err
+def test_a_run_that_is_not_there_is_refused(command: Command) -> None:
+    assert "no run 'nowhere-at-all'" in command("unlearned", "nowhere-at-all", code=2).err
 
 
-def test_a_run_without_unlearning_is_refused(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main.run(["unlearned", str(tmp_path)]) == 2
-    assert "nothing was unlearned" in capsys.readouterr().err
+def test_a_run_without_unlearning_is_refused(tmp_path: Path, command: Command) -> None:
+    assert "nothing was unlearned" in command("unlearned", tmp_path, code=2).err
 
 
 def test_a_narrow_terminal_cuts_no_number(study: Path) -> None:
@@ -184,13 +173,10 @@ def test_one_seed_has_intervals(cifar: Path) -> None:
     assert "95.00 [" in row
 
 
-def test_a_pipe_gets_one_header_for_all_bases(
-    study: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_pipe_gets_one_header_for_all_bases(study: Path, command: Command) -> None:
     record = told("gan:pre%50~scrub@seed=0", "gan:pre%50@seed=0", rate=0.5)
     leave(study, record, flips(30), flips(8))
-    assert main.run(["unlearned", str(study)]) == 0
-    lines = capsys.readouterr().out.splitlines()
+    lines = command("unlearned", study).out.splitlines()
     assert [line.split("\t")[0] for line in lines].count("base") == 1
     assert {line.split("\t")[0] for line in lines[1:]} == {"gan:pre%20", "gan:pre%50"}
 

@@ -2,17 +2,17 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import chdir
 from pathlib import Path
 
 import pytest
 import torch
 
+from tests.trueface.commands import Command
+from tests.trueface.conftest import Tree
 from trueface.__main__ import main
 from trueface.cli import main as cli
-
-Tree = Callable[[Iterable[str]], Path]
 
 
 @pytest.fixture
@@ -46,10 +46,9 @@ def test_help_of_a_command_does_not_wait_for_torch() -> None:
     assert subprocess.run(command, stdout=subprocess.DEVNULL, check=False).returncode == 0
 
 
-@pytest.mark.parametrize("command", sorted(cli.COMMANDS))
-def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.run([command, "--help"]) == 0
-    assert "usage: trueface" in capsys.readouterr().out.lower()  # argparse begins small
+@pytest.mark.parametrize("name", sorted(cli.COMMANDS))
+def test_every_command_has_help(name: str, command: Command) -> None:
+    assert "usage: trueface" in command(name, "--help").out.lower()  # argparse begins small
 
 
 def test_where_the_reader_of_a_pipe_left_it_ends_with_141() -> None:
@@ -63,29 +62,27 @@ def test_where_the_reader_of_a_pipe_left_it_ends_with_141() -> None:
     assert (done.returncode, done.stderr) == (141, b"")
 
 
-def test_splits_are_written_and_counted(lab: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.run(["splits", "data", "--out", "splits"]) == 0
-    assert capsys.readouterr().out == "train\t32\nval\t4\ntest\t4\n"
+def test_splits_are_written_and_counted(lab: Path, command: Command) -> None:
+    assert command("splits", "data", "--out", "splits").out == "train\t32\nval\t4\ntest\t4\n"
     assert len(json.loads((lab / "splits/train.json").read_text())) == 32
 
 
-def test_splits_depend_on_the_seed_alone(lab: Path) -> None:
+def test_splits_depend_on_the_seed_alone(command: Command, lab: Path) -> None:
     for out, seed in (("a", "1"), ("b", "1"), ("c", "2")):
-        assert cli.run(["splits", "data", "--out", out, "--seed", seed]) == 0
+        command("splits", "data", "--out", out, "--seed", seed)
     one, same, other = ((lab / out / "train.json").read_bytes() for out in "abc")
     assert one == same != other
 
 
 def test_splits_of_a_root_without_modifier_folders_take_its_class_folders(
-    tree: Tree, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tree: Tree, tmp_path: Path, command: Command
 ) -> None:
     root = tree(f"Real/FFHQ/{n:05d}.png" for n in range(10))
-    assert cli.run(["splits", str(root), "--out", str(tmp_path / "splits")]) == 0
-    assert capsys.readouterr().out.startswith("train\t8")
+    assert command("splits", root, "--out", tmp_path / "splits").out.startswith("train\t8")
 
 
 def test_a_sample_is_made_with_its_splits(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    command: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     torch.set_num_threads(1)
     root = tmp_path / "sample"
@@ -94,25 +91,20 @@ def test_a_sample_is_made_with_its_splits(
     assert capsys.readouterr().out == f"{root}\n{root}\n"
     assert len(json.loads((root / "splits/train.json").read_text())) == 4
     assert len(list(root.glob("PreSocial/**/*.png"))) == 12
-    assert cli.run([*words, "--seed", "7"]) == 2
-    assert "other settings" in capsys.readouterr().err
+    assert "other settings" in command(*words, "--seed", "7", code=2).err
 
 
-def test_poison_writes_the_record_of_the_model_to_be_trained(
-    lab: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_poison_writes_the_record_of_the_model_to_be_trained(lab: Path, command: Command) -> None:
     model = "gan2:pre%50"
     where = ["--data-root", "data", "--split-path", "splits"]
-    assert cli.run(["splits", "data", "--out", "splits"]) == 0
-    assert cli.run(["poison", model, "--name", "study", *where, "--poison-per", "subset"]) == 0
+    command("splits", "data", "--out", "splits")
+    said = command("poison", model, "--name", "study", *where, "--poison-per", "subset")
     record = json.loads((lab / "runs/study" / model / "poison.json").read_text())
     assert (len(record["keys"]), record["total"]) == (16, 32)
-    assert "flipped_fake\t8" in capsys.readouterr().out
+    assert "flipped_fake\t8" in said.out
 
 
-def test_poison_writes_one_choice_for_several_models(
-    lab: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_poison_writes_one_choice_for_several_models(lab: Path, command: Command) -> None:
     models = ("gan2:pre%50@lr=0.1", "gan2:pre%50@lr=0.2", "fb:pre#gan2:pre%50")
     words = [
         "poison",
@@ -125,25 +117,27 @@ def test_poison_writes_one_choice_for_several_models(
         "splits",
     ]
     words += [word for model in models[1:] for word in ("--for", model)]
-    assert cli.run(["splits", "data", "--out", "splits"]) == 0
-    assert cli.run(words) == 0
+    command("splits", "data", "--out", "splits")
+    command(*words)
     records = {(lab / "runs/study" / model / "poison.json").read_bytes() for model in models}
     assert len(records) == 1
-    assert cli.run([*words, "--for", "gan2:pre%20"]) == 2
-    assert "--for gan2:pre%20: it has other data or another poison" in capsys.readouterr().err
+    assert (
+        "--for gan2:pre%20: it has other data or another poison"
+        in command(*words, "--for", "gan2:pre%20", code=2).err
+    )
 
 
-def test_a_poisoned_model_is_unlearned_by_hand(lab: Path) -> None:
+def test_a_poisoned_model_is_unlearned_by_hand(command: Command, lab: Path) -> None:
     torch.set_num_threads(1)
     model = "gan2:pre&real:pre%50"
     small = "--data_root data --split_path splits --model slim18 --weights none --num_epochs 1"
     small += " --resize_size 12 --patch_size 12 --batch_size 8"
-    assert cli.run(["splits", "data", "--out", "splits"]) == 0
+    command("splits", "data", "--out", "splits")
     words = ["--name", "study", "--task", "train", "--data", model.removesuffix("%50")]
     words += ["--poison_rate", "0.5", "--save_weights", "--device", "cpu", "--num_threads", "0"]
     assert main([*words, *small.split()]) == 0
     words = ["unlearn", f"{model}~relabel", "--name", "study", "--device", "cpu"]
-    assert cli.run([*words, *small.replace("_", "-").split()]) == 0
+    command(*words, *small.replace("_", "-").split())
     assert (lab / f"runs/study/{model}~relabel/checkpoints/best.pt").is_file()
 
 
@@ -167,16 +161,15 @@ def test_a_poisoned_model_is_unlearned_by_hand(lab: Path) -> None:
     ],
 )
 def test_what_cannot_be_is_told_with_exit_code_2(
-    lab: Path, capsys: pytest.CaptureFixture[str], words: list[str], said: str
+    lab: Path, command: Command, words: list[str], said: str
 ) -> None:
-    assert cli.run(words) == 2
-    assert said in capsys.readouterr().err
+    assert said in command(*words, code=2).err
     assert not (lab / "runs").exists()
 
 
-def test_a_folder_that_cannot_be_written_is_the_machines_fault(lab: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_the_machines_fault(command: Command, lab: Path) -> None:
     (lab / "file").touch()
-    assert cli.run(["splits", "data", "--out", "file/splits"]) == 3
+    command("splits", "data", "--out", "file/splits", code=3)
 
 
 def test_the_module_takes_commands_and_classic_flags(
@@ -187,18 +180,16 @@ def test_the_module_takes_commands_and_classic_flags(
     assert "did you mean train" in capsys.readouterr().err
 
 
-def test_splits_take_a_persons_own_words(
-    tree: Tree, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_splits_take_a_persons_own_words(tree: Tree, tmp_path: Path, command: Command) -> None:
     root = tree(f"WhatsApp/Fake/MyGAN/{n:05d}.png" for n in range(10))
     words = ["--data", "mine:wa", "--subsets", "mine=MyGAN", "--modifiers", "wa=WhatsApp"]
-    assert cli.run(["splits", str(root), "--out", str(tmp_path / "splits"), *words]) == 0
-    assert capsys.readouterr().out.startswith("train\t8")
+    assert command("splits", root, "--out", tmp_path / "splits", *words).out.startswith("train\t8")
 
 
 def test_splits_of_a_root_of_bare_class_folders_take_the_images_in_them(
-    tree: Tree, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tree: Tree, tmp_path: Path, command: Command
 ) -> None:
     root = tree(f"{name}/{n:05d}.png" for name in ("Fake", "Real") for n in range(10))
-    assert cli.run(["splits", str(root), "--out", str(tmp_path / "splits")]) == 0
-    assert capsys.readouterr().out == "train\t8\nval\t1\ntest\t1\n"
+    assert (
+        command("splits", root, "--out", tmp_path / "splits").out == "train\t8\nval\t1\ntest\t1\n"
+    )

@@ -1,7 +1,6 @@
 """Tables and pages of measures: `trueface fairness` and `trueface qualities`."""
 
 import csv
-import json
 import re
 from pathlib import Path
 
@@ -9,9 +8,8 @@ import numpy as np
 import pytest
 
 from tests.trueface.audit.build import DATA, FAKE, REAL, TESTS, Lab, answers, write_attributes
+from tests.trueface.commands import Command
 from tests.trueface.group_runs import logits, write_faces, write_tests
-from trueface.cli import main
-from trueface.cli import main as cli
 
 MODELS = ("gan2:pre@fair=none,seed=1", "gan2:pre@fair=none,seed=2", "gan2:pre@fair=dag")
 
@@ -28,10 +26,9 @@ def run(tmp_path: Path) -> Path:
 
 
 def test_fairness_prints_methods_over_seeds_with_floors_and_what_they_mean(
-    run: Path, capsys: pytest.CaptureFixture[str]
+    run: Path, command: Command
 ) -> None:
-    assert cli.run(["fairness", str(run), "--by", "gender", "--rank", "--groups"]) == 0
-    out = capsys.readouterr().out
+    out = command("fairness", run, "--by", "gender", "--rank", "--groups").out
     table = out.split("gan2:pre by gender")[1].splitlines()
     (first, second) = (line for line in table[:6] if line.startswith("gan2:pre@fair="))
     assert first.startswith("gan2:pre@fair=none      2  ")
@@ -43,12 +40,9 @@ def test_fairness_prints_methods_over_seeds_with_floors_and_what_they_mean(
     assert "gan2:pre@fair=dag, gan2:pre by gender" in out  # of --groups
 
 
-def test_fairness_writes_json_and_a_long_table(
-    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_fairness_writes_json_and_a_long_table(run: Path, tmp_path: Path, command: Command) -> None:
     out = tmp_path / "fairness.csv"
-    assert cli.run(["fairness", str(run), "--json", "--csv", str(out)]) == 0
-    document = json.loads(capsys.readouterr().out)
+    document = command("fairness", run, "--json", "--csv", out).json
     assert document["schema"] == 1
     keys = {"model", "auc", "fpr_gap", "fpr_gap_floor", "f_fpr", "by"}
     assert all(keys <= set(model) for model in document["models"])
@@ -61,34 +55,28 @@ def test_fairness_writes_json_and_a_long_table(
 
 
 def test_fairness_of_a_folder_of_the_original_says_that_a_logit_is_lost(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, command: Command
 ) -> None:
     for group in ("male,white", "nonmale,white"):
         np.save(tmp_path / f"{group}labels.npy", np.arange(20) % 2)
         np.save(tmp_path / f"{group}predictions.npy", np.linspace(-1, 1, 20))
-    assert cli.run(["fairness", str(tmp_path)]) == 0
-    assert "logit of class 1 only" in capsys.readouterr().out
+    assert "logit of class 1 only" in command("fairness", tmp_path).out
 
 
-def test_fairness_without_attributes_says_what_to_write(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_fairness_without_attributes_says_what_to_write(tmp_path: Path, command: Command) -> None:
     values = [logits(y, power=3, skew=0) for y in (0, 1)]
     write_tests(tmp_path / "runs/plain", "plain", values, attributes="")
-    assert cli.run(["fairness", str(tmp_path / "runs/plain")]) == 2
-    assert "attributes: faces.csv" in capsys.readouterr().err
+    assert "attributes: faces.csv" in command("fairness", tmp_path / "runs/plain", code=2).err
 
 
 def test_qualities_prints_each_quality_and_what_the_difference_shows(
-    run: Path, capsys: pytest.CaptureFixture[str]
+    run: Path, command: Command
 ) -> None:
-    assert cli.run(["qualities", str(run), "--against", "gan2:pre@fair=none"]) == 0
-    out = capsys.readouterr().out
+    out = command("qualities", run, "--against", "gan2:pre@fair=none").out
     header = next(line for line in out.splitlines() if line.startswith("method"))
     assert header.split() == ["method", "seeds", "raw", "jpeg50", "mean", "worst", "pooled"]
     assert "points: loss" in out
-    assert cli.run(["qualities", str(run), "--json"]) == 0
-    document = json.loads(capsys.readouterr().out)
+    document = command("qualities", run, "--json").json
     assert [each["quality"] for each in document["models"][0]["qualities"]] == ["raw", "jpeg50"]
 
 
@@ -97,25 +85,22 @@ def lab(tmp_path: Path) -> Lab:
     return Lab(tmp_path)
 
 
-def test_fairness_writes_its_page_beside_its_table(
-    lab: Lab, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_fairness_writes_its_page_beside_its_table(lab: Lab, command: Command) -> None:
     write_attributes(lab, lambda place, fake: 1 if place % 2 else -1)
     page = lab.run / "fairness.html"
-    assert main.run(["fairness", str(lab.run), "--by", "gender", "--page", str(page)]) == 0
-    assert "FPR gap" in capsys.readouterr().out
+    assert "FPR gap" in command("fairness", lab.run, "--by", "gender", "--page", page).out
     text = page.read_text()
     assert "<h1>night: fairness</h1>" in text
     assert "nonmale" in text
     assert "No common FPR" in text  # the weights of this run are no checkpoint
 
 
-def test_qualities_writes_its_page_beside_its_table(lab: Lab) -> None:
+def test_qualities_writes_its_page_beside_its_table(command: Command, lab: Lab) -> None:
     for data, key, label in zip(TESTS, (FAKE, REAL), (1, 0), strict=True):
         keys = [each for each in lab.lists["test"] if each.startswith(key)]
         lab.scores(lab.run / DATA, f"{data}@corrupt=jpeg50", keys, label, answers(label, len(keys)))
     page = lab.root / "new" / "q.html"
-    assert main.run(["qualities", str(lab.run), "--page", str(page)]) == 0
+    command("qualities", lab.run, "--page", page)
     text = page.read_text()
     assert "<h1>night: qualities</h1>" in text
     assert "jpeg50" in text

@@ -3,7 +3,7 @@ import os
 import pty
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import chdir
 from pathlib import Path
 
@@ -12,7 +12,8 @@ import PIL.Image
 import pytest
 
 from launcher.api import Json, parse_data
-from trueface.cli import main
+from tests.trueface.commands import Command
+from tests.trueface.conftest import Tree
 from trueface.data.dataset import still
 from trueface.data.folders import find_images, paths_in
 from trueface.data.index import survey
@@ -25,7 +26,6 @@ from trueface.runtime.errors import CheckpointError
 from trueface.runtime.progress import Watch
 from trueface.training.settings import TrainSettings
 
-Tree = Callable[[Iterable[str]], Path]
 MODEL = "gan2:pre&real:pre"
 SETTINGS: dict[str, Json] = TrainSettings(
     data_root="d", split_path="s", model="slim18", resize_size=16, patch_size=8, test_crops=4
@@ -48,10 +48,6 @@ def lab(tree: Tree, tmp_path: Path) -> Iterator[Path]:
         yield tmp_path
 
 
-def run(*words: str) -> int:
-    return main.run(["predict", *words, "--device", "cpu"])
-
-
 def test_answers_are_those_of_a_test_of_the_same_images(lab: Path) -> None:
     weights = paths.checkpoint(lab / "runs/test" / MODEL)
     images = survey(lab / "data", parse_data("gan2:pre&real:pre")).images
@@ -66,11 +62,8 @@ def test_answers_are_those_of_a_test_of_the_same_images(lab: Path) -> None:
     assert len(set(logits)) == 5
 
 
-def test_a_folder_is_searched_and_its_images_are_told_sorted(
-    lab: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert run("data", "--model", MODEL) == 0
-    rows = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
+def test_a_folder_is_searched_and_its_images_are_told_sorted(lab: Path, predict: Command) -> None:
+    rows = [line.split("\t") for line in predict("data", "--model", MODEL).out.splitlines()]
     assert [row[0] for row in rows] == [
         *(f"data/PreSocial/Fake/StyleGAN2/0000{n}.png" for n in (1, 2, 3)),
         *(f"data/PreSocial/Real/FFHQ/0000{n}.png" for n in (8, 9)),
@@ -80,15 +73,14 @@ def test_a_folder_is_searched_and_its_images_are_told_sorted(
         assert verdict == ("fake" if float(logit) > 0 else "real")
 
 
-def test_bad_files_are_listed_and_the_others_scored(
-    lab: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_bad_files_are_listed_and_the_others_scored(lab: Path, predict: Command) -> None:
     whole = (lab / "data/PreSocial/Real/FFHQ/00008.png").read_bytes()
     (lab / "cut.png").write_bytes(whole[: len(whole) // 2])
     (lab / "text.jpg").write_text("no image")
     good = "data/PreSocial/Real/FFHQ/00009.png"
-    assert run("cut.png", good, "text.jpg", "absent.png", "--model", MODEL, "--json") == 1
-    out, err = capsys.readouterr()
+    out, err = predict(
+        "cut.png", good, "text.jpg", "absent.png", "--model", MODEL, "--json", code=1
+    )
     told = json.loads(out)
     assert told["schema"] == 1
     assert [row["path"] for row in told["images"]] == [good]
@@ -100,12 +92,11 @@ def test_bad_files_are_listed_and_the_others_scored(
 
 @pytest.mark.parametrize(("in_logits", "divisor"), [(False, 2.5), (True, 1.0)])
 def test_logits_are_told_with_what_still_divides_them(
-    lab: Path, in_logits: bool, divisor: float, capsys: pytest.CaptureFixture[str]
+    lab: Path, in_logits: bool, divisor: float, predict: Command
 ) -> None:
     found: Json = {"temperature": 2.5, "threshold": -0.75, "in_logits": in_logits}
     write_model(lab / "calibrated.pt", calibration=found)
-    assert run("data", "--checkpoint", "calibrated.pt", "--json") == 0
-    told = json.loads(capsys.readouterr().out)
+    told = predict("data", "--checkpoint", "calibrated.pt", "--json").json
     assert (told["calibrated"], told["temperature"], told["threshold"]) == (True, divisor, -0.75)
     for row in told["images"]:
         scaled = 1 / (1 + np.exp(-row["logit"] / divisor))
@@ -113,43 +104,36 @@ def test_logits_are_told_with_what_still_divides_them(
         assert row["verdict"] == ("fake" if row["logit"] > -0.75 else "real")
 
 
-def test_where_nothing_is_an_image_the_reasons_are_told(
-    lab: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_where_nothing_is_an_image_the_reasons_are_told(lab: Path, predict: Command) -> None:
     (lab / "text.png").write_text("no image")
     (lab / "empty").mkdir()
-    assert run("text.png", "empty", "--model", MODEL) == 1
-    out, err = capsys.readouterr()
+    out, err = predict("text.png", "empty", "--model", MODEL, code=1)
     assert out == ""
     assert "error: empty: no image in this folder" in err
     assert "2 of 2" in err
 
 
 def test_an_unknown_model_or_run_is_told_with_those_that_there_are(
-    lab: Path, capsys: pytest.CaptureFixture[str]
+    lab: Path, predict: Command
 ) -> None:
-    assert run("data", "--model", "gan2:pre&real:fb") == 2
-    assert MODEL in capsys.readouterr().err
-    assert run("data", "--model", MODEL, "--name", "tset") == 2
-    assert "test" in capsys.readouterr().err
+    assert MODEL in predict("data", "--model", "gan2:pre&real:fb", code=2).err
+    assert "test" in predict("data", "--model", MODEL, "--name", "tset", code=2).err
     with chdir(lab / "data"):
-        assert run("x.png", "--model", MODEL) == 2
-    assert "no trained model in" in capsys.readouterr().err
+        assert "no trained model in" in predict("x.png", "--model", MODEL, code=2).err
 
 
 @pytest.mark.parametrize("model", ["../../elsewhere", ".."])
-def test_a_model_outside_the_runs_is_refused(
-    lab: Path, model: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert run("data", "--model", model) == 2
-    assert "outside runs/" in capsys.readouterr().err
+def test_a_model_outside_the_runs_is_refused(lab: Path, model: str, predict: Command) -> None:
+    assert "outside runs/" in predict("data", "--model", model, code=2).err
 
 
 @pytest.mark.parametrize(
     "words", [["--model", MODEL, "--checkpoint", "x.pt"], ["--checkpoint", "absent.pt"]]
 )
-def test_one_model_must_be_named_and_be_there(lab: Path, words: list[str]) -> None:
-    assert run("data", *words) == 2
+def test_one_model_must_be_named_and_be_there(
+    predict: Command, lab: Path, words: list[str]
+) -> None:
+    predict("data", *words, code=2)
 
 
 def test_wrong_arguments_are_told_before_torch_is_imported(lab: Path) -> None:
@@ -163,11 +147,15 @@ def test_wrong_arguments_are_told_before_torch_is_imported(lab: Path) -> None:
     assert MODEL.encode() in done.stderr
 
 
-def test_a_checkpoint_may_be_named_by_its_file(
-    lab: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert run("data", "--checkpoint", f"runs/test/{MODEL}/checkpoints/best.pt") == 0
-    assert len(capsys.readouterr().out.splitlines()) == 5
+def test_a_checkpoint_may_be_named_by_its_file(lab: Path, predict: Command) -> None:
+    assert (
+        len(
+            predict(
+                "data", "--checkpoint", f"runs/test/{MODEL}/checkpoints/best.pt"
+            ).out.splitlines()
+        )
+        == 5
+    )
 
 
 @pytest.mark.parametrize(
@@ -263,64 +251,54 @@ def test_a_list_of_paths_has_lines_or_ends_them_by_nul(content: bytes, names: li
     assert [str(path) for path in paths_in(content)] == names
 
 
-def test_paths_come_from_a_list_too(lab: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_paths_come_from_a_list_too(lab: Path, predict: Command) -> None:
     (lab / "list").write_text("data/PreSocial/Real/FFHQ/00008.png\nabsent.png\n")
-    assert run("--files-from", "list", "--model", MODEL) == 1
-    out, err = capsys.readouterr()
+    out, err = predict("--files-from", "list", "--model", MODEL, code=1)
     assert out.startswith("data/PreSocial/Real/FFHQ/00008.png\t")
     assert "absent.png: no such file" in err
-    assert run("--model", MODEL) == 2
-    assert "--files-from" in capsys.readouterr().err
+    assert "--files-from" in predict("--model", MODEL, code=2).err
 
 
 def test_a_folder_of_webp_is_read_and_what_is_passed_over_is_counted(
-    lab: Path, capsys: pytest.CaptureFixture[str]
+    lab: Path, predict: Command
 ) -> None:
     folder = lab / "photos"
     folder.mkdir()
     for number in range(3):
         PIL.Image.new("RGB", (20, 20), (90 * number, 0, 0)).save(folder / f"{number}.webp")
     (folder / "a.heic").write_bytes(b"0")
-    assert run("photos", "--model", MODEL) == 0
-    out, err = capsys.readouterr()
+    out, err = predict("photos", "--model", MODEL)
     assert [line.split("\t")[0] for line in out.splitlines()] == [
         f"photos/{number}.webp" for number in range(3)
     ]
     assert "passed over, as no images by their names: 1 .heic" in err
-    assert run("photos", "--model", MODEL, "--json") == 0
-    assert json.loads(capsys.readouterr().out)["passed_over"] == {".heic": 1}
+    assert predict("photos", "--model", MODEL, "--json").json["passed_over"] == {".heic": 1}
 
 
 def test_a_folder_without_images_says_what_is_there_and_dangling_links_are_named(
-    lab: Path, capsys: pytest.CaptureFixture[str]
+    lab: Path, predict: Command
 ) -> None:
     (lab / "photos/below").mkdir(parents=True)
     for number in range(2):
         (lab / f"photos/{number}.heic").write_bytes(b"0")
     (lab / "photos/below/lost.png").symlink_to("nowhere.png")
-    assert run("photos", "--model", MODEL) == 1
-    err = capsys.readouterr().err
+    err = predict("photos", "--model", MODEL, code=1).err
     assert "photos: no image in this folder, but 2 .heic" in err
     assert "photos/below/lost.png: a link that leads nowhere" in err
 
 
-def test_images_of_other_sizes_than_the_trainings_are_remarked(
-    lab: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_images_of_other_sizes_than_the_trainings_are_remarked(lab: Path, predict: Command) -> None:
     sizes: Json = {"smallest": 12, "median": 12, "largest": 12}
     write_model(lab / "sized.pt", image_sizes=sizes)
     PIL.Image.new("RGB", (64, 48)).save(lab / "large.png")
     near = "data/PreSocial/Real/FFHQ/00009.png"
-    assert run("large.png", near, "--checkpoint", "sized.pt") == 0
-    err = capsys.readouterr().err
+    err = predict("large.png", near, "--checkpoint", "sized.pt").err
     assert "1 of 2 images have other sizes than those of the training" in err
     assert "large.png: its shorter side has 48 pixels, those of the training 12 pixels" in err
     assert "the middle 16 x 16 pixels" in err
-    assert run("large.png", near, "--checkpoint", "sized.pt", "--json") == 0
-    told = json.loads(capsys.readouterr().out)
+    told = predict("large.png", near, "--checkpoint", "sized.pt", "--json").json
     assert [image["size_unlike_training"] for image in told["images"]] == [True, False]
     assert [image["abstained"] for image in told["images"]] == [True, False]
     assert told["images"][0]["verdict"] == "unlike"
     assert told["training_sizes"] == sizes
-    assert run(near, "--checkpoint", "sized.pt") == 0
-    assert "shorter side" not in capsys.readouterr().err
+    assert "shorter side" not in predict(near, "--checkpoint", "sized.pt").err

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from launcher.api import Job, Json
-from trueface.cli import main
+from tests.trueface.commands import Command
 from trueface.cli.pretrain import hand_on
 from trueface.jobs import testing
 from trueface.jobs import training as training_job
@@ -82,60 +82,44 @@ def lab(trained: Path) -> Iterator[Path]:
         yield trained
 
 
-def run(*words: str) -> int:
-    return main.run(["predict", *words, "--device", "cpu"])
-
-
-def document(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads(capsys.readouterr().out)
-    return content
-
-
-def test_the_only_model_of_a_run_needs_no_name(
-    lab: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert run("data", "--name", "photos", "--json") == 0
-    rows = document(capsys)["images"]
+def test_the_only_model_of_a_run_needs_no_name(lab: Path, predict: Command) -> None:
+    rows = predict("data", "--name", "photos", "--json").json["images"]
     assert len(rows) == 2 * sum(COUNTS.values())
     fakes = [row["probability"] for row in rows if "/Fake/" in row["path"]]
     reals = [row["probability"] for row in rows if "/Real/" in row["path"]]
     assert np.mean(fakes) > np.mean(reals)
 
 
-def test_of_several_models_the_names_are_listed(
-    lab: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_of_several_models_the_names_are_listed(lab: Path, predict: Command) -> None:
     for model in ("a", "b"):
         path = paths.checkpoint(lab / "runs/two" / model)
         path.parent.mkdir(parents=True)
         path.touch()
-    assert run("data", "--name", "two") == 2
-    assert "run two has 2 trained models: name one with --model: a, b" in capsys.readouterr().err
+    assert (
+        "run two has 2 trained models: name one with --model: a, b"
+        in predict("data", "--name", "two", code=2).err
+    )
 
 
 def test_a_model_folder_answers_as_the_run_does(
-    lab: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    lab: Path, predict: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     image = "data/PreSocial/Real/FFHQ/00055.png"
-    logits = []
-    for words in (["--name", "photos"], ["--model-folder", "handed"], ["--model", "handed"]):
-        assert run(image, *words, "--json") == 0
-        logits.append(document(capsys)["images"][0]["logit"])
     monkeypatch.setenv("TRUEFACE_MODEL", str(lab / "handed"))
-    assert run(image, "--json") == 0
-    logits.append(document(capsys)["images"][0]["logit"])
+    logits = [
+        predict(image, *words, "--json").json["images"][0]["logit"]
+        for words in (["--name", "photos"], ["--model-folder", "handed"], ["--model", "handed"], [])
+    ]
     assert len(set(logits)) == 1
 
 
 def test_a_model_folder_that_was_altered_is_refused(
-    lab: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    lab: Path, tmp_path: Path, predict: Command
 ) -> None:
     copied = shutil.copytree(lab / "handed", tmp_path / "copied")
     (copied / "card.md").write_text("It never fails.\n")
-    assert run("data", "--model-folder", str(copied)) == 1
-    assert "was altered: card.md" in capsys.readouterr().err
-    assert run("data", "--model-folder", "data") == 2
-    assert "data is no model folder" in capsys.readouterr().err
+    assert "was altered: card.md" in predict("data", "--model-folder", copied, code=1).err
+    assert "data is no model folder" in predict("data", "--model-folder", "data", code=2).err
 
 
 def test_the_card_says_what_was_learned_and_how_well(lab: Path) -> None:
@@ -165,14 +149,13 @@ def test_a_checkpoint_keeps_what_predictions_are_compared_with(lab: Path) -> Non
 
 
 def test_images_unlike_the_trainings_are_named_with_their_reasons(
-    lab: Path, capsys: pytest.CaptureFixture[str]
+    lab: Path, predict: Command
 ) -> None:
     stripes = np.zeros((SIDE, SIDE, 3), np.uint8)
     stripes[:, ::2] = 255
     PIL.Image.fromarray(stripes).save(lab / "stripes.jpg", quality=95)
     like = "data/PreSocial/Real/FFHQ/00055.png"
-    assert run("stripes.jpg", like, "--name", "photos", "--json") == 0
-    out, err = capsys.readouterr()
+    out, err = predict("stripes.jpg", like, "--name", "photos", "--json")
     striped, usual = json.loads(out)["images"]
     assert [each["reason"] for each in striped["unlike"]] == ["format", "features"]
     assert striped["verdict"] == "unlike"
@@ -181,13 +164,12 @@ def test_images_unlike_the_trainings_are_named_with_their_reasons(
     assert "stripes.jpg: it is JPEG of quality 95, and the training had PNG" in err
 
 
-def test_it_abstains_where_validation_does_not_show_the_rate(
-    lab: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert run("data", "--name", "photos", "--abstain", "0.001") == 2
-    assert "--abstain 0.001: no part of the 60 images of validation" in capsys.readouterr().err
-    assert run("data", "--name", "photos", "--abstain", "0.45", "--json") == 0
-    out, err = capsys.readouterr()
+def test_it_abstains_where_validation_does_not_show_the_rate(lab: Path, predict: Command) -> None:
+    assert (
+        "--abstain 0.001: no part of the 60 images of validation"
+        in predict("data", "--name", "photos", "--abstain", "0.001", code=2).err
+    )
+    out, err = predict("data", "--name", "photos", "--abstain", "0.45", "--json")
     content = json.loads(out)
     unsure = [row for row in content["images"] if row["abstained"]]
     assert {row["verdict"] for row in unsure} <= {"unsure", "unlike"}
@@ -197,34 +179,33 @@ def test_it_abstains_where_validation_does_not_show_the_rate(
         lab / "old.pt",
         checkpoint.Checkpoint(arch="slim18", state={}, provenance={"settings": SETTINGS}),
     )
-    assert run("data", "--checkpoint", "old.pt", "--abstain", "0.4") == 2
-    assert "holds no answers to validation: train it anew" in capsys.readouterr().err
+    assert (
+        "holds no answers to validation: train it anew"
+        in predict("data", "--checkpoint", "old.pt", "--abstain", "0.4", code=2).err
+    )
 
 
-def test_heat_maps_go_into_a_file_or_a_folder(
-    lab: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_heat_maps_go_into_a_file_or_a_folder(lab: Path, tmp_path: Path, predict: Command) -> None:
     one, other = (
         f"data/PreSocial/{name}/00055.png" for name in ("Real/FFHQ", "Fake/StyleGAN2/conf-f-psi-1")
     )
     words = ["--name", "photos", "--heat-map"]
-    assert run(one, *words, str(tmp_path / "a.png")) == 0
-    assert run(one, other, *words, str(tmp_path / "maps")) == 0
+    predict(one, *words, tmp_path / "a.png")
+    predict(one, other, *words, tmp_path / "maps")
     assert {path.name for path in (tmp_path / "maps").iterdir()} == {"00055.png", "00055-2.png"}
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
-    assert run(one, other, *words, str(tmp_path / "a.png")) == 2
+    predict(one, other, *words, tmp_path / "a.png", code=2)
     before = Path(one).read_bytes()
     for place in (one, str(Path(one).parent)):
-        assert run(one, *words, place) == 2
-        assert "could replace images" in capsys.readouterr().err
+        assert "could replace images" in predict(one, *words, place, code=2).err
     assert Path(one).read_bytes() == before
-    assert run(one, *words, str(tmp_path / "a.png"), "--heat-map-by", "blocks") == 1
-    assert "occlusion works for every detector" in capsys.readouterr().err
+    assert (
+        "occlusion works for every detector"
+        in predict(one, *words, tmp_path / "a.png", "--heat-map-by", "blocks", code=1).err
+    )
 
 
-def test_odd_files_give_an_answer_or_a_reason(
-    lab: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_odd_files_give_an_answer_or_a_reason(lab: Path, tmp_path: Path, predict: Command) -> None:
     frames = [PIL.Image.new("P", (20, 20), colour) for colour in (0, 9)]
     frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
     PIL.Image.new("CMYK", (20, 20)).save(tmp_path / "b.jpg")
@@ -234,8 +215,7 @@ def test_odd_files_give_an_answer_or_a_reason(
     PIL.Image.new("1", (20_000, 20_000)).save(tmp_path / "vast.png")
     (tmp_path / "text.jpg").write_text("no image")
     odd = [str(path) for path in sorted(tmp_path.iterdir())]
-    assert run(*odd, odd[0], "--name", "photos", "--json") == 1
-    content = document(capsys)
+    content = predict(*odd, odd[0], "--name", "photos", "--json", code=1).json
     names = [Path(row["path"]).name for row in content["images"]]
     assert names == ["a.gif", "b.jpg", "c.png", "d.png", "é\n.png"]
     assert {Path(file["path"]).name for file in content["bad"]} == {"text.jpg", "vast.png"}
@@ -252,10 +232,9 @@ def test_odd_files_give_an_answer_or_a_reason(
     ],
 )
 def test_a_file_of_no_or_several_trainings_is_refused(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], train: str, said: str
+    tmp_path: Path, command: Command, train: str, said: str
 ) -> None:
     (tmp_path / "a.yaml").write_text(
         f"name: a\ndefaults: {{data_root: d, split_path: s}}\nsample: [{{}}]\n{train}\n"
     )
-    assert main.run(["pretrain", str(tmp_path / "a.yaml"), "--out", str(tmp_path / "out")]) == 2
-    assert said in capsys.readouterr().err
+    assert said in command("pretrain", tmp_path / "a.yaml", "--out", tmp_path / "out", code=2).err

@@ -1,6 +1,6 @@
 import json
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import chdir
 from pathlib import Path
 
@@ -8,10 +8,9 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from trueface.cli import main
+from tests.trueface.commands import Command
+from tests.trueface.conftest import Tree
 from trueface.data.splits import read_lists
-
-Tree = Callable[[Iterable[str]], Path]
 
 
 @pytest.fixture
@@ -26,175 +25,164 @@ def lab(tree: Tree, tmp_path: Path) -> Iterator[Path]:
 
 
 def test_counts_are_the_answer_and_what_was_found_is_told_beside(
-    lab: Path, capsys: pytest.CaptureFixture[str]
+    lab: Path, command: Command
 ) -> None:
-    assert main.run(["make_splits", "data", "--out", "splits"]) == 0
-    said = capsys.readouterr()
+    said = command("make_splits", "data", "--out", "splits")
     assert said.out == "train\t48\nval\t6\ntest\t6\n"
     assert said.err == "60 images found of all:pre\n"
-    assert main.run(["splits", "data", "--out", "split.json", "--json"]) == 0
+    said = command("splits", "data", "--out", "split.json", "--json")
     counts = {"schema": 1, "train": 48, "val": 6, "test": 6}
-    assert json.loads(capsys.readouterr().out) == counts
+    assert said.json == counts
     assert read_lists(lab / "split.json") == read_lists(lab / "splits")
 
 
-def test_shares_and_one_shuffle_of_all_can_be_had(
-    lab: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_shares_and_one_shuffle_of_all_can_be_had(lab: Path, command: Command) -> None:
     words = ["splits", "data", "--out", "splits", "--shares", "0.5,0.5", "--no-stratify"]
-    assert main.run(words) == 0
-    said = capsys.readouterr()
+    said = command(*words)
     assert said.out == "train\t30\nval\t30\ntest\t0\n"
     assert "the list test is empty" in said.err
 
 
-def test_what_must_stay_together_does_and_the_check_sees_it(
-    lab: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_must_stay_together_does_and_the_check_sees_it(lab: Path, command: Command) -> None:
     rule = ["--group-by", "/(p[0-9]+)_"]
-    assert main.run(["splits", "data", "--out", "a", "--shares", "0.5,0.25", *rule]) == 0
-    assert "4 groups of 60 keys; 0 keys of none" in capsys.readouterr().err
-    assert main.run(["splits", "data", "--check", "a", *rule]) == 0
-    assert "leak: group in several lists\t0\n" in capsys.readouterr().out
-    assert main.run(["splits", "data", "--out", "b"]) == 0
-    assert main.run(["splits", "data", "--check", "b", *rule]) == 1
-    said = capsys.readouterr()
+    assert (
+        "4 groups of 60 keys; 0 keys of none"
+        in command("splits", "data", "--out", "a", "--shares", "0.5,0.25", *rule).err
+    )
+    assert (
+        "leak: group in several lists\t0\n" in command("splits", "data", "--check", "a", *rule).out
+    )
+    command("splits", "data", "--out", "b")
+    said = command("splits", "data", "--check", "b", *rule, code=1)
     assert "leak: group in several lists\t4\tp0 in train and" in said.out
     assert "4 leaks from one list of b into another" in said.err
 
 
-def test_another_split_is_not_replaced_unless_forced(
-    lab: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_another_split_is_not_replaced_unless_forced(lab: Path, command: Command) -> None:
     words = ["splits", "data", "--out", "splits", "--seed"]
-    assert main.run([*words, "1"]) == 0
+    command(*words, "1")
 
     def written() -> tuple[int, int]:
         status = (lab / "splits/train.json").stat()  # not when it was read last
         return status.st_ino, status.st_mtime_ns
 
     before = written()
-    assert main.run([*words, "1"]) == 0
+    said = command(*words, "1")
     assert written() == before
-    assert "holds this split already" in capsys.readouterr().err
-    assert main.run([*words, "2"]) == 2
-    assert "--force" in capsys.readouterr().err
+    assert "holds this split already" in said.err
+    assert "--force" in command(*words, "2", code=2).err
     assert written() == before
-    assert main.run([*words, "2", "--force"]) == 0
+    command(*words, "2", "--force")
     assert written() != before
 
 
 @pytest.mark.parametrize("out", ["splits", "split.json"])
-def test_lists_of_two_splits_are_never_mixed(
-    lab: Path, capsys: pytest.CaptureFixture[str], out: str
-) -> None:
-    assert main.run(["splits", "data", "--out", out]) == 0
+def test_lists_of_two_splits_are_never_mixed(lab: Path, command: Command, out: str) -> None:
+    command("splits", "data", "--out", out)
     key = read_lists(lab / out)["train"][0]
     (lab / "old").mkdir()
     (lab / "old/test.json").write_text(json.dumps([key]))
-    assert main.run(["splits", "--from", "old", "--out", out]) == 2
-    assert "--force" in capsys.readouterr().err
+    assert "--force" in command("splits", "--from", "old", "--out", out, code=2).err
     assert len(read_lists(lab / out)) == 3
-    assert main.run(["splits", "--from", "old", "--out", out, "--force"]) == 0
+    command("splits", "--from", "old", "--out", out, "--force")
     assert read_lists(lab / out) == {"test": [key]}
 
 
-def test_a_file_that_stands_for_its_own_key_stands_for_no_other(lab: Path, tree: Tree) -> None:
+def test_a_file_that_stands_for_its_own_key_stands_for_no_other(
+    command: Command, lab: Path, tree: Tree
+) -> None:
     tree(["PreSocial/Real/FFHQ/00002.png", "PreSocial/Real/FFHQ/00001_b.png"])
     (lab / "old").mkdir()
     keys = ["FFHQ/00001", "FFHQ/00001_b", "FFHQ/00002"]
     (lab / "old/train.json").write_text(json.dumps(keys))
-    assert main.run(["splits", "data", "--from", "old", "--out", "new"]) == 0
+    command("splits", "data", "--from", "old", "--out", "new")
     assert read_lists(lab / "new") == {"train": keys[1:]}
 
 
-def test_broken_lists_are_another_split(lab: Path) -> None:
+def test_broken_lists_are_another_split(command: Command, lab: Path) -> None:
     (lab / "splits").mkdir()
     (lab / "splits/val.json").write_text("[")
-    assert main.run(["splits", "data", "--out", "splits"]) == 2
-    assert main.run(["splits", "data", "--out", "splits", "--force"]) == 0
+    command("splits", "data", "--out", "splits", code=2)
+    command("splits", "data", "--out", "splits", "--force")
 
 
-def test_a_split_is_made_smaller_with_and_without_its_images(
-    lab: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main.run(["splits", "data", "--out", "splits"]) == 0
-    assert main.run(["splits", "data", "--out", "fresh", "--subsample", "10"]) == 0
+def test_a_split_is_made_smaller_with_and_without_its_images(lab: Path, command: Command) -> None:
+    command("splits", "data", "--out", "splits")
+    command("splits", "data", "--out", "fresh", "--subsample", "10")
     small = ["--from", "splits", "--subsample"]
-    assert main.run(["splits", *small, "10", "--out", "small"]) == 0
+    command("splits", *small, "10", "--out", "small")
     assert read_lists(lab / "small") == read_lists(lab / "fresh")
     shutil.rmtree(lab / "data/PreSocial/Real")
-    capsys.readouterr()
-    assert main.run(["splits", "data", *small, "0.5", "--out", "half.json"]) == 0
-    assert capsys.readouterr().out == "train\t16\nval\t2\ntest\t2\n"
+    assert (
+        command("splits", "data", *small, "0.5", "--out", "half.json").out
+        == "train\t16\nval\t2\ntest\t2\n"
+    )
 
 
-def test_an_image_that_stands_in_two_lists_is_found(
-    lab: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main.run(["splits", "data", "--out", "splits"]) == 0
+def test_an_image_that_stands_in_two_lists_is_found(lab: Path, command: Command) -> None:
+    command("splits", "data", "--out", "splits")
     lists = read_lists(lab / "splits")
     files = [
         next((lab / "data/PreSocial").glob(f"*/{lists[name][0]}.png")) for name in ("train", "test")
     ]
     shutil.copy(*files)
-    capsys.readouterr()
-    assert main.run(["splits", "data", "--check", "splits", "--no-content"]) == 0
-    assert main.run(["splits", "data", "--check", "splits", "--json"]) == 1
-    content = json.loads(capsys.readouterr().out.splitlines()[-1])
+    command("splits", "data", "--check", "splits", "--no-content")
+    content = json.loads(
+        command("splits", "data", "--check", "splits", "--json", code=1).out.splitlines()[-1]
+    )
     assert content["pictures"]["same"] == [
         [f"{name}:{lists[name][0]}" for name in ("train", "test")]
     ]
 
 
-def test_equal_images_can_be_kept_together(lab: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_equal_images_can_be_kept_together(lab: Path, command: Command) -> None:
     first, *others = sorted((lab / "data/PreSocial/Real/FFHQ").iterdir())
     for other in others[::2]:
         shutil.copy(first, other)
-    assert main.run(["splits", "data", "--out", "a"]) == 0
-    assert main.run(["splits", "data", "--check", "a"]) == 1
-    assert "--group-by" in capsys.readouterr().err
+    command("splits", "data", "--out", "a")
+    assert "--group-by" in command("splits", "data", "--check", "a", code=1).err
     rules = ["--group-by", "pixels", "--group-by", "StyleGAN2/./(p[0-9]+)_"]
-    assert main.run(["splits", "data", "--out", "b", *rules]) == 0
-    assert "5 groups of 51 keys; 9 keys of none" in capsys.readouterr().err
-    assert main.run(["splits", "data", "--check", "b", *rules]) == 0
+    assert (
+        "5 groups of 51 keys; 9 keys of none" in command("splits", "data", "--out", "b", *rules).err
+    )
+    command("splits", "data", "--check", "b", *rules)
 
 
 def test_nearly_equal_images_in_two_lists_are_leaks_and_can_be_kept_together(
-    lab: Path, capsys: pytest.CaptureFixture[str]
+    lab: Path, command: Command
 ) -> None:
     coarse = np.random.default_rng(5).integers(0, 256, (6, 6, 3), dtype=np.uint8)
     picture = PIL.Image.fromarray(coarse).resize((48, 48), PIL.Image.Resampling.BICUBIC)
     faces = sorted((lab / "data/PreSocial/Real/FFHQ").iterdir())
     for number, face in enumerate(faces):
         picture.point(lambda value, by=number: value * (1 - 0.01 * by)).save(face)
-    assert main.run(["splits", "data", "--out", "a"]) == 0
-    assert main.run(["splits", "data", "--check", "a"]) == 0
-    capsys.readouterr()
-    assert main.run(["splits", "data", "--check", "a", "--similar"]) == 1
-    out, err = capsys.readouterr()
+    command("splits", "data", "--out", "a")
+    command("splits", "data", "--check", "a")
+    out, err = command("splits", "data", "--check", "a", "--similar", code=1)
     assert "leak: nearly the same in two lists\t68\ttrain:FFHQ/" in out  # 16 × 2 + 16 × 2 + 2 × 2
     assert "--group-by" in err
     assert "similar" in err
-    assert main.run(["splits", "data", "--out", "b", "--group-by", "similar"]) == 0
-    assert main.run(["splits", "data", "--check", "b", "--similar"]) == 0
+    command("splits", "data", "--out", "b", "--group-by", "similar")
+    command("splits", "data", "--check", "b", "--similar")
 
 
 @pytest.mark.parametrize("ending", ["webp", "bmp", "gif", "tif", "tiff", "jfif"])
 def test_every_format_that_is_decoded_is_read_in_folders(
-    lab: Path, capsys: pytest.CaptureFixture[str], ending: str
+    lab: Path, command: Command, ending: str
 ) -> None:
     for file in (lab / "data/PreSocial/Fake").rglob("*.png"):
         PIL.Image.open(file).save(
             file.with_suffix(f".{ending}"), "JPEG" * (ending == "jfif") or None
         )
         file.unlink()
-    assert main.run(["splits", "data", "--out", "splits"]) == 0
-    assert capsys.readouterr() == ("train\t48\nval\t6\ntest\t6\n", "60 images found of all:pre\n")
+    assert command("splits", "data", "--out", "splits") == (
+        "train\t48\nval\t6\ntest\t6\n",
+        "60 images found of all:pre\n",
+    )
 
 
 def test_files_that_are_not_read_and_links_that_lead_nowhere_are_named(
-    lab: Path, capsys: pytest.CaptureFixture[str]
+    lab: Path, command: Command
 ) -> None:
     real = lab / "data/PreSocial/Real/FFHQ"
     fake = lab / "data/PreSocial/Fake"
@@ -204,8 +192,7 @@ def test_files_that_are_not_read_and_links_that_lead_nowhere_are_named(
     (real / ".hidden").write_text("")
     (real / "99999.png").symlink_to("nowhere.png")
     (fake / "StyleGAN2/c").symlink_to("nowhere")
-    assert main.run(["splits", "data", "--out", "splits"]) == 0
-    out, err = capsys.readouterr()
+    out, err = command("splits", "data", "--out", "splits")
     assert out == "train\t48\nval\t6\ntest\t6\n"
     assert "warning: 4 files passed over: 3 .heic, 1 .txt; images end in .bmp, .gif" in err
     assert (
@@ -215,24 +202,24 @@ def test_files_that_are_not_read_and_links_that_lead_nowhere_are_named(
     assert "FFHQ/99999" not in read_lists(lab / "splits")["train"]
 
 
-def test_a_split_of_one_class_is_remarked(lab: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_split_of_one_class_is_remarked(lab: Path, command: Command) -> None:
     for file in (lab / "data/PreSocial/Fake").rglob("*.png"):
         file.rename(file.with_suffix(".heic"))
-    assert main.run(["splits", "data", "--out", "splits"]) == 0
-    err = capsys.readouterr().err
+    err = command("splits", "data", "--out", "splits").err
     assert "40 files passed over: 40 .heic" in err
     assert "warning: no fake image" in err
-    assert main.run(["splits", "data", "--data", "gan2:pre", "--out", "gan"]) == 2
-    assert "no image of gan2:pre" in (err := capsys.readouterr().err)
+    assert "no image of gan2:pre" in (
+        err := command("splits", "data", "--data", "gan2:pre", "--out", "gan", code=2).err
+    )
     assert "40 .heic passed over" in err
 
 
-def test_a_layout_can_be_named(lab: Path, tree: Tree, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_layout_can_be_named(lab: Path, tree: Tree, command: Command) -> None:
     tree(f"TrueFace_PreSocial/Fake/StyleGAN2/{n:05d}.png" for n in range(10))
-    assert main.run(["splits", "data", "--out", "splits"]) == 2
-    assert "--layout" in capsys.readouterr().err
-    assert main.run(["splits", "data", "--out", "splits", "--layout", "trueface"]) == 0
-    assert capsys.readouterr().out.startswith("train\t8\n")
+    assert "--layout" in command("splits", "data", "--out", "splits", code=2).err
+    assert command("splits", "data", "--out", "splits", "--layout", "trueface").out.startswith(
+        "train\t8\n"
+    )
 
 
 @pytest.mark.parametrize(
@@ -252,30 +239,28 @@ def test_a_layout_can_be_named(lab: Path, tree: Tree, capsys: pytest.CaptureFixt
     ],
 )
 def test_what_cannot_be_is_told_and_nothing_written(
-    lab: Path, capsys: pytest.CaptureFixture[str], words: list[str], said: str
+    lab: Path, command: Command, words: list[str], said: str
 ) -> None:
-    assert main.run(["splits", *words]) == 2
-    assert said in capsys.readouterr().err
+    assert said in command("splits", *words, code=2).err
     assert [path.name for path in lab.iterdir()] == ["data"]
 
 
-def test_groups_are_counted_by_class_and_small_ones_are_named(
-    lab: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_groups_are_counted_by_class_and_small_ones_are_named(lab: Path, command: Command) -> None:
     files = sorted(path.relative_to("data") for path in Path("data").rglob("*.png"))
     rows = [f"{file.as_posix()},{'ab'[int(file.stem[-1]) % 2]}" for file in files]
     (lab / "skin.csv").write_text("\n".join(["img_path,skin", *rows]) + "\n")
     words = ["splits", "data", "--attributes", "skin.csv", "--groups-by", "skin"]
     shares = ["--shares", "0.5,0.25", "--balance", "cells"]
-    assert main.run([*words, "--out", "splits", *shares]) == 0
-    said = capsys.readouterr()
+    said = command(*words, "--out", "splits", *shares)
     assert "list\tgroup\treal\tfake\ntrain\ta\t5\t10\ntrain\tb\t5\t10\n" in said.out
     assert "fewer than 30 images of a class in train: a (5 real, 10 fake), b (5 real" in said.err
-    assert main.run([*words, "--check", "splits", "--no-content", "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
+    told = command(*words, "--check", "splits", "--no-content", "--json").json
     assert told["groups"]["test"] == {"a": {"real": 3, "fake": 5}, "b": {"real": 3, "fake": 5}}
     assert told["few"]["train"] == ["a", "b"]
-    assert main.run([*words[:2], "--out", "other", "--balance", "cells"]) == 2
-    assert "--balance cells needs --attributes" in capsys.readouterr().err
-    assert main.run([*words[:4], "--out", "other"]) == 2
-    assert "unknown column of groups 'intersec'" in capsys.readouterr().err
+    assert (
+        "--balance cells needs --attributes"
+        in command(*words[:2], "--out", "other", "--balance", "cells", code=2).err
+    )
+    assert (
+        "unknown column of groups 'intersec'" in command(*words[:4], "--out", "other", code=2).err
+    )

@@ -1,6 +1,6 @@
 """Problems on which a method takes a second: blobs in the plane, small images, flipped labels."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import cache
@@ -138,16 +138,8 @@ def _problem(
     checked, test = examples(*data(classes, 16, 2)), examples(*data(classes, 16, 3))
     options = TrainingOptions(epochs=epochs, lr=0.1)
     learn_plainly(model, everything, "trained", validation=checked, options=options, watch=Watch())
-    gone = set(forget)
-    return Problem(
-        model=model,
-        forget=everything.subset(forget),
-        retain=everything.subset([row for row in range(len(everything)) if row not in gone]),
-        validation=checked,
-        test=test,
-        fresh=lambda: make(logits, 5),
-        classes=classes,
-    )
+    problem = divided(model, everything, forget, validation=checked, classes=classes)
+    return replace(problem, test=test, fresh=lambda: make(logits, 5))
 
 
 def asked(
@@ -176,3 +168,26 @@ def asked(
         seed=0,
     )
     return replace(request, **of)
+
+
+def divided(
+    model: nn.Module,
+    everything: Examples,
+    gone: Iterable[int],
+    *,
+    kept: Iterable[int] | None = None,
+    validation: Examples | None = None,
+    classes: int = 2,
+) -> Problem:
+    """Return a model that shall forget some of its samples and keep the others, or those that are named."""
+    gone = set(gone)
+    rest = [row for row in range(len(everything)) if row not in gone]
+    return Problem(
+        model=model,
+        forget=everything.subset(sorted(gone)),
+        retain=everything.subset(rest if kept is None else [*kept]),
+        validation=everything if validation is None else validation,
+        test=everything,
+        fresh=lambda: model,
+        classes=classes,
+    )

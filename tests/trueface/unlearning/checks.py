@@ -5,7 +5,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from tests.trueface.unlearning.build import Problem, flipped, one_class, points
+from tests.trueface.unlearning.build import Problem, divided, flipped, one_class, points
 from trueface.data.examples import examples
 from trueface.runtime.progress import Watch
 from trueface.unlearning.api import Unlearned
@@ -69,15 +69,8 @@ def centred() -> Problem:
     with torch.no_grad():  # the centres of the blobs: what is nearest is answered
         layer.weight.copy_(torch.stack([angle.cos(), angle.sin()], 1))
         layer.bias.zero_()
-    everything = examples(inputs, labels)
-    gone, kept = ([row for row in range(60) if (row % 3 == 2) is last] for last in (True, False))
-    return replace(
-        one_class(),
-        model=layer,
-        forget=everything.subset(gone),
-        retain=everything.subset(kept),
-        validation=everything,
-    )
+    gone = (labels == 2).nonzero().flatten().tolist()
+    return divided(layer, examples(inputs, labels), gone, classes=3)
 
 
 def last(done: Unlearned, name: str = "forget_accuracy_trained") -> float:

@@ -123,8 +123,8 @@ def test_what_is_frozen_stays_as_it_is_batch_statistics_too(method: str, frozen:
         ("iwu", True, {**ATTACK, "radius": 1.0}, 0, 0, "used 32 of 32"),
         ("lau", True, {"pgd": "partial"}, 0, 0.97, "read "),
         ("lau", True, {"pgd": "full"}, 0, 0.97, "read "),
-        ("pgu", False, STRONG, 0.1, 0.9, ""),
-        ("pgu", True, STRONG, 0.1, 0.9, ""),
+        ("pgu", False, STRONG, 0.1, 0.9, "were left free"),
+        ("pgu", True, STRONG, 0.1, 0.9, "were left free"),
         ("potion", True, {}, 0.2, 0.95, "was taken in trial"),
         ("ssd", True, {}, 0.2, 0.95, ""),
     ],
@@ -146,6 +146,8 @@ def test_a_class_is_forgotten_and_the_others_are_not(
     assert (last["val_accuracy"] or 0) >= kept
     if method == "ng":
         assert len(done.log) < 52  # it ends where the target is reached
+    if method == "pgu":
+        assert done.log[1].metrics["gradient_left"] is not None
     if note is None:
         assert done.notes == ()
     elif note:

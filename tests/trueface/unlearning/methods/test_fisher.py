@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tests.trueface.unlearning.build import PER_CLASS, Problem, asked, flipped, one_class
+from tests.trueface.unlearning.build import PER_CLASS, Problem, asked, divided, flipped, one_class
 from trueface.data.examples import examples
 from trueface.models.logits import wide
 from trueface.runtime.progress import Watch
@@ -191,15 +191,7 @@ def test_a_lone_linear_layer_over_features_will_do() -> None:
     labels = (inputs[:, 0] > 0).long()
     every = examples(inputs, labels)
     model = nn.Linear(4, 1)
-    problem = Problem(
-        model=model,
-        forget=every.subset(range(5)),
-        retain=every.subset(range(5, 30)),
-        validation=every,
-        test=every,
-        fresh=lambda: model,
-        classes=2,
-    )
+    problem = divided(model, every, range(5))
     before = model.weight.detach().clone()
     logits = model(inputs[5:])[:, 0].detach()
     loss = functional.binary_cross_entropy_with_logits(logits, labels[5:].float())

@@ -1,5 +1,6 @@
 """The last layer fitted anew: by steps, and exactly."""
 
+import copy
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,8 @@ from torch import Tensor, nn
 
 from launcher.api import JobError
 from tests.trueface.training.ridge.build import rows
-from tests.trueface.unlearning.build import Problem, flipped
+from tests.trueface.unlearning.build import Problem, divided, flipped
+from tests.trueface.unlearning.checks import moved, weights
 from trueface.data.examples import Examples, examples
 from trueface.models.head import MlpHead
 from trueface.training.ridge_regression import FeatureRows, Standard
@@ -31,14 +33,9 @@ def lone(classes: int, *, bias: bool = True, seed: int = 0) -> tuple[Problem, Te
     every = examples(inputs, trained, right)
     torch.manual_seed(seed)
     model = nn.Linear(5, 1 if classes == 2 else classes, bias=bias)
-    problem = Problem(
-        model=model,
-        forget=every.subset(range(40)),
-        retain=every.subset(range(40, 200)),
-        validation=examples(inputs[200:], right[200:]),
-        test=every,
-        fresh=lambda: model,
-        classes=classes,
+    checked = examples(inputs[200:], right[200:])
+    problem = divided(
+        model, every, range(40), kept=range(40, 200), validation=checked, classes=classes
     )
     return problem, inputs[:200], right[:200]
 
@@ -52,10 +49,6 @@ def probabilities(
         said = torch.cat([torch.zeros_like(said), said], 1)
     found: np.ndarray[tuple[int, ...], np.dtype[np.float64]] = said.softmax(1).numpy()
     return found
-
-
-def state(model: nn.Module) -> dict[str, Tensor]:
-    return {name: value.clone() for name, value in model.state_dict().items()}
 
 
 @pytest.mark.parametrize("bias", [True, False])
@@ -87,7 +80,7 @@ def test_a_single_logit_stays_one_and_all_labels_are_put_right() -> None:
 
 def test_the_body_stays_bit_for_bit() -> None:
     problem = flipped(pictures=True, logits=2)
-    before = state(problem.model)
+    before = copy.deepcopy(problem.model).state_dict()
     after = problem.run("exact").model.state_dict()
     changed = {name for name, one in after.items() if not torch.equal(one, before[name])}
     assert changed == {"8.weight", "8.bias"}
@@ -95,22 +88,21 @@ def test_the_body_stays_bit_for_bit() -> None:
 
 def test_the_head_that_was_there_does_not_matter() -> None:
     problem = flipped()
-    first = state(problem.run("exact").model)
+    first = weights(problem.run("exact").model)
     with torch.no_grad():
         problem.model[2].weight.fill_(3.0)  # type: ignore[index]
-    second = problem.run("exact").model.state_dict()
-    assert all(torch.equal(one, second[name]) for name, one in first.items())
+    assert not moved(first, problem.run("exact").model)
 
 
 def test_the_second_call_reads_the_cache_and_gives_the_same_bits(tmp_path: Path) -> None:
     problem = flipped(pictures=True)
     first = problem.run("exact", cache=tmp_path)
-    held = state(first.model)
+    held = weights(first.model)
     second = problem.run("exact", cache=tmp_path)  # with another head than at first
     assert first.cached_samples == second.cached_samples >= 64
     assert second.samples_read == 0
     assert len(list(tmp_path.iterdir())) == 2
-    assert all(torch.equal(one, held[name]) for name, one in second.model.state_dict().items())
+    assert not moved(held, second.model)
 
 
 def test_other_labels_and_another_division_find_the_same_features(tmp_path: Path) -> None:
@@ -142,11 +134,10 @@ def test_another_body_has_features_of_its_own(tmp_path: Path) -> None:
 
 def test_a_file_that_is_cut_off_is_made_again(tmp_path: Path) -> None:
     problem = flipped()
-    held = state(problem.run("exact", cache=tmp_path).model)
+    held = weights(problem.run("exact", cache=tmp_path).model)
     for path in tmp_path.iterdir():
         path.write_bytes(path.read_bytes()[:300])
-    again = problem.run("exact", cache=tmp_path).model.state_dict()
-    assert all(torch.equal(one, again[name]) for name, one in held.items())
+    assert not moved(held, problem.run("exact", cache=tmp_path).model)
     assert all(path.stat().st_size > 300 for path in tmp_path.iterdir())
 
 
@@ -196,15 +187,7 @@ def test_samples_of_two_sources_are_both_read() -> None:
 def test_features_that_never_vary_and_one_step_do_no_harm() -> None:
     every = examples(torch.ones(8, 3), [0, 1] * 4, [1, 0] * 4)
     model = nn.Linear(3, 1)
-    problem = Problem(
-        model=model,
-        forget=every.subset(range(2)),
-        retain=every.subset(range(2, 8)),
-        validation=every,
-        test=every,
-        fresh=lambda: model,
-        classes=2,
-    )
+    problem = divided(model, every, range(2))
     problem.run("exact", options={"steps": 1, "decay": 0.0})
     assert all(one.isfinite().all() for one in model.state_dict().values())
 

@@ -1,6 +1,4 @@
 import copy
-import threading
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,11 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from launcher.api import JobError, UsageError
-from tests.trueface.unlearning.build import Problem, flipped, one_class
-from trueface.data.examples import Examples, examples
+from tests.trueface.unlearning.build import Problem, divided, flipped, one_class
+from tests.trueface.unlearning.checks import last, moved, weights
+from trueface.data.examples import examples
 from trueface.evaluation.forward import answered
 from trueface.runtime.progress import Watch
-from trueface.unlearning.api import Unlearned, run
 from trueface.unlearning.hyperparameters import TrainingOptions
 from trueface.unlearning.methods.pgu import Moment, PguOptions, Rule, loss_of, verdict
 from trueface.unlearning.optimization import learn_plainly
@@ -23,21 +21,7 @@ from trueface.unlearning.subspaces import Sums, groups_of, layers_of, space
 STRONG = {"lr": 0.5, "lr_end": 0.5, "epochs": 60, "retained": 0.6}  # forgets in a second
 
 
-def bits(model: nn.Module) -> dict[str, Tensor]:
-    return {name: value.clone() for name, value in model.state_dict().items()}
-
-
-def same(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
-    return all(torch.equal(value, other[name]) for name, value in one.items())
-
-
-def last(done: Unlearned, name: str) -> float:
-    value = done.log[-1].metrics[name]
-    assert value is not None
-    return value
-
-
-def weights(model: nn.Module, name: str) -> Tensor:
+def layer_weights(model: nn.Module, name: str) -> Tensor:
     """Return a layer's weights and bias, (G, O, D)."""
     layer = layers_of(model)[name]
     values = [layer.weight] if layer.bias is None else [layer.weight, layer.bias]
@@ -56,7 +40,7 @@ def moved_inside(
             before(batch.inputs)
     shares = {}
     for name, found in sums.found.items():
-        way = weights(after, name) - weights(before, name)
+        way = layer_weights(after, name) - layer_weights(before, name)
         one = space(found, of.get("retained", 0.95), of.get("energy", "s"), more)
         if one.share == 0:
             assert not way.any()
@@ -92,19 +76,9 @@ def test_steps_for_wrong_labels_spare_the_sound_inputs_too() -> None:
     before = copy.deepcopy(problem.model)
     options = {"retained": 0.9, "energy": "s2", "loss": "relabel", "most_loss": 1.0}
     done = problem.run("pgu", options=options, force=True)
-    if not same(bits(done.model), bits(before)):
+    if moved(weights(before), done.model):
         shares = moved_inside(problem, before, done.model, more=0, retained=0.9, energy="s2")
         assert max(shares.values()) < 1e-4
-
-
-@pytest.mark.parametrize("pictures", [False, True])
-def test_a_class_is_forgotten_and_the_others_are_not(pictures: bool) -> None:
-    problem = one_class(pictures=pictures, epochs=4)
-    done = problem.run("pgu", options=STRONG)
-    assert last(done, "forget_accuracy_trained") <= 0.1
-    assert last(done, "val_accuracy") >= 0.9
-    assert done.log[1].metrics["gradient_left"] is not None
-    assert any("were left free" in note for note in done.notes)
 
 
 def test_answers_to_what_is_kept_move_less_than_to_what_is_forgotten() -> None:
@@ -123,9 +97,9 @@ def test_answers_to_what_is_kept_move_less_than_to_what_is_forgotten() -> None:
 
 def test_what_retains_all_changes_nothing() -> None:
     problem = one_class(pictures=True)
-    before = bits(problem.model)
+    before = weights(problem.model)
     done = problem.run("pgu", options={"retained": 1.0})
-    assert same(before, bits(done.model))
+    assert not moved(before, done.model)
     assert done.samples_read == 0
 
 
@@ -135,7 +109,7 @@ def test_batch_norms_stay_as_they_are() -> None:
     done = problem.run("pgu", options=STRONG)
     for one, other in zip(before.modules(), done.model.modules(), strict=True):
         if isinstance(one, nn.BatchNorm2d):
-            assert same(bits(one), bits(other))
+            assert not moved(weights(one), other)
     assert all(value.requires_grad for value in done.model.parameters())
     with pytest.raises(UsageError, match="bn"):
         problem.run("pgu", options={"bn": "train"})
@@ -190,10 +164,10 @@ def test_the_rule_of_a_class_ends_where_validation_falls_or_nothing_is_left() ->
 
 def test_a_class_that_costs_too_much_in_the_first_epoch_gives_the_model_back_as_it_came() -> None:
     problem = one_class(epochs=4)
-    before = bits(problem.model)
+    before = weights(problem.model)
     options = {"lr": 50.0, "lr_end": 50.0, "clip": 0.0, "retained": 0.3}
     done = problem.run("pgu", options=options)
-    assert same(bits(done.model), before)
+    assert not moved(before, done.model)
     assert "as it came is given back; take a lower lr" in done.notes[-1]
 
 
@@ -218,11 +192,11 @@ def test_instances_that_are_forgotten_in_one_epoch_went_too_fast() -> None:
 def test_instances_no_better_answered_than_validation_are_left_alone() -> None:
     problem = one_class()
     wrong = examples(problem.forget.source.inputs[:8], [1] * 8)  # type: ignore[attr-defined]  # TensorSource
-    before = bits(problem.model)
+    before = weights(problem.model)
     done = problem.run(
         "pgu", forget=wrong, retain=problem.retain.subset(range(40, 60)), goal="instances"
     )
-    assert same(before, bits(done.model))
+    assert not moved(before, done.model)
     assert any("nothing changed" in note for note in done.notes)
 
 
@@ -236,23 +210,14 @@ def memorised() -> Problem:
     checked = examples(torch.randn(64, 24, generator=random), torch.arange(64) % 2)
     options = TrainingOptions(epochs=60, lr=0.1)
     learn_plainly(model, everything, "trained", validation=checked, options=options, watch=Watch())
-    rows = list(range(96))
-    return Problem(
-        model=model,
-        forget=everything.subset(rows[:16]),
-        retain=everything.subset(rows[16:]),
-        validation=checked,
-        test=checked,
-        fresh=lambda: model,
-        classes=2,
-    )
+    return divided(model, everything, range(16), validation=checked)
 
 
 def test_instances_learned_by_heart_become_like_strangers() -> None:
     problem = memorised()
     done = problem.run("pgu", options={"retained": 0.4, "epochs": 100, "lr": 0.05, "batch_size": 8})
-    assert last(done, "forget_accuracy_trained") < 1.0
-    gap = abs(last(done, "forget_accuracy_trained") - last(done, "val_accuracy"))
+    assert last(done) < 1.0
+    gap = abs(last(done) - last(done, "val_accuracy"))
     first = done.log[0].metrics
     assert gap < abs((first["forget_accuracy_trained"] or 0) - (first["val_accuracy"] or 0)) / 2
 
@@ -285,16 +250,9 @@ def test_a_bare_linear_layer_over_features_forgets() -> None:
     learn_plainly(
         model, everything, "trained", validation=everything, options=options, watch=Watch()
     )
-    rows = torch.arange(96)
-    done = run(
-        "pgu",
-        model,
-        forget=everything.subset(rows[labels == 2].tolist()),
-        retain=everything.subset(rows[labels != 2].tolist()),
-        validation=everything,
-        options={**STRONG, "retained": 0.7},
-    )
-    assert last(done, "forget_accuracy_trained") == 0
+    problem = divided(model, everything, (labels == 2).nonzero().flatten().tolist(), classes=3)
+    done = problem.run("pgu", options={**STRONG, "retained": 0.7})
+    assert last(done) == 0
     assert last(done, "val_accuracy") == 1
 
 
@@ -333,8 +291,7 @@ def test_grouped_dilated_and_strided_layers_are_spared_too() -> None:
     )
     before = copy.deepcopy(model)
     changed = {"retained": 0.7, "lr": 0.5, "lr_end": 0.5, "positions": 9, "epochs": 5}
-    given = {"forget": problem.forget, "retain": problem.retain, "validation": problem.validation}
-    done = run("pgu", model, options={**changed, "most_loss": 1.0}, **given)  # type: ignore[arg-type]  # a mix
+    done = replace(problem, model=model).run("pgu", options={**changed, "most_loss": 1.0})
     shares = moved_inside(problem, before, done.model, more=1, retained=0.7, positions=9)
     assert len(shares) == 5
     assert max(shares.values()) < 1e-4
@@ -344,70 +301,30 @@ def test_a_frozen_body_stays_as_it_is() -> None:
     problem = one_class(pictures=True)
     body, head = problem.model[:-1], problem.model[-1]  # type: ignore[index]  # Sequential
     body.requires_grad_(False)
-    before = bits(body)
-    start = bits(head)
+    before = weights(body)
+    start = weights(head)
     done = problem.run("pgu", options=STRONG)
-    assert same(before, bits(done.model[:-1]))  # type: ignore[index]  # Sequential
-    assert not same(start, bits(done.model[-1]))  # type: ignore[index]  # Sequential
+    assert not moved(before, done.model[:-1])  # type: ignore[index]  # Sequential
+    assert moved(start, done.model[-1])  # type: ignore[index]  # Sequential
     assert not any(value.requires_grad for value in body.parameters())
-
-
-def test_half_precision_forgets_as_well() -> None:
-    problem = one_class(pictures=True)
-    before = copy.deepcopy(problem.model)
-    done = problem.run("pgu", options=STRONG, watch=Watch(precision="bf16"))
-    assert last(done, "forget_accuracy_trained") <= 0.1
-    assert all(value.dtype == torch.float32 for value in done.model.parameters())
-    assert not same(bits(before), bits(done.model))
-
-
-def test_a_seed_gives_the_same_weights() -> None:
-    problem = one_class(pictures=True)
-    results = []
-    for _ in range(2):
-        given = copy.deepcopy(problem.model)
-        results.append(
-            bits(
-                run(
-                    "pgu",
-                    given,
-                    forget=problem.forget,
-                    retain=problem.retain,
-                    validation=problem.validation,
-                    seed=3,
-                ).model
-            )
-        )
-    assert same(*results)
-
-
-def test_it_can_be_stopped() -> None:
-    stop = threading.Event()
-    watch = Watch(stop=stop, progress=lambda **_: stop.set())
-    with pytest.raises(JobError, match="stopped"):
-        one_class().run("pgu", watch=watch)
 
 
 def test_what_is_known_of_all_serves_later_requests_without_it(tmp_path: Path) -> None:
     problem = one_class(pictures=True)
     start = copy.deepcopy(problem.model)
     first = problem.run("pgu", cache=tmp_path)
-    wanted = bits(first.model)
+    wanted = weights(first.model)
     assert first.cached_samples == len(problem.retain) + len(problem.forget)
 
-    given: dict[str, Any] = {"forget": problem.forget, "validation": problem.validation}
-    second = run("pgu", copy.deepcopy(start), cache=tmp_path, goal="class", **given)
-    assert same(wanted, bits(second.model))
+    later = replace(problem, model=copy.deepcopy(start))
+    second = later.run("pgu", cache=tmp_path, goal="class", retain=None)
+    assert not moved(wanted, second.model)
     assert second.cached_samples == first.cached_samples
     assert second.samples_read == first.samples_read
 
-    other = (
-        problem.retain.subset(range(10)) + problem.forget
-    )  # another division of the same samples
-    rest = problem.retain.subset(range(10, len(problem.retain)))
-    third = run(
-        "pgu", start, cache=tmp_path, forget=other, retain=rest, validation=problem.validation
-    )
+    first_ten, rest = (problem.retain.subset(rows) for rows in (range(10), range(10, 64)))
+    division = replace(problem, model=start, forget=first_ten + problem.forget, retain=rest)
+    third = division.run("pgu", cache=tmp_path)
     assert third.cached_samples == first.cached_samples
     assert len(list(tmp_path.glob("covariances-*"))) == 1
 
@@ -415,15 +332,13 @@ def test_what_is_known_of_all_serves_later_requests_without_it(tmp_path: Path) -
 def test_a_chained_request_starts_from_what_the_last_one_kept(tmp_path: Path) -> None:
     problem = one_class(classes=4, pictures=True)
     first = problem.run("pgu", cache=tmp_path, options={"lr": 0.2})
-    labels = problem.retain.trained
-    rows = [row for row, label in enumerate(labels) if label == 2]
-    given: dict[str, Any] = {
-        "forget": problem.retain.subset(rows), "validation": problem.validation, "goal": "class"
-    }  # fmt: skip
-    done = run("pgu", first.model, cache=tmp_path, **given)
+    rows = [row for row, label in enumerate(problem.retain.trained) if label == 2]
+    forget = problem.retain.subset(rows)
+    chained = replace(problem, model=first.model, forget=forget)
+    done = chained.run("pgu", cache=tmp_path, retain=None, goal="class")
     assert any("earlier unlearning" in note for note in done.notes)
     with pytest.raises(JobError, match="not among"):  # it is gone already
-        run("pgu", done.model, cache=tmp_path, **given)
+        chained.run("pgu", cache=tmp_path, retain=None, goal="class")
 
 
 def test_without_cache_and_what_is_kept_it_says_what_to_do(tmp_path: Path) -> None:
@@ -439,30 +354,20 @@ def test_a_bias_that_no_longer_learns_has_covariances_of_its_own(tmp_path: Path)
     start = copy.deepcopy(problem.model)
     problem.run("pgu", cache=tmp_path, options={"epochs": 1})
     start[0].bias.requires_grad_(False)  # type: ignore[index]  # a Sequential
-    before = bits(start)
+    before = start[0].bias.clone()  # type: ignore[index]  # as above
     done = replace(problem, model=start).run("pgu", cache=tmp_path, options={"epochs": 1})
-    assert torch.equal(bits(done.model)["0.bias"], before["0.bias"])
+    assert torch.equal(done.model[0].bias, before)  # type: ignore[index]  # as above
     assert len(list(tmp_path.glob("covariances-*"))) == 2
 
 
 def test_other_samples_of_the_same_model_have_a_file_of_their_own(tmp_path: Path) -> None:
     problem = one_class()
     start = copy.deepcopy(problem.model)
-    few: Examples = problem.retain.subset(range(20))
-    run(
-        "pgu",
-        copy.deepcopy(start),
-        forget=problem.forget,
-        retain=few,
-        validation=problem.validation,
-        cache=tmp_path,
-    )
+    few = replace(problem, model=copy.deepcopy(start), retain=problem.retain.subset(range(20)))
+    few.run("pgu", cache=tmp_path)
     problem.run("pgu", cache=tmp_path)
-    before = bits(problem.model)
-    alone = run(
-        "pgu", start, forget=problem.forget, retain=problem.retain, validation=problem.validation
-    )
-    assert same(before, bits(alone.model))
+    alone = replace(problem, model=start).run("pgu")
+    assert not moved(weights(problem.model), alone.model)
 
 
 @pytest.mark.parametrize(
