@@ -12,9 +12,11 @@ SIDE = 4
 class GaussianNoise(EpsNetwork):
     """The exact noise in images whose pixels are drawn from N(0, spread²): E[eps | x_t]."""
 
-    def __init__(self, schedule: Schedule, spread: float) -> None:
+    def __init__(self, schedule: Schedule, spread: float, size: int, channels: int) -> None:
         super().__init__(
-            NetworkShape(network="mlp", size=SIDE, channels=1, classes=0, embedding=0, widths=(1,))
+            NetworkShape(
+                network="mlp", size=size, channels=channels, classes=0, embedding=0, widths=(1,)
+            )
         )
         self.schedule, self.spread = schedule, spread
         self.nothing = nn.Parameter(torch.zeros(1))
@@ -28,10 +30,18 @@ class GaussianNoise(EpsNetwork):
         return ()
 
 
-def gaussian(spread: float, schedule: Schedule | None = None, t_max: int = 0) -> Diffuser:
+def gaussian(
+    spread: float,
+    schedule: Schedule | None = None,
+    t_max: int = 0,
+    *,
+    size: int = SIDE,
+    channels: int = 1,
+) -> Diffuser:
+    """Return a diffuser of images of Gaussian pixels; it takes any side."""
     schedule = schedule or make_schedule("linear")
-    network = GaussianNoise(schedule, spread)
-    return Diffuser(network=network, schedule=schedule, size=SIDE, channels=1, t_max=t_max)
+    network = GaussianNoise(schedule, spread, size, channels)
+    return Diffuser(network=network, schedule=schedule, size=size, channels=channels, t_max=t_max)
 
 
 def small(

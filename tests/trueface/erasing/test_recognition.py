@@ -27,6 +27,8 @@ from trueface.erasing.study import read_points
 from trueface.runtime import paths
 from trueface.runtime.errors import CheckpointError, JobError
 
+STOPPED = threading.Event()
+STOPPED.set()
 ATTACK = RecoveryAttack(
     images=(1, 3),
     steps=(1, 5, 80),
@@ -132,24 +134,6 @@ def test_what_is_drawn_is_cut_to_the_range_of_images_and_recognised() -> None:
     assert float(images.abs().max()) == 1
     answers = recogniser().answers(images.flatten(0, 1)).reshape(3, 2)
     assert answers.tolist() == [[0, 0], [1, 1], [2, 2]]
-
-
-def test_guidance_without_a_null_token_is_refused() -> None:
-    with pytest.raises(JobError, match="drop"):
-        drawn_classes(drawer(has_null=False), (0,), 1, Sampling(guidance=2))
-
-
-def test_pixels_that_are_no_numbers_end_the_sampling() -> None:
-    model = drawer(prototypes() * float("nan"))
-    with pytest.raises(JobError, match="pixels that are no numbers"):
-        drawn_classes(model, (0,), 2, Sampling(steps=2, guidance=1))
-
-
-def test_a_stopped_sampling_says_how_far_it_came() -> None:
-    stop = threading.Event()
-    stop.set()
-    with pytest.raises(JobError, match="stopped after 0 of 2 samples"):
-        drawn_classes(drawer(), (0,), 2, Sampling(stop=stop))
 
 
 def test_samples_of_a_model_that_diverges_are_counted_and_shown_as_grey() -> None:
@@ -268,10 +252,8 @@ def test_points_of_a_curve_hold_the_better_start_and_both() -> None:
 
 
 def test_a_stopped_attack_says_how_far_it_came() -> None:
-    stop = threading.Event()
-    stop.set()
     with pytest.raises(JobError, match="stopped at step 1 "):
-        curve_of(drawer(), RecoveryAttack(images=(1,), sampling=Sampling(stop=stop)))
+        curve_of(drawer(), RecoveryAttack(images=(1,), sampling=Sampling(stop=STOPPED)))
 
 
 def test_too_few_images_and_a_loss_without_a_number_end_the_attack() -> None:
@@ -285,3 +267,22 @@ def test_too_few_images_and_a_loss_without_a_number_end_the_attack() -> None:
             is_cross,
             RecoveryAttack(images=(1,), steps=(5,)),
         )
+
+
+@pytest.mark.parametrize(
+    ("model", "sampling", "match"),
+    [
+        (drawer(has_null=False), Sampling(guidance=2), "drop"),
+        (
+            drawer(prototypes() * float("nan")),
+            Sampling(steps=2, guidance=1),
+            "pixels that are no numbers",
+        ),
+        (drawer(), Sampling(stop=STOPPED), "stopped after 0 of 2 samples"),
+    ],
+)
+def test_a_sampling_that_cannot_be_done_ends(
+    model: Diffuser, sampling: Sampling, match: str
+) -> None:
+    with pytest.raises(JobError, match=match):
+        drawn_classes(model, (0,), 2, sampling)

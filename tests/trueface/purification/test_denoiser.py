@@ -1,6 +1,5 @@
 """The training of a denoiser."""
 
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +8,7 @@ import torch
 from torch import Tensor
 
 from tests.trueface.purification.build import normal, smooth_images
+from tests.trueface.watches import killed_at, stopping_at
 from trueface.data.made_folders import to_levels, to_unit
 from trueface.purification.denoiser import (
     Denoiser,
@@ -43,16 +43,6 @@ def bits(denoiser: Denoiser) -> list[Tensor]:
     return list(denoiser.state_dict().values())
 
 
-def stopping_after(steps: int) -> Watch:
-    stop = threading.Event()
-
-    def progress(*, step: int, **_: object) -> None:
-        if step == steps:
-            stop.set()
-
-    return Watch(progress=progress, stop=stop)
-
-
 def test_a_trained_denoiser_takes_noise_away_that_the_identity_leaves(tmp_path: Path) -> None:
     denoiser = trained(tmp_path / "resume.pt", some_settings(num_steps=150, lr=0.01)).denoiser
     clean = to_unit(IMAGES)
@@ -66,7 +56,7 @@ def test_a_trained_denoiser_takes_noise_away_that_the_identity_leaves(tmp_path: 
 def test_a_stopped_training_goes_on_to_the_same_bits(tmp_path: Path, steps: int) -> None:
     whole = trained(tmp_path / "whole.pt", some_settings())
     with pytest.raises(JobError, match=f"stopped after {steps} of 12 steps"):
-        trained(tmp_path / "resume.pt", some_settings(), stopping_after(steps))
+        trained(tmp_path / "resume.pt", some_settings(), stopping_at(steps))
     resumed = trained(tmp_path / "resume.pt", some_settings())
     assert resumed.resumed_at == steps
     assert all(map(torch.equal, bits(resumed.denoiser), bits(whole.denoiser)))
@@ -74,12 +64,8 @@ def test_a_stopped_training_goes_on_to_the_same_bits(tmp_path: Path, steps: int)
 
 
 def test_a_killed_training_goes_on_from_what_was_written_last(tmp_path: Path) -> None:
-    def killed(*, step: int, **_: object) -> None:
-        if step == 8:
-            raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        trained(tmp_path / "resume.pt", some_settings(), Watch(progress=killed))
+        trained(tmp_path / "resume.pt", some_settings(), killed_at(8))
     resumed = trained(tmp_path / "resume.pt", some_settings())
     assert resumed.resumed_at == 5
     whole = trained(tmp_path / "whole.pt", some_settings())
@@ -89,14 +75,14 @@ def test_a_killed_training_goes_on_from_what_was_written_last(tmp_path: Path) ->
 @pytest.mark.parametrize("changed", [{"seed": 1}, {"lr": 0.001}, {"num_steps": 13}])
 def test_a_state_of_other_settings_is_left_aside(tmp_path: Path, changed: dict[str, Any]) -> None:
     with pytest.raises(JobError):
-        trained(tmp_path / "resume.pt", some_settings(), stopping_after(3))
+        trained(tmp_path / "resume.pt", some_settings(), stopping_at(3))
     assert trained(tmp_path / "resume.pt", some_settings(**changed)).resumed_at == 0
 
 
 def test_a_state_of_other_images_or_a_broken_one_is_left_aside(tmp_path: Path) -> None:
     state = tmp_path / "resume.pt"
     with pytest.raises(JobError):
-        trained(state, some_settings(), stopping_after(3))
+        trained(state, some_settings(), stopping_at(3))
     others = train_denoiser(IMAGES.flip(-1), some_settings(), watch=Watch(), state=state)
     assert others.resumed_at == 0
     state.write_bytes(b"torn")

@@ -1,7 +1,6 @@
 """Trainings of a StarGAN: they learn, go on in the same bits, and stop with a sentence."""
 
 import math
-import threading
 from pathlib import Path
 
 import pytest
@@ -9,6 +8,7 @@ import torch
 from pydantic import ValidationError
 
 from tests.trueface.translation.build import portraits, tiny
+from tests.trueface.watches import killed_at, stopping_at
 from trueface.data.made_folders import image_names
 from trueface.runtime.errors import JobError
 from trueface.runtime.progress import Watch
@@ -38,22 +38,15 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Pictures:
 
 
 def trained(
-    pictures: Pictures, settings: TranslatorSettings, folder: Path, stop_at: int = 0
-) -> Generator:
-    stop = threading.Event()
-
-    def progress(*, step: int, **_: float) -> None:
-        if step == stop_at:
-            stop.set()
-
-    generator, _ = train_translator(
+    pictures: Pictures, settings: TranslatorSettings, folder: Path, watch: Watch | None = None
+) -> tuple[Generator, list[dict[str, float]]]:
+    return train_translator(
         pictures,
         settings,
-        watch=Watch(progress=progress, stop=stop),
+        watch=watch or Watch(),
         resume_path=folder / "resume.pt",
         claim=Claim("this"),
     )
-    return generator
 
 
 def same(first: Generator, second: Generator) -> bool:
@@ -62,70 +55,37 @@ def same(first: Generator, second: Generator) -> bool:
 
 
 @pytest.mark.parametrize("gan", ["hinge", "wgan-gp"])
-def test_a_training_that_was_stopped_goes_on_in_the_same_bits(
+def test_a_training_that_was_stopped_goes_on_in_the_same_bits_with_the_same_history(
     pictures: Pictures, tmp_path: Path, gan: str
 ) -> None:
     settings = tiny(gan=gan, n_critic=2)
-    whole = trained(pictures, settings, tmp_path / "whole")
-    with pytest.raises(JobError, match="stopped after 3 of 6 steps"):
-        trained(pictures, settings, tmp_path / "parts", stop_at=3)
-    assert same(whole, trained(pictures, settings, tmp_path / "parts"))
-
-
-def test_a_training_that_goes_on_has_the_history_of_one_that_was_never_stopped(
-    pictures: Pictures, tmp_path: Path
-) -> None:
-    settings = tiny(n_critic=2, num_steps=6)
-
-    def history(folder: Path, stop_at: int = 0) -> list[dict[str, float]]:
-        stop = threading.Event()
-
-        def progress(*, step: int, **_: float) -> None:
-            if step == stop_at:
-                stop.set()
-
-        _, rows = train_translator(
-            pictures,
-            settings,
-            watch=Watch(progress=progress, stop=stop),
-            resume_path=folder / "resume.pt",
-            claim=Claim("this"),
-        )
-        return rows
-
-    with pytest.raises(JobError, match="stopped after 2 of 6 steps"):
-        history(tmp_path / "parts", stop_at=2)
-    assert history(tmp_path / "parts") == history(tmp_path / "whole")
+    whole, history = trained(pictures, settings, tmp_path / "whole")
+    for step in (2, 3):
+        parts = tmp_path / f"parts{step}"
+        with pytest.raises(JobError, match=f"stopped after {step} of 6 steps"):
+            trained(pictures, settings, parts, stopping_at(step))
+        again, rows = trained(pictures, settings, parts)
+        assert same(whole, again)
+        assert rows == history
 
 
 def test_a_training_that_was_killed_goes_on_from_its_last_state(
     pictures: Pictures, tmp_path: Path
 ) -> None:
-    whole = trained(pictures, tiny(), tmp_path / "whole")
-
-    def killed(*, step: int, **_: float) -> None:
-        if step == 5:  # the last state is that of step 4
-            raise KeyboardInterrupt
-
+    whole, _ = trained(pictures, tiny(), tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
-        train_translator(
-            pictures,
-            tiny(),
-            watch=Watch(progress=killed),
-            resume_path=tmp_path / "resume.pt",
-            claim=Claim("this"),
-        )
-    assert same(whole, trained(pictures, tiny(), tmp_path))
+        trained(pictures, tiny(), tmp_path, killed_at(5))  # the last state is that of step 4
+    assert same(whole, trained(pictures, tiny(), tmp_path)[0])
 
 
 def test_a_state_of_another_training_is_not_taken(pictures: Pictures, tmp_path: Path) -> None:
     with pytest.raises(JobError):
-        trained(pictures, tiny(seed=7), tmp_path, stop_at=3)
+        trained(pictures, tiny(seed=7), tmp_path, stopping_at(3))
     other = Claim("another")
     generator, _ = train_translator(
         pictures, tiny(), watch=Watch(), resume_path=tmp_path / "resume.pt", claim=other
     )
-    assert same(generator, trained(pictures, tiny(), tmp_path / "fresh"))
+    assert same(generator, trained(pictures, tiny(), tmp_path / "fresh")[0])
 
 
 def test_images_that_do_not_fit_into_memory_are_read_at_each_step(
