@@ -15,6 +15,7 @@ from tests.trueface.erasing.build import (
     linear,
     small,
 )
+from trueface.diffusion.diffuser import Diffuser
 from trueface.erasing.methods.ablation import ablation_loss
 from trueface.erasing.methods.abo import all_but_one_loss, sparse_edit, top_tail
 from trueface.erasing.methods.esd import negative_guidance_loss
@@ -25,6 +26,11 @@ from trueface.erasing.registry import METHODS, ErasureOptions
 Z = 1.5  # the one noisy image, of one pixel
 A, B = 0.7, 1.3  # the student
 A_TEACHER, B_TEACHER = 1.0, 0.9
+
+
+def pair() -> tuple[Diffuser, Diffuser]:
+    """Return a student and its teacher."""
+    return linear(A, B), linear(A_TEACHER, B_TEACHER)
 
 
 def noisy() -> tuple[Tensor, Tensor]:
@@ -39,7 +45,7 @@ def close(value: float) -> object:
 def test_all_but_one_is_the_papers_loss_and_gradient(
     gamma1: float, gamma2: float, penalty: float
 ) -> None:
-    student, teacher = linear(A, B), linear(A_TEACHER, B_TEACHER)
+    student, teacher = pair()
     options = ErasureOptions(gamma1=gamma1, gamma2=gamma2, penalty=penalty)
     loss = all_but_one_loss(student, teacher, *noisy(), a_problem(options))
     concept = gamma2 * B * (CONCEPT - NULL) - gamma1 * B_TEACHER * (ANCHOR - NULL)
@@ -53,7 +59,7 @@ def test_all_but_one_is_the_papers_loss_and_gradient(
 
 @pytest.mark.parametrize("method", ["abo", "sdd"])
 def test_no_gradient_goes_through_the_stopped_null_score(method: str) -> None:
-    student, teacher = linear(A, B), linear(A_TEACHER, B_TEACHER)
+    student, teacher = pair()
     table = student.network.table
     assert table is not None
     problem = a_problem(ErasureOptions(penalty=0.0))
@@ -70,14 +76,14 @@ def test_no_gradient_goes_through_the_stopped_null_score(method: str) -> None:
 
 
 def test_all_but_one_without_an_anchor_takes_the_concepts_guidance_away() -> None:
-    student, teacher = linear(A, B), linear(A_TEACHER, B_TEACHER)
+    student, teacher = pair()
     problem = a_problem(ErasureOptions(penalty=0.0), anchor=None)
     loss = all_but_one_loss(student, teacher, *noisy(), problem)
     assert loss.item() == close((B * (CONCEPT - NULL)) ** 2)
 
 
 def test_the_mask_moves_the_strongest_entries_from_the_concepts_guidance_to_the_anchors() -> None:
-    student, teacher = linear(A, B), linear(A_TEACHER, B_TEACHER)
+    student, teacher = pair()
     problem = a_problem(ErasureOptions(penalty=0.0, mask=0.4))  # of one entry: it is kept
     explicit = a_problem(ErasureOptions(penalty=0.0))
     loss = all_but_one_loss(student, teacher, *noisy(), problem)
@@ -89,7 +95,7 @@ def test_the_mask_moves_the_strongest_entries_from_the_concepts_guidance_to_the_
 
 @pytest.mark.parametrize("anchor", [0, None])
 def test_an_edit_without_a_mask_is_scaled_with_an_anchor_and_without(anchor: int | None) -> None:
-    student, teacher = linear(A, B), linear(A_TEACHER, B_TEACHER)
+    student, teacher = pair()
     problem = a_problem(ErasureOptions(penalty=0.0, edit_scale=0.5), anchor=anchor)
     loss = all_but_one_loss(student, teacher, *noisy(), problem)
     target = B_TEACHER * ((CONCEPT + (NULL if anchor is None else ANCHOR)) / 2 - NULL)
@@ -98,7 +104,7 @@ def test_an_edit_without_a_mask_is_scaled_with_an_anchor_and_without(anchor: int
 
 @pytest.mark.parametrize("eta", [1.0, 3.0])
 def test_esd_is_the_papers_loss_and_gradient(eta: float) -> None:
-    student, teacher = linear(A, B), linear(A_TEACHER, B_TEACHER)
+    student, teacher = pair()
     loss = negative_guidance_loss(student, teacher, *noisy(), a_problem(ErasureOptions(eta=eta)))
     target = A_TEACHER * Z + B_TEACHER * (NULL - eta * (CONCEPT - NULL))
     rest = A * Z + B * CONCEPT - target
@@ -115,7 +121,7 @@ def test_self_distillation_learns_the_students_own_null_score() -> None:
 
 
 def test_ablation_learns_the_teachers_score_of_the_anchor() -> None:
-    student, teacher = linear(A, B), linear(A_TEACHER, B_TEACHER)
+    student, teacher = pair()
     loss = ablation_loss(student, teacher, *noisy(), a_problem(ErasureOptions()))
     rest = A * Z + B * CONCEPT - (A_TEACHER * Z + B_TEACHER * ANCHOR)
     assert loss.item() == close(rest**2)

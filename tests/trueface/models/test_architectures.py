@@ -9,12 +9,13 @@ from torch import nn
 from torch.nn import functional
 
 from launcher.api import JobError
+from tests.trueface.models.build import untrained
 from trueface.models.architectures.f3net import Decomposition, LocalStatistics
 from trueface.models.architectures.npr import residual
 from trueface.models.architectures.patch import patch
 from trueface.models.architectures.spsl import phase_image
 from trueface.models.architectures.srmconv import FilteredNetwork
-from trueface.models.detectors import build, build_classifier, teach
+from trueface.models.detectors import build_classifier, teach
 from trueface.models.logits import ModelSplit
 from trueface.models.registry import Made, Shape, Stem, spec_of
 from trueface.training.class_settings import ClassifySettings
@@ -76,7 +77,7 @@ def test_local_statistics_are_log10_amplitudes_of_bands_in_windows() -> None:
 
 
 def test_every_parameter_of_f3net_learns() -> None:
-    model = build("f3net", weights="none", seed=1)
+    model = untrained("f3net")
     teach(model, fixed_statistics=False)
     model(torch.rand(4, 3, 32, 32)).sum().backward()
     assert all(
@@ -88,13 +89,13 @@ def test_every_parameter_of_f3net_learns() -> None:
 @pytest.mark.parametrize("name", ["f3net", "spsl"])
 def test_gradients_reach_the_pixels_even_of_an_image_of_one_colour(name: str) -> None:
     images = torch.full((1, 3, 32, 32), 0.5, requires_grad=True)
-    build(name, weights="none", seed=1).eval()(images).sum().backward()
+    untrained(name).eval()(images).sum().backward()
     assert images.grad is not None
     assert images.grad.isfinite().all()
 
 
 def test_half_precision_does_not_reach_the_transforms() -> None:
-    model = build("f3net", weights="none", seed=1)
+    model = untrained("f3net")
     seen = list[torch.Tensor]()
     for name in ("parts", "amplitudes"):
         model.network.get_submodule(name).register_forward_pre_hook(
@@ -110,7 +111,7 @@ def test_half_precision_does_not_reach_the_transforms() -> None:
 
 
 def test_features_are_the_last_ones_of_the_inner_network() -> None:
-    linear, inner = (build(name, weights="none", seed=1) for name in ("linear/slim18", "slim18"))
+    linear, inner = (untrained(name) for name in ("linear/slim18", "slim18"))
     images = torch.randint(0, 256, (3, 3, 32, 32), dtype=torch.uint8)
     with torch.inference_mode():
         assert torch.equal(linear.forward_features(images), inner.forward_features(images))
@@ -118,12 +119,12 @@ def test_features_are_the_last_ones_of_the_inner_network() -> None:
 
 
 def test_the_inner_networks_own_last_layer_is_in_no_file() -> None:
-    names = build("linear/slim18", weights="none", seed=1).network.state_dict()
+    names = untrained("linear/slim18").network.state_dict()
     assert {name for name in names if "fc" in name} == {"fc.weight", "fc.bias"}
 
 
 def test_pixels_are_normalised_as_the_settings_ask() -> None:
-    model = build("linear/mobilenet", weights="none", seed=1, normalization="half")
+    model = untrained("linear/mobilenet", normalization="half")
     assert model.mean.flatten().tolist() == [0.5] * 3
 
 
@@ -131,13 +132,13 @@ def test_pixels_are_normalised_as_the_settings_ask() -> None:
     ("name", "parameters", "width"), [("mesonet", 27_977, 16), ("npr", 1_437_761, 512)]
 )
 def test_a_network_has_the_size_that_was_published(name: str, parameters: int, width: int) -> None:
-    model = build(name, weights="none", seed=1)
+    model = untrained(name)
     assert sum(parameter.numel() for parameter in model.parameters()) == parameters
     assert model.feature_dim == width
 
 
 def test_at_256_pixels_the_last_pooling_is_over_4_by_4_as_published() -> None:
-    blocks = build("mesonet", weights="none", seed=1).network.get_submodule("blocks")
+    blocks = untrained("mesonet").network.get_submodule("blocks")
     *before, last = list(blocks.children())
     maps = torch.nn.Sequential(*before)(torch.rand(1, 3, 256, 256))
     assert torch.equal(last(maps), torch.nn.functional.max_pool2d(maps, 4))
@@ -145,7 +146,7 @@ def test_at_256_pixels_the_last_pooling_is_over_4_by_4_as_published() -> None:
 
 @pytest.mark.parametrize("size", [(8, 8), (32, 48), (64, 64), (299, 299)])
 def test_images_of_any_size_have_a_logit(size: tuple[int, int]) -> None:
-    model = build("mesonet", weights="none", seed=1)
+    model = untrained("mesonet")
     with torch.inference_mode():
         assert model(torch.rand(2, 3, *size)).shape == (2, 1)
 
@@ -178,13 +179,13 @@ def test_an_odd_last_row_or_column_is_left_out() -> None:
 def test_a_network_ends_with_the_last_block_at_a_quarter_of_the_resolution(
     name: str, width: int, layer: str
 ) -> None:
-    model = build(name, weights="none", seed=1)
+    model = untrained(name)
     assert model.feature_dim == width
     assert type(model.network.get_submodule(f"body.{layer}")).__name__ == "Last"
 
 
 def test_nothing_is_kept_of_what_comes_after() -> None:
-    model = build("patch/baseline18", weights="none", seed=1)
+    model = untrained("patch/baseline18")
     assert not [
         name for name in model.network.state_dict() if "layer2" in name or "body.fc" in name
     ]
@@ -192,15 +193,15 @@ def test_nothing_is_kept_of_what_comes_after() -> None:
 
 
 def test_the_weights_are_those_of_the_inner_network() -> None:
-    cut = build("patch/baseline18", weights="none", seed=1).network.state_dict()
-    whole = build("baseline18", weights="none", seed=1).network.state_dict()
+    cut = untrained("patch/baseline18").network.state_dict()
+    whole = untrained("baseline18").network.state_dict()
     assert torch.equal(cut["body.conv1.weight"], whole["conv1.weight"])
     name = "layer1.{}1.bn2.weight"
     assert torch.equal(cut["body." + name.format("layer.")], whole[name.format("")])
 
 
 def test_the_logit_is_the_mean_of_those_of_the_patches() -> None:
-    model = build("patch/slim18", weights="none", seed=1)
+    model = untrained("patch/slim18")
     images, maps = torch.rand(2, 3, 32, 32), list[torch.Tensor]()
     last = model.network.get_submodule("body.layer2.layer")
     last.register_forward_hook(lambda *call: maps.append(call[2]))
@@ -233,7 +234,7 @@ def test_contrast_does_not_change_the_phase() -> None:
 
 
 def test_the_answer_for_an_image_does_not_depend_on_its_batch() -> None:
-    model = build("spsl", weights="none", seed=1)
+    model = untrained("spsl")
     images = torch.rand(3, 3, 32, 32)
     with torch.inference_mode():
         torch.testing.assert_close(model(images)[1:2], model(images[1:2]), rtol=0, atol=1e-5)
@@ -261,7 +262,7 @@ def test_brightness_is_not_seen_away_from_the_border() -> None:
 
 
 def test_what_is_behind_the_filters_learns() -> None:
-    model = build("srmconv", weights="none", seed=1)
+    model = untrained("srmconv")
     teach(model, fixed_statistics=False)
     model(torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8)).sum().backward()
     assert all(parameter.grad is not None for parameter in model.parameters())

@@ -7,6 +7,7 @@ from scipy.linalg import logm
 from torch import Tensor, nn
 from torchvision.models import resnet18, squeezenet1_1, vit_b_16
 
+from tests.trueface.models.build import untrained
 from tests.trueface.models.test_pixel_statistics import images
 from trueface.models import checkpoint
 from trueface.models.architectures.statistics import (
@@ -175,7 +176,7 @@ class TestStatistics:
 
 
 def detector(name: str = "moments/slim18", dropout: float = 0.0) -> Detector:
-    return build(name, weights="none", seed=4, dropout=dropout)
+    return untrained(name, seed=4, dropout=dropout)
 
 
 def test_a_grid_holds_the_means_of_its_cells_and_a_deviation_a_channel() -> None:
@@ -308,7 +309,7 @@ def test_a_checkpoint_holds_the_whole_network(tmp_path: Path) -> None:
 
 
 def test_a_file_of_weights_is_of_the_inner_networks_names(tmp_path: Path) -> None:
-    inner = build("slim18", weights="none", seed=9)
+    inner = untrained("slim18", seed=9)
     torch.save(inner.network.state_dict(), tmp_path / "slim18.pt")
     fitted = detector_by_statistics("layers/slim18", weights=str(tmp_path / "slim18.pt"))
     random = detector_by_statistics("layers/slim18")

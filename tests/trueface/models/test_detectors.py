@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import Conv2d
 
 from launcher.api import JobError, UnknownName
+from tests.trueface.models.build import untrained
 from trueface.models.checkpoint import (
     git_commit,
     load,
@@ -16,7 +17,7 @@ from trueface.models.checkpoint import (
     save_model,
     versions,
 )
-from trueface.models.detectors import Detector, build, freeze, teach
+from trueface.models.detectors import Detector, freeze, teach
 from trueface.models.head import inputs_of
 from trueface.models.inference import folded
 from trueface.runtime.errors import CheckpointError
@@ -37,13 +38,13 @@ def state(model: Detector) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("name", SMALL)
 def test_every_small_member_gives_one_logit_an_image(name: str) -> None:
-    model = build(name, weights="none", seed=1)
+    model = untrained(name)
     with torch.inference_mode():
         assert model(pixels()).shape == (4, 1)
 
 
 def test_nodown_is_baseline_with_the_same_weights_and_a_first_stride_of_one() -> None:
-    down, nodown = (build(name, weights="none", seed=1).network for name in ("baseline", "nodown"))
+    down, nodown = (untrained(name).network for name in ("baseline", "nodown"))
     strides = [
         next(m for m in net.modules() if isinstance(m, Conv2d)).stride for net in (down, nodown)
     ]
@@ -55,10 +56,10 @@ def test_nodown_is_baseline_with_the_same_weights_and_a_first_stride_of_one() ->
 
 
 def test_the_same_seed_gives_the_same_weights_whatever_was_drawn_before() -> None:
-    first = build("slim18", weights="none", seed=1)
+    first = untrained("slim18")
     torch.rand(100)
-    second = build("slim18", weights="none", seed=1)
-    other = build("slim18", weights="none", seed=2)
+    second = untrained("slim18")
+    other = untrained("slim18", seed=2)
     assert torch.equal(state(first)["fc.weight"], state(second)["fc.weight"])
     assert not torch.equal(state(first)["fc.weight"], state(other)["fc.weight"])
 
@@ -67,12 +68,12 @@ def test_building_leaves_torchs_own_generator_alone() -> None:
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
-    build("slim18", weights="none", seed=1)
+    untrained("slim18")
     assert torch.equal(torch.rand(3), expected)
 
 
 def test_crops_of_an_image_count_with_their_mean_logit() -> None:
-    model = build("slim18", weights="none", seed=1)
+    model = untrained("slim18")
     crops = pixels(6).view(2, 3, 3, 32, 32)
     with torch.inference_mode():
         apart = model(crops.flatten(0, 1)).view(2, 3).mean(1, keepdim=True)
@@ -80,20 +81,20 @@ def test_crops_of_an_image_count_with_their_mean_logit() -> None:
 
 
 def test_bytes_and_floats_of_the_same_image_have_the_same_logit() -> None:
-    model = build("slim18", weights="none", seed=1)
+    model = untrained("slim18")
     with torch.inference_mode():
         torch.testing.assert_close(model(pixels()), model(pixels().float() / 255))
 
 
 def test_the_slim_member_does_not_see_brightness() -> None:
-    model = build("slim18", weights="none", seed=1)
+    model = untrained("slim18")
     dark = pixels() // 2
     with torch.inference_mode():
         torch.testing.assert_close(model(dark), model(dark + 100), rtol=1e-3, atol=1e-3)
 
 
 def test_dropout_is_off_in_evaluation_and_on_in_training() -> None:
-    model = build("slim18", weights="none", seed=1, dropout=0.5)
+    model = untrained("slim18", dropout=0.5)
     with torch.inference_mode():
         assert torch.equal(model(pixels()), model(pixels()))
         teach(model, fixed_statistics=True)
@@ -101,7 +102,7 @@ def test_dropout_is_off_in_evaluation_and_on_in_training() -> None:
 
 
 def test_freezing_leaves_only_the_last_layer_to_learn() -> None:
-    model = build("slim18", weights="none", seed=1)
+    model = untrained("slim18")
     freeze(model)
     learning = [name for name, value in model.named_parameters() if value.requires_grad]
     assert learning == ["network.fc.weight", "network.fc.bias"]
@@ -109,11 +110,11 @@ def test_freezing_leaves_only_the_last_layer_to_learn() -> None:
 
 def test_an_unknown_model_is_named_with_the_known_ones() -> None:
     with pytest.raises(UnknownName, match="did you mean nodown"):
-        build("nodwn", weights="none", seed=1)
+        untrained("nodwn")
 
 
 def test_frozen_statistics_stay_bit_identical() -> None:
-    model: Detector = build("slim18", weights="none", seed=1)
+    model: Detector = untrained("slim18")
     before = state(model)["bn1.running_mean"].clone()
     teach(model, fixed_statistics=True)
     model(pixels())
@@ -124,13 +125,13 @@ def test_frozen_statistics_stay_bit_identical() -> None:
 
 
 def test_the_channels_last_format_is_kept() -> None:
-    weight = state(build("slim18", weights="none", seed=1))["conv1.weight"]
+    weight = state(untrained("slim18"))["conv1.weight"]
     assert weight.is_contiguous(memory_format=torch.channels_last)
 
 
 @pytest.mark.parametrize("name", SMALL)
 def test_the_head_of_the_features_is_the_network(name: str) -> None:
-    model = build(name, weights="none", seed=1)
+    model = untrained(name)
     with torch.inference_mode():
         features = model.forward_features(pixels())
         assert features.shape == (4, model.feature_dim)
@@ -138,7 +139,7 @@ def test_the_head_of_the_features_is_the_network(name: str) -> None:
 
 
 def test_features_of_crops_are_their_mean() -> None:
-    model = build("slim18", weights="none", seed=1)
+    model = untrained("slim18")
     crops = pixels(6).view(2, 3, 3, 32, 32)
     with torch.inference_mode():
         features = model.forward_features(crops)
@@ -147,36 +148,31 @@ def test_features_of_crops_are_their_mean() -> None:
 
 
 def test_half_normalization_takes_pixels_to_between_minus_one_and_one() -> None:
-    model = build("baseline18", weights="none", seed=1, normalization="half")
+    model = untrained("baseline18", normalization="half")
     ends = torch.tensor([0.0, 1.0])
     low, high = (((end - model.mean) / model.std).flatten().tolist() for end in ends)
     assert (low, high) == ([-1] * 3, [1] * 3)
 
 
 def test_the_slim_member_can_be_normalised_like_the_others() -> None:
-    slim, other = (
-        build(name, weights="none", seed=1, normalization="imagenet")
-        for name in ("slim18", "baseline18")
-    )
+    slim, other = (untrained(name, normalization="imagenet") for name in ("slim18", "baseline18"))
     assert torch.equal(slim.mean, other.mean)
 
 
 def test_an_unknown_normalization_is_named_with_the_known_ones() -> None:
     with pytest.raises(UnknownName, match="did you mean half"):
-        build("slim18", weights="none", seed=1, normalization="halv")
+        untrained("slim18", normalization="halv")
 
 
 def test_the_contiguous_format_gives_the_same_logits_to_rounding() -> None:
-    last, first = (
-        build("slim18", weights="none", seed=1, channels_last=flag) for flag in (True, False)
-    )
+    last, first = (untrained("slim18", channels_last=flag) for flag in (True, False))
     assert state(first)["conv1.weight"].is_contiguous()
     with torch.inference_mode():
         torch.testing.assert_close(last(pixels()), first(pixels()), rtol=1e-4, atol=1e-4)
 
 
 def test_a_network_of_raw_pixels_gets_grey_levels_that_stay_whole_and_differentiable() -> None:
-    model = build("slim18", weights="none", seed=1)
+    model = untrained("slim18")
     model.spec = replace(model.spec, raw_pixels=True)
     given = list[torch.Tensor]()
     model.network.register_forward_pre_hook(lambda _, inputs: given.append(inputs[0]))
@@ -189,7 +185,7 @@ def test_a_network_of_raw_pixels_gets_grey_levels_that_stay_whole_and_differenti
 
 
 def test_a_network_for_one_size_of_images_refuses_others_with_both_sizes() -> None:
-    model = build("slim18", weights="none", seed=1)
+    model = untrained("slim18")
     model.spec = replace(model.spec, input_size=48)
     with pytest.raises(JobError, match=r"48 by 48 pixels.* 32 by 32; set resize_size to 48"):
         model(pixels())
@@ -210,24 +206,24 @@ def test_images_that_are_too_small_are_refused_when_a_network_is_made(
     name: str, side: int, reason: str
 ) -> None:
     with pytest.raises(JobError, match=reason):
-        build(name, weights="none", seed=1, side=side)
+        untrained(name, side=side)
 
 
 def test_a_network_that_is_cut_takes_smaller_images_than_the_whole() -> None:
-    assert build("patch/squeezenet", weights="none", seed=1, side=12).feature_dim == 128
+    assert untrained("patch/squeezenet", side=12).feature_dim == 128
 
 
 @pytest.fixture
 def saved(tmp_path: Path) -> Path:
     path = tmp_path / "model" / "checkpoints" / "best.pt"
-    save_model(path, build("slim18", weights="none", seed=3), {"seed": 3, "job": "train/x"})
+    save_model(path, untrained("slim18", seed=3), {"seed": 3, "job": "train/x"})
     return path
 
 
 @pytest.mark.parametrize("name", ["slim18", "mesonet", "f3net"])
 def test_a_model_comes_back_bit_for_bit_with_its_provenance(tmp_path: Path, name: str) -> None:
     saved = tmp_path / "best.pt"
-    model = build(name, weights="none", seed=3)
+    model = untrained(name, seed=3)
     save_model(saved, model, {"seed": 3, "job": "train/x"})
     back = restore(saved, arch=name)
     assert load(saved).provenance == {"seed": 3, "job": "train/x"}
@@ -281,7 +277,7 @@ def test_versions_and_commit_are_told(tmp_path: Path) -> None:
 
 
 def test_a_base_without_nodown_is_not_gone_on_with_as_if_it_had_it(tmp_path: Path) -> None:
-    model = build("baseline18", weights="none", seed=1)
+    model = untrained("baseline18")
     save_model(tmp_path / "best.pt", model, {})
     base = load(tmp_path / "best.pt")
     refuse_other_resolution(base, nodown=False)
@@ -333,7 +329,7 @@ def test_a_folded_network_has_the_features_of_the_original(*, crossed: bool) -> 
 
 @pytest.mark.parametrize("name", ["mesonet", "f3net", "spsl"])
 def test_a_folded_detector_has_the_logits_of_the_original(name: str) -> None:
-    network = build(name, weights="none", seed=1).network.train()
+    network = untrained(name).network.train()
     images = torch.rand(8, 3, 64, 64)
     with torch.no_grad():
         for _ in range(20):

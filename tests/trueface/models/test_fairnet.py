@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from tests.trueface.models.build import untrained
 from trueface.models import checkpoint
 from trueface.models.architectures.fairnet import (
     DROPOUT,
@@ -17,7 +18,7 @@ from trueface.models.architectures.fairnet import (
     slim_encoder,
 )
 from trueface.models.assembly import Wanted, assemble
-from trueface.models.detectors import Detector, build, teach
+from trueface.models.detectors import Detector, teach
 from trueface.runtime.errors import JobError
 
 torch.set_num_threads(1)
@@ -44,7 +45,7 @@ def network_of(model: Detector) -> DisentanglingNetwork:
 
 @pytest.fixture(scope="module")
 def model() -> Detector:
-    return build("fairnet", weights="none", seed=1)
+    return untrained("fairnet")
 
 
 def test_maps_take_over_mean_and_deviation_of_others_channel_by_channel() -> None:
@@ -142,12 +143,12 @@ def test_any_network_of_convolutions_makes_its_three_encoders() -> None:
 @NEEDS_TIMM
 def test_a_network_without_maps_is_refused_with_another() -> None:
     with pytest.raises(JobError, match=r"timm/test_vit has no maps at its end.*legacy_xception"):
-        build("fairnet/timm/test_vit", weights="none", seed=1, side=32)
+        untrained("fairnet/timm/test_vit", side=32)
 
 
 @NEEDS_TIMM
 def test_the_published_encoders_have_a_stride_of_32_and_the_published_width() -> None:
-    model = build("fairnet/timm/legacy_xception", weights="none", seed=1)
+    model = untrained("fairnet/timm/legacy_xception")
     parts = network_of(model).parts(images(2, 96))
     assert parts.forgery.shape == (2, 512, 3, 3)
     assert model.feature_dim == 512

@@ -8,9 +8,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from launcher.api import JobError
+from tests.trueface.models.build import untrained
 from tests.trueface.unlearning.build import network
 from trueface.models.checkpoint import restore, save_model
-from trueface.models.detectors import Detector, build, freeze
+from trueface.models.detectors import Detector, freeze
 from trueface.models.head import (
     CLIP,
     MlpHead,
@@ -143,7 +144,7 @@ def fitted(width: int) -> RidgeHead:
 
 
 def ridge_detector() -> Detector:
-    model = build("slim18", weights="none", seed=1)
+    model = untrained("slim18")
     model.replace_head(fitted(model.feature_dim))
     return model
 
@@ -202,7 +203,7 @@ def test_the_stored_features_are_raw_and_its_head_makes_the_logit_of_them() -> N
     with torch.no_grad():
         features = model.forward_features(pixels())
         assert torch.allclose(model.forward_head(features), model(pixels()), atol=1e-5)
-    plain = build("slim18", weights="none", seed=1)
+    plain = untrained("slim18")
     with torch.no_grad():
         assert torch.equal(features, plain.forward_features(pixels()))
 
@@ -249,7 +250,7 @@ def test_a_model_is_split_into_body_and_head() -> None:
 
 
 def test_of_several_crops_the_feature_is_their_mean() -> None:
-    detector = build("slim18", weights="none", seed=1)
+    detector = untrained("slim18")
     crops = torch.randint(0, 255, (2, 3, 3, 32, 32), dtype=torch.uint8)
     with torch.no_grad():
         assert torch.allclose(

@@ -9,6 +9,7 @@ import torch
 from torchvision import models
 
 from launcher.api import JobError, UnknownName
+from tests.trueface.models.build import untrained
 from trueface.models import checkpoint
 from trueface.models.assembly import weights_sha256
 from trueface.models.detectors import Detector, build, freeze, teach
@@ -92,7 +93,7 @@ def test_a_checkpoint_brings_back_the_network_and_its_size(name: str, tmp_path: 
 
 
 def test_nodown_is_in_the_checkpoint(tmp_path: Path) -> None:
-    model = build(TV, weights="none", seed=1, nodown=True)
+    model = untrained(TV, nodown=True)
     checkpoint.save_model(tmp_path / "model.pt", model, {})
     again = checkpoint.restore(tmp_path / "model.pt")
     first = [
@@ -178,13 +179,13 @@ def test_weights_that_bind_their_users_are_mentioned(
 )
 def test_a_network_of_timm_with_several_heads_is_refused(name: str, reason: str) -> None:
     with pytest.raises(JobError, match=reason):
-        build(name, weights="none", seed=1)
+        untrained(name)
 
 
 @NEEDS_TIMM
 def test_a_side_that_is_no_multiple_of_the_patch_is_refused_with_those_that_are() -> None:
     with pytest.raises(JobError, match=r"multiple of 16 pixels.*60; set resize_size to 48 or 64"):
-        build(TIMM_VIT, weights="none", seed=1, side=60)
+        untrained(TIMM_VIT, side=60)
 
 
 @NEEDS_TIMM

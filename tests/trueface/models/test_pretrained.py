@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torchvision.models import resnet18, resnet50
 
 from launcher.api import JobError, MachineError
+from tests.trueface.models.build import untrained
 from trueface.models.assembly import (
     adopt,
     chosen_weights,
@@ -30,7 +31,7 @@ def state(model: Detector) -> dict[str, Tensor]:
 
 
 def slim(seed: int = 7) -> dict[str, Tensor]:
-    return state(build("slim18", weights="none", seed=seed))
+    return state(untrained("slim18", seed=seed))
 
 
 def saved(path: Path, content: object) -> str:
@@ -264,8 +265,8 @@ class Branches(nn.Module):
 
 
 def test_the_setting_makes_of_a_resnet_the_network_that_is_called_nodown() -> None:
-    setting = build("baseline18", weights="none", seed=1, nodown=True)
-    name = build("nodown18", weights="none", seed=1)
+    setting = untrained("baseline18", nodown=True)
+    name = untrained("nodown18")
     images = torch.rand(2, 3, 32, 32)
     with torch.inference_mode():
         assert torch.equal(setting(images), name(images))
@@ -273,8 +274,8 @@ def test_the_setting_makes_of_a_resnet_the_network_that_is_called_nodown() -> No
 
 @pytest.mark.parametrize("family", ["layers", "patch", "linear"])
 def test_a_family_is_made_of_the_network_that_keeps_the_resolution(family: str) -> None:
-    setting = build(f"{family}/baseline18", weights="none", seed=1, nodown=True)
-    name = build(f"{family}/nodown18", weights="none", seed=1)
+    setting = untrained(f"{family}/baseline18", nodown=True)
+    name = untrained(f"{family}/nodown18")
     images = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
     with torch.inference_mode():
         assert torch.equal(setting.forward_features(images), name.forward_features(images))
@@ -284,7 +285,7 @@ def test_a_family_is_made_of_the_network_that_keeps_the_resolution(family: str) 
 def test_maps_of_other_networks_become_twice_as_large(name: str) -> None:
     sides = []
     for nodown in (False, True):
-        network = build(name, weights="none", seed=1, nodown=nodown).network
+        network = untrained(name, nodown=nodown).network
         first = next(layer for layer in network.modules() if isinstance(layer, nn.Conv2d))
         shapes = list[int]()
         first.register_forward_hook(lambda *call, shapes=shapes: shapes.append(call[2].shape[-1]))
@@ -304,7 +305,7 @@ def test_maps_of_other_networks_become_twice_as_large(name: str) -> None:
 )
 def test_a_network_without_such_a_layer_is_refused_with_the_reason(name: str, reason: str) -> None:
     with pytest.raises(JobError, match=reason):
-        build(name, weights="none", seed=1, nodown=True)
+        untrained(name, nodown=True)
 
 
 def test_a_network_that_begins_in_several_places_is_refused() -> None:

@@ -5,7 +5,7 @@ from xml.etree import ElementTree
 import pytest
 
 from tests.trueface.audit.build import POISONED, Lab, amend
-from trueface.cli import main
+from tests.trueface.commands import Command
 from trueface.runtime import paths
 
 
@@ -14,26 +14,23 @@ def lab(tmp_path: Path) -> Lab:
     return Lab(tmp_path)
 
 
-def test_a_report_is_written_into_the_run_and_its_place_is_told(
-    lab: Lab, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main.run(["report", str(lab.run)]) == 0
+def test_a_report_is_written_into_the_run_and_its_place_is_told(lab: Lab, command: Command) -> None:
     path = lab.run / "report.html"
-    assert capsys.readouterr().out == f"{path}\n"
+    assert command("report", lab.run).out == f"{path}\n"
     assert path.read_text().startswith("<!DOCTYPE html>")
     assert not list(lab.run.glob(".*"))  # nothing half-written is left
 
 
-def test_the_plots_of_a_report_lie_beside_it_as_files(lab: Lab) -> None:
+def test_the_plots_of_a_report_lie_beside_it_as_files(lab: Lab, command: Command) -> None:
     figures = lab.run / "report-figures"
-    assert main.run(["report", str(lab.run)]) == 0
+    command("report", lab.run)
     model = next(figures.rglob("01 ROC curves.svg")).parent
     old, mine = model / "99 Reliability.pdf", figures / "notes" / "2024-11 mine.svg"
     mine.parent.mkdir()
     (model / "01 a folder.svg").mkdir()
     for path in (old, mine):
         path.touch()
-    assert main.run(["report", str(lab.run)]) == 0
+    command("report", lab.run)
     assert not old.exists()
     assert mine.exists()
     mine.unlink()
@@ -49,15 +46,15 @@ def test_the_plots_of_a_report_lie_beside_it_as_files(lab: Lab) -> None:
 
 @pytest.mark.parametrize("kinds", [("png",), ("pdf",), ("pdf", "png")])
 def test_figures_are_also_pictures_for_papers_where_they_are_asked_for(
-    lab: Lab, kinds: tuple[str, ...]
+    lab: Lab, command: Command, kinds: tuple[str, ...]
 ) -> None:
     words = [f"--{kind}" for kind in kinds]
-    assert main.run(["report", str(lab.run), *words]) == 0
+    command("report", lab.run, *words)
     out = lab.root / "page.html"
     kept = lab.root / "page-figures" / "mine.png"
     kept.parent.mkdir()
     kept.touch()
-    assert main.run(["report", str(lab.run), "--out", str(out), *words]) == 0
+    command("report", lab.run, "--out", out, *words)
     inside, beside = (
         {file.relative_to(folder).with_suffix("") for file in folder.glob("*/01 *")}
         for folder in (lab.run / "report-figures", kept.parent)
@@ -68,48 +65,44 @@ def test_figures_are_also_pictures_for_papers_where_they_are_asked_for(
 
 
 def test_without_matplotlib_the_command_says_what_to_install(
-    lab: Lab, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    lab: Lab, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    assert main.run(["report", str(lab.run), "--png"]) == 3
     told = "--png needs matplotlib: pip install 'launcher-trueface[plots]'"
-    assert told in capsys.readouterr().err
+    assert told in command("report", lab.run, "--png", code=3).err
     assert not (lab.run / "report.html").exists()
 
 
-def test_a_report_can_be_written_elsewhere(lab: Lab) -> None:
+def test_a_report_can_be_written_elsewhere(lab: Lab, command: Command) -> None:
     out = lab.root / "new" / "page.html"
-    assert main.run(["report", str(lab.run), "--out", str(out)]) == 0
+    command("report", lab.run, "--out", out)
     assert "night: report" in out.read_text()
     assert not [*out.parent.glob("*figures"), *lab.run.glob("report*")]
 
 
-def test_a_report_of_a_faulty_run_is_written_all_the_same(lab: Lab) -> None:
+def test_a_report_of_a_faulty_run_is_written_all_the_same(lab: Lab, command: Command) -> None:
     amend(paths.provenance(lab.run / POISONED), flipped_train=0)
-    assert main.run(["report", str(lab.run)]) == 0
+    command("report", lab.run)
     assert "flag-without-effect" in (lab.run / "report.html").read_text()
 
 
-def test_a_run_that_is_not_there_gives_no_report(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_run_that_is_not_there_gives_no_report(tmp_path: Path, command: Command) -> None:
     out = tmp_path / "page.html"
-    assert main.run(["report", str(tmp_path / "none"), "--out", str(out)]) == 2
+    assert "error: no run" in command("report", tmp_path / "none", "--out", out, code=2).err
     assert not out.exists()
-    assert "error: no run" in capsys.readouterr().err
 
 
-def test_a_report_in_the_run_is_no_model_of_it(lab: Lab) -> None:
+def test_a_report_in_the_run_is_no_model_of_it(lab: Lab, command: Command) -> None:
     for _ in range(2):
-        assert main.run(["report", str(lab.run)]) == 0
+        command("report", lab.run)
     assert "2 models" in (lab.run / "report.html").read_text()
 
 
-def test_pages_that_lie_beside_a_report_are_linked_to(lab: Lab) -> None:
+def test_pages_that_lie_beside_a_report_are_linked_to(lab: Lab, command: Command) -> None:
     out = lab.root / "elsewhere.html"
     (lab.run / "fairness.html").write_text("")
     for path in (lab.run / "report.html", out):
-        assert main.run(["report", str(lab.run), "--out", str(path)]) == 0
+        command("report", lab.run, "--out", path)
     assert '<a href="fairness.html">Fairness</a>' in (lab.run / "report.html").read_text()
     assert "qualities.html" not in (lab.run / "report.html").read_text()
     assert "fairness.html" not in out.read_text()

@@ -201,7 +201,7 @@ def test_the_page_needs_no_other_file_and_has_tables_plot_and_tiles(
     pictures = [str(row["src"]) for row in read.all("img")]
     assert len(pictures) == len(purifier_rows()) * 2 * 2  # targets, rows of tiles
     assert all(url.startswith("data:image/png;base64,") for url in pictures)
-    (label,) = [str(row["aria-label"]) for row in read.all("svg") if "aria-label" in row]
+    (label,) = read.labels
     assert "jpeg@75: price 0.0072, 0.0069 non-adaptive, 0.0610 adaptive" in label
 
 

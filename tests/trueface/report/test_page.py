@@ -52,6 +52,11 @@ class Reading(HTMLParser):
         return [attributes for name, attributes in self.tags if name == tag]
 
     @property
+    def labels(self) -> list[str]:
+        """What is read out of its plots."""
+        return [str(one["aria-label"]) for one in self.all("svg") if "aria-label" in one]
+
+    @property
     def text(self) -> str:
         return " ".join(self.words)
 
@@ -90,7 +95,7 @@ def test_every_model_has_its_plots_tables_and_provenance(lab: Lab) -> None:
     read = Reading(_page(lab.run))
     for name in (DATA, POISONED):
         assert name in read.text
-    titles = [str(one["aria-label"]) for one in read.all("svg") if "aria-label" in one]
+    titles = read.labels
     for start in ("ROC curves. Areas: ", "Reliability", "Loss by epoch", "Accuracy by epoch"):
         assert sum(title.startswith(start) for title in titles) == 2, start
     assert sum(title.startswith("Logits of ") for title in titles) == 2
@@ -276,7 +281,7 @@ def test_one_class_alone_has_scores_and_no_curve(lab: Lab) -> None:
     paths.scores(lab.run / DATA, DATA, "realFFHQ:pre").unlink()
     paths.scores(lab.run / POISONED, POISONED, "realFFHQ:pre").unlink()
     read = Reading(_page(lab.run))
-    titles = [str(one["aria-label"]) for one in read.all("svg") if "aria-label" in one]
+    titles = read.labels
     assert not any(title.startswith("ROC") for title in titles)
     assert any(title.startswith("Logits of gan2:pre. fake images: mean") for title in titles)
 

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from tests.trueface.audit.build import Lab
+from tests.trueface.commands import Command
 from tests.trueface.report.forgetful import FLIPS_BASE, Forgetful, flagged
 from tests.trueface.report.test_page import NASTY, Reading
 from trueface.audit.check import judge
 from trueface.audit.reading import Reader
-from trueface.cli import main
 from trueface.evaluation import predictions
 from trueface.report.content import shown
 from trueface.report.run_page import run_page
@@ -60,9 +60,9 @@ def page_without(run: Path) -> str:
     return run_page(found, judge(found), [*map(shown, found.models)], date="today").html
 
 
-def test_the_command_shows_unlearning(lab: Forgetful) -> None:
+def test_the_command_shows_unlearning(lab: Forgetful, command: Command) -> None:
     lab.flips(["retrain", "scrub"])
-    assert main.run(["report", str(lab.run)]) == 0
+    command("report", lab.run)
     read = Reading((lab.run / "report.html").read_text())
     assert {"href": "#unlearning"} in read.all("a")
     assert "scrub" in read.text
@@ -110,7 +110,7 @@ def test_every_base_has_its_block(lab: Forgetful) -> None:
     read = _section(lab.run)
     assert len(read.all("h3")) == 2
     assert "eve, of 5 classes" in read.text
-    titles = [str(one["aria-label"]) for one in read.all("svg") if "aria-label" in one]
+    titles = read.labels
     starts = ("Accuracy on the test set by time", "Unlearning score US by time")
     for start in starts:
         assert sum(title.startswith(start) for title in titles) == 1
@@ -173,7 +173,7 @@ def test_the_plane_is_shown_before_and_after(lab: Forgetful) -> None:
     planes = [one for row in _group(lab.run).rows for one in method_plane(row)]
     assert [(one.row.name, one.anew) for one in planes] == [("retrain", True), ("scrub", False)]
     read = _section(lab.run)
-    titles = [str(one["aria-label"]) for one in read.all("svg") if "aria-label" in one]
+    titles = read.labels
     assert sum(title.startswith("Features before") for title in titles) == 1  # they share it
     assert sum(title.startswith("Features after ") for title in titles) == 2
 
@@ -260,7 +260,7 @@ def test_a_method_that_knew_half_of_the_flipped_labels_is_shown_as_all_others_ar
     lab.flips(["retrain", "scrub"])
     lab.flips(["relabel"], known=0.5)
     read = _section(lab.run)
-    titles = [str(one["aria-label"]) for one in read.all("svg") if "aria-label" in one]
+    titles = read.labels
     for start in ("Probability of the label as trained, relabel", "Features after relabel"):
         assert sum(title.startswith(start) for title in titles) == 1
     assert "or as many as known= says below a method's name" in read.text

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import pytest
 import torch
 from torch import Tensor, nn
 
@@ -78,3 +79,12 @@ def last(done: Unlearned, name: str = "forget_accuracy_trained") -> float:
     value = done.log[-1].metrics[name]
     assert value is not None
     return value
+
+
+points_and_pictures = pytest.mark.parametrize("pictures", [False, True])
+
+
+one_logit_and_two = pytest.mark.parametrize("logits", [1, 2])
+
+
+both_precisions = pytest.mark.parametrize("precision", ["fp32", "bf16"])

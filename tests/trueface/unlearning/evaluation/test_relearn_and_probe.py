@@ -10,6 +10,7 @@ from torch import nn
 
 from launcher.api import JobError
 from tests.trueface.unlearning.build import Problem, flipped, one_class
+from tests.trueface.unlearning.checks import both_precisions, points_and_pictures
 from trueface.models.logits import last_layer
 from trueface.runtime.progress import Watch
 from trueface.unlearning.problem import (
@@ -46,7 +47,7 @@ def test_a_model_that_forgot_nothing_needs_no_step(points: Problem) -> None:
     assert found.loss == target
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@both_precisions
 def test_a_changed_last_layer_learns_again_at_once(points: Problem, precision: str) -> None:
     watch = Watch(precision=precision)
     target = forget_loss(points.model, points.forget, watch) + 0.05
@@ -92,7 +93,7 @@ def test_a_stop_ends_it(points: Problem) -> None:
         penultimate(points.model, points.forget, watch)
 
 
-@pytest.mark.parametrize("pictures", [False, True])
+@points_and_pictures
 def test_a_probe_finds_what_only_the_last_layer_forgot(pictures: bool) -> None:
     problem = one_class(pictures=pictures)
     after = headless(problem.model, 2)

@@ -7,13 +7,14 @@ import torch
 
 from launcher.api import UsageError
 from tests.trueface.unlearning.build import asked, flipped, one_class
+from tests.trueface.unlearning.checks import points_and_pictures
 from trueface.unlearning.methods.boundary import ShrinkOptions, nearest
 
 FAST = {"lr": 0.1, "epochs": 20}  # twenty steps in all: a real forget set has more
 
 
 @pytest.mark.parametrize("bound", [1e-6, 0.1, 10.0])
-@pytest.mark.parametrize("pictures", [False, True])
+@points_and_pictures
 @pytest.mark.parametrize("classes", [2, 3, 10])
 def test_the_nearest_class_is_never_the_own_one(bound: float, pictures: bool, classes: int) -> None:
     problem = one_class(classes=classes, pictures=pictures)
@@ -38,7 +39,7 @@ def test_each_sample_is_read_for_its_nearest_class_but_of_two_classes_none(class
 
 
 @pytest.mark.parametrize("classes", [3, 10])
-@pytest.mark.parametrize("pictures", [False, True])
+@points_and_pictures
 def test_the_model_keeps_its_shape(classes: int, pictures: bool) -> None:
     problem = one_class(classes=classes, pictures=pictures)
     before, described = copy.deepcopy(problem.model.state_dict()), str(problem.model)

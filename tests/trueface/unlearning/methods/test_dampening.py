@@ -11,6 +11,7 @@ from torch import nn
 from launcher.api import JobError
 from tests.trueface.unlearning import checks
 from tests.trueface.unlearning.build import asked, flipped, one_class
+from tests.trueface.unlearning.checks import last, one_logit_and_two, points_and_pictures
 from trueface.data.examples import CountedSource, Meter, examples, mixed, whole
 from trueface.models.logits import wide
 from trueface.runtime.progress import Watch
@@ -23,7 +24,7 @@ SORTS: tuple[Sort, ...] = ("loss", "norm")
 
 
 @pytest.mark.parametrize("sort", SORTS)
-@pytest.mark.parametrize("logits", [1, 2])
+@one_logit_and_two
 def test_importances_of_one_batch_are_those_of_its_gradient(sort: Sort, logits: int) -> None:
     problem = flipped(logits=logits)
     request = asked(problem, SsdOptions())
@@ -215,13 +216,13 @@ def test_where_not_even_one_weight_may_go_the_model_is_left_as_it_was(
     assert not checks.moved(before, problem.model)
 
 
-@pytest.mark.parametrize("pictures", [False, True])
-@pytest.mark.parametrize("logits", [1, 2])
+@points_and_pictures
+@one_logit_and_two
 @pytest.mark.parametrize("method", ["ssd", "potion"])
 def test_validation_stands_on_random_flips(method: str, pictures: bool, logits: int) -> None:
     options = {"alpha": 0.01} if method == "ssd" else {}
     done = flipped(pictures=pictures, logits=logits).run(method, options=options)
-    lost = (done.log[0].metrics["val_accuracy"] or 0) - (done.log[-1].metrics["val_accuracy"] or 0)
+    lost = (done.log[0].metrics["val_accuracy"] or 0) - last(done, "val_accuracy")
     assert lost <= 0.05
     if method == "ssd":
         alphas = [step.metrics["alpha"] for step in done.log[1:-1]]

@@ -12,6 +12,12 @@ from torch import Tensor, nn
 from launcher.api import JobError
 from tests.trueface.unlearning import checks
 from tests.trueface.unlearning.build import Problem, asked, flipped, one_class, perceptron, points
+from tests.trueface.unlearning.checks import (
+    both_precisions,
+    last,
+    one_logit_and_two,
+    points_and_pictures,
+)
 from trueface.data.examples import examples
 from trueface.models.logits import cross_entropy, wide
 from trueface.runtime.progress import Watch
@@ -27,7 +33,7 @@ SLOW, FAST = {"lr": 0.05, "epochs": 30}, {"lr": 0.05, "epochs": 20}
 MASKED = {"lr": 0.05, "epochs": 10}
 
 
-@pytest.mark.parametrize("logits", [1, 2])
+@one_logit_and_two
 def test_wrong_labels_are_left_until_they_are_as_rare_as_errors(logits: int) -> None:
     done = flipped(logits=logits).run("ng", options=SLOW, retain=None)
     checks.sound(done)
@@ -67,11 +73,11 @@ def test_a_pass_ends_where_its_latest_answers_are_at_the_target() -> None:
     options = {"lr": 0.1, "epochs": 1, "batch_size": 16}
     done = problem.run("ng", options=options, forget=many)
     whole = 3 * len(many)  # one pass, measured before and after
-    assert done.log[-1].metrics["forget_accuracy_trained"] == 0
+    assert last(done) == 0
     assert done.samples_read < whole
 
 
-@pytest.mark.parametrize("pictures", [False, True])
+@points_and_pictures
 @pytest.mark.parametrize("clip", [0.0, 1.0])
 def test_a_rate_far_too_high_gives_finite_answers_or_an_error(pictures: bool, clip: float) -> None:
     options = {"lr": 10.0, "epochs": 20, "stop_at": 0.0, "clip": clip}
@@ -82,7 +88,7 @@ def test_a_rate_far_too_high_gives_finite_answers_or_an_error(pictures: bool, cl
 def test_a_note_tells_of_lost_accuracy() -> None:
     options = {"lr": 1.0, "epochs": 20, "stop_at": 0.0, "momentum": 0.0}
     done = one_class(pictures=True).run("ng", options=options)
-    fell = (done.log[0].metrics["val_accuracy"] or 0) - (done.log[-1].metrics["val_accuracy"] or 0)
+    fell = (done.log[0].metrics["val_accuracy"] or 0) - last(done, "val_accuracy")
     assert any("validation accuracy fell" in note for note in done.notes) == (fell > 0.1)
 
 
@@ -202,7 +208,7 @@ def stayed(before: list[Tensor], model: nn.Module) -> float:
     return float(torch.cat([one.flatten() for one in same]).float().mean())
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@both_precisions
 @pytest.mark.parametrize("make", PROBLEMS)
 @pytest.mark.parametrize("share", [0.1, 0.5])
 def test_weights_outside_the_mask_stay_bit_by_bit(

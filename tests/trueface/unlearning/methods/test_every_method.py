@@ -13,6 +13,12 @@ from torch import Tensor, nn
 from launcher.api import JobError
 from tests.trueface.unlearning import checks
 from tests.trueface.unlearning.build import flipped, one_class
+from tests.trueface.unlearning.checks import (
+    both_precisions,
+    last,
+    one_logit_and_two,
+    points_and_pictures,
+)
 from trueface.data.examples import examples
 from trueface.runtime.progress import Watch
 from trueface.unlearning.building_blocks import ONLY_OTHER
@@ -35,11 +41,10 @@ SCRUB = {"lr": 0.02, "epochs": 6, "max_epochs": 3, "forget_batch": 32}
 ATTACK = {"lr": 0.01, "attack_steps": 10}
 STRONG = {"lr": 0.5, "lr_end": 0.5, "epochs": 60, "retained": 0.6}
 DRAWN = ("rl", "salun", "expand", "iwu", "lau", "fisher")  # what they do follows from the seed
-both_precisions = pytest.mark.parametrize("precision", ["fp32", "bf16"])
 
 
 @both_precisions
-@pytest.mark.parametrize("pictures", [False, True])
+@points_and_pictures
 @pytest.mark.parametrize(
     ("method", "several"),
     [*((one, False) for one in FLIPS), *((one, True) for one in CLASS)],
@@ -56,7 +61,7 @@ def test_a_single_logit_and_several_will_do(
     assert [name for name, _ in done.model.named_parameters()] == names
     assert done.log[0].step == 0
     assert [one.step for one in done.log] == sorted({one.step for one in done.log})
-    assert done.log[-1].metrics["val_accuracy"] is not None
+    assert last(done, "val_accuracy") is not None
 
 
 @pytest.mark.parametrize("running", [False, True])
@@ -154,8 +159,8 @@ def test_a_class_is_forgotten_and_the_others_are_not(
         assert note in done.notes[0]
 
 
-@pytest.mark.parametrize("logits", [1, 2])
-@pytest.mark.parametrize("pictures", [False, True])
+@one_logit_and_two
+@points_and_pictures
 @pytest.mark.parametrize(
     ("method", "options", "kept", "note"),
     [
@@ -232,7 +237,7 @@ def test_batch_statistics_stay_unless_they_are_told_to_move(method: str, options
     assert all(stayed) == (options.get("bn") != "train")
 
 
-@pytest.mark.parametrize("logits", [1, 2])
+@one_logit_and_two
 @pytest.mark.parametrize(
     ("method", "options"),
     [
@@ -245,7 +250,7 @@ def test_batch_statistics_stay_unless_they_are_told_to_move(method: str, options
 )
 def test_a_last_layer_alone_puts_labels_right(method: str, options: Given, logits: int) -> None:
     done = checks.over_features(logits).run(method, options=options)
-    assert (done.log[-1].metrics["forget_accuracy_true"] or 0) >= 0.9
+    assert last(done, "forget_accuracy_true") >= 0.9
 
 
 @pytest.mark.parametrize(
@@ -266,8 +271,8 @@ def test_a_layer_over_features_may_be_the_whole_model(
     assert checks.moved(before, done.model)
     assert [one.shape for one in before] == [(3, 2), (3,)]
     assert done.log[0].metrics["forget_accuracy_trained"] == 1
-    assert (done.log[-1].metrics["forget_accuracy_trained"] or 0) <= left
-    assert (done.log[-1].metrics["val_accuracy"] or 0) >= kept
+    assert last(done) <= left
+    assert last(done, "val_accuracy") >= kept
 
 
 class Pixels(nn.Module):

@@ -8,6 +8,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tests.trueface.unlearning.build import PER_CLASS, Problem, asked, divided, flipped, one_class
+from tests.trueface.unlearning.checks import (
+    both_precisions,
+    last,
+    one_logit_and_two,
+    points_and_pictures,
+)
 from trueface.data.examples import examples
 from trueface.models.logits import wide
 from trueface.runtime.progress import Watch
@@ -60,7 +66,7 @@ class Striped(nn.Module):
         return logits
 
 
-@pytest.mark.parametrize("pictures", [False, True])
+@points_and_pictures
 def test_all_classes_weighted_are_the_exact_information(pictures: bool) -> None:
     problem = one_class(pictures=pictures, epochs=2)
     notes: list[str] = []
@@ -164,8 +170,8 @@ def test_a_single_logit_has_no_row_to_forget_and_says_so() -> None:
     assert "no row of its own" in done.notes[1]
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-@pytest.mark.parametrize("logits", [1, 2])
+@both_precisions
+@one_logit_and_two
 def test_it_runs_on_one_logit_and_two_at_any_precision(logits: int, precision: str) -> None:
     done = flipped(pictures=True, logits=logits).run("fisher", watch=Watch(precision=precision))
     assert done.notes == ()
@@ -182,7 +188,7 @@ def test_only_as_many_images_are_read_as_are_wanted() -> None:
 def test_more_noise_forgets_more() -> None:
     little = one_class().run("fisher", goal="instances", options={"alpha": 1e-9})
     much = one_class().run("fisher", goal="instances", options={"alpha": 1.0})
-    assert little.log[-1].metrics["forget_accuracy_trained"] == 1
+    assert last(little) == 1
     assert (much.log[1].metrics["noise"] or 0) > 1e3 * (little.log[1].metrics["noise"] or 0)
 
 

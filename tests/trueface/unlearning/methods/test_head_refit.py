@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from launcher.api import JobError
 from tests.trueface.training.ridge.build import rows
 from tests.trueface.unlearning.build import Problem, divided, flipped
-from tests.trueface.unlearning.checks import moved, weights
+from tests.trueface.unlearning.checks import last, moved, weights
 from trueface.data.examples import Examples, examples
 from trueface.models.head import MlpHead
 from trueface.training.ridge_regression import FeatureRows, Standard
@@ -71,8 +71,8 @@ def test_the_minimum_is_that_of_another_solver(classes: int, decay: float, bias:
 def test_a_single_logit_stays_one_and_all_labels_are_put_right() -> None:
     problem = flipped(pictures=True)
     done = problem.run("exact")
-    assert done.log[-1].metrics["forget_accuracy_true"] == 1
-    assert done.log[-1].metrics["val_accuracy"] == 1
+    assert last(done, "forget_accuracy_true") == 1
+    assert last(done, "val_accuracy") == 1
     assert done.model[-1].weight.shape == (1, 16)  # type: ignore[index]  # a Sequential
     assert len(done.log) == 2 + len(DECAYS)
     assert "fitted on 64 samples" in done.notes[0]
@@ -167,7 +167,7 @@ def test_the_best_penalty_on_validation_is_taken() -> None:
     tried = [step.metrics for step in done.log[1:-1]]
     best = max(tried, key=lambda one: (one["val_accuracy"] or 0, -(one["val_loss"] or 0)))
     assert f"penalty {best['decay']:g}, the best of {len(DECAYS)}" in done.notes[0]
-    assert done.log[-1].metrics["val_accuracy"] == pytest.approx(best["val_accuracy"])
+    assert last(done, "val_accuracy") == pytest.approx(best["val_accuracy"])
 
 
 def test_samples_of_two_sources_are_both_read() -> None:

@@ -9,7 +9,7 @@ from torch import nn
 
 from launcher.api import JobError
 from tests.trueface.unlearning.build import Problem, asked, one_class
-from tests.trueface.unlearning.checks import last, moved, weights
+from tests.trueface.unlearning.checks import last, moved, points_and_pictures, weights
 from trueface.evaluation.forward import answered
 from trueface.runtime.progress import Watch
 from trueface.unlearning.api import Unlearned
@@ -24,7 +24,7 @@ def kept(done: Unlearned, problem: Problem) -> float:
     return found
 
 
-@pytest.mark.parametrize("pictures", [False, True])
+@points_and_pictures
 def test_few_instances_go_and_importance_holds_the_rest(pictures: bool) -> None:
     def done(importance: float) -> tuple[float, float]:
         problem = one_class(classes=10, pictures=pictures)

@@ -10,7 +10,13 @@ from torch import nn
 
 from launcher.api import JobError, UsageError
 from tests.trueface.unlearning.build import Problem, flipped, network, one_class
-from tests.trueface.unlearning.checks import last, moved, weights
+from tests.trueface.unlearning.checks import (
+    last,
+    moved,
+    one_logit_and_two,
+    points_and_pictures,
+    weights,
+)
 from trueface.evaluation.forward import answered
 from trueface.models.logits import last_layer
 from trueface.runtime.progress import Watch
@@ -24,7 +30,7 @@ def accuracy_on_others(model: nn.Module, problem: Problem) -> float:
 
 
 @pytest.mark.parametrize("classes", [3, 10])
-@pytest.mark.parametrize("pictures", [False, True])
+@points_and_pictures
 @pytest.mark.parametrize(
     "options",
     [{}, {"double_softmax": False}, {"pgd": "full"}, {"attack_steps": 1}, {"alpha": 0.0}],
@@ -41,7 +47,7 @@ def test_a_class_goes_and_the_others_stay(
 
 
 @pytest.mark.parametrize("pgd", ["partial", "full"])
-@pytest.mark.parametrize("pictures", [False, True])
+@points_and_pictures
 def test_only_the_last_layer_changes(pgd: str, pictures: bool) -> None:
     problem = one_class(pictures=pictures)
     before, (head, _) = copy.deepcopy(problem.model).state_dict(), last_layer(problem.model)
@@ -110,7 +116,7 @@ def test_an_attack_that_fails_teaches_the_best_other_class() -> None:
     assert last(done) == 0
 
 
-@pytest.mark.parametrize("logits", [1, 2])
+@one_logit_and_two
 def test_two_classes_are_refused_unless_forced(logits: int) -> None:
     problem = flipped(logits=logits)
     with pytest.raises(UsageError, match="two classes"):

@@ -9,7 +9,13 @@ from torch import Tensor, nn
 
 from launcher.api import JobError, UsageError
 from tests.trueface.unlearning.build import Problem, divided, flipped, one_class
-from tests.trueface.unlearning.checks import last, moved, weights
+from tests.trueface.unlearning.checks import (
+    last,
+    moved,
+    one_logit_and_two,
+    points_and_pictures,
+    weights,
+)
 from trueface.data.examples import examples
 from trueface.evaluation.forward import answered
 from trueface.runtime.progress import Watch
@@ -50,7 +56,7 @@ def moved_inside(
     return shares
 
 
-@pytest.mark.parametrize("pictures", [False, True])
+@points_and_pictures
 @pytest.mark.parametrize(
     "changed",
     [
@@ -222,7 +228,7 @@ def test_instances_learned_by_heart_become_like_strangers() -> None:
     assert gap < abs((first["forget_accuracy_trained"] or 0) - (first["val_accuracy"] or 0)) / 2
 
 
-@pytest.mark.parametrize("logits", [1, 2])
+@one_logit_and_two
 @pytest.mark.parametrize("loss", ["paper", "relabel"])
 def test_wrong_labels_never_cost_validation(logits: int, loss: str) -> None:
     problem = flipped(pictures=True, logits=logits)

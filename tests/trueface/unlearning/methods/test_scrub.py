@@ -7,6 +7,7 @@ import torch
 
 from tests.trueface.unlearning import checks
 from tests.trueface.unlearning.build import flipped, one_class
+from tests.trueface.unlearning.checks import last, points_and_pictures
 from trueface.models.logits import cross_entropy, wide
 from trueface.unlearning.methods import scrub
 from trueface.unlearning.methods.scrub import ScrubOptions, StudentCheckpoint
@@ -15,7 +16,7 @@ from trueface.unlearning.optimization import Descent, teach
 FAST = {"lr": 0.02, "epochs": 6, "max_epochs": 3, "forget_batch": 32}
 
 
-@pytest.mark.parametrize("pictures", [False, True])
+@points_and_pictures
 def test_without_max_steps_and_teacher_it_is_fine_tuning(pictures: bool) -> None:
     problem = one_class(pictures=pictures)
     plain = copy.deepcopy(problem.model)
@@ -117,4 +118,4 @@ def test_extreme_settings_stay_finite(changes: dict[str, float]) -> None:
 def test_the_best_epoch_on_validation_is_given_back() -> None:
     done = flipped(pictures=True).run("scrub", options=FAST)
     accuracies = [step.metrics["val_accuracy"] for step in done.log[1:-1]]
-    assert checks.last(done, "val_accuracy") == max(one or 0.0 for one in accuracies)
+    assert last(done, "val_accuracy") == max(one or 0.0 for one in accuracies)
