@@ -23,6 +23,7 @@ from trueface.poisoning.poison_record import PoisonSettings
 from trueface.training.settings import TrainSettings
 
 ID = "gan2:pre&real:pre"
+LEARN = ("--task", "train", "--data", ID)
 LISTS = {"train": range(8), "val": range(8, 10), "test": range(10, 12)}
 SMALL = (
     *("--model", "slim18", "--weights", "none", "--device", "cpu", "--num_threads", "0"),
@@ -201,21 +202,21 @@ def test_an_interrupt_ends_a_training_in_order(lab: Path) -> None:
         (("--task", "train"), "--data is needed"),
         (("--task", "train", "--data", "gna2:pre"), "did you mean gan2"),
         (("--task", "train", "--data", "gan2"), "expected subset:modifier"),
-        (("--task", "train", "--data", ID, "--modle", "x"), "did you mean --model"),
-        (("--task", "train", "--data", ID, "--model", "nodwon"), "did you mean nodown"),
-        (("--task", "train", "--data", ID, "--poison_rate", "1.5"), "within 0 to 1"),
-        (("--task", "train", "--data", ID, "--poison_rate", "half"), "no number"),
-        (("--task", "train", "--data", ID, "--poison_kind", "f3r"), "did you mean f2r"),
-        (("--task", "train", "--data", ID, "--resume_from", "x"), "no number of an epoch"),
-        (("--task", "train", "--data", ID, "--save_id", "../x"), "outside runs/"),
-        (("--task", "train", "--data", ID, "--save_id", ""), "is empty"),
-        (("--task", "train", "--data", ID, "--save_id", "é" * 255), "255 bytes"),
-        (("--task", "train", "--data", ID, "--save_id", "x/" * 200), "outside runs/"),
-        (("--task", "train", "--data", ID, "--optimizer_state", "kept"), "a model to start from"),
+        ((*LEARN, "--modle", "x"), "did you mean --model"),
+        ((*LEARN, "--model", "nodwon"), "did you mean nodown"),
+        ((*LEARN, "--poison_rate", "1.5"), "within 0 to 1"),
+        ((*LEARN, "--poison_rate", "half"), "no number"),
+        ((*LEARN, "--poison_kind", "f3r"), "did you mean f2r"),
+        ((*LEARN, "--resume_from", "x"), "no number of an epoch"),
+        ((*LEARN, "--save_id", "../x"), "outside runs/"),
+        ((*LEARN, "--save_id", ""), "is empty"),
+        ((*LEARN, "--save_id", "é" * 255), "255 bytes"),
+        ((*LEARN, "--save_id", "x/" * 200), "outside runs/"),
+        ((*LEARN, "--optimizer_state", "kept"), "a model to start from"),
         (("--task", "train", "--data", "mine:pre", "--subsets", "mine"), "WORD=FOLDER"),
-        (("--task", "train", "--data", ID, "--subsets", "gan=x"), "exists already"),
-        (("--task", "train", "--data", ID, "--subsets", "a=x", "a=y"), "twice"),
-        (("--task", "train", "--data", ID, "--name", ".."), "outside runs/"),
+        ((*LEARN, "--subsets", "gan=x"), "exists already"),
+        ((*LEARN, "--subsets", "a=x", "a=y"), "twice"),
+        ((*LEARN, "--name", ".."), "outside runs/"),
         (("--task", "test", "--data", ID), "--load_id is needed"),
         (("--task", "test", "--data", ID, "--load_id", "m", "--model", "nodwon"), "mean nodown"),
         (("--task", "test", "--data", ID, "--load_id", "/etc"), "outside runs/"),

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from tests.trueface.commands import Command
+from tests.trueface.evaluation.tables import scored
 from tests.trueface.oldfiles import score_file
 from trueface.cli import comparison_text
 from trueface.evaluation.comparison import (
@@ -67,13 +68,10 @@ Fake  8215  3820"""
 
 def scores(subset: str, label: int, shift: float, *, count: int = 40, seed: int = 0) -> Scores:
     """Return answers to images of one folder; the same images are as hard for every shift."""
-    kind = "Fake" if label else "Real"
-    return Scores(
-        paths=tuple(f"PreSocial/{kind}/{subset}/{n:05d}.png" for n in range(count)),
-        keys=tuple(f"{subset}/{n:05d}" for n in range(count)),
-        labels=np.full(count, label, np.int8),
-        logits=np.random.default_rng(seed).normal(size=count) + shift * (label - 0.5),
-    )
+    keys = [f"{subset}/{n:05d}" for n in range(count)]
+    logits = np.random.default_rng(seed).normal(size=count) + shift * (label - 0.5)
+    paths = [f"PreSocial/{'Fake' if label else 'Real'}/{key}.png" for key in keys]
+    return scored(keys, np.full(count, label), logits, paths)
 
 
 def write_run(run: Path, shift: float, *, model: str = MODEL, seed: int = 0) -> Path:
@@ -105,10 +103,11 @@ def confused(confusion: tuple[tuple[int, int], tuple[int, int]]) -> Scores:
     (kept, accused), (missed, found) = confusion
     labels = [0] * (kept + accused) + [1] * (missed + found)
     logits = [-1.0] * kept + [1.0] * accused + [-1.0] * missed + [1.0] * found
-    names = tuple(f"a/{n}" for n in range(len(labels)))
-    return Scores(
-        paths=names, keys=names, labels=np.array(labels, np.int8), logits=np.array(logits)
-    )
+    return scored([f"a/{n}" for n in range(len(labels))], labels, logits)
+
+
+def side(table: Scores, title: str = "") -> ComparisonInput:
+    return ComparisonInput(title=title, files=(), scores=table, notes=())
 
 
 def test_the_original_s_report_comes_out_to_the_letter() -> None:
@@ -139,7 +138,7 @@ def test_the_command_prints_the_original_s_report_first(tmp_path: Path, command:
 def test_what_is_not_defined_is_zero_in_the_original_s_block_and_named_in_the_notes() -> None:
     constant = confused(((5, 0), (7, 0)))
     assert "Precision: 0.00%" in comparison_text.performance("x", ((5, 0), (7, 0)))
-    one = ComparisonInput(title="all real", files=(), scores=constant, notes=())
+    one = side(constant, "all real")
     text = comparison_text.text(compare(one, one))
     assert "all real: not defined, as no image was called fake: Precision" in text
     assert "nan" not in text
@@ -200,12 +199,7 @@ def test_sources_that_do_not_differ_leave_open_what_their_images_do() -> None:
     sure = np.where(labels == 1, 2.0, -2.0) + np.random.default_rng(0).normal(0, 0.1, 120)
     first, second = (np.where(np.arange(120) % 20 // 4 == wrong, -sure, sure) for wrong in (0, 1))
     sides = [
-        ComparisonInput(
-            title=name,
-            scores=Scores(paths=keys, keys=keys, labels=labels, logits=logits),
-            files=(),
-            notes=(),
-        )
+        side(scored(keys, labels, logits), name)
         for name, logits in (("one", first), ("two", second))
     ]
     found = compare(*sides)
@@ -230,11 +224,8 @@ def test_sources_that_do_not_differ_leave_open_what_their_images_do() -> None:
 def test_resampling_both_together_tells_more_than_each_by_itself(runs: Path) -> None:
     one = scores("a", 1, 1.0, count=300)
     two = scores("a", 1, 1.2, count=300)
-    apart = Scores(
-        paths=tuple(f"x/{path}" for path in two.paths),
-        keys=tuple(f"x{key}" for key in two.keys),
-        labels=two.labels,
-        logits=two.logits,
+    apart = scored(
+        [f"x{key}" for key in two.keys], two.labels, two.logits, [f"x/{path}" for path in two.paths]
     )
     together, separate = (contrast(one, other).difference["accuracy"] for other in (two, apart))
     assert together is not None
@@ -301,9 +292,7 @@ def test_images_that_one_model_alone_saw_are_counted_and_left_out_of_paired_test
 
 def test_flipped_labels_on_one_side_are_no_pairs_and_the_reason_is_told(runs: Path) -> None:
     one = scores("A", 1, 1.0)
-    other = Scores(paths=one.paths, keys=one.keys, labels=np.zeros(40, np.int8), logits=one.logits)
-    sides = [ComparisonInput(title="", files=(), scores=table, notes=()) for table in (one, other)]
-    found = compare(*sides)
+    found = compare(side(one), side(replace(one, labels=np.zeros(40, np.int8))))
     assert found.paired is None
     assert found.unpaired is not None
     assert "tested on flipped labels" in comparison_text.text(found)

@@ -8,6 +8,7 @@ import pytest
 from launcher.api import Draft
 from launcher.kinds import installed
 from tests.trueface.commands import Command
+from tests.trueface.report.run_by_hand import METHODS, PURIFIERS, erased_run, restored_run
 from trueface.runtime import paths
 
 SMALL = {
@@ -95,3 +96,42 @@ def test_json_of_a_run_without_such_jobs_says_what_to_do(project: Path, command:
                 f"no folder of a job of '{kind}'" in command(study, "night", "--json", code=2).err
             )
             assert "no run 'day'" in command(study, "day", code=2).err
+
+
+@pytest.fixture
+def studied(tmp_path: Path) -> Path:
+    folder = tmp_path / "runs" / "study"
+    restored_run(folder)
+    erased_run(folder)
+    return folder
+
+
+def test_purification_prints_a_row_a_purifier_and_writes_its_page(
+    studied: Path, command: Command
+) -> None:
+    page = studied / "purification.html"
+    document = command("purification", studied, "--json", "--page", page).json
+    assert document["schema"] == 1
+    assert [row["method"] for row in document["purifiers"]] == [
+        "none",
+        *sorted(name for name, *_ in PURIFIERS if name != "none"),
+    ]
+    assert {row["attack"] for row in document["attacks"]} == {"pgd"}
+    assert any("no adaptive attack was run" in line for line in document["verdict"])
+    assert "<h1>study: purification</h1>" in page.read_text()
+
+
+def test_erasing_prints_a_row_a_method_and_writes_its_page(studied: Path, command: Command) -> None:
+    page = studied / "pages" / "erasing.html"
+    document = command("erasing", studied, "--json", "--page", page).json
+    assert {row["method"] for row in document["methods"]} == {name for name, *_ in METHODS}
+    assert "<h1>study: erasing</h1>" in page.read_text()
+
+
+def test_without_json_tables_and_sentences_are_printed(studied: Path, command: Command) -> None:
+    text = command("purification", studied).out
+    assert "mse_adaptive" in text
+    assert "oneshot@20" in text
+    text = command("erasing", studied).out
+    assert "recovery" in text
+    assert "The teacher draws the concept in 100 % of its samples" in text

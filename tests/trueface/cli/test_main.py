@@ -62,25 +62,6 @@ def test_where_the_reader_of_a_pipe_left_it_ends_with_141() -> None:
     assert (done.returncode, done.stderr) == (141, b"")
 
 
-def test_splits_are_written_and_counted(lab: Path, command: Command) -> None:
-    assert command("splits", "data", "--out", "splits").out == "train\t32\nval\t4\ntest\t4\n"
-    assert len(json.loads((lab / "splits/train.json").read_text())) == 32
-
-
-def test_splits_depend_on_the_seed_alone(command: Command, lab: Path) -> None:
-    for out, seed in (("a", "1"), ("b", "1"), ("c", "2")):
-        command("splits", "data", "--out", out, "--seed", seed)
-    one, same, other = ((lab / out / "train.json").read_bytes() for out in "abc")
-    assert one == same != other
-
-
-def test_splits_of_a_root_without_modifier_folders_take_its_class_folders(
-    tree: Tree, tmp_path: Path, command: Command
-) -> None:
-    root = tree(f"Real/FFHQ/{n:05d}.png" for n in range(10))
-    assert command("splits", root, "--out", tmp_path / "splits").out.startswith("train\t8")
-
-
 def test_a_sample_is_made_with_its_splits(
     command: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -180,16 +161,20 @@ def test_the_module_takes_commands_and_classic_flags(
     assert "did you mean train" in capsys.readouterr().err
 
 
-def test_splits_take_a_persons_own_words(tree: Tree, tmp_path: Path, command: Command) -> None:
-    root = tree(f"WhatsApp/Fake/MyGAN/{n:05d}.png" for n in range(10))
-    words = ["--data", "mine:wa", "--subsets", "mine=MyGAN", "--modifiers", "wa=WhatsApp"]
-    assert command("splits", root, "--out", tmp_path / "splits", *words).out.startswith("train\t8")
-
-
-def test_splits_of_a_root_of_bare_class_folders_take_the_images_in_them(
-    tree: Tree, tmp_path: Path, command: Command
+@pytest.mark.parametrize(
+    ("folders", "words"),
+    [
+        (["Real/FFHQ"], []),  # without folders of modifiers
+        (["Fake", "Real"], []),  # of bare classes
+        (
+            ["WhatsApp/Fake/MyGAN"],  # of a person's own words
+            ["--data", "mine:wa", "--subsets", "mine=MyGAN", "--modifiers", "wa=WhatsApp"],
+        ),
+    ],
+)
+def test_splits_of_other_roots_take_the_images_in_them(
+    tree: Tree, tmp_path: Path, command: Command, folders: list[str], words: list[str]
 ) -> None:
-    root = tree(f"{name}/{n:05d}.png" for name in ("Fake", "Real") for n in range(10))
-    assert (
-        command("splits", root, "--out", tmp_path / "splits").out == "train\t8\nval\t1\ntest\t1\n"
-    )
+    root = tree(f"{folder}/{n:05d}.png" for folder in folders for n in range(10))
+    told = command("splits", root, "--out", tmp_path / "splits", *words)
+    assert told.out == "train\t8\nval\t1\ntest\t1\n"

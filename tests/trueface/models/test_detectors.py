@@ -1,4 +1,5 @@
 import pickle
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,13 +35,6 @@ def pixels(count: int = 4, side: int = 32) -> torch.Tensor:
 
 def state(model: Detector) -> dict[str, torch.Tensor]:
     return dict(model.network.state_dict())
-
-
-@pytest.mark.parametrize("name", SMALL)
-def test_every_small_member_gives_one_logit_an_image(name: str) -> None:
-    model = untrained(name)
-    with torch.inference_mode():
-        assert model(pixels()).shape == (4, 1)
 
 
 def test_nodown_is_baseline_with_the_same_weights_and_a_first_stride_of_one() -> None:
@@ -136,6 +130,7 @@ def test_the_head_of_the_features_is_the_network(name: str) -> None:
         features = model.forward_features(pixels())
         assert features.shape == (4, model.feature_dim)
         assert torch.equal(model.forward_head(features), model(pixels()))
+        assert model(pixels()).shape == (4, 1)
 
 
 def test_features_of_crops_are_their_mean() -> None:
@@ -254,23 +249,6 @@ def test_another_architecture_is_refused(saved: Path) -> None:
         restore(saved, arch="nodown18")
 
 
-def test_a_cut_off_checkpoint_is_named(saved: Path) -> None:
-    saved.write_bytes(saved.read_bytes()[:5000])
-    with pytest.raises(CheckpointError, match=r"best\.pt cannot be read safely"):
-        load(saved)
-
-
-def test_an_absent_checkpoint_says_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="train this model first"):
-        load(tmp_path / "best.pt")
-
-
-def test_a_file_that_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
-    torch.save({"weights": torch.zeros(1)}, tmp_path / "other.pt")
-    with pytest.raises(CheckpointError, match="no checkpoint of schema 1"):
-        load(tmp_path / "other.pt")
-
-
 def test_versions_and_commit_are_told(tmp_path: Path) -> None:
     assert versions()["torch"] == str(torch.__version__)
     assert git_commit(tmp_path) is None
@@ -337,3 +315,23 @@ def test_a_folded_detector_has_the_logits_of_the_original(name: str) -> None:
         torch.testing.assert_close(
             folded(network, "fc")(images), network.eval()(images), rtol=1e-3, atol=1e-3
         )
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        (
+            lambda path: path.write_bytes(path.read_bytes()[:5000]),
+            r"best\.pt cannot be read safely",
+        ),
+        (lambda path: path.unlink(), "train this model first"),
+        (lambda path: torch.save({"weights": torch.zeros(1)}, path), "no checkpoint of schema 1"),
+    ],
+    ids=["cut off", "absent", "another file"],
+)
+def test_a_file_that_is_no_checkpoint_is_refused(
+    saved: Path, change: Callable[[Path], object], match: str
+) -> None:
+    change(saved)
+    with pytest.raises(CheckpointError, match=match):
+        load(saved)

@@ -1,6 +1,7 @@
 import hashlib
 import os
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 from urllib.error import URLError
 
@@ -161,23 +162,24 @@ class TestRefusal:
         with pytest.raises(WeightsError, match=r"cut\.pt cannot be read safely.*--weights PATH"):
             read_state(path)
 
-    def test_text_is_refused(self, tmp_path: Path) -> None:
-        (tmp_path / "w.pt").write_text("not weights at all\n" * 100)
-        with pytest.raises(WeightsError, match="cannot be read safely"):
+    @pytest.mark.parametrize(
+        ("make", "match"),
+        [
+            (lambda path: path.write_text("not weights at all\n" * 100), "cannot be read safely"),
+            (lambda path: path.mkdir(), "it is a folder"),
+            (lambda _: None, r"w\.pt cannot be read: no such file"),
+            *(
+                (lambda path, content=content: torch.save(content, path), "not a state dict")
+                for content in ({}, [1, 2], {"epoch": 3}, torch.zeros(3), {1: None})
+            ),
+        ],
+    )
+    def test_what_holds_no_weights_is_refused(
+        self, tmp_path: Path, make: Callable[[Path], object], match: str
+    ) -> None:
+        make(tmp_path / "w.pt")
+        with pytest.raises(WeightsError, match=match):
             read_state(tmp_path / "w.pt")
-
-    def test_a_folder_is_refused(self, tmp_path: Path) -> None:
-        with pytest.raises(WeightsError, match="it is a folder"):
-            read_state(tmp_path)
-
-    def test_a_missing_file_is_named(self, tmp_path: Path) -> None:
-        with pytest.raises(WeightsError, match=r"absent\.pt cannot be read: no such file"):
-            read_state(tmp_path / "absent.pt")
-
-    @pytest.mark.parametrize("content", [{}, [1, 2], {"epoch": 3}, torch.zeros(3), {1: None}])
-    def test_what_is_no_state_dict_is_refused(self, tmp_path: Path, content: object) -> None:
-        with pytest.raises(WeightsError, match="not a state dict"):
-            read_state(Path(saved(tmp_path / "w.pt", content)))
 
     @pytest.mark.parametrize("form", ["archive", "legacy", "pickle"])
     def test_a_pickle_that_would_run_code_is_refused_and_not_run(

@@ -8,11 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from launcher.api import write_json
+from tests.trueface.unlearning.said import told as record_of
 from trueface.evaluation import predictions
 from trueface.evaluation.predictions import UNKNOWN, Answered
 from trueface.runtime import paths
 from trueface.unlearning import record
-from trueface.unlearning.record import Found, Probe, Record, Relearn
+from trueface.unlearning.record import Found, Probe, Relearn
 
 FLIPS_BASE = "gan2:pre&realFFHQ:pre%20"
 CLASS_BASE = "faces#small"
@@ -126,44 +127,15 @@ class Forgetful:
         folder = self.run / name
         folder.mkdir(parents=True)
         write_json(paths.provenance(folder), {"schema": 1, "model": name})
-        record.write(folder, a_record(model=name, **changes))
+        given = {
+            "options": {"epochs": 2, "lr": 0.01}, "training_seconds": TRAINING_SECONDS,
+            "training_samples": 12_000, "log": ({"step": 1, "loss": 0.5},), **changes,
+        }  # fmt: skip
+        record.write(folder, record_of(name, given.pop("base", FLIPS_BASE), **given))
         predictions.write(paths.answers_before(folder), before)
         predictions.write(paths.answers_after(folder), after)
         np.savez(paths.plane(folder), **a_plane(told, classes, gone))  # type: ignore[arg-type]  # its arguments are arrays
         return folder
-
-
-def a_record(**changes: Any) -> Record:
-    """Return the record of an unlearning of wrong labels."""
-    given: dict[str, Any] = {
-        "method": "finetune",
-        "model": "some",
-        "base": FLIPS_BASE,
-        "goal": "flips",
-        "classes": 2,
-        "class_names": ("real", "fake"),
-        "forgotten": (),
-        "seed": 0,
-        "rate": 0.2,
-        "known": 1.0,
-        "found": None,
-        "forced": False,
-        "options": {"epochs": 2, "lr": 0.01},
-        "notes": (),
-        "seconds": 10.0,
-        "samples_read": 1000,
-        "cached_seconds": 0.0,
-        "cached_samples": 0,
-        "peak_bytes": None,
-        "training_seconds": TRAINING_SECONDS,
-        "training_samples": 12_000,
-        "relearn": None,
-        "probe": None,
-        "attack": None,
-        "attack_before": None,
-        "log": ({"step": 1, "loss": 0.5},),
-    }
-    return Record(**{**given, **changes})
 
 
 def flagged() -> Found:
