@@ -3,7 +3,6 @@ import math
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from launcher.api import JobError
 from trueface.unlearning.subspaces import (
@@ -68,24 +67,6 @@ def test_patches_give_the_convolution_its_own_answer(name: str) -> None:
     said = layer(inputs)
     again = (found @ weights.mT).permute(1, 0, 2).reshape(3, *said.shape[2:], -1)
     assert torch.allclose(again.permute(0, 3, 1, 2), said, atol=1e-5)
-
-
-@pytest.mark.parametrize(
-    "name", [name for name in CONVOLUTIONS if name not in {"as large", "mirrored"}]
-)
-def test_patches_equal_torchs_unfold(name: str) -> None:
-    layer = CONVOLUTIONS[name]
-    inputs = torch.randn(3, 4, 9, 8, generator=torch.Generator().manual_seed(0))
-    found = everywhere(layer, seen(layer, inputs, 3))
-
-    padding = (0, 0) if isinstance(layer.padding, str) else layer.padding
-    unfolded = functional.unfold(inputs, layer.kernel_size, layer.dilation, padding, layer.stride)
-    wanted = (
-        unfolded.reshape(3, layer.groups, -1, unfolded.shape[2]).permute(1, 0, 3, 2).flatten(1, 2)
-    )
-    assert torch.equal(found[..., : wanted.shape[2]], wanted)
-    assert found.shape[2] - wanted.shape[2] == (layer.bias is not None)
-    assert torch.all(found[..., wanted.shape[2] :] == 1)
 
 
 def test_large_inputs_are_laid_out_in_pieces_of_equal_sum() -> None:

@@ -148,26 +148,6 @@ def test_the_entropy_term_has_its_rules_sign() -> None:
     assert float(loss_of(two, labels, "class", alone)) < -0.5
 
 
-def test_the_rule_of_instances_ends_where_members_look_like_strangers() -> None:
-    moments = [Moment(1.0, 0.9), Moment(0.95, 0.9)]
-    assert verdict("instances", moments, 0, 0.05) == (1, None)
-    moments.append(Moment(0.88, 0.89))
-    chosen, reason = verdict("instances", moments, 1, 0.05)
-    assert (chosen, reason is not None) == (2, True)
-    moments[-1] = Moment(0.5, 0.89)
-    assert verdict("instances", moments, 1, 0.05).chosen == 1
-
-
-def test_the_rule_of_a_class_ends_where_validation_falls_or_nothing_is_left() -> None:
-    start = Moment(1.0, 0.9)
-    assert verdict("class", [start, Moment(0.3, 0.86)], 0, 0.05) == (1, None)
-    assert verdict("class", [start, Moment(0.005, 0.86)], 0, 0.05).reason is not None
-    moments = [start, Moment(0.3, 0.9), Moment(0.2, 0.8)]
-    chosen, reason = verdict("class", moments, 1, 0.05)
-    assert (chosen, reason) == (1, "validation lost more than 5.0%")
-    assert verdict("class", [start, Moment(0.3, 0.8)], 0, 0.05).chosen == 0
-
-
 def test_a_class_that_costs_too_much_in_the_first_epoch_gives_the_model_back_as_it_came() -> None:
     problem = one_class(epochs=4)
     before = weights(problem.model)
@@ -175,17 +155,6 @@ def test_a_class_that_costs_too_much_in_the_first_epoch_gives_the_model_back_as_
     done = problem.run("pgu", options=options)
     assert not moved(before, done.model)
     assert "as it came is given back; take a lower lr" in done.notes[-1]
-
-
-def test_the_rule_of_wrong_labels_keeps_the_best_on_validation() -> None:
-    moments = [Moment(0.9, 0.7), Moment(0.8, 0.8)]
-    assert verdict("depoison", moments, 0, 0.05) == (1, None)
-    moments.append(Moment(0.7, 0.75))
-    assert verdict("depoison", moments, 1, 0.05) == (1, None)
-    moments.append(Moment(0.6, 0.8))
-    assert verdict("depoison", moments, 1, 0.05) == (3, None)
-    moments.append(Moment(0.5, 0.6))
-    assert verdict("depoison", moments, 3, 0.05) == (3, "validation lost more than 5.0%")
 
 
 def test_instances_that_are_forgotten_in_one_epoch_went_too_fast() -> None:
@@ -398,3 +367,34 @@ def test_a_layer_in_which_nothing_is_protected_is_told() -> None:
     options = {"retained": 0.3, "energy": "s2", "rule": "instances"}
     done = one_class(pictures=True).run("pgu", options=options)
     assert any(note.startswith("nothing is protected in") for note in done.notes)
+
+
+LOST, LEFT = "validation lost more than 5.0%", ""
+
+
+@pytest.mark.parametrize(
+    ("rule", "moments", "kept", "chosen", "ends"),
+    [
+        # instances: where members look like strangers
+        ("instances", [(1.0, 0.9), (0.95, 0.9)], 0, 1, None),
+        ("instances", [(1.0, 0.9), (0.95, 0.9), (0.88, 0.89)], 1, 2, LEFT),
+        ("instances", [(1.0, 0.9), (0.95, 0.9), (0.5, 0.89)], 1, 1, LEFT),
+        # a class: where validation falls or nothing is left
+        ("class", [(1.0, 0.9), (0.3, 0.86)], 0, 1, None),
+        ("class", [(1.0, 0.9), (0.005, 0.86)], 0, 1, LEFT),
+        ("class", [(1.0, 0.9), (0.3, 0.9), (0.2, 0.8)], 1, 1, LOST),
+        ("class", [(1.0, 0.9), (0.3, 0.8)], 0, 0, LEFT),
+        # wrong labels: the best on validation
+        ("depoison", [(0.9, 0.7), (0.8, 0.8)], 0, 1, None),
+        ("depoison", [(0.9, 0.7), (0.8, 0.8), (0.7, 0.75)], 1, 1, None),
+        ("depoison", [(0.9, 0.7), (0.8, 0.8), (0.7, 0.75), (0.6, 0.8)], 1, 3, None),
+        ("depoison", [(0.9, 0.7), (0.8, 0.8), (0.7, 0.75), (0.6, 0.8), (0.5, 0.6)], 3, 3, LOST),
+    ],
+)
+def test_a_rule_chooses_an_epoch_and_may_end(
+    rule: Rule, moments: list[tuple[float, float]], kept: int, chosen: int, ends: str | None
+) -> None:
+    found = verdict(rule, [Moment(*each) for each in moments], kept, 0.05)
+    assert found.chosen == chosen
+    assert (found.reason is None) == (ends is None)
+    assert (ends or "") in (found.reason or "")
