@@ -4,6 +4,8 @@ import shutil
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -223,15 +225,24 @@ def broken_header(lab: Lab) -> None:
 
 
 NO_EFFECT, OTHER_SPLIT = "flag-without-effect", "record-of-another-split"
-CASES: Mapping[str, tuple[Break, Found, Mapping[str, str]]] = {
-    "labels flipped in validation, by the provenance": (
+
+
+class Case(NamedTuple):
+    """What is broken, what is found of it, and why some checks could not be made."""
+
+    broken: Break
+    found: Found = MappingProxyType({})
+    gaps: Mapping[str, str] = MappingProxyType({})
+
+
+CASES = {
+    "labels flipped in validation, by the provenance": Case(
         provenance(POISONED, flipped_val=2),
         {"poisoned-validation": {
             "severity": "fault", "model": POISONED, "flipped validation labels": 2,
         }},
-        {},
     ),
-    "a record of the validation list, by its keys": (
+    "a record of the validation list, by its keys": Case(
         of_another_list,
         {
             "poisoned-validation": {"of them in the validation list": 10},
@@ -239,47 +250,47 @@ CASES: Mapping[str, tuple[Break, Found, Mapping[str, str]]] = {
                 "record's total": 10, "training images": 60, "not in the training list": 10,
             },
         },
-        {},
     ),
-    "a record of another set of the same size, by its fingerprint": (
+    "a record of another set of the same size, by its fingerprint": Case(
         lambda lab: amend_record(lab.run / POISONED, split_sha256="0" * 64),
         {OTHER_SPLIT: {"record's set (sha256)": "0" * 12}},
-        {},
     ),
-    "a record that the weights were not trained with": (
-        provenance(POISONED, poison_record_sha256="0" * 64), {OTHER_SPLIT: {}}, {},
+    "a record that the weights were not trained with": Case(
+        provenance(POISONED, poison_record_sha256="0" * 64),
+        {OTHER_SPLIT: {}},
     ),
-    "indices that are not the places of their keys": (
-        moved_indices, {OTHER_SPLIT: {"indices that are not the place of their key": 12}}, {},
+    "indices that are not the places of their keys": Case(
+        moved_indices,
+        {OTHER_SPLIT: {"indices that are not the place of their key": 12}},
     ),
-    "poison that never reached the labels": (
+    "poison that never reached the labels": Case(
         provenance(POISONED, flipped_train=0),
         {NO_EFFECT: {"labels turned round": 0, "sentence": "no label was flipped"}},
-        {},
     ),
-    "poison in the name without a record": (
+    "poison in the name without a record": Case(
         all_of(gone(paths.poison_record, POISONED), provenance(POISONED, flipped_train=0)),
         {NO_EFFECT: {}},
         {"one-class-forget-set": "no poison record"},
     ),
-    "a record beside a model without poison in its name": (
-        beside_a_clean_model, {NO_EFFECT: {"model": DATA}}, {},
+    "a record beside a model without poison in its name": Case(
+        beside_a_clean_model,
+        {NO_EFFECT: {"model": DATA}},
     ),
-    "such a record of as many flips as there were": (
-        all_of(beside_a_clean_model, provenance(flipped_train=12)), {}, {},
+    "such a record of as many flips as there were": Case(
+        all_of(beside_a_clean_model, provenance(flipped_train=12)),
     ),
-    "another number of flips than recorded": (
+    "another number of flips than recorded": Case(
         provenance(POISONED, flipped_train=7),
         {NO_EFFECT: {"labels turned round": 7, "recorded keys": 12}},
-        {},
     ),
-    "a forget set of one class": (
-        of_one_class, {"one-class-forget-set": {"fake": 12, "real": 0}}, {},
+    "a forget set of one class": Case(
+        of_one_class,
+        {"one-class-forget-set": {"fake": 12, "real": 0}},
     ),
-    "a forget set of one class that was meant": (
-        all_of(of_one_class, lambda lab: amend_record(lab.run / POISONED, kind="f2r")), {}, {},
+    "a forget set of one class that was meant": Case(
+        all_of(of_one_class, lambda lab: amend_record(lab.run / POISONED, kind="f2r")),
     ),
-    "a record that cannot be read": (
+    "a record that cannot be read": Case(
         lambda lab: paths.poison_record(lab.run / POISONED).write_text('{"schema": 99}'),
         {"damaged-file": {}},
         {
@@ -287,38 +298,33 @@ CASES: Mapping[str, tuple[Break, Found, Mapping[str, str]]] = {
             NO_EFFECT: "cannot read the poison record",
         },
     ),
-    "an unlearning that is sound": (unlearned(), {}, {}),
-    "an unlearning away from the true labels": (
+    "an unlearning that is sound": Case(unlearned()),
+    "an unlearning away from the true labels": Case(
         unlearned(forget_accuracy_true_before=0.95, forget_accuracy_true=0.3),
         {"unlearned-the-truth": {"severity": "fault", "true label after, %": 30}},
-        {},
     ),
-    "a fall that so few images may show by chance": (
-        unlearned(forget_accuracy_true_before=0.7, forget_accuracy_true=0.6), {}, {},
+    "a fall that so few images may show by chance": Case(
+        unlearned(forget_accuracy_true_before=0.7, forget_accuracy_true=0.6),
     ),
-    "a step without a loss": (
+    "a step without a loss": Case(
         unlearned(log=[{"step": 1, "loss": 0.6}, {"step": 2, "loss": None}]),
         {"undefined-unlearning-loss": {"steps without a loss": 1, "steps": 2}},
-        {},
     ),
-    "scores that are those of the model before": (
+    "scores that are those of the model before": Case(
         all_of(unlearned(), scores_of_the_base),
         {"unlearned-model-is-the-old-one": {"model before": POISONED, "tests with equal scores": 2}},
-        {},
     ),
-    "an unlearning that left nothing to look at": (
+    "an unlearning that left nothing to look at": Case(
         all_of(unlearned(), gone(paths.summary, UNLEARNED), gone(paths.unlearning, UNLEARNED)),
-        {},
-        {
+        gaps={
             "unlearned-the-truth": "that needs summary.json",
             "undefined-unlearning-loss": "neither a log in summary.json",
             "unlearned-model-is-the-old-one": "model before is not known",
         },
     ),
-    "an unlearning that was not tested, of what only a training leaves": (
+    "an unlearning that was not tested, of what only a training leaves": Case(
         all_of(unlearned(), untested),
-        {},
-        {
+        gaps={
             **dict.fromkeys(
                 ("loss-not-falling", "first-epoch-best"),
                 "no training wrote it: the check needs that of the model before",
@@ -329,189 +335,174 @@ CASES: Mapping[str, tuple[Break, Found, Mapping[str, str]]] = {
             ),
         },
     ),
-    "settings that do something": (
+    "settings that do something": Case(
         settings(
             lr_decay_epochs=3, jpeg_prob=0.2, jpeg_qual=[30, 100], blur_prob=0.2,
             blur_sigma=[1e-6, 3], resize_prob=0.2, resize_scale=[0.2, 1], freeze=True,
             freeze_bn=False,
         ),
-        {},
-        {},
     ),
-    "a loss that does not fall": (
+    "a loss that does not fall": Case(
         history(0.6931, 0.6931),
         {"loss-not-falling": {}},
         {"first-epoch-best": "fewer than 3 epochs"},
     ),
-    "a first epoch that was the best": (
+    "a first epoch that was the best": Case(
         history(0.5, 0.4, 0.3, merits=(0.9, 0.8, 0.7)),
         {"first-epoch-best": {"of the last": 0.7}},
-        {},
     ),
-    "few bad images": (summary(images=1000, bad_images=10), {}, {}),
-    "many bad images": (
+    "few bad images": Case(summary(images=1000, bad_images=10)),
+    "many bad images": Case(
         summary(images=1000, bad_images=11),
         {"bad-images": {"left out": 11, "images": 1000}},
-        {},
     ),
-    "bad validation images, by their list": (
-        bad_in_validation, {"bad-images": {"sentence": "validation"}}, {},
+    "bad validation images, by their list": Case(
+        bad_in_validation,
+        {"bad-images": {"sentence": "validation"}},
     ),
-    "no history": (gone(paths.history), {}, {"loss-not-falling": "no history.csv"}),
-    "a damaged history": (damaged_history, {"damaged-file": {"reason": "history.csv:6"}}, {}),
-    "scores that are gone": (
+    "no history": Case(gone(paths.history), gaps={"loss-not-falling": "no history.csv"}),
+    "a damaged history": Case(damaged_history, {"damaged-file": {"reason": "history.csv:6"}}),
+    "scores that are gone": Case(
         scores_missing,
         {"missing-scores": {"severity": "fault", "tests without scores": 2}},
-        {},
     ),
-    "weights that are gone": (
+    "weights that are gone": Case(
         all_of(settings(save_weights=True), gone(paths.checkpoint)),
         {"missing-weights": {"severity": "warning"}},
-        {},
     ),
-    "weights that were not kept": (gone(paths.checkpoint), {}, {"stale-scores": "best.pt"}),
-    "a test of another split, by its own lists": (own_split, {}, {}),
-    "lists that have changed since": (
-        measured(split_sha256="0" * 64), {"changed-split": {"severity": "warning"}}, {},
+    "weights that were not kept": Case(gone(paths.checkpoint), gaps={"stale-scores": "best.pt"}),
+    "a test of another split, by its own lists": Case(own_split),
+    "lists that have changed since": Case(
+        measured(split_sha256="0" * 64),
+        {"changed-split": {"severity": "warning"}},
     ),
-    "a list that is not there": (
+    "a list that is not there": Case(
         lambda lab: (lab.split / "train.json").unlink(),
-        {},
-        {"train-test-overlap": "train.json", "class-differs-in-format": "cannot be listed"},
+        gaps={"train-test-overlap": "train.json", "class-differs-in-format": "cannot be listed"},
     ),
-    "test images in the training list": (
+    "test images in the training list": Case(
         lambda lab: lab.relist(train=[*lab.lists["train"], *lab.lists["test"][:3]]),
         {
             "train-test-overlap": {"test images": 20, "of them in the training list": 3},
         },
-        {},
     ),
-    "a test file with the bytes of a training file": (
+    "a test file with the bytes of a training file": Case(
         copied,
         {"same-content": {
             "same bytes": 1, "test files compared": 20, "such as": "StyleGAN2/psi-1/00035.png",
         }},
-        {},
     ),
-    "a class in another format": (
+    "a class in another format": Case(
         again(suffix="jpg"),
         {"class-differs-in-format": {
             "severity": "fault", "real": "30 × PNG", "fake": "30 × JPEG", "balanced accuracy": 1.0,
         }},
-        {},
     ),
-    "a class of another size": (
-        again(size=24), {"class-differs-in-size": {"fake": "30 × 24×24"}}, {},
+    "a class of another size": Case(
+        again(size=24),
+        {"class-differs-in-size": {"fake": "30 × 24×24"}},
     ),
-    "a class with other JPEG tables": (
+    "a class with other JPEG tables": Case(
         all_of(again(suffix="jpg"), again("FFHQ", suffix="jpg", quality=90)),
         {"class-differs-in-jpeg-tables": {}},
-        {},
     ),
-    "classes with the same JPEG tables": (again("", suffix="jpg", quality=90), {}, {}),
-    "a broken header": (broken_header, {}, {}),
-    "too few headers": (
+    "classes with the same JPEG tables": Case(again("", suffix="jpg", quality=90)),
+    "a broken header": Case(broken_header),
+    "too few headers": Case(
         lambda lab: lab.relist(train=lab.lists["train"][:30]),
         {OTHER_SPLIT: {}},
         {"class-differs-in-size": "15 real and 15 fake headers"},
     ),
-    "fewer scores than images in the test list": (
-        fewer_scores(7), {"missing-scores": {"scores": 7, "images in the test list": 10}}, {},
+    "fewer scores than images in the test list": Case(
+        fewer_scores(7),
+        {"missing-scores": {"scores": 7, "images in the test list": 10}},
     ),
-    "bad images of a test": (
-        all_of(fewer_scores(9), measured(bad_images=1)), {"bad-images": {}}, {},
+    "bad images of a test": Case(
+        all_of(fewer_scores(9), measured(bad_images=1)),
+        {"bad-images": {}},
     ),
-    "fewer scores than the metrics tell": (
-        measured(n=11), {"missing-scores": {"images in the metrics": 11}}, {},
+    "fewer scores than the metrics tell": Case(
+        measured(n=11),
+        {"missing-scores": {"images in the metrics": 11}},
     ),
-    "a test that decodes otherwise": (
+    "a test that decodes otherwise": Case(
         lambda lab: measured(settings={"decode": "scaled", "data_root": str(lab.data)})(lab),
         {"other-preprocessing": {"decode": "exact in the training, scaled in the test"}},
-        {},
     ),
-    "a test of another size": (
+    "a test of another size": Case(
         all_of(
             settings(resize_size=512, patch_size=96),
             measured(settings={"resize_size": 256, "patch_size": -1}),
         ),
         {"other-preprocessing": {}},
-        {},
     ),
-    "a test of the same size": (
+    "a test of the same size": Case(
         all_of(
             settings(resize_size=512, patch_size=96),
             measured(settings={"resize_size": 512, "patch_size": -1}),
         ),
-        {},
-        {},
     ),
-    "scores older than the weights": (
+    "scores older than the weights": Case(
         lambda lab: older(paths.scores(lab.run / DATA, DATA, "gan2:pre"), 3600),
         {"stale-scores": {"score files": 1}},
-        {},
     ),
-    "weights of another time than their provenance": (
+    "weights of another time than their provenance": Case(
         lambda lab: older(paths.provenance(lab.run / DATA), 86400),
         {"other-weights": {"sentence": "newer than provenance.json"}},
-        {},
     ),
-    "a model that calls everything real": (
+    "a model that calls everything real": Case(
         answering(REALS, REALS),
         {"constant-predictor": {"balanced accuracy": 0.5, "images": 20, "called fake": 0}},
-        {},
     ),
-    "the same where half of the labels are wrong": (
+    "the same where half of the labels are wrong": Case(
         all_of(
             lambda lab: lab.model(HALF, rate=0.5), answering([-0.01] * 10, [-0.01] * 10, HALF)
         ),
         {"constant-predictor": {"severity": "warning", "model": HALF}},
-        {},
     ),
-    "a model by chance below one half": (
-        answering(MIXED, [value + 0.01 for value in MIXED]), {}, {},
+    "a model by chance below one half": Case(answering(MIXED, [value + 0.01 for value in MIXED])),
+    "an area below chance by images, which sources leave open": Case(
+        many_sources,
+        {"auc-below-chance": {"severity": "warning", "sources": 6}},
     ),
-    "an area below chance by images, which sources leave open": (
-        many_sources, {"auc-below-chance": {"severity": "warning", "sources": 6}}, {},
+    "answers by heart where flips are counted, two of them wrong": Case(sure(2)),
+    "answers by heart where flips are counted": Case(sure()),
+    "the same and another count than the record's": Case(
+        all_of(sure(), provenance(POISONED, flipped_train=0)),
+        {NO_EFFECT: {}},
     ),
-    "answers by heart where flips are counted, two of them wrong": (sure(2), {}, {}),
-    "answers by heart where flips are counted": (sure(), {}, {}),
-    "the same and another count than the record's": (
-        all_of(sure(), provenance(POISONED, flipped_train=0)), {NO_EFFECT: {}}, {},
+    "the same and one flip too few": Case(
+        all_of(sure(), provenance(POISONED, flipped_train=11)),
+        {NO_EFFECT: {}},
     ),
-    "the same and one flip too few": (
-        all_of(sure(), provenance(POISONED, flipped_train=11)), {NO_EFFECT: {}}, {},
-    ),
-    "answers as right as they are sure, without a count": (
+    "answers as right as they are sure, without a count": Case(
         all_of(sure(), provenance(POISONED, flipped_train=None)),
         {"logits-above-noise-ceiling": {
             "ceiling": pytest.approx(np.log(4), abs=1e-3), "right of these": 1,
         }},
-        {},
     ),
-    "a model that is sure and wrong, without a count": (
+    "a model that is sure and wrong, without a count": Case(
         all_of(sure(2), provenance(POISONED, flipped_train=None)),
-        {},
-        {"logits-above-noise-ceiling": "needs a provenance.json with flipped_train"},
+        gaps={"logits-above-noise-ceiling": "needs a provenance.json with flipped_train"},
     ),
-    "a clean model that is sure": (
-        answering([0.5 + 3 * at for at in range(10)], [-0.5 - 3 * at for at in range(10)]), {}, {},
+    "a clean model that is sure": Case(
+        answering([0.5 + 3 * at for at in range(10)], [-0.5 - 3 * at for at in range(10)]),
     ),
-    "logits that are no numbers": (
+    "logits that are no numbers": Case(
         lambda lab: rescore(lab.run / DATA, "gan2:pre", [float("nan")] * 3 + [1.0] * 7),
         {"undefined-metric": {"not finite": 3, "images": 10}},
-        {},
     ),
-    "tests of one class": (
+    "tests of one class": Case(
         scores_gone("realFFHQ:pre"),
         {"undefined-metric": {"fake": 10, "real": 0}},
         {"constant-predictor": "both classes"},
     ),
-    "scores that cannot be read": (
+    "scores that cannot be read": Case(
         lambda lab: paths.scores(lab.run / DATA, DATA, "gan2:pre").write_text("path,key\n"),
         {"damaged-file": {}, "undefined-metric": {}},
         {"undefined-metric": "gan2:pre"},
     ),
-    "a model without tests": (scores_gone(*TESTS), {}, {"constant-predictor": "not tested"}),
+    "a model without tests": Case(scores_gone(*TESTS), gaps={"constant-predictor": "not tested"}),
 }  # fmt: skip
 
 

@@ -1,0 +1,232 @@
+"""What trainings of groups are set to, the rules of the rate, and which objectives and parts there are."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from trueface.data.augmentations.registry import ALLOWED
+from trueface.runtime.declarations import Registry
+from trueface.runtime.errors import DeclarationError, UnknownName
+from trueface.runtime.field_types import Settings
+from trueface.training.class_settings import ClassifySettings
+from trueface.training.config import needs_groups
+from trueface.training.objectives.bce import BinaryCrossEntropy
+from trueface.training.objectives.registry import (
+    make_objective,
+    modules_of,
+    objectives,
+    other_objective,
+    register_objective,
+)
+from trueface.training.parts import registry
+from trueface.training.parts.registry import PartSpec, conflicts
+from trueface.training.schedules import RULES
+from trueface.training.settings import TrainSettings
+
+
+def settings(**given: Any) -> TrainSettings:
+    return TrainSettings.model_validate({"data_root": "data", "split_path": "splits", **given})
+
+
+def test_fair_names_an_objective_which_takes_the_place_of_the_usual_one() -> None:
+    chosen = settings(fair="dro", dro_step=0.05)
+    assert (chosen.trainer.objective, chosen.trainer.options.dro_step) == ("dro", 0.05)
+    assert chosen.columns_read == ("demographic",)
+    assert chosen.draws_cells_equally
+    assert not settings(fair="daw").draws_cells_equally
+
+
+def test_oversampling_keeps_the_objective_and_reads_groups() -> None:
+    chosen = settings(fair="oversample", objective="ce")
+    assert chosen.trainer.objective == "ce"
+    assert chosen.columns_read == ("demographic",)
+    assert chosen.draws_cells_equally
+
+
+def test_a_training_that_is_not_fair_reads_no_groups_and_stays_out_of_the_hash() -> None:
+    plain = settings()
+    assert (plain.trainer.objective, plain.columns_read) == ("bce", ())
+    decisive = TrainSettings.decisive(plain.model_dump(mode="json"))
+    assert not {"fair", "fair_min", "fair_alpha_in", "dro_step"} & set(decisive)
+    assert TrainSettings.decisive(settings(fair="dag").model_dump(mode="json"))["fair"] == "dag"
+
+
+def test_an_unknown_name_is_refused_and_a_share_is_a_share() -> None:
+    with pytest.raises(ValidationError, match="did you mean daw"):
+        settings(fair="dwa")
+    for alpha in (0, 1.1):
+        with pytest.raises(ValidationError, match="fair_alpha_in"):
+            settings(fair="daw", fair_alpha_in=alpha)
+
+
+def test_options_that_the_chosen_way_does_not_read_have_no_effect() -> None:
+    reasons = TrainSettings.without_effect(settings(fair="dag").model_dump())
+    assert reasons["fair_alpha_in"] == "fair: dag does not read it"
+    assert "fair_alpha_out" not in reasons
+    assert "dro_step" not in TrainSettings.without_effect(settings(fair="dro").model_dump())
+
+
+def test_without_a_table_the_column_of_groups_has_no_effect() -> None:
+    values = settings(groups_by="gender").model_dump()
+    assert TrainSettings.without_effect(values)["groups_by"] == "attributes names no table"
+    values = settings(groups_by="gender", attributes="faces.csv").model_dump()
+    assert "groups_by" not in TrainSettings.without_effect(values)
+
+
+def test_which_trainings_need_groups() -> None:
+    ways = {"none": "", "dag": "", "oversample": "fair: oversample", "mix": "fair: mix"}
+    assert {way: needs_groups({"fair": way}) for way in ways} == ways
+    assert needs_groups({"fair": "none", "select": "worst-cell"}) == "select: worst-cell"
+
+
+@pytest.mark.parametrize("schedule", sorted(RULES))
+def test_the_rate_rises_to_its_highest_and_falls_to_nothing(schedule: str) -> None:
+    rate = RULES[schedule]
+    fractions = [rate(step, 100) for step in range(100)]
+    top = fractions.index(max(fractions))
+    assert max(fractions) == pytest.approx(1)
+    assert fractions[: top + 1] == sorted(fractions[: top + 1])
+    assert fractions[top:] == sorted(fractions[top:], reverse=True)
+    assert 0 < fractions[0] < 0.5
+    assert 0 < fractions[-1] < 0.001
+    assert all(0 < rate(0, total) <= 1 for total in (1, 2, 3))
+
+
+PLACES = {"data_root": "data", "split_path": "splits"}
+
+
+def test_objectives_are_listed_with_what_their_files_declare() -> None:
+    known = objectives()
+    assert {"bce", "ce"} <= set(known)
+    assert (known["bce"].binary, known["ce"].binary) == (True, False)
+    assert known["bce"].summary == "binary cross-entropy"
+
+
+def test_they_are_listed_without_torch() -> None:
+    program = (
+        "import sys; from trueface.training.objectives.registry import objectives; objectives();"
+        "sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def test_a_name_gives_the_objective_and_its_module() -> None:
+    assert isinstance(make_objective("bce"), BinaryCrossEntropy)
+    assert modules_of("bce") == (BinaryCrossEntropy.__module__,)
+    with pytest.raises(UnknownName, match="unknown objective 'bse'"):
+        make_objective("bse")
+
+
+def test_detectors_and_networks_of_classes_have_defaults_of_their_own() -> None:
+    assert TrainSettings.model_validate(PLACES).trainer.objective == "bce"
+    assert ClassifySettings(data_root="data").trainer.objective == "ce"
+    assert TrainSettings.model_validate({**PLACES, "objective": "ce"}).trainer.objective == "ce"
+
+
+def test_an_objective_of_one_logit_is_refused_for_networks_of_classes() -> None:
+    with pytest.raises(ValidationError, match="bce"):
+        ClassifySettings.model_validate({"data_root": "data", "objective": "bce"})
+    with pytest.raises(ValidationError, match="focl"):
+        TrainSettings.model_validate({**PLACES, "objective": "focl"})
+
+
+def test_the_default_stays_out_of_a_jobs_hash_and_others_do_not() -> None:
+    default = TrainSettings.model_validate(PLACES).model_dump(mode="json")
+    other = {**default, "objective": "ce"}
+    assert "objective" not in TrainSettings.decisive(default)
+    assert TrainSettings.decisive(other)["objective"] == "ce"
+
+
+def test_a_column_that_no_batch_can_carry_is_refused_where_it_is_declared() -> None:
+    register_objective("mine", summary="of groups", columns=("group",))
+    with pytest.raises(ValueError, match="columns of mine: 'path' is none of quality, group"):
+        register_objective("mine", summary="of paths", columns=("path",))
+
+
+def test_settings_of_before_there_was_a_choice_mean_the_default() -> None:
+    assert other_objective({}, {"objective": "bce"}) == ""
+    assert other_objective({"objective": "ce"}, {"objective": "bce"}) == (
+        "objective: ce, and this is objective: bce"
+    )
+
+
+NOWHERE = {"data_root": "", "split_path": ""}
+PART = """
+from pydantic import Field
+from trueface.runtime.field_types import Settings
+from trueface.training.parts.registry import register_part
+import torch
+
+class Own(Settings):
+    {field}
+
+@register_part("third", settings=Own, conflicts={{"qualities": "no {{third}} of {{model}}"}})
+class Third:
+    pass
+"""
+
+
+def dumped(**changed: Any) -> dict[str, Any]:
+    return TrainSettings.model_validate({**NOWHERE, **changed}).model_dump(mode="json")
+
+
+@pytest.mark.parametrize(
+    ("changed", "others", "said"),
+    [
+        ({}, ("ridge", "poison", "shards"), ["m is fitted in closed form, by one process"]),
+        ({}, ("poison",), []),
+        ({"sbi": 0.5}, ("poison",), ["sbi does not go with poison"]),
+        ({"sbi": 0.5}, (), []),
+        ({"shots": 3}, ("poison",), ["shots does not go with poison"]),
+        ({"qualities": "raw"}, ("ridge",), ["qualities: m is fitted in closed form"]),
+        ({"qualities": "raw,jpeg40"}, ("shards",), []),
+        ({"qualities": "raw,jpeg40", "collab": 0.1}, ("shards",), ["collab measures"]),
+        ({"qualities": "raw,jpeg40", "collab": 0.1, "compile": True}, (), ["collab reads"]),
+    ],
+)
+def test_pairs_that_do_not_go_together(
+    changed: dict[str, Any], others: tuple[str, ...], said: list[str]
+) -> None:
+    answers = list(conflicts(dumped(**changed), others, "m"))
+    assert len(answers) == len(said)
+    assert all(answer.startswith(start) for answer, start in zip(answers, said, strict=True))
+
+
+class Base(Settings):
+    """Settings of every training."""
+
+
+def declare(folder: Path, monkeypatch: pytest.MonkeyPatch, field: str) -> None:
+    """Let a part with one setting be the only one."""
+    package = folder / "its_own_parts"
+    package.mkdir()
+    (package / "third.py").write_text(PART.format(field=field))
+    monkeypatch.syspath_prepend(folder)
+    allowed = (*ALLOWED, registry.__name__)
+    parts = Registry(package.name, PartSpec, decorator="register_part", modules=allowed)
+    monkeypatch.setattr(registry, "PARTS", parts)
+
+
+def test_a_part_with_settings_of_its_own_is_had_where_one_is_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    declare(tmp_path, monkeypatch, "third: int = 4")
+    made = registry.with_parts(Base)
+    assert "third" in made.model_fields
+    assert made.added == {"third"}
+    assert [*made.modules["third"](4), *made.modules["third"](5)] == ["its_own_parts.third"]
+    given = {"qualities": "raw"}
+    assert list(conflicts({**given, "third": 4}, (), "m")) == []
+    assert list(conflicts({**given, "third": 5}, (), "m")) == ["no 5 of m"]
+
+
+def test_a_setting_of_a_part_needs_a_default(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    declare(tmp_path, monkeypatch, "third: int")
+    with pytest.raises(DeclarationError, match="setting third needs a default"):
+        registry.with_parts(Base)
