@@ -12,7 +12,7 @@ from launcher.states import State
 from launcher.store.queue import NewJob, Store
 from launcher.system.paths import Home, make_home
 from launcher.workers.progress.steps import Progress
-from tests.build import a_context, a_spec, claimed, enqueue, in_state, job_row, until
+from tests.build import a_context, a_spec, claimed, enqueue, in_state, job_row, reaches
 from tests.launcher.web.browser import Page, served
 from tests.launcher.web.chromium import (
     CHROMIUM,
@@ -105,7 +105,7 @@ def test_a_list_is_steered_by_keys(tab: "Tab", store: Store) -> None:
     press(tab, "c")
     shows(tab, "#dialog .ask", "cancel job 5 command/3?")
     press(tab, "Enter")
-    until(lambda: in_state(store, 5, State.CANCELLED), "the job is cancelled")
+    reaches(store, 5, State.CANCELLED)
     shows(tab, "tr[data-job='5']", "cancelled")
     press(tab, "/")
     tab.keyboard.type("net")

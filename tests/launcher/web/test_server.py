@@ -142,9 +142,9 @@ def test_the_first_page_tells_in_a_line_how_the_machine_is(page: Page) -> None:
 
 def test_a_change_is_asked_about_and_then_made(page: Page, store: Store) -> None:
     asked = page.get("jobs/1/hold").text
-    question = "hold job 1 command/one? it starts only when it is released"
-    assert question in asked
-    answer = page.post("jobs/1/hold", {"question": question})
+    told = "hold job 1 command/one? it starts only when it is released"
+    assert told in asked
+    answer = page.post("jobs/1/hold", {"question": told})
     assert answer.status == 303
     assert in_state(store, 1, State.HELD)
     assert "job 1 command/one held" in page.ask(answer.headers["location"]).text
@@ -167,10 +167,14 @@ def test_a_change_that_cannot_be_says_why(page: Page, store: Store) -> None:
     assert in_state(store, 1, State.QUEUED)
 
 
+def question(page: Page, verb: str) -> str:
+    text = page.get(f"jobs/1/{verb}").text
+    return text.partition('name="question" value="')[2].partition('"')[0]
+
+
 def test_a_text_is_changed_only_where_it_is_as_it_was_shown(page: Page, store: Store) -> None:
     def asked() -> str:
-        text = page.get("jobs/1/note").text
-        return text.partition('name="question" value="')[2].partition('"')[0]
+        return question(page, "note")
 
     first = asked()
     assert page.post("jobs/1/note", {"question": first, "text": "one\r\ntwo"}).status == 303
@@ -190,8 +194,7 @@ def test_a_text_is_changed_only_where_it_is_as_it_was_shown(page: Page, store: S
 
 def test_tags_are_changed_as_a_line_of_words_and_found_by_tag(page: Page, store: Store) -> None:
     def asked() -> str:
-        text = page.get("jobs/1/tag").text
-        return text.partition('name="question" value="')[2].partition('"')[0]
+        return question(page, "tag")
 
     answer = page.post("jobs/1/tag", {"question": asked(), "text": " paper  abl-1 paper"})
     assert answer.status == 303
