@@ -372,9 +372,6 @@ def test_a_notebook_gets_plain_html() -> None:
     assert text.startswith('<progress value="2" max="4"></progress> 2 of 4 · ')
     assert "1 running" in text
     assert "1 failed" in text
-
-
-def test_without_jobs_the_bar_is_no_error() -> None:
     assert 'value="0" max="1"' in html({})
 
 

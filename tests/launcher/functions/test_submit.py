@@ -314,11 +314,13 @@ def test_pickles_are_for_their_owner_alone(home: Home) -> None:
 
 
 @pytest.mark.usefixtures("alone")
-def test_a_worker_does_not_load_what_others_may_have_written(home: Home) -> None:
+def test_a_worker_does_not_load_what_others_may_have_written(
+    home: Home, launcher: Launcher
+) -> None:
     answer = submit(lambda: 1, hold=True)
     (file,) = (home.folder / "functions").iterdir()
     file.chmod(0o666)
-    _release(home, answer)
+    launcher.well("release", str(answer.job))
     error = answer.exception(DEADLINE_S)
     assert error is not None
     assert "others may write" in str(error)
@@ -380,20 +382,17 @@ def test_numbers_that_a_function_returns_are_shown_as_results(store: Store) -> N
 
 @pytest.mark.usefixtures("alone")
 def test_what_the_machine_can_never_give_and_an_unknown_option_are_refused(store: Store) -> None:
-    with pytest.raises(UsageError, match="this machine can never run it"):
-        submit(int, cpus=99_999)
-    with pytest.raises(UsageError, match=r"kwargs=\{'lr': …\}"):
-        submit(int, lr=0.1)  # type: ignore[call-overload]
-    with pytest.raises(UsageError, match="there is no group 'nights'"):
-        submit(int, group="nights")
-    with pytest.raises(UsageError, match="there is no job 12"):
-        submit(int, after=12)
-    with pytest.raises(
-        UsageError, match="after: expected futures, runs or numbers of jobs, got 'x'"
-    ):
-        submit(int, after="x")  # type: ignore[arg-type]
-    with pytest.raises(UsageError, match=r"name: .* is no UTF-8 text"):
-        submit(int, name="a\udcff")
+    wrong: dict[str, dict[str, Any]] = {
+        "this machine can never run it": {"cpus": 99_999},
+        r"kwargs=\{'lr': …\}": {"lr": 0.1},
+        "there is no group 'nights'": {"group": "nights"},
+        "there is no job 12": {"after": 12},
+        "after: expected futures, runs or numbers of jobs, got 'x'": {"after": "x"},
+        "name: .* is no UTF-8 text": {"name": "a\udcff"},
+    }
+    for said, options in wrong.items():
+        with pytest.raises(UsageError, match=said):
+            submit(int, **options)
     assert store.read.jobs() == []
 
 
@@ -407,19 +406,6 @@ def test_cleaning_a_job_deletes_its_call_but_no_call_that_another_job_needs(
     assert len([*(home.folder / "functions").iterdir()]) == 1
     launcher.well("clean", str(second.job), "--yes")
     assert [*(home.folder / "functions").iterdir()] == []
-
-
-def _release(home: Home, answer: Future[int]) -> None:
-    process = subprocess.run(
-        [Path(sys.executable).parent / "launcher", "release", str(answer.job)], check=False
-    )
-    assert process.returncode == 0
-
-
-def test_at_its_time_limit_a_function_is_interrupted_and_the_future_says_so() -> None:
-    answer = submit(lambda: threading.Event().wait(), time_limit=0.2)
-    with pytest.raises(JobError, match="reached its time limit"):
-        answer.result(DEADLINE_S)
 
 
 def test_a_callback_may_submit_and_wait_for_the_next_function() -> None:
@@ -471,16 +457,9 @@ def test_a_future_outlives_the_scheduler_of_its_job(
     queue: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("launcher.store.feed.CHECK_EVERY_S", 0.1)
-    begun, gate = tmp_path / "begun", tmp_path / "gate"
-
-    def waits() -> str:
-        begun.touch()
-        while not gate.exists():
-            time.sleep(0.01)
-        return "done"
-
-    answer = submit(waits)
-    until(begun.exists, "it runs")
+    gate = tmp_path / "gate"
+    answer = submit(_waits_for, gate)
+    until(answer.running, "it runs")
     pid = scheduler_pid(queue)
     assert pid
     os.kill(pid, signal.SIGKILL)
