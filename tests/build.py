@@ -261,11 +261,16 @@ def a_seat(**changes: Any) -> Seat:
     return Seat(**values | changes)
 
 
-def claimed(store: Store, job: int, now: float = 1.0) -> Claim:
+def claimed(store: Store, job: int, now: float = 1.0, **seat: Any) -> Claim:
     """Claim a job as a scheduler does."""
-    claim = store.scheduling.claim(job, a_seat(), reason="fits", now=now)
+    claim = store.scheduling.claim(job, a_seat(**seat), reason="fits", now=now)
     assert claim is not None, f"job {job} cannot be claimed"
     return claim
+
+
+def reaches(store: Store, job: int, state: State) -> None:
+    """Wait until a job is in a state."""
+    until(lambda: in_state(store, job, state), f"job {job} is {state}")
 
 
 def finished(store: Store, job: int, outcome: Outcome | None = None) -> None:

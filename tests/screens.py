@@ -1,5 +1,6 @@
 """Screens as values, for tests of what draws them: nothing of them depends on the hour."""
 
+from collections.abc import Iterable
 from datetime import datetime
 
 from launcher.gpu.snapshot import ForeignReservation, GpuProcess
@@ -7,6 +8,7 @@ from launcher.screens.gpu_view import Gauge, Guest
 from launcher.screens.host import Disk, Host
 from launcher.screens.job_view import Group, JobView, UsedMemory
 from launcher.screens.snapshots import Scheduler, Screen
+from launcher.screens.text_table import Line
 from launcher.states import State
 from launcher.workers.progress.steps import Step
 from tests.build import GIB, a_gpu
@@ -166,3 +168,8 @@ def _crowded() -> Gauge:
     return Gauge(
         gpu=a_gpu(1, total=39.4, used=37.2, fault="has fallen off the bus (Xid 79)"),
     )
+
+
+def texts_of(lines: Iterable[Line]) -> list[str]:
+    """Return the texts of drawn lines."""
+    return [one.text for one in lines]

@@ -127,6 +127,11 @@ class Seen:
             pass
         return code
 
+    def leaves(self, key: str = "q") -> None:
+        """End the program by a key, well."""
+        self.type(key)
+        assert self.ends() == 0
+
     def _take_in(self, span_s: float) -> bool:
         """Read the next that is drawn; tell whether there was anything in time."""
         if not select.select([self._ours], [], [], span_s)[0]:

@@ -1,15 +1,14 @@
 """Which jobs a pattern, a state or a tag names."""
 
-import json
 from collections.abc import Sequence
 
 import pytest
 
 from launcher.cli.jobs import only_job, select
 from launcher.errors import UsageError
-from launcher.states import Done, Failed, State
+from launcher.states import Failed, State
 from launcher.store.queue import Store
-from tests.build import claimed, enqueue, job_row
+from tests.build import enqueue, finished, job_row
 from tests.launcher.conftest import Launcher
 
 NAMES = ("train/a", "train/ab", "train/c", "test/[x]", "12")
@@ -118,8 +117,8 @@ def test_one_job_is_the_newest_of_its_name(filled: Store) -> None:
 def three(store: Store) -> Store:
     """A queue with a failed job, a held one and one that is done."""
     bad, held, good = enqueue(store, *(f"command/{n}" for n in ("bad", "kept", "good")))
-    for job, outcome in ((bad, Failed(at=2.0, error="no")), (good, Done(at=2.0))):
-        store.scheduling.finish(claimed(store, job), outcome, outputs={}, now=2.0)
+    finished(store, bad, Failed(at=2.0, error="no"))
+    finished(store, good)
     store.steering.hold([held], 1.0)
     return store
 
@@ -177,8 +176,7 @@ def waiting(store: Store) -> Store:
 
 
 def ids(launcher: Launcher, *patterns: str) -> list[int]:
-    answer = launcher.well("status", "--json", *patterns)
-    return [job["id"] for job in json.loads(answer.out)["jobs"]]
+    return [job["id"] for job in launcher.json("status", *patterns)["jobs"]]
 
 
 def test_jobs_are_selected_by_their_tags(launcher: Launcher, waiting: Store) -> None:

@@ -25,6 +25,7 @@ from tests.build import (
     in_state,
     job_row,
     program_of,
+    reaches,
     shell,
     until,
 )
@@ -170,7 +171,7 @@ def test_held_jobs_wait_until_they_are_released(
     assert states(store) == [State.HELD] * 2
     assert scheduler_pid(home) is None, "nothing needs one"
     assert launcher("release", "train/b").out == "2\ttrain/b\treleased\n"
-    until(lambda: in_state(store, 2, State.DONE), "the released job is done")
+    reaches(store, 2, State.DONE)
     assert in_state(store, 1, State.HELD)
 
 

@@ -36,7 +36,7 @@ from launcher.store.rows import Lane, ReadyJob
 from launcher.store.usage import Run, Usage
 from launcher.system.paths import Home
 from launcher.units import Bytes
-from tests.build import a_seat, a_spec, enqueue, job_row
+from tests.build import a_spec, claimed, enqueue, job_row
 from tests.launcher.plans import (
     GIB,
     KINDS,
@@ -426,8 +426,7 @@ def test_the_queue_tells_what_was_done_how_long_where_and_how_much_it_wrote(stor
         *(a_spec(name=f"train/{one}", kind="train", images="x", base="y") for one in "abcd"),
     )
     for job, outputs in ((a, {"/m": (7, 1), "/n": (5, 1)}), (b, {"/f": (0, 0)}), (c, {})):
-        claim = store.scheduling.claim(job, a_seat(device="GPU-0"), reason="fits", now=10.0)
-        assert claim is not None
+        claim = claimed(store, job, 10.0, device="GPU-0")
         ending = Failed(at=52.0, error="no") if job == c else Done(at=52.0)
         store.scheduling.finish(claim, ending, outputs=outputs, now=52.0)
     estimate = {one[0].id: past_job(*one) for one in store.read.done_lately(10)}
@@ -441,8 +440,7 @@ def test_the_queue_tells_what_was_done_how_long_where_and_how_much_it_wrote(stor
 def test_of_what_ended_before_it_began_or_years_later_no_duration_is_learned(store: Store) -> None:
     jobs = enqueue(store, *(f"command/{number}" for number in range(3)))
     for job, end in zip(jobs, (10.0, 160.0, 1e9), strict=True):
-        claim = store.scheduling.claim(job, a_seat(), reason="fits", now=100.0)
-        assert claim is not None
+        claim = claimed(store, job, 100.0)
         store.scheduling.finish(claim, Done(at=end), outputs={}, now=end)
     assert [seconds for _, seconds, _ in store.read.done_lately(10)] == [60.0]
 
@@ -464,8 +462,7 @@ def test_a_program_that_ran_with_other_numbers_tells_how_long_it_takes() -> None
 def test_of_an_attempt_that_failed_before_nothing_is_learned(store: Store) -> None:
     (job,) = enqueue(store, a_spec())
     for claimed_at, ending in ((10.0, Failed(at=99.0, error="no")), (200.0, Done(at=203.0))):
-        claim = store.scheduling.claim(job, a_seat(), reason="fits", now=claimed_at)
-        assert claim is not None
+        claim = claimed(store, job, claimed_at)
         store.scheduling.finish(claim, ending, outputs={}, now=ending.at)
         if isinstance(ending, Failed):
             store.steering.retry([job], 100.0)

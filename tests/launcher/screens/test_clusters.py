@@ -38,7 +38,7 @@ from launcher.screens.text_table import width_of
 from launcher.store.rows import PILOT
 from launcher.system.paths import Home
 from tests.build import GIB, a_claim, a_gpu
-from tests.screens import NOW, a_busy_screen
+from tests.screens import NOW, a_busy_screen, texts_of
 
 SLURM = BackendRow(name="slurm", kind="slurm", pilots=4)
 
@@ -125,7 +125,7 @@ def test_jobs_on_several_nodes_name_theirs() -> None:
 
 def _text(running: tuple[JobView, ...], screen: Screen) -> str:
     shown = screen._replace(running=running)
-    return "\n".join(line.text for line in screen_lines(shown, 140))
+    return "\n".join(texts_of(screen_lines(shown, 140)))
 
 
 def test_json_has_times_in_utc_and_nulls_for_what_is_not_known() -> None:
@@ -232,7 +232,7 @@ def test_the_newest_beat_tells_what_a_job_uses_there(home: Home, pilot: PilotFol
     assert [(guest.job, gauge.used_by(guest)) for guest in gauge.guests] == [(63, 8 * GIB)]
     assert gauge.record()["node"] == "n3"
     assert gauge.columns()[-1] == "n3"
-    text = "\n".join(line.text for line in draw([gauge], 100))
+    text = "\n".join(texts_of(draw([gauge], 100)))
     assert "n3 cuda:0" in text
     assert "uses 8 GiB, 10 GiB promised" in text
     assert "not told" not in text, "of a node nobody expects to see processes"

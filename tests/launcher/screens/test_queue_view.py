@@ -21,9 +21,9 @@ from launcher.store.queue import Store
 from launcher.store.usage import NO_USAGE, Measured, Usage, UsageRecords
 from launcher.system.paths import Home
 from launcher.workers.progress.steps import Step
-from tests.build import GIB, a_claim, a_seat, a_spec, claimed, enqueue, job_row
+from tests.build import GIB, a_claim, a_spec, claimed, enqueue, job_row
 from tests.launcher.conftest import Launcher
-from tests.screens import NOW, a_busy_screen, a_line, an_idle_screen
+from tests.screens import NOW, a_busy_screen, a_line, an_idle_screen, texts_of
 from tests.terminal import in_a_terminal
 
 GOLDEN = Path(__file__).parents[2] / "data" / "golden"
@@ -31,7 +31,7 @@ GOLDEN = Path(__file__).parents[2] / "data" / "golden"
 
 @pytest.mark.parametrize("width", [80, 100, 140])
 def test_a_screen_is_drawn_at_any_width(width: int) -> None:
-    drawn = [one.text for one in screen_lines(a_busy_screen(), width)]
+    drawn = texts_of(screen_lines(a_busy_screen(), width))
     assert "\n".join([*drawn, ""]) == (GOLDEN / f"screen-{width}.txt").read_text()
 
 
@@ -41,7 +41,7 @@ def test_no_line_is_longer_than_the_screen_is_wide(width: int) -> None:
 
 
 def test_an_empty_queue_is_drawn_in_two_lines() -> None:
-    drawn = [one.text for one in screen_lines(an_idle_screen(), 80)]
+    drawn = texts_of(screen_lines(an_idle_screen(), 80))
     assert drawn[1:] == ["no jobs"]
     assert drawn[0].startswith("launcher  ~/.local/state/launcher  scheduler absent ")
 
@@ -59,7 +59,7 @@ def test_a_line_knows_the_job_that_it_is_about() -> None:
 
 
 def test_a_reason_is_not_told_twice_in_a_row() -> None:
-    drawn = "\n".join(one.text for one in screen_lines(a_busy_screen(), 140))
+    drawn = "\n".join(texts_of(screen_lines(a_busy_screen(), 140)))
     assert drawn.count("behind job 44") == 1
     assert drawn.count("as above") == 1
 
@@ -94,7 +94,7 @@ def test_what_is_left_is_counted_from_the_last_report(ago_s: int, left: str) -> 
 
 def test_failures_stand_out_and_name_the_next_command() -> None:
     failed = [one for one in screen_lines(a_busy_screen(), 140) if one.job == 39]
-    assert "→ launcher logs 39" in " ".join(one.text for one in failed)
+    assert "→ launcher logs 39" in " ".join(texts_of(failed))
     assert {span.tone for span in failed[0].spans} >= {Tone.BAD}
 
 
@@ -127,11 +127,11 @@ def test_jobs_of_any_state_are_listed_with_it_in_words() -> None:
 def test_what_was_looked_for_takes_the_place_of_the_sections() -> None:
     screen = a_busy_screen()
     nothing = screen_lines(screen._replace(found=(), sought="vit"), 80)
-    texts = [one.text for one in nothing]
+    texts = texts_of(nothing)
     assert texts.count("no job matches 'vit'") == 1
     assert texts.index("no job matches 'vit'") < texts.index(LEGEND), "above what lies beside it"
     found = screen._replace(found=(a_line(7, "train/vit", State.DONE),), sought="vit")
-    drawn = "\n".join(one.text for one in screen_lines(found, 80))
+    drawn = "\n".join(texts_of(screen_lines(found, 80)))
     assert "FOUND vit" in drawn
     assert "RECENT" not in drawn
 
@@ -228,7 +228,7 @@ def test_a_short_command_line_that_is_shown_whole_tells_its_parameters(
 
 def test_lists_for_people_have_them_behind_the_name(home: Home, store: Store) -> None:
     queued(store, {f"command/grid-{seed}": f"--lr 0.342 --seed {seed}" for seed in (1, 2)})
-    lines = [line.text for line in waiting(Queue(home, store).look()).drawn(80)]
+    lines = texts_of(waiting(Queue(home, store).look()).drawn(80))
     assert lines[1].startswith("○ grid-1 seed=1")
     drawn = in_a_terminal("status", "run:grid", columns=80)
     assert "grid-2 seed=2" in drawn
@@ -245,7 +245,7 @@ def test_at_80_columns_what_differs_stays_and_what_is_alike_is_cut(
             for at, (lr, momentum) in enumerate(values)
         },
     )
-    lines = [line.text for line in waiting(Queue(home, store).look()).drawn(80)][1:]
+    lines = texts_of(waiting(Queue(home, store).look()).drawn(80))[1:]
     assert len(lines) == len(jobs)
     for at, (line, (lr, momentum)) in enumerate(zip(lines, values, strict=True)):
         assert len(line) <= 80
@@ -261,7 +261,7 @@ def test_the_result_of_a_program_is_what_it_told_last(home: Home, store: Store) 
     attempt.folder.mkdir(parents=True)
     attempt.log.write_text("launcher: step=3 loss=.25\nlauncher: acc=0.91\n")
     store.scheduling.finish(claim, Done(at=2.0), outputs={}, now=2.0)
-    (line,) = [line.text for line in recent(Queue(home, store).look()).drawn(100)][1:]
+    (line,) = texts_of(recent(Queue(home, store).look()).drawn(100))[1:]
     assert line.endswith("loss=0.25 acc=0.91")
 
 
@@ -381,7 +381,7 @@ def refused(store: Store, key: str, job: int) -> str:
 
 def a_running_job(store: Store, **seat: object) -> int:
     (job,) = enqueue(store, "train/a")
-    assert store.scheduling.claim(job, a_seat(**seat), reason="fits", now=1.0)
+    claimed(store, job, 1.0, **seat)
     return job
 
 
@@ -431,6 +431,6 @@ def test_a_job_that_was_started_anew_on_a_cluster_is_left_alone(store: Store) ->
     pause = proposed(store, "p", job)
     store.scheduling.finish(first, Failed(at=2.0, error="", exit_code=1), outputs={}, now=2.0)
     store.steering.retry([job], 3.0)
-    store.scheduling.claim(job, a_seat(boot="pilot:abc"), reason="fits", now=4.0)
+    claimed(store, job, 4.0, boot="pilot:abc")
     assert pause.act(store) == []
     assert job_row(store, job).paused is None

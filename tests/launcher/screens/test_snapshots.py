@@ -10,7 +10,7 @@ import pytest
 
 from launcher.gpu.monitor import Lookout
 from launcher.gpu.snapshot import GpuSnapshot, SeenGpus, write_look
-from launcher.job import Terms
+from launcher.job import Spec, Terms
 from launcher.scheduler.gpus.gpu_ledger import ReportedEnds, Taken
 from launcher.scheduler.policy.model import Running
 from launcher.screens.format import pause_reason
@@ -35,6 +35,7 @@ from tests.build import (
     enqueue,
     finished,
 )
+from tests.screens import texts_of
 
 NOW = 1_000_000.0
 
@@ -61,6 +62,15 @@ def steps(home: Home, job: int, *reports: tuple[float, int]) -> None:
         for at, step in reports
     ]
     attempt.progress.write_text("\n".join([*lines, ""]))
+
+
+def printed(home: Home, job: int, text: str) -> None:
+    """Have a job's first attempt print."""
+    home.attempt(job, 1).folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    home.attempt(job, 1).log.write_text(text)
+
+
+LATER = a_spec(name="train/later", kind="train", terms=Terms(not_before=NOW + 9999))
 
 
 def test_an_empty_queue_is_an_empty_screen(look: Look) -> None:
@@ -108,11 +118,8 @@ def test_a_program_that_prints_a_number_of_400_digits_stops_no_queue(
 ) -> None:
     (job,) = enqueue(store, a_spec(terms=Terms(time_limit_s=3600.0)))
     claim = claimed(store, job, now=NOW - 60)
-    home.attempt(job, 1).folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     digits = "9" * 400
-    home.attempt(job, 1).log.write_text(
-        f"50%|#####     | {digits}/{digits} [00:10<00:10, 1.00it/s]\n"
-    )
+    printed(home, job, f"50%|#####     | {digits}/{digits} [00:10<00:10, 1.00it/s]\n")
     assert [run.ends for run in said_by(home, claim, NOW)] == [NOW + 3540]
 
 
@@ -130,8 +137,7 @@ def test_a_program_that_reports_no_steps_shows_what_it_printed_last(
     claimed(store, job, now=NOW - 60)
     (work,) = look().running
     assert work.code is ReasonCode.STARTED
-    home.attempt(job, 1).folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    home.attempt(job, 1).log.write_text("\x1b[31mreading\x1b[0m\nwriting \x1b[1m3\x1b[0m files\n")
+    printed(home, job, "\x1b[31mreading\x1b[0m\nwriting \x1b[1m3\x1b[0m files\n")
     (work,) = look().running
     assert (work.note, work.code, work.step) == ("writing 3 files", None, None)
 
@@ -146,8 +152,7 @@ def test_a_line_of_a_log_and_a_bar_tell_how_far_a_program_is(
     }
     for job, text in outputs.items():
         claimed(store, job, now=NOW - 60)
-        home.attempt(job, 1).folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        home.attempt(job, 1).log.write_text(text)
+        printed(home, job, text)
     first, second = look().running
     assert (first.note, second.note) == ("3/10 loss=0.2", "3/10 loss=0.1")
     assert second.step is not None
@@ -257,8 +262,7 @@ def test_runs_with_open_jobs_are_told_with_how_far_they_are(store: Store, look: 
     a, _ = enqueue(store, "command/a", "command/b")
     (c,) = enqueue(store, "command/c", run="over")
     for job in (a, c):
-        done = Done(at=NOW)
-        store.scheduling.finish(claimed(store, job, NOW), done, outputs={}, now=NOW)
+        finished(store, job, Done(at=NOW))
     enqueue(store, "command/d", run="add")  # single jobs are no run
     assert look().active == {"test": (1, 2)}
 
@@ -304,12 +308,16 @@ def test_nobody_knows_how_long_it_takes_while_a_job_is_paused(store: Store, look
     assert look().left_s == 30.0
 
 
-def test_another_kind_of_jobs_tells_nothing(store: Store, look: Look) -> None:
+@pytest.mark.parametrize("other", [LATER, a_spec(name="test/0", kind="test")], ids=["time", "kind"])
+def test_another_kind_or_what_waits_for_its_time_or_for_nothing_is_not_foreseen(
+    store: Store, look: Look, other: Spec
+) -> None:
     jobs = trainings(store, 5)
     three_done(store, jobs)
+    assert look().left_s is None, "nothing runs"
     claimed(store, jobs[3], NOW)
     assert look().left_s == 20.0
-    enqueue(store, a_spec(name="test/0", kind="test"))
+    enqueue(store, other)
     assert look().left_s is None
 
 
@@ -340,19 +348,6 @@ def test_a_job_that_runs_longer_than_any_before_it_is_not_foreseen(
     assert look(NOW + 101).left_s is None
 
 
-def test_what_waits_for_its_time_or_nothing_at_all_is_not_foreseen(
-    store: Store, look: Look
-) -> None:
-    jobs = trainings(store, 5)
-    three_done(store, jobs)
-    assert look().left_s is None, "nothing runs"
-    claimed(store, jobs[3], NOW)
-    assert look().left_s == 20.0
-    later = a_spec(name="train/later", kind="train", terms=Terms(not_before=NOW + 9999))
-    enqueue(store, later)
-    assert look().left_s is None
-
-
 def test_a_job_that_is_held_or_a_stopped_queue_comes_to_no_end(
     home: Home, store: Store, look: Look
 ) -> None:
@@ -373,12 +368,11 @@ def test_a_run_s_time_left_is_its_own_whatever_else_is_queued(
     claimed(store, jobs[3], NOW)
     enqueue(store, "command/any", run="add")
     enqueue(store, "command/other", run="night")
-    later = a_spec(name="train/later", kind="train", terms=Terms(not_before=NOW + 9999))
-    enqueue(store, later, run="later")
+    enqueue(store, LATER, run="later")
     screen = look()
     assert screen.left_s is None
     assert screen.runs_left == {"test": 30.0}
-    drawn = " ".join(one.text for one in progress(screen, 100))
+    drawn = " ".join(texts_of(progress(screen, 100)))
     assert "test (about 30 s), night, later" in drawn
     home.stop.write_text("{}")
     assert look().runs_left == {}

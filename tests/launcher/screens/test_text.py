@@ -3,6 +3,7 @@
 import json
 import math
 import sys
+from collections.abc import Sequence
 from datetime import datetime
 
 import pytest
@@ -38,7 +39,7 @@ from launcher.workers.progress.attempt_progress import Newest
 from launcher.workers.progress.steps import Step
 from tests.build import a_reason, a_spec, claimed, enqueue, finished, job_row
 from tests.launcher.cli.commands.test_results import a_row
-from tests.screens import NOW, a_line, an_idle_screen
+from tests.screens import NOW, a_line, an_idle_screen, texts_of
 
 TEXTS = st.text(st.sampled_from("ab ●世é"), max_size=12)
 
@@ -69,39 +70,42 @@ def test_no_line_of_a_table_is_too_long(rows: list[tuple[str, ...]], width: int)
     assert len(drawn) >= len(rows)
 
 
-def test_columns_line_up_and_empty_ones_are_left_out() -> None:
-    drawn = Table(COLUMNS, [("a", "", "x"), ("bbb", "", "yy")], [7, 8]).drawn(40)
-    assert [one.text for one in drawn] == ["NAME  WHY", "a     x", "bbb   yy"]
-    assert [one.job for one in drawn] == [None, 7, 8]
+REASON = "one two three four five six seven eight nine"
+NARROW = ("abcdefgh", "12345678", "why")
 
 
-def test_where_there_is_no_room_a_column_goes_before_another_loses_its_least() -> None:
-    drawn = Table(COLUMNS, [("abcdefgh", "12345678", "why")]).drawn(14)
-    assert [one.text for one in drawn] == ["NAME      WHY", "abcdefgh  why"]
-    narrow = Table(COLUMNS, [("abcdefgh", "12345678", "why")]).drawn(9)
-    assert narrow[1].text == "abc…  why"
-
-
-def test_a_long_reason_runs_over_a_few_lines_below_itself() -> None:
-    shapes = (Column("NAME"), Column("WHY", least=8, rows=3))
-    drawn = Table(shapes, [("a", "one two three four five six seven eight nine")]).drawn(20)
-    assert [one.text for one in drawn] == [
-        "NAME  WHY",
-        "a     one two three",
-        "      four … seven",
-        "      eight nine",
-    ]
-
-
-def test_each_line_of_a_long_reason_is_about_its_job() -> None:
-    drawn = Table((Column(), Column(least=8, rows=3)), [("a", "one two three four")], [7]).drawn(14)
-    assert [one.job for one in drawn] == [7, 7]
+@pytest.mark.parametrize(
+    ("columns", "rows", "width", "wanted"),
+    [
+        # columns line up, and empty ones are left out
+        (COLUMNS, [("a", "", "x"), ("bbb", "", "yy")], 40, ["NAME  WHY", "a     x", "bbb   yy"]),
+        # a column goes before another loses its least
+        (COLUMNS, [NARROW], 14, ["NAME      WHY", "abcdefgh  why"]),
+        (COLUMNS, [NARROW], 9, ["NAME  WHY", "abc…  why"]),
+        (  # a long reason runs over a few lines below itself
+            (Column("NAME"), Column("WHY", least=8, rows=3)),
+            [("a", REASON)],
+            *(20, ["NAME  WHY", "a     one two three", "      four … seven", "      eight nine"]),
+        ),
+        (  # but not where the screen ends before it
+            (Column("NAME", least=14), Column("WHY", least=20, rows=3)),
+            [("a" * 14, REASON)],
+            *(20, ["NAME            WHY", "aaaaaaaaaaaaaa  one…"]),
+        ),
+    ],
+)
+def test_what_has_no_room_is_left_out_cut_or_broken(
+    columns: Sequence[Column], rows: list[tuple[str, ...]], width: int, wanted: list[str]
+) -> None:
+    drawn = Table(columns, rows, [7, 8][: len(rows)]).drawn(width)
+    assert texts_of(drawn) == wanted
+    assert [one.job for one in drawn] == [None, *[7] * (len(wanted) - len(rows)), 8][: len(drawn)]
 
 
 @pytest.mark.parametrize("text", ["世界" * 20, "a" * 40, "a " * 20, "e\u0301" * 40])
 def test_a_reason_in_any_script_is_broken_and_nothing_of_it_is_lost(text: str) -> None:
     shapes = (Column("NAME"), Column("WHY", least=8, rows=3))
-    drawn = [one.text for one in Table(shapes, [("a", text)]).drawn(40)]
+    drawn = texts_of(Table(shapes, [("a", text)]).drawn(40))
     assert len(drawn) <= 1 + 3
     assert all(width_of(one) <= 40 for one in drawn)
     assert "".join(drawn[1:]).replace(" ", "")[1:] == text.replace(" ", "")
@@ -110,19 +114,13 @@ def test_a_reason_in_any_script_is_broken_and_nothing_of_it_is_lost(text: str) -
 def test_a_name_in_a_reason_loses_its_middle_before_the_words_beside_it_go() -> None:
     reason = f"after {'x' * 90} (job 41) and 2 more jobs"
     shapes = (Column("WHY", least=28, rows=3),)
-    drawn = [one.text for one in Table(shapes, [(reason,)]).drawn(32)][1:]
+    drawn = texts_of(Table(shapes, [(reason,)]).drawn(32))[1:]
     assert len(drawn) <= 3
     assert all(width_of(one) <= 32 for one in drawn)
     told = " ".join(drawn)
     assert told.startswith("after x")
     assert "x…x" in told
     assert told.endswith("(job 41) and 2 more jobs")
-
-
-def test_a_reason_is_not_broken_where_the_screen_ends_before_it() -> None:
-    shapes = (Column("NAME", least=14), Column("WHY", least=20, rows=3))
-    drawn = Table(shapes, [("a" * 14, "one two three four five six seven")]).drawn(20)
-    assert [one.text for one in drawn] == ["NAME            WHY", "aaaaaaaaaaaaaa  one…"]
 
 
 def test_a_long_reason_without_a_word_is_one_empty_line() -> None:
@@ -167,7 +165,7 @@ def test_rows_may_be_records_of_which_columns_take_what_they_show() -> None:
     [([], ["A  B"]), ([("x", "")], ["A  B", "x"]), ([("x", 7)], ["A  B", "x  7"])],
 )
 def test_a_table_of_texts_keeps_its_titles(rows: list[tuple[str, str]], drawn: list[str]) -> None:
-    assert [one.text for one in of_texts(("A", "B"), rows, {1}).drawn(2)] == drawn
+    assert texts_of(of_texts(("A", "B"), rows, {1}).drawn(2)) == drawn
 
 
 @pytest.mark.parametrize(
@@ -186,7 +184,7 @@ def test_where_it_has_no_room_less_stands_for_a_table_and_names_what_is_left_out
         shapes, [("a", "0.9", "0.5")], left_out=lambda titles: f"without {', '.join(titles)}"
     )
     table = Table(shapes, [("a", "0.9 [0.8, 1]", "0.5")], less=lambda: less)
-    assert [one.text for one in table.drawn(width)] == drawn
+    assert texts_of(table.drawn(width)) == drawn
 
 
 def test_twins_are_one_character_of_ascii_each() -> None:
@@ -208,7 +206,7 @@ def test_texts_line_up() -> None:
 def test_the_last_text_is_broken_and_never_cut(width: int) -> None:
     words = "one two three four five"
     shapes = (Column("KIND"), Column("WHAT", least=12, rows=0))
-    lines = [row.text for row in Table(shapes, [("a", words)]).drawn(width)]
+    lines = texts_of(Table(shapes, [("a", words)]).drawn(width))
     assert " ".join(" ".join(lines).split()) == f"KIND WHAT a {words}"
     assert max(map(len, lines)) <= max(width, len("KIND") + GAP + 12)
 
@@ -484,7 +482,7 @@ FALLING = [(float(step), math.exp(-step / 20)) for step in range(1, 101)]
 
 
 def texts(points: list[tuple[float, float]], width: int, height: int) -> list[str]:
-    return [one.text for one in chart(points, width, height)]
+    return texts_of(chart(points, width, height))
 
 
 def test_a_curve_has_numbers_on_both_axes() -> None:
@@ -542,5 +540,5 @@ def test_what_hardly_varies_makes_no_mountains() -> None:
 
 
 def test_an_axis_may_begin_at_nought() -> None:
-    drawn = [one.text for one in chart([(1, 4.0), (2, 5.0)], 30, 6, floor=0)]
+    drawn = texts_of(chart([(1, 4.0), (2, 5.0)], 30, 6, floor=0))
     assert [one.split("┤")[0].strip() for one in drawn if "┤" in one] == ["5", "0"]

@@ -32,6 +32,7 @@ from tests.build import (
     until,
 )
 from tests.launcher.conftest import Launcher
+from tests.screens import texts_of
 from tests.terminal import COMMAND, seen
 
 ENTER, LEAVE = b"\x1b[?1049h\x1b[?25l", b"\x1b[?25h\x1b[?1049l"
@@ -198,12 +199,6 @@ def test_a_pipe_whose_reader_has_left_ends_the_watch_without_a_change(store: Sto
     assert watch.wait(DEADLINE_S) == 141
 
 
-def test_seconds_out_of_reason_are_refused(launcher: Launcher, store: Store) -> None:
-    enqueue(store, a_spec())
-    assert "--watch takes 0.2 to 3600 seconds, got 0" in launcher.refused("status", "--watch=0")
-    assert "say --watch or --json" in launcher("status", "--watch", "--json").err
-
-
 def test_a_pipe_gets_the_names_of_its_columns_when_it_asks(
     launcher: Launcher, store: Store
 ) -> None:
@@ -217,18 +212,18 @@ def test_a_pipe_gets_the_names_of_its_columns_when_it_asks(
 def test_a_change_is_broken_between_words_and_never_within_one() -> None:
     name = "train/gan2:pre&gan3:pre&real:pre%50~pgu@lr=0.001,seed=1"
     text = f"14:02:07 ✗ failed    {name}  ended with exit code 1: KeyError: 'lr'  → launcher logs 7"
-    drawn = [one.text for one in in_lines(line(text, Tone.BAD), "  [12/48]", 80)]
+    drawn = texts_of(in_lines(line(text, Tone.BAD), "  [12/48]", 80))
     assert " ".join(drawn).split() == [*text.split(), "[12/48]"]
     assert all(one.startswith(" " * 21) for one in drawn[1:])
     assert all(width_of(one) <= 80 for one in drawn)
-    assert [one.text for one in in_lines(line(text), "", None)] == [text]
+    assert texts_of(in_lines(line(text), "", None)) == [text]
     assert {one.spans[0].tone for one in in_lines(line(text, Tone.BAD), "", 80)} == {Tone.BAD}
 
 
 def test_a_change_of_a_long_name_is_not_broken_within_it_either() -> None:
     name = "unlearn/gan2:pre&gan3:pre&sd15:pre&real:pre%50~pgu@lr=0.001,seed=1"
     text = f"14:02:07 ✓ done      {name}  1m 4s  accuracy 0.93"
-    drawn = [one.text for one in in_lines(line(text), "  [12/48]", 80)]
+    drawn = texts_of(in_lines(line(text), "  [12/48]", 80))
     assert [drawn[0], drawn[1].split()[0]] == ["14:02:07 ✓ done", name]
     assert all(one.startswith("  ") and width_of(one) <= 80 for one in drawn[1:])
 

@@ -19,7 +19,7 @@ from launcher.simulate.trace import SAID, TraceJob, draw_memory, planned_jobs, r
 from launcher.states import State
 from launcher.store.queue import Store
 from launcher.store.usage import NO_USAGE, Usage
-from tests.build import in_state, until
+from tests.build import reaches
 from tests.launcher.conftest import Launcher, home, launcher, store
 from tests.launcher.plans import KINDS, a_history, a_plan, done_before, some_commands
 from tests.launcher.simulate.worlds import GIB, PHILLY, a_fleet, a_job, assuming, needs_traces
@@ -286,7 +286,7 @@ def test_what_ran_before_takes_as_long_again(
         in " ".join(silent.split())
     )
     launcher.well("run", str(path), "--detach")
-    until(lambda: in_state(store, 1, State.DONE), "it is done")
+    reaches(store, 1, State.DONE)
     told = launcher("simulate", str(path), "--gpus", "1x24GiB")
     assert re.search(
         r"Assumed: durations of 1 command job \S+ s \(median of 1 run here\);",

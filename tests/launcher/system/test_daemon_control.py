@@ -25,7 +25,7 @@ from launcher.system.daemon_control import (
 from launcher.system.files import Json, read_json, write_json
 from launcher.system.paths import Home
 from launcher.system.processes import identity
-from tests.build import a_spec, endings, enqueue, in_state, program_of, until
+from tests.build import a_spec, endings, enqueue, program_of, reaches, until
 from tests.launcher.conftest import Launcher
 
 
@@ -97,7 +97,7 @@ def test_a_sleeping_scheduler_leaves_at_once_when_it_is_told_to(home: Home, stor
     pid = ensure_scheduler(home)
     (job,) = enqueue(store, a_spec())
     wake(home)
-    until(lambda: in_state(store, job, State.DONE), "the job is done")
+    reaches(store, job, State.DONE)
     before = time.monotonic()
     os.kill(pid, signal.SIGTERM)
     assert exit_code(pid) == 0
@@ -239,7 +239,7 @@ def test_a_deleted_lock_gives_no_second_scheduler(home: Home, store: Store) -> N
     until(lambda: scheduler_pid(home) == pid, "it has locked the third file, too")
     (job,) = enqueue(store, a_spec())
     wake(home)
-    until(lambda: in_state(store, job, State.DONE), "it serves")
+    reaches(store, job, State.DONE)
 
 
 def test_where_lock_and_record_were_deleted_one_scheduler_is_left(home: Home, store: Store) -> None:
@@ -272,12 +272,12 @@ def test_what_is_no_pipe_but_has_its_name_is_set_aside(home: Home, store: Store,
     until(home.wake.is_fifo, "it has made a pipe")
     (job,) = enqueue(store, a_spec())
     wake(home)
-    until(lambda: in_state(store, job, State.DONE), "it hears who wakes it")
+    reaches(store, job, State.DONE)
     home.wake.unlink()
     home.wake.write_text("y")
     (later,) = enqueue(store, "command/2")
     os.kill(ensure_scheduler(home), signal.SIGTERM)  # the next one finds the file
     until(lambda: scheduler_pid(home) is None, "it has left")
     ensure_scheduler(home)
-    until(lambda: in_state(store, later, State.DONE), "it is done")
+    reaches(store, later, State.DONE)
     assert home.wake.is_fifo()

@@ -18,7 +18,7 @@ from launcher.system.daemon_control import ensure_scheduler, revive, scheduler_p
 from launcher.system.error_log import Troubles
 from launcher.system.paths import Home
 from launcher.workers.started_file import recorded_outcome
-from tests.build import Clock, a_spec, enqueue, in_state, shell, until
+from tests.build import Clock, a_spec, enqueue, reaches, shell, until
 
 UNTIL = 'until [ -e "$1" ]; do sleep 0.01; done'
 
@@ -28,7 +28,7 @@ def running(home: Home, store: Store) -> int:
     (job,) = enqueue(store, a_spec(*shell(UNTIL, str(home.folder / "gate"))))
     ensure_scheduler(home)
     wake(home)
-    until(lambda: in_state(store, job, State.RUNNING), "it runs")
+    reaches(store, job, State.RUNNING)
     return job
 
 
@@ -47,10 +47,10 @@ def test_a_lock_that_cannot_be_made_again_stops_nothing(home: Home, store: Store
     home.scheduler_lock.unlink()
     home.scheduler_lock.mkdir()
     (home.folder / "gate").touch()
-    until(lambda: in_state(store, job, State.DONE), "its end is taken in")
+    reaches(store, job, State.DONE)
     (later,) = enqueue(store, "command/2")
     wake(home)
-    until(lambda: in_state(store, later, State.DONE), "others start")
+    reaches(store, later, State.DONE)
     assert log_of(home).count("trouble=") == 1
     home.scheduler_lock.rmdir()
     until(lambda: woken(home) and scheduler_pid(home) is not None, "it locks a new file")
@@ -67,7 +67,7 @@ def test_a_scheduler_whose_turns_all_fail_neither_spins_nor_floods_its_log(
     time.sleep(1.5)
     assert log_of(home).count("trouble=") == 1
     home.stop.rmdir()
-    until(lambda: in_state(store, job, State.DONE), "its end is taken in when the trouble is over")
+    reaches(store, job, State.DONE)
 
 
 def test_what_nobody_foresaw_ends_no_scheduler(

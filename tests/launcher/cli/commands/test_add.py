@@ -17,7 +17,17 @@ from launcher.system.daemon_control import scheduler_pid
 from launcher.system.files import write_json
 from launcher.system.paths import Home
 from launcher.system.processes import cores
-from tests.build import a_spec, enqueue, finished, in_state, job_row, lines_of, shell, until
+from tests.build import (
+    a_spec,
+    enqueue,
+    finished,
+    in_state,
+    job_row,
+    lines_of,
+    reaches,
+    shell,
+    until,
+)
 from tests.launcher.conftest import Launcher
 from tests.terminal import COMMAND
 
@@ -133,14 +143,14 @@ def test_a_name_belongs_to_one_job_that_has_not_ended(
 ) -> None:
     waits = {State.HELD: ("--hold",), State.QUEUED: ("--not-before", "+1h")}
     launcher("add", "--name", "twin", *waits.get(state, ()), "--", "sleep", "300")
-    until(lambda: in_state(store, 1, state), f"it is {state}")
+    reaches(store, 1, state)
     answer = launcher.refused("add", "--name", "twin", "--", "false")
     assert f"'command/twin' is job 1, which is {state}: give another --name" in answer
     assert "launcher cancel 1" in answer
     assert "launcher retry 1" in answer
     assert len(store.read.jobs()) == 1
     launcher("cancel", "1", "--yes")
-    until(lambda: in_state(store, 1, State.CANCELLED), "it has ended")
+    reaches(store, 1, State.CANCELLED)
     launcher.well("add", "--name", "twin", "--hold", "--", "false")
 
 
@@ -361,19 +371,19 @@ def test_a_waiting_job_is_replaced_where_it_stands(launcher: Launcher, store: St
     assert store.steering.tags_of([1]) == {1: ["paper"]}
     assert job_row(store, 2).waits == 1
     launcher("release", "prep")
-    until(lambda: in_state(store, 2, State.DONE), "what waits for it is done")
+    reaches(store, 2, State.DONE)
 
 
 def test_a_name_without_a_waiting_job_is_queued_as_ever(launcher: Launcher, store: Store) -> None:
     assert launcher("add", "--replace", "--name", "mine", "--", "true").out == "1\tcommand/mine\n"
-    until(lambda: in_state(store, 1, State.DONE), "it is done")
+    reaches(store, 1, State.DONE)
     assert launcher("add", "--replace", "--name", "mine", "--", "true").out == "2\tcommand/mine\n"
     assert launcher("add", "--replace", "--", "true").code == 2
 
 
 def test_a_running_job_is_not_replaced(launcher: Launcher, store: Store) -> None:
     launcher("add", "--name", "mine", "--", "sleep", "300")
-    until(lambda: in_state(store, 1, State.RUNNING), "it runs")
+    reaches(store, 1, State.RUNNING)
     assert "which is running" in launcher.refused(
         "add", "--replace", "--name", "mine", "--", "true"
     )

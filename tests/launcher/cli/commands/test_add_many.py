@@ -12,7 +12,7 @@ import pytest
 from launcher.states import Failed, State
 from launcher.store.queue import Store
 from launcher.system.paths import Home
-from tests.build import enqueue, finished, in_state, job_row, until
+from tests.build import enqueue, finished, in_state, job_row, reaches
 from tests.launcher.conftest import Launcher
 from tests.terminal import COMMAND, in_a_terminal
 
@@ -260,7 +260,7 @@ def test_all_of_them_follow_the_jobs_that_are_named(
     launcher("add", "--after", "first", "--from", "-")
     assert [job_row(store, number).waits for number in (2, 3)] == [1, 1]
     launcher("release", "first")
-    until(lambda: in_state(store, 3, State.DONE), "the last is done")
+    reaches(store, 3, State.DONE)
 
 
 def test_jobs_after_one_that_failed_are_skipped_and_that_is_said_once(

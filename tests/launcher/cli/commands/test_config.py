@@ -302,8 +302,9 @@ def test_a_test_that_reaches_all_ends_well_and_programs_can_read_it(
     launcher: Launcher,
     config: Path,
 ) -> None:
-    answer = launcher.well("notify", "--test", "--json")
-    assert json.loads(answer.out)["results"] == [{"target": "desk", "sent": True, "answer": ""}]
+    assert launcher.json("notify", "--test")["results"] == [
+        {"target": "desk", "sent": True, "answer": ""}
+    ]
 
 
 def test_who_is_told_of_what_is_listed_without_secrets(launcher: Launcher, config: Path) -> None:
@@ -339,17 +340,6 @@ def test_what_waits_and_what_was_given_up_is_listed(
     assert record["process"] is None
     assert record["waiting"][0]["tries"] == 2
     assert record["given_up"][0]["answer"] == "refused"
-
-
-def test_without_a_table_nobody_is_told_and_a_test_is_refused(
-    launcher: Launcher, config: Path
-) -> None:
-    config.write_text("")
-    assert launcher("notify").out == ""
-    assert (
-        'config.toml has no table [notify]; see "Messages" in docs/screens.md'
-        in launcher.refused("notify", "--test")
-    )
 
 
 def test_a_fault_in_the_table_is_told_with_its_line(launcher: Launcher, config: Path) -> None:
@@ -401,18 +391,19 @@ def test_a_run_that_tells_nobody_is_warned_of(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "study.yaml").write_text(TASK)
-    answer = launcher("run", "study.yaml", "--dry-run")
-    assert "warning: notify: config.toml has no target 'dsk'; did you mean 'desk'?" in answer.err
-    answer = launcher("run", "study.yaml", "--dry-run", "--set", "notify=run-ended")
-    assert answer.err == ""
+
+    def told(*words: str) -> str:
+        return launcher("run", "study.yaml", "--dry-run", *words).err
+
+    assert "notify: config.toml has no target 'dsk'; did you mean 'desk'?" in told()
+    assert told("--set", "notify=run-ended") == ""
     config.write_text("")
-    answer = launcher("run", "study.yaml", "--dry-run", "--set", "notify=run-ended")
-    assert "warning: notify: no message of study is sent: config.toml has no table" in answer.err
-    answer = launcher("run", "study.yaml", "--dry-run", "--set", "notify=false")
-    assert answer.err == ""
+    assert launcher("notify").out == ""
+    nobody = "warning: notify: no message of study is sent: config.toml has no table"
+    assert nobody in told("--set", "notify=run-ended")
+    assert told("--set", "notify=false") == ""
     config.write_text("[notify]\nretry = 3\n")
-    answer = launcher("run", "study.yaml", "--dry-run", "--set", "notify=true")
-    assert "no message of study is sent" in answer.err
+    assert "no message of study is sent" in told("--set", "notify=true")
 
 
 def test_what_is_wrong_with_the_word_notify_is_told_with_its_place(

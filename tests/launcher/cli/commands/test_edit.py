@@ -13,7 +13,7 @@ from launcher.job import Spec
 from launcher.states import ReasonCode, State
 from launcher.store.queue import Store
 from launcher.system.paths import Home
-from tests.build import in_state, job_row, shell, until
+from tests.build import job_row, reaches, shell
 from tests.launcher.conftest import Launcher
 from tests.terminal import in_a_terminal
 
@@ -206,7 +206,7 @@ def test_a_job_that_started_while_the_editor_was_open_is_left_as_it_is(
 
 def test_a_running_job_is_refused_with_what_to_do(launcher: Launcher, store: Store) -> None:
     launcher("add", "--name", "mine", "--", "sleep", "300")
-    until(lambda: in_state(store, 1, State.RUNNING), "it runs")
+    reaches(store, 1, State.RUNNING)
     assert "launcher cancel 1" in launcher.refused("edit", "mine", "--set", "resources.cpus=1")
 
 
@@ -214,7 +214,7 @@ def test_a_failed_job_is_queued_again_with_what_was_set(
     launcher: Launcher, store: Store, tmp_path: Path
 ) -> None:
     launcher("add", "--name", "mine", "--", *shell(f"echo $1 >>{tmp_path}/out; exit $1", "3"))
-    until(lambda: in_state(store, 1, State.FAILED), "it has failed")
+    reaches(store, 1, State.FAILED)
     words = ", ".join(f'"{word}"' for word in shell(f"echo $1 >>{tmp_path}/out; exit $1", "0"))
     dry = launcher("retry", "mine", "--set", f"argv=[{words}]", "--dry-run")
     assert "would be queued again, changed: argv" in dry.out
@@ -224,7 +224,7 @@ def test_a_failed_job_is_queued_again_with_what_was_set(
             "retry", "mine", "--set", f"argv=[{words}]", "--set", "resources.retries=1"
         ).out
     )
-    until(lambda: in_state(store, 1, State.DONE), "it is done")
+    reaches(store, 1, State.DONE)
     assert (tmp_path / "out").read_text().split() == ["3", "0"]
 
 
@@ -232,7 +232,7 @@ def test_a_time_that_is_set_is_waited_for_by_a_job_that_is_queued_again(
     launcher: Launcher, store: Store
 ) -> None:
     launcher("add", "--name", "mine", "--", "false")
-    until(lambda: in_state(store, 1, State.FAILED), "it has failed")
+    reaches(store, 1, State.FAILED)
     launcher.well("retry", "mine", "--set", "resources.not_before=+1h")
     row = job_row(store, 1)
     assert (row.state, row.waits) == (State.QUEUED, 1)

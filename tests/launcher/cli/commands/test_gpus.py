@@ -18,9 +18,10 @@ from launcher.screens.text_table import width_of
 from launcher.store.queue import Store
 from launcher.store.rows import PILOT
 from launcher.system.processes import identity
-from tests.build import a_seat, enqueue, until
+from tests.build import a_seat, claimed, enqueue, until
 from tests.launcher.conftest import Launcher
 from tests.nvml.standin import GIB, TAKE, Devices, asked_here
+from tests.screens import texts_of
 from tests.terminal import in_a_terminal
 
 GOLDEN = Path(__file__).parents[3] / "data" / "golden"
@@ -110,7 +111,7 @@ def test_a_job_whose_supervisor_is_dead_is_listed_without_processes(
     seat = a_seat(device=uuid, pid=1, start_ticks=7, reservation=GIB)  # a pid that was given anew
     store.scheduling.claim(job, seat, reason="fits", now=1.0)
     (there,) = enqueue(store, "train/b")  # on a node whose GPU is called alike
-    store.scheduling.claim(there, a_seat(device=uuid, boot=f"{PILOT}p"), reason="fits", now=1.0)
+    claimed(store, there, 1.0, device=uuid, boot=f"{PILOT}p")
     seen.hold(uuid, 1, GIB)
 
     (gpu,) = launcher.json("gpus")["gpus"]
@@ -206,7 +207,7 @@ def a_machine() -> list[Gauge]:
 
 @pytest.mark.parametrize("width", [80, 100])
 def test_a_screen_shows_every_sort_of_card(width: int) -> None:
-    drawn = "\n".join([*(one.text for one in draw(a_machine(), width)), ""])
+    drawn = "\n".join([*texts_of(draw(a_machine(), width)), ""])
 
     assert drawn == (GOLDEN / f"gpus-{width}.txt").read_text(encoding="utf-8")
 

@@ -43,8 +43,9 @@ from launcher.store.history import (
 from launcher.store.queue import Store
 from launcher.store.transitions import Requeue
 from launcher.store.usage import Measured
-from tests.build import GIB, a_reason, a_seat, a_spec, enqueue
+from tests.build import GIB, a_reason, a_spec, claimed, enqueue
 from tests.launcher.conftest import Launcher
+from tests.screens import texts_of
 from tests.terminal import in_a_terminal
 
 GOLDEN = Path(__file__).parents[3] / "data" / "golden"
@@ -78,8 +79,7 @@ def attempt(
 ) -> None:
     """Let a job have an attempt that ends when its outcome says."""
     begun = outcome.at - seconds
-    claim = store.scheduling.claim(job, a_seat(**seat), reason="fits", now=begun)
-    assert claim is not None
+    claim = claimed(store, job, begun, **seat)
     store.scheduling.finish(
         claim, outcome, outputs={}, now=outcome.at, measured=Measured(peak=peak), requeue=requeue
     )
@@ -164,7 +164,7 @@ def test_the_median_is_of_the_attempts_that_were_done(
 
 def test_what_still_runs_counts_until_now(store: Store) -> None:
     (job,) = enqueue(store, a_spec())
-    store.scheduling.claim(job, a_seat(device="GPU-0", cpus=2), reason="fits", now=NOON - HOUR)
+    claimed(store, job, NOON - HOUR, device="GPU-0", cpus=2)
 
     past = the_past(store)
 
@@ -248,8 +248,7 @@ def test_failures_are_grouped_and_the_costly_come_first(store: Store) -> None:
     crowded = a_reason("in any words", ReasonCode.OUT_OF_MEMORY, where="gpu", whose="neighbour")
     requeue = Requeue(reason=crowded)
     attempt(store, small, short, 1800, device="GPU-0", requeue=requeue)
-    claim = store.scheduling.claim(gone, a_seat(), reason="fits", now=NOON - 60)
-    assert claim is not None
+    claim = claimed(store, gone, NOON - 60)
     store.steering.cancel([gone], NOON - 30)
     store.scheduling.finish(claim, Stopped(at=NOON), outputs={}, now=NOON + 0.1)
 
@@ -499,7 +498,7 @@ def a_past() -> Past:
 
 @pytest.mark.parametrize("width", [80, 120])
 def test_a_screen_shows_every_section(width: int) -> None:
-    drawn = "\n".join([headline(a_past()), "", *(one.text for one in draw(a_past(), width)), ""])
+    drawn = "\n".join([headline(a_past()), "", *texts_of(draw(a_past(), width)), ""])
 
     assert drawn == (GOLDEN / f"history-{width}.txt").read_text(encoding="utf-8")
 
@@ -512,10 +511,10 @@ def test_no_line_is_wider_than_the_screen(width: int) -> None:
 def test_a_named_section_is_shown_whole() -> None:
     short, whole = draw(a_past(), 80), draw(a_past(), 80, ["day"])
 
-    assert "2 more: launcher history --by day" in [one.text for one in short]
+    assert "2 more: launcher history --by day" in texts_of(short)
     assert len(whole) == 17
 
 
 def test_no_name_steers_the_terminal() -> None:
-    assert "\x1b" not in "".join(one.text for one in draw(a_past(), 80))
+    assert "\x1b" not in "".join(texts_of(draw(a_past(), 80)))
     assert "\x1b" not in "".join(text for row in columns(a_past()) for text in row)

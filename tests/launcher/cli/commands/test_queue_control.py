@@ -55,6 +55,12 @@ class Machine:
         """Run `launcher service …`."""
         return CliRunner().invoke(cli, ["service", *words])
 
+    def well(self, *words: str) -> Result:
+        """Run what has to end well."""
+        answer = self.service(*words)
+        assert answer.exit_code == 0
+        return answer
+
 
 @pytest.fixture
 def machine(home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
@@ -70,8 +76,7 @@ def test_a_unit_is_written_anew_and_enabled(machine: Machine, home: Home) -> Non
     machine.systemctl()
     machine.unit.parent.mkdir(parents=True)
     machine.unit.write_text("of an older version")
-    answer = machine.service("install")
-    assert answer.exit_code == 0
+    answer = machine.well("install")
     assert machine.unit.read_text() == unit(home.folder, sys.executable)
     assert machine.asked[-2:] == [
         "--user daemon-reload",
@@ -84,8 +89,7 @@ def test_a_unit_is_written_anew_and_enabled(machine: Machine, home: Home) -> Non
 def test_a_unit_is_only_printed_when_that_is_asked(machine: Machine, home: Home) -> None:
     machine.systemctl()
     shutil.rmtree(home.folder)
-    answer = machine.service("install", "--print")
-    assert answer.exit_code == 0
+    answer = machine.well("install", "--print")
     assert answer.stdout == unit(home.folder, sys.executable)
     assert not machine.config.exists()
     assert not home.folder.exists()
@@ -95,8 +99,7 @@ def test_a_unit_is_only_printed_when_that_is_asked(machine: Machine, home: Home)
 def test_a_service_is_removed(machine: Machine) -> None:
     machine.systemctl()
     machine.service("install")
-    answer = machine.service("remove")
-    assert answer.exit_code == 0
+    machine.well("remove")
     assert not machine.unit.exists()
     assert machine.asked[-2:] == [
         "--user disable --now launcher.service",
@@ -106,8 +109,7 @@ def test_a_service_is_removed(machine: Machine) -> None:
 
 def test_removing_what_was_never_installed_changes_nothing(machine: Machine) -> None:
     machine.systemctl()
-    answer = machine.service("remove")
-    assert answer.exit_code == 0
+    answer = machine.well("remove")
     assert "nothing was changed" in answer.stderr
     assert machine.asked == []
 
@@ -119,7 +121,7 @@ def test_a_service_is_removed_without_an_answer_of_systemd(machine: Machine) -> 
     enabled.parent.mkdir()
     enabled.symlink_to(machine.unit)
     machine.systemctl("exit 1")
-    assert machine.service("remove").exit_code == 0
+    machine.well("remove")
     assert not enabled.is_symlink()
     assert not machine.unit.exists()
 
@@ -127,8 +129,7 @@ def test_a_service_is_removed_without_an_answer_of_systemd(machine: Machine) -> 
 def test_without_systemd_nothing_is_written_and_a_crontab_line_is_told(
     machine: Machine, home: Home
 ) -> None:
-    answer = machine.service("install")
-    assert answer.exit_code == 0
+    answer = machine.well("install")
     assert answer.stdout == cron_line(home.folder, sys.executable) + "\n"
     assert "crontab -e" in answer.stderr
     assert not machine.config.exists()
@@ -137,8 +138,7 @@ def test_without_systemd_nothing_is_written_and_a_crontab_line_is_told(
 @pytest.mark.skipif(BOOTED.exists(), reason="systemd started this machine")
 def test_systemctl_without_a_running_systemd_is_none(machine: Machine) -> None:
     machine.systemctl("echo 'Failed to connect to bus' >&2; exit 1")
-    answer = machine.service("install")
-    assert answer.exit_code == 0
+    answer = machine.well("install")
     assert "@reboot" in answer.stdout
     assert not machine.config.exists()
 

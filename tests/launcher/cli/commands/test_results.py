@@ -19,6 +19,7 @@ from launcher.system.paths import Home
 from launcher.workers.progress.steps import Progress
 from tests.build import a_spec, enqueue, finished
 from tests.launcher.conftest import Launcher
+from tests.screens import texts_of
 from tests.terminal import in_a_terminal
 
 
@@ -230,7 +231,7 @@ def test_csv_in_a_terminal_cannot_steer_it(store: Store) -> None:
 def test_a_pivot_tells_intervals_where_there_is_room(width: int, shown: str) -> None:
     result: dict[str, Json] = {"speed": {"value": 0.5, "low": 0.4, "high": 0.6}}
     told = [of_result(f"job/{n}", "m:pre", f"data{n}:pre", result) for n in range(2)]
-    lines = [row.text for row in pivot_table(pivot("speed", [], told), "speed").drawn(width)]
+    lines = texts_of(pivot_table(pivot("speed", [], told), "speed").drawn(width))
     assert any(shown in line for line in lines)
     assert (len(lines) == 3) == (width < 30)
     assert ("[" in "".join(lines)) == ("[" in shown)
@@ -252,8 +253,7 @@ def test_means_are_taken_over_seeds_with_deviation_and_interval(
     launcher: Launcher, store: Store
 ) -> None:
     trainings(store)
-    answer = launcher("results", "test", "--over", "seed", "--sort", "lr", "--json")
-    low, high = json.loads(answer.out)["rows"]
+    low, high = launcher.json("results", "test", "--over", "seed", "--sort", "lr")["rows"]
     assert (low["lr"], high["lr"], low["count"]) == (0.01, 0.1, 3)
     accuracy = high["accuracy"]
     # 0.82 ± t(0.975; 2) · 0.02 / √3
@@ -302,8 +302,7 @@ def test_rows_that_no_repetition_joins_are_explained(launcher: Launcher, store: 
     answer = launcher("results", "test", "--over", "seed", "--json")
     assert "no two of 2 rows differ in seed alone" in answer.err
     assert "--over seed,augment_seed" in answer.err
-    both = launcher("results", "test", "--over", "seed,augment_seed", "--json")
-    (row,) = json.loads(both.out)["rows"]
+    (row,) = launcher.json("results", "test", "--over", "seed,augment_seed")["rows"]
     assert row["accuracy"]["value"] == 0.25
 
 
@@ -455,7 +454,7 @@ def test_what_a_program_told_last_is_its_result(
 ) -> None:
     attempt = home.attempt(1, 1)
     attempt.folder.mkdir(parents=True)
-    attempt.log.write_text(log, encoding="utf-8")
+    attempt.log.write_text(log)
     a_result(store, "train.py", result={})
     rows = launcher.json("results", "test")["rows"]
     assert rows == ([] if numbers is None else [{"job": "command/1"} | numbers])

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from launcher.job import Terms
 from launcher.states import State
 from launcher.store.queue import Store
 from launcher.system.paths import Home
@@ -14,6 +13,11 @@ from tests.launcher.conftest import Launcher
 OPTIONS = (
     "group: night, not_before: +2h, time_limit: 8h, warn: 5m, signal: USR1, retries: 3, "
     "backoff: 1m, grace: 2m, rerun: never, priority: 4"
+)
+
+AS_OPTIONS = (
+    *("--group", "night", "--not-before", "+2h", "--time-limit", "8h", "--warn", "5m"),
+    *("--signal", "USR1", "--retries", "3", "--backoff", "1m", "--grace", "2m", "--rerun", "never"),
 )
 
 
@@ -34,17 +38,8 @@ def test_a_task_file_queues_its_jobs_on_the_terms_that_it_gives(
     assert (row.state, row.priority) == (State.QUEUED, 4)
     assert row.starts_at is not None
     assert row.starts_at - row.submitted == pytest.approx(7200.0, abs=60.0)
-    assert row.spec.terms == Terms(
-        group="night",
-        not_before=row.starts_at,
-        retries=3,
-        backoff_s=60.0,
-        time_limit_s=28_800.0,
-        warn_s=300.0,
-        warn_signal="SIGUSR1",
-        rerun="never",
-        grace_s=120.0,
-    )
+    launcher("add", "--hold", *AS_OPTIONS, "--", "true")
+    assert row.spec.terms == job_row(store, 2).spec.terms._replace(not_before=row.starts_at)
 
 
 def test_a_group_of_a_task_file_that_is_not_there_is_refused_as_launcher_add_does(

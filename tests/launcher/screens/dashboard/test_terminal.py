@@ -7,7 +7,10 @@ import re
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,6 +33,14 @@ def jobs(home: Home, store: Store) -> list[int]:
     return jobs
 
 
+@contextmanager
+def watched(*words: str, **how: Any) -> Iterator[Seen]:
+    """The dashboard as it was drawn first."""
+    with seen("top", *words, **how) as window:
+        window.shows("▸ ● train/a")
+        yield window
+
+
 def was_given_back(window: Seen) -> bool:
     """Tell whether the terminal shows again what it showed before, with a cursor."""
     return window.raw.rfind(BACK) > window.raw.rfind(ALTERNATE) and window.raw.rfind(
@@ -39,8 +50,7 @@ def was_given_back(window: Seen) -> bool:
 
 @pytest.mark.parametrize("key", ["q", "\x03"])
 def test_it_is_left_with_a_word_on_what_goes_on(jobs: list[int], key: str) -> None:
-    with seen("top", "--read-only") as window:
-        window.shows("▸ ● train/a")
+    with watched("--read-only") as window:
         window.type(key)
         assert window.ends() == 0
         assert was_given_back(window)
@@ -50,8 +60,7 @@ def test_it_is_left_with_a_word_on_what_goes_on(jobs: list[int], key: str) -> No
 
 def test_keys_that_come_at_once_take_effect_in_their_order(jobs: list[int], store: Store) -> None:
     home, end, left, backspace = "\x1b[H", "\x1b[F", "\x1b[D", "\x7f"
-    with seen("top") as window:
-        window.shows("▸ ● train/a")
+    with watched() as window:
         typed = f"ain/xx{backspace}\x08c{home}tr{end}\x1b[O{left}{backspace}/{end}"
         window.type(f"/{typed}{60 * 'z'}{60 * backspace}\rhy")
         window.shows(f"job {jobs[2]} train/c held")
@@ -62,19 +71,16 @@ def test_keys_that_come_at_once_take_effect_in_their_order(jobs: list[int], stor
 
 
 def test_a_window_that_changes_its_size_is_filled(jobs: list[int]) -> None:
-    with seen("top", "--read-only") as window:
-        window.shows("▸ ● train/a")
+    with watched("--read-only") as window:
         window.resize(120, 40)
         window.until(lambda _: window.lines[39].startswith("read only  ? help"), "it is larger")
         window.resize(40, 10)
         window.until(lambda _: window.lines[9].startswith("read only  ? help"), "it is smaller")
-        window.type("q")
-        assert window.ends() == 0
+        window.leaves()
 
 
 def test_it_is_suspended_and_comes_back_redrawn(jobs: list[int]) -> None:
-    with seen("top", "--read-only") as window:
-        window.shows("▸ ● train/a")
+    with watched("--read-only") as window:
         window.type("\x1a")
         until(lambda: _state(window) == "T", "it is suspended")
         window.until(lambda _: was_given_back(window), "the terminal is given back")
@@ -87,20 +93,17 @@ def test_it_is_suspended_and_comes_back_redrawn(jobs: list[int]) -> None:
         )
         window.type("j")
         window.shows("▸ ○ train/b")
-        window.type("q")
-        assert window.ends() == 0
+        window.leaves()
 
 
 def test_who_is_stopped_from_outside_goes_on_as_before(jobs: list[int]) -> None:
-    with seen("top", "--read-only") as window:
-        window.shows("▸ ● train/a")
+    with watched("--read-only") as window:
         os.kill(window.child.pid, signal.SIGSTOP)
         until(lambda: _state(window) == "T", "it is stopped")
         os.kill(window.child.pid, signal.SIGCONT)
         window.type("j")
         window.shows("▸ ○ train/b")
-        window.type("q")
-        assert window.ends() == 0
+        window.leaves()
 
 
 def _state(window: Seen) -> str:
@@ -109,8 +112,7 @@ def _state(window: Seen) -> str:
 
 
 def test_a_closed_window_ends_it_and_touches_no_job(jobs: list[int], store: Store) -> None:
-    with seen("top", "--read-only") as window:
-        window.shows("▸ ● train/a")
+    with watched("--read-only") as window:
         window.close()
         assert window.ends() == -signal.SIGHUP
     assert [job_row(store, job).state for job in jobs] == ["running", "queued", "queued"]
@@ -134,8 +136,7 @@ def test_a_terminal_that_is_lost_without_a_signal_ends_it_too(jobs: list[int]) -
 
 
 def test_who_is_told_to_end_gives_the_terminal_back(jobs: list[int]) -> None:
-    with seen("top", "--read-only") as window:
-        window.shows("▸ ● train/a")
+    with watched("--read-only") as window:
         os.kill(window.child.pid, signal.SIGTERM)
         assert window.ends() == 143
         assert was_given_back(window)
@@ -164,9 +165,7 @@ def test_without_utf_8_only_ascii_is_written(jobs: list[int]) -> None:
         window.shows("> o train/b")
         window.type("\r3")
         window.shows("[3 metrics]")
-        window.type("q")
-        window.type("q")
-        assert window.ends() == 0
+        window.leaves("qq")
         assert max(window.raw) < 128
 
 
@@ -174,8 +173,7 @@ def test_without_utf_8_only_ascii_is_written(jobs: list[int]) -> None:
 def test_the_environment_may_ask_for_ascii(jobs: list[int], locale: str) -> None:
     with seen("top", "--read-only", LC_ALL=locale) as window:
         window.shows("> * train/a")
-        window.type("q")
-        assert window.ends() == 0
+        window.leaves()
         assert max(window.raw) < 128
 
 
@@ -188,8 +186,7 @@ def _type_before_b(window: Seen) -> None:
 
 
 def test_sixteen_colours_are_enough(jobs: list[int]) -> None:
-    with seen("top", "--read-only", colour=True, TERM="xterm-16color", COLORTERM="") as window:
-        window.shows("▸ ● train/a")
+    with watched("--read-only", colour=True, TERM="xterm-16color", COLORTERM="") as window:
         window.type("j")
         window.shows("▸ ○ train/b")
         _type_before_b(window)
@@ -200,8 +197,7 @@ def test_sixteen_colours_are_enough(jobs: list[int]) -> None:
 
 
 def test_without_colours_the_cursor_is_seen_all_the_same(jobs: list[int]) -> None:
-    with seen("top", "--read-only") as window:  # NO_COLOR
-        window.shows("▸ ● train/a")
+    with watched("--read-only") as window:  # NO_COLOR
         _type_before_b(window)
         assert window.ends() == 0
         codes = set(b";".join(re.findall(rb"\x1b\[([0-9;]+)m", window.raw)).split(b";"))
@@ -210,8 +206,7 @@ def test_without_colours_the_cursor_is_seen_all_the_same(jobs: list[int]) -> Non
 
 def test_an_editor_gets_the_terminal_and_gives_it_back(jobs: list[int], store: Store) -> None:
     editor = "sed -i 's/^  # priority: .*/  priority: 3/'"
-    with seen("top", VISUAL=editor, columns=120) as window:
-        window.shows("▸ ● train/a")
+    with watched(VISUAL=editor, columns=120) as window:
         window.type("j")
         window.shows("▸ ○ train/b")
         window.type("e")
@@ -219,16 +214,14 @@ def test_an_editor_gets_the_terminal_and_gives_it_back(jobs: list[int], store: S
         window.shows("▸ ○ train/b")
         window.type("k")
         window.shows("▸ ● train/a")
-        window.type("q")
-        assert window.ends() == 0
+        window.leaves()
         assert was_given_back(window)
     assert job_row(store, jobs[1]).priority == 3
 
 
 def test_an_editor_that_fails_leaves_its_words_to_be_read(jobs: list[int], store: Store) -> None:
     before = job_row(store, jobs[1]).spec_text
-    with seen("top", VISUAL="false") as window:
-        window.shows("▸ ● train/a")
+    with watched(VISUAL="false") as window:
         window.type("j")
         window.shows("▸ ○ train/b")
         window.type("e")
@@ -236,8 +229,7 @@ def test_an_editor_that_fails_leaves_its_words_to_be_read(jobs: list[int], store
         assert "the editor false ended with exit code 1" in window.text
         window.type("\n")
         window.shows(f"job {jobs[1]} is as it was")
-        window.type("q")
-        assert window.ends() == 0
+        window.leaves()
     assert job_row(store, jobs[1]).spec_text == before
 
 
@@ -255,8 +247,7 @@ def test_what_interrupts_an_editor_does_not_end_the_screen(jobs: list[int], tmp_
         window.shows("Enter goes back to launcher top")
         window.type("\n")
         window.shows(f"job {jobs[1]} is as it was")  # the terminal is the screen's again
-        window.type("\x03")
-        assert window.ends() == 0
+        window.leaves("\x03")
 
 
 def test_a_command_line_is_sent_to_the_terminals_clipboard_and_shown(
@@ -272,8 +263,7 @@ def test_a_command_line_is_sent_to_the_terminals_clipboard_and_shown(
         assert command.startswith("cd ")
         assert command.endswith(r"""&& echo 'it'"'"'s $HOME' $'\033[2J'""")
         assert command.partition(" && ")[2] in text.replace("\n", "")
-        window.type("qq")
-        assert window.ends() == 0
+        window.leaves("qq")
 
 
 def test_a_dumb_terminal_is_told_what_to_use_instead(jobs: list[int]) -> None:
@@ -295,5 +285,4 @@ def test_gpus_are_looked_at_where_no_scheduler_does(
         assert "pid 1" in text
         gpus.lose(cards[2], handle=False)
         window.shows("does not answer: GPU is lost")
-        window.type("q")
-        assert window.ends() == 0
+        window.leaves()
