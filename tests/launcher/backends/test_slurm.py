@@ -74,14 +74,6 @@ def row(state: str, token: str = TOKEN, node: str = "n1") -> str:
     return f"7|{state}|N/A|N/A|N/A|{node}|None|{token}"
 
 
-def test_a_squeue_that_fails_is_no_answer(stub: Stub) -> None:
-    slurm = stub(
-        squeue="echo 'slurm_load_jobs error: Unable to contact slurm controller' >&2; exit 1"
-    )
-    with pytest.raises(EngineError, match=r"squeue failed: .*Unable to contact slurm controller"):
-        slurm.observe([TOKEN])
-
-
 def test_a_squeue_that_hangs_is_ended_and_is_no_answer(stub: Stub, tmp_path: Path) -> None:
     slurm = stub(IMPATIENT_S, squeue=f"sleep 1000 & echo $! > {tmp_path}/pid; wait")
     with pytest.raises(EngineError, match="squeue did not answer within"):
@@ -114,11 +106,20 @@ def test_an_sbatch_under_way_goes_on_when_the_scheduler_ends(stub: Stub, tmp_pat
     until((tmp_path / "submitted").exists, "it has submitted")
 
 
-@pytest.mark.parametrize("garbage", ["Segmentation fault", "7|RUNNING", "\\x00\\xff\\xfe", "{}"])
-def test_a_squeue_that_prints_garbage_is_no_answer(stub: Stub, garbage: str) -> None:
-    slurm = stub(squeue=f"printf '{row('RUNNING')}\\n{garbage}\\n'")
-    with pytest.raises(EngineError, match="squeue printed what is not understood"):
-        slurm.observe([TOKEN])
+@pytest.mark.parametrize(
+    ("printed", "said"),
+    [
+        ("echo 'slurm_load_jobs error: Unable to contact slurm controller' >&2; exit 1",
+         "squeue failed: .*Unable to contact slurm controller"),
+        *((f"printf '{row('RUNNING')}\\n{garbage}\\n'", "squeue printed what is not understood")
+          for garbage in ("Segmentation fault", "7|RUNNING", "\\x00\\xff\\xfe", "{}")),
+    ],
+)  # fmt: skip
+def test_a_squeue_that_fails_or_prints_garbage_is_no_answer(
+    stub: Stub, printed: str, said: str
+) -> None:
+    with pytest.raises(EngineError, match=said):
+        stub(squeue=printed).observe([TOKEN])
 
 
 def test_programs_that_are_not_installed_are_no_answer(stub: Stub) -> None:

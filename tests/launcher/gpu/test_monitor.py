@@ -24,7 +24,7 @@ from launcher.gpu.monitor import (
     parent_of,
     unused_by_others,
 )
-from launcher.gpu.nvml import APPLICATION, FAULTS, WARNINGS, Nvml, fault_of, warning_of
+from launcher.gpu.nvml import APPLICATION, FAULTS, WARNINGS, fault_of, warning_of
 from launcher.gpu.snapshot import (
     GpuProcess,
     GpuSnapshot,
@@ -36,7 +36,7 @@ from launcher.gpu.snapshot import (
 )
 from launcher.system.paths import Home
 from tests.build import DEADLINE_S
-from tests.nvml.standin import GIB, Devices, asked_here
+from tests.nvml.standin import GIB
 
 # --- A lookout sees what the driver says, and waits for nobody
 
@@ -176,30 +176,6 @@ def test_a_driver_that_does_not_answer_leaves_the_memory_unknown_and_is_no_fault
     post.answer.set()
     post.wake()
     assert post.see().gpus == first.gpus
-
-
-def test_a_real_driver_that_hangs_stops_nobody(gpus: Devices) -> None:
-    uuid = gpus.add(used=GIB)
-    woken = threading.Semaphore(0)
-    now = [0.0]
-    with asked_here(gpus):
-        lookout = Lookout(Nvml().snapshot, woken.release, clock=lambda: now[0])
-        lookout.ask()
-        assert woken.acquire(timeout=DEADLINE_S)
-        gpus.hang()
-        now[0] += POLL_S
-        lookout.ask()
-        now[0] += PATIENCE_S + 1
-
-        sight = lookout.sight()
-
-        assert sight is not None
-        assert [(gpu.uuid, gpu.used, gpu.fault) for gpu in sight.gpus] == [(uuid, None, "")]
-        gpus.hang(on=False)
-        assert woken.acquire(timeout=DEADLINE_S)
-        sight = lookout.sight()
-        assert sight is not None
-        assert sight.gpus[0].used == GIB
 
 
 def test_a_look_that_breaks_off_is_told_and_another_is_taken_a_second_later() -> None:

@@ -579,37 +579,35 @@ def test_nobody_takes_the_cores_bit_by_bit_that_the_first_job_waits_for() -> Non
     assert isinstance(decide(waiting, running, machine)[0], Start)
 
 
+BEE, CAT = "+on cuda:1: gets 1 GiB of 39 GiB free", "+on cuda:2: gets 1 GiB of 38 GiB free"
+BEASTS = tuple(
+    a_gpu(at, uuid=f"GPU-{name}", used=at) for at, name in enumerate(("ant", "bee", "cat"))
+)
+
+
 @pytest.mark.parametrize(
-    ("visible", "chosen"),
+    ("visible", "said"),
     [
-        (("1",), "GPU-bee"),
-        (("GPU-b",), "GPU-bee"),
-        (("GPU-cat", "0"), "GPU-cat"),
-        (("2", "-1", "0"), "GPU-cat"),
+        (("1",), BEE),
+        (("GPU-b",), BEE),
+        (("GPU-cat", "0"), CAT),
+        (("2", "-1", "0"), CAT),
         (("-1",), ""),
         (("NoDevFiles",), ""),
         ((), ""),
-        (("7", "1"), "GPU-bee"),
+        (("7", "1"), BEE),
     ],
 )
 def test_a_job_gets_only_a_card_that_its_owner_lets_it_see(
-    visible: tuple[str, ...], chosen: str
+    visible: tuple[str, ...], said: str
 ) -> None:
-    gpus = tuple(
-        a_gpu(at, uuid=f"GPU-{name}", used=at) for at, name in enumerate(("ant", "bee", "cat"))
-    )
-    busy = [on_a_card("GPU-ant", job=7, exclusive=True)]
-    machine = Machine(cpus=4, gpus=gpus)
     waiting = a_waiting(1, device="cuda", min_vram=GIB, visible=visible)
-    (decision,) = decide([waiting], busy, machine)
-    if chosen:
-        assert isinstance(decision, Start)
-        assert decision.devices == (chosen,)
-    else:
-        assert decision.reason == (
-            f"needs a GPU, and CUDA_VISIBLE_DEVICES={','.join(visible)}, with which it was queued, "
-            "shows none"
-        )
+    busy = [on_a_card("GPU-ant", job=7, exclusive=True)]
+    none = (
+        f"needs a GPU, and CUDA_VISIBLE_DEVICES={','.join(visible)}, with which it was queued, "
+        "shows none"
+    )
+    assert told(Case(Machine(cpus=4, gpus=BEASTS), [waiting], [], busy)) == [said or none]
 
 
 @pytest.mark.parametrize(
@@ -666,9 +664,8 @@ def test_a_job_gets_only_a_card_that_its_owner_lets_it_see(
 def test_a_job_that_waits_for_a_gpu_says_what_is_in_its_way(
     gpus: tuple[GpuSnapshot, ...], wish: dict[str, Any], reason: str
 ) -> None:
-    wait, other = decide([a_waiting(1, **wish), a_waiting(2)], [], Machine(cpus=2, gpus=gpus))
-    assert as_read(wait) == Wait(job=1, reason=reason)
-    assert isinstance(other, Start)
+    case = Case(Machine(cpus=2, gpus=gpus), [a_waiting(1, **wish), a_waiting(2)], [])
+    assert told(case) == [reason, "+on the CPU with 1 core"]
 
 
 def test_jobs_of_a_card_that_failed_are_moved() -> None:

@@ -127,18 +127,6 @@ def test_an_environment_that_worked_and_is_installed_anew_fails_no_job_for_good(
     fork_servers.close()
 
 
-def test_an_environment_that_never_worked_fails_its_job_for_good(
-    home: Home, tmp_path: Path
-) -> None:
-    python = tmp_path / "python"
-    write(python, BROKEN)
-    fork_servers = ForkServerPool(home, most_idle=1)
-    error = unusable(fork_servers, WorkerEnvironment(str(python)))
-    assert error.sure
-    assert not error.passing
-    fork_servers.close()
-
-
 def test_an_environment_for_which_there_is_no_room_is_passed_over_and_others_are_born(
     home: Home, tmp_path: Path
 ) -> None:
