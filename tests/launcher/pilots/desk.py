@@ -169,6 +169,11 @@ class Desk:
         assert self.process is not None
         return self.process.wait(20)
 
+    def kill(self) -> int:
+        """Kill the pilot alone, and see it gone; return its exit code."""
+        self.signal(signal.SIGKILL)
+        return self.exit_code()
+
     @property
     def log(self) -> str:
         """What the pilot printed."""

@@ -91,8 +91,7 @@ def test_a_lease_runs_from_when_the_answered_beat_was_sent(leased: Leased) -> No
 def test_supervisors_of_a_killed_pilot_end_what_runs_when_its_lease_is_over(
     leased: Leased,
 ) -> None:
-    leased.desk.signal(signal.SIGKILL)
-    leased.desk.exit_code()
+    leased.desk.kill()
     leased.move_end(0.3)
     send(leased.supervisor, signal.SIGCHLD)  # it sleeps until the end that it knew
     until(lambda: gone(leased.program) and gone(leased.supervisor), "all of it has ended")
@@ -100,8 +99,7 @@ def test_supervisors_of_a_killed_pilot_end_what_runs_when_its_lease_is_over(
 
 
 def test_supervisors_of_a_pilot_that_was_given_up_end_what_runs(leased: Leased) -> None:
-    leased.desk.signal(signal.SIGKILL)
-    leased.desk.exit_code()
+    leased.desk.kill()
     leased.desk.folder.bury()
     until(lambda: gone(leased.supervisor), "its supervisor leaves")
     assert gone(leased.program)
@@ -109,8 +107,7 @@ def test_supervisors_of_a_pilot_that_was_given_up_end_what_runs(leased: Leased) 
 
 
 def test_an_orphan_that_ends_well_before_its_pilot_is_given_up_is_done(leased: Leased) -> None:
-    leased.desk.signal(signal.SIGKILL)
-    leased.desk.exit_code()
+    leased.desk.kill()
     leased.go.touch()
     until(lambda: gone(leased.supervisor), "its supervisor leaves")
     leased.desk.folder.bury()
@@ -125,8 +122,7 @@ def test_an_orphan_that_does_not_heed_its_end_is_killed_after_its_grace_and_reco
     attempt = desk.run(spec=deaf._replace(terms=deaf.terms._replace(grace_s=0.5)))
     until(lambda: attempt.started.exists(), "it has begun")
     program, supervisor = program_of(attempt), supervisor_of(attempt)
-    desk.signal(signal.SIGKILL)
-    desk.exit_code()
+    desk.kill()
     desk.folder.bury()
     until(lambda: gone(supervisor), "its supervisor leaves")
     assert gone(program)

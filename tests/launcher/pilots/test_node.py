@@ -109,38 +109,28 @@ def test_an_engine_that_starts_a_pilot_again_gets_no_second_one(desk_of: MakeDes
 
 
 @pytest.mark.parametrize(
-    ("environment", "time_s", "until"),
+    ("environment", "time_s", "until", "limited"),
     [
-        ({}, None, None),
-        ({}, 60.0, 1060.0),
-        ({"SLURM_JOB_END_TIME": "5000"}, 60.0, 5000.0),
-        ({"SLURM_JOB_END_TIME": "Unknown"}, 60.0, 1060.0),
-        ({"SLURM_JOB_END_TIME": "9" * 400}, None, None),
+        ({}, None, None, False),
+        ({}, 60.0, 1060.0, False),
+        ({"SLURM_JOB_END_TIME": "5000"}, 60.0, 5000.0, False),
+        ({"SLURM_JOB_END_TIME": "Unknown"}, 60.0, 1060.0, False),
+        ({"SLURM_JOB_END_TIME": "9" * 400}, None, None, False),
+        ({"SLURM_JOB_ID": "7"}, None, None, True),
+        ({"SLURM_JOB_ID": "7"}, 60.0, 1060.0, False),
+        ({"SLURM_JOB_ID": "7", "SLURM_JOB_END_TIME": "5000"}, None, 5000.0, False),
     ],
 )
-def test_the_end_of_an_allocation_is_what_the_engine_says_or_the_wall_time(
-    desk_of: MakeDesk, environment: dict[str, str], time_s: float | None, until: float | None
+def test_the_end_of_an_allocation_is_what_the_engine_says_or_the_wall_time_or_not_told(
+    desk_of: MakeDesk,
+    environment: dict[str, str],
+    time_s: float | None,
+    until: float | None,
+    limited: bool,
 ) -> None:
     spec = a_pilot(time_s=time_s)
-    facts = node_facts.find_out(desk_of(spec).folder, spec, environment, 1000.0)
-    assert facts.hello.until == until
-
-
-@pytest.mark.parametrize(
-    ("environment", "time_s", "limited"),
-    [
-        ({}, None, False),
-        ({"SLURM_JOB_ID": "7"}, None, True),
-        ({"SLURM_JOB_ID": "7"}, 60.0, False),
-        ({"SLURM_JOB_ID": "7", "SLURM_JOB_END_TIME": "5000"}, None, False),
-    ],
-)
-def test_a_pilot_that_was_not_told_when_it_ends_says_so(
-    desk_of: MakeDesk, environment: dict[str, str], time_s: float | None, limited: bool
-) -> None:
-    spec = a_pilot(time_s=time_s)
-    facts = node_facts.find_out(desk_of(spec).folder, spec, environment, 1000.0)
-    assert facts.hello.limited is limited
+    hello = node_facts.find_out(desk_of(spec).folder, spec, environment, 1000.0).hello
+    assert (hello.until, hello.limited) == (until, limited)
 
 
 def test_a_pilot_may_fill_no_more_memory_than_it_was_given(desk_of: MakeDesk) -> None:
@@ -237,10 +227,7 @@ def test_a_pilot_that_should_have_a_gpu_and_was_given_none_says_so_and_leaves(
     begin = "" if visible is not None else "import os; os.environ.pop('CUDA_VISIBLE_DEVICES', 0)"
     more = {} if visible is None else {"CUDA_VISIBLE_DEVICES": visible}
     desk = desk_of(a_pilot(gpus=1)).start({**gpus.environment, **more}, begin)
-    (trouble,) = desk.hello().troubles
-    assert "1 GPU asked for, none given: CUDA_VISIBLE_DEVICES is" in trouble
-    assert desk.bye() == trouble
-    assert desk.exit_code() == 3
+    assert "1 GPU asked for, none given: CUDA_VISIBLE_DEVICES is" in refused(desk)
 
 
 # --- node home
@@ -251,6 +238,9 @@ from pathlib import Path
 def run(job):
     return {"data": (Path(__file__).parent / "data.txt").read_text()}
 """
+
+
+TRAVELLING = a_spec(argv=(), entry="travelling.work:run", kind="toy")
 
 
 def an_archive(folder: Path, text: str) -> Path:
@@ -269,8 +259,7 @@ def test_a_laboratorys_code_travels_as_its_archive_with_its_data(
     archive = an_archive(tmp_path, "forty-two")
     desk = desk_of().start()
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": f"{archive}{os.pathsep}/nowhere"}
-    spec = a_spec(argv=(), entry="travelling.work:run", kind="toy")
-    desk.run(spec=spec, context=a_context(environment=environment))
+    desk.run(spec=TRAVELLING, context=a_context(environment=environment))
     outcome = desk.outcome()
     assert isinstance(outcome, Done), outcome
     assert outcome.result == {"data": "forty-two"}
@@ -288,15 +277,13 @@ def test_an_archive_is_unpacked_once_and_other_entries_stay(tmp_path: Path) -> N
     assert unpacked("", home) == ""
 
 
-def test_an_archive_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"gone\.zip"):
-        unpacked(str(tmp_path / "gone.zip"), Home(tmp_path / "disk"))
-
-
-def test_an_archive_that_is_none_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "bad.zip").write_bytes(b"no archive")
+def test_an_archive_that_is_not_there_or_is_none_is_refused(tmp_path: Path) -> None:
+    bad, disk = tmp_path / "bad.zip", Home(tmp_path / "disk")
+    with pytest.raises(FileNotFoundError, match=r"bad\.zip"):
+        unpacked(str(bad), disk)
+    bad.write_bytes(b"no archive")
     with pytest.raises(zipfile.BadZipFile):
-        unpacked(str(tmp_path / "bad.zip"), Home(tmp_path / "disk"))
+        unpacked(str(bad), disk)
 
 
 def test_what_killed_pilots_left_on_a_node_is_deleted_but_nothing_in_use(tmp_path: Path) -> None:
@@ -331,8 +318,7 @@ def test_a_pilot_leaves_nothing_on_its_node(desk_of: MakeDesk, tmp_path: Path) -
 
 def test_an_interpreter_that_the_node_lacks_fails_the_job_by_name(desk_of: MakeDesk) -> None:
     desk = desk_of().start()
-    spec = a_spec(argv=(), entry="travelling.work:run", kind="toy")
-    desk.run(spec=spec, context=a_context(interpreter="/nowhere/python"))
+    desk.run(spec=TRAVELLING, context=a_context(interpreter="/nowhere/python"))
     outcome = desk.outcome()
     assert isinstance(outcome, Failed)
     assert outcome.error == "cannot run /nowhere/python: No such file or directory"

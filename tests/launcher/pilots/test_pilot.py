@@ -129,8 +129,7 @@ def test_supervisors_finish_what_a_killed_pilot_left(desk_of: MakeDesk, tmp_path
     go = tmp_path / "go"
     attempt = desk.run(spec=a_spec(*shell('until [ -e "$1" ]; do sleep 0.05; done', str(go))))
     program_of(attempt)
-    desk.signal(signal.SIGKILL)
-    assert desk.exit_code() == -signal.SIGKILL
+    assert desk.kill() == -signal.SIGKILL
     go.touch()
     until(lambda: isinstance(recorded_outcome(attempt), Done), "its end is on record")
 
