@@ -32,16 +32,10 @@ def test_work_that_waits_gets_pilots_at_once_and_no_more_than_it_needs(world: Wo
     assert len(world.records()) == 2
 
 
-def test_never_more_pilots_than_the_configuration_allows(world: World) -> None:
-    world.need(100)
-    world.pass_time(120)
-    assert len(world.cluster.submitted) == world.cluster.most_alive == 3
-
-
 def test_only_a_pilot_that_has_spoken_gets_work(world: World) -> None:
     (token,) = world.submitted()
     assert not world.serving
-    assert [link.folder.token for link in world.fleet.all_links] == [token]
+    assert world.heard == [token]
     world.speak(token)
     world.turn()
     assert world.serving == [token]
@@ -93,7 +87,7 @@ def test_what_a_pilot_said_to_an_earlier_scheduler_is_no_sign_of_life(world: Wor
 def test_a_scheduler_that_begins_anew_finds_all_pilots(world: World) -> None:
     tokens = world.serves()
     world.new_fleet()
-    assert {link.folder.token for link in world.fleet.all_links} == set(tokens)
+    assert {*world.heard} == {*tokens}
     world.need(100)
     world.pass_time(60, speaking=tokens)
     assert {*world.serving} == {*tokens}
@@ -186,6 +180,9 @@ def test_refused_pilots_count_until_the_engine_says_that_it_has_none(world: Worl
     world.need(100)
     world.pass_time(400)
     assert world.cluster.most_alive <= 3
+    world.cluster.refuses = ""
+    world.pass_time(400)
+    assert len(world.cluster.submitted) == world.cluster.most_alive == 3, "never more"
 
 
 def test_a_call_that_hangs_stops_no_turn_and_is_waited_for_no_longer_than_two_minutes(
@@ -349,11 +346,11 @@ def test_what_runs_on_a_node_that_does_not_answer_is_not_started_again(world: Wo
     world.cluster.end(token, cause=Cause.NODE_FAILED, node_answers=False)
     world.pass_time(1000)
     assert is_buried(world.by_token[token].folder.folder)  # what wakes there ends, and says so
-    assert world.fleet.ending_s(token) == 0.0  # no time tells when that is
+    assert world.ending_s(token) == 0.0  # no time tells when that is
     assert "its node does not answer" in world.reason
     world.cluster.end(token, cause=Cause.NODE_FAILED)  # the node is back
     world.pass_time(30)
-    assert 20.0 < world.fleet.ending_s(token) <= 30.0
+    assert 20.0 < world.ending_s(token) <= 30.0
 
 
 def test_what_runs_on_a_node_that_never_answers_again_is_given_up_when_it_is_cancelled(
@@ -368,10 +365,10 @@ def test_what_runs_on_a_node_that_never_answers_again_is_given_up_when_it_is_can
     assert "launcher cancel, then launcher retry" in world.reason
     link.stop("1-1")
     world.pass_time(10)
-    assert world.fleet.ending_s(token) == 0.0
+    assert world.ending_s(token) == 0.0
     link.stop("2-1")
     world.pass_time(10)
-    assert world.fleet.ending_s(token) > 50.0  # since it was given up
+    assert world.ending_s(token) > 50.0  # since it was given up
     assert world.fleet.given_up() == {token: "node n1 is down"}
 
 
@@ -380,11 +377,11 @@ def test_an_engine_that_forgets_a_pilot_does_not_say_that_its_node_answers(world
     forgotten = Observation(stage=Stage.UNKNOWN, node="n1", node_answers=False)
     world.cluster.jobs[token] = forgotten
     world.pass_time(1000)
-    assert world.fleet.ending_s(token) == 0.0
+    assert world.ending_s(token) == 0.0
     world.cluster.jobs[token] = forgotten._replace(node_answers=True)
     world.pass_time(10)
     assert world.lost == [token]
-    assert world.fleet.ending_s(token) > 0.0
+    assert world.ending_s(token) > 0.0
 
 
 def lost(world: World, **observed: object) -> str:
@@ -397,50 +394,48 @@ def lost(world: World, **observed: object) -> str:
     return token
 
 
-def test_what_an_engine_says_of_a_pilot_says_nothing_of_what_that_has_started(world: World) -> None:
-    token = lost(world)
-    assert 0.0 < world.fleet.ending_s(token) < 25.0
+def test_what_an_engine_has_ended_is_waited_for_unless_it_ended_all_or_the_pilot_says_bye(
+    world: World,
+) -> None:
+    token = lost(world)  # what it says of a pilot says nothing of what that has started
+    assert 0.0 < world.ending_s(token) < 25.0
+    world.by_token[token].said_bye = "the scheduler has given it up"
+    world.turn()
+    assert world.ending_s(token) == math.inf
 
 
 def test_where_an_engine_ends_all_that_a_pilot_started_nothing_is_waited_for(world: World) -> None:
-    assert world.fleet.ending_s(lost(world, emptied=True)) == math.inf
-
-
-def test_where_a_pilot_says_bye_nothing_is_waited_for(world: World) -> None:
-    token = lost(world)
-    world.by_token[token].said_bye = "the scheduler has given it up"
-    world.turn()
-    assert world.fleet.ending_s(token) == math.inf
+    assert world.ending_s(lost(world, emptied=True)) == math.inf
 
 
 def test_where_a_lease_is_over_nothing_is_waited_for(tmp_path: Path) -> None:
     world = World(tmp_path, lease_s=60.0)
     token = lost(world)
-    assert world.fleet.ending_s(token) < 60.0
+    assert world.ending_s(token) < 60.0
     world.pass_time(60)
-    assert world.fleet.ending_s(token) == math.inf
+    assert world.ending_s(token) == math.inf
 
 
 def test_a_pilot_that_was_given_up_and_speaks_again_is_alive(world: World) -> None:
     token = lost(world)
     world.pass_time(100, speaking=[token])  # it was frozen; what it runs has its grace now
-    assert world.fleet.ending_s(token) == 0.0
-    assert token in {link.token for link in world.fleet.all_links}
+    assert world.ending_s(token) == 0.0
+    assert token in world.heard
     assert not world.serving
     world.pass_time(40)
-    assert 0.0 < world.fleet.ending_s(token) < 40.0
+    assert 0.0 < world.ending_s(token) < 40.0
 
 
 def test_the_next_scheduler_begins_to_wait_anew(world: World) -> None:
     token = lost(world)
     world.pass_time(100)
-    assert world.fleet.ending_s(token) > 100.0
+    assert world.ending_s(token) > 100.0
     world.new_fleet()
     world.turn()
     assert world.lost == [token]
-    assert world.fleet.ending_s(token) == 0.0
+    assert world.ending_s(token) == 0.0
     world.pass_time(20)
-    assert 0.0 < world.fleet.ending_s(token) < 20.0
+    assert 0.0 < world.ending_s(token) < 20.0
 
 
 def test_a_pilot_that_cannot_learn_it_is_not_given_up(
@@ -472,7 +467,7 @@ def test_pilots_of_a_cluster_that_is_gone_are_gone_when_their_processes_are(
     world.pass_time(100)
     here = boot == boot_id()
     assert world.lost == ([first] if here else [])
-    assert (world.fleet.ending_s(first) > 60.0) == here
+    assert (world.ending_s(first) > 60.0) == here
     world.busy = {}
     if here:
         world.fleet.buried(first)
@@ -488,20 +483,16 @@ def test_a_pilot_of_a_cluster_that_is_gone_which_has_left_is_gone(world: World) 
     assert world.records() == [second]
 
 
-def test_a_pilot_is_where_it_says_not_where_its_engine_says(world: World) -> None:
-    (token,) = world.serves(1)
-    world.cluster.run(token, node="n2")
-    world.busy = {token: 1}
-    world.pass_time(60)
-    assert world.cluster.nodes == {token: "n1"}
-    assert "pilot on n1" in world.reason
-
-
-def test_a_scheduler_that_begins_anew_tells_its_engine_where_pilots_said_they_were(
+def test_a_pilot_is_where_it_says_not_where_its_engine_says_also_for_the_next_scheduler(
     world: World,
 ) -> None:
     (token,) = world.serves(1, busy=1)
+    world.cluster.run(token, node="n2")
+    world.pass_time(60)
+    assert world.cluster.nodes == {token: "n1"}
+    assert "pilot on n1" in world.reason
     world.cluster.jobs.clear()  # Slurm forgets
+    world.cluster.nodes = {}
     world.new_fleet()
     world.pass_time(10)
     assert world.cluster.nodes == {token: "n1"}
@@ -539,8 +530,9 @@ def test_what_is_cancelled_ends_also_where_the_folder_of_its_pilot_was_deleted(
     assert world.lost == [token]
 
 
-def test_a_pilot_that_does_not_know_its_end_gets_work_when_its_engine_has_said_it(
-    world: World,
+@pytest.mark.parametrize("answers", [True, False])
+def test_a_pilot_that_does_not_know_its_end_gets_work_when_its_engine_has_said_it_or_never_does(
+    world: World, answers: bool
 ) -> None:
     (token,) = world.submitted()
     link = world.by_token[token]
@@ -549,22 +541,13 @@ def test_a_pilot_that_does_not_know_its_end_gets_work_when_its_engine_has_said_i
     link.hello = link.hello._replace(limited=True)
     world.pass_time(3, speaking=[token])
     assert not world.serving
-    running = Observation(stage=Stage.RUNNING, node="n1", ends_at=5000.0)
-    world.cluster.jobs[token] = running
-    world.pass_time(5, speaking=[token])
-    assert world.fleet.links == [link]
-    assert link.until == 5000.0
-    assert world.cluster.submitted == [token]
-
-
-def test_where_an_engine_never_says_it_such_a_pilot_gets_work_all_the_same(world: World) -> None:
-    (token,) = world.submitted()
-    link = world.by_token[token]
-    link.speak(world.clock.now)
-    assert link.hello is not None
-    link.hello = link.hello._replace(limited=True)
-    world.cluster.mute = "Socket timed out"
-    world.pass_time(30, speaking=[token])
+    if answers:
+        world.cluster.jobs[token] = Observation(stage=Stage.RUNNING, node="n1", ends_at=5000.0)
+        world.pass_time(5, speaking=[token])
+        assert link.until == 5000.0
+    else:
+        world.cluster.mute = "Socket timed out"
+        world.pass_time(30, speaking=[token])
     assert world.fleet.links == [link]
     assert world.cluster.submitted == [token]
 

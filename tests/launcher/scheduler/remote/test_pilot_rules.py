@@ -428,10 +428,10 @@ def test_the_record_of_a_pilot_with_a_job_survives_a_power_cut(plain: World) -> 
 def test_of_hundreds_that_wait_only_the_next_ones_are_listened_to(plain: World) -> None:
     tokens = plain.submitted(60)
     plain.pass_time(10)
-    assert [link.folder.token for link in plain.fleet.all_links] == tokens[:NEXT_HEARD]
+    assert plain.heard == tokens[:NEXT_HEARD]
     plain.cluster.run(tokens[50])
     plain.pass_time(10)
-    heard = [link.folder.token for link in plain.fleet.all_links]
+    heard = plain.heard
     assert heard == [*tokens[:NEXT_HEARD], tokens[50]]
 
 
@@ -486,4 +486,4 @@ def test_a_scheduler_that_begins_anew_listens_to_all_pilots_that_may_have_a_job(
     for link in plain.by_token.values():  # what they say lies in their files, and is not read yet
         link.hello = link.beat = None
     plain.new_fleet()
-    assert {link.folder.token for link in plain.fleet.all_links} == {*tokens}
+    assert {*plain.heard} == {*tokens}

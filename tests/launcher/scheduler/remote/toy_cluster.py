@@ -294,6 +294,15 @@ class World:
         return [link.token for link in self.fleet.links]
 
     @property
+    def heard(self) -> list[str]:
+        """The pilots to which it listens."""
+        return [link.token for link in self.fleet.all_links]
+
+    def ending_s(self, token: str) -> float:
+        """For how long all that lives of a pilot that was given up has been ending."""
+        return self.fleet.ending_s(token)
+
+    @property
     def lost(self) -> list[str]:
         """The pilots that were given up."""
         return list(self.fleet.given_up())
