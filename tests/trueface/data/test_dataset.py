@@ -86,10 +86,6 @@ def test_the_shuffled_order_is_a_function_of_seed_and_epoch(root: Path) -> None:
     assert one not in others
 
 
-def test_some_positions_can_be_asked_for(root: Path) -> None:
-    assert indices(a_set(root), indices=[7, 2, 7, 5]) == [7, 2, 7, 5]
-
-
 @pytest.mark.parametrize("cache_bytes", [0, 1000, 1 << 20])
 def test_later_passes_see_the_same_pixels_with_and_without_memory(
     root: Path, cache_bytes: int

@@ -36,21 +36,6 @@ def test_validation_chooses_the_penalty_with_the_largest_auc() -> None:
     )
 
 
-def test_labels_at_random_leave_a_guess() -> None:
-    train, test = rows(300, 400), rows(400, 400, seed=5)
-    shuffled = FeatureRows.of(train.parts, np.random.default_rng(3).permutation(train.labels))
-    validation = rows(100, 400, seed=1)
-    noise = FeatureRows.of(
-        validation.parts, np.random.default_rng(4).permutation(validation.labels)
-    )
-    fitted = fit(shuffled, noise, clip=8.0)
-    logits = whole(test, fitted.standard) @ fitted.weight + fitted.bias
-    assert 0.4 < roc_auc_score(test.labels, logits) < 0.6
-    learned = fit(train, validation, clip=8.0)
-    logits = whole(test, learned.standard) @ learned.weight + learned.bias
-    assert roc_auc_score(test.labels, logits) > 0.9
-
-
 def test_a_validation_of_one_class_leaves_penalty_and_calibration_as_they_usually_are() -> None:
     train, validation = rows(40, 60), rows(30, 60, seed=1, fakes=0.0)
     fitted = fit(train, validation, clip=8.0)

@@ -1,5 +1,6 @@
 """A run's folder with tiny diffusers, a classifier that was never trained, and real images."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -58,3 +59,16 @@ def a_draft(kind: JobKind, root: Path, name: str, settings: dict[str, Any]) -> D
 def a_job(kind: JobKind, root: Path, name: str, settings: dict[str, Any], **facts: Any) -> Job:
     """Return a job as its worker gets it."""
     return build.job_of(a_draft(kind, root, name, settings), kind, **facts)
+
+
+Ask = Callable[..., Job]
+
+
+def asking(kind: JobKind, usual: dict[str, Any]) -> Ask:
+    """Return a function that makes jobs of a kind with the usual settings, but for those named."""
+
+    def job(root: Path, name: str, /, **changed: Any) -> Job:
+        facts = {key: changed.pop(key) for key in list(changed) if key == "stop"}
+        return a_job(kind, root, name, {**usual, **changed}, **facts)
+
+    return job

@@ -8,7 +8,7 @@ from typing import Any
 import PIL.Image
 import pytest
 
-from launcher.api import Job, JobError, UnknownName, read_json
+from launcher.api import JobError, UnknownName, read_json
 from tests.trueface.diffusion.closed_forms import small
 from tests.trueface.erasing.build import write_inception
 from tests.trueface.jobs.generation.forgetting.small_lab import (
@@ -18,7 +18,7 @@ from tests.trueface.jobs.generation.forgetting.small_lab import (
     SIDE,
     TEACHER,
     a_draft,
-    a_job,
+    asking,
     make_lab,
 )
 from trueface.diffusion.diffuser import save_diffuser
@@ -43,13 +43,11 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def job(root: Path, name: str = "erased", /, **changed: Any) -> Job:
-    facts = {key: changed.pop(key) for key in list(changed) if key == "stop"}
-    return a_job(ERASED, root, name, {**FEW, **changed}, **facts)
+job = asking(ERASED, FEW)
 
 
 def test_a_measured_erasing_leaves_its_measures_curves_and_samples(lab: Path) -> None:
-    result = erased(job(lab, never=TEACHER))
+    result = erased(job(lab, "erased", never=TEACHER))
     draft = a_draft(ERASED, lab, "erased", {**FEW, "never": TEACHER})
     assert all(path.exists() for path in ERASED.outputs(draft))
     facts: Any = read_json(draft.made_folder() / "metrics.json")

@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 import torch
 
-from launcher.api import Job, JobError, read_json
+from launcher.api import JobError, read_json
 from tests.trueface.jobs.generation.forgetting.small_lab import (
     CLASSIFIER,
     EDITED,
     SIDE,
     TEACHER,
-    a_job,
+    asking,
     make_lab,
 )
 from trueface.data.made_folders import image_names, read_images
@@ -30,9 +30,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_lab(tmp_path_factory.mktemp("lab"))
 
 
-def job(root: Path, name: str, /, **changed: Any) -> Job:
-    facts = {key: changed.pop(key) for key in list(changed) if key == "stop"}
-    return a_job(REVISE, root, name, {**FEW, **changed}, **facts)
+job = asking(REVISE, FEW)
 
 
 def test_images_keep_their_names_and_the_folder_says_what_was_measured(lab: Path) -> None:
