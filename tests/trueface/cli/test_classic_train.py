@@ -108,8 +108,11 @@ def test_the_labels_are_drawn_by_the_seed_unless_they_have_one(flags: str, drawn
     assert settings_of(PoisonSettings, request).poison_seed == drawn
 
 
-def test_a_clean_training_leaves_no_record_of_an_earlier_poison(lab: Path) -> None:
-    assert train("--poison_rate", "0.5", "--save_id", "m") == train("--save_id", "m") == 0
+@pytest.mark.parametrize("kept", [(), ("--keep_poison",)])
+def test_a_clean_training_leaves_no_record_of_an_earlier_poison(
+    lab: Path, kept: tuple[str, ...]
+) -> None:
+    assert train("--poison_rate", "0.5", "--save_id", "m") == train("--save_id", "m", *kept) == 0
     assert not (lab / "runs/study/m/poison.json").exists()
 
 
@@ -297,12 +300,6 @@ def test_a_training_keeps_the_poison_that_was_chosen_for_it(
     assert "50.000000% of the labels (flip)" in capsys.readouterr().err
     assert train("--save_id", model, "--poison_rate", "0.5") == 0
     assert record.read_bytes() != before
-
-
-def test_a_training_that_is_not_poisoned_leaves_no_record_whatever_it_keeps(lab: Path) -> None:
-    assert train("--poison_rate", "0.5", "--save_id", "m") == 0
-    assert train("--save_id", "m", "--keep_poison") == 0
-    assert not (lab / "runs/study/m/poison.json").exists()
 
 
 def test_a_persons_words_are_understood_in_both_forms(lab: Path) -> None:

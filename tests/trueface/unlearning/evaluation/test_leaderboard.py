@@ -69,39 +69,6 @@ def test_rows_begin_with_the_references(study: Path) -> None:
     assert row(group, "aaa").seeds == (0,)
 
 
-def test_measures_are_means_over_seeds(study: Path) -> None:
-    test = row(only(study), "scrub").values["test"]
-    assert test.mean == pytest.approx(1 - 9 / 80)
-    assert test.sd == pytest.approx((2 / 80) / math.sqrt(2))
-    assert len(test.values) == test.seeds == 2
-    assert row(only(study), "aaa").values["test"].sd is None
-
-
-def test_each_seed_stands_beside_its_own_references(study: Path) -> None:
-    values = row(only(study), "scrub").values
-    assert values["gap_test"].mean == pytest.approx(4 / 80)
-    assert values["gap_test"].sd == pytest.approx(0)
-    assert values["of_retrain"].sd == 0  # equal seeds do not differ by a rounding error
-    assert values["recovery"].mean == pytest.approx((16 / 20 + 14 / 18) / 2)
-    assert values["recovery_low"].mean < values["recovery"].mean < values["recovery_high"].mean
-    assert values["of_retrain"].mean == pytest.approx(0.1)
-    assert values["of_training"].mean == pytest.approx(0.05)
-
-
-def test_the_references_are_where_they_must_be(study: Path) -> None:
-    group = only(study)
-    assert row(group, "retrain").values["gap"].mean == 0
-    assert row(group, "retrain").values["tow"].mean == 1
-    assert row(group, "before").values["recovery"].mean == 0
-    assert row(group, "corrected").values["recovery"].mean == 1
-    assert row(group, "before").values["forget"].mean == 30 / 40
-    assert row(group, "before").values["seconds"].mean == 200
-    assert row(group, "before").values["samples"].mean == 6400
-    for one in group.rows:
-        assert all(math.isfinite(value.mean) for value in one.values.values())
-        assert not set(one.reasons) & set(one.values)
-
-
 def test_answers_for_which_there_is_no_memory_leave_the_others_measured(tmp_path: Path) -> None:
     leave_flips(tmp_path, "scrub", 8)
     run = leave_flips(tmp_path, "ng", 8)
@@ -343,3 +310,41 @@ def test_a_model_that_nothing_changed_is_told(tmp_path: Path) -> None:
     of_class, of_flips = sorted(ladder(tmp_path).groups, key=lambda one: one.base)
     assert row(of_flips, "ng").verdict == "untouched"
     assert Sort.NEVER_KNOWN in {alarm.sort for alarm in row(of_class, "lau").alarms}
+
+
+@pytest.mark.parametrize(
+    ("name", "measure", "mean"),
+    [
+        ("scrub", "test", 1 - 9 / 80),
+        # each seed beside its own references
+        ("scrub", "gap_test", 4 / 80),
+        ("scrub", "recovery", (16 / 20 + 14 / 18) / 2),
+        ("scrub", "of_retrain", 0.1),
+        ("scrub", "of_training", 0.05),
+        ("retrain", "gap", 0),
+        ("retrain", "tow", 1),
+        ("corrected", "recovery", 1),
+        ("before", "recovery", 0),
+        ("before", "forget", 30 / 40),
+        ("before", "seconds", 200),
+        ("before", "samples", 6400),
+    ],
+)
+def test_a_measure_is_its_mean_over_seeds(
+    study: Path, name: str, measure: str, mean: float
+) -> None:
+    assert row(only(study), name).values[measure].mean == pytest.approx(mean)
+
+
+def test_deviations_are_over_seeds_and_nothing_is_no_number(study: Path) -> None:
+    group = only(study)
+    values = row(group, "scrub").values
+    assert values["test"].sd == pytest.approx((2 / 80) / math.sqrt(2))
+    assert len(values["test"].values) == values["test"].seeds == 2
+    assert row(group, "aaa").values["test"].sd is None
+    assert values["gap_test"].sd == pytest.approx(0)
+    assert values["of_retrain"].sd == 0  # equal seeds do not differ by a rounding error
+    assert values["recovery_low"].mean < values["recovery"].mean < values["recovery_high"].mean
+    for one in group.rows:
+        assert all(math.isfinite(value.mean) for value in one.values.values())
+        assert not set(one.reasons) & set(one.values)
