@@ -26,36 +26,42 @@ def collected(root: Path, sort: str = "folders", **settings: Any) -> ClassLists:
     return class_images.collect(find_classes(sort, root), chosen, cpus=2, stop=Event())
 
 
-def test_validation_is_a_tenth_of_each_class_and_never_trained_on(tmp_path: Path) -> None:
-    lists = collected(write_data(tmp_path) / "data")
+def sizes(lists: ClassLists) -> list[int]:
+    return [len(lists.train), len(lists.validation), len(lists.test)]
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return write_data(tmp_path) / "data"
+
+
+def test_validation_is_a_tenth_of_each_class_and_never_trained_on(root: Path) -> None:
+    lists = collected(root)
     assert lists.names == NAMES
-    assert [len(one) for one in (lists.train, lists.validation, lists.test)] == [54, 6, 18]
+    assert sizes(lists) == [54, 6, 18]
     assert not set(lists.train.names) & set(lists.validation.names)
     assert sorted(lists.validation.labels) == [0, 0, 1, 1, 2, 2]
     assert lists.train.pixels.shape == (54, 3, 16, 16)
 
 
-def test_the_lists_follow_from_the_seed_alone(tmp_path: Path) -> None:
-    root = write_data(tmp_path) / "data"
+def test_the_lists_follow_from_the_seed_alone(root: Path) -> None:
     first, again, other = (collected(root, seed=seed) for seed in (1, 1, 2))
     assert first.train.sha256 == again.train.sha256
     assert first.validation.names != other.validation.names
     assert first.test.sha256 == other.test.sha256
 
 
-def test_fewer_images_of_each_class_are_the_same_ones_for_every_seed(tmp_path: Path) -> None:
-    root = write_data(tmp_path) / "data"
+def test_fewer_images_of_each_class_are_the_same_ones_for_every_seed(root: Path) -> None:
     found = [collected(root, seed=seed, images_per_class=5) for seed in (1, 2)]
     for lists in found:
-        assert [len(one) for one in (lists.train, lists.validation, lists.test)] == [12, 3, 15]
+        assert sizes(lists) == [12, 3, 15]
     first, second = ({*one.train.names, *one.validation.names} for one in found)
     assert first == second
 
 
 def test_files_of_classes_that_are_no_images_are_named(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    root: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    root = write_data(tmp_path) / "data"
     whole = collected(root)
     assert caplog.messages == []
     folder = root / "train" / NAMES[0]
@@ -69,8 +75,7 @@ def test_files_of_classes_that_are_no_images_are_named(
         collected(root)
 
 
-def test_gif_images_of_classes_are_read(tmp_path: Path) -> None:
-    root = write_data(tmp_path) / "data"
+def test_gif_images_of_classes_are_read(root: Path) -> None:
     file = min((root / "train" / NAMES[0]).glob("*.png"))
     PIL.Image.open(file).save(file.with_suffix(".gif"))
     file.unlink()
@@ -82,7 +87,7 @@ def test_one_folder_of_identities_is_divided_by_a_seed_of_its_own(tmp_path: Path
     for colour, name in enumerate(("ada", "bob")):
         write_class(tmp_path, name, 10, colour=colour)
     lists = collected(tmp_path)
-    assert [len(one) for one in (lists.train, lists.validation, lists.test)] == [14, 2, 4]
+    assert sizes(lists) == [14, 2, 4]
     assert not set(lists.train.names) & set(lists.test.names)
     other = collected(tmp_path, seed=2)
     assert lists.test.names == other.test.names  # else seeds were tested on images of each other
@@ -90,8 +95,7 @@ def test_one_folder_of_identities_is_divided_by_a_seed_of_its_own(tmp_path: Path
     assert lists.test.names != collected(tmp_path, split_seed=2).test.names
 
 
-def test_images_are_cut_to_squares_and_grey_ones_get_three_channels(tmp_path: Path) -> None:
-    root = write_data(tmp_path) / "data"
+def test_images_are_cut_to_squares_and_grey_ones_get_three_channels(root: Path) -> None:
     wide = np.full((20, 60), 7, np.uint8)
     wide[:, 20:40] = 200
     PIL.Image.fromarray(wide).save(root / "test" / "red" / "000.png")
@@ -112,7 +116,7 @@ def test_torchvisions_own_files_are_read(tmp_path: Path) -> None:
         head = bytes([0, 0, 8, 1]) + (30).to_bytes(4, "big")
         (folder / f"{part}-labels-idx1-ubyte").write_bytes(head + labels.tobytes())
     lists = collected(tmp_path, "fashion")
-    assert [len(one) for one in (lists.train, lists.validation, lists.test)] == [20, 10, 30]
+    assert sizes(lists) == [20, 10, 30]
     assert lists.test.pixels[:, :, 0, 0].tolist() == [[9 + label] * 3 for label in labels]
 
 
@@ -158,9 +162,8 @@ def truncated(root: Path) -> None:
     ids=["truncated", "another class in the test", "without images", "used up by validation"],
 )
 def test_what_is_wrong_with_the_images_of_a_class_is_told(
-    tmp_path: Path, spoil: Callable[[Path], object], said: str
+    root: Path, spoil: Callable[[Path], object], said: str
 ) -> None:
-    root = write_data(tmp_path) / "data"
     spoil(root)
     with pytest.raises(DataError, match=said):
         collected(root)
@@ -173,10 +176,9 @@ def test_more_images_than_memory_may_hold_are_refused_before_any_is_read(tmp_pat
         class_images.collect(place, settings, cpus=1, stop=Event(), most_bytes=1000)
 
 
-def test_reading_stops_when_it_is_told_to(tmp_path: Path) -> None:
+def test_reading_stops_when_it_is_told_to(root: Path) -> None:
     stop = Event()
     stop.set()
-    root = write_data(tmp_path) / "data"
     settings = ClassifySettings.model_validate(SMALL)
     with pytest.raises(JobError, match="stopped"):
         class_images.collect(find_classes("folders", root), settings, cpus=1, stop=stop)

@@ -77,6 +77,15 @@ def shared(
     return SharedImages(folder, **options)  # type: ignore[arg-type]  # as given
 
 
+Start = Callable[..., SharedImages]
+
+
+@pytest.fixture
+def start(tmp_path: Path, decoder: Decoder) -> Start:
+    """Return a function that gives the images as a process that begins now has them."""
+    return lambda **more: shared(tmp_path, decoder, **more)
+
+
 def assert_right(images: SharedImages, paths: list[Path]) -> None:
     for path, pixels in zip(paths, images.fetch(paths), strict=True):
         assert isinstance(pixels, Tensor)
@@ -84,30 +93,30 @@ def assert_right(images: SharedImages, paths: list[Path]) -> None:
 
 
 def test_an_image_is_decoded_once_whatever_its_size_format_and_colours(
-    tmp_path: Path, paths: list[Path], decoder: Decoder
+    start: Start, paths: list[Path], decoder: Decoder
 ) -> None:
-    images = shared(tmp_path, decoder)
+    images = start()
     assert_right(images, [paths[0], *paths, paths[0]])
     assert_right(images, paths[::-1])
-    assert_right(shared(tmp_path, decoder), paths)
+    assert_right(start(), paths)
     assert sorted(decoder.names) == [path.name for path in paths]
 
 
 def test_images_are_held_as_scaled_decoding_gives_them(
-    tmp_path: Path, paths: list[Path], decoder: Decoder
+    start: Start, paths: list[Path], decoder: Decoder
 ) -> None:
     PIL.Image.new("RGB", (640, 480), "red").save(paths[0], "JPEG")
     for _ in range(2):
-        (pixels,) = shared(tmp_path, decoder, scaling=Scaling(100)).fetch(paths[:1])
+        (pixels,) = start(scaling=Scaling(100)).fetch(paths[:1])
         assert isinstance(pixels, Tensor)
         assert torch.equal(pixels, decode(paths[0], scaling=Scaling(100)))
     assert decoder.names == ["00.png"]
 
 
 def test_an_image_that_was_replaced_is_decoded_again_though_size_and_time_are_the_same(
-    tmp_path: Path, paths: list[Path], decoder: Decoder
+    start: Start, paths: list[Path], decoder: Decoder
 ) -> None:
-    images = shared(tmp_path, decoder)
+    images = start()
     assert_right(images, paths)
     before = paths[3].stat()
     content = bytearray(paths[5].read_bytes())
@@ -120,19 +129,17 @@ def test_an_image_that_was_replaced_is_decoded_again_though_size_and_time_are_th
 
 
 def test_a_file_that_could_change_unseen_is_left_to_the_caller(
-    tmp_path: Path, paths: list[Path], decoder: Decoder
+    start: Start, paths: list[Path], decoder: Decoder
 ) -> None:
-    images = shared(tmp_path, decoder, clock=time.time_ns)
+    images = start(clock=time.time_ns)
     assert images.fetch(paths) == [None] * 6
     assert decoder.names == []
 
 
-def test_a_bad_image_is_named_every_time(
-    tmp_path: Path, paths: list[Path], decoder: Decoder
-) -> None:
+def test_a_bad_image_is_named_every_time(start: Start, paths: list[Path]) -> None:
     paths[2].write_bytes(paths[2].read_bytes()[:40])
     paths[4].unlink()
-    images = shared(tmp_path, decoder)
+    images = start()
     for _ in range(2):
         results = images.fetch(paths)
         assert isinstance(results[2], BadImageError)
@@ -154,25 +161,26 @@ def test_a_bad_image_is_named_every_time(
 )
 def test_what_was_cut_off_or_altered_is_decoded_again(
     tmp_path: Path,
+    start: Start,
     paths: list[Path],
     decoder: Decoder,
     suffix: str,
     spoil: Callable[[bytes], bytes],
 ) -> None:
-    assert_right(shared(tmp_path, decoder), paths)
+    assert_right(start(), paths)
     (file,) = (tmp_path / "cache" / "exact").glob(f"*{suffix}")
     file.write_bytes(spoil(file.read_bytes()))
-    assert_right(shared(tmp_path, decoder), paths)
+    assert_right(start(), paths)
     again = len(decoder.names)
     assert again > 6
-    assert_right(shared(tmp_path, decoder), paths)
+    assert_right(start(), paths)
     assert len(decoder.names) == again
 
 
 def test_what_does_not_fit_is_left_to_the_caller(
-    tmp_path: Path, paths: list[Path], decoder: Decoder
+    tmp_path: Path, start: Start, paths: list[Path]
 ) -> None:
-    images = shared(tmp_path, decoder, limit=1 << 14)
+    images = start(limit=1 << 14)
     PIL.Image.new("RGB", (64, 64)).save(paths[1], "PNG")  # more than a segment takes
     images.fetch(paths)
     results = images.fetch(paths)
@@ -186,7 +194,7 @@ def test_what_does_not_fit_is_left_to_the_caller(
 
 
 def test_a_full_disk_is_told_once_and_work_goes_on(
-    tmp_path: Path, paths: list[Path], decoder: Decoder, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, start: Start, paths: list[Path], caplog: pytest.LogCaptureFixture
 ) -> None:
     images = shared(tmp_path, decode)
     assert_right(images, paths[:2])
@@ -199,7 +207,7 @@ def test_a_full_disk_is_told_once_and_work_goes_on(
     assert [result is not None for result in results[:2]] == [True, True]
     assert images.fetch(paths)[3:] == [None] * 3
     assert len([r for r in caplog.records if "no more images are added" in r.message]) == 1
-    assert_right(shared(tmp_path, decoder), paths)
+    assert_right(start(), paths)
 
 
 def run_apart(*works: Callable[[], object]) -> list[int | None]:
@@ -213,19 +221,19 @@ def run_apart(*works: Callable[[], object]) -> list[int | None]:
 
 
 def test_processes_that_begin_together_decode_each_image_once(
-    tmp_path: Path, paths: list[Path], decoder: Decoder
+    start: Start, paths: list[Path], decoder: Decoder
 ) -> None:
     def work() -> None:
-        assert_right(shared(tmp_path, decoder), paths)
+        assert_right(start(), paths)
 
     assert run_apart(work, work, work) == [0, 0, 0]
     assert sorted(decoder.names) == [path.name for path in paths]
 
 
 def test_a_process_goes_on_where_its_parent_has_stored_images(
-    tmp_path: Path, paths: list[Path], decoder: Decoder
+    start: Start, paths: list[Path], decoder: Decoder
 ) -> None:
-    images = shared(tmp_path, decoder)
+    images = start()
     assert_right(images, paths[:3])
 
     def work() -> None:
@@ -233,12 +241,12 @@ def test_a_process_goes_on_where_its_parent_has_stored_images(
 
     assert run_apart(work) == [0]
     assert_right(images, paths)
-    assert_right(shared(tmp_path, decoder), paths)
+    assert_right(start(), paths)
     assert sorted(decoder.names) == [path.name for path in paths]
 
 
 def test_a_process_that_is_killed_leaves_nothing_wrong(
-    tmp_path: Path, paths: list[Path], decoder: Decoder
+    tmp_path: Path, start: Start, paths: list[Path], decoder: Decoder
 ) -> None:
     def deadly(path: Path, scaling: Scaling | None = None) -> Tensor:
         if path == paths[3]:
@@ -249,12 +257,12 @@ def test_a_process_that_is_killed_leaves_nothing_wrong(
         shared(tmp_path, deadly).fetch(paths)
 
     assert run_apart(work) == [-signal.SIGKILL]
-    assert_right(shared(tmp_path, decoder), paths)
+    assert_right(start(), paths)
     assert sorted(decoder.names) == [path.name for path in paths]
 
 
 def test_nobody_waits_for_ever_for_a_process_that_sleeps(
-    tmp_path: Path, paths: list[Path], decoder: Decoder
+    tmp_path: Path, start: Start, paths: list[Path]
 ) -> None:
     begun, done = FORK.Event(), FORK.Event()
 
@@ -269,7 +277,7 @@ def test_nobody_waits_for_ever_for_a_process_that_sleeps(
     process = FORK.Process(target=work)
     process.start()
     assert begun.wait(30)
-    results = shared(tmp_path, decoder, patience_s=0.02).fetch(paths)
+    results = start(patience_s=0.02).fetch(paths)
     done.set()
     process.join(30)
     assert results[0] is None

@@ -38,7 +38,7 @@ def a_draft(lab: Path, kind: str, split: str, data: str, **facts: Any) -> Draft:
 
 def said(lab: Path, trained: str, tested: str, **facts: Any) -> tuple[str, ...]:
     maker = a_draft(lab, "train", "one", trained, model="m", **facts)
-    return TEST.refusals(a_draft(lab, "test", "two", tested, model="m"), [maker])
+    return refused(lab, "m", maker, data=tested)
 
 
 def test_test_images_that_were_trained_on_are_counted_and_named(lab: Path) -> None:
@@ -77,7 +77,7 @@ def test_the_real_images_that_a_training_adds_count_and_one_split_serves_both(la
     assert said(lab, "gan2:pre", "real:pre") == ()
     assert len(said(lab, "gan2:pre", "real:pre", images="gan2:pre&real:pre")) == 1
     maker = a_draft(lab, "train", "two", "all:pre", model="m")
-    assert TEST.refusals(a_draft(lab, "test", "two", "all:pre", model="m"), [maker]) == ()
+    assert refused(lab, "m", maker, data="all:pre") == ()
 
 
 def test_every_maker_is_looked_at_and_told_once(lab: Path) -> None:
@@ -86,7 +86,7 @@ def test_every_maker_is_looked_at_and_told_once(lab: Path) -> None:
         a_draft(lab, "train", "one", "gan2:pre", model="a#b"),
         a_draft(lab, "unlearn", "one", "gan2:pre", model="a#b~m"),
     ]
-    found = TEST.refusals(a_draft(lab, "test", "two", "gan2:pre", model="a#b~m"), makers)
+    found = refused(lab, "a#b~m", *makers)
     assert [text.partition("images of a#b ")[1] for text in found] == ["images of a#b "]
 
 
@@ -143,7 +143,7 @@ def test_validation_counts_where_it_chose_ended_or_slowed_a_training(
     write(lab / "one", train=["StyleGAN2/a/9"], val=["StyleGAN2/a/2"])
     settings = {"select": "last", **settings}
     maker = a_draft(lab, kind, "one", "gan2:pre", model="m", settings=settings)
-    texts = TEST.refusals(a_draft(lab, "test", "two", "gan2:pre", model="m"), [maker])
+    texts = refused(lab, "m", maker)
     assert ["validation images" in text for text in texts] == [True] * decides
 
 
@@ -167,7 +167,7 @@ def test_a_training_in_another_folder_hides_none_in_this_one(lab: Path) -> None:
         a_draft(lab, "train", "one", "gan2:pre", model=name, data_root=root)
         for name, root in (("a", "elsewhere"), ("a#b", "data"))
     ]
-    found = TEST.refusals(a_draft(lab, "test", "two", "gan2:pre", model="a#b"), makers)
+    found = refused(lab, "a#b", *makers)
     assert ["of a#b (" in text for text in found] == [True]
 
 
