@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from launcher.job import Terms
-from launcher.states import Done, Failed, State
+from launcher.states import Failed, State
 from launcher.store.queue import Store
 from launcher.store.rows import PILOT
 from launcher.system.daemon_control import scheduler_pid
@@ -22,6 +22,7 @@ from tests.build import (
     a_spec,
     claimed,
     enqueue,
+    finished,
     in_state,
     job_row,
     program_of,
@@ -32,17 +33,13 @@ from tests.build import (
 from tests.launcher.conftest import Launcher
 from tests.terminal import in_a_terminal
 
+BOOM = Failed(at=2.0, error="no")
+
 
 def a_chain(store: Store, *names: str) -> list[int]:
     """Jobs each of which needs the one before it."""
     needs = {name: [before] for before, name in pairwise(names)}
     return enqueue(store, *names, needs=needs)
-
-
-def ended(store: Store, job: int, *, error: str = "") -> None:
-    """Let a job end, well if no error is named."""
-    outcome = Failed(at=2.0, error=error) if error else Done(at=2.0)
-    store.scheduling.finish(claimed(store, job), outcome, outputs={}, now=2.0)
 
 
 def states(store: Store) -> list[State]:
@@ -128,8 +125,8 @@ def test_jobs_that_have_ended_are_named_when_others_are_cancelled(
     launcher: Launcher, store: Store
 ) -> None:
     a, b, *_ = enqueue(store, *(f"train/{letter}" for letter in "abc"))
-    ended(store, a)
-    ended(store, b, error="no")
+    finished(store, a)
+    finished(store, b, BOOM)
     answer = launcher("cancel", "train/*")
     assert answer.out == "3\ttrain/c\tcancelled\n"
     assert answer.err == "left as they are, done: train/a\nleft as they are, failed: train/b\n"
@@ -143,8 +140,8 @@ def test_jobs_of_one_name_are_told_apart_by_their_numbers(launcher: Launcher, st
     (a,) = enqueue(store, "command/a")
     (b,) = enqueue(store, "command/a", run="other")
     enqueue(store, "command/b")
-    ended(store, a)
-    ended(store, b)
+    finished(store, a)
+    finished(store, b)
     answer = launcher("cancel", "command/*")
     assert answer.err == "left as they are, done: command/a (job 1), command/a (job 2)\n"
 
@@ -200,7 +197,7 @@ def test_what_cannot_be_changed_is_an_error(
     launcher: Launcher, store: Store, words: Sequence[str], message: str
 ) -> None:
     a, _ = enqueue(store, "train/a", "train/b")
-    ended(store, a)
+    finished(store, a)
     assert message in launcher.refused(*words)
     assert states(store) == [State.DONE, State.QUEUED]
 
@@ -208,7 +205,7 @@ def test_what_cannot_be_changed_is_an_error(
 def test_many_jobs_in_another_state_are_counted(launcher: Launcher, store: Store) -> None:
     jobs = enqueue(store, *(f"train/{number}" for number in range(6)))
     for job in jobs[1:]:
-        ended(store, job)
+        finished(store, job)
     answer = launcher("hold", "train/")
     assert answer.out == "1\ttrain/0\theld\n"
     assert answer.err == "left as they are, done: train/1, train/2, train/3 and 2 more\n"
@@ -264,8 +261,8 @@ def test_all_that_failed_is_retried(launcher: Launcher, home: Home, store: Store
     a, b, c, d = enqueue(store, *names)
     write_json(home.stop, {"schema": 1, "now": False, "at": 0.0})
     for job in (a, c):
-        ended(store, job, error="no")
-    ended(store, b)
+        finished(store, job, BOOM)
+    finished(store, b)
     store.steering.cancel([d], 3.0)
     answer = launcher("retry", "--failed", "--dry-run")
     assert [line.split("\t")[0] for line in answer.out.splitlines()] == ["1", "3"]
@@ -279,7 +276,7 @@ def test_all_that_failed_is_retried(launcher: Launcher, home: Home, store: Store
 
 def test_what_is_done_runs_again_only_by_force(launcher: Launcher, store: Store) -> None:
     (job,) = enqueue(store, a_spec())
-    ended(store, job)
+    finished(store, job)
     assert launcher("retry", "1", "--force").out == "1\tcommand/1\tqueued again\n"
     launcher.well("wait", "1")
     assert job_row(store, job).attempts == 2
@@ -338,7 +335,7 @@ def test_groups_are_listed_with_what_runs_and_waits(launcher: Launcher, store: S
     claimed(store, jobs[0])
     claimed(store, jobs[5])
     store.steering.hold([jobs[1]], 1.0)
-    ended(store, jobs[2])
+    finished(store, jobs[2])
     assert launcher("group").out == "downloads\t2\t1\t3\nother\t1\t0\t0\n"
     assert launcher("group", "other").out == "other\t1\t0\t0\n"
     assert launcher.json("group") == {

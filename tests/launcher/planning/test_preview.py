@@ -26,7 +26,7 @@ from launcher.planning.preview import (
     preview_plan,
 )
 from launcher.planning.queue_comparison import Action, ComparedJob
-from launcher.scheduler.policy.disciplines import FIFO
+from launcher.scheduler.policy.disciplines import FIFO, OURS
 from launcher.scheduler.policy.inventory import wants_gpu as on_gpu
 from launcher.scheduler.policy.model import Machine, Running
 from launcher.screens.plan_view import backend_lines
@@ -82,14 +82,52 @@ def test_what_does_not_fit_says_what_it_lacks() -> None:
     assert wave.hindrance == "command/c1 needs 4 cores, 3 of 4 free"
 
 
-def test_a_plan_of_a_new_run_comes_before_a_run_that_had_much() -> None:
-    made = some_commands("", "")
-    sweep = Account(run=7, name="sweep", vtime=1e6)
-    queue = tuple(in_the_queue(n, rank=NOON)._replace(account=sweep) for n in range(1, 9))
-    wave = outlook(made, here(cpus=2)._replace(ready=queue)).wave
-    assert wave.starts == {("command", CPU): 2}
-    same = here(cpus=2)._replace(ready=queue, account=sweep)
-    assert outlook(made, same).wave.starts == {}
+SWEEP = Account(run=7, name="sweep", vtime=1e6)
+BEFORE = here(cpus=2)._replace(
+    ready=tuple(in_the_queue(n, rank=NOON)._replace(account=SWEEP) for n in range(1, 9))
+)
+TRAININGS = a_plan(
+    "name: x\ntrain: [{model: null, data: dot:pre}, {model: null, data: ring:pre}]\n"
+)
+LEARNED = here(a_gpu(), usage=lambda _: Usage(peaks=(10 * GIB,)))
+TAKEN = here(cpus=1, ready=(in_the_queue(7, rank=NOON - 1),))
+COMMAND, URGENT = some_commands(""), some_commands(", resources: {priority: 1}")
+STARTS: Mapping[str, tuple[Plan, MachineState, Mapping[tuple[str, str], int]]] = {
+    "a new run comes before one that had much": (
+        some_commands("", ""),
+        *(BEFORE, {("command", CPU): 2}),
+    ),
+    "that run itself does not": (some_commands("", ""), BEFORE._replace(account=SWEEP), {}),
+    "nothing is known of its memory": (TRAININGS, here(a_gpu()), {("train", "cuda:0"): 1}),
+    "it is promised what jobs like it took": (TRAININGS, LEARNED, {("train", "cuda:0"): 2}),
+    "the cards are hidden": (TRAININGS, LEARNED._replace(visible=()), {("train", CPU): 2}),
+    "what waits in the queue already goes first": (COMMAND, TAKEN, {}),
+    "it is more urgent": (URGENT, TAKEN, {("command", CPU): 1}),
+    **{
+        f"a wide job has waited {waited_s} s in a queue of {queue_s} s under {discipline.name}": (
+            COMMAND,
+            here(
+                cpus=2,
+                ready=(in_the_queue(7, rank=NOON - waited_s, cpus=2),),
+                running=(Running(cpus=1),),
+            )._replace(queue_s=queue_s, discipline=discipline),
+            {("command", CPU): 1} if starts else {},
+        )
+        for waited_s, queue_s, discipline, starts in (
+            (1, 3600.0, OURS, True),
+            (1, 3600.0, FIFO, False),
+            (7200, 3600.0, OURS, False),  # half as long again: it is passed no more
+            (7200, 7200.0, OURS, True),
+        )
+    },
+}
+
+
+@pytest.mark.parametrize(("made", "around", "starts"), STARTS.values(), ids=STARTS)
+def test_the_first_wave_is_what_the_policy_starts(
+    made: Plan, around: MachineState, starts: Mapping[tuple[str, str], int]
+) -> None:
+    assert outlook(made, around).wave.starts == starts
 
 
 def test_as_many_trainings_start_on_each_card_as_it_has_room_for() -> None:
@@ -111,44 +149,10 @@ def test_a_plan_hears_of_jobs_that_can_never_start_and_why() -> None:
     assert outlook(made, here(a_gpu(0), a_gpu(1), a_gpu(2))).wave.hopeless == {}
 
 
-def test_a_plan_is_promised_what_jobs_like_it_took() -> None:
-    made = a_plan("name: x\ntrain: [{model: null, data: dot:pre}, {model: null, data: ring:pre}]\n")
-    around = here(a_gpu(), usage=lambda _: Usage(peaks=(10 * GIB,)))
-    assert outlook(made, here(a_gpu())).wave.starts == {("train", "cuda:0"): 1}
-    assert outlook(made, around).wave.starts == {("train", "cuda:0"): 2}
-    hidden = outlook(made, around._replace(visible=())).wave
-    assert hidden.starts == {("train", CPU): 2}
-
-
 def test_places_that_are_promised_already_are_not_given_again() -> None:
     busy = here(cpus=2, running=(Running(cpus=2),))
     wave = outlook(some_commands(""), busy).wave
     assert wave == FirstWave(hindrance="command/c0 needs 1 core, 0 of 2 free")
-
-
-def test_what_waits_in_the_queue_already_goes_first() -> None:
-    made = some_commands("")
-    taken = here(cpus=1, ready=(in_the_queue(7, rank=NOON - 1),))
-    assert outlook(made, taken).wave.starts == {}
-    urgent = some_commands(", resources: {priority: 1}")
-    assert outlook(urgent, taken).wave.starts == {("command", CPU): 1}
-
-
-def test_the_policy_of_the_queue_or_the_one_that_is_asked_for_decides() -> None:
-    made = some_commands("")
-    wide = in_the_queue(7, rank=NOON - 1, cpus=2)
-    around = here(cpus=2, ready=(wide,), running=(Running(cpus=1),))._replace(queue_s=3600.0)
-    assert outlook(made, around).wave.starts == {("command", CPU): 1}
-    assert outlook(made, around._replace(discipline=FIFO)).wave.starts == {}
-
-
-@pytest.mark.parametrize(("queue_s", "starts"), [(3600.0, 0), (7200.0, 1)])
-def test_what_has_waited_half_as_long_again_as_the_queue_is_long_is_passed_no_more(
-    queue_s: float, starts: int
-) -> None:
-    wide = in_the_queue(7, rank=NOON - 2 * 3600, cpus=2)
-    around = here(cpus=2, ready=(wide,), running=(Running(cpus=1),))._replace(queue_s=queue_s)
-    assert sum(outlook(some_commands(""), around).wave.starts.values()) == starts
 
 
 def test_jobs_of_the_plan_that_are_queued_already_count_once() -> None:

@@ -112,8 +112,8 @@ def test_a_trace_is_replayed(launcher: Launcher, trace: str) -> None:
 
 
 def test_the_json_form_has_all_numbers_and_all_assumptions(launcher: Launcher, trace: str) -> None:
-    words = ["simulate", trace, "--gpus", "2x24GiB", "--json", "--slowdown", "1.5", "--load", "2"]
-    record = json.loads(launcher(*words).out)
+    words = ["simulate", trace, "--gpus", "2x24GiB", "--slowdown", "1.5", "--load", "2"]
+    record = launcher.json(*words)
     assert {key: record[key] for key in ("schema", "jobs", "dropped")} == {
         "schema": 1,
         "jobs": 4,
@@ -161,7 +161,7 @@ def test_drawn_memory_names_its_seed(launcher: Launcher, tmp_path: Path) -> None
     assert first == again != other
     assumed = json.loads(other)["assumptions"]
     assert (assumed["seed"], assumed["memory"]) == (2, f"drawn with seed 2: {SAID}")
-    same = json.loads(launcher(*words, "2", "--vram", "22GiB").out)
+    same = launcher.json(*words, "2", "--vram", "22GiB")
     assert (same["assumptions"]["memory"], same["assumptions"]["seed"]) == ("22 GiB", None)
     assert same["policies"][0]["makespan_s"] == 100
 
@@ -173,7 +173,6 @@ def test_the_help_page_states_the_distribution(launcher: Launcher) -> None:
 @pytest.mark.parametrize(
     ("words", "what"),
     [
-        (["--gpus", "8x24"], "'24' has no unit"),
         (["--gpus", "1x1GiB"], "not one of 6 jobs can ever fit on 1x1GiB"),
         (["--gpus", "2x24GiB", "--slowdown", "nan"], "expected a number from 1 to 10, got 'nan'"),
         (["--gpus", "2x24GiB", "--jobs", "0"], "expected a whole number of at least 1, got '0'"),
@@ -192,13 +191,6 @@ def test_a_wrong_option_is_named(
     assert answer.code == 2
     assert what in " ".join(answer.err.split())
     assert answer.out == ""
-
-
-def test_mistakes_of_a_trace_end_with_code_2(launcher: Launcher, tmp_path: Path) -> None:
-    path = tmp_path / "jobs.csv"
-    path.write_text("submit_s,duration_s,gpus\n0,-1,1\n")
-    for wrong in (str(path), str(tmp_path)):
-        assert launcher.refused("simulate", wrong, "--gpus", "1x24GiB").startswith("error: ")
 
 
 # --- task files
@@ -303,8 +295,8 @@ def test_a_task_file_is_replayed_and_not_queued(
         "resources: {command: {vram: 10GiB}}\n"
         "command:\n" + "".join(f"  - {{name: c{at}, argv: [echo]}}\n" for at in range(4))
     )
-    words = ["simulate", str(path), "--gpus", "1x24GiB", "--json", "--duration", "30m"]
-    record = json.loads(launcher(*words, "--slowdown", "1.5").out)
+    words = ["simulate", str(path), "--gpus", "1x24GiB", "--duration", "30m"]
+    record = launcher.json(*words, "--slowdown", "1.5")
     assert record["jobs"] == 4
     spans = {one["policy"]: one["makespan_s"] for one in record["policies"]}
     assert spans == {
@@ -330,12 +322,7 @@ def test_a_timeline_is_the_same_picture_each_time(
         launcher.well("simulate", trace, "--gpus", "2x24GiB", "--timeline", str(picture))
     first, second = (picture.read_bytes() for picture in pictures)
     assert first == second
-    root = ET.fromstring(first)
-    assert root.tag == "{http://www.w3.org/2000/svg}svg"
-    words = [element.text for element in root.iter("{http://www.w3.org/2000/svg}text")]
-    assert "4 jobs of jobs.csv on 2x24GiB" in words
-    assert {"GPU", "waiting", "jobs on", "1 GPU", "2 GPUs"} <= {*words}
-    assert any(word and word.endswith("since the first submission") for word in words)
+    assert "4 jobs of jobs.csv on 2x24GiB" in words(ET.fromstring(first))
 
 
 def test_a_picture_says_what_has_to_be_installed(
@@ -352,8 +339,8 @@ def test_a_picture_says_what_has_to_be_installed(
 
 @needs_traces
 def test_a_recorded_trace_keeps_the_promises(launcher: Launcher) -> None:
-    words = ["simulate", str(PHILLY), "--gpus", "64x24GiB", "--jobs", "600", "--json"]
-    record = json.loads(launcher(*words).out)
+    words = ["simulate", str(PHILLY), "--gpus", "64x24GiB", "--jobs", "600"]
+    record = launcher.json(*words)
     ours, fifo = record["policies"][:2]
     assert ours["wait_mean_s"] * 2 <= fifo["wait_mean_s"]
     assert ours["wait_p95_s"] <= fifo["wait_p95_s"]

@@ -39,6 +39,7 @@ def git(top: Path, *words: str) -> str:
 
 def test_a_clean_tree_is_its_commit(tree: Path) -> None:
     commit = git(tree, "rev-parse", "HEAD")
+    (tree / "new.py").write_text("")  # git does not know it
     found = worktree(tree / "in side")
     assert found == WorkTree(commit=commit)
     assert found.short == commit[:7]
@@ -51,13 +52,6 @@ def test_changed_files_are_named_from_the_top_and_marked(tree: Path) -> None:
     assert found is not None
     assert set(found.changed) == {"in side/ü.py", "there.py", "moved.py"}
     assert found.short.endswith("*")
-
-
-def test_files_that_git_does_not_know_are_no_change(tree: Path) -> None:
-    (tree / "new.py").write_text("")
-    found = worktree(tree)
-    assert found is not None
-    assert found.changed == ()
 
 
 def test_modules_with_changed_files_are_told(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,12 +70,11 @@ def test_looking_writes_nothing(tree: Path) -> None:
     assert {path: path.stat().st_mtime_ns for path in (tree / ".git").rglob("*")} == before
 
 
-def test_without_repository_or_commit_there_is_none(tmp_path: Path) -> None:
+def test_without_repository_commit_or_git_there_is_none(
+    tmp_path: Path, tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert worktree(tmp_path) is None
     git(tmp_path, "init", "-q")
     assert worktree(tmp_path) is None
-
-
-def test_without_git_there_is_none(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(os.environ, "PATH", str(tree))
     assert worktree(tree) is None
