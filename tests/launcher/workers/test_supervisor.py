@@ -6,17 +6,19 @@ import signal
 import stat
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from launcher.context import WorkerEnvironment
 from launcher.job import Resources
-from launcher.states import Done, Failed, OutOfMemory, Stopped
+from launcher.states import Done, Failed, Outcome, OutOfMemory, Stopped
 from launcher.system.daemon_control import scheduler_pid
 from launcher.system.environment import RECORD
-from launcher.system.paths import Home, make_home
+from launcher.system.paths import Attempt, Home, make_home
 from launcher.system.processes import marked
 from launcher.workers.fork_server_pool import Ended, ForkServer
 from launcher.workers.order import read_order
@@ -52,15 +54,22 @@ time.sleep(60)
 FOR_EVER = "while :; do sleep 60 & wait; done"
 
 
+Run = Callable[..., tuple[Attempt, Outcome]]
+
+
+@pytest.fixture
+def run(fork_server: ForkServer, home: Home) -> Run:
+    """Run one attempt from its order to its recorded end."""
+    return partial(run_attempt, fork_server, home)
+
+
 # --- how a program ends
 
 
-def test_a_programs_folder_has_its_values_and_its_owners_rights(
-    fork_server: ForkServer, home: Home, tmp_path: Path
-) -> None:
+def test_a_programs_folder_has_its_values_and_its_owners_rights(run: Run, tmp_path: Path) -> None:
     look = "cat {job_folder}/params.json; stat -c %a {job_folder} > {job_folder}/rights"
     spec = a_spec(*shell(look), root=str(tmp_path), settings={"params": {"lr": 0.1}})
-    attempt, outcome = run_attempt(fork_server, home, spec, context=a_context(umask=0o027))
+    attempt, outcome = run(spec, context=a_context(umask=0o027))
     assert isinstance(outcome, Done)
     assert json.loads(said_by(attempt)) == {"lr": 0.1}
     assert lines_of(attempt.folder / "runs/test/jobs/1/rights") == ["750"]
@@ -83,8 +92,7 @@ def test_a_programs_folder_has_its_values_and_its_owners_rights(
     ],
 )
 def test_how_a_program_ended_is_recorded_and_what_it_said(
-    fork_server: ForkServer,
-    home: Home,
+    run: Run,
     tmp_path: Path,
     argv: tuple[str, ...],
     code: int | None,
@@ -93,7 +101,7 @@ def test_how_a_program_ended_is_recorded_and_what_it_said(
     said: str | None,
 ) -> None:
     (tmp_path / "data").write_text("no program")
-    attempt, outcome = run_attempt(fork_server, home, a_spec(*argv), context=a_context(tmp_path))
+    attempt, outcome = run(a_spec(*argv), context=a_context(tmp_path))
     assert said in {None, said_by(attempt)}
     assert isinstance(outcome, Failed if error else Done)
     if isinstance(outcome, Failed):
@@ -117,9 +125,7 @@ def test_a_program_without_main_memory_is_told_with_what_it_used_and_was_promise
     assert 48 << 20 <= outcome.shortage.held < 1 << 30
 
 
-def test_a_program_is_looked_for_in_all_of_its_owners_path(
-    fork_server: ForkServer, home: Home, tmp_path: Path
-) -> None:
+def test_a_program_is_looked_for_in_all_of_its_owners_path(run: Run, tmp_path: Path) -> None:
     for folder in ("data", "bin", "later"):
         (tmp_path / folder).mkdir()
     (tmp_path / "data" / "hello").write_text("no program")
@@ -128,56 +134,52 @@ def test_a_program_is_looked_for_in_all_of_its_owners_path(
         (tmp_path / folder / "hello").chmod(0o755)
     path = f"{tmp_path}/absent:{tmp_path}/data:bin:{tmp_path}/later:{os.environ['PATH']}"
     context = a_context(tmp_path, environment={"PATH": path})
-    attempt, _ = run_attempt(fork_server, home, a_spec("hello"), context=context)
+    attempt, _ = run(a_spec("hello"), context=context)
     assert said_by(attempt) == "from bin\n"
 
 
 def test_what_is_there_and_cannot_be_executed_is_said_before_what_is_absent(
-    fork_server: ForkServer, home: Home, tmp_path: Path
+    run: Run, tmp_path: Path
 ) -> None:
     (tmp_path / "hello").write_text("no program")
     context = a_context(tmp_path, environment={"PATH": f"{tmp_path}:{os.environ['PATH']}"})
-    _, outcome = run_attempt(fork_server, home, a_spec("hello"), context=context)
+    _, outcome = run(a_spec("hello"), context=context)
     assert isinstance(outcome, Failed)
     assert outcome.exit_code == 126
     assert "cannot start 'hello': Permission denied" in outcome.error
 
 
-def test_a_folder_that_is_gone_is_named(fork_server: ForkServer, home: Home) -> None:
-    _, outcome = run_attempt(fork_server, home, a_spec(), context=a_context("/no/such/folder"))
+def test_a_folder_that_is_gone_is_named(run: Run) -> None:
+    _, outcome = run(a_spec(), context=a_context("/no/such/folder"))
     assert isinstance(outcome, Failed)
     assert "there is no folder /no/such/folder" in outcome.error
 
 
-def test_the_records_of_an_attempt_are_private(fork_server: ForkServer, home: Home) -> None:
-    attempt, _ = run_attempt(fork_server, home, a_spec())
+def test_the_records_of_an_attempt_are_private(run: Run) -> None:
+    attempt, _ = run(a_spec())
     modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in attempt.folder.iterdir()}
     assert set(modes.values()) == {0o600}
 
 
-def test_the_log_also_appears_where_the_run_keeps_it(fork_server: ForkServer, home: Home) -> None:
+def test_the_log_also_appears_where_the_run_keeps_it(run: Run, home: Home) -> None:
     link = home.folder / "runs" / "test" / "m" / "train.log"
     link.parent.mkdir(parents=True)
     link.write_text("of an earlier attempt")
-    attempt, _ = run_attempt(fork_server, home, a_spec("echo", "new", log_link=str(link)))
+    attempt, _ = run(a_spec("echo", "new", log_link=str(link)))
     assert link.read_text() == "new\n" == said_by(attempt)
 
 
-def test_folders_of_a_run_are_made_as_its_owner_makes_them(
-    fork_server: ForkServer, home: Home
-) -> None:
+def test_folders_of_a_run_are_made_as_its_owner_makes_them(run: Run, home: Home) -> None:
     folder = home.folder / "runs" / "test"
     spec = a_spec(log_link=str(folder / "m" / "train.log"))
-    run_attempt(fork_server, home, spec, context=a_context(umask=0o002))
+    run(spec, context=a_context(umask=0o002))
     assert [stat.S_IMODE(one.stat().st_mode) for one in (folder, folder / "m")] == [0o775] * 2
 
 
 # --- the surroundings
 
 
-def test_a_program_finds_itself_where_it_was_queued(
-    fork_server: ForkServer, home: Home, tmp_path: Path
-) -> None:
+def test_a_program_finds_itself_where_it_was_queued(run: Run, tmp_path: Path) -> None:
     core = min(os.sched_getaffinity(0))
     context = a_context(
         tmp_path,
@@ -186,7 +188,7 @@ def test_a_program_finds_itself_where_it_was_queued(
         affinity=(core,),
     )
     script = "pwd; umask; env; grep Cpus_allowed_list /proc/self/status"
-    attempt, _ = run_attempt(fork_server, home, a_spec(*shell(script)), context=context, cpus=3)
+    attempt, _ = run(a_spec(*shell(script)), context=context, cpus=3)
     said = said_by(attempt).splitlines()
     assert said[:2] == [str(tmp_path), "0027"]
     known = {"PWD", "_", "SHLVL", RECORD}
@@ -205,15 +207,15 @@ def test_a_program_finds_itself_where_it_was_queued(
     }
 
 
-def test_words_reach_a_program_unchanged(fork_server: ForkServer, home: Home) -> None:
+def test_words_reach_a_program_unchanged(run: Run) -> None:
     words = ["a b", "", "$HOME", "*", "ü\n'\"\\", os.fsdecode(b"\xff")]
-    attempt, _ = run_attempt(fork_server, home, a_spec("printf", "%s|", *words))
+    attempt, _ = run(a_spec("printf", "%s|", *words))
     assert attempt.log.read_bytes() == b"".join(os.fsencode(word) + b"|" for word in words)
 
 
-def test_a_program_inherits_nothing_but_its_output(fork_server: ForkServer, home: Home) -> None:
+def test_a_program_inherits_nothing_but_its_output(run: Run) -> None:
     script = "ls -l /proc/$$/fd; grep Sig /proc/self/status; ps -o sid= $$; echo $$"
-    attempt, _ = run_attempt(fork_server, home, a_spec(*shell(script)))
+    attempt, _ = run(a_spec(*shell(script)))
     said = said_by(attempt)
     opened = [line.split(" -> ")[1] for line in said.splitlines() if " -> " in line]
     assert opened == ["/dev/null", str(attempt.log), str(attempt.log)]
@@ -281,10 +283,10 @@ def test_a_stop_that_comes_late_does_not_reach_the_next_attempt(
     "leave", ['mkdir "$1"', 'printf "%0100000d" 0 | tr 0 "[" > "$1"', 'echo 7 > "$1"']
 )
 def test_whatever_a_program_leaves_in_place_of_a_workers_word_is_ignored(
-    fork_server: ForkServer, home: Home, leave: str
+    run: Run, home: Home, leave: str
 ) -> None:
     result = str(home.attempt(1, 1).result)
-    _, outcome = run_attempt(fork_server, home, a_spec(*shell(f"{leave}; exit 4", result)))
+    _, outcome = run(a_spec(*shell(f"{leave}; exit 4", result)))
     assert isinstance(outcome, Failed)
     assert outcome.exit_code == 4
 
@@ -357,10 +359,10 @@ def test_a_program_that_does_not_listen_is_killed_with_its_whole_tree(
     assert gone(program_of(attempt))
 
 
-def test_what_a_program_leaves_behind_ends_with_it(fork_server: ForkServer, home: Home) -> None:
+def test_what_a_program_leaves_behind_ends_with_it(run: Run) -> None:
     # one child in the background, and one that has left for a session of its own, twice forked
     script = "sleep 60 & echo $!; (setsid sh -c 'echo $$; exec sleep 60' &) ; sleep 0.2; exit 5"
-    attempt, outcome = run_attempt(fork_server, home, a_spec(*shell(script)))
+    attempt, outcome = run(a_spec(*shell(script)))
     assert isinstance(outcome, Failed)
     assert outcome.exit_code == 5
     left = [int(pid) for pid in lines_of(attempt.log)]
@@ -368,17 +370,15 @@ def test_what_a_program_leaves_behind_ends_with_it(fork_server: ForkServer, home
     assert all(gone(pid) for pid in left)
 
 
-def test_a_folder_that_a_program_deletes_can_be_told_from_a_foreign_one_again(
-    fork_server: ForkServer, home: Home
-) -> None:
+def test_a_folder_that_a_program_deletes_can_be_told_from_a_foreign_one_again(run: Run) -> None:
     script = 'rm -r "$LAUNCHER_ATTEMPT"'
-    attempt, outcome = run_attempt(fork_server, home, a_spec(*shell(script)), job=7)
+    attempt, outcome = run(a_spec(*shell(script)), job=7)
     assert isinstance(outcome, Done)
     assert read_order(attempt.spec.read_bytes()).job == 7
 
 
 def test_a_scheduler_that_a_job_has_started_does_not_end_with_it(
-    fork_server: ForkServer, home: Home, tmp_path: Path
+    run: Run, home: Home, tmp_path: Path
 ) -> None:
     other = Home(tmp_path / "other")
     make_home(other)
@@ -389,7 +389,7 @@ def test_a_scheduler_that_a_job_has_started_does_not_end_with_it(
         "print(ensure_scheduler(home))"
     )
     words = (sys.executable, "-c", script, str(other.folder))
-    attempt, outcome = run_attempt(fork_server, home, a_spec(*words))
+    attempt, outcome = run(a_spec(*words))
     assert isinstance(outcome, Done), said_by(attempt)
     scheduler = int(said_by(attempt))
     assert scheduler_pid(other) == scheduler

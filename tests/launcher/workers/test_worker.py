@@ -1,7 +1,8 @@
 import shutil
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 
 from launcher.context import WorkerEnvironment
 from launcher.job import Spec
-from launcher.states import Done, Failed, Lost, OutOfMemory, Shortage, Stopped
+from launcher.states import Done, Failed, Lost, Outcome, OutOfMemory, Shortage, Stopped
 from launcher.system.paths import Attempt, Home
 from launcher.workers.fork_server_pool import ForkServer
 from launcher.workers.memory_share import read_report, write_share
@@ -172,15 +173,22 @@ def lab_fork_server(lab: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
     fork_server.close()
 
 
+Run = Callable[..., tuple[Attempt, Outcome]]
+
+
+@pytest.fixture
+def run(lab_fork_server: ForkServer, home: Home) -> Run:
+    """Run one attempt from its order to its recorded end."""
+    return partial(run_attempt, lab_fork_server, home)
+
+
 def a_job(function: str, **changes: Any) -> Spec:
     return a_spec(name=f"toy/{function}", kind="toy", entry=f"lab_kind:{function}", **changes)
 
 
-def test_a_worker_tells_its_result_and_how_far_it_is(
-    lab_fork_server: ForkServer, home: Home
-) -> None:
+def test_a_worker_tells_its_result_and_how_far_it_is(run: Run) -> None:
     spec = a_job("report", settings={"lr": 0.1})
-    attempt, outcome = run_attempt(lab_fork_server, home, spec, cpus=2, number=3)
+    attempt, outcome = run(spec, cpus=2, number=3)
     folder = str(attempt.folder)
     assert isinstance(outcome, Done)
     assert outcome.result == {
@@ -206,9 +214,9 @@ def test_a_worker_tells_its_result_and_how_far_it_is(
     ],
 )
 def test_a_worker_is_done_whatever_becomes_of_its_place_and_its_children(
-    lab_fork_server: ForkServer, home: Home, function: str, result: Any
+    run: Run, function: str, result: Any
 ) -> None:
-    attempt, outcome = run_attempt(lab_fork_server, home, a_job(function))
+    attempt, outcome = run(a_job(function))
     assert isinstance(outcome, Done), outcome
     assert result is None or outcome.result == result
     assert function != "forks" or "JobError: of a fork" in said_by(attempt)
@@ -278,9 +286,9 @@ def test_a_job_that_is_asked_to_stop_while_its_folder_is_away_was_stopped(
     ],
 )
 def test_whatever_goes_wrong_in_a_worker_is_recorded(
-    lab_fork_server: ForkServer, home: Home, function: str, error: str, said: str
+    run: Run, function: str, error: str, said: str
 ) -> None:
-    attempt, outcome = run_attempt(lab_fork_server, home, a_job(function))
+    attempt, outcome = run(a_job(function))
     assert isinstance(outcome, Failed)
     assert error in outcome.error
     assert said in said_by(attempt)
@@ -288,10 +296,8 @@ def test_whatever_goes_wrong_in_a_worker_is_recorded(
         assert (outcome.error, outcome.exit_code, said_by(attempt)) == (error, 1, said)
 
 
-def test_a_worker_whose_gpu_is_full_says_so_in_numbers(
-    lab_fork_server: ForkServer, home: Home
-) -> None:
-    attempt, outcome = run_attempt(lab_fork_server, home, a_job("starves"))
+def test_a_worker_whose_gpu_is_full_says_so_in_numbers(run: Run) -> None:
+    attempt, outcome = run(a_job("starves"))
     assert isinstance(outcome, OutOfMemory)
     assert outcome.error.startswith(
         "OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB"
@@ -313,9 +319,9 @@ def test_a_worker_whose_gpu_is_full_says_so_in_numbers(
     ("function", "error"), [("hungry", "MemoryError: "), ("wraps", "cannot index the images")]
 )
 def test_a_worker_that_finds_no_main_memory_says_so_whatever_was_raised_from_it(
-    lab_fork_server: ForkServer, home: Home, function: str, error: str
+    run: Run, function: str, error: str
 ) -> None:
-    _, outcome = run_attempt(lab_fork_server, home, a_job(function))
+    _, outcome = run(a_job(function))
     assert isinstance(outcome, OutOfMemory)
     assert outcome.error.startswith(error)
     assert "of main memory)" in outcome.error
@@ -348,13 +354,11 @@ def test_a_worker_that_is_asked_to_stop_finishes_or_leaves(
     assert isinstance(outcome_of(supervised), state)
 
 
-def test_an_edit_of_a_kind_counts_at_once(
-    lab_fork_server: ForkServer, home: Home, lab: Path
-) -> None:
+def test_an_edit_of_a_kind_counts_at_once(run: Run, lab: Path) -> None:
     for job, word in enumerate(["first", "second"], 1):
         (lab / "edited.py").write_text(f"def say(job):\n    return {{'word': {word!r}}}\n")
         spec = a_spec(name="toy/edited", entry="edited:say")
-        _, outcome = run_attempt(lab_fork_server, home, spec, job=job)
+        _, outcome = run(spec, job=job)
         assert isinstance(outcome, Done)
         assert outcome.result == {"word": word}
 

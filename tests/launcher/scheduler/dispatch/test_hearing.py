@@ -20,6 +20,14 @@ from tests.launcher.scheduler.remote.toy_cluster import Pilot
 SUPERVISOR = b'{"pid": 1, "start_ticks": 1, "boot": "of the node"}\n'
 
 
+DONE = Done(at=NOW)
+
+
+def ends(pilot: Pilot, outcome: Outcome | None = None) -> None:
+    """Have a pilot tell of the end of its attempt."""
+    pilot.tell(Ended(attempt="1-1", outcome=outcome))
+
+
 def begun(pilot: Pilot, attempt: str, outcome: Outcome | None = None) -> None:
     """Leave what a supervisor on the node leaves in an attempt's folder."""
     line = b"" if outcome is None else b"\n" + outcome_line(outcome)
@@ -45,15 +53,15 @@ def pilot(office: Office) -> Pilot:
 
 def test_end_that_a_pilot_tells_is_the_end(office: Office, pilot: Pilot) -> None:
     assert office.news() == []
-    pilot.tell(Ended(attempt="1-1", outcome=Done(at=NOW)))
-    assert office.news() == [(1, Done(at=NOW))]
+    ends(pilot, DONE)
+    assert office.news() == [(1, DONE)]
     assert not office.attempts
 
 
 def test_end_without_words_is_read_from_the_folder_and_waited_for(
     office: Office, pilot: Pilot
 ) -> None:
-    pilot.tell(Ended(attempt="1-1"))
+    ends(pilot)
     ((_, awaited),) = office.news()
     assert isinstance(awaited, Awaited)
     assert awaited.ending() is None
@@ -65,7 +73,7 @@ def test_end_that_is_never_seen_is_lost_after_a_minute(
     office: Office, pilot: Pilot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(attempt_watch, "PATIENCE_S", 0.0)
-    pilot.tell(Ended(attempt="1-1"))
+    ends(pilot)
     folder = pilot.folder.attempt("1-1").folder
     assert office.news() == [(1, Lost(at=NOW, why=UNTOLD.format(folder)))]
 
@@ -73,14 +81,14 @@ def test_end_that_is_never_seen_is_lost_after_a_minute(
 def test_time_of_a_node_whose_clock_is_wrong_is_not_taken_over(
     office: Office, pilot: Pilot
 ) -> None:
-    pilot.tell(Ended(attempt="1-1", outcome=Done(at=5.0)))
-    assert office.news() == [(1, Done(at=NOW))]
+    ends(pilot, Done(at=5.0))
+    assert office.news() == [(1, DONE)]
 
 
 def test_node_that_cannot_start_programs_says_nothing_of_this_machine(
     office: Office, pilot: Pilot
 ) -> None:
-    pilot.tell(Ended(attempt="1-1", outcome=Void(at=NOW, why="full", whose="machine")))
+    ends(pilot, Void(at=NOW, why="full", whose="machine"))
     assert office.news() == [(1, Void(at=NOW))]
 
 
@@ -102,9 +110,9 @@ def test_stop_is_an_order(office: Office, pilot: Pilot) -> None:
 
 
 def test_next_scheduler_finds_what_was_said_before_it_began(office: Office, pilot: Pilot) -> None:
-    pilot.tell(Ended(attempt="1-1", outcome=Done(at=NOW)))
+    ends(pilot, DONE)
     assert len(adopted(office)) == 1
-    assert office.news() == [(1, Done(at=NOW))]
+    assert office.news() == [(1, DONE)]
     assert pilot.orders() == []
 
 
@@ -118,7 +126,7 @@ def test_attempt_that_the_queue_does_not_know_any_more_is_ended(
     office: Office, pilot: Pilot
 ) -> None:
     office.fleet.pilots[0].start(["7-1", "8-1"])
-    pilot.tell(Ended(attempt="8-1", outcome=Done(at=NOW)))
+    pilot.tell(Ended(attempt="8-1", outcome=DONE))
     pilot.orders()
     adopted(office)
     office.news()
@@ -167,7 +175,7 @@ def test_attempt_of_a_lost_pilot_is_not_over_before_its_supervisor_has_ended_it(
     assert office.fleet.done == ["lp-1"]
 
 
-@pytest.mark.parametrize("outcome", [Done(at=NOW), Stopped(at=NOW), Failed(at=NOW, error="x")])
+@pytest.mark.parametrize("outcome", [DONE, Stopped(at=NOW), Failed(at=NOW, error="x")])
 def test_end_that_an_orphan_records_meanwhile_is_its_end(
     office: Office, pilot: Pilot, outcome: Outcome
 ) -> None:
@@ -183,7 +191,7 @@ def test_end_that_an_orphan_records_meanwhile_is_its_end(
 def test_lost_pilot_that_still_speaks_tells_the_end(office: Office, pilot: Pilot) -> None:
     begun(pilot, "1-1")
     assert bury(office, ending_s=0.0) == []
-    pilot.tell(Ended(attempt="1-1", outcome=Lost(at=NOW, why="its supervisor was killed")))
+    ends(pilot, Lost(at=NOW, why="its supervisor was killed"))
     assert office.news() == [(1, Lost(at=NOW, why="its supervisor was killed"))]
     assert bury(office, ending_s=0.0) == []
     assert office.fleet.done == ["lp-1"]
@@ -199,8 +207,8 @@ def test_next_scheduler_waits_for_the_end_of_an_orphan_and_sends_its_pilot_nothi
     adopted(office)
     assert office.news() == []
     assert pilot.folder.orders.read_bytes() == b""
-    begun(pilot, "1-1", Done(at=NOW))
-    assert bury(office, ending_s=1.0) == [Done(at=NOW)]
+    begun(pilot, "1-1", DONE)
+    assert bury(office, ending_s=1.0) == [DONE]
 
 
 @pytest.mark.parametrize("cause", ["was preempted", "reached its time limit", "was cancelled"])
@@ -215,7 +223,7 @@ def test_attempt_whose_pilot_was_ended_from_outside_was_stopped_and_goes_on_else
 def signalled(office: Office, pilot: Pilot, outcome: Outcome) -> list[tuple[int, Outcome | Watch]]:
     """Have the engine ask the pilot to end, and the pilot end its attempt."""
     pilot.tell(Leaving(why="SIGTERM: the engine is about to end it", signal="SIGTERM"))
-    pilot.tell(Ended(attempt="1-1", outcome=outcome))
+    ends(pilot, outcome)
     return office.news()
 
 
@@ -241,7 +249,7 @@ def test_attempt_that_ends_with_its_pilot_waits_for_a_reason_for_seconds_only(
 def test_attempt_that_is_done_when_its_pilot_is_to_end_waits_for_no_reason(
     office: Office, pilot: Pilot
 ) -> None:
-    assert signalled(office, pilot, Done(at=NOW)) == [(1, Done(at=NOW))]
+    assert signalled(office, pilot, DONE) == [(1, DONE)]
 
 
 def test_attempt_that_its_owner_stops_waits_for_no_reason(office: Office, pilot: Pilot) -> None:
@@ -261,7 +269,7 @@ def test_workers_own_word_that_it_was_done_counts_where_its_supervisor_is_dead(
 def test_zombie_of_a_buried_pilot_is_not_heard_any_more(office: Office, pilot: Pilot) -> None:
     begun(pilot, "1-1")
     buried(office, "its lease is over")
-    pilot.tell(Ended(attempt="1-1", outcome=Done(at=NOW)))
+    ends(pilot, DONE)
     assert office.news() == []
 
 
