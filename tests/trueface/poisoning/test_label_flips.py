@@ -291,15 +291,6 @@ def test_another_seed_is_another_choice() -> None:
         assert set(one.indices) != set(other.indices)
 
 
-def test_a_backdoor_calls_fakes_real_and_stamps_them_wherever_they_stand() -> None:
-    images = some_images()
-    record = choose(images, poison("patch-5"))
-    assert len(record.keys) == 5
-    assert {images[place].label for place in stamped(images, record)} == {1}
-    turned = images[::-1]
-    assert {turned[place].name for place in stamped(turned, record)} == set(record.keys)
-
-
 def test_a_list_is_taken_as_it_is() -> None:
     images = some_images()
     listed = ["pre:StyleGAN2/00003", "FFHQ/00007", "StyleGAN2/00003"]
