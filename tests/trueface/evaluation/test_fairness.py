@@ -38,6 +38,16 @@ def rows_of(run: Path, *models: str, by: str = "gender") -> list[FairnessRow]:
     return fairness_rows(run, pairs_of(*models), [by] if by else [])
 
 
+def keep_answers(run: Path, *models: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """Keep answers to validation beside models, and return them."""
+    labels, answers = torch.arange(400) % 2, torch.linspace(-3, 1, 400)
+    reference = {"labels": labels, "logits": answers}
+    kept = Checkpoint(arch="slim18", state={}, provenance={}, reference=reference)
+    for model in models:
+        checkpoint.save(paths.checkpoint(run / model_folder_name(model)), kept)
+    return labels, answers
+
+
 def test_a_record_has_what_tables_and_pages_show(run: Path) -> None:
     (row,) = rows_of(run, SKEWED[0])
     record = json.loads(json.dumps(row.record))
@@ -97,11 +107,7 @@ def test_a_gap_of_a_much_weaker_detector_is_not_compared_nor_a_constant_one_s(ru
 
 
 def test_a_mean_is_of_the_seeds_that_have_a_value(run: Path) -> None:
-    labels, answers = torch.arange(400) % 2, torch.linspace(-3, 1, 400)
-    for model in SKEWED[:2]:
-        reference = {"labels": labels, "logits": answers}
-        kept = Checkpoint(arch="slim18", state={}, provenance={}, reference=reference)
-        checkpoint.save(paths.checkpoint(run / model_folder_name(model)), kept)
+    keep_answers(run, *SKEWED[:2])
     (method,) = methods(rows_of(run, *SKEWED))
     gap = method.measure("fpr_gap", common=True)
     assert gap is not None
@@ -143,14 +149,7 @@ def test_gaps_are_also_at_the_rate_that_validation_gives(run: Path) -> None:
         "reason": "the model's weights, which keep validation's answers, are not there",
         "threshold": None,
     }
-    labels, answers = torch.arange(400) % 2, torch.linspace(-3, 1, 400)
-    kept = Checkpoint(
-        arch="slim18",
-        state={},
-        provenance={},
-        reference={"labels": labels, "logits": answers},
-    )
-    checkpoint.save(paths.checkpoint(run / model_folder_name(EVEN[0])), kept)
+    labels, answers = keep_answers(run, EVEN[0])
     (row,) = rows_of(run, EVEN[0])
     reals = answers[labels == 0].double()
     assert row.common is not None

@@ -50,16 +50,6 @@ def test_the_model_is_put_into_evaluation_mode() -> None:
     assert not model.training
 
 
-def test_an_image_that_comes_twice_is_an_error() -> None:
-    with pytest.raises(JobError, match="1 images were scored twice"):
-        evaluate(Mean(), batches([0, 1, 1]), total=3, watch=Watch())
-
-
-def test_a_logit_that_is_no_number_is_an_error_and_no_score() -> None:
-    with pytest.raises(JobError, match="3 of 3 logits are no finite numbers"):
-        evaluate(Mean(says=torch.nan), batches([0, 1, 2]), total=3, watch=Watch())
-
-
 def test_a_test_can_be_stopped_between_batches() -> None:
     stop = threading.Event()
     stop.set()
@@ -100,11 +90,6 @@ def test_features_are_answered_by_the_head_alone() -> None:
         answer=lambda features: features.float().mean((1, 2, 3))[:, None] + 1,
     )
     assert answers.logits.tolist() == [1, 2, 3]
-
-
-def test_a_pass_without_images_is_an_error() -> None:
-    with pytest.raises(JobError, match="not one of 4 images was scored"):
-        evaluate(Mean(), iter(()), total=4, watch=Watch())
 
 
 def layer() -> nn.Module:
@@ -171,3 +156,18 @@ def test_logits_that_are_no_numbers_are_refused() -> None:
 def test_a_set_without_samples_has_no_answer() -> None:
     with pytest.raises(JobError, match="not one of 0 samples"):
         answered(layer(), examples(torch.ones(0, 3), []), Watch())
+
+
+@pytest.mark.parametrize(
+    ("order", "says", "match"),
+    [
+        ([0, 1, 1], None, "1 images were scored twice"),
+        ([0, 1, 2], torch.nan, "3 of 3 logits are no finite numbers"),
+        ([], None, "not one of 3 images was scored"),
+    ],
+)
+def test_images_without_one_score_each_are_an_error(
+    order: list[int], says: float | None, match: str
+) -> None:
+    with pytest.raises(JobError, match=match):
+        evaluate(Mean(says), batches(order), total=3, watch=Watch())

@@ -38,6 +38,12 @@ def some_points(count: int = 20) -> torch.Tensor:
     return torch.randn(count, 12, generator=torch.Generator().manual_seed(1))
 
 
+def a_case(classes: int = 4, count: int = 20) -> tuple[nn.Linear, torch.Tensor, torch.Tensor]:
+    """Return a layer, points, and what it calls them."""
+    layer, points = a_layer(classes), some_points(count)
+    return layer, points, labels_of(layer, points)
+
+
 def labels_of(layer: nn.Module, points: torch.Tensor) -> torch.Tensor:
     return wide(layer(points)).argmax(1).detach()
 
@@ -77,8 +83,7 @@ def test_the_margin_is_the_cross_entropy_before_its_softplus() -> None:
 
 @pytest.mark.parametrize("classes", [1, 2, 5])
 def test_the_closed_form_is_the_gradient(classes: int) -> None:
-    layer, points = a_layer(classes), some_points()
-    labels = labels_of(layer, points)
+    layer, points, labels = a_case(classes)
     by_torch = away(lambda some: wide(layer(some)), labels)(points)
     assert torch.allclose(away_linear(layer, labels)(points), by_torch, atol=1e-5)
 
@@ -91,8 +96,7 @@ def test_the_slope_does_not_vanish_where_the_model_is_sure() -> None:
 
 @pytest.mark.parametrize("steps", [1, 10])
 def test_a_climb_changes_answers_and_stays_near(steps: int) -> None:
-    layer, points = a_layer(4), some_points()
-    labels = labels_of(layer, points)
+    layer, points, labels = a_case()
     moved = climb(away_linear(layer, labels), points, eps=2.0, steps=steps, within=EVERYWHERE)
     assert bool((labels_of(layer, moved) != labels).all())
     assert float((moved - points).abs().max()) <= 2.0 + 1e-5
@@ -123,8 +127,8 @@ def attacked(
 
 
 def test_an_attack_is_the_same_however_its_points_fall_into_parts() -> None:
-    layer, points = a_layer(4), some_points(64)
-    labels, ends = labels_of(layer, points), []
+    layer, points, labels = a_case(count=64)
+    ends = []
     for size in (64, 16, 1):
         attack = GrowingAttack(eps=0.01, most=10.0, steps=5)
         ends.append((attacked(attack, layer, points, labels, size), attack.eps))
@@ -135,16 +139,16 @@ def test_an_attack_is_the_same_however_its_points_fall_into_parts() -> None:
 
 
 def test_an_attack_grows_until_nearly_all_answers_change() -> None:
-    layer, points = a_layer(4), some_points()
-    labels, attack = labels_of(layer, points), GrowingAttack(eps=0.001, most=10.0, steps=5)
+    layer, points, labels = a_case()
+    attack = GrowingAttack(eps=0.001, most=10.0, steps=5)
     told = attacked(attack, layer, points, labels, len(points))
     assert int((told.argmax(1) != labels).sum()) >= 0.95 * len(points)
     assert 0.001 < attack.eps < 10
 
 
 def test_an_attack_of_a_fixed_size_does_not_grow() -> None:
-    layer, points = a_layer(4), some_points()
-    labels, attack = labels_of(layer, points), GrowingAttack(eps=1e-6, most=1e-6, steps=5)
+    layer, points, labels = a_case()
+    attack = GrowingAttack(eps=1e-6, most=1e-6, steps=5)
     told = attacked(attack, layer, points, labels, len(points))
     assert torch.equal(told.argmax(1), labels)
     assert attack.eps == 1e-6

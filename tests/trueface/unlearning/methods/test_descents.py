@@ -1,4 +1,4 @@
-"""Methods that go down or up a gradient: negative gradient, NPO, random labels and SalUn."""
+"""Methods that go down or up a gradient, negative gradient, NPO, random labels and SalUn, and what they draw."""
 
 import contextlib
 import math
@@ -21,7 +21,8 @@ from tests.trueface.unlearning.checks import (
 from trueface.data.examples import examples
 from trueface.models.logits import cross_entropy, wide
 from trueface.runtime.progress import Watch
-from trueface.unlearning.building_blocks import ONLY_OTHER, random_other_labels
+from trueface.runtime.rng import derive
+from trueface.unlearning.building_blocks import ONLY_OTHER, drawn, random_other_labels
 from trueface.unlearning.methods import salun
 from trueface.unlearning.methods.npo import preference
 from trueface.unlearning.methods.random_labels import RlOptions
@@ -262,3 +263,20 @@ def test_of_two_classes_it_needs_no_true_labels() -> None:
     assert not checks.moved(
         checks.weights(done.model), flipped().run("salun", options=MASKED).model
     )
+
+
+SAMPLES = examples(torch.zeros(40, 2), [0, 1] * 20)
+
+
+def test_a_draw_follows_from_its_name_and_the_seed() -> None:
+    draw = drawn(SAMPLES, 20, "some", 1)
+    assert draw == drawn(SAMPLES, 20, "some", 1)
+    assert draw != drawn(SAMPLES, 20, "some", 2)
+    assert draw != drawn(SAMPLES, 20, "others", 1)
+
+
+@pytest.mark.parametrize("count", [0, 1, 39, 40, 41])
+def test_a_draw_is_the_begin_of_a_permutation_in_the_order_of_the_samples(count: int) -> None:
+    random = torch.Generator().manual_seed(derive("some", 3))
+    order = torch.randperm(40, generator=random).tolist()
+    assert drawn(SAMPLES, count, "some", 3).positions == tuple(sorted(order[:count]))
