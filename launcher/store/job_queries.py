@@ -96,6 +96,15 @@ class JobQueries:
         rows = self._where("jobs.run = ? AND jobs.name = ?", run, name)
         return rows[0] if rows else None
 
+    def names_in(self, run: int, names: Iterable[str]) -> set[str]:
+        """Return which of some names jobs of a run have."""
+        rows = self._db.execute(
+            "SELECT value FROM json_each(?2)"
+            " WHERE EXISTS (SELECT 1 FROM jobs WHERE run = ?1 AND name = value)",
+            (run, json.dumps([*names])),
+        )
+        return {str(value) for (value,) in rows}
+
     def settings_of(self, kind: str, name: str, *, but: Iterable[int] = ()) -> set[str]:
         """Return the values that one setting has in the jobs of a kind, some of these jobs aside."""
         rows = self._db.execute(

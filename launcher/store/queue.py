@@ -305,12 +305,18 @@ class Store:
         ended = fresh_done | {need for need in before if states[need] in ENDED}
 
         def waits(new: NewJob) -> int:
+            if not new.needs and not new.after_any:
+                return new.spec.terms.not_before is not None
             timed = new.spec.terms.not_before is not None
             undone = len(new.needs) - sum(need in done for need in new.needs)
             awaited = sum(need not in ended | set(new.needs) for need in new.after_any)
             return timed + undone + awaited
 
-        reasons = [reason_columns(new.reason) for new in fresh]
+        written = {
+            key: reason_columns(each)
+            for key, each in {id(new.reason): new.reason for new in fresh}.items()
+        }
+        reasons = [written[id(new.reason)] for new in fresh]  # they share a few
         rows = (
             (job, waits(new), *common.columns(new.spec, new.state, reason, now))
             for job, (new, reason) in enumerate(zip(fresh, reasons, strict=True), first)

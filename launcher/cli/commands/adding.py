@@ -7,7 +7,7 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -341,12 +341,12 @@ def root_of_run(store: Store, spec: Spec) -> str:
     return str(owner.root)
 
 
-def unused_name(store: Store, run: int, number: int) -> str:
-    """Return a name made of a job's number, with a suffix where a job has that name already."""
-    name = f"{PREFIX}{number}"
-    while store.read.in_run(run, name):
-        name += "'"
-    return name
+def unused_names(store: Store, run: int, numbers: Iterable[int]) -> list[str]:
+    """Return names made of jobs' numbers, with a suffix where a job has that name already."""
+    names = [f"{PREFIX}{number}" for number in numbers]
+    while taken := store.read.names_in(run, names):
+        names = [f"{name}'" if name in taken else name for name in names]
+    return names
 
 
 class Program(NamedTuple):
@@ -478,10 +478,9 @@ def _put(store: Store, asked: Asked, specs: Sequence[Spec]) -> dict[int, str]:
             holder = None
         before = _before(store, asked, specs, holder)
         if not named:
-            specs = [
-                spec._replace(name=unused_name(store, run, number))
-                for number, spec in enumerate(specs, store.next_number())
-            ]
+            first = store.next_number()
+            names = unused_names(store, run, range(first, first + len(specs)))
+            specs = [spec._replace(name=name) for spec, name in zip(specs, names, strict=True)]
         first = holder.id if holder is not None else store.next_number()
         jobs = [
             NewJob(
@@ -510,7 +509,8 @@ def _before(
     Raises:
         UsageError: a file cannot be one of a program, or nothing makes it.
     """
-    if not any(spec.settings.get(name) for spec in specs for name in (INPUTS, OUTPUTS)):
+    settings = {id(spec.settings): spec.settings for spec in specs}.values()  # many share theirs
+    if not any(each.get(name) for each in settings for name in (INPUTS, OUTPUTS)):
         return [()] * len(specs)
     own = () if holder is None else (holder.id,)
     return check_files(specs, asked.context.folder, store.read.makers(), own)
