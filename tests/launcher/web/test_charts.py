@@ -30,6 +30,7 @@ from launcher.web.run_data import (
     MOST_OF_A_JOB,
     find_pictures,
     opened,
+    parts_of,
     type_of,
 )
 
@@ -239,6 +240,14 @@ def test_links_and_pipes_are_no_pictures(folder: Path, tmp_path: Path) -> None:
     (folder / "out").symlink_to(tmp_path)
     os.mkfifo(folder / "pipe.png")
     assert found(run=folder) == []
+
+
+@pytest.mark.parametrize(
+    "path", ["../secret.png", "net/../../secret.png", "/etc/passwd", "net//a.png", "", ".", "a\0b"]
+)
+def test_a_path_that_leads_out_is_none(path: str) -> None:
+    with pytest.raises(ValueError, match="no path below"):
+        parts_of(path)
 
 
 def test_an_output_that_is_a_picture_stands_for_itself_alone(folder: Path) -> None:
