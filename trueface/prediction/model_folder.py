@@ -349,7 +349,9 @@ def _training(facts: Facts) -> Iterator[str]:
     yield f"- file formats: {LearnedFormats.from_json(provenance.get('image_formats')) or 'unknown'}"
     settings = provenance.get("settings")
     if isinstance(settings, Mapping):
-        yield f"- it sees the central {settings.get('resize_size')} pixels of an image"
+        side, fitted = settings.get("resize_size"), settings.get("decode") == "fitted"
+        resized = f", resized until its shorter side has {side}" if fitted else ""
+        yield f"- it sees the central {side} pixels of an image{resized}"
     ridge = provenance.get("ridge")
     copies = ridge.get("copies") if isinstance(ridge, Mapping) else None
     if isinstance(copies, list):

@@ -12,6 +12,7 @@ from trueface.models.checkpoint import Checkpoint
 from trueface.models.detectors import build
 from trueface.prediction import model_folder
 from trueface.runtime.errors import CheckpointError, MachineError, UsageError
+from trueface.runtime.files import Json
 
 NOISE = PIL.Image.fromarray(np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8))
 
@@ -154,3 +155,19 @@ def test_what_is_written_is_read_again() -> None:
     assert LearnedFormats.from_json(learned.as_json()) == learned
     assert str(learned) == "JPEG of 70 to 80, PNG"
     assert LearnedFormats.from_json({"counts": 3}) is None
+
+
+@pytest.mark.parametrize(
+    ("decode", "said"),
+    [
+        ("exact", "it sees the central 64 pixels of an image\n"),
+        ("fitted", "pixels of an image, resized until its shorter side has 64\n"),
+    ],
+)
+def test_a_card_says_whether_images_are_resized(decode: str, said: str) -> None:
+    provenance: dict[str, Json] = {"settings": {"resize_size": 64, "decode": decode}}
+    facts = model_folder.Facts(
+        name="m", arch="slim18", licence="MIT", provenance=provenance, tests=[], conditions={},
+        sources=[], reference=None,
+    )  # fmt: skip
+    assert said in model_folder.card(facts)
