@@ -11,6 +11,7 @@ import os
 import select
 import signal
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -57,7 +58,7 @@ UNCLEAR = (OSError, ValueError, ArithmeticError, RecursionError)
 logger = logging.getLogger(__name__)
 
 
-class Watch:
+class Watch(ABC):
     """An attempt that lives, as who started it sees it: of one that cannot be reached, only time tells."""
 
     @property
@@ -65,19 +66,19 @@ class Watch:
         """Readable when there is news; NO_DESCRIPTOR where only time helps, ELSEWHERE on a pilot."""
         return NO_DESCRIPTOR
 
-    def stop(self) -> None:
+    def stop(self) -> None:  # noqa: B027  # not every one can be reached
         """Have it end, politely."""
 
-    def insist(self) -> None:
+    def insist(self) -> None:  # noqa: B027  # likewise
         """Kill what did not stop, where no supervisor does."""
 
     def pause(self, *, paused: bool) -> bool:  # noqa: ARG002  # others tell
         """Have its processes stand still, or go on; False where that is to be asked again."""
         return True
 
+    @abstractmethod
     def ending(self) -> "Outcome | Watch | None":
         """Return how it ended, or who is left to be watched; None: there is no news."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -292,13 +292,15 @@ class Remarks:
 
     def lines(self, settings: "TestSettings") -> Iterable[str]:
         """Yield what there is to say of a model that sees images under these settings."""
+        from trueface.prediction.predictor import FAR  # with torch, which is loaded by then
+
         for reason, count in self.unlike.items():
             advice = ADVICE.get(reason, "").format(crop=settings.resize_size)
             if reason == "size" and settings.decode == "fitted":
                 advice = ""
             yield (
                 f"warning: {count} of {self.answers} images have other {PLURAL[reason]} than those of "
-                f"the training, so {MEANING.get(reason, LESS_SURE)}{advice}"
+                f"the training, so {NO_CLASS if reason in FAR else LESS_SURE}{advice}"
             )
             yield from (f"  {example}" for example in self.examples[reason])
             if count > NAMED:
@@ -318,8 +320,7 @@ PLURAL = {
     "orientation": "orientations",
     "features": "features",
 }
-# an image that is far gets no class; see `predictor.FAR`
-MEANING = {"size": "they get no class", "features": "they get no class"}
+NO_CLASS = "they get no class"
 LESS_SURE = "their answers are less sure than validation's"
 ADVICE = {
     "size": "; the network sees the middle {crop} x {crop} pixels only: resize them as the training's were",

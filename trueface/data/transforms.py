@@ -335,9 +335,11 @@ class CopyKind:
 
     name: str  # of `trueface.corruptions`
     low: float = 0.0
-    high: float = 0.0  # 0: it takes no strength
+    high: float = 0.0
     digits: int = 0  # decimals of the strength
-    exact: tuple[float, ...] = ()  # one of these in the place of any between
+    exact: tuple[
+        float, ...
+    ] = ()  # one of these in the place of any between; neither: it takes no strength
 
 
 # of each copy in turn. What is common comes twice among the corrupted, so that a third of these has other
@@ -361,18 +363,18 @@ COPY_KINDS: Mapping[str, tuple[CopyKind, ...]] = {
     VARIED: (
         CopyKind("small", 0.35, 0.9, 3),
         CopyKind("small", 0.5, 0.95, 3),
-        CopyKind("saturation", exact=(0,), high=1),
+        CopyKind("saturation", exact=(0,)),
         CopyKind("small", 0.35, 0.9, 3, exact=(0.4, 0.5, 0.75)),
         CopyKind("impulse", 0.2, 2, 2),
         CopyKind("palette", 24, 160, 0),
         CopyKind("small", 0.35, 0.6, 3),
         CopyKind("palette", 24, 160, 0),
         CopyKind("share"),
-        CopyKind("median", exact=(1,), high=1),
+        CopyKind("median", exact=(1,)),
         CopyKind("gamma", 0.5, 2, 3),
         CopyKind("impulse", 0.2, 2, 2),
     ),
-    TURNED: (CopyKind("turn", exact=(1, 2, 2, 3), high=3),),
+    TURNED: (CopyKind("turn", exact=(1, 2, 2, 3)),),
 }
 
 
@@ -391,7 +393,7 @@ def matched_chains(images: Sequence[Image], seed: int, copy: str = CORRUPTED) ->
 def _copy_chain(place: int, seed: int, copy: str) -> Chain:
     kinds = COPY_KINDS[copy]
     kind = kinds[place % len(kinds)]
-    if not kind.high:
+    if not kind.high and not kind.exact:
         return Chain.parse(kind.name)
     stream = "copies" if copy == CORRUPTED else f"copies/{copy}"
     draw = random.Random(f"{stream}/{seed}/{place}")
