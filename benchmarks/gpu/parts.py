@@ -52,7 +52,7 @@ PARTS: Mapping[str, Part] = {
     ),
     "classes": Part(
         title="Forgetting a class of CIFAR-10",
-        module=f"{HERE}.classes", limit_s=100, usual_s=70, needs=cifar,
+        module=f"{HERE}.classes", limit_s=150, usual_s=110, needs=cifar,
     ),
     "features": Part(
         title="The feature store: computing, reading, training from it",

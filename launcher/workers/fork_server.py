@@ -16,6 +16,7 @@ import signal
 import socket
 import sys
 import traceback
+import warnings
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -41,6 +42,8 @@ def main(argv: Sequence[str]) -> int:
     home, server = Home(Path(argv[0])), socket.socket(fileno=int(argv[1]))
     live_in(home.folder)  # and so do all supervisors, which are forks of us
     faulthandler.enable()  # an import that crashes is to be found in the scheduler's log
+    # Python 3.12 warns of a fork beside threads: those of OpenBLAS are idle, and it ends them before a fork
+    warnings.filterwarnings("ignore", "This process .* multi-threaded", DeprecationWarning)
     import_ahead(argv[FIXED:], partial(_tell_import, server))
     faulthandler.disable()
     gc.collect()

@@ -226,3 +226,15 @@ def test_all_parts_can_be_found_and_fit_into_nine_minutes() -> None:
         path = ROOT / f"{part.module.replace('.', '/')}.py"
         assert "def measure(bench: Bench) -> None:" in path.read_text()
     assert sum(part.usual_s for part in PARTS.values()) < 9 * 60
+
+
+@pytest.mark.night
+@pytest.mark.parametrize("part", sorted(set(PARTS) - set(LIGHT)))
+def test_a_part_with_a_queue_can_be_rehearsed(part: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.gpu", part, "--rehearse"],
+        cwd=ROOT, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+
+    assert done.returncode == 0, done.stdout
+    assert f"done     {part}" in done.stdout

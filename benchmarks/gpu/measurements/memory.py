@@ -57,7 +57,7 @@ def _full(own: Queue) -> None:
     first = own.add(*PROGRAM, "hold", str(size), str(gate), vram=_mib(total - free))
     own.until(lambda: (own.card().used or 0) > size, "the card is nearly full")
     second = own.add(*PROGRAM, "grow", str(wanted), vram=_mib(min(REQUEST, free // 2)), retries="0")
-    own.until(lambda: _outcomes(own, second), "the program has met the end of the memory")
+    own.until(lambda: own.ended(int(second)), "the program has met the end of the memory")
     gate.touch()
     shown = own.until_ended([first, second])
     attempts = shown[second]["attempts"]
@@ -88,10 +88,6 @@ def _shortage(bench: Bench, attempt: dict[str, Any]) -> None:
     )
 
 
-def _outcomes(own: Queue, job: str) -> bool:
-    return any(attempt.outcome.exists() for attempt in own.attempts(int(job)))
-
-
 def _greedy(own: Queue) -> None:
     """Let a training that needs far more than its request share the card."""
     bench = own.bench
@@ -106,8 +102,7 @@ def _greedy(own: Queue) -> None:
 
     def met() -> bool:
         own.observe(numbers, usages)
-        ended = [each for each in own.attempts(numbers["greedy"]) if each.outcome.exists()]
-        return len(ended) >= tries or own.state(job) in {"done", "failed"}
+        return len(own.ended(numbers["greedy"])) >= tries or own.state(job) in {"done", "failed"}
 
     own.until(met, "the training has met its limit")
     unharmed = own.state(neighbour) == "running"

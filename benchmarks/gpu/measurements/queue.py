@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.gpu.bench import ROOT, Bench
+from launcher.gpu.monitor import on_record
 from launcher.gpu.nvml import Nvml
-from launcher.gpu.snapshot import GpuSnapshot
+from launcher.gpu.snapshot import GpuProcess, GpuSnapshot
 from launcher.system.daemon_control import scheduler_pid
 from launcher.system.paths import Attempt, Home
 from launcher.workers.memory_share import read_report, read_share
+from launcher.workers.started_file import recorded_outcome
 
 COMMAND = "import sys; from launcher.cli.main import main; sys.exit(main())"
 ENDED = ("done", "failed", "cancelled", "skipped")
@@ -32,25 +34,35 @@ class Usage:
     reserved: int = 0  # the most that its allocator had
     beyond: int = 0  # the most by which its allocator exceeded its limit
     driver: int = 0  # the most that the driver listed for its process
+    busy: float | None = (
+        None  # share of a second in which it used the card, by the driver; the most
+    )
     uuid: str | None = None  # of the card, as CUDA named it to the job
 
 
 class Queue:
     """Commands on a home, and looks at what runs in it."""
 
-    def __init__(self, bench: Bench) -> None:
-        """Make an empty home in the part's folder."""
+    def __init__(self, bench: Bench, config: str = "") -> None:
+        """Make an empty home in the part's folder.
+
+        Args:
+            bench: the part's surroundings.
+            config: what the user's configuration file holds.
+        """
         self.bench = bench
         self.folder = bench.path / "project"
         self.folder.mkdir()
         self.home = Home(bench.path / "home")
         claims = bench.path / "claims"
         claims.mkdir()
+        own_config = bench.path / "config.toml"
+        own_config.write_text(config, encoding="utf-8")
         self._environment = {
             **os.environ,
             "LAUNCHER_HOME": str(self.home.folder),
             "LAUNCHER_CLAIMS": str(claims),
-            "LAUNCHER_CONFIG": os.devnull,
+            "LAUNCHER_CONFIG": str(own_config),
             "TRUEFACE_CACHE": str(bench.path / "cache"),
             "PYTHONPATH": os.pathsep.join(
                 path for path in (str(ROOT), os.environ.get("PYTHONPATH")) if path
@@ -110,6 +122,10 @@ class Queue:
             Attempt(path) for path in sorted(folders, key=lambda path: int(path.name.split("-")[1]))
         ]
 
+    def ended(self, number: int) -> list[Attempt]:
+        """Return the attempts of a job that have ended."""
+        return [each for each in self.attempts(number) if recorded_outcome(each) is not None]
+
     def until(self, condition: Callable[[], object], what: str) -> None:
         """Wait until a condition holds.
 
@@ -141,7 +157,7 @@ class Queue:
         holding = 0
         for name, number in numbers.items():
             for attempt in self.attempts(number)[-1:]:
-                if not attempt.outcome.exists():
+                if recorded_outcome(attempt) is None:
                     holding += _looked(usages.setdefault(name, Usage()), attempt, card)
         return holding
 
@@ -160,25 +176,25 @@ def _looked(usage: Usage, attempt: Attempt, card: GpuSnapshot | None) -> bool:
         usage.uuid = report.uuid or usage.uuid
         if allocator is not None:
             usage.beyond = max(usage.beyond, report.reserved - allocator)
-    held = _listed(attempt, card)
+    listed = _listed(attempt, card)
+    held = sum(process.used or 0 for process in listed)
     usage.driver = max(usage.driver, held)
+    busy = [process.sm for process in listed if process.sm is not None]
+    usage.busy = max(busy if usage.busy is None else [*busy, usage.busy], default=None)
     return held > 0 or (report is not None and report.reserved > 0)
 
 
-def _listed(attempt: Attempt, card: GpuSnapshot | None) -> int:
-    """Return what the driver lists for an attempt's program; 0: nothing, or not under its pid."""
-    try:
-        pid = json.loads(attempt.started.read_text().splitlines()[1])["pid"]
-    except (OSError, ValueError, IndexError, KeyError):  # it is not on record yet
-        return 0
+def _listed(attempt: Attempt, card: GpuSnapshot | None) -> list[GpuProcess]:
+    """Return what the driver lists of an attempt's program; nothing where it lists it under another pid."""
+    program = on_record(attempt)
     processes = (card.processes if card else None) or ()
-    return sum(each.used or 0 for each in processes if each.pid == pid)
+    return [each for each in processes if program is not None and each.pid == program.pid]
 
 
 @contextmanager
-def queue(bench: Bench) -> Iterator[Queue]:
+def queue(bench: Bench, config: str = "") -> Iterator[Queue]:
     """A queue that is stopped at the end; what still runs is killed with the part."""
-    own = Queue(bench)
+    own = Queue(bench, config)
     try:
         yield own
     finally:

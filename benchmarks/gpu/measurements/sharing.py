@@ -15,6 +15,9 @@ SHARE = 4  # a smaller card gives each a quarter
 MARGIN = 1.05  # on a learned peak; at least LEAST
 LEAST = 256 << 20
 SLACK = 64 << 20  # for what is measured a moment before or after
+ALL_AT_ONCE = (
+    "[sharing]\nmax_per_gpu = 3\n"  # else two, until it is known how busy they keep a card
+)
 TASKS = """
 name: {name}
 about: trainings that share a card
@@ -59,7 +62,7 @@ def tasks(bench: Bench, name: str, seeds: list[int], resources: str) -> str:
 
 def measure(bench: Bench) -> None:
     """Let three trainings share the card, then a fourth one learn from them."""
-    with queue(bench) as own:
+    with queue(bench, ALL_AT_ONCE) as own:
         total = own.card().total
         request = min(REQUEST, total // SHARE)
         own.run(
@@ -83,7 +86,7 @@ def _shared(own: Queue, jobs: dict[str, str]) -> list[int]:
         at_once = max(at_once, own.observe(numbers, usages))
         card = own.card()
         fullest = max(fullest, (card.used or 0) / (card.total or 1))
-        return all(_ended(own, number) for number in numbers.values())
+        return all(map(own.ended, numbers.values()))
 
     own.until(ended, "three trainings have ended")
     shown = own.until_ended(list(jobs.values()))
@@ -94,11 +97,6 @@ def _shared(own: Queue, jobs: dict[str, str]) -> list[int]:
     bench.row("trainings that held memory at once", at_once, holds=three)
     bench.row("the card's use, most", 100 * fullest, "%", holds=fullest <= 1)
     return [record["attempts"][-1]["peak"] or 0 for record in shown.values()]
-
-
-def _ended(own: Queue, number: int) -> bool:
-    """Tell whether a job's newest attempt has ended."""
-    return any(attempt.outcome.exists() for attempt in own.attempts(number)[-1:])
 
 
 def rows(bench: Bench, name: str, record: dict[str, Any], usage: Usage, uuid: str) -> None:
@@ -128,6 +126,8 @@ def rows(bench: Bench, name: str, record: dict[str, Any], usage: Usage, uuid: st
         f"{name}: process as the driver lists it, most", _gib(usage.driver) or None, "GiB",
         note="" if usage.driver else "the driver does not list it: the worker's report counts",
     )  # fmt: skip
+    busy = None if usage.busy is None else 100 * usage.busy
+    bench.row(f"{name}: how busy it kept the card by the driver, most", busy, "%")
     if usage.driver:
         context = usage.driver - usage.reserved
         bench.row(f"{name}: CUDA's own part", _gib(context), "GiB", guessed=CONTEXT / GIB)
