@@ -6,7 +6,9 @@ import re
 import signal
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from itertools import compress
 from json.encoder import encode_basestring_ascii
+from operator import is_not
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -138,9 +140,9 @@ class Spec(NamedTuple):
         return {**self._asdict(), **parts}
 
 
-_NAMES = frozenset(Spec._fields)
+_NAMES, _POSITIONS = frozenset(Spec._fields), range(len(Spec._fields))
 # fields by what they hold; all others are texts
-_SHARED = frozenset({"preload", "settings", "words", "sources", "resources", "terms", "priority"})
+_SHARED = frozenset({"preload", "settings", "words", "resources", "terms", "priority"})
 _TEXTS = frozenset(
     {"argv", "needs", "after_any", "outputs"}
 )  # lists of texts that are a spec's own
@@ -150,33 +152,39 @@ _encode = json.JSONEncoder(check_circular=False).encode
 
 
 class SpecWriter:
-    """Writes specs as the queue keeps them: JSON, without what has its default.
+    """Writes specs as the queue keeps them: JSON, without what has its default, and without their sources.
 
-    The specs of a run share settings, sources and resources. These are encoded once for all specs
-    that hold the very same object, so that a spec costs little more than what is its own.
+    The specs of a run share settings and resources. These are encoded once for all specs that hold the
+    very same object, so that a spec costs little more than what is its own.
     """
 
     def __init__(self) -> None:
         """Begin without anything shared."""
+        self._last: tuple[Any, ...] = tuple(object() for _ in Spec._fields)
+        self._parts = [""] * len(Spec._fields)  # of the last spec, by field
         self._shared: dict[
             int, tuple[object, str]
         ] = {}  # id → the object, which keeps it, and its JSON
 
-    def text(self, spec: Spec, *, sources: bool = True) -> str:
-        """Return a spec as JSON, with or without its sources."""
-        parts = []
-        values: tuple[Any, ...] = spec
-        for name, value, default in zip(Spec._fields, values, _DEFAULTS, strict=True):
-            if value is default or value == default or (name == "sources" and not sources):
-                continue
-            if name in _SHARED:
-                text = self._text_of(value)
-            elif name in _TEXTS:
-                text = f"[{', '.join(map(encode_basestring_ascii, value))}]"
-            else:
-                text = encode_basestring_ascii(value)
-            parts.append(f'"{name}": {text}')
-        return f"{{{', '.join(parts)}}}"
+    def text(self, spec: Spec) -> str:
+        """Return a spec as JSON."""
+        for index in compress(_POSITIONS, map(is_not, spec, self._last)):
+            self._parts[index] = self._part(index, spec[index])
+        self._last = spec
+        return f"{{{', '.join(filter(None, self._parts))}}}"
+
+    def _part(self, index: int, value: Any) -> str:
+        """Return a field with its name; empty where it is left out."""
+        name, default = Spec._fields[index], _DEFAULTS[index]
+        if value is default or value == default or name == "sources":
+            return ""
+        if name in _SHARED:
+            text = self._text_of(value)
+        elif name in _TEXTS:
+            text = f"[{', '.join(map(encode_basestring_ascii, value))}]"
+        else:
+            text = encode_basestring_ascii(value)
+        return f'"{name}": {text}'
 
     def _text_of(self, value: object) -> str:
         kept = self._shared.get(id(value))

@@ -14,7 +14,7 @@ from launcher.errors import StoreError, UsageError
 from launcher.job import Spec, SpecWriter
 from launcher.job_options.notifications import AS_CONFIGURED, RunNotify
 from launcher.states import ENDED, OPEN, Reason, ReasonCode, State
-from launcher.store.connection import NEW_EVENT, Connection, reason_columns
+from launcher.store.connection import Connection, reason_columns
 from launcher.store.job_queries import JobQueries
 from launcher.store.opening import open_database, open_to_read
 from launcher.store.rows import JobRow, lane_of, rank_of
@@ -29,6 +29,10 @@ COLUMNS = (
     " submitted, lane, rank, sources"
 )
 MARKS = ", ".join("?" * 15)
+_FIRST_EVENTS = (  # of the jobs from a number on
+    "INSERT INTO events (at, job, state, reason_code, reason, reason_data)"
+    " SELECT ?, id, state, reason_code, reason, reason_data FROM jobs WHERE id >= ? ORDER BY id"
+)
 _REPLACED_COLUMNS = ", ".join(f"{name} = excluded.{name}" for name in COLUMNS.split(", ")[2:])
 
 
@@ -73,7 +77,7 @@ class RowWriter:
             state,
             spec.priority,
             spec.hash,
-            self._writer.text(spec, sources=False),
+            self._writer.text(spec),
             self._context_number,
             *reason,
             now,
@@ -239,7 +243,7 @@ class Store:
             " reason_data = ? WHERE id = ? AND state = 'done'",
             (
                 spec.hash,
-                SpecWriter().text(spec, sources=False),
+                SpecWriter().text(spec),
                 self._db.sources_number(spec.sources),
                 *reason_columns(reason),
                 job,
@@ -324,11 +328,7 @@ class Store:
         self._db.executemany(
             f"INSERT INTO jobs (id, waits, {COLUMNS}) VALUES (?, ?, {MARKS})", rows
         )
-        events = zip(fresh, reasons, strict=True)
-        self._db.executemany(
-            NEW_EVENT,
-            ((now, job, new.state, *reason) for job, (new, reason) in enumerate(events, first)),
-        )
+        self._db.execute(_FIRST_EVENTS, (now, first))
 
     def _count_new(self, run: int, jobs: Iterable[NewJob]) -> None:
         """Count the new jobs of a run."""

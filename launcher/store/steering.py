@@ -382,7 +382,7 @@ class Steering:
             " rank = coalesce(?, rank), lane = ?"
             " WHERE id = ? AND state = ? AND attempts = ? AND spec = ? AND hash = ?",
             (
-                SpecWriter().text(spec, sources=False),
+                SpecWriter().text(spec),
                 self._db.sources_number(spec.sources),
                 spec.hash,
                 priority,

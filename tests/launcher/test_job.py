@@ -130,10 +130,11 @@ def test_a_spec_is_stored_as_json_without_defaults_and_read_as_it_was(spec: Spec
     for name in ("on", "tensorboard"):
         if not getattr(spec.terms, name) and "terms" in record:
             del record["terms"][name]  # earlier versions read what is queued without it
+    record.pop("sources", None)  # many specs share theirs, which are stored once
     text = SpecWriter().text(spec)
     assert text == json.dumps(record)
     assert read_spec(json.loads(text)) == spec._replace(
-        settings=json.loads(text).get("settings", {})
+        settings=json.loads(text).get("settings", {}), sources={}
     )
 
 

@@ -28,7 +28,7 @@ from launcher.cli.command_lines import (
     typed_oddities,
 )
 from launcher.cli.complete import offer_files, offer_groups, offer_jobs, offer_runs
-from launcher.cli.jobs import HELP, select
+from launcher.cli.jobs import HELP, select, uncollected
 from launcher.cli.option_types import RUN, SHARE, TextDefaultOption, flag, typed
 from launcher.context import INPUTS, OUTPUTS, Context, file_paths
 from launcher.errors import UsageError, counted
@@ -154,6 +154,7 @@ def _job_options(verb: Verb) -> Verb:
 @click.argument(
     "program", nargs=-1, required=False, type=click.UNPROCESSED, shell_complete=offer_files
 )
+@uncollected()
 def add(
     program: tuple[str, ...],
     *,
