@@ -4,6 +4,7 @@ import gc
 import itertools
 import os
 import re
+import shutil
 import signal
 import sys
 import tempfile
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests.left_behind import watch
 from tests.nvml.standin import Devices, compile_library
 
 # A shell that starts the tests in the background has SIGINT ignored, and every process below
@@ -49,6 +51,11 @@ Path(os.environ["LAUNCHER_CLAIMS"]).mkdir()
 # nor the features and listings that a person's own jobs have left
 _CACHE = tempfile.TemporaryDirectory(prefix="trueface-cache-")
 os.environ["TRUEFACE_CACHE"] = _CACHE.name
+watch(_CLAIMS.name, _CACHE.name)
+# thousands of databases are synced here, which costs nothing in memory
+ROOM = 4 << 30  # a run of all tests takes a fifth of it
+if Path("/dev/shm").is_dir() and shutil.disk_usage("/dev/shm").free > ROOM:
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", "/dev/shm")
 
 
 # words of the reasons for which no test may be skipped here: what .ci/run was able to install

@@ -1,14 +1,16 @@
-"""A command in a fork is what an installed command is."""
+"""What the tests stand on: a command in a fork is what an installed command is; a killed run leaves nothing behind."""
 
 import os
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from tests.build import until
 from tests.forked import BIN, Fork, call_launcher, start
+from tests.left_behind import started_with
 
 SLEEPS = "import time\ndef main():\n    open('began', 'w').close()\n    time.sleep(60)\n"
 
@@ -69,3 +71,28 @@ def test_one_that_takes_too_long_is_killed(tmp_path: Path) -> None:
     with pytest.raises(subprocess.TimeoutExpired):
         call_launcher("wait", folder=tmp_path, environment=environment, timeout_s=0.5)
     call_launcher("stop", "--now", folder=tmp_path, environment=environment)
+
+
+RUN = """
+import os, subprocess, time
+import tests.conftest
+subprocess.Popen(["sh", "-c", "while :; do sleep 600; done"], start_new_session=True)
+print(os.path.dirname(os.environ["LAUNCHER_CLAIMS"]), os.environ["TRUEFACE_CACHE"], flush=True)
+time.sleep(600)
+"""
+
+
+def test_a_killed_run_of_tests_leaves_no_processes_that_start_each_other_and_no_folders() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", RUN], cwd=BIN.parents[1], stdout=subprocess.PIPE, text=True
+    ) as run:
+        assert run.stdout is not None
+        folders = run.stdout.readline().split()
+        until(lambda: len([*started_with(folders[0])]) > 1, "both processes run")
+        run.kill()
+    until(
+        lambda: (
+            not [*started_with(folders[0])] and not any(Path(folder).exists() for folder in folders)
+        ),
+        "nothing of it is left",
+    )
