@@ -1,5 +1,6 @@
 """What must hold of the sources as a whole while code is moved: names in strings, names that are protocol."""
 
+import os
 import re
 import subprocess
 import sys
@@ -141,3 +142,38 @@ def test_where_a_folder_says_to_start_reading_is_there(package: str) -> None:
         for name in re.findall(r"`([\w.]+)`", start)
     }
     assert [start for start in sorted(starts) if not exists(start)] == []
+
+
+SKIPS = """
+import pytest
+skips = pytest.mark.skipif
+@skips(True, reason="no Zsh is here")
+def test_lacking(): ...
+@skips(True, reason="no fishes here")
+def test_of_another_word(): ...
+@pytest.mark.xfail(reason="zsh is slow")
+def test_known(): assert False
+"""
+
+
+@pytest.mark.parametrize(
+    ("required", "failed"), [(",slurm,zsh,fish", {"test_lacking", "test_module.py"}), ("", set())]
+)
+def test_a_skip_for_want_of_what_is_required_fails(
+    required: str, failed: set[str], tmp_path: Path
+) -> None:
+    (tmp_path / "test_each.py").write_text(SKIPS)
+    whole = "import pytest\npytest.skip('slurm is not here', allow_module_level=True)\n"
+    (tmp_path / "test_module.py").write_text(whole)
+    plain = ("-p", "tests.conftest", "-p", "no:cacheprovider", "--continue-on-collection-errors")
+    ended = subprocess.run(
+        [sys.executable, "-m", "pytest", *plain, f"--rootdir={tmp_path}", tmp_path],
+        cwd=ROOT,
+        env={**os.environ, "LAUNCHER_TESTS_REQUIRE": required},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert {*re.findall(r"^ERROR \S*?([^/:\s]+)(?: |$)", ended.stdout, re.MULTILINE)} == failed
+    said = "zsh must be here (LAUNCHER_TESTS_REQUIRE): Skipped: no Zsh is here"
+    assert (said in ended.stdout, ended.returncode > 0) == (bool(failed), bool(failed))
