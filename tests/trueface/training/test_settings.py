@@ -6,14 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from pydantic import ValidationError
+from torch.nn import Parameter
+from torch.optim import SGD
 
 from trueface.data.augmentations.registry import ALLOWED
 from trueface.runtime.declarations import Registry
 from trueface.runtime.errors import DeclarationError, UnknownName
 from trueface.runtime.field_types import Settings
 from trueface.training.class_settings import ClassifySettings
-from trueface.training.config import needs_groups
+from trueface.training.config import TrainerConfig, needs_groups
 from trueface.training.objectives.bce import BinaryCrossEntropy
 from trueface.training.objectives.registry import (
     make_objective,
@@ -24,7 +27,7 @@ from trueface.training.objectives.registry import (
 )
 from trueface.training.parts import registry
 from trueface.training.parts.registry import PartSpec, conflicts
-from trueface.training.schedules import RULES
+from trueface.training.schedules import RULES, current_lr, make_schedule
 from trueface.training.settings import TrainSettings
 
 
@@ -94,6 +97,22 @@ def test_the_rate_rises_to_its_highest_and_falls_to_nothing(schedule: str) -> No
     assert 0 < fractions[0] < 0.5
     assert 0 < fractions[-1] < 0.001
     assert all(0 < rate(0, total) <= 1 for total in (1, 2, 3))
+
+
+@pytest.mark.parametrize(("rows", "steps"), [(1, 12), (3, 4)])
+def test_a_schedule_is_of_all_steps_of_a_training(rows: int, steps: int) -> None:
+    optimizer = SGD([Parameter(torch.zeros(1))])
+    config = TrainerConfig.of(
+        settings(batch_size=4, num_epochs=2),
+        lr=0.5,
+        schedule="warmup_cosine",
+        rows_per_image=rows,
+    )
+    schedule = make_schedule(optimizer, config, images=23)
+    for step in range(steps):
+        schedule.begin_step()
+        assert current_lr(optimizer) == 0.5 * RULES["warmup_cosine"](step, steps)
+        schedule.end_step()
 
 
 PLACES = {"data_root": "data", "split_path": "splits"}

@@ -41,8 +41,9 @@ class GroupDro(Objective):
         """
         self._cells = GroupCells.of(facts, "dro", compares=True)
         self._step = options.dro_step
-        filled = self._cells.filled
-        self._weights = filled.double() / filled.sum()  # (2 G,)
+        self._weights = (
+            self._cells.filled.double()
+        )  # (2 G,), divided by their sum with the first step
         self._next: Tensor | None = None  # of the batch under way
 
     def training_step(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Logs]:
