@@ -3,6 +3,7 @@
 import errno
 import os
 from collections.abc import Callable, Mapping
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from launcher.gpu.reservations import ReservationBoard
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.job import Resources, Spec, Terms
 from launcher.scheduler import endings
-from launcher.scheduler.endings import CROWDED_PAUSE_S, Endings, requeue_of
+from launcher.scheduler.endings import CROWDED_PAUSE_S, MOVE_AGAIN_S, Endings, requeue_of
 from launcher.scheduler.gpus.gpu_state import Accelerators
 from launcher.scheduler.policy.model import Machine
 from launcher.scheduler.policy.oom_policy import STEP, Blame, Scene, blame
@@ -65,24 +66,28 @@ def done(spec: Spec) -> Done:
 
 
 @pytest.fixture
-def take(home: Home, store: Store, tmp_path: Path, spec: Spec) -> Take:
-    """Take in the end of attempt 1-1; returns how it counts, None where that is put off."""
+def ends(home: Home, store: Store, tmp_path: Path) -> Endings:
     gpus = Accelerators(
         home,
         tuple[GpuSnapshot, ...],
         lambda: None,
         board=ReservationBoard(tmp_path / "board", home.folder),
     )
-    endings = Endings(home, store.scheduling, gpus)
+    return Endings(home, store.scheduling, gpus)
+
+
+@pytest.fixture
+def take(store: Store, ends: Endings, spec: Spec) -> Take:
+    """Take in the end of attempt 1-1; returns how it counts, None where that is put off."""
     (job,) = enqueue(store, spec)
     claim = a_claim(spec, job=job, boot=f"{PILOT}lp-1")
 
     def once(outcome: Outcome) -> Outcome | None:
-        if not len(endings):
-            endings.add(claim, outcome)
-        for ended in endings._open:
+        if not len(ends):
+            ends.add(claim, outcome)
+        for ended in ends._open:
             ended.again_at = 0.0
-        due = endings.due(lambda _: Machine(cpus=1))
+        due = ends.due(lambda _: Machine(cpus=1))
         return due[0].outcome if due else None
 
     return once
@@ -105,13 +110,15 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @of_both
 def test_what_a_node_has_made_is_waited_for_until_it_is_seen(
-    home: Home, spec: Spec, take: Take, done: Done
+    home: Home, spec: Spec, ends: Endings, take: Take, done: Done
 ) -> None:
+    assert ends.wait_s == inf
     make_something(home, spec)
     link = home.attempt(1, 1).folder / "runs"
     target = link.readlink()
     link.unlink()  # as a network file system does that has not seen it yet
     assert take(done) is None
+    assert ends.wait_s <= MOVE_AGAIN_S
     link.symlink_to(target)
     assert take(done) == done
     assert (spec.run_folder / MODEL / "best.pt").read_text() == "new"

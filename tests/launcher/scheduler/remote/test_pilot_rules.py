@@ -1,5 +1,6 @@
 """How many pilots, when; what an engine refuses; what waiting jobs are told; and pilots for one job each."""
 
+import itertools
 import math
 import re
 import threading
@@ -268,6 +269,25 @@ def test_pilots_that_start_are_told_with_their_nodes(world: World) -> None:
     assert world.reason == "2 pilots start in toy on n1, n2"
 
 
+@pytest.mark.parametrize(("nodes", "told"), [(3, "n0, n1, n2"), (4, "n0, n1 and 2 more")])
+def test_of_many_nodes_two_are_named(nodes: int, told: str, tmp_path: Path) -> None:
+    world = World(tmp_path, pilots=5)
+    first = world.serves(1, busy=1)
+    world.need(nodes)
+    world.pass_time(60, speaking=first)
+    for number, token in enumerate(world.cluster.submitted[1:]):
+        world.cluster.run(token, node=f"n{number}")
+    world.pass_time(10, speaking=first)
+    assert world.reason == f"{nodes} pilots start in toy on {told}"
+
+
+def test_of_pilots_that_are_silent_one_is_told(world: World) -> None:
+    world.serves(2)
+    world.need(3)
+    world.pass_time(300)
+    assert world.reason.count("silent for 5 m") == 1
+
+
 def test_busy_pilots_are_told_with_the_limit(tmp_path: Path) -> None:
     world = World(tmp_path, pilots=1)
     (token,) = world.running(5)
@@ -311,6 +331,20 @@ def test_an_engine_that_does_not_answer_is_named_once_with_since_when(world: Wor
     world.pass_time(5)
     assert world.reason == before
     assert "toy" not in before.partition(";")[0]
+
+
+def test_an_engine_that_does_not_answer_is_asked_more_and_more_rarely(world: World) -> None:
+    world.submitted()
+    world.cluster.mute = "squeue failed"
+    asked: list[float] = []
+    while len(asked) < 4:
+        before = world.cluster.questions
+        world.pass_time(1)
+        if world.cluster.questions > before:
+            asked.append(world.clock.now)
+    usual_s = world.backends.by_name["toy"].poll_s
+    waits = [later - at for at, later in itertools.pairwise(asked)]
+    assert waits == [pytest.approx(times * usual_s, abs=2) for times in (2, 4, 8)]
 
 
 def test_an_estimate_that_is_beyond_sense_is_not_shown(world: World) -> None:
