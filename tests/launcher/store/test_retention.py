@@ -68,7 +68,9 @@ def test_name_of_an_attempt_on_a_pilot_stays_while_its_folder_is_left(
     ]
 
 
-@pytest.mark.parametrize("target", ["/etc", "../elsewhere"])
+@pytest.mark.parametrize(
+    "target", ["/etc", "../elsewhere", "/pilot/attempts/9-9", "/pilot/1-1", "../../attempts/1-1"]
+)
 def test_link_that_leads_to_no_attempt_of_a_pilot_is_refused(
     home: Home, store: Store, target: str
 ) -> None:

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import chdir
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from tests.trueface.commands import Command
 from tests.trueface.conftest import Tree
 from trueface.__main__ import main
 from trueface.cli import main as cli
+from trueface.cli import run_here
 
 
 @pytest.fixture
@@ -44,6 +46,19 @@ def test_help_of_a_command_does_not_wait_for_torch() -> None:
     names = sorted(cli.COMMANDS)
     command = [sys.executable, "-c", program, *names]
     assert subprocess.run(command, stdout=subprocess.DEVNULL, check=False).returncode == 0
+
+
+def test_where_no_terminal_is_a_line_tells_now_and_then_how_far_it_is(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 0.0
+    monkeypatch.setattr(run_here, "time", SimpleNamespace(monotonic=lambda: now))
+    with run_here.under_bar("check") as (progress, _):
+        for at, step, total in ((5, 1, 9), (11, 3, 9), (12, 4, 9), (20.9, 5, 9), (21, 5, None)):
+            now = at
+            progress(step=step, total=total, loss=0.12345, of="val", rows=2048)
+    numbers = "loss 0.123 of val rows 2048"
+    assert capfd.readouterr().err == f"check 3/9 {numbers} left 18 s\ncheck 5/None {numbers}\n"
 
 
 @pytest.mark.parametrize("name", sorted(cli.COMMANDS))

@@ -12,6 +12,7 @@ import pytest
 from launcher.api import Draft, Kind
 from tests.trueface.jobs import build
 from tests.trueface.jobs.test_kinds import a_draft
+from trueface.jobs.benchmark.kind import BENCHMARK
 from trueface.jobs.classes.kinds import CLASSIFY
 from trueface.jobs.kinds import TEST, TRAIN, UNLEARN
 
@@ -148,6 +149,26 @@ def test_an_unlearning_with_another_loss_than_its_models_training_is_refused(
 
 
 NAME = "gan2:pre"
+
+
+@pytest.mark.parametrize(
+    ("setting", "contradicts"), [("black", True), ("white", False), ("auto", False)]
+)
+def test_a_benchmarks_setting_that_the_lists_contradict_is_refused_while_it_is_planned(
+    setting: str, contradicts: bool, tmp_path: Path
+) -> None:
+    def refused() -> list[str]:
+        return [
+            text
+            for text in BENCHMARK.refusals(draft, [in_lab(tmp_path, TRAIN)])
+            if text.startswith("setting:")
+        ]
+
+    draft = in_lab(tmp_path, BENCHMARK, setting=setting)
+    assert refused() == []  # before there are lists
+    keys = ["StyleGAN2/a/1", "FFHQ/1"]
+    build.write_lists(tmp_path / "splits", train=keys, test=keys)
+    assert bool(refused()) is contradicts
 
 
 def refusals(*, gpus: int = 0, **settings: Any) -> str:

@@ -225,6 +225,14 @@ def test_a_call_that_fails_leaves_the_file_as_it_was(path: Path, home: Home, sto
     assert len(path.read_bytes()) == len(before)
 
 
+def test_a_file_that_cannot_be_made_is_named_with_the_reason(
+    tmp_path: Path, home: Home, store: Store
+) -> None:
+    path = tmp_path / "nowhere" / "results.sqlite"
+    with pytest.raises(MachineError, match=f"cannot write {path}: No such file or directory$"):
+        write(path, home, store)
+
+
 @pytest.mark.parametrize("content", [b"no database at all, but a long text" * 100, b"\0" * 5000])
 def test_a_file_that_is_no_database_is_left_alone(
     path: Path, home: Home, store: Store, content: bytes
