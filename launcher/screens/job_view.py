@@ -107,7 +107,7 @@ def job_view(
     *,
     started: float | None = None,
     need: Need | None = None,
-    differing: Differing = NO_DIFFERENCES,
+    differing: Differing | None = NO_DIFFERENCES,
 ) -> JobView:
     """Return a job as it is; a running one tells its progress or what it printed last, any other why it is as it is.
 
@@ -116,12 +116,12 @@ def job_view(
         now: how far it is, if it runs and reports that.
         started: when its attempt began, where it runs.
         need: the first of the jobs that must still be done before it, where it is known.
-        differing: in which parameters jobs of its run differ.
+        differing: in which parameters jobs of its run differ; None: only people are told, by them and its program.
     """
     works = job.state is State.RUNNING and job.paused is None
     reason = None if works and now != NOTHING else reason_to_show(job, need)
     data = {} if reason is None else reason.data
-    program = _program(job)
+    program = "" if differing is None else _program(job)  # half of what a line costs
     return JobView(
         id=job.id,
         run=harmless(job.run),
@@ -134,7 +134,7 @@ def job_view(
         program=program,
         params=job.params,
         # a command line that is shown whole tells them already
-        told="" if program and not program.endswith(ELLIPSIS) else _told(job, differing),
+        told="" if program and not program.endswith(ELLIPSIS) else _told(job, differing or {}),
         code=None if reason is None else reason.code,
         need=harmless(str(data.get("need", ""))),
         situation=harmless(str(data.get("situation", ""))),
@@ -240,10 +240,10 @@ def groups_of(store: Store, running: Sequence[JobRow]) -> tuple[Group, ...]:
 def views_of(
     home: Home, store: Store, jobs: Sequence[JobRow], *, compared: bool = True
 ) -> list[JobView]:
-    """Return jobs as they are at this moment, for people compared with the others of their runs."""
+    """Return jobs as they are at this moment, for people compared with the others of their runs, and with their programs."""
     needs = store.read.needs(job.id for job in jobs if job.waits and job.state in OPEN)
     begun = {claim.job: claim.claimed for claim in store.scheduling.claims()}
-    differ = differing(store, jobs) if compared else NO_DIFFERENCES
+    differ = differing(store, jobs) if compared else None
     return [
         job_view(
             job,

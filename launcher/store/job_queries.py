@@ -6,7 +6,7 @@ What a screen asks again and again does not grow with the number of jobs.
 import json
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -26,6 +26,7 @@ _JOBS = (
     " timers.at AS starts_at FROM jobs JOIN runs ON runs.id = jobs.run"
     " LEFT JOIN lanes ON lanes.id = jobs.lane LEFT JOIN timers ON timers.job = jobs.id"
 )
+PART = 2000  # jobs that are read at once where all are wanted
 _NAMES = 5000  # names among which a near one is looked for
 
 _NEWS = 400  # events among which those are looked for that a screen shows
@@ -77,7 +78,16 @@ class JobQueries:
 
     def jobs(self) -> list[JobRow]:
         """Return all jobs in the order in which they were queued."""
-        return self._where("1")
+        return [*self.each_job()]
+
+    def each_job(self) -> Iterator[JobRow]:
+        """Give all jobs in the order in which they were queued, of very many a part at a time. Inside `reading`."""
+        last = 0
+        while part := self._where(
+            "jobs.id IN (SELECT id FROM jobs WHERE id > ? ORDER BY id LIMIT ?)", last, PART
+        ):
+            yield from part
+            last = part[-1].id
 
     def jobs_open(self) -> list[JobRow]:
         """Return all jobs that have not ended."""

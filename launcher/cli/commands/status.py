@@ -4,9 +4,9 @@ import importlib
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from itertools import chain
+from itertools import islice
 from operator import attrgetter
 
 import click
@@ -23,6 +23,7 @@ from launcher.screens.terminal import remark, say, say_json, width
 from launcher.screens.text_table import tabbed
 from launcher.states import ENDED, OPEN, State
 from launcher.store.client import open_queue, revive_if_dead
+from launcher.store.job_queries import PART
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
 from launcher.system.files import Json
@@ -32,7 +33,8 @@ from launcher.units import parse_seconds
 
 EVERY_S = 2.0  # between two pictures
 LEAST_S, MOST_S = 0.2, 3600.0  # likewise
-Wanted = Callable[[], list[JobRow]] | None  # None: those that matter
+
+Wanted = Callable[[], Iterable[JobRow]] | None  # None: those that matter
 _WAIT = OPEN - {State.RUNNING}
 TITLES = ("id", "run", "name", "state", "since", "why", "params")
 
@@ -109,7 +111,7 @@ def command(
             # in a pipe a line for each change of any job, also of one that is queued later
             live.watch_queue(home, store, wanted, every_s)
         if everything:
-            wanted = wanted or store.read.jobs
+            wanted = wanted or store.read.each_job
         if sys.stdout.isatty() and not as_json:
             any_failed = _draw(home, store, wanted)
         else:
@@ -150,29 +152,42 @@ def _every(watch: str | None, patterns: tuple[str, ...]) -> tuple[float | None, 
 def _tell(home: Home, store: Store, wanted: Wanted, *, header: bool, as_json: bool) -> bool:
     """Print the queue for programs; tell whether a listed job failed."""
     record: dict[str, Json] = {}
-    views: list[JobView] = []
+    lines = [tabbed([TITLES])] * header
+    any_failed = told_params = False
     with store.reading():  # or a job that ends meanwhile would be listed twice
         jobs, waiting, ended = _listed(home, store, wanted)
         if as_json:
             details = importlib.import_module("launcher.screens.job_details")  # as `watch`
+            jobs = [*jobs]
+            any_failed = any(job.state is State.FAILED for job in jobs)
             records = details.job_records(home, store, jobs)
             record = _record(home, store, records, waiting=waiting, ended=ended)
         else:
-            views = views_of(home, store, jobs, compared=False)
+            for view in _views(home, store, jobs):
+                lines.append(tabbed([view.columns()]))
+                any_failed |= view.state is State.FAILED
+                told_params |= bool(view.params)
     if as_json:
         say_json(record)
-    elif views:
-        shown = len(TITLES) - (not any(view.params for view in views))
-        rows = (view.columns()[:shown] for view in views)
-        click.echo(tabbed(chain([TITLES[:shown]] * header, rows)), nl=False)
+    elif len(lines) > header:
+        if not told_params:  # then that column is left out
+            lines = [line.rpartition("\t")[0] + "\n" for line in lines]
+        click.echo("".join(lines), nl=False)
     left = {"that waits" if waiting == 1 else "that wait": waiting, "that ended": ended}
     told = [f"{number:,} more {what}" for what, number in left.items() if number]
     if told and not as_json:
         remark(f"… and {' and '.join(told)}: launcher status --all lists them")
-    return any(job.state is State.FAILED for job in jobs)
+    return any_failed
 
 
-def _listed(home: Home, store: Store, wanted: Wanted) -> tuple[list[JobRow], int, int]:
+def _views(home: Home, store: Store, jobs: Iterable[JobRow]) -> Iterator[JobView]:
+    """Give jobs as they are shown, without keeping what was read of them."""
+    left = iter(jobs)
+    while part := [*islice(left, PART)]:
+        yield from views_of(home, store, part, compared=False)
+
+
+def _listed(home: Home, store: Store, wanted: Wanted) -> tuple[Iterable[JobRow], int, int]:
     """Return the jobs that are listed, and how many that wait and that have ended are not."""
     if wanted:
         return wanted(), 0, 0
@@ -234,7 +249,7 @@ def _draw(home: Home, store: Store, wanted: Wanted) -> bool:
 
     if wanted:
         with store.reading():
-            jobs = views_of(home, store, wanted())
+            jobs = views_of(home, store, [*wanted()])
         say(jobs_listed(jobs, time.time()).drawn(width()))
         return any(job.state is State.FAILED for job in jobs)
     screen = Queue(home, store).look()

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from launcher.states import Failed, State
+from launcher.store import job_queries
 from launcher.store.queue import Store
 from launcher.system.paths import Home
 from tests.build import enqueue, finished, in_state, job_row, reaches
@@ -228,7 +229,10 @@ def test_the_jobs_of_a_name_are_numbered_and_take_it_from_those_that_have_ended(
     assert job_row(store, 4).name == "command/prep-2", "nothing of the transaction is kept"
 
 
-def test_files_that_are_added_at_once_get_numbers_of_their_own(store: Store) -> None:
+def test_files_that_are_added_at_once_get_numbers_of_their_own(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(job_queries, "PART", 300)  # all are read in three parts
     Path("jobs.txt").write_text("true\n" * 200)
     adding = [
         subprocess.Popen(
