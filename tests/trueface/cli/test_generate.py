@@ -8,6 +8,7 @@ import pytest
 from launcher.api import Draft
 from launcher.kinds import installed
 from tests.trueface.commands import Command
+from tests.trueface.group_runs import logits, write_tests
 from tests.trueface.report.run_by_hand import METHODS, PURIFIERS, erased_run, restored_run
 from trueface.runtime import paths
 
@@ -110,6 +111,7 @@ def test_purification_prints_a_row_a_purifier_and_writes_its_page(
     studied: Path, command: Command
 ) -> None:
     page = studied / "purification.html"
+    write_tests(studied, "gan2:pre", [logits(label, power=3, skew=0) for label in (0, 1)])
     document = command("purification", studied, "--json", "--page", page).json
     assert document["schema"] == 1
     assert [row["method"] for row in document["purifiers"]] == [
@@ -117,6 +119,9 @@ def test_purification_prints_a_row_a_purifier_and_writes_its_page(
         *sorted(name for name, *_ in PURIFIERS if name != "none"),
     ]
     assert {row["attack"] for row in document["attacks"]} == {"pgd"}
+    assert {(each["model"], each["trained_on"]) for each in document["detectors"]} == {
+        ("gan2:pre", "clean")
+    }
     assert any("no adaptive attack was run" in line for line in document["verdict"])
     assert "<h1>study: purification</h1>" in page.read_text()
 

@@ -91,6 +91,7 @@ def test_fakes_alone_have_accuracies_and_no_area(run: Path) -> None:
     assert set(row.areas.values()) == {None}
     assert row.record["worst_quality"] is None
     assert all(each.real_score is None for each in row.qualities)
+    assert f" – / {row.qualities[0].fake_score:.2f}" in text("quality", [row])
 
 
 def test_a_mean_is_over_the_seeds_that_have_a_value_and_says_of_how_many(run: Path) -> None:

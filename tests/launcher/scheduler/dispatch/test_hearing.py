@@ -359,7 +359,7 @@ def test_log_appears_in_its_run_by_our_hand_and_not_by_the_nodes(
     office.decide()
     there = pilot.folder.attempt(f"{job}-1")
     assert read_order(there.spec.read_bytes()).spec.log_link is None
-    with there.log.open("a") as log:
+    with there.log.open("r+") as log:
         log.write("hi\n")
     assert link.read_text() == "hi\n"
 
