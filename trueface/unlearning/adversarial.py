@@ -162,7 +162,7 @@ def climb(slope: Slope, start: Tensor, *, eps: float, steps: int, within: Range)
         steps: how many; one is the fast gradient sign method.
         within: no entry leaves it.
     """
-    step = eps if steps == 1 else STRIDE * eps / steps
+    step = STRIDE * eps / steps  # of one it is cut to `eps`, as all of them are
     low, high = (start - eps).clamp_(*within), (start + eps).clamp_(*within)
     point = start
     for _ in range(steps):

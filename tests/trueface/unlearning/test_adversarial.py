@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional
 
 from tests.trueface.unlearning.build import network
@@ -184,3 +184,18 @@ def test_a_walk_over_images_stays_among_pixels_and_follows_its_seed() -> None:
     assert 0 <= float(once(1).min()) <= float(once(1).max()) <= 1
     assert float((once(1) - images).flatten(1).norm(dim=1).max()) <= 1 + 1e-4
     assert all(one.grad is None for one in model.parameters())
+
+
+def test_each_step_of_a_climb_is_a_part_of_the_way_and_one_step_is_all_of_it() -> None:
+    seen: list[float] = []
+
+    def slope(points: Tensor) -> Tensor:
+        seen.append(points.item())
+        return torch.ones(1)
+
+    ends = [
+        climb(slope, torch.zeros(1), eps=0.8, steps=steps, within=EVERYWHERE).item()
+        for steps in (5, 1)
+    ]
+    assert seen == pytest.approx([0, 0.4, 0.8, 0.8, 0.8, 0])
+    assert ends == pytest.approx([0.8, 0.8])
