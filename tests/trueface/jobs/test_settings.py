@@ -7,8 +7,10 @@ from pydantic import ValidationError
 
 from launcher.api import Settings
 from trueface.data.settings import SampleSettings, TestSettings
+from trueface.diffusion.settings import DiffuserSettings
 from trueface.poisoning.poison_record import PoisonSettings
 from trueface.training.settings import TrainSettings
+from trueface.translation.settings import TranslatorSettings
 from trueface.unlearning.settings import UnlearnSettings
 
 KINDS = (TrainSettings, TestSettings, PoisonSettings, UnlearnSettings, SampleSettings)
@@ -32,6 +34,24 @@ def test_defaults_are_the_originals() -> None:
 )
 def test_a_range_is_one_number_or_two(given: object, read: tuple[float, float]) -> None:
     assert TrainSettings(**WHERE, resize_scale=given).resize_scale == read
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "idle"),
+    [
+        (TranslatorSettings, {"gan": "hinge"}, {"lambda_gp"}),
+        (TranslatorSettings, {"gan": "wgan-gp"}, set()),
+        (TranslatorSettings, {"gan": "wgan-gp", "weights": "a.pt"}, {"num_steps"}),
+        (DiffuserSettings, {"network": "mlp"}, {"unshuffle", "attention"}),
+        (DiffuserSettings, {"network": "unet"}, set()),
+        (SampleSettings, {"content": "resized"}, set()),
+        (SampleSettings, {"content": "noise"}, {"crop"}),
+    ],
+)
+def test_what_has_no_effect_beside_the_other_settings_is_known(
+    kind: type[Settings], values: dict[str, Any], idle: set[str]
+) -> None:
+    assert set(kind.without_effect(values)) == idle
 
 
 def test_an_unknown_model_is_refused_with_the_nearest_one() -> None:
