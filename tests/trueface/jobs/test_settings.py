@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from launcher.api import Settings
-from trueface.data.settings import SampleSettings, TestSettings
+from trueface.data.settings import DrawSettings, SampleSettings, TestSettings
 from trueface.diffusion.settings import DiffuserSettings
 from trueface.poisoning.poison_record import PoisonSettings
 from trueface.training.settings import TrainSettings
@@ -44,8 +44,8 @@ def test_a_range_is_one_number_or_two(given: object, read: tuple[float, float]) 
         (TranslatorSettings, {"gan": "wgan-gp", "weights": "a.pt"}, {"num_steps"}),
         (DiffuserSettings, {"network": "mlp"}, {"unshuffle", "attention"}),
         (DiffuserSettings, {"network": "unet"}, set()),
-        (SampleSettings, {"content": "resized"}, set()),
-        (SampleSettings, {"content": "noise"}, {"crop"}),
+        (DrawSettings, {"content": "resized"}, set()),
+        (DrawSettings, {"content": "noise"}, {"crop"}),
     ],
 )
 def test_what_has_no_effect_beside_the_other_settings_is_known(
