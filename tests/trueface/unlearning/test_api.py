@@ -62,6 +62,7 @@ def test_retrain_starts_from_a_fresh_model_and_not_from_the_one_at_hand() -> Non
     problem.model[-1].bias.data.fill_(99.0)  # type: ignore[index]  # a Sequential
     done = problem.run("retrain", options={"epochs": 1, "lr": 1e-9})
     assert done.model is not problem.model
+    assert [step.step for step in done.log] == [0, 1, 2]
     assert abs(done.model[-1].bias.item()) < 1  # type: ignore[index]  # as above
 
 
