@@ -7,7 +7,8 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ from launcher.system.processes import (
     recorded,
     send,
 )
-from launcher.workers.attempt_watch import Adopted, Supervised, watch
+from launcher.workers.attempt_watch import Adopted, Supervised, Unclear, Watch, find_out, watch
 from launcher.workers.fork_server_pool import ForkServer
 from launcher.workers.order import order_text
 from launcher.workers.started_file import recorded_outcome
@@ -324,9 +325,24 @@ def shell(script: str, *words: str) -> tuple[str, ...]:
     return ("/bin/sh", "-c", script, "sh", *words)
 
 
+def seen(attempt: Attempt, claim: Claim | None = None) -> Outcome | Watch:
+    """Return what a new scheduler sees of an attempt, as soon as that is clear."""
+    return clear(find_out(attempt, partial(watch, (claim or a_claim()).supervisor, attempt)))
+
+
+def clear(found: Outcome | Watch) -> Outcome | Watch:
+    """Return what became of an attempt, as soon as that is clear: a fork server may have to tell first."""
+    looked, deadline = found, time.monotonic() + DEADLINE_S
+    while isinstance(looked, Unclear):
+        assert time.monotonic() < deadline, f"{looked.attempt} stays unclear"
+        time.sleep(PAUSE_S)
+        looked = replace(looked, again_at=0.0).ending() or looked
+    return looked
+
+
 def judged(attempt: Attempt, *, claim: Claim | None = None) -> Outcome:
     """Return how an attempt ended in a new scheduler's eyes; fail when something of it lives."""
-    found = watch((claim or a_claim()).supervisor, attempt)
+    found = seen(attempt, claim)
     assert isinstance(found, Outcome), "something of the attempt lives"
     return found
 
@@ -341,7 +357,7 @@ def end_everything(home: Home) -> None:
         return
     for folder in home.attempts.iterdir():
         # what nobody has started yet is voided by this
-        while isinstance(found := watch(a_claim().supervisor, Attempt(folder)), Adopted):
+        while isinstance(found := seen(Attempt(folder)), Adopted):
             leader = found.program or supervisor_of(found.attempt)
             _kill([*descendants(leader), leader])
             ended(found.descriptor)

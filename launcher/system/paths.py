@@ -47,6 +47,7 @@ class Attempt(_Folder):
     share.json     scheduler    how much of its card it may take; replaced when that changes
     progress.jsonl worker       steps and metrics
     paused         scheduler    present while its processes are to stand still
+    asked          scheduler    present when its program, whose supervisor is dead, was asked to end
     memory.json    worker       how much of its card it takes
     result.json    worker       what the entry function returned, or how it failed
     outcome.json   supervisor   how it ended, of a launcher before 0.3
@@ -59,6 +60,7 @@ class Attempt(_Folder):
     started = _File(STARTED)
     share = _File("share.json")
     paused = _File("paused")
+    asked = _File("asked")
     memory = _File("memory.json")
     progress = _File("progress.jsonl")
     result = _File(RESULT)

@@ -28,7 +28,7 @@ _FLOCK = "hhqqi"  # struct flock of Linux on 64 bits: type, whence, start, lengt
 MOST_PID = 1 << 22  # the kernel gives no larger one, see proc(5) on pid_max
 _HAS_SCHEMA = b'{"schema"'
 LOCK_TRIES = 100  # at what others hold for milliseconds
-_SESSION, _START_TICKS = 3, 19  # of /proc/<pid>/stat, counted from its third field
+_PARENT, _SESSION, _START_TICKS = 1, 3, 19  # of /proc/<pid>/stat, counted from its third field
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,9 +116,9 @@ def _quota(cgroup: Path = Path("/sys/fs/cgroup")) -> float | None:
         return None
 
 
-def identity(pid: int) -> Identity | None:
-    """Return who `pid` is now, or None when no such process lives (a zombie does not)."""
-    stat = _stat(pid)
+def identity(pid: int, *, ended: bool = False) -> Identity | None:
+    """Return who `pid` is now, or None when no such process lives (a zombie does not, but where `ended` counts, too)."""
+    stat = _stat(pid, ended=ended)
     if stat is None:
         return None
     return Identity(
@@ -164,14 +164,26 @@ def _has_stopped_thread(pid: int) -> bool:
     return any(stat is not None and stat[0] in {"T", "t"} for stat in stats)
 
 
-def _stat(pid: int, file: str = "stat") -> list[str] | None:
-    """Return the fields of /proc/<pid>/stat from the third on, None for the dead and zombies."""
+def parent_of(who: Identity) -> int | None:
+    """Return the parent of exactly this process, also when it has ended and was not collected; None: there is no such one."""
+    stat = _stat(who.pid, ended=True)
+    return int(stat[_PARENT]) if stat and identity(who.pid, ended=True) == who else None
+
+
+def is_unnoticed(who: Identity) -> bool:
+    """Tell whether a process has ended, and its fork server, or a fork of that, has still to take notice."""
+    parent = None if who.elsewhere or alive(who) else parent_of(who)
+    return parent is not None and _variable(parent, SERVER) is not None
+
+
+def _stat(pid: int, file: str = "stat", *, ended: bool = False) -> list[str] | None:
+    """Return the fields of /proc/<pid>/stat from the third on, None for the dead and for zombies, but where `ended` counts."""
     try:
         stat = read_bytes(f"/proc/{pid}/{file}").decode(errors="replace")
     except (FileNotFoundError, ProcessLookupError, PermissionError):
         return None  # one that may not be looked at is none of ours
     fields = stat[stat.rindex(")") + 2 :].split()  # a program's name may hold anything
-    return None if fields[0] in {"Z", "X"} else fields
+    return None if fields[0] in {"Z", "X"} and not ended else fields
 
 
 def recorded(record: dict[str, Json] | None) -> Identity | None:

@@ -5,6 +5,7 @@ supervisor was killed; a pilot ends it, as nobody else would if it was killed, t
 """
 
 import contextlib
+import errno
 import json
 import logging
 import os
@@ -14,10 +15,13 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
-from launcher.context import WorkerEnvironment
-from launcher.states import Lost, Outcome, Void
+from launcher.context import WorkerEnvironment, job_folder, with_folders
+from launcher.staging.view import stage_of
+from launcher.states import Done, Lost, Outcome, Void
 from launcher.system import cgroups
+from launcher.system.files import read_bytes
 from launcher.system.paths import Attempt
 from launcher.system.processes import (
     Identity,
@@ -28,6 +32,7 @@ from launcher.system.processes import (
     go_on,
     handles,
     is_scheduler,
+    is_unnoticed,
     marked,
     open_pidfd,
     send,
@@ -35,10 +40,13 @@ from launcher.system.processes import (
     stop_all,
     terminate,
 )
-from launcher.workers.exit_outcome import done_of, word_of
+from launcher.workers.exit_outcome import Circumstances, done_of, judge, word_of
 from launcher.workers.fork_server_pool import Ended, Supervisor
+from launcher.workers.order import read_order
+from launcher.workers.program_files import with_outputs
 from launcher.workers.started_file import (
     VOID,
+    ended_well,
     first_line,
     program_of,
     recorded_outcome,
@@ -134,6 +142,8 @@ class Adopted(Watch):
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self.descriptor, signal.SIGTERM)
         elif not _readable(self.descriptor):
+            with contextlib.suppress(OSError):
+                self.attempt.asked.touch(0o600)
             terminate(self.program)
             if self.attempt.paused.exists():
                 go_on(self._pids())
@@ -294,10 +304,29 @@ def left(claimed: Identity, attempt: Attempt) -> Outcome | Watch:
     descriptor = open_pidfd(program) if program is not None else None
     if program is not None and descriptor is not None:
         return Adopted(claimed=claimed, attempt=attempt, pidfd=descriptor, program=program.pid)
+    supervisor = _supervisor(claimed, attempt)
+    if is_unnoticed(supervisor) or (program is not None and is_unnoticed(program)):
+        raise BlockingIOError(errno.EAGAIN, "its fork server has still to tell how it ended")
     end_leftovers(claimed, attempt)
     now = time.time()
     lost = Lost(at=now, why="exit status unknown: its supervisor is gone")
-    return done_of(word_of(attempt), now) or lost
+    return done_of(word_of(attempt), now) or _alone(attempt, now) or lost
+
+
+def _alone(attempt: Attempt, at: float) -> Outcome | None:
+    """Return the end of a program that ended with 0 after its supervisor; None: it did not, or was asked to end."""
+    if not ended_well(attempt) or attempt.asked.exists():
+        return None
+    outcome, order = judge(0, attempt, Circumstances(), at), read_order(read_bytes(attempt.spec))
+    if not isinstance(outcome, Done) or order.spec.entry:
+        return outcome
+    spec, run_folder = order.spec, order.spec.run_folder
+    stage = stage_of(attempt, run_folder)
+    own = Path(
+        stage.new if stage else run_folder, job_folder(spec, order.job).relative_to(run_folder)
+    )
+    spec, context = with_folders(spec, order.context, lambda: own)
+    return with_outputs(outcome, order._replace(spec=spec, context=context))
 
 
 def end_leftovers(claimed: Identity, attempt: Attempt) -> None:

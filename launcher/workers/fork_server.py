@@ -3,6 +3,9 @@
 One lives per interpreter and set of modules, started on demand by the scheduler. It runs no torch
 operation and no CUDA call: a child of a process that has run one convolution hangs in its own
 first one. The code of a kind is imported in the child, so that an edit counts at once.
+
+Where a supervisor is killed, its program becomes our child, and we put on record that it ended well. So we stay until
+no supervisor of ours has work, whoever lets us go.
 """
 
 import contextlib
@@ -15,6 +18,7 @@ import select
 import signal
 import socket
 import sys
+import time
 import traceback
 import warnings
 from collections.abc import Sequence
@@ -23,12 +27,16 @@ from pathlib import Path
 
 from launcher import __version__
 from launcher.system.daemon_control import revive
-from launcher.system.paths import Home
-from launcher.system.processes import identity, live_in
-from launcher.workers.supervisor import serve
+from launcher.system.paths import Attempt, Home
+from launcher.system.processes import adopt_orphans, identity, live_in, parent_of
+from launcher.workers.exit_outcome import FAILED_PATIENCE_S
+from launcher.workers.start_attempt import PEEK
+from launcher.workers.started_file import ENDED_WELL, program_of, record_outcome, recorded_outcome
+from launcher.workers.supervisor import InHand, Progress, serve
 from launcher.workers.worker import import_ahead
 
 BYE, FORK = b"bye", b"fork"
+STAYS = b"stays"  # we were let go, and a supervisor of ours has work
 IMPORTING = b"importing "  # followed by a module's name; by none when all are imported
 MESSAGE_BYTES = 4096
 FIXED = 2  # arguments before the modules: home and socket
@@ -41,6 +49,7 @@ def main(argv: Sequence[str]) -> int:
     """Serve requests from an inherited socket until its other end closes."""
     home, server = Home(Path(argv[0])), socket.socket(fileno=int(argv[1]))
     live_in(home.folder)  # and so do all supervisors, which are forks of us
+    adopt_orphans()
     faulthandler.enable()  # an import that crashes is to be found in the scheduler's log
     # Python 3.12 warns of a fork beside threads: those of OpenBLAS are idle, and it ends them before a fork
     warnings.filterwarnings("ignore", "This process .* multi-threaded", DeprecationWarning)
@@ -55,22 +64,31 @@ def main(argv: Sequence[str]) -> int:
     poll = select.poll()  # select() knows no descriptor above 1,023
     poll.register(server, select.POLLIN)
     poll.register(wakeup, select.POLLIN)
-    while True:
+    children, let_go = _Children(), False
+    while not let_go or children.at_work:
         ready = {descriptor for descriptor, _ in poll.poll()}
         if wakeup in ready:
-            _reap(wakeup)
-        if server.fileno() not in ready:
+            with contextlib.suppress(BlockingIOError):
+                os.read(wakeup, 4096)
+            children.collect()
+        if let_go or server.fileno() not in ready:
             continue
         try:
             message = server.recv(MESSAGE_BYTES)
         except ConnectionResetError:  # it died before it had read our answers
             message = b""
-        if message == BYE:
-            return 0
-        if not message:  # the scheduler died without a word
+        if message == FORK:
+            _fork(home, server, children, ahead=len(argv) > FIXED)
+            continue
+        if message != BYE:  # the scheduler died without a word
             revive(home)
-            return 0
-        _fork(home, server, ahead=len(argv) > FIXED)
+        elif children.at_work:
+            with contextlib.suppress(OSError):
+                server.send(STAYS)
+        let_go = True
+        poll.unregister(server)
+        server.close()
+    return 0
 
 
 def _tell_import(server: socket.socket, module: str) -> None:
@@ -78,20 +96,65 @@ def _tell_import(server: socket.socket, module: str) -> None:
         server.send(IMPORTING + module.encode())
 
 
-def _reap(wakeup: int) -> None:
-    with contextlib.suppress(BlockingIOError):
-        os.read(wakeup, 4096)
-    with contextlib.suppress(ChildProcessError):
-        while os.waitpid(-1, os.WNOHANG)[0]:
-            pass
+class _Children:
+    """The supervisors that were forked, and the programs of those that were killed."""
+
+    def __init__(self) -> None:
+        self.supervisors: dict[int, InHand] = {}  # by pid
+        self._orphans: dict[int, Attempt] = {}  # pid of a program → its attempt
+
+    @property
+    def at_work(self) -> bool:
+        """Whether there is an attempt whose program is, or may become, our child."""
+        return bool(self._orphans) or any(hand.progress for hand in self.supervisors.values())
+
+    def collect(self) -> None:
+        """Collect what has ended; whoever judges an attempt waits until its supervisor and its program are."""
+        dead = self._dead()
+        if self._orphans or any(self.supervisors[pid].progress for pid in dead):
+            # a machine that goes down ends us, too, and a program that it asks to end may do so with 0
+            time.sleep(FAILED_PATIENCE_S)
+        with contextlib.suppress(ChildProcessError):
+            while child := os.waitid(os.P_ALL, 0, PEEK):
+                # a supervisor before its program, which is known by that
+                for pid in self._dead() or [child.si_pid]:
+                    if pid in self.supervisors:
+                        self._inherit(self.supervisors.pop(pid))
+                    attempt = self._orphans.pop(pid, None)
+                    if attempt and (child.si_code, child.si_status) == (os.CLD_EXITED, 0):
+                        _put_down(attempt)
+                    os.waitpid(pid, 0)
+
+    def _dead(self) -> list[int]:
+        """Return the supervisors that have ended and are not collected."""
+        return [pid for pid in self.supervisors if os.waitid(os.P_PID, pid, PEEK)]
+
+    def _inherit(self, hand: InHand) -> None:
+        """Take over what a dead supervisor had in hand, if its program is our child now."""
+        attempt = hand.attempt()
+        if hand.progress is Progress.ENDED_WELL:
+            _put_down(attempt)
+        elif hand.progress is Progress.RUNS:
+            with contextlib.suppress(OSError, ValueError):
+                program = program_of(attempt)
+                if program is not None and parent_of(program) == os.getpid():
+                    self._orphans[program.pid] = attempt
 
 
-def _fork(home: Home, server: socket.socket, *, ahead: bool) -> None:
+def _put_down(attempt: Attempt) -> None:
+    """Put on record that a program has ended well; where that cannot be done, the attempt is lost."""
+    with contextlib.suppress(OSError, ValueError):
+        if recorded_outcome(attempt) is None:
+            record_outcome(attempt, ENDED_WELL)
+
+
+def _fork(home: Home, server: socket.socket, children: _Children, *, ahead: bool) -> None:
     try:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     except OSError as error:
         _refuse(server, error)
         return
+    hand = InHand()
     try:
         supervisor = os.fork()
     except OSError as error:
@@ -101,8 +164,9 @@ def _fork(home: Home, server: socket.socket, *, ahead: bool) -> None:
         return
     if supervisor == 0:
         ours.close()
-        _be_supervisor(home, server, theirs, ahead=ahead)
+        _be_supervisor(home, server, theirs, hand, ahead=ahead)
     theirs.close()
+    children.supervisors[supervisor] = hand
     # read before anyone can reap the child, so it can be no other process
     who = identity(supervisor)
     record = {**who.record(), "version": __version__} if who else {}
@@ -118,7 +182,7 @@ def _refuse(server: socket.socket, error: OSError) -> None:
 
 
 def _be_supervisor(
-    home: Home, server: socket.socket, channel: socket.socket, *, ahead: bool
+    home: Home, server: socket.socket, channel: socket.socket, hand: InHand, *, ahead: bool
 ) -> None:
     try:
         os.setsid()
@@ -126,7 +190,7 @@ def _be_supervisor(
         signal.set_wakeup_fd(-1)
         for number in (signal.SIGCHLD, signal.SIGINT):  # what is ignored stays so in a program
             signal.signal(number, signal.SIG_DFL)
-        serve(home, channel, ahead=ahead)
+        serve(home, channel, hand, ahead=ahead)
     except BaseException:  # noqa: BLE001  # the fork's top: the story goes to the scheduler's log
         traceback.print_exc()
     finally:

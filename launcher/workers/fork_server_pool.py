@@ -23,7 +23,7 @@ from launcher.context import WorkerEnvironment
 from launcher.states import Failed, Lost, Outcome, Reason, ReasonCode, Void
 from launcher.system.paths import Attempt, Home
 from launcher.system.processes import SERVER, Identity, recorded, send, start_apart
-from launcher.workers.fork_server import BYE, FORK, IMPORTING, MESSAGE_BYTES
+from launcher.workers.fork_server import BYE, FORK, IMPORTING, MESSAGE_BYTES, STAYS
 from launcher.workers.start_attempt import LACKS
 from launcher.workers.started_file import read_outcome_line
 from launcher.workers.supervisor import ENDED, LONGEST_REPORT, NEXT, RUN, STOP
@@ -179,12 +179,18 @@ class ForkServer:
     def close(self) -> bool:
         """End the process without restarting the scheduler; its supervisors live on.
 
-        Returns False where it does not end, not even of SIGKILL: it hangs in the kernel, as on a
-        disk that does not answer. It is left then, and `collect` is to be called some time.
+        Returns False where it does not end: it stays while they have work, or hangs in the kernel, even of SIGKILL, as
+        on a disk that does not answer. It is left then, and `collect` is to be called some time.
         """
-        with contextlib.suppress(OSError):
-            self.socket.sendall(BYE)
+        text = BYE
+        with contextlib.suppress(OSError):  # it is dead, or imports its modules
+            self.socket.settimeout(BYE_PATIENCE_S)
+            self.socket.sendall(text)
+            while text and text != STAYS:
+                text = self.socket.recv(MESSAGE_BYTES)
         self.socket.close()
+        if text == STAYS:
+            return self.collect()
         if self._ends_within(BYE_PATIENCE_S):
             return True
         send(self._pid, signal.SIGKILL)  # it imports its modules still

@@ -87,6 +87,14 @@ def finished(
         digests: of the files that it reads.
         before: those at its start.
     """
+    end = with_outputs(outcome, order)
+    if isinstance(end, Failed):
+        return end
+    return end._replace(files=_known_at_end(order, digests, before))
+
+
+def with_outputs(outcome: Done, order: Order) -> Done | Failed:
+    """Return the end of a program that ended well, with the stamps of its outputs, all of which it must have made."""
     stamps: list[Stamp] = []
     for name in order.spec.settings.get(OUTPUTS) or ():
         path = _path_of(order, name)
@@ -94,7 +102,7 @@ def finished(
             error = f"ended with exit code 0, and has not made its output {name}"
             return Failed(at=outcome.at, error=error, exit_code=0)
         stamps.append(at)
-    return outcome._replace(files=_known_at_end(order, digests, before), outputs=stamps)
+    return outcome._replace(outputs=stamps)
 
 
 def _known_at_end(order: Order, digests: FileDigests, before: tuple[str, ...]) -> tuple[str, ...]:

@@ -34,6 +34,7 @@ from launcher.workers.started_file import take_right
 from launcher.workers.worker import environment as environment_of
 
 MOST_DESCRIPTORS = 1 << 16  # one system call closes them all; we open a handful
+PEEK = os.WEXITED | os.WNOHANG | os.WNOWAIT  # of `waitid`: has it ended?
 CANNOT_EXECUTE = 126  # as a shell says it
 NOT_FOUND = 127
 _ABSENT = {errno.ENOENT, errno.ENOTDIR}
@@ -178,9 +179,8 @@ class Held:
 
     def waits(self) -> bool:
         """Tell whether it is still there."""
-        peek = os.WEXITED | os.WNOHANG | os.WNOWAIT
         try:
-            return os.waitid(os.P_PID, self.who.pid, peek) is None
+            return os.waitid(os.P_PID, self.who.pid, PEEK) is None
         except ChildProcessError:
             return False
 
@@ -316,7 +316,7 @@ class Starter:
                     return _void(error)
                 return _cannot_start(order, attempt, error)
             if held is None:
-                who = identity(program) or Identity(pid=program, start_ticks=0, boot="")
+                who = identity(program, ended=True) or Identity(pid=program, start_ticks=0, boot="")
                 with contextlib.suppress(OSError):  # its mark is left to find it by
                     os.write(record, _line(who))
         if held is not None:

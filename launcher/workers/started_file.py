@@ -2,7 +2,7 @@
 
 It is a second name of `spec.json`, so that an attempt costs one file less; a name that is there
 already is given to nobody else. Below the order, a line names the supervisor, or voids the attempt; the
-next one names the program; the last one is the outcome.
+next one names the program; the last one is the outcome, or what the fork server says where the supervisor was killed.
 
 Nothing of it is synced: what is written outlives every process. A power cut ends the programs, too;
 what counts then is the queue's database, whose commits are synced.
@@ -22,6 +22,7 @@ from launcher.system.processes import Identity, identity_lines, read_identity, r
 from launcher.workers.lease import Lease
 
 VOID = b'{"void": true}'
+ENDED_WELL = b'{"schema": 1, "exit_code": 0}\n'  # of a program without a supervisor: the fork server was its parent
 SPAWN_PATIENCE_S = 0.5
 _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS}
 _OPEN = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC
@@ -131,6 +132,13 @@ def recorded_outcome(attempt: Attempt) -> Outcome | None:
     except FileNotFoundError:
         return None
     return read_outcome_line(lines[-1]) if lines else None
+
+
+def ended_well(attempt: Attempt) -> bool:
+    """Tell whether a program is on record to have ended with exit code 0 after its supervisor."""
+    with contextlib.suppress(FileNotFoundError):
+        return read_bytes(attempt.started).endswith(ENDED_WELL)
+    return False
 
 
 def read_outcome_line(line: bytes) -> Outcome | None:

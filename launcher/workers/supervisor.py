@@ -9,6 +9,7 @@ warned, asked to end, and killed (`RunningTime`); a pause moves all that.
 """
 
 import contextlib
+import mmap
 import os
 import select
 import signal
@@ -16,7 +17,7 @@ import socket
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 from math import inf
 from pathlib import Path
 
@@ -43,7 +44,7 @@ from launcher.workers import lease
 from launcher.workers.exit_outcome import Circumstances, judge, patience_s
 from launcher.workers.lease import Burial, lease_of
 from launcher.workers.program_files import finished
-from launcher.workers.start_attempt import Begun, Starter, close_on_exec
+from launcher.workers.start_attempt import PEEK, Begun, Starter, close_on_exec
 from launcher.workers.started_file import record_when_there_is_room
 
 UNKILLABLE_S = 5.0  # what lives on so long after SIGKILL is another user's, or hangs in the kernel
@@ -97,9 +98,8 @@ class Leftovers:
 
     def reap(self, spare: int = 0) -> None:
         """Collect ended orphans that we adopted, but never the program `spare`."""
-        peek = os.WEXITED | os.WNOHANG | os.WNOWAIT
         with contextlib.suppress(ChildProcessError):
-            while (child := os.waitid(os.P_ALL, 0, peek)) and child.si_pid != spare:
+            while (child := os.waitid(os.P_ALL, 0, PEEK)) and child.si_pid != spare:
                 os.waitpid(child.si_pid, 0)
 
     def _is_foreign(self, pid: int) -> bool:
@@ -109,7 +109,7 @@ class Leftovers:
 def _has_children() -> bool:
     """Tell whether anything lives below us: we are the parent of all whose own parent is dead."""
     try:
-        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        os.waitid(os.P_ALL, 0, PEEK)
     except ChildProcessError:
         return False
     return True
@@ -257,22 +257,58 @@ LEASE_LATE_S = 0.001  # a poll may return that much too early
 FRESH_S = 0.1  # so long what was read after the last attempt holds for the next one
 
 
-def serve(home: Home, channel: socket.socket, *, ahead: bool = False) -> None:
+class Progress(IntEnum):
+    """How far the attempt is that a supervisor has in hand."""
+
+    NONE = 0
+    RUNS = 1
+    ASKED = 2  # its program was asked to end: with exit code 0, too, it need not be done
+    ENDED_WELL = 3
+
+
+class InHand:
+    """The attempt that a supervisor has in hand: its fork server sees it here where the supervisor is killed."""
+
+    def __init__(self) -> None:
+        """Begin with none, before the fork: the memory is shared."""
+        self._memory = mmap.mmap(-1, MESSAGE_BYTES + 1)
+
+    @property
+    def progress(self) -> Progress:
+        """How far it is."""
+        return Progress(self._memory[0])
+
+    @progress.setter
+    def progress(self, progress: Progress) -> None:
+        self._memory[0] = progress
+
+    def take(self, folder: bytes) -> None:
+        """Take an attempt by its folder."""
+        self._memory[1 : len(folder) + 2] = folder + b"\0"
+        self.progress = Progress.RUNS
+
+    def attempt(self) -> Attempt:
+        """Return the one that was taken last."""
+        return _attempt_at(self._memory[1:].partition(b"\0")[0])
+
+
+def serve(home: Home, channel: socket.socket, hand: InHand, *, ahead: bool = False) -> None:
     """Run the attempts that a scheduler sends, one at a time, until it is gone.
 
     Args:
         home: the queue's.
         channel: to the scheduler.
+        hand: shared with the fork server.
         ahead: fork a worker before there is work for it.
     """
-    me = _Supervisor(home, channel, ahead=ahead)
+    me = _Supervisor(home, channel, hand, ahead=ahead)
     while me.attempt():
         pass
 
 
 class _Supervisor:
-    def __init__(self, home: Home, channel: socket.socket, *, ahead: bool) -> None:
-        self._home, self._channel = home, channel
+    def __init__(self, home: Home, channel: socket.socket, hand: InHand, *, ahead: bool) -> None:
+        self._home, self._channel, self._hand = home, channel, hand
         self._alone = False  # the scheduler is gone
         self._signals = _Signals()
         self._stop = False
@@ -299,7 +335,10 @@ class _Supervisor:
         self._stop = False
         self._at = message[len(RUN) :]
         attempt = _attempt_at(self._at)
-        self._report(self._see_through(attempt))
+        self._hand.take(self._at)
+        outcome = self._see_through(attempt)
+        self._hand.progress = Progress.NONE
+        self._report(outcome)
         self._count_kills()  # while the scheduler decides what comes next
         ordered_to_leave = bool(self._signals.received)
         leaves = self._alone or ordered_to_leave or self._lease.is_over()
@@ -368,6 +407,8 @@ class _Supervisor:
             return record_when_there_is_room(begun, attempt, self._lease)
         self._starter.prepare()  # the next one, while this one runs
         status, how = self._await_end(begun)
+        if status == 0 and self._hand.progress is Progress.RUNS and not how.signalled:
+            self._hand.progress = Progress.ENDED_WELL
         if self._lease.is_over():
             self._left.end(0.0)
             return b""
@@ -410,6 +451,7 @@ class _Supervisor:
                     times.kill_by(now + terms.grace_s - self._burial.late_s)
                 match step:
                     case Step.END:
+                        self._hand.progress = Progress.ASKED
                         terminate(program)
                         pause.end(now)  # it hears of that only when it goes on
                     case Step.WARN:

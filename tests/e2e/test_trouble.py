@@ -106,7 +106,7 @@ try:
 except OSError as error:
     os.write(1, str(error).encode())
 """
-MURDER = 'echo start >>stamps; kill -9 "$PPID"; sleep 0.2; echo end >>stamps'
+MURDER = 'echo start >>stamps; kill -9 "$PPID"; sleep 0.2; echo end >>stamps; exit 3'
 EVERY_JUMP = pytest.mark.parametrize("jump_s", [DAY_S, -DAY_S], ids=["ahead", "back"])
 
 

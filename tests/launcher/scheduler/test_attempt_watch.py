@@ -9,7 +9,9 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from launcher.states import Done, Lost, Outcome, Stopped, Void, outcome_record
+import pytest
+
+from launcher.states import Done, Failed, Lost, Outcome, Stopped, Void, outcome_record
 from launcher.system.files import write_json
 from launcher.system.paths import Attempt, Home
 from launcher.system.processes import boot_id, end_session, identity, marked, recorded, send
@@ -20,6 +22,7 @@ from tests.build import (
     a_claim,
     a_spec,
     an_attempt,
+    clear,
     ended,
     gone,
     judged,
@@ -28,6 +31,7 @@ from tests.build import (
     outcome_of,
     program_of,
     run_attempt,
+    seen,
     shell,
     started,
     until,
@@ -46,17 +50,18 @@ def kill_supervisor(one: Supervised) -> None:
 
 def adopted(attempt: Attempt) -> Adopted:
     """Watch what lives of an attempt whose supervisor is dead, as a new scheduler does."""
-    found = watch(a_claim().supervisor, attempt)
+    found = seen(attempt)
     assert isinstance(found, Adopted)
     return found
 
 
-def the_end(found: Outcome | Watch) -> object:
-    """Wait for the end of what lives."""
-    if not isinstance(found, Adopted):
-        return found
-    assert ended(found.descriptor)
-    return found.ending()
+def the_end(found: Outcome | Watch) -> Outcome:
+    """Wait for the end of what lives, until it is told."""
+    while isinstance(found := clear(found), Watch):
+        assert isinstance(found, Adopted)
+        assert ended(found.descriptor)
+        found = found.ending() or found
+    return found
 
 
 def ended_record(attempt: Attempt, outcome: str) -> None:
@@ -130,7 +135,7 @@ def test_a_supervisor_that_is_killed_at_any_instant_never_doubles_an_effect(
         supervised = started(fork_server, attempt)
         time.sleep(pause.uniform(0, 0.008))  # the instants that are to be met
         kill_supervisor(supervised)
-        match outcome := the_end(watch(a_claim(job=job).supervisor, attempt)):
+        match outcome := the_end(seen(attempt, a_claim(job=job))):
             case Done():
                 assert lines_of(effects) == ["effect"]
             case Void():
@@ -151,6 +156,69 @@ def test_a_program_whose_supervisor_was_killed_is_watched_to_its_end(
     assert (orphan.program, orphan.ending()) == (program, None)
     orphan.stop()
     assert isinstance(the_end(orphan), Lost)
+
+
+@pytest.mark.parametrize(
+    ("script", "asked", "end"),
+    [
+        ("exit 0", "", Done),
+        ("exit 3", "", Lost),
+        ("kill -9 $$", "", Lost),
+        ("(trap '' HUP; sleep 60) & exit 0", "", Done),  # what it leaves behind is not the program
+        ("exit 0", "supervisor", Lost),  # it may have ended early, as it was asked to
+        ("exit 0", "program", Lost),
+        ("exit 0", "nobody, and both have ended", Done),
+    ],
+)
+def test_a_program_that_ends_after_its_supervisor_has_ended_well_where_that_is_certain(
+    fork_server: ForkServer, home: Home, script: str, asked: str, end: type[Outcome]
+) -> None:
+    waits = "trap 'touch heard' TERM; touch ready; until [ -e go ]; do sleep 0.01; done"
+    attempt = an_attempt(home, a_spec(*shell(f"{waits}; {script}")))
+    supervised, heard = started(fork_server, attempt), attempt.folder / "heard"
+    program = program_of(attempt)
+    until((attempt.folder / "ready").exists, "it listens")
+    if asked == "supervisor":
+        supervised.stop()
+        until(heard.exists, "it was asked to end")
+    if asked == "nobody, and both have ended":
+        send(supervised.supervisor.who.pid, signal.SIGSTOP)
+        (attempt.folder / "go").touch()
+        until(lambda: gone(program), "the program has ended")
+    kill_supervisor(supervised)
+    found = seen(attempt)
+    if asked == "program":
+        assert isinstance(found, Adopted)
+        found.stop()
+        until(heard.exists, "it was asked to end")
+    (attempt.folder / "go").touch()
+    assert isinstance(the_end(found), end)
+    assert not marked(attempt.folder)
+
+
+def test_a_program_that_ends_after_its_supervisor_must_have_made_its_outputs(
+    fork_server: ForkServer, home: Home
+) -> None:
+    for job, (script, end) in enumerate([("touch made", Done), ("true", Failed)], 1):
+        argv = shell(f"until [ -e go ]; do sleep 0.01; done; {script}")
+        settings = {"argv": [*argv], "outputs": ["made"]}
+        attempt = an_attempt(home, a_spec(*argv, kind="program", settings=settings), job=job)
+        supervised = started(fork_server, attempt)
+        program_of(attempt)
+        kill_supervisor(supervised)
+        (attempt.folder / "go").touch()
+        assert isinstance(the_end(seen(attempt)), end)
+
+
+def test_the_end_of_a_program_counts_that_its_supervisor_did_not_come_to_record(
+    fork_server: ForkServer, home: Home
+) -> None:
+    script = "(trap 'touch heard' TERM; touch ready; while :; do sleep 0.01; done) &"
+    attempt = an_attempt(home, a_spec(*shell(f"{script} until [ -e ready ]; do sleep 0.01; done")))
+    supervised = started(fork_server, attempt)
+    until((attempt.folder / "heard").exists, "the supervisor ends what was left behind")
+    kill_supervisor(supervised)
+    assert isinstance(the_end(seen(attempt)), Done)
 
 
 def test_a_lone_program_that_does_not_listen_can_be_killed_with_what_it_started(

@@ -28,6 +28,7 @@ from tests.build import (
     enqueue,
     gone,
     job_row,
+    judged,
     lines_of,
     on_record,
     outcome_of,
@@ -139,7 +140,7 @@ def test_a_daemon_without_a_mark_is_ended_before_the_next_attempt_when_its_super
     assert not gone(daemon)
     send(program, signal.SIGKILL)
     assert ended(orphan.descriptor)
-    assert isinstance(orphan.ending(), Lost)
+    assert isinstance(judged(attempt), Lost)
     assert gone(daemon)
     assert not group.exists()
 

@@ -91,18 +91,21 @@ def test_a_killed_nurserys_attempts_live_on(fork_server: ForkServer, home: Home)
     assert lines_of(attempt.log) == ["went on"]
 
 
-def test_a_nursery_goes_when_its_scheduler_does_and_its_attempts_stay(
-    fork_server: ForkServer, home: Home
+@pytest.mark.parametrize("end", ["killed", "goodbye"])
+def test_a_fork_server_without_a_scheduler_goes_when_its_supervisors_have_no_work(
+    fork_server: ForkServer, home: Home, end: str
 ) -> None:
     attempt = an_attempt(home, a_spec("sleep", "60"))
     supervised = started(fork_server, attempt)
     program_of(attempt)
+    if end == "goodbye":
+        assert not fork_server.close(), "it stays"
     fork_server.socket.close()  # as the kernel does for a killed scheduler
-    until(lambda: identity(fork_server._pid) is None, "the fork server has left")
-    fork_server.close()
     assert supervised.ending() is None
+    assert identity(fork_server._pid) is not None
     supervised.stop()
     outcome_of(supervised)
+    until(lambda: fork_server.collect(), "the fork server has left")
 
 
 def test_a_nursery_whose_scheduler_said_goodbye_restarts_none(home: Home, store: Store) -> None:
