@@ -34,7 +34,7 @@ def refused(content: bytes) -> str:
 
 def test_a_line_that_is_wrong_is_placed_in_the_file_that_was_named(tmp_path: Path) -> None:
     file = tmp_path / "jobs.txt"
-    file.write_text("echo a\necho 'b\n")
+    file.write_bytes(b"echo ".ljust(LONGEST_LINE, b"a") + b"\r\necho 'b\n")
     with pytest.raises(TaskFileError) as error:
         command_file(str(file))
     assert f"--> {file}:2:" in str(error.value)

@@ -152,6 +152,14 @@ def test_a_change_is_asked_about_and_then_made(page: Page, store: Store) -> None
     assert "job 1 command/one held</p>" not in again
 
 
+def test_of_many_events_the_newest_are_listed(page: Page, store: Store) -> None:
+    assert "older ones" not in page.get("jobs/1").text
+    for turn in range(26):
+        store.steering.hold([1], 2.0 * turn)
+        store.steering.release([1], 2.0 * turn + 1)
+    assert "and 3 older ones" in page.get("jobs/1").text  # the first is that it was queued
+
+
 def test_what_was_not_asked_is_not_done(page: Page, store: Store) -> None:
     for question in ("", "yes", "cancel job 2 command/one?"):
         answer = page.post("jobs/1/cancel", {"question": question})

@@ -172,8 +172,11 @@ def test_what_is_wrong_with_the_images_of_a_class_is_told(
 def test_more_images_than_memory_may_hold_are_refused_before_any_is_read(tmp_path: Path) -> None:
     place = find_classes("folders", write_data(tmp_path) / "data")
     settings = ClassifySettings.model_validate(SMALL)
-    with pytest.raises(DataError, match="take a smaller size, or images_per_class"):
-        class_images.collect(place, settings, cpus=1, stop=Event(), most_bytes=1000)
+    count, side = 3 * (20 + 6), settings.size
+    most = count * 3 * side * side
+    class_images.collect(place, settings, cpus=1, stop=Event(), most_bytes=most)
+    with pytest.raises(DataError, match=f"{count} images of {side} pixels .* take a smaller size"):
+        class_images.collect(place, settings, cpus=1, stop=Event(), most_bytes=most - 1)
 
 
 def test_reading_stops_when_it_is_told_to(root: Path) -> None:

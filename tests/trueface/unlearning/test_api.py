@@ -92,6 +92,12 @@ def test_several_classes_that_are_not_kept_are_a_class_unlearning() -> None:
     assert last(done, "val_accuracy") == 1.0  # of the two that are kept
 
 
+@pytest.mark.parametrize(("lr", "unchanged"), [(1e-9, True), (0.1, False)])
+def test_a_forget_set_that_is_answered_as_before_is_told(lr: float, unchanged: bool) -> None:
+    done = one_class().run("salun", options={"lr": lr, "epochs": 20})
+    assert any("on the forget set are unchanged" in note for note in done.notes) is unchanged
+
+
 def test_a_first_sample_that_cannot_be_read_is_left_out() -> None:
     problem, spy = spied(flipped())
     spy.torn = {problem.forget.positions[0]}
