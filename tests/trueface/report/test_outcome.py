@@ -238,9 +238,16 @@ def test_groups_of_one_base_are_told_apart_by_what_is_forgotten(tmp_path: Path) 
         }  # fmt: skip
         record = told(f"a:b~retrain@class={name}", "a:b", **given)
         leave(tmp_path, record, one_class(0), one_class(0))
-    first, second = map(unlearning_outcome, ladder(tmp_path).groups)
-    assert first.startswith("a:b, forgetting a, of 3 classes: ")
-    assert second.startswith("a:b, forgetting b, of 3 classes: ")
+    groups = [*ladder(tmp_path).groups]
+    groups += [groups[0]._replace(goal="instances", fraction=part) for part in (0.125, None)]
+    told_of = (
+        "a, of 3 classes",
+        "b, of 3 classes",
+        "12.5% of the training images",
+        "single images",
+    )
+    for group, forgotten in zip(groups, told_of, strict=True):
+        assert unlearning_outcome(group).startswith(f"a:b, forgetting {forgotten}: ")
 
 
 def test_ruined_models_are_named_and_do_not_win(tmp_path: Path) -> None:
