@@ -44,6 +44,7 @@ from launcher.backends.protocol import (
     Refused,
 )
 from launcher.backends.settings import BackendSettings
+from launcher.system.answering import within
 from launcher.system.files import last_lines
 from launcher.system.paths import Home
 from launcher.system.processes import boot_id
@@ -258,7 +259,7 @@ class BackendPilots:
         if not self._doom(pilot, why) or not ended:
             return
         try:
-            pilot.link.folder.bury()
+            within(pilot.link.root, pilot.link.folder.bury)
         except FileNotFoundError:  # who deletes its folder says that it is over
             pass
         except OSError as error:  # of a full disk: what lives there cannot learn it yet
@@ -480,8 +481,9 @@ class BackendPilots:
 
 def _is_seen(pilot: Pilot) -> bool:
     """Tell whether what is on record of a pilot's attempts can be read, or is gone: its file system may not be mounted."""
+    root, news = pilot.link.root, pilot.link.folder.news
     try:
-        return pilot.link.folder.news.exists() or is_there(pilot.record.folder.parent)
+        return within(root, lambda: news.exists() or is_there(root))
     except OSError:
         return False
 

@@ -19,6 +19,7 @@ from launcher.backends.pilots_file import BackendRow, PilotRow, PilotsFile
 from launcher.backends.protocol import Maker, backend_of
 from launcher.backends.settings import Backends, BackendSettings
 from launcher.errors import UsageError
+from launcher.system.answering import within
 from launcher.system.paths import Home
 from launcher.system.text import harmless
 from launcher.units import format_estimate, format_seconds
@@ -241,8 +242,9 @@ def _engine_of(settings: BackendSettings) -> Engine:
 
 
 def _was_submitted(record: PilotRecord) -> bool:
+    root, spec = record.folder.parent, record.pilot_folder.spec
     try:
-        return record.pilot_folder.spec.exists() or not is_there(record.folder.parent)
+        return within(root, lambda: spec.exists() or not is_there(root))
     except OSError:  # it cannot be seen now: it may be there
         return True
 

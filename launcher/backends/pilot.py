@@ -3,8 +3,11 @@
 import logging
 import math
 import os
+from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 
 from launcher import __version__
 from launcher.backends.channel import (
@@ -30,6 +33,7 @@ from launcher.backends.channel import (
 from launcher.backends.pilot_records import PilotRecord
 from launcher.backends.pilot_rules import OVER, UNSPOKEN, Life, Signs, is_lease_over, life_of
 from launcher.backends.protocol import Cause, Observation, Stage
+from launcher.system.answering import within
 
 BLOCK = 1 << 19  # bytes of news that came at once; then more may be there
 
@@ -59,6 +63,7 @@ class PilotLink:
         self.ends_at: float | None = None  # seconds since 1970, as its engine said last
         self.end = ""  # how it ended, as its engine said last; '': it has not said so
         self.signal = ""  # that its engine sent to have it end
+        self._lines = deque[bytes]()  # that were read, and not taken in
         self._reader, self._writer = Reader(folder.news), Writer(folder.orders)
         self._sent: set[str] | None = None  # attempts that it was sent; None: not read yet
         self.unsent: list[Order] = []  # that could not be written; `send()` tries it again
@@ -70,6 +75,11 @@ class PilotLink:
     def token(self) -> str:
         """The name of the pilot."""
         return self.folder.token
+
+    @property
+    def root(self) -> Path:
+        """The folder in which those of all pilots lie that a backend has."""
+        return self.folder.folder.parent
 
     @property
     def serves(self) -> bool:
@@ -98,16 +108,26 @@ class PilotLink:
         Args:
             now: monotonic.
         """
-        news: list[News] = []
+        self.fetch()
+        return self.take(now)
+
+    def fetch(self) -> None:
+        """Read what is new, for `take`; that may end long after it was given up."""
         try:
             while True:
                 before = self._reader.offset
-                news += filter(None, map(read_news, self._reader.lines()))
+                self._lines.extend(self._reader.lines())
                 if self._reader.offset - before < BLOCK:
                     break
             self.trouble = ""
         except OSError as error:
-            self._note(f"{self.folder.news}: {error.strerror or error}")
+            self.note(f"{self.folder.news}: {error.strerror or error}")
+
+    def take(self, now: float) -> list[News]:
+        """Take in what was read; see `read`."""
+        news: list[News] = []
+        while self._lines:
+            news += filter(None, [read_news(self._lines.popleft())])
         if news:
             self.heard_at = now
             self._take_in(news)
@@ -136,14 +156,19 @@ class PilotLink:
         if not self.unsent:
             return True
         try:
-            sent = self.sent()
-            self._writer.append(*map(order_line, self.unsent))
+            sent = within(self.root, partial(self._write, [*map(order_line, self.unsent)]))
         except OSError as error:
-            self._note(f"{self.folder.orders}: {error.strerror or error}")
+            self.note(f"{self.folder.orders}: {error.strerror or error}")
             return False
         sent.update(order.attempt for order in self.unsent if isinstance(order, Run))
         self.unsent.clear()
         return True
+
+    def _write(self, lines: Iterable[bytes]) -> set[str]:
+        """Append orders; return the attempts that were sent before. What was given up may be sent twice."""
+        sent = self._read_sent()
+        self._writer.append(*lines)
+        return sent
 
     # --- attempts
 
@@ -183,6 +208,9 @@ class PilotLink:
         Raises:
             OSError: that cannot be read now.
         """
+        return self._sent if self._sent is not None else within(self.root, self._read_sent)
+
+    def _read_sent(self) -> set[str]:
         if self._sent is not None:
             return self._sent
         orders = Reader(self.folder.orders)
@@ -202,7 +230,8 @@ class PilotLink:
         self._sent = sent
         return sent
 
-    def _note(self, trouble: str) -> None:
+    def note(self, trouble: str) -> None:
+        """Know why it cannot be heard or sent anything now."""
         if trouble != self.trouble:
             logger.warning("pilot=%s trouble=%r", self.token, trouble)
         self.trouble = trouble

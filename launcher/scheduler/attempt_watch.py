@@ -23,6 +23,7 @@ from launcher.scheduler.policy.model import Start
 from launcher.scheduler.turn import TurnResult
 from launcher.states import Lost, Outcome, Stopped, Void
 from launcher.store.rows import Claim, ReadyJob
+from launcher.system.answering import NoAnswer, within
 from launcher.system.paths import Attempt, Home
 from launcher.system.stored_fields import Unreadable, parsed
 from launcher.workers.attempt_watch import (
@@ -249,7 +250,9 @@ class OnPilot(Watch):
         if link is not None:
             with contextlib.suppress(ValueError, Unreadable):
                 umask = read_context(parsed(self.claim.context_text, "its surroundings")).umask
-                link_log(Path(link), self.attempt, umask)
+                log = Path(link)
+                with contextlib.suppress(NoAnswer):
+                    within(log.parent, partial(link_log, log, self.attempt, umask))
 
     def stop(self) -> None:
         """Ask its pilot, which insists by itself."""
@@ -282,7 +285,8 @@ class OnPilot(Watch):
     def _recorded(self, until: float) -> Outcome | None:
         """Return the end of what has ended, and whose record may not be seen here yet."""
         with contextlib.suppress(*UNCLEAR):
-            if (outcome := recorded_outcome(self.attempt)) is not None:
+            outcome = within(self.link.root, partial(recorded_outcome, self.attempt))
+            if outcome is not None:
                 return as_here(outcome, self.claim, self.clock())
         if time.monotonic() < until:
             return None
@@ -364,10 +368,11 @@ class Hearing:
         if link is None and self._fleet.is_unreadable(claim.pilot):
             raise OSError(UNREADABLE.format(self._home.folder, claim.pilot))
         if link is None:
-            folder = PilotFolder(self._attempt(claim).folder.resolve().parent.parent)
+            there = self._attempt(claim).folder
+            folder = PilotFolder(within(there, there.resolve).parent.parent)
             if folder.token == claim.pilot:  # what lives of it ends, where its folder is found
                 with contextlib.suppress(OSError):
-                    folder.bury()
+                    within(folder.folder.parent, folder.bury)
             return _awaited(partial(self._orphans_end, claim, GONE))
         name, watch = name_of_claim(claim), OnPilot(claim=claim, link=link, clock=self._clock)
         link.expect(name)
@@ -383,8 +388,15 @@ class Hearing:
         if not links:
             return False
         now, asks = time.monotonic(), False
+        for root in {link.root for link in links}:
+            there = [link for link in links if link.root == root]
+            try:
+                within(root, partial(_fetch, there))
+            except NoAnswer as error:
+                for link in there:
+                    link.note(f"{error.strerror}")
         for link in links:
-            news = link.read(now)
+            news = link.take(now)
             if link.unsent:
                 link.send()
             if self._unheard:
@@ -445,16 +457,18 @@ class Hearing:
             OSError: that cannot be found out now.
         """
         attempt, now = self._attempt(claim), self._clock()
-        outcome = recorded_outcome(attempt)
+        link = self._link(claim.pilot)
+        ask = partial(within, attempt.folder if link is None else link.root)
+        outcome = ask(partial(recorded_outcome, attempt))
         if isinstance(outcome, Stopped):
             outcome = outcome._replace(by=why)
         if outcome is not None:
             return as_here(outcome, claim, now)
-        if void_attempt(attempt):
+        if ask(partial(void_attempt, attempt)):
             return Void(at=now)
         if self._fleet.ending_s(claim.pilot) < ended_after_s(claim.spec.terms.grace_s):
             return None
-        done = done_of(word_of(attempt), now)
+        done = done_of(ask(partial(word_of, attempt)), now)
         if done is not None:
             return done
         if _FROM_OUTSIDE.search(why):
@@ -467,6 +481,11 @@ class Hearing:
     def _link(self, token: str) -> PilotLink | None:
         """Return the link of a pilot, None where it is not heard any more."""
         return next((link for link in self._fleet.all_links if link.token == token), None)
+
+
+def _fetch(links: Iterable[PilotLink]) -> None:
+    for link in links:
+        link.fetch()
 
 
 def _stop_strangers(link: PilotLink, news: Iterable[News]) -> None:

@@ -9,7 +9,9 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from math import inf
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Protocol
 
@@ -38,6 +40,7 @@ from launcher.store.rows import Claim, Lane
 from launcher.store.scheduler_actions import Scheduling
 from launcher.store.transitions import Requeue
 from launcher.store.usage import NOT_MEASURED, Measured
+from launcher.system.answering import NoAnswer, within
 from launcher.system.files import Stamp, stamp
 from launcher.system.paths import Home
 from launcher.workers.program_files import settle
@@ -263,18 +266,15 @@ class Endings:
             machine: returns that of an attempt, without those that have ended.
         """
         due = [ended for ended in self._open if not self._waits(ended)]
-        due = [ended for ended in due if self._accepted(ended) and self._settled(ended)]
+        due = [
+            ended
+            for ended in due
+            if self._accepted(ended) and self._settled(ended) and self._stamped(ended)
+        ]
         for ended in due:
             if isinstance(ended.outcome, Done):
-                spec = ended.claim.spec
-                paths = spec.outputs
-                if has_folder(spec):
-                    paths = (*paths, str(job_folder(spec, ended.claim.job)))
-                # a node's own look at its files comes first: here an old one may be shown for a while
-                seen = dict(zip(paths, ended.outcome.outputs, strict=False))
-                stamps = ((path, seen.get(path) or stamp(path)) for path in paths)
-                ended.outputs = {path: at for path, at in stamps if at is not None}
-            elif not isinstance(ended.outcome, Void):
+                continue
+            if not isinstance(ended.outcome, Void):
                 job = ended.claim.job
                 ended.requeue = requeue_of(
                     ended.claim,
@@ -307,14 +307,17 @@ class Endings:
         made = own or outcome.made  # a program's folder is there, even if it is empty
         attempt, run_folder = self._home.attempt(*claim.key), claim.spec.run_folder
         try:
-            if claim.pilot and made is not False and not is_staged(attempt, run_folder):
+            unseen = claim.pilot and made is not False
+            if unseen and not within(run_folder, partial(is_staged, attempt, run_folder)):
                 patience_s = LONG_PATIENCE_S if made else MOVE_PATIENCE_S
                 if self._again(ended, UNSEEN.format(attempt.folder), patience_s):
                     return False
                 if made:
                     ended.outcome = Failed(at=outcome.at, error=f"{ended.trouble}; {KEPT}")
                 return True
-            accept(attempt, run_folder)
+            within(run_folder, partial(self._move, claim))
+        except NoAnswer as error:
+            return not self._again(ended, f"{error.strerror}", inf)
         except OSError as error:
             why = f"its results cannot be moved to {run_folder}: {error.strerror or error}"
             is_long = bool(claim.pilot) or error.errno in {errno.ENOSPC, errno.EDQUOT}
@@ -323,16 +326,47 @@ class Endings:
             withdraw(attempt, run_folder)
             ended.outcome = Failed(at=outcome.at, error=f"{why}; {KEPT}")
             return True
+        return True
+
+    def _move(self, claim: Claim) -> None:
+        """Move what an attempt has made into its run's folder.
+
+        Raises:
+            OSError: that is not possible now.
+        """
+        accept(self._home.attempt(*claim.key), claim.spec.run_folder)
         with contextlib.suppress(OSError):
-            remove_earlier(self._home, *claim.key, run_folder)
+            remove_earlier(self._home, *claim.key, claim.spec.run_folder)
+
+    def _stamped(self, ended: Ended) -> bool:
+        """Note when what a job that is done has made was written; False: later."""
+        claim, outcome = ended.claim, ended.outcome
+        paths = claim.spec.outputs
+        if has_folder(claim.spec):
+            paths = (*paths, str(job_folder(claim.spec, claim.job)))
+        if not isinstance(outcome, Done) or not paths:
+            return True
+        # a node's own look at its files comes first: here an old one may be shown for a while
+        seen = dict(zip(paths, outcome.outputs, strict=False))
+        try:
+            stamps = within(
+                Path(paths[0]).parent,
+                lambda: [(path, seen.get(path) or stamp(path)) for path in paths],
+            )
+        except NoAnswer as error:
+            return not self._again(ended, f"{error.strerror}", inf)
+        ended.outputs = {path: at for path, at in stamps if at is not None}
         return True
 
     def _settled(self, ended: Ended) -> bool:
         """Decide what becomes of what stood where a program writes; False: later."""
         claim = ended.claim
         try:
-            if not claim.spec.entry:
-                settle(claim.spec.outputs, claim.job, done=isinstance(ended.outcome, Done))
+            if (outputs := claim.spec.outputs) and not claim.spec.entry:
+                done = isinstance(ended.outcome, Done)
+                within(Path(outputs[0]).parent, partial(settle, outputs, claim.job, done=done))
+        except NoAnswer as error:
+            return not self._again(ended, f"{error.strerror}", inf)
         except OSError as error:
             why = f"what stood in {error.filename2 or error.filename} cannot be put back: {error.strerror}"
             return not self._again(ended, why, MOVE_PATIENCE_S)

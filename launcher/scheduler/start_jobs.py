@@ -34,6 +34,7 @@ from launcher.states import Reason, ReasonCode, Void
 from launcher.store.claims import Seat
 from launcher.store.rows import PILOT, Claim, ReadyJob
 from launcher.store.scheduler_actions import Scheduling
+from launcher.system.answering import NoAnswer, within
 from launcher.system.files import sync, write_whole
 from launcher.system.paths import LOG, SPEC, Attempt, Home
 from launcher.system.processes import Identity, boot_id
@@ -214,6 +215,10 @@ class Launches:
             return WORKER_STARTING
         try:
             claim = self._claim(ready, seat_of(start, supervisor.who), start.reason, before.number)
+        except NoAnswer as error:  # what goes on elsewhere must not wait for it
+            self._fork_servers.give_back(environment, supervisor)
+            self.again_s = LOOK_AGAIN_S
+            return Reason(code=ReasonCode.CANNOT_START, text=f"{error.strerror}")
         except BaseException:
             self._fork_servers.give_back(environment, supervisor)
             raise
@@ -347,6 +352,9 @@ class Launches:
         """
         spec, context = paths.spec(spec_text_of(claim)), paths.context(claim.context_text)
         text = order_of(self._home, claim, spec, context)
+        within(link.root, partial(self._lay_there, link, claim, text))
+
+    def _lay_there(self, link: PilotLink, claim: Claim, text: str) -> None:
         there = link.folder.attempt(name_of_claim(claim))
         there.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         write_whole(there.text(SPEC), text)
@@ -397,6 +405,7 @@ def order_of(home: Home, claim: Claim, spec_text: str, context_text: str) -> str
     Raises:
         OSError: that cannot be taken from them now.
     """
+    run_folder = claim.spec.run_folder
     goes_on = claim.number > 1 and (claim.spec.entry or has_folder(claim.spec))
     return order_text(
         job=claim.job,
@@ -404,7 +413,9 @@ def order_of(home: Home, claim: Claim, spec_text: str, context_text: str) -> str
         device=claim.device,
         cpus=claim.cpus,
         claim=claim.reservation,
-        left=take_left(home, *claim.key, claim.spec.run_folder) if goes_on else "",
+        left=within(run_folder, partial(take_left, home, *claim.key, run_folder))
+        if goes_on
+        else "",
         spec_text=spec_text,
         context_text=context_text,
     )

@@ -15,12 +15,14 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from launcher.context import WorkerEnvironment, job_folder, with_folders
 from launcher.staging.view import stage_of
 from launcher.states import Done, Lost, Outcome, Void
 from launcher.system import cgroups
+from launcher.system.answering import within
 from launcher.system.files import read_bytes
 from launcher.system.paths import Attempt
 from launcher.system.processes import (
@@ -326,7 +328,8 @@ def _alone(attempt: Attempt, at: float) -> Outcome | None:
         stage.new if stage else run_folder, job_folder(spec, order.job).relative_to(run_folder)
     )
     spec, context = with_folders(spec, order.context, lambda: own)
-    return with_outputs(outcome, order._replace(spec=spec, context=context))
+    order = order._replace(spec=spec, context=context)
+    return within(run_folder, partial(with_outputs, outcome, order))
 
 
 def end_leftovers(claimed: Identity, attempt: Attempt) -> None:

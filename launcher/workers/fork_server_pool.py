@@ -15,12 +15,15 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Hashable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
 from socket import MSG_DONTWAIT, MSG_PEEK
 from typing import Generic, NamedTuple, TypeVar
 
 from launcher import __version__
 from launcher.context import WorkerEnvironment
 from launcher.states import Failed, Lost, Outcome, Reason, ReasonCode, Void
+from launcher.system.answering import within
 from launcher.system.paths import Attempt, Home
 from launcher.system.processes import SERVER, Identity, recorded, send, start_apart
 from launcher.workers.fork_server import BYE, FORK, IMPORTING, MESSAGE_BYTES, STAYS
@@ -115,11 +118,13 @@ class ForkServer:
             None  # the module; "": all is imported; None: not reported yet
         )
         self._status: int | None = None  # as `os.waitstatus_to_exitcode` says; None: it lives
-        self.socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         interpreter = environment.interpreter or sys.executable
         own = interpreter == sys.executable
         start = ("-m", "launcher.workers.fork_server") if own else ("-c", START)
+        if not own:  # a spawn returns when the program is loaded, from whatever disk
+            within(Path(interpreter).parent, partial(os.stat, interpreter))
         argv = [interpreter, "-P", *start]
+        self.socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             self._pid = start_apart(
                 [*argv, str(home.folder), str(theirs.fileno()), *environment.preload],

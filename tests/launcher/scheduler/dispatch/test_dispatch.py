@@ -11,16 +11,18 @@ from launcher.backends.settings import Backends, BackendSettings, configured_bac
 from launcher.context import WorkerEnvironment
 from launcher.errors import UsageError
 from launcher.job import Resources
+from launcher.scheduler import start_jobs
 from launcher.scheduler.dispatch import WaitingLane, demands
 from launcher.scheduler.placement import CHOSEN_S, KeptPlaces, unfit
 from launcher.scheduler.policy.disciplines import EASY
-from launcher.scheduler.policy.model import Wait, Waiting
+from launcher.scheduler.policy.model import Start, Wait, Waiting
 from launcher.scheduler.turn import Requests, TurnResult
 from launcher.states import Done, ReasonCode
 from launcher.store.rows import Lane
+from launcher.system.answering import NoAnswer
 from launcher.system.config import Followed
 from launcher.workers.memory_share import CONTEXT, Share, read_share
-from tests.build import GIB, a_gpu, a_spec
+from tests.build import GIB, a_gpu, a_spec, until
 from tests.launcher.scheduler.dispatch.conftest import NOW, Office
 from tests.launcher.scheduler.remote.toy_cluster import HELLO, Pilot, ToyClock, World
 
@@ -626,3 +628,26 @@ def test_as_many_pilots_as_jobs_wait() -> None:
     settings = BOX._replace(pilot=False, pilots=1000)
     demand = demands([lane(700), lane(500, cpus=4)], {"box": settings}, {})["box"]
     assert (demand.pilots, demand.slots) == (1000, 1)
+
+
+def test_job_whose_run_lies_in_a_folder_that_hangs_waits_and_names_it(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def hangs(*_: object) -> str:
+        raise NoAnswer("/far/runs/first")
+
+    (job,) = office.queue("local")
+    (ready,) = office.store.scheduling.ready(9)
+    start = Start(job=job, devices=(), cpus=1, reason="there is room")
+    with monkeypatch.context() as patched:
+        patched.setattr(start_jobs, "order_of", hangs)
+        office.launches.claim(ready, start)
+        until(office.pool.collect_spawned, "a supervisor is ready")
+        reason = office.launches.claim(ready, start)
+    assert reason is not None
+    assert reason.text == "the folder /far/runs/first does not answer"
+    assert office.launches.claim(ready, start) is None, (
+        "with the same supervisor, now that it answers"
+    )
+    assert [claim.job for claim in office.launches.claimed()] == [job]
+    office.launches.undo()

@@ -1,6 +1,7 @@
 """Attempts on pilots: from a claim to an order, taken over by the next scheduler, and ended with their pilot where it is lost."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -12,11 +13,12 @@ from launcher.scheduler import attempt_watch
 from launcher.scheduler.attempt_watch import UNTOLD, Awaited, OnPilot
 from launcher.states import Done, Failed, Lost, Outcome, State, Stopped, Void
 from launcher.store.rows import PILOT
+from launcher.system import answering
 from launcher.workers.attempt_watch import Watch
 from launcher.workers.lease import ended_after_s, is_buried
 from launcher.workers.order import OrderWriter, read_order
 from launcher.workers.started_file import outcome_line, void_attempt
-from tests.build import a_claim, a_spec, job_row
+from tests.build import a_claim, a_spec, job_row, until
 from tests.launcher.scheduler.dispatch.conftest import NOW, Office
 from tests.launcher.scheduler.remote.toy_cluster import Pilot
 
@@ -52,6 +54,26 @@ def pilot(office: Office) -> Pilot:
     office.decide()
     assert pilot.runs() == [1]
     return pilot
+
+
+def test_pilot_whose_folder_hangs_is_given_up_and_heard_again_when_it_answers(
+    office: Office, pilot: Pilot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(answering, "PATIENCE_S", 0.05)
+    (link,) = office.fleet.pilots
+    news, aside = pilot.folder.news, pilot.folder.folder / "aside"
+    ends(pilot, DONE)
+    news.rename(aside)
+    os.mkfifo(news)  # who opens one waits for its writer
+    assert office.news() == []
+    hangs = f"the folder {link.root} does not answer"
+    assert link.trouble == hangs
+    assert not link.send(Stop(attempt="9-1")), "nothing else is tried there"
+    with news.open("wb"):
+        aside.rename(news)
+    until(lambda: office.news() == [(1, DONE)], "what it had told is heard")
+    assert link.send()
+    assert b"9-1" in pilot.folder.orders.read_bytes()
 
 
 def test_end_that_a_pilot_tells_is_the_end(office: Office, pilot: Pilot) -> None:

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import threading
 from collections.abc import Callable, Mapping
 from math import inf
 from pathlib import Path
@@ -20,7 +21,7 @@ from launcher.scheduler.endings import CROWDED_PAUSE_S, MOVE_AGAIN_S, Endings, r
 from launcher.scheduler.gpus.gpu_state import Accelerators
 from launcher.scheduler.policy.model import Machine
 from launcher.scheduler.policy.oom_policy import STEP, Blame, Scene, blame
-from launcher.staging.acceptance import hand_over
+from launcher.staging.acceptance import accept, hand_over
 from launcher.staging.view import STAGES, Wanted, make, take_left
 from launcher.states import (
     Done,
@@ -37,8 +38,9 @@ from launcher.states import (
 from launcher.store.queue import Store
 from launcher.store.rows import PILOT, Lane
 from launcher.store.transitions import Requeue
-from launcher.system.paths import Home
-from tests.build import GIB, a_claim, a_gpu, a_reason, a_spec, enqueue
+from launcher.system import answering
+from launcher.system.paths import Attempt, Home
+from tests.build import GIB, a_claim, a_gpu, a_reason, a_spec, enqueue, until
 
 # --- what an attempt on a node has made is moved into its run, or its job is not done
 
@@ -106,6 +108,26 @@ def make_something(home: Home, spec: Spec) -> None:
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(endings, "LONG_PATIENCE_S", 0.0)
     monkeypatch.setattr(endings, "MOVE_PATIENCE_S", 0.0)
+
+
+@of_both
+def test_an_end_in_a_folder_that_hangs_is_taken_in_when_it_answers(
+    home: Home, spec: Spec, take: Take, done: Done, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_something(home, spec)
+    back = threading.Event()
+
+    def hangs(attempt: Attempt, run_folder: Path) -> None:
+        assert back.wait(60)
+        accept(attempt, run_folder)
+
+    impatient(monkeypatch)  # of a disk that refuses; one that hangs is waited for
+    monkeypatch.setattr(answering, "PATIENCE_S", 0.05)
+    monkeypatch.setattr(endings, "accept", hangs)
+    assert take(done) is None
+    assert take(done) is None
+    back.set()
+    until(lambda: take(done) == done, "it is taken in")
 
 
 @of_both

@@ -1,0 +1,62 @@
+"""Work in a folder that may not answer, such as one of a server that is gone: it is given up after a time.
+
+A thread that waits there can be ended by nobody. It is left alone, and one a folder is enough: until it comes back, nothing
+else is tried there. What it does when it comes back is done late, so that work in a folder must bear being done twice.
+"""
+
+import _thread
+import errno
+from collections.abc import Callable
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Any, TypeVar
+
+Answer = TypeVar("Answer")
+
+PATIENCE_S = 1.0  # once for each folder that hangs, all other work waits so long
+MOST_HANG = 64  # threads that are left alone
+
+
+class NoAnswer(OSError):
+    """A folder does not answer; its `strerror` says which."""
+
+    def __init__(self, folder: str) -> None:
+        super().__init__(errno.ETIMEDOUT, f"the folder {folder} does not answer")
+
+
+_given_up: dict[str, SimpleQueue[Any]] = {}  # folder → what gets the answer that nobody waits for
+
+
+def within(folder: Path | str, work: Callable[[], Answer]) -> Answer:
+    """Do work in a folder, if that answers in time.
+
+    Args:
+        folder: by which it is known that something waits there.
+        work: is done in another thread, and may come to its end long after it was given up.
+
+    Raises:
+        NoAnswer: it was given up, or earlier work in this folder was and has not come back.
+    """
+    name = str(folder)
+    if name in _given_up or len(_given_up) >= MOST_HANG:
+        for back in [there for there, late in _given_up.items() if not late.empty()]:
+            del _given_up[back]
+        if name in _given_up or len(_given_up) >= MOST_HANG:
+            raise NoAnswer(name)
+    answers: SimpleQueue[tuple[Answer, None] | tuple[None, BaseException]] = SimpleQueue()
+
+    def answer() -> None:
+        try:
+            answers.put((work(), None))
+        except BaseException as error:  # noqa: BLE001  # it is raised where the answer is waited for
+            answers.put((None, error))
+
+    _thread.start_new_thread(answer, ())
+    try:
+        found, error = answers.get(timeout=PATIENCE_S)
+    except Empty:
+        _given_up[name] = answers
+        raise NoAnswer(name) from None
+    if error is not None:
+        raise error
+    return found  # type: ignore[return-value]  # of which there is one where there is no error
