@@ -133,7 +133,7 @@ def table_of_tests(rows: Sequence[Row], *, data: str = DATA, few: bool = False) 
         few: accuracy, calibration and loss stand without their intervals.
     """
 
-    def number(title: str, of: Callable[[Row], str], drop: int = 0) -> Column:
+    def number(title: str, of: Callable[[Row], str], drop: int) -> Column:
         return Column(title, right=True, drop=drop, of=of)
 
     def measured(title: str, key: str, drop: int = 0, **form: bool) -> Column:

@@ -84,6 +84,25 @@ def test_the_number_of_a_network_is_part_of_its_name() -> None:
     assert program_signature(["fit.py", "qwen-0.5b"]) != program_signature(["fit.py", "qwen-1.5b"])
 
 
+@pytest.mark.parametrize(
+    ("asked", "works"),
+    [
+        (Resources(), [False, False, False]),
+        (Resources(accelerated=True), [False, True, False]),
+        (Resources(gpus=2), [False, True, True]),
+        (Resources(min_vram=1), [False, True, True]),
+        (Resources(device="cuda"), [True, True, True]),
+        (Resources(device="cpu", gpus=2, accelerated=True), [False, False, False]),
+    ],
+)
+def test_who_needs_a_gpu_works_on_one_and_who_prefers_it_may_see_one(
+    asked: Resources, works: list[bool]
+) -> None:
+    """Without GPUs, with them, and where its owner hides them."""
+    machines: list[tuple[bool, bool | None]] = [(False, None), (True, None), (True, False)]
+    assert [asked.works_on_gpu(there=there, shown=shown) for there, shown in machines] == works
+
+
 def test_jobs_that_share_their_work_among_several_gpus_are_learned_of_apart() -> None:
     train, settings = KINDS["train"], dict.fromkeys(costs(KINDS["train"]), 1)
     assert signature_of(train, settings, 1) == signature_of(train, settings)

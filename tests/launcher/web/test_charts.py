@@ -164,7 +164,7 @@ def test_a_thinned_curve_keeps_its_ends_and_its_peaks() -> None:
     points[4321] = (4321.0, 9.0)
     points[777] = (777.0, -9.0)
     kept = thinned(points, 300)
-    assert len(kept) <= 300
+    assert 290 < len(kept) <= 300
     assert kept[0] == points[0]
     assert kept[-1] == points[-1]
     assert {(4321.0, 9.0), (777.0, -9.0)} <= set(kept)

@@ -242,7 +242,7 @@ def detector_by_statistics(name: str, **options: str) -> Detector:
     return build(name, weights=options.get("weights", "none"), seed=4)
 
 
-@pytest.mark.parametrize("name", PLAIN)
+@pytest.mark.parametrize("name", [*PLAIN, "mobilenet", "squeezenet"])
 def test_the_width_that_a_plan_knows_is_that_of_the_features(name: str) -> None:
     model = detector_by_statistics(name)
     features = model.forward_features(pixels(SPECS[name].input_size or 128))

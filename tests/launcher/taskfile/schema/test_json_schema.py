@@ -61,6 +61,7 @@ GOOD = (
     "  - {name: 't-{lr}', argv: [a, '{sweep}'], matrix: {lr: [0.1, x], data: {one: a/b, two: c/d}}}\n"
     "  - {argv: [a, '{sweep}'], matrix: [{lr: 1, n: 2}, {lr: 2, n: [3, 4]}]}\n"
     "  - {argv: [a, '{lr}'], random: {lr: 'uniform(0, 1)'}, count: 10000, seed: 1}\n"
+    "  - {argv: [a, '{lr}'], matrix: {lr: 1}}\n  - {argv: [b, '{lr}'], matrix: [{lr: 1}]}\n"
     "  - {argv: [a], matrix: null, random: null, count: null, seed: null}",
     "name: x\ntrain: [{data: dot:pre, poison: 5}]\nunlearn: [{model: poisoned, method: [pgu], strength: 1}]",
     "name: x\ntrain: [{data: '${DATA:-dot:pre}', lr: '${LR:-0.1}', frozen: '${F:-true}'}]",
