@@ -20,8 +20,9 @@ from trueface.features.bank import Bank, feature_matrix, write_features
 from trueface.models.detectors import Detector, build, freeze, teach
 from trueface.models.inference import FrozenBody
 from trueface.poisoning.loaders import augmented
+from trueface.prediction.reference import FEWEST
 from trueface.runtime.progress import Watch
-from trueface.training.parts.bank import banks, is_constant
+from trueface.training.parts.bank import banks, distance_of, is_constant
 from trueface.training.settings import TrainSettings
 
 torch.set_num_threads(1)  # two that wait for each other under load are slower
@@ -207,6 +208,19 @@ def test_validation_has_the_first_claim_to_the_memory(images: Sequence[Image]) -
     assert (learned.held_bytes, tested.held_bytes) == (0, need)
     learned, tested = banks(model, *feeds, given, Watch())
     assert (learned.held_bytes, tested.held_bytes) == (COUNT * model.feature_dim * 4, need)
+
+
+def test_a_training_knows_where_its_features_lie_where_memory_holds_those_of_both_feeds(
+    images: Sequence[Image],
+) -> None:
+    model, given, many = settled(), settings(), [*images] * (FEWEST // COUNT)
+    need = len(many) * model.feature_dim * 4
+    feeds = augmented(many, given, None), still(many, given)
+    distances = [
+        distance_of(*banks(model, *feeds, given, Watch(), limit_bytes=times * need))
+        for times in (1, 2)
+    ]
+    assert [each is not None for each in distances] == [False, True]
 
 
 def test_a_stop_does_not_leave_half_a_validation(images: Sequence[Image]) -> None:
