@@ -36,6 +36,7 @@ class Disk:
     states: list[str] = field(default_factory=list)
 
     def listing(self, worth: int = 0) -> FolderListing:
+        self._tick()
         return FolderListing(
             self.root,
             self.file,
@@ -44,6 +45,14 @@ class Disk:
             clock=lambda: time.time_ns() + self.ahead_ns,
             worth=worth,
         )
+
+    def _tick(self) -> None:
+        """Wait until what is changed from now on gets another time: the file system's clock has ticks of 4 ms."""
+        probe = self.root.with_name("probe")
+        probe.touch()
+        before = probe.stat().st_mtime_ns
+        while probe.stat().st_mtime_ns == before:
+            probe.touch()
 
     def images(self, worth: int = 0) -> tuple[Image, ...]:
         self.looks, self.states = [], []
