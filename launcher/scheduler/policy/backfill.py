@@ -135,6 +135,8 @@ def reserve(
     promised = inventory.cpus < machine.cpus or inventory.ram < machine.ram
     ours = inventory.running if promised else {}
     gone = [run for key, run in ours.items() if inventory.turns[key] <= at]
+    # who may be passed on no guess keeps what is free of his GPUs, whoever is expected to leave them
+    known = at if request.slip > -inf else (-inf, 0)
     return FirstJobReservation(
         job=request.name or str(request.job),
         group=request.group,
@@ -144,7 +146,7 @@ def reserve(
         cpus=inventory.cpus + sum(run.cpus for run in gone) - cpus,
         ram=max(0, free_ram + sum(run.ram for run in gone) - ram),
         load=request.demand,
-        beside={} if need is None else {card.gpu.uuid: card.beside(need, at) for card in cards},
+        beside={} if need is None else {card.gpu.uuid: card.beside(need, known) for card in cards},
     )
 
 

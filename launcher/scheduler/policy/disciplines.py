@@ -28,7 +28,7 @@ from launcher.store.rows import AGEING_S
 LEAST_S = 60.0  # shorter jobs count as so long: else one of a second would pass all others
 USUAL_S = 3600.0  # a job of which nothing is known counts as so long
 PATIENCE = 1.5  # so many times as long as the queue was when it came, a job is passed by others
-SLIP = 0.25  # the place of one that is not passed any more slips by at most this share of its wait
+SLIP = 0.1  # the place of one that is not passed any more slips by at most this share of its wait
 FIRM = (
     8.0  # the place of one that has waited so many times his patience slips no more: slips add up
 )

@@ -75,6 +75,30 @@ def test_who_has_waited_long_is_passed_by_shorter_jobs_then_by_limited_ones_only
     assert passing == [[True, True, True], [False, True, True], [False, False, True]]
 
 
+@pytest.mark.parametrize(("late_s", "starts"), [(350.0, True), (370.0, False)])
+def test_a_kept_place_slips_by_a_tenth_of_what_its_owner_has_waited(
+    late_s: float, starts: bool
+) -> None:
+    wide = a_waiting(1, device="cuda", gpus=2, min_vram=20 * GIB)._replace(patient_until=0.0)
+    (first,) = arranged([wide], 3600.0)
+    later = SMALL._replace(seconds=100 + late_s)
+    _, decision = decide([first, later], [BUSY._replace(ends=3700.0)], TWO, 3600.0)
+    assert isinstance(decision, Start) == starts
+
+
+@pytest.mark.parametrize(("now", "starts"), [(FIRM_S + 60, True), (LAST_S + 60, False)])
+def test_at_last_nobody_takes_what_is_free_of_a_kept_place_for_another_that_should_leave(
+    now: float, starts: bool
+) -> None:
+    wide = a_waiting(1, device="cuda", gpus=2, min_vram=10 * GIB)._replace(patient_until=0.0)
+    small = a_waiting(2, device="cuda", min_vram=4 * GIB)._replace(seconds=9 * DAY)
+    soon = BUSY._replace(devices=("GPU-1",), reservation=4 * GIB, ends=now + 60)
+    (first,) = arranged([wide], now)
+    told, later = decide([first, small], [BUSY._replace(ends=now + DAY), soon], TWO, now)
+    assert isinstance(told, Wait)
+    assert isinstance(later, Start) == starts
+
+
 def test_first_fit_learns_nothing_of_what_jobs_do_to_a_card() -> None:
     """Two that fill the card by what was measured are put together by their memory alone."""
     full = Load(sm=1.0, slowdown=2.5)
