@@ -260,6 +260,12 @@ def test_a_word_for_a_folder_that_has_a_key_is_the_same_data() -> None:
     assert job(made, "test/gan2:pre/mine:pre").words.subsets == {"mine": ("StyleGAN2",)}
 
 
+def test_autotest_without_a_model_is_told_at_its_key() -> None:
+    made = a_plan("command: [{argv: [a]}]\nautotest: [dot:pre]\n")
+    (note,) = notes(made)
+    assert (note.code, marked(note)[2]) == ("no-models", "autotest")
+
+
 def test_a_chain_that_yaml_cuts_at_a_space_is_told() -> None:
     made = a_plan(
         "train:\n  - data: dot:pre #ring:pre\n  - data: line:pre # a remark: with a colon\n"

@@ -54,6 +54,11 @@ def test_what_has_no_effect_beside_the_other_settings_is_known(
     assert set(kind.without_effect(values)) == idle
 
 
+def test_a_diffuser_of_imported_weights_depends_on_what_imports_them() -> None:
+    of = DiffuserSettings.modules["weights"]
+    assert (of(""), of("sd")) == ((), ("trueface.jobs.generation.stable_diffusion",))
+
+
 def test_an_unknown_model_is_refused_with_the_nearest_one() -> None:
     with pytest.raises(ValidationError, match="did you mean nodown"):
         TrainSettings(**WHERE, model="nodwon")

@@ -60,6 +60,7 @@ def test_a_training_that_was_stopped_goes_on_in_the_same_bits_with_the_same_hist
 ) -> None:
     settings = tiny(gan=gan, n_critic=2)
     whole, history = trained(pictures, settings, tmp_path / "whole")
+    assert all(("penalty" in row) == (gan == "wgan-gp") for row in history)
     for step in (2, 3):
         parts = tmp_path / f"parts{step}"
         with pytest.raises(JobError, match=f"stopped after {step} of 6 steps"):
