@@ -478,6 +478,11 @@ class StartableJobs:
         """Return what may be tried now, and why the other lanes wait."""
         now, free, reasons = time.monotonic(), list[ReadyJob](), Reasons()
         for job in ready:
+            if short := self._fork_servers.short_of(job.lane.environment):
+                reasons[job.lane_id] = Reason(code=ReasonCode.CANNOT_START, text=short)
+                result.waiting = True
+                result.soon(LOOK_AGAIN_S)
+                continue
             wait_s = max(
                 self._fork_servers.excluded_s(job.lane.environment),
                 self._excluded.wait_s(job.id, now),

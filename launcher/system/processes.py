@@ -6,9 +6,11 @@ They belong together as descendants, by session, or by marks in the environment.
 import _thread
 import contextlib
 import ctypes
+import errno
 import fcntl
 import os
 import pwd
+import resource
 import signal
 import struct
 import subprocess
@@ -204,11 +206,17 @@ def alive(who: Identity) -> bool:
 
 
 def open_pidfd(who: Identity) -> int | None:
-    """Return a descriptor that becomes readable when `who` ends, or None when it has ended."""
+    """Return a descriptor that becomes readable when `who` ends, or None when it has ended.
+
+    Raises:
+        OSError: there are too many open files.
+    """
     try:
         descriptor = os.pidfd_open(who.pid)
-    except OSError:  # it has ended; or 0, which is no process
-        return None
+    except OSError as error:
+        if error.errno in {errno.EMFILE, errno.ENFILE, errno.ENOMEM}:  # it may live
+            raise
+        return None  # it has ended; or 0, which is no process
     if alive(who):  # checked after opening: the descriptor cannot be another's any more
         return descriptor
     os.close(descriptor)
@@ -292,6 +300,8 @@ def read_identity(line: bytes) -> Identity | None:
 _PR_SET_CHILD_SUBREAPER = 36  # <linux/prctl.h>
 MARK = "LAUNCHER_ATTEMPT"  # in the environment of all that belongs to an attempt: its folder
 SERVER = "LAUNCHER_SERVER"  # in that of a fork server and all its forks: which fork server it is
+SPARE_FILES = 24  # for what is open for a moment: the queue's database, an engine's answer
+_raised_from: list[int] = []  # our limits of open files before we raised them
 STOP_PAUSE_S = 0.002  # for a signal to arrive
 EXEC_PAUSES_S = (
     0.001,
@@ -468,6 +478,21 @@ def _environment_of(pid: int) -> bytes:
     return b""
 
 
+def short_of_files() -> str:
+    """Return why nothing may be opened that stays open, '' where there is room; the limit is raised where it can be."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest = os.dup(0)  # the kernel gives the lowest number that is free
+    os.close(lowest)
+    if soft == resource.RLIM_INFINITY or lowest < soft - SPARE_FILES:
+        return ""
+    if hard == resource.RLIM_INFINITY or soft < hard:
+        more = 4 * soft if hard == resource.RLIM_INFINITY else min(hard, 4 * soft)
+        _raised_from.append(soft)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (more, hard))
+        return ""
+    return f"the scheduler may open no more than {soft:,} files (ulimit -n), and each job that runs takes one"
+
+
 def start_apart(
     argv: Sequence[str],
     log: Path,
@@ -483,11 +508,24 @@ def start_apart(
         keep: descriptors that it inherits under the same numbers.
         environment: what is added to our own environment.
     """
-    for descriptor in keep:
-        os.set_inheritable(descriptor, True)
-    # a caller's pipe or lock must not stay open for as long as we live
-    foreign = {int(entry.name) for entry in Path("/proc/self/fd").iterdir()} - {0, 1, 2, *keep}
+    # a caller's pipe or lock must not stay open for as long as we live; one above the limit of open files, which was
+    # lowered since, cannot be among the actions of a spawn
+    for descriptor in {int(name) for name in os.listdir("/proc/self/fd")} - {0, 1, 2}:  # noqa: PTH208
+        with contextlib.suppress(OSError):  # that of the listing itself is closed again
+            os.set_inheritable(descriptor, descriptor in keep)
     append = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    # what we have raised is ours: a program may close all that it could have open
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min([soft, *_raised_from]), hard))
+    try:
+        return _spawn_apart(argv, log, append, environment)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def _spawn_apart(
+    argv: Sequence[str], log: Path, append: int, environment: Mapping[str, str] | None
+) -> int:
     return os.posix_spawn(
         argv[0],
         list(argv),
@@ -497,7 +535,6 @@ def start_apart(
             (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
             (os.POSIX_SPAWN_OPEN, 1, str(log), append, 0o600),
             (os.POSIX_SPAWN_DUP2, 1, 2),
-            *((os.POSIX_SPAWN_CLOSE, descriptor) for descriptor in sorted(foreign)),
         ],
         setsid=True,
         setsigmask=[],

@@ -39,6 +39,7 @@ from launcher.system.processes import (
     open_pidfd,
     send,
     session,
+    short_of_files,
     stop_all,
     terminate,
 )
@@ -247,6 +248,8 @@ def watch(claimed: Identity, attempt: Attempt) -> Outcome | Watch:
         return Void(at=time.time())
     if _supervisor(claimed, attempt).elsewhere:
         return _left_elsewhere(attempt)
+    if short := short_of_files():
+        raise OSError(errno.EMFILE, short)
     descriptor = open_pidfd(_supervisor(claimed, attempt))
     if descriptor is not None:
         return Adopted(claimed=claimed, attempt=attempt, pidfd=descriptor)

@@ -25,7 +25,7 @@ from launcher.context import WorkerEnvironment
 from launcher.states import Failed, Lost, Outcome, Reason, ReasonCode, Void
 from launcher.system.answering import within
 from launcher.system.paths import Attempt, Home
-from launcher.system.processes import SERVER, Identity, recorded, send, start_apart
+from launcher.system.processes import SERVER, Identity, recorded, send, short_of_files, start_apart
 from launcher.workers.fork_server import BYE, FORK, IMPORTING, MESSAGE_BYTES, STAYS
 from launcher.workers.start_attempt import LACKS
 from launcher.workers.started_file import read_outcome_line
@@ -506,6 +506,11 @@ class ForkServerPool:
         for station in self._stations.values():
             self._close(station)
 
+    def short_of(self, environment: WorkerEnvironment) -> str:
+        """Return why there is no further supervisor while those there are have work; '' where there can be one."""
+        station = self._stations.get(environment)
+        return "" if station is not None and station.idle else short_of_files()
+
     def excluded_s(self, environment: WorkerEnvironment) -> float:
         """Return how long an environment is excluded because the machine had no room; 0: it is not."""
         return self._lacking.wait_s(environment, time.monotonic())
@@ -546,6 +551,8 @@ class ForkServerPool:
         Raises:
             Unusable: the interpreter cannot be run.
         """
+        if short_of_files():
+            return False
         if station.server is None:
             try:
                 station.server = ForkServer(self._home, environment)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from launcher.states import Done, Failed, Lost, Outcome, Stopped, Void, outcome_
 from launcher.system.files import write_json
 from launcher.system.paths import Attempt, Home
 from launcher.system.processes import boot_id, end_session, identity, marked, recorded, send
+from launcher.workers import attempt_watch
 from launcher.workers.attempt_watch import Adopted, Supervised, Unclear, Watch, find_out, watch
 from launcher.workers.fork_server_pool import ForkServer
 from launcher.workers.started_file import take_right, void_attempt
@@ -373,6 +375,24 @@ def test_a_program_of_an_older_launcher_is_known_by_its_own_record(home: Home) -
         assert found.program == program.pid
         program.kill()
     assert isinstance(found.ending(), Lost)
+
+
+def test_an_attempt_that_lives_is_not_lost_where_too_many_files_are_open(
+    fork_server: ForkServer, home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attempt = an_attempt(home, a_spec("sleep", "60"))
+    supervised = started(fork_server, attempt)
+    program_of(attempt)
+    look = partial(watch, supervised.supervisor.who, attempt)
+    with monkeypatch.context() as patched:
+        patched.setattr(attempt_watch, "short_of_files", lambda: "48 files")
+        found = find_out(attempt, look)
+    assert isinstance(found, Unclear)
+    lives = clear(found)
+    assert isinstance(lives, Adopted)
+    os.close(lives.descriptor)
+    supervised.stop()
+    outcome_of(supervised)
 
 
 def test_what_cannot_be_found_out_now_is_looked_at_again(home: Home) -> None:

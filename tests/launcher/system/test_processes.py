@@ -272,6 +272,41 @@ def test_a_process_is_started_apart_from_ours(tmp_path: Path) -> None:
     assert int(said.partition("SigIgn:\t")[2].split()[0], 16) & ~ignored_by_libc == 0
 
 
+FEW_FILES = """
+import os, resource, sys
+from pathlib import Path
+from launcher.system.processes import short_of_files, start_apart
+hard = int(sys.argv[1])
+above = os.dup2(0, 200)  # as it was inherited
+os.set_inheritable(above, True)
+resource.setrlimit(resource.RLIMIT_NOFILE, (60, hard))
+print(bool(short_of_files()), resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+while os.dup(0) < 50:
+    pass
+print(bool(short_of_files()), resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+log = Path(sys.argv[2])
+program = start_apart(["/bin/sh", "-c", "ulimit -n; ls /proc/self/fd"], log)
+assert os.waitpid(program, 0)[1] == 0
+print(*log.read_text().split())
+"""
+
+
+@pytest.mark.parametrize(
+    ("hard", "short"), [(60, ["False 60", "True 60"]), (100, ["False 60", "False 100"])]
+)
+def test_the_limit_of_open_files_is_raised_for_us_alone_and_else_is_a_reason_to_wait(
+    tmp_path: Path, hard: int, short: list[str]
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", FEW_FILES, str(hard), str(tmp_path / "log")],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.splitlines() == [*short, "60 0 1 2 3"]
+
+
 def test_how_long_a_process_runs_is_told_by_a_clock_that_nobody_sets(children: Children) -> None:
     child = identity(children("sleep", "60").pid)
     assert child is not None

@@ -62,7 +62,7 @@ class Office:
         self.attempts = RunningAttempts()
         self.outage = Outage()
         self.pool = ForkServerPool(self.home, most_idle=1)
-        gpus = Accelerators(
+        gpus = self.gpus = Accelerators(
             self.home,
             tuple[GpuSnapshot, ...],
             lambda: None,

@@ -21,6 +21,7 @@ from launcher.states import Done, ReasonCode
 from launcher.store.rows import Lane
 from launcher.system.answering import NoAnswer
 from launcher.system.config import Followed
+from launcher.workers import fork_server_pool
 from launcher.workers.memory_share import CONTEXT, Share, read_share
 from tests.build import GIB, a_gpu, a_spec, until
 from tests.launcher.scheduler.dispatch.conftest import NOW, Office
@@ -651,3 +652,21 @@ def test_job_whose_run_lies_in_a_folder_that_hangs_waits_and_names_it(
     )
     assert [claim.job for claim in office.launches.claimed()] == [job]
     office.launches.undo()
+
+
+def test_job_for_whose_supervisor_too_many_files_are_open_waits_for_the_end_of_another(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    office.queue("local")
+    (ready,) = office.store.scheduling.ready(9)
+    startable = start_jobs.StartableJobs(office.gpus, office.pool)
+    monkeypatch.setattr(fork_server_pool, "short_of_files", lambda: "48 files")
+    assert office.pool.take(ready.lane.environment) is None
+    free, reasons = startable.without_excluded([ready], result := TurnResult())
+    assert (free, [reason and reason.text for reason in reasons.values()]) == ([], ["48 files"])
+    assert result.look_again_s == 1.0
+    monkeypatch.undo()
+    office.pool.prepare(ready.lane.environment)
+    until(office.pool.collect_spawned, "a supervisor is ready")
+    monkeypatch.setattr(fork_server_pool, "short_of_files", lambda: "48 files")
+    assert startable.without_excluded([ready], TurnResult()) == ([ready], {}), "one has no work"
