@@ -5,6 +5,7 @@
 
 import ast
 import functools
+import importlib.util
 import re
 import shlex
 import subprocess
@@ -19,6 +20,7 @@ import yaml
 
 from launcher.api import load, plan
 from launcher.cli.main import VERBS, cli
+from launcher.system.paths import Home
 from tests.documents import (
     EXTENDING,
     PAGES,
@@ -35,6 +37,7 @@ from tests.documents import (
     quoted,
 )
 from tests.forked import BIN
+from tests.notebooks import NOTEBOOKS, execute, texts_of
 from tests.nvml.standin import GIB, Devices
 from tests.sandbox import INTERRUPT, Sandbox, a_sandbox
 from trueface.cli.main import cli as trueface
@@ -507,6 +510,21 @@ def test_links_to_lines_lead_to_what_they_name() -> None:
 def write() -> None:
     """Let the links to functions lead to their lines."""
     WALKS.write_text(with_lines(WALKS.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+NEEDED = ("nbclient", "ipykernel", "nbformat", "pandas")
+ABSENT = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+MOST_BYTES = 64 << 10
+
+
+@pytest.mark.night
+@pytest.mark.skipif(bool(ABSENT), reason=f"not installed: {', '.join(ABSENT)}")
+@pytest.mark.parametrize("path", sorted(NOTEBOOKS.glob("*.ipynb")), ids=lambda path: path.stem)
+def test_a_notebook_prints_what_it_shows(path: Path, tmp_path: Path) -> None:
+    target = tmp_path / path.name
+    execute(path, target, Home(tmp_path / "home"))
+    assert texts_of(target) == texts_of(path), "python -m tests.notebooks"
+    assert path.stat().st_size < MOST_BYTES
 
 
 if __name__ == "__main__":
