@@ -53,10 +53,10 @@ def within(folder: Path | str, work: Callable[[], Answer]) -> Answer:
 
     _thread.start_new_thread(answer, ())
     try:
-        found, error = answers.get(timeout=PATIENCE_S)
+        value, error = answers.get(timeout=PATIENCE_S)
     except Empty:
         _given_up[name] = answers
         raise NoAnswer(name) from None
     if error is not None:
         raise error
-    return found  # type: ignore[return-value]  # of which there is one where there is no error
+    return value  # type: ignore[return-value]  # of which there is one where there is no error

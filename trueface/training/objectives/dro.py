@@ -41,9 +41,7 @@ class GroupDro(Objective):
         """
         self._cells = GroupCells.of(facts, "dro", compares=True)
         self._step = options.dro_step
-        self._weights = (
-            self._cells.filled.double()
-        )  # (2 G,), divided by their sum with the first step
+        self._weights = self._cells.filled.double()  # (2 G,), divided by their sum at each step
         self._next: Tensor | None = None  # of the batch under way
 
     def training_step(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Logs]:
