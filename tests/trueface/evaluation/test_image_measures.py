@@ -18,7 +18,7 @@ from trueface.evaluation.image_measures import (
 )
 from trueface.runtime.errors import UsageError
 
-SQUEEZENET = Path(__file__).parents[5] / "shared/data/weights/squeezenet1_1_imagenet_tv_fp16.pt"
+SQUEEZENET = Path(__file__).parents[4] / "shared/data/weights/squeezenet1_1_imagenet_tv_fp16.pt"
 
 
 def pictures(n: int = 2, side: int = 16, seed: int = 0) -> torch.Tensor:
