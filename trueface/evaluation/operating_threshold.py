@@ -5,7 +5,7 @@ decision at probability 0.5 (logit 0) stays beside the one at the threshold.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -20,6 +20,7 @@ Labels = NDArray[np.int8]
 LEAST, MOST = 1e-3, 1e3  # of the slope, in the inverse of the logits' root mean square
 PLACES = 513  # quantiles of the logits that are tried as a threshold
 FEWEST = 2  # images of each class, below which nothing is fitted
+FALSE_ALARMS = 0.1  # of the reals of one view, at most, where there are several
 
 
 class Calibration(NamedTuple):
@@ -78,16 +79,27 @@ class Calibration(NamedTuple):
         return 1 / (1 + math.exp(-scaled))
 
 
-def calibrate(labels: Labels, logits: Floats) -> Calibration:
+def calibrate(labels: Labels, logits: Floats, views: Sequence[int] = ()) -> Calibration:
     """Return temperature and threshold for logits (N,) of validation images, labels (N,) 1 fake.
 
     With fewer than two images of a class both are left as they are: 1 and 0.
+
+    Args:
+        labels: of all views.
+        logits: likewise.
+        views: how many rows each view of the images has, one after the other, where there are several. Pictures
+            come changed in one way at a time: the threshold is so high that of no view's reals more than
+            `FALSE_ALARMS` are called fake, where the best one for all views together is lower.
     """
     if min(np.count_nonzero(labels == label) for label in (0, 1)) < FEWEST:
         return Calibration()
-    return Calibration(
-        temperature=fit_temperature(labels, logits), threshold=best_threshold(labels, logits)
-    )
+    threshold = best_threshold(labels, logits)
+    if len(views) > 1:
+        ends = np.cumsum(views)[:-1]
+        of_reals = zip(np.split(labels == 0, ends), np.split(logits, ends), strict=True)
+        reals = [own[real] for real, own in of_reals if real.any()]
+        threshold = max(threshold, *(float(np.quantile(own, 1 - FALSE_ALARMS)) for own in reals))
+    return Calibration(temperature=fit_temperature(labels, logits), threshold=threshold)
 
 
 def fit_temperature(labels: Labels, logits: Floats) -> float:

@@ -185,7 +185,8 @@ def fit(
     relative = UNTESTED if penalty is None else penalty
     solution = system.solve(relative * system.unit, wanted)
     bias = balanced_bias(solution.own, rows.labels, rows.weight)
-    calibration = calibrate(validation.labels, solution.other + bias)
+    views = [len(part) for part in validation.parts]
+    calibration = calibrate(validation.labels, solution.other + bias, views)
     scale = 1 / calibration.temperature
     tried = " ".join(f"{key:.3g}:{auc:.4f}" for key, auc in sorted(aucs.items()))
     log.info("rows=%d features=%d penalty=%.3g aucs=%s", len(rows), rows.width, relative, tried)

@@ -101,3 +101,21 @@ def test_scaled_and_plain_logits_differ_by_the_temperature_whichever_were_given(
     assert plain.plain(logits) is logits
     folded = plain.folded()
     assert folded.plain(plain.scaled(logits)).tolist() == logits.tolist()
+
+
+def test_no_view_of_the_images_has_more_false_alarms_than_one_in_ten() -> None:
+    labels, logits = answers(4000, 1.0)
+    logits[2000:] += 1.0  # the second view looks more like a fake
+    threshold = calibrate(labels, logits, [2000, 2000]).threshold
+    first, second = ((own > threshold).mean() for own in np.split(np.where(labels, -99, logits), 2))
+    reals = 1 - labels[2000:].mean()
+    assert second / reals == pytest.approx(0.1, abs=0.01)
+    assert first < second
+    assert calibrate(labels, logits).threshold == best_threshold(labels, logits) < threshold
+
+
+def test_views_that_are_told_apart_well_leave_the_best_threshold() -> None:
+    labels = np.tile(np.array([0, 1], np.int8), 100)
+    logits = np.where(labels == 1, 4.0, -4.0) + np.linspace(-1, 1, 200)
+    both, together = calibrate(labels, logits, [100, 100]), calibrate(labels, logits)
+    assert both == together
