@@ -209,6 +209,13 @@ def test_without_its_extra_it_says_how_to_install_it() -> None:
     assert "Traceback" not in answer.stderr
 
 
+def test_a_python_runs_the_command_of_its_own_environment() -> None:
+    words = [sys.executable, "-m", "launcher", "nonsense"]
+    answer = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert answer.returncode == 2
+    assert answer.stderr.startswith("Usage: launcher [OPTIONS]")
+
+
 # --- kinds
 
 
