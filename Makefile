@@ -17,7 +17,7 @@ demo: $(VENV)/.installed ## train, poison, test and unlearn detectors on sample 
 	$(BIN)/launcher run tasks/quickstart.yaml
 
 # many tests wait for processes of their own: three at a time are the quickest on two cores; those of a file share
-# what they start, so a file is done by one worker, and the dear ones come first (tests/dear.txt)
+# what they start, so a file is done by one worker, and the dearest files come first (tests/dear.txt)
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 quick: $(VENV)/.developing ## what takes a minute or two, for every save: pure logic, and a queue with real processes

@@ -27,7 +27,7 @@ settings.register_profile("night", derandomize=True, database=None, deadline=Non
 settings.register_profile("suite", settings.get_profile("night"), max_examples=25)
 settings.register_profile("fuzz", print_blob=True)
 settings.load_profile("suite")
-# modules that take long, as `python -m tests.costs --write` measured and ordered them
+# modules that take long, as `python -m tests.costs --write` measured them; the dearest is the first
 DEAR = {
     Path(__file__).parents[1] / line: place
     for place, line in enumerate(Path(__file__).with_name("dear.txt").read_text().split())

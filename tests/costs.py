@@ -2,7 +2,7 @@
 
 `python -m pytest -p tests.costs tests/e2e` appends a line a test to build/costs.jsonl, or to the file that COSTS
 names; `python -m tests.costs FILE…` sums them by folder, and `--write` puts the modules that are dear into
-tests/dear.txt: `make quick` leaves those out, and `make test` begins with them, as they stand there. Children and daemons count by a control group, processes
+tests/dear.txt: `make quick` leaves those out, and `make test` begins with the dearest. Children and daemons count by a control group, processes
 by the kernel's connector; without the right to either (both want root), those that were waited for count, and no
 process. A fixture of a module or a session is a cost of the test that comes first.
 """
@@ -16,7 +16,7 @@ import struct
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -186,35 +186,14 @@ def main() -> None:
 
 
 def _dear(modules: Mapping[str, Sequence[Cost]]) -> Iterator[str]:
-    """Give the modules that are dear, large ones first: those that wait spread evenly among those that compute.
-
-    Workers that wait at once would leave processors idle.
-    """
-    left = {name: _total(costs) for name, costs in modules.items() if _is_dear(name, costs)}
-    cpu_s = sum(cost.cpu_s for cost in left.values())
-    waited_s = max(1.0, sum(map(_waited_s, left.values())))
-    computed, waited = 0.0, 0.0  # shares of the whole that stand already
-    while left:
-        behind = waited < computed
-        name = max(left, key=lambda name: _waited_s(left[name]) if behind else left[name].cpu_s)
-        computed += left[name].cpu_s / cpu_s
-        waited += _waited_s(left.pop(name)) / waited_s
-        yield name
-
-
-def _is_dear(name: str, costs: Sequence[Cost]) -> bool:
-    most_s = min(MOST_CPU_S, MOST_A_TEST_S * len(costs))
-    used = _total(costs)
-    is_dear = used.cpu_s > most_s or used.processes > MOST_PROCESSES * len(costs)
-    return is_dear and name not in {COLLECTING, *REAL_QUEUES}
-
-
-def _total(costs: Iterable[Cost]) -> Cost:
-    return Cost(*map(sum, zip(*costs, strict=True)))
-
-
-def _waited_s(cost: Cost) -> float:
-    return max(0.0, cost.wall_s - cost.cpu_s)
+    """Give the modules that are dear, the dearest first."""
+    of_all = {name: (sum(cost.cpu_s for cost in costs), costs) for name, costs in modules.items()}
+    for name, (cpu_s, costs) in sorted(of_all.items(), key=lambda row: -row[1][0]):
+        most_s = min(MOST_CPU_S, MOST_A_TEST_S * len(costs))
+        processes = sum(cost.processes for cost in costs) / len(costs)
+        is_dear = cpu_s > most_s or processes > MOST_PROCESSES
+        if is_dear and name not in {COLLECTING, *REAL_QUEUES}:
+            yield name
 
 
 def _row(name: str, by: str) -> str:
@@ -225,7 +204,7 @@ def _row(name: str, by: str) -> str:
 
 
 def _line(name: str, costs: Sequence[Cost]) -> str:
-    waited = sum(map(_waited_s, costs))
+    waited = sum(max(0.0, cost.wall_s - cost.cpu_s) for cost in costs)
     cpu, processes = sum(cost.cpu_s for cost in costs), sum(cost.processes for cost in costs)
     return f"| {name} | {len(costs):,} | {cpu:,.1f} | {processes:,} | {waited:,.0f} |"
 
