@@ -278,7 +278,7 @@ class Launches:
         """
         seat = seat_of(place.start, nobody(boot_id()))
         claim = self._queue.next_claim(place.job, seat, self._clock())
-        if claim is not None and self._orders.holds(*claim.key):
+        if claim is not None and self._orders.number_ahead(claim.job) == claim.number:
             return None
         self._orders.discard()
         if claim is None or claim.job in self._unclear:
@@ -293,9 +293,9 @@ class Launches:
 
     def _in_the_way(self, job: int) -> Unrecorded:
         """Look what lies where a job's next attempt goes; what is unclear keeps no other job waiting."""
+        if ahead := self._orders.number_ahead(job):
+            return Unrecorded(number=ahead)
         number, now = self._queue.next_attempt(job), time.monotonic()
-        if self._orders.holds(job, number):
-            return Unrecorded(number=number)
         again_at, unclear = self._unclear.pop(job, (0.0, ""))
         if now < again_at:
             self._unclear[job] = again_at, unclear
@@ -578,9 +578,7 @@ class Succession:
         self._left.clear()
         self._launches.again_s = None
         for place in places:
-            if self._queue.is_needed(place.job.id):  # its end may let go who comes first
-                return False
-            job = self._queue.next_in(place.job)
+            job = self._queue.successor(place.job)
             if job is None or self._launches.claim(job, place.start._replace(job=job.id)):
                 return False
         return self._launches.again_s is None

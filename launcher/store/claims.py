@@ -247,9 +247,9 @@ MOST_PROGRAMS = 100_000  # whose numbers are kept in memory
 _WAITING_BY_LANE = (
     "SELECT lane, count(*) FROM jobs WHERE state = 'queued' AND waits = 0 GROUP BY lane"
 )
-_FIRST_OF_FLOW = (
+_SUCCESSOR = (
     "SELECT rank, id FROM jobs WHERE state = 'queued' AND waits = 0 AND priority = ? AND run = ?"
-    " AND lane = ? ORDER BY rank, id LIMIT 1"
+    " AND lane = ? AND NOT EXISTS (SELECT 1 FROM needs WHERE need = ?) ORDER BY rank, id LIMIT 1"
 )
 
 
@@ -318,10 +318,13 @@ class ReadyJobs:
             self._program_numbers[job, rank] = numbers_of(_argv(row[0]))
         return self._program_numbers[job, rank]
 
-    def next_in(self, like: ReadyJob) -> ReadyJob | None:
-        """Return the most urgent job of a job's flow that waits for nothing, None where there is none."""
-        row = self._db.execute(_FIRST_OF_FLOW, like.flow).fetchone()
-        return None if row is None else like._replace(id=row[1], rank=row[0])
+    def successor(self, ended: ReadyJob) -> ReadyJob | None:
+        """Return the most urgent job of an ended one's flow that waits for nothing.
+
+        Returns None where there is none, and where others need the ended one: its end may let go who comes first.
+        """
+        row = self._db.execute(_SUCCESSOR, (*ended.flow, ended.id)).fetchone()
+        return None if row is None else ended._replace(id=row[1], rank=row[0])
 
     def mend(self, now: float) -> bool:
         """Mend what `ready` has just left out: give it a lane, or set it aside; False: there is none."""

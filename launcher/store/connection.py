@@ -29,6 +29,7 @@ NEW_EVENT = (  # time, job, state, and the columns of the reason
     "INSERT INTO events (at, job, state, reason_code, reason, reason_data)"
     " VALUES (?, ?, ?, ?, ?, ?)"
 )
+NORMAL = 1  # `PRAGMA synchronous`: a commit is synced with a later one
 _FROM = {
     state: tuple(source for source in State if state in NEXT[source]) for state in State
 }  # who may become `state`
@@ -40,7 +41,9 @@ class Connection:
     def __init__(self, database: sqlite3.Connection, path: Path) -> None:
         """Work on an open database that lies at `path`."""
         self._db, self._path = database, path
-        self._level: int | None = None  # how commits are synced; None: not asked yet
+        # how commits are synced: as the database was opened, as the next one is to be, as it is now
+        (self._own,) = database.execute("PRAGMA synchronous").fetchone()
+        self._wanted = self._level = int(self._own)
         self.execute = database.execute
         self.executemany = database.executemany
 
@@ -51,13 +54,11 @@ class Connection:
     @contextlib.contextmanager
     def unsynced(self) -> Iterator[None]:
         """Let what is committed inside be synced with the next commit outside: a power cut may undo it."""
-        if self._level is None:
-            (self._level,) = self._db.execute("PRAGMA synchronous").fetchone()
-        self._db.execute("PRAGMA synchronous = NORMAL")
+        self._wanted = NORMAL
         try:
             yield
         finally:
-            self._db.execute(f"PRAGMA synchronous = {self._level}")
+            self._wanted = self._own
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[None]:
@@ -73,6 +74,9 @@ class Connection:
             yield
             return
         try:
+            if self._level != self._wanted:
+                self._db.execute(f"PRAGMA synchronous = {self._wanted}")
+                self._level = self._wanted
             self._db.execute("BEGIN IMMEDIATE")
             yield
             self._db.execute("COMMIT")

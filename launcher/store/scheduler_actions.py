@@ -48,7 +48,7 @@ class Scheduling:
         self._usage = UsageRecords(connection)
         self.usage, self.know_machines = self._usage.usage, self._usage.know
         self._ready_jobs = ReadyJobs(connection, self.usage)
-        self.ready, self.next_in = self._ready_jobs.ready, self._ready_jobs.next_in
+        self.ready, self.successor = self._ready_jobs.ready, self._ready_jobs.successor
         self.waiting_by_lane, self.mend = self._ready_jobs.waiting_by_lane, self._ready_jobs.mend
         self.lane_of = self._ready_jobs.lane_of
         self._claims = Claims(connection)
@@ -62,11 +62,6 @@ class Scheduling:
                 "UPDATE runs SET vtime = ? WHERE id = ?",
                 [(vtime, int(run)) for run, vtime in vtimes.items()],
             )
-
-    def is_needed(self, job: int) -> bool:
-        """Tell whether other jobs need this one."""
-        row = self._db.execute("SELECT 1 FROM needs WHERE need = ? LIMIT 1", (job,)).fetchone()
-        return row is not None
 
     def limits(self) -> dict[str, int]:
         """Return how many jobs of a group may run at once, where there is a limit."""

@@ -107,12 +107,12 @@ class OrderWriter:
         self._home = home
         self._prepared: _Prepared | None = None
 
-    def holds(self, job: int, number: int) -> bool:
-        """Tell whether an attempt's order was written ahead, and is still there: nothing else can be."""
+    def number_ahead(self, job: int) -> int:
+        """Return of which attempt the order was written ahead and is still there, and nothing else; 0: of none of a job's."""
         prepared = self._prepared
-        if prepared is None or prepared.job != job or prepared.number != number:
-            return False
-        return _inode(prepared.attempt) == prepared.inode
+        if prepared is None or prepared.job != job or _inode(prepared.attempt) != prepared.inode:
+            return 0
+        return prepared.number
 
     def prepare(self, job: int, number: int, text: str) -> Attempt:
         """Write an order ahead, beside an empty log: a file less to make when its program starts.
@@ -139,10 +139,10 @@ class OrderWriter:
         Raises:
             OSError: the disk is full.
         """
-        prepared, held = self._prepared, self.holds(job, number)
+        prepared, ahead = self._prepared, self.number_ahead(job)
         if prepared is not None and prepared.job == job:
             self._prepared = None  # its folder is the attempt's now
-        if not held or prepared is None or prepared.text != text:
+        if ahead != number or prepared is None or prepared.text != text:
             _write(self._home.attempt(job, number), text)
 
     def discard(self) -> None:

@@ -107,6 +107,8 @@ def with_outputs(outcome: Done, order: Order) -> Done | Failed:
 
 def _known_at_end(order: Order, digests: FileDigests, before: tuple[str, ...]) -> tuple[str, ...]:
     """Return what is to be known of a program's files at its end, given their digests at its start."""
+    if not any(before):
+        return before  # there were none
     names, inputs = named_files(order.spec), len(order.spec.settings.get(INPUTS) or ())
     known = []
     for place, (was, now) in enumerate(zip(before, read_files(order, digests), strict=True)):

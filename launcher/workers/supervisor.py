@@ -254,7 +254,6 @@ RUN, STOP = b"run ", b"stop "  # followed by the attempt's folder
 NEXT = b"next "  # likewise, of an attempt that it will probably get: its order can be read ahead
 ENDED = b"ended "  # followed by its outcome
 LEASE_LATE_S = 0.001  # a poll may return that much too early
-FRESH_S = 0.1  # so long what was read after the last attempt holds for the next one
 
 
 class Progress(IntEnum):
@@ -313,7 +312,6 @@ class _Supervisor:
         self._signals = _Signals()
         self._stop = False
         self._at = b""  # the folder of the attempt in hand
-        self._kills, self._kills_at = memory.oom_kills(), time.monotonic()
         self._lease = lease_of(home)
         self._burial: Burial | None = None  # of the pilot of the attempt in hand; None: it has none
         adopt_orphans()
@@ -339,7 +337,6 @@ class _Supervisor:
         outcome = self._see_through(attempt)
         self._hand.progress = Progress.NONE
         self._report(outcome)
-        self._count_kills()  # while the scheduler decides what comes next
         ordered_to_leave = bool(self._signals.received)
         leaves = self._alone or ordered_to_leave or self._lease.is_over()
         if leaves:
@@ -350,9 +347,6 @@ class _Supervisor:
             if not ordered_to_leave:  # a machine that goes down must not start jobs again
                 revive(self._home)
         return not leaves
-
-    def _count_kills(self) -> None:
-        self._kills, self._kills_at = memory.oom_kills(), time.monotonic()
 
     def _report(self, outcome: bytes) -> None:
         """Tell the scheduler how the attempt in hand has ended; "" where that is not ours to say."""
@@ -396,15 +390,13 @@ class _Supervisor:
         self._burial = Burial(attempt.folder.parent.parent) if self._lease.is_shared else None
         if self._lease.is_over() or self._is_buried(at_once=True):
             return b""
-        if time.monotonic() > self._kills_at + FRESH_S:
-            self._count_kills()
-        kills = self._kills
         self._left.attempt = str(attempt.folder)
         begun = self._starter.begin(attempt)
         if begun is None:
             return b""
         if not isinstance(begun, Begun):
             return record_when_there_is_room(begun, attempt, self._lease)
+        kills = memory.oom_kills()  # not before its start, which would wait for that
         self._starter.prepare()  # the next one, while this one runs
         status, how = self._await_end(begun)
         if status == 0 and self._hand.progress is Progress.RUNS and not how.signalled:
@@ -510,6 +502,8 @@ class _Supervisor:
         A reboot or a logout signals all processes one after another, and a program may have ended
         of its signal before we get ours.
         """
+        if patience <= 0:
+            return self._signals.received
         poll = select.poll()
         poll.register(self._signals.descriptor, select.POLLIN)
         deadline = time.monotonic() + patience

@@ -58,11 +58,11 @@ def test_an_order_that_was_written_ahead_is_not_written_again(
 ) -> None:
     spec = home.attempt(7, 1).spec
     before = spec.stat()
-    assert orders.holds(7, 1)
-    assert not orders.holds(7, 2)
+    assert orders.number_ahead(7) == 1
+    assert not orders.number_ahead(8)
     orders.write(7, 1, "first\n")
     assert (spec.stat().st_ino, spec.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
-    assert not orders.holds(7, 1), "it is the attempt's now"
+    assert not orders.number_ahead(7), "it is the attempt's now"
 
 
 def test_an_order_for_another_place_replaces_the_one_that_was_written_ahead(
@@ -75,7 +75,7 @@ def test_an_order_for_another_place_replaces_the_one_that_was_written_ahead(
 def test_what_was_deleted_meanwhile_is_written_anew(home: Home, orders: OrderWriter) -> None:
     attempt = home.attempt(7, 1)
     shutil.rmtree(attempt.folder)
-    assert not orders.holds(7, 1)
+    assert not orders.number_ahead(7)
     orders.write(7, 1, "first\n")
     assert attempt.spec.read_text() == "first\n"
 
