@@ -231,6 +231,8 @@ def jobs_listed(jobs: Sequence[JobView], now: float, *, title: str = "") -> Tabl
         now: seconds since 1970.
         title: what stands above them.
     """
+    rate = Column("RATE", right=True, drop=4, of=_rate)
+    left = Column("LEFT", right=True, drop=3, of=lambda job: _left_of(job, now) if job.ends else "")
     columns = (
         Column(
             title,
@@ -241,6 +243,7 @@ def jobs_listed(jobs: Sequence[JobView], now: float, *, title: str = "") -> Tabl
         Column(least=8, drop=1, key="run", of=lambda job: job.run),
         Column(least=24, middle=True, key="job", of=lambda job: Span(_called(job), Tone.STRONG)),
         Column(right=True, drop=2, key="since", of=lambda job: _when(job, now)),
+        *((rate, left) if any(job.ends for job in jobs) else ()),
         Column(least=20, key="why", of=lambda job: job.note),
     )
     return _of_jobs(columns, jobs)

@@ -139,7 +139,7 @@ class Queue:
         self._host = HostReader(home.folder, measures=measures)
         self._busy: dict[str, deque[float]] = defaultdict(lambda: deque(maxlen=CURVE))
         self._peaks: dict[tuple[int, int], int] = {}
-        self._found: tuple[str, tuple[JobView, ...] | None] = ("", None)
+        self._found: tuple[str, tuple[JobView, ...]] = ("", ())
         self._search_at = 0.0  # when to search for the same again
 
     def current(self) -> Store | None:
@@ -194,10 +194,13 @@ class Queue:
         if not sought:
             return screen
         if again:
-            self._found = sought, screen.found
+            self._found = sought, screen.found or ()
             now = time.monotonic()
             self._search_at = now + (now - began) / SEARCH_SHARE
-        return screen._replace(found=self._found[1], sought=sought)
+        # how far they are is always as of now
+        works = {work.id: work for work in screen.running}
+        found = tuple(works.get(job.id, job) for job in self._found[1])
+        return screen._replace(found=found, sought=sought)
 
     def _taken(self, store: Store, waiting: int, recent: int, sought: str) -> Screen:
         now = self._clock()

@@ -14,7 +14,7 @@ from launcher.job import Spec, Terms
 from launcher.scheduler.gpus.gpu_ledger import ReportedEnds, Taken
 from launcher.scheduler.policy.model import Running
 from launcher.screens.format import pause_reason
-from launcher.screens.queue_view import progress, running
+from launcher.screens.queue_view import progress, running, screen_lines
 from launcher.screens.snapshots import Queue, Screen, scheduler_of
 from launcher.screens.text_table import Tone, text_of
 from launcher.states import Done, Failed, Outcome, ReasonCode, State, Stopped
@@ -256,6 +256,22 @@ def test_jobs_are_found_by_a_part_of_their_name_a_glob_their_run_or_their_number
         assert found is not None
         assert [one.id for one in found] == wanted, sought
     assert look().found is None
+
+
+def test_a_running_job_that_was_looked_for_tells_how_far_it_is_at_every_look(
+    home: Home, store: Store
+) -> None:
+    (job,) = enqueue(store, a_spec())
+    claimed(store, job, now=NOW - 60)
+    queue = Queue(home, store, clock=Clock(NOW))
+    for step, left in ((30, "1 m 10 s"), (40, "1 m")):  # the second screen searches for nothing
+        steps(home, job, (-10.0, step - 10), (0.0, step))
+        screen = queue.look(sought=str(job))
+        assert screen.found == screen.running
+        texts = texts_of(screen_lines(screen, 140))
+        (title,) = (text for text in texts if text.startswith("FOUND"))
+        assert title.split()[-2:] == ["RATE", "LEFT"]
+        assert any(f"1/s  {left}  {step}/100 loss=0.5" in text for text in texts)
 
 
 def test_runs_with_open_jobs_are_told_with_how_far_they_are(store: Store, look: Look) -> None:
