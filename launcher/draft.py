@@ -52,9 +52,10 @@ def condition_name(settings: Iterable[tuple[str, object, object]]) -> str:
 
 
 def variant_value(value: object) -> str:
-    """Return the value of a setting as it may stand in an ID: what cannot becomes a dash."""
+    """Return the value of a setting as it may stand in an ID: what cannot becomes a dash, and nothing at its ends."""
     text = str(value).lower() if isinstance(value, bool) else str(value)
-    return _NOT_A_VALUE.sub("-", text).strip("-") or "none"
+    # a dash of the value itself stays: it is the sign of a number
+    return _NOT_A_VALUE.sub(" ", text).strip().replace(" ", "-") or "none"
 
 
 MADE = "made"  # in a run's folder: what jobs of the role FOLDER write

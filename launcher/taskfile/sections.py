@@ -72,7 +72,9 @@ _HINTS: Mapping[str, str] = {
 _PROGRAM_HINTS: Mapping[str, str] = {
     "hold": "an entry is not held; launcher hold JOB, or launcher add --hold -- PROGRAM",
 }
-_NAME_WANTED = f"expected a name of at most {LONGEST_NAME} letters, digits and ._+-"
+_NAME_WANTED = (
+    f"expected a name of at most {LONGEST_NAME} letters, digits and ._+-, a letter or digit first"
+)
 _SAME = {"depends": "after", "needs": "after", "requires": "after", "workdir": "cwd",
          "working_directory": "cwd", "environment": "env", "begin": "not_before"}  # fmt: skip
 

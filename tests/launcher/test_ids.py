@@ -248,7 +248,16 @@ def test_a_condition_names_the_other_settings_in_their_order() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "shown"), [("a/b c", "a-b-c"), ("/", "none"), (("x", "y"), "x-y")]
+    ("value", "shown"),
+    [
+        ("a/b c", "a-b-c"),
+        ("/", "none"),
+        ("/a/", "a"),
+        (("x", "y"), "x-y"),
+        (-1, "-1"),
+        ("a-", "a-"),
+        ("-/b", "--b"),
+    ],
 )
-def test_what_no_id_may_hold_becomes_a_dash(value: object, shown: str) -> None:
+def test_what_no_id_may_hold_becomes_a_dash_and_own_dashes_stay(value: object, shown: str) -> None:
     assert draft.condition_name([("haze", value, "")]) == f"haze={shown}"

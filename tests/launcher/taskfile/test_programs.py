@@ -41,6 +41,17 @@ def told(entry: str, *settings: str) -> dict[str, Any]:
             'name: t, argv: [go, "{data}"], matrix: {data: {one: "a/b c.csv", two: ""}}',
             {"t@data=one": ["go", "a/b c.csv"], "t@data=two": ["go", ""]},
         ),
+        (  # a sign is a part of the value
+            'name: t, argv: [go, "{x}"], matrix: {x: [-1, 1, -1e-3, -a, a, a-]}',
+            {
+                "t@x=-1": ["go", "-1"],
+                "t@x=1": ["go", "1"],
+                "t@x=-0.001": ["go", "-1e-3"],
+                "t@x=-a": ["go", "-a"],
+                "t@x=a": ["go", "a"],
+                "t@x=a-": ["go", "a-"],
+            },
+        ),
         (  # what stands in the name stands behind it no more
             'name: "t-{lr}", argv: [go, "{lr}", "{n}"], matrix: {lr: [0.1, 0.2], n: 5}',
             {"t-0.1@n=5": ["go", "0.1", "5"], "t-0.2@n=5": ["go", "0.2", "5"]},
