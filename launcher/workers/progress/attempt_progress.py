@@ -13,7 +13,12 @@ from launcher.context import job_folder, with_folders
 from launcher.system.files import Json, read_bytes, read_end
 from launcher.system.paths import Attempt
 from launcher.workers.order import Order, read_order
-from launcher.workers.progress.event_files import GrowingFiles, event_steps, newest_event
+from launcher.workers.progress.event_files import (
+    NEWEST_BYTES,
+    GrowingFiles,
+    event_steps,
+    newest_event,
+)
 from launcher.workers.progress.printed_lines import (
     bar_steps,
     last_line,
@@ -54,10 +59,20 @@ def newest(attempt: Attempt) -> Newest:
 
 
 def last_metrics(attempt: Attempt) -> dict[str, Json]:
-    """Return what an ended attempt told last, in steps and in lines without one, which count more."""
-    end, at = read_end(attempt.log, END_BYTES)
-    step = latest(attempt.progress) or newest_printed(end, at) or _of_others(attempt, end, at)
-    return {**(step.metrics if step else {}), **printed_numbers(end)}
+    """Return the last value of each number that an ended attempt told, those of its last step first.
+
+    Lines without a step count more than steps.
+    """
+    end, at = read_end(attempt.log, MOST_BYTES)
+    steps = history(attempt.progress, MOST_BYTES) or printed_steps(end, at)[0]
+    if not steps:
+        event = _newest_event(attempt, END_BYTES)
+        # to read a bar takes longer than a line, and there are many
+        steps = [event] if event else bar_steps(end[-END_BYTES:], at)[0]
+    if not steps and (bar := newest_bar(end[-BAR_BYTES:], at, lambda: end)):
+        steps = [bar]
+    told = {name: value for step in steps for name, value in step.metrics.items()}
+    return {**(steps[-1].metrics if steps else {}), **told, **printed_numbers(end)}
 
 
 def _of_others(attempt: Attempt, end: bytes, at: float) -> Step | None:
@@ -68,10 +83,14 @@ def _of_others(attempt: Attempt, end: bytes, at: float) -> Step | None:
         end: of its log.
         at: when that was written.
     """
+    return _newest_event(attempt, *NEWEST_BYTES) or newest_bar(
+        end[-BAR_BYTES:], at, lambda: read_end(attempt.log, MOST_BYTES)[0]
+    )
+
+
+def _newest_event(attempt: Attempt, *sizes: int) -> Step | None:
     folder = _event_folder(attempt)
-    if folder is not None and (event := newest_event(folder, _begun(attempt))) is not None:
-        return event
-    return newest_bar(end[-BAR_BYTES:], at, lambda: read_end(attempt.log, MOST_BYTES)[0])
+    return None if folder is None else newest_event(folder, _begun(attempt), sizes)
 
 
 def newest_step(attempt: Attempt) -> Step | None:

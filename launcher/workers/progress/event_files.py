@@ -13,7 +13,7 @@ Files that grow, of which each byte is read once, however often they are looked 
 import os
 import struct
 from collections import Counter, OrderedDict, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import pairwise
@@ -278,7 +278,7 @@ class _EventFile(NamedTuple):
     written: float  # seconds since 1970
 
 
-def newest_event(folder: Path, since: float) -> Step | None:
+def newest_event(folder: Path, since: float, sizes: Sequence[int] = NEWEST_BYTES) -> Step | None:
     """Return the newest step of the event files below a folder with the newest values of its tags, None where there is none.
 
     Tags may count different things, such as batches and epochs: the step is that of the most frequent one.
@@ -286,11 +286,12 @@ def newest_event(folder: Path, since: float) -> Step | None:
     Args:
         folder: any; it need not exist.
         since: seconds since 1970; files that were last written before are another program's.
+        sizes: how many bytes are read of the end of a file; each where the one before it has nothing.
     """
     files = _event_files(folder, since)[:NEWEST_FILES]
     # behind an image there may be no scalar for long
     values: list[Scalar] = []
-    for size in NEWEST_BYTES:
+    for size in sizes:
         values = values or _values(files, lambda path: scalars(read_end(path, size)[0])[0])  # noqa: B023  # called at once
     values.sort(key=lambda value: value.at)
     if not values:

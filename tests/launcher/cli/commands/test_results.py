@@ -445,6 +445,14 @@ def test_what_tells_models_apart_stands_behind_their_names_where_there_is_room()
         ("launcher: acc=0.91 f1=.9\n", {"acc": 0.91, "f1": 0.9}),
         ("launcher: step=2 loss=.5 acc=0\nINFO launcher: acc=.9\nbye\n", {"loss": 0.5, "acc": 0.9}),
         ("launcher: acc=.1\nlauncher: acc=.2\n", {"acc": 0.2}),
+        (
+            "launcher: step=1 val=.8\nlauncher: step=2 loss=1 val=.9\n" + "launcher: step=3 loss=.5\n" * 9999,
+            {"loss": 0.5, "val": 0.9},
+        ),
+        (
+            "train: 100%|█| 2/2 [00:01<00:00, 1.0it/s, loss=.3]\ntest: 100%|█| 1/1 [00:01<00:00, 1.0it/s, acc=.2]\n",
+            {"acc": 0.2, "loss": 0.3},
+        ),
         (" 50%|█ | 1/2 [00:01<00:01, 1.0it/s, loss=.3]\nlauncher: acc=.2\n", {"loss": 0.3, "acc": 0.2}),
         ("launcher: acc is =3\nmylauncher: acc=.2\nlauncher: step=x acc=1\nlauncher: acc=.2", None),
     ],

@@ -22,7 +22,12 @@ from launcher.system.files import read_end
 from launcher.system.paths import Attempt, Home
 from launcher.workers.job import refuse_given_up
 from launcher.workers.progress import event_files
-from launcher.workers.progress.attempt_progress import newest, newest_step, reported_steps
+from launcher.workers.progress.attempt_progress import (
+    last_metrics,
+    newest,
+    newest_step,
+    reported_steps,
+)
 from launcher.workers.progress.event_files import (
     MOST_FOLDERS,
     GrowingFiles,
@@ -689,6 +694,21 @@ def test_the_sources_come_in_turn(home: Home, tmp_path: Path) -> None:
     attempt.progress.write_text(json.dumps(report) + "\n")
     assert str(newest_step(attempt)) == "1/10 loss=0.1"
     assert [step.step for step in reported_steps(attempt)] == [1]
+
+
+def test_of_each_number_the_last_value_counts_however_many_steps_came_behind_it(
+    home: Home, tmp_path: Path
+) -> None:
+    attempt = attempt_of(home, tmp_path, tensorboard="runs")
+    values = [scalar("loss", step, 0.5, at=1000.0 + step) for step in range(200)]
+    write_events(tmp_path / "runs" / "events.out.tfevents.1", scalar("val", 0, 0.75), *values)
+    assert last_metrics(attempt) == {"loss": 0.5, "val": 0.75}
+    report = {"at": 1000.0, "step": 1, "total": 300, "metrics": {"loss": 0.1}}
+    first = report | {"metrics": {"val": 0.25}}
+    attempt.progress.write_text(
+        "".join(f"{json.dumps(each)}\n" for each in [first, *[report] * 200])
+    )
+    assert last_metrics(attempt) == {"loss": 0.1, "val": 0.25}
 
 
 def test_event_files_are_read_where_the_job_names_their_folder_alone(
