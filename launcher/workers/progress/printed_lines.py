@@ -29,7 +29,8 @@ LONGEST_WORD = 64  # characters of a value that is no number
 
 _END = re.compile(rb"[\r\n]")
 _COUNT = re.compile(r"([0-9]{1,15})(?:/([0-9]{1,15}))?", re.ASCII)
-_PAIR = re.compile(r"([A-Za-z_][A-Za-z0-9_./-]{0,63})=(\S+)")
+# letters of any language, accents behind letters, and what stands for bytes that are no UTF-8
+_PAIR = re.compile(r"((?!\d)[\w\ufffd][\w\u0300-\u036f\ufffd./-]{0,63})=(\S+)")
 _NUMBER = re.compile(
     r"[+-]?(?:(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:e[+-]?[0-9]{1,4})?|nan|inf(?:inity)?)",
     re.ASCII | re.IGNORECASE,
@@ -119,9 +120,7 @@ def _step(text: bytes, place: int, end: int, at: float) -> Step | None:
 
 
 # a text, not compiled, as those below
-_WITHOUT_STEP = (
-    rb"(?<![A-Za-z0-9./_-])launcher: (?!step=)([A-Za-z_][\w./-]{0,63}=[^\r\n]{0,4000})[\r\n]"
-)
+_WITHOUT_STEP = rb"(?<![A-Za-z0-9./_-])launcher: (?!step=)([A-Za-z_\x80-\xff][\w./\x80-\xff-]{0,255}=[^\r\n]{0,4000})[\r\n]"
 
 
 def printed_numbers(text: bytes) -> dict[str, Json]:

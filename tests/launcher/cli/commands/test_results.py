@@ -454,6 +454,9 @@ def test_what_tells_models_apart_stands_behind_their_names_where_there_is_room()
             {"acc": 0.2, "loss": 0.3},
         ),
         (" 50%|█ | 1/2 [00:01<00:01, 1.0it/s, loss=.3]\nlauncher: acc=.2\n", {"loss": 0.3, "acc": 0.2}),
+        ("launcher: step=1 größe=3 loss=1\nlauncher: Précision=.5 acc=.9\n",
+         {"größe": 3, "loss": 1, "Précision": 0.5, "acc": 0.9}),
+        ("launcher: größe=3 acc=.9\n", {"größe": 3, "acc": 0.9}),
         ("launcher: acc is =3\nmylauncher: acc=.2\nlauncher: step=x acc=1\nlauncher: acc=.2", None),
     ],
 )  # fmt: skip

@@ -79,6 +79,8 @@ def steps(text: bytes) -> list[Step]:
         (b"2026-11-22 10:00:00 [train] launcher: step=3 lr=+1E-4\r\n", "3 lr=0.0001"),
         (b"launcher: step=3 total=0 loss=-inf done\n", "3 loss=-inf"),
         (b"launcher: step=3 total=many\n", "3"),
+        ("launcher: step=3 größe=2 e\u0301tat=1\n".encode(), "3 größe=2 e\u0301tat=1"),
+        (b"launcher: step=3 gr\xf6\xdfe=2 loss=1\n", "3 gr\ufffd\ufffde=2 loss=1"),
     ],
 )
 def test_a_line_tells_step_total_and_numbers_by_name(line: bytes, shown: str) -> None:
