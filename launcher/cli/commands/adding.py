@@ -85,7 +85,7 @@ def _job_options(verb: Verb) -> Verb:
     default=RUN,
     metavar="NAME",
     shell_complete=offer_runs,
-    help=f"Run to which the job belongs: {RUN} unless given. Its results are below runs/NAME/ of this folder.",
+    help=f"Run to which the job belongs: {RUN} unless given. Its results are below runs/NAME/ of this folder, those of {RUN} of the queue's home.",
 )
 @_job_options
 @click.option(
@@ -132,7 +132,7 @@ def _job_options(verb: Verb) -> Verb:
 @flag("--hold", help="Hold the job until `launcher release`.")
 @flag(
     "--replace",
-    help="If a job of this --name waits, change that one: it keeps its number, its place and the jobs after it.",
+    help="If a job of this --name and --run waits, change that one: it keeps its number, its place and the jobs after it.",
 )
 @click.option(
     "--from",

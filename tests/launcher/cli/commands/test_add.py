@@ -53,7 +53,7 @@ def test_a_program_is_queued_as_it_is_typed(
 
 
 def test_programs_are_put_into_a_run_of_their_own_wherever_they_are_added(
-    launcher: Launcher, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    launcher: Launcher, store: Store, home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for folder in ("first", "second"):
         (tmp_path / folder).mkdir()
@@ -64,6 +64,7 @@ def test_programs_are_put_into_a_run_of_their_own_wherever_they_are_added(
         "night", "night",
     ]  # fmt: skip
     assert {row.spec.root for row in store.read.of_run("night")} == {str(tmp_path / "first")}
+    assert {row.spec.root for row in store.read.of_run("add")} == {str(home.folder)}
     assert launcher("share", "night").out.split()[:2] == ["night", "2"]
     launcher("cancel", "run:night", "--yes")
     assert [row.state for row in store.read.jobs()] == [State.CANCELLED] * 2 + [State.HELD]
