@@ -31,7 +31,7 @@ from trueface.evaluation.operating_threshold import Calibration
 from trueface.evaluation.score_tables import Scores, read_scores
 from trueface.models import checkpoint
 from trueface.models.checkpoint import Checkpoint
-from trueface.prediction.predictor import select
+from trueface.prediction.predictor import FAR, Reason, select
 from trueface.prediction.reference import Reference
 from trueface.runtime import paths
 from trueface.runtime.artifact import put_in_place, staged
@@ -253,8 +253,8 @@ NOT_FOR = """\
   of its tests, with the error rates above; no decision about a person may rest on it.
 - **Not for other generators, cameras and processing than were tested.** A generator that is not in
   the list of tests may not be recognised at all, and screenshots, strong compression or resizing may
-  be called fake or real for that alone. `trueface predict` warns of images that are unlike the
-  training's; without a warning an image may still be of an unknown kind.
+  be called fake or real for that alone. `trueface predict` names images that are unlike the
+  training's; one that it does not name may still be of an unknown kind.
 - **Not against an adversary.** Changes of one grey level that nobody sees can turn an answer over.
 - **Not for moderation without people who look again**, nor for measuring how common fakes are."""
 
@@ -442,16 +442,19 @@ def _refusals(facts: Facts) -> Iterator[str]:
     sizes = Learned.from_json(facts.provenance.get("image_sizes"))
     formats = LearnedFormats.from_json(facts.provenance.get("image_formats"))
     reference = facts.reference
-    watched = [
-        *(["size"] if sizes else []),
-        *(["file format"] if formats else []),
-        *(["features"] if reference is not None and reference.features is not None else []),
-    ]
-    yield (
-        f"- An answer with a warning: images unlike the training's in {' or '.join(watched)}."
-        if watched
-        else "- It warns of nothing: the checkpoint does not say what it learned from."
-    )
+    known: dict[Reason, tuple[str, bool]] = {
+        "size": ("size", sizes is not None),
+        "features": ("features", reference is not None and reference.features is not None),
+        "format": ("file format", formats is not None),
+        "orientation": ("orientation", True),  # the file alone tells it
+    }
+    watched = [(reason in FAR, name) for reason, (name, is_known) in known.items() if is_known]
+    if far := " or ".join(name for is_far, name in watched if is_far):
+        yield f"- No answer, but the verdict `unlike`: images unlike the training's in {far}."
+    near = " or ".join(name for is_far, name in watched if not is_far)
+    yield f"- An answer with a warning: images unlike the training's in {near}."
+    if len(watched) == 1:
+        yield "- It watches nothing else: the checkpoint does not say what it learned from."
     if reference is None or not len(reference.labels):
         yield "- It cannot abstain: the checkpoint keeps no answers to validation."
         return

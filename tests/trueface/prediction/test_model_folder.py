@@ -11,6 +11,7 @@ from trueface.models import checkpoint
 from trueface.models.checkpoint import Checkpoint
 from trueface.models.detectors import build
 from trueface.prediction import model_folder
+from trueface.prediction.reference import FeatureDistance, Reference
 from trueface.runtime.errors import CheckpointError, MachineError, UsageError
 from trueface.runtime.files import Json
 
@@ -157,6 +158,42 @@ def test_what_is_written_is_read_again() -> None:
     assert LearnedFormats.from_json({"counts": 3}) is None
 
 
+SIZES: Json = {"smallest": 64, "median": 64, "largest": 64}
+NO_ANSWER = "- No answer, but the verdict `unlike`: images unlike the training's in"
+WARNED = "- An answer with a warning: images unlike the training's in"
+NOTHING = np.zeros(0, np.float32)
+DISTANCE = FeatureDistance(mean=NOTHING, scale=NOTHING, limit=1.0)
+
+
+def card(provenance: dict[str, Json], features: FeatureDistance | None = None) -> str:
+    reference = Reference(labels=NOTHING.astype(np.int8), logits=NOTHING, features=features)
+    facts = model_folder.Facts(
+        name="m", arch="slim18", licence="MIT", provenance=provenance, tests=[], conditions={},
+        sources=[], reference=reference,
+    )  # fmt: skip
+    return model_folder.card(facts)
+
+
+@pytest.mark.parametrize(
+    ("learned", "features", "said"),
+    [
+        (
+            {"image_sizes": SIZES, "image_formats": {"counts": {"PNG": 9}}},
+            DISTANCE,
+            [f"{NO_ANSWER} size or features.", f"{WARNED} file format or orientation."],
+        ),
+        ({"image_sizes": SIZES}, None, [f"{NO_ANSWER} size.", f"{WARNED} orientation."]),
+        ({}, None, [f"{WARNED} orientation.", "- It watches nothing else: "]),
+    ],
+)
+def test_a_card_tells_what_has_no_answer_from_what_has_a_warning(
+    learned: dict[str, Json], features: FeatureDistance | None, said: list[str]
+) -> None:
+    refused = card(learned, features).split("## What it refuses")[1].splitlines()
+    assert [line[: len(words)] for line, words in zip(refused[3:], said, strict=False)] == said
+    assert refused[3 + len(said)].startswith("- It cannot abstain")
+
+
 @pytest.mark.parametrize(
     ("decode", "said"),
     [
@@ -165,9 +202,4 @@ def test_what_is_written_is_read_again() -> None:
     ],
 )
 def test_a_card_says_whether_images_are_resized(decode: str, said: str) -> None:
-    provenance: dict[str, Json] = {"settings": {"resize_size": 64, "decode": decode}}
-    facts = model_folder.Facts(
-        name="m", arch="slim18", licence="MIT", provenance=provenance, tests=[], conditions={},
-        sources=[], reference=None,
-    )  # fmt: skip
-    assert said in model_folder.card(facts)
+    assert said in card({"settings": {"resize_size": 64, "decode": decode}})
