@@ -35,7 +35,6 @@ from trueface.evaluation.group_rates import (
     MEASURES,
     OF_BOTH,
     RATES,
-    GapVerdict,
     GroupRow,
     GroupTable,
 )
@@ -137,8 +136,6 @@ def _words(method: FairnessMethod) -> str:
     words = [str(method.verdict)]
     if method.standing is Standing.CONSTANT:
         words = ["constant"]
-    elif method.verdict is GapVerdict.WITHIN:  # a gap within its floor is near it, too
-        words.insert(0, str(GapVerdict.NEAR))
     if method.why_not:
         words.append(method.why_not.partition(":")[0])
     return ", ".join(words)
