@@ -47,8 +47,8 @@ Examples:
 def unlearned(run: str, *, as_json: bool, published: bool) -> None:
     """Compare the unlearned models of RUN, a name below runs/ or a path, with their references.
 
-    Rows are means ± standard deviations over seeds: first the model before unlearning and plain
-    trainings, then the methods. gap: mean distance to the retrained model on retain, forget, test and
+    Rows are means ± standard deviations over seeds: first the model before unlearning and
+    trainings anew, then the methods. gap: mean distance to the retrained model on retain, forget, test and
     membership (SVC), in points. cached s: time to compute cached features or importances; time s is
     without it. tuned: test accuracy at the threshold that is best on validation. recovery: fraction of
     the damage that is undone. MIA (loss): accuracy of telling the forgotten from unseen test images by

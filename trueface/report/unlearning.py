@@ -69,9 +69,9 @@ EDGES = tuple(np.linspace(0, 1, BINS + 1).tolist())
 NOTHING = "\N{NO-BREAK SPACE}"  # a note, lest figures beside each other stand askew
 INTRODUCTION = (
     "<p>A model has learned what it should not have, and each method makes another model of it. The first rows "
-    "are references: the model before, with what its training took, and plain trainings. "
+    "are references: the model before, with what its training took, and trainings anew. "
     "What a method aims at is <b>retrain</b>, a new training without what is to be forgotten. It is worth its "
-    "name if it comes near to retraining in less time than the plain trainings take. Retraining with another "
+    "name if it comes near to retraining in less time than these trainings take. Retraining with another "
     "seed gives other numbers, too: differences no larger than that are noise.</p>"
 )
 ANEW = (

@@ -204,12 +204,14 @@ def test_gaps_that_overlap_over_seeds_name_no_winner(tmp_path: Path) -> None:
     assert ") and salun (" in sentence
 
 
-def test_one_seed_names_no_winner(tmp_path: Path) -> None:
+@pytest.mark.parametrize("method", ["scrub", "finetune", "relabel"])
+def test_one_seed_names_no_winner(tmp_path: Path, method: str) -> None:
     left(tmp_path, "retrain", 4)
-    left(tmp_path, "scrub", 6)
+    left(tmp_path, "restart", 4)
+    left(tmp_path, method, 6)
     left(tmp_path, "salun", 12)
     assert said_of(tmp_path) == (
-        "a:b, forgetting flipped labels: scrub has the least gap to retraining, 0.006, before salun, 0.025, but one seed was measured, "
+        f"a:b, forgetting flipped labels: {method} has the least gap to retraining, 0.006, before salun, 0.025, but one seed was measured, "
         "and that names no winner."
     )
 

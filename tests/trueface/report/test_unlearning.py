@@ -79,16 +79,17 @@ def test_the_command_shows_unlearning(lab: Forgetful, command: Command) -> None:
 
 
 def test_references_stand_first_and_seeds_are_one_row(lab: Forgetful) -> None:
-    lab.flips(["scrub", "finetune", "retrain", "corrected"], (0, 1, 2))
+    lab.flips(["scrub", "finetune", "retrain", "restart", "corrected"], (0, 1, 2))
     base = _group(lab.run)
     assert [row.name for row in base.rows] == [
         "before",
         "corrected",
         "retrain",
+        "restart",
         "finetune",
         "scrub",
     ]
-    assert [row.is_reference for row in base.rows] == [True, True, True, True, False]
+    assert [row.is_reference for row in base.rows] == [True, True, True, True, False, False]
     test = _row(base, "scrub").values["test"]
     assert test.seeds == 3
     assert test.sd is not None

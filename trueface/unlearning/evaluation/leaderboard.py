@@ -1,6 +1,6 @@
 """The unlearnings of a run beside their references: one group a base, one row a method.
 
-The ladder of references begins with the model as it came and goes on with plain trainings. A method
+The ladder of references begins with the model as it came and goes on with trainings anew. A method
 is worth its name if it comes near to retraining, in less time than they take. Every row is the mean
 over seeds, each seed set beside the retrained model of the same base and seed. Methods that left no
 working model come last.
@@ -365,7 +365,7 @@ def _ratio(part: float | None, whole: float | None) -> float | None:
     return None if part is None or not whole else part / whole
 
 
-REFERENCES = (BEFORE, "corrected", "retrain", "finetune", "relabel", "restart")
+REFERENCES = (BEFORE, "corrected", "retrain", "restart")
 CHANGED: Mapping[Goal, tuple[str, str]] = {  # what tells that anything was forgotten
     "flips": ("test", "the test"),
     "class": ("test_forget", "the forgotten class in the test"),
@@ -392,7 +392,7 @@ class UnlearningRow(NamedTuple):
 
     @property
     def is_reference(self) -> bool:
-        """Whether it is a step of the ladder: the model as it came, or a plain training."""
+        """Whether it is a step of the ladder: the model as it came, or a training anew."""
         return self.method in REFERENCES
 
     @property

@@ -113,7 +113,7 @@ def test_a_ruined_model_stands_below_the_working_ones_with_its_verdict(tmp_path:
         leave(tmp_path, told(f"{BASE}~{method}@seed=0", f"{BASE}@seed=0"), flips(4), after)
     group = only(tmp_path)
     assert [(one.name, one.verdict) for one in group.rows] == [
-        ("before", ""), ("retrain", ""), ("finetune", "chance"), ("scrub", ""), ("ng", "chance"),
+        ("before", ""), ("retrain", ""), ("scrub", ""), ("finetune", "chance"), ("ng", "chance"),
         ("npo", "kept accuracy lost"),
     ]  # fmt: skip
 
