@@ -168,6 +168,7 @@ class _Group:
 
     name: str
     cells: Mapping[Place, Sequence[Result]]  # of each seed
+    others: Mapping[Place, Result]  # that it has in other settings, or that do not count
 
     def values(self, name: str) -> list[float]:
         """Return a measure in every cell, the mean over seeds."""
@@ -344,11 +345,14 @@ def independent(images: Mapping[str, Iterable[str]]) -> tuple[str, ...]:
 def _groups(models: Mapping[str, Sequence[Result]], setting: Setting) -> Iterator[_Group]:
     for name, results in models.items():
         cells: dict[Place, list[Result]] = {}
+        others: dict[Place, Result] = {}
         for result in results:
             if result.cell.setting is setting and result.measured.marked.mark not in NOT_COUNTED:
                 cells.setdefault(result.place, []).append(result)
+            else:
+                others[result.place] = result
         if cells:
-            yield _Group(name=name, cells=cells)
+            yield _Group(name=name, cells=cells, others=others)
 
 
 def _columns(groups: Sequence[_Group]) -> Iterator[tuple[str, Column]]:
@@ -360,7 +364,11 @@ def _columns(groups: Sequence[_Group]) -> Iterator[tuple[str, Column]]:
         values = np.stack([group.spread(ranked[0].cells) for group in ranked])
         places = dict(zip((group.name for group in ranked), rank(values), strict=True))
     elif ranked:
-        reasons[ranked[0].name] = "there is no other model to be ranked with"
+        reasons[ranked[0].name] = (
+            "there is no other model to be ranked with"
+            if len(groups) == 1
+            else "no other model there is ranked, as is said of each"
+        )
     for group in groups:
         areas, spread = group.values(AREA), group.spread(group.cells)  # (C,), (C, R)
         at = int(np.argmin(areas))
@@ -382,7 +390,12 @@ def _unranked(group: _Group, groups: Sequence[_Group]) -> str:
     """Return why a model has no rank among others in one setting; "" where it has one."""
     every = {place for other in groups for place in other.cells}
     if missing := sorted(every - group.cells.keys()):
-        return f"not scored on {_named(missing[0])}"
+        place, other = missing[0], group.others.get(missing[0])
+        if other is None:
+            return f"not scored on {_named(place)}"
+        if other.measured.marked.mark in NOT_COUNTED:
+            return f"{other.measured.marked.mark} on {_named(place)}"
+        return f"{_named(place)} counts as {other.cell.setting} for it"
     first, *more = [
         *(
             f"{one.measured.marked.mark} on {_named(place)}"

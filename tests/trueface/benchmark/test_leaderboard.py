@@ -145,6 +145,42 @@ def test_a_confounded_cell_has_its_value_and_no_rank() -> None:
     assert all("confounded on gan1:pre" in reason for reason in board.unranked)
 
 
+ALONE = "there is no other model to be ranked with"
+UNRANKED = "no other model there is ranked, as is said of each"
+
+
+@pytest.mark.parametrize(
+    ("of_other", "said"),
+    [
+        (None, ["not scored on sdXL:pre", UNRANKED]),
+        (("black", ""), ["sdXL:pre counts as black for it", UNRANKED]),
+        (("white", "few images"), ["few images on sdXL:pre", UNRANKED]),
+    ],
+)
+def test_a_model_without_a_rank_is_told_why(
+    of_other: tuple[str, str] | None, said: list[str]
+) -> None:
+    """The model `good` knows both sets of images; of the second one `poor` has another cell, or none."""
+    run = a_run((1,))
+    good, _, _, _, poor, _ = run.results  # on clean images
+    other = [replace(good, index=replace(good.index, test="sdXL:pre"))]
+    if of_other is not None:
+        setting, mark = of_other
+        other.append(
+            replace(
+                poor,
+                index=replace(poor.index, test="sdXL:pre"),
+                cell=replace(poor.cell, setting=Setting(setting)),
+                measured=replace(poor.measured, marked=Marked(mark, "")),
+            )
+        )
+    board = leaderboard(replace(run, results=(good, poor, *other)))
+    reasons = {line.architecture: line.columns[Setting.WHITE].reason for line in board.lines}
+    assert [reasons["poor"], reasons["good"]] == said
+    if of_other == ("black", ""):
+        assert f"poor, black: {ALONE}" in board.unranked
+
+
 def test_what_the_files_alone_tell_is_said_once_for_each_set() -> None:
     run = a_run((1,))
     tells = Shortcut("the file format", 1.0, "30 × JPEG", "30 × PNG")
