@@ -26,6 +26,7 @@ from launcher.workers.progress.printed_lines import (
     newest_printed,
     printed_numbers,
     printed_steps,
+    printed_values,
 )
 from launcher.workers.progress.steps import Step, history, latest
 
@@ -64,15 +65,16 @@ def last_metrics(attempt: Attempt) -> dict[str, Json]:
     Lines without a step count more than steps.
     """
     end, at = read_end(attempt.log, MOST_BYTES)
-    steps = history(attempt.progress, MOST_BYTES) or printed_steps(end, at)[0]
-    if not steps:
+    steps = history(attempt.progress, MOST_BYTES)
+    printed = {} if steps else printed_values(end)
+    if not steps and not printed:
         event = _newest_event(attempt, END_BYTES)
         # to read a bar takes longer than a line, and there are many
         steps = [event] if event else bar_steps(end[-END_BYTES:], at)[0]
-    if not steps and (bar := newest_bar(end[-BAR_BYTES:], at, lambda: end)):
-        steps = [bar]
+        if not steps and (bar := newest_bar(end[-BAR_BYTES:], at, lambda: end)):
+            steps = [bar]
     told = {name: value for step in steps for name, value in step.metrics.items()}
-    return {**(steps[-1].metrics if steps else {}), **told, **printed_numbers(end)}
+    return {**(steps[-1].metrics if steps else {}), **told, **printed, **printed_numbers(end)}
 
 
 def _of_others(attempt: Attempt, end: bytes, at: float) -> Step | None:

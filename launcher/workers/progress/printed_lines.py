@@ -31,6 +31,7 @@ _END = re.compile(rb"[\r\n]")
 _COUNT = re.compile(r"([0-9]{1,15})(?:/([0-9]{1,15}))?", re.ASCII)
 # letters of any language, accents behind letters, and what stands for bytes that are no UTF-8
 _PAIR = re.compile(r"((?!\d)[\w\ufffd][\w\u0300-\u036f\ufffd./-]{0,63})=(\S+)")
+_NAMES = re.compile(rb"([^\s=]+)=")
 _NUMBER = re.compile(
     r"[+-]?(?:(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:e[+-]?[0-9]{1,4})?|nan|inf(?:inity)?)",
     re.ASCII | re.IGNORECASE,
@@ -68,6 +69,26 @@ def newest_printed(text: bytes, at: float) -> Step | None:
         else:
             break
     return newest
+
+
+def printed_values(text: bytes) -> dict[str, Json]:
+    """Return the last value of each number in the steps of a piece of a log, those of the last step first.
+
+    Of thousands of lines alike only the last one is read.
+    """
+    values: dict[str, Json] = {}
+    seen: set[bytes] = set()
+    place = text.rfind(MARK)
+    while place >= 0:
+        if (end := _end(text, place)) is not None:
+            names = _NAMES.findall(text, place, end)
+            if not seen.issuperset(names) and (step := _step(text, place, end, 0.0)) is not None:
+                seen.update(names)
+                values = values | {
+                    name: value for name, value in step.metrics.items() if name not in values
+                }
+        place = text.rfind(MARK, 0, place)
+    return values
 
 
 def pairs_of(text: str) -> dict[str, Json]:
