@@ -4,6 +4,7 @@ import os
 from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from launcher.context import INPUTS, OUTPUTS, file_fault, file_paths, path_from
 from launcher.errors import UsageError
@@ -20,10 +21,19 @@ Makers = Mapping[
 ]  # path → programs that say that they make it, the newest last
 
 
+class Earlier(NamedTuple):
+    """A job that has done the same program."""
+
+    row: JobRow
+    changes: Sequence[
+        str
+    ]  # in a few words each, which files are other since; none: it need not run again
+
+
 def done_before(
     spec: Spec, folder: str, makers: Makers, store: Store, digests: FileDigests
-) -> JobRow | None:
-    """Return the job that has done the same program with the same files, and whose outputs are there; None: none has.
+) -> Earlier | None:
+    """Return the job that has done the same program with the same files, else the newest with others; None: none has.
 
     Args:
         spec: of the program.
@@ -32,19 +42,26 @@ def done_before(
         store: the queue.
         digests: of the files that programs read.
     """
-    paths = file_paths(OUTPUTS, spec, folder, 0)
+    outputs = _named(OUTPUTS, spec, folder)
     inputs = spec.settings.get(INPUTS) or ()
-    for row in reversed(makers.get(paths[0], ()) if paths else ()):
+    newest = None
+    for row in reversed(makers.get(outputs[0][1], ()) if outputs else ()):
         before = row.plain_spec
         alike = before.argv == spec.argv and before.settings == spec.settings
         if row.state is not State.DONE or not alike or store.read.folder_of(row.id) != folder:
             continue
+        changes = [
+            f"{name} {'was changed' if at else 'is gone'}"
+            for name, path in outputs
+            if not (at := stamp(path)) or at != row.outputs.get(path)
+        ]
         known = known_record(row.sources_text or "{}")
         now = found_now(known, inputs, partial(path_from, folder), digests.found)
-        there = all((at := stamp(path)) and at == row.outputs.get(path) for path in paths)
-        if there and not file_changes(known, now):
-            return row
-    return None
+        changes += file_changes(known, now).values()
+        if not changes:
+            return Earlier(row, ())
+        newest = newest or Earlier(row, changes)
+    return newest
 
 
 def check_files(

@@ -101,6 +101,11 @@ class JobQueries:
         """Return the jobs of all runs with a name, wherever their results lie."""
         return self._where("runs.name = ?", name)
 
+    def number_of_run(self, root: str, name: str) -> int:
+        """Return the id of the run `name` under `root`; 0 where there is none."""
+        row = self._db.execute("SELECT id FROM runs WHERE root = ? AND name = ?", (root, name))
+        return int((row.fetchone() or (0,))[0])
+
     def in_run(self, run: int, name: str) -> JobRow | None:
         """Return the job of a run that has a name, None where there is none."""
         rows = self._where("jobs.run = ? AND jobs.name = ?", run, name)

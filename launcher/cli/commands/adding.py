@@ -7,8 +7,10 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -39,14 +41,21 @@ from launcher.job_options.value_types import TRUTH, on_command_line
 from launcher.screens.format import harmless
 from launcher.screens.terminal import remark
 from launcher.states import OPEN, State
-from launcher.store.client import context_to_store, open_queue, say_if_stopped, see_served
+from launcher.store.client import (
+    context_to_store,
+    look_at_queue,
+    open_home,
+    open_queue,
+    say_if_stopped,
+    see_served,
+)
 from launcher.store.queue import NEW, WAITING, NewJob, Store, replace_waiting
 from launcher.store.rows import JobRow
 from launcher.store.runs import owner_of
 from launcher.store.steering import HELD
 from launcher.system.daemon_control import wake
 from launcher.system.file_digests import FileDigests
-from launcher.system.paths import Home
+from launcher.system.paths import Home, find_home
 from launcher.system.text import is_utf8
 
 PREFIX = "command/"  # of every name
@@ -205,11 +214,8 @@ def add(
     file = None if source is None else command_file(source)
     files = {INPUTS: [*inputs], OUTPUTS: [*outputs]}
     programs = _programs(full_name, program, file, sweeps, files)
-    if dry_run:
-        _list(programs)
-        return
     context = context_to_store(pass_env)
-    with open_queue(make=True) as (home, store):
+    with _queue_to_ask() if dry_run else open_queue(make=True) as (home, store):
         check_request(home, store, request, backends)
         spec = Spec(
             name="",
@@ -222,6 +228,9 @@ def add(
             priority=request.priority,
         )
         asked = Asked(spec, context, after, after_any, hold=hold, replaces=replace, share=share)
+        if dry_run:
+            _list(home, store, asked, programs)
+            return
         _queue(home, store, asked, programs, file)
         if not say_if_stopped(home):  # a script that queues must not lift what a person decided
             see_served(home)
@@ -296,11 +305,8 @@ def checked_name(name: str | None) -> str:
     return f"{PREFIX}{name.removeprefix(PREFIX) or name}"
 
 
-def free_name(store: Store, run: int, name: str) -> tuple[JobRow, str] | None:
-    """Take a name from the ended job that has it: the newest job of a name is the one that is meant.
-
-    Returns:
-        That job as it was, and its name from now on; None: no job has this one.
+def ended_holder(store: Store, run: int, name: str) -> JobRow | None:
+    """Return the ended job that has a name, which a new one may take: the newest job of a name is the one that is meant.
 
     Raises:
         UsageError: the job has not ended yet.
@@ -320,10 +326,15 @@ def free_name(store: Store, run: int, name: str) -> tuple[JobRow, str] | None:
             f"{name!r} stays the name of job {number}: so an older job is called when a newer one "
             "takes its name; give another --name"
         )
-    older = f"{name}@{number}"
+    return holder
+
+
+def renamed(store: Store, run: int, holder: JobRow) -> tuple[JobRow, str]:
+    """Take a name from the ended job that has it; return that job as it was, and its name from now on."""
+    older = f"{holder.name}@{holder.id}"
     while store.read.in_run(run, older):
         older += "'"
-    store.steering.rename(number, older)
+    store.steering.rename(holder.id, older)
     return holder, older
 
 
@@ -388,14 +399,6 @@ def _programs(
     ]
 
 
-def _list(programs: Sequence[Program]) -> None:
-    """Print name and command line of each job that would be queued."""
-    for program in programs:
-        name = harmless(program.name or f"{PREFIX}…")
-        click.echo(f"{name}\t{harmless(shlex.join(program.argv))}")
-    remark(f"{counted(len(programs), 'job')}; nothing was queued (dry run)")
-
-
 class Asked(NamedTuple):
     """What is the same for all jobs that a command adds."""
 
@@ -408,6 +411,42 @@ class Asked(NamedTuple):
     share: float | None  # of the machine, for all added programs
 
 
+@contextmanager
+def _queue_to_ask() -> Iterator[tuple[Home, Store]]:
+    """Open the caller's queue for questions only; where there is none, an empty one, which is deleted."""
+    home = find_home(os.environ)
+    if home.exists():
+        with look_at_queue(home) as opened:
+            yield opened
+    else:
+        with TemporaryDirectory() as folder, open_home(Home(Path(folder))) as store:
+            yield home, store
+
+
+def _list(home: Home, store: Store, asked: Asked, programs: Sequence[Program]) -> None:
+    """Print name and command line of each job that would be queued.
+
+    Raises:
+        UsageError: it would be refused.
+    """
+    specs = _without_done(home, store, asked, _specs(asked, programs), dry_run=True)
+    if specs:
+        with store.reading():
+            _checked(store, asked, specs)
+    for spec in specs:
+        click.echo(f"{harmless(spec.name or f'{PREFIX}…')}\t{harmless(shlex.join(spec.argv))}")
+    remark(f"{counted(len(specs), 'job')}; nothing was queued (dry run)")
+
+
+def _specs(asked: Asked, programs: Sequence[Program]) -> list[Spec]:
+    return [
+        asked.spec._replace(
+            name=name, argv=argv, settings=settings, signature=program_signature(argv)
+        )
+        for name, argv, settings in programs
+    ]
+
+
 def _queue(
     home: Home, store: Store, asked: Asked, programs: Sequence[Program], file: CommandFile | None
 ) -> None:
@@ -416,12 +455,7 @@ def _queue(
     Raises:
         UsageError: a name belongs to a job that has not ended, or a job that they should follow is not there.
     """
-    specs = [  # before: while many are written others have to wait
-        asked.spec._replace(
-            name=name, argv=argv, settings=settings, signature=program_signature(argv)
-        )
-        for name, argv, settings in programs
-    ]
+    specs = _specs(asked, programs)  # before: while many are written others have to wait
     specs = _without_done(home, store, asked, specs)
     if not specs:
         return
@@ -442,47 +476,77 @@ def _queue(
         remark(f"skipped{which}: {harmless(row.reason)}")
 
 
-def _without_done(home: Home, store: Store, asked: Asked, specs: list[Spec]) -> list[Spec]:
-    """Return the programs whose outputs are not made yet; say which are, and by which jobs."""
+def _without_done(
+    home: Home, store: Store, asked: Asked, specs: list[Spec], *, dry_run: bool = False
+) -> list[Spec]:
+    """Return the programs whose outputs are not made yet; say which are, by which jobs, and which are no longer."""
     if not any(spec.settings.get(OUTPUTS) for spec in specs):
         return specs
     makers, digests = store.read.makers(), FileDigests(home.digests)
     folder = asked.context.folder
-    earlier = [(spec, done_before(spec, folder, makers, store, digests)) for spec in specs]
-    digests.save()
-    done = {row.id: row.name for _, row in earlier if row is not None}
+    earlier = [done_before(spec, folder, makers, store, digests) for spec in specs]
+    if not dry_run:
+        digests.save()
+    done = {each.row.id: each.row.name for each in earlier if each and not each.changes}
     if done:
-        _say_added(done, None)
+        if not dry_run:
+            _say_added(done, None)
         first = min(done)
         whose = f"job {first}" if len(done) == 1 else f"job {first} and {len(done) - 1:,} more"
         remark(
             f"not queued: {whose} made the same outputs, with the same command and files; "
             f"`launcher retry {first} --force` runs it again"
         )
-    return [spec for spec, row in earlier if row is None]
+    if dry_run:
+        why = {", ".join(each.changes): each.row.id for each in earlier if each and each.changes}
+        for changes, job in why.items():
+            remark(f"since job {job} made the same outputs: {harmless(changes)}")
+    return [spec for spec, each in zip(specs, earlier, strict=True) if each is None or each.changes]
+
+
+class Checked(NamedTuple):
+    """Programs that can be queued, and the jobs of the queue that this is about."""
+
+    specs: Sequence[Spec]
+    needs: Sequence[int]  # that they follow when these are done, and
+    after_any: Sequence[int]  # when these have ended
+    before: Sequence[Sequence[int]]  # for each of them those that make what it reads
+    replaced: JobRow | None
+    holders: Sequence[JobRow]  # ended jobs of their names
+
+
+def _checked(store: Store, asked: Asked, specs: Sequence[Spec]) -> Checked:
+    """Refuse programs that cannot be queued, all of them; nothing is written.
+
+    Raises:
+        UsageError: a name, a file, a run or a job that they should follow is in the way.
+    """
+    root = root_of_run(store, asked.spec)
+    specs = [spec if spec.root == root else spec._replace(root=root) for spec in specs]
+    run = store.read.number_of_run(root, asked.spec.run)
+    needs, after_any = (
+        [job.id for job in select(store, patterns, newest=True)]
+        for patterns in (asked.after, asked.after_any)
+    )
+    replaced = store.read.in_run(run, specs[0].name) if asked.replaces else None
+    if replaced is not None and replaced.state not in WAITING:
+        replaced = None
+    before = _before(store, asked, specs, replaced)
+    named = [] if replaced is not None else [spec.name for spec in specs if spec.name]
+    holders = [row for name in named if (row := ended_holder(store, run, name)) is not None]
+    return Checked(specs, needs, after_any, before, replaced, holders)
 
 
 def _put(store: Store, asked: Asked, specs: Sequence[Spec]) -> dict[int, str]:
     """Commit jobs, and return their names by their numbers; one without a name of its own gets its number's."""
     state, reason = (State.HELD, HELD) if asked.hold else (State.QUEUED, NEW)
-    named = bool(specs[0].name)
     with store.writing():
-        root = root_of_run(store, asked.spec)
-        specs = [spec if spec.root == root else spec._replace(root=root) for spec in specs]
-        run = store.run(Path(root), asked.spec.run, share=asked.share)
-        needs, after_any = (
-            [job.id for job in select(store, patterns, newest=True)]
-            for patterns in (asked.after, asked.after_any)
-        )
-        holder = store.read.in_run(run, specs[0].name) if asked.replaces else None
-        if holder is not None and holder.state not in WAITING:
-            holder = None
-        before = _before(store, asked, specs, holder)
-        if not named:
-            first = store.next_number()
+        specs, needs, after_any, before, replaced, holders = _checked(store, asked, specs)
+        run = store.run(Path(specs[0].root), asked.spec.run, share=asked.share)
+        first = replaced.id if replaced is not None else store.next_number()
+        if not specs[0].name:
             names = unused_names(store, run, range(first, first + len(specs)))
             specs = [spec._replace(name=name) for spec, name in zip(specs, names, strict=True)]
-        first = holder.id if holder is not None else store.next_number()
         jobs = [
             NewJob(
                 _with_outputs(spec, asked, number),
@@ -493,11 +557,10 @@ def _put(store: Store, asked: Asked, specs: Sequence[Spec]) -> dict[int, str]:
             )
             for number, (spec, makers) in enumerate(zip(specs, before, strict=True), first)
         ]
-        if holder is not None:
-            replaced = replace_waiting(store, holder, asked.context, jobs[0], time.time())
-            return {replaced: specs[0].name}
-        if named:
-            _say_renamed([free_name(store, run, spec.name) for spec in specs])
+        if replaced is not None:
+            number = replace_waiting(store, replaced, asked.context, jobs[0], time.time())
+            return {number: specs[0].name}
+        _say_renamed([renamed(store, run, holder) for holder in holders])
         numbers = store.put_new(run, asked.context, jobs, time.time())
     return {number: spec.name for number, spec in zip(numbers, specs, strict=True)}
 
@@ -523,8 +586,7 @@ def _with_outputs(spec: Spec, asked: Asked, job: int) -> Spec:
     return spec._replace(outputs=file_paths(OUTPUTS, spec, asked.context.folder, job))
 
 
-def _say_renamed(renamed: Sequence[tuple[JobRow, str] | None]) -> None:
-    older = [job for job in renamed if job is not None]
+def _say_renamed(older: Sequence[tuple[JobRow, str]]) -> None:
     if len(older) == 1:
         ((job, name),) = older
         remark(f"job {job.id} ({job.state}) is called {harmless(name)} from now on")

@@ -50,16 +50,22 @@ def test_a_program_starts_behind_those_that_make_what_it_reads(
 
 
 @pytest.mark.parametrize(
-    ("change", "words", "is_queued"),
+    ("change", "words", "is_queued", "why"),
     [
-        ("", (*COPY, *CP), False),
-        ("", ("add", "--output", "out.txt", "--input", "in.txt", *CP), False),  # whatever its name
-        ("echo two >in.txt", (*COPY, *CP), True),
-        ("rm out.txt", (*COPY, *CP), True),
-        ("echo by hand >out.txt", (*COPY, *CP), True),
-        ("", (*COPY, "--", "cp", "-v", "in.txt", "out.txt"), True),
-        ("", ("add", "--output", "out.txt", *CP), True),  # its inputs were others
-        ("", ("add", *CP), True),
+        ("", (*COPY, *CP), False, ""),
+        (
+            "",
+            ("add", "--output", "out.txt", "--input", "in.txt", *CP),
+            False,
+            "",
+        ),  # whatever its name
+        ("echo two >in.txt", (*COPY, *CP), True, "in.txt changed"),
+        ("rm out.txt", (*COPY, *CP), True, "out.txt is gone"),
+        ("echo by hand >out.txt", (*COPY, *CP), True, "out.txt was changed"),
+        ("rm *.txt; echo two >in.txt", (*COPY, *CP), True, "out.txt is gone, in.txt changed"),
+        ("", (*COPY, "--", "cp", "-v", "in.txt", "out.txt"), True, ""),
+        ("", ("add", "--output", "out.txt", *CP), True, ""),  # its inputs were others
+        ("", ("add", *CP), True, ""),
     ],
 )
 def test_what_is_done_with_the_same_files_is_said_and_not_queued(
@@ -68,6 +74,7 @@ def test_what_is_done_with_the_same_files_is_said_and_not_queued(
     here: Path,
     change: str,
     words: tuple[str, ...],
+    why: str,
     *,
     is_queued: bool,
 ) -> None:
@@ -75,14 +82,19 @@ def test_what_is_done_with_the_same_files_is_said_and_not_queued(
     launcher.well("wait")
     launcher("add", "--name", "change", "--", "sh", "-c", change)
     launcher.well("wait")
+    refused = (
+        "not queued: job 1 made the same outputs, with the same command and files; "
+        "`launcher retry 1 --force` runs it again\n"
+    )
+    reason = f"since job 1 made the same outputs: {why}\n" if why else refused * (not is_queued)
+    dry = launcher.well("add", "--dry-run", *words[1:])
+    count = "1 job" if is_queued else "0 jobs"
+    assert dry.err == f"{reason}{count}; nothing was queued (dry run)\n"
+    assert (len(dry.out.splitlines()), len(store.read.jobs())) == (is_queued, 2)
     answer = launcher.well(*words)
     assert len(store.read.jobs()) == 2 + is_queued
     if not is_queued:
-        assert answer.out == "1\tcommand/copy\n"
-        assert answer.err == (
-            "not queued: job 1 made the same outputs, with the same command and files; "
-            "`launcher retry 1 --force` runs it again\n"
-        )
+        assert (answer.out, answer.err) == ("1\tcommand/copy\n", refused)
 
 
 def test_of_a_sweep_only_what_is_not_done_is_queued(
@@ -112,13 +124,17 @@ def test_of_a_sweep_only_what_is_not_done_is_queued(
         (("--output", "o", "--sweep", "x=1,2", "--", "x", "{x}"), "two of these programs would"),
         (("--output", "o{y}", "--sweep", "x=1,2", "--", "x", "{x}"), "{y}"),
         (("--output", "o", "--from", "in.txt"), "--output is a file that one program makes"),
+        (("--name", "held", "--", "x"), "'command/held' is job 1, which is held: give another"),
+        (("--after", "help", "--", "x"), "no job is called 'help'"),
+        (("--group", "none", "--", "x"), "no group 'none'"),
     ],
 )
-def test_files_that_no_program_can_have_are_refused_and_nothing_is_queued(
+def test_what_no_program_can_have_is_refused_as_a_dry_run_does_and_nothing_is_queued(
     launcher: Launcher, store: Store, words: tuple[str, ...], message: str
 ) -> None:
     launcher("add", "--hold", "--name", "held", "--output", "held", "--", "x")
-    assert message in launcher.refused("add", *words)
+    for form in ((), ("--dry-run",)):
+        assert message in launcher.refused("add", *form, *words)
     assert len(store.read.jobs()) == 1
 
 
@@ -399,6 +415,7 @@ def test_without_a_name_they_have_numbers_and_words_stand_for_all_values(
             ["command/grid@lr=0.1,seed=1\tgo --lr=0.1 --seed=1"],
         ),
         (("add", "--dry-run", "--", "go", "a b"), ["command/…\tgo 'a b'"]),
+        (("add", "--dry-run", "--output", "o", "--", "go"), ["command/…\tgo"]),
     ],
 )
 def test_a_dry_run_lists_them_and_queues_nothing(
