@@ -337,7 +337,7 @@ def shown_columns(results: RunResults, first: Sequence[str] = ()) -> list[str]:
     main = [name for name in MAIN if name in metrics]
     if POOLED not in results.names:
         named = [name for name in results.columns if name in results.names]
-        return list(dict.fromkeys([*named, *asked, *metrics]))
+        return list(dict.fromkeys([*named, *asked, *metrics, *results.names]))
     varying = {*results.varying, *_ALWAYS} - {POOLED}
     named = [name for name in results.columns if name in varying and name in results.names]
     return list(dict.fromkeys([*named, *asked, *(main or metrics)]))

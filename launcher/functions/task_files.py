@@ -32,8 +32,6 @@ from launcher.store.client import (
     set_off,
 )
 from launcher.store.feed import FollowedJobs
-from launcher.store.queue import Store
-from launcher.store.rows import JobRow
 
 if TYPE_CHECKING:
     from launcher.planning.plan import Plan
@@ -124,7 +122,7 @@ def _plan(
 
 
 def results(run: str | Run, *, frame: bool | None = None) -> Any:
-    """Return what came out of a run: a row for each test, else one for each job with what it was given and returned.
+    """Return what came out of a run, as `launcher results` has it: a row for each test, else one for each job that told something.
 
     A number with an interval makes three columns: accuracy, accuracy_low, accuracy_high.
 
@@ -138,26 +136,14 @@ def results(run: str | Run, *, frame: bool | None = None) -> Any:
         MachineError: packages that its laboratory reads results with are not installed.
         ModuleNotFoundError: `frame` is True, and pandas is not installed.
     """
-    from launcher.results.rows import results_of  # which tells the kinds of laboratories
+    from launcher.results.rows import kinds_of, rows_of  # which tell the kinds of laboratories
 
-    with open_queue() as (_, store):
+    with open_queue() as (home, store):
         jobs = newest_run(store, run) if isinstance(run, str) else store.read.jobs_by_id(run.jobs)
-        rows = [flat(row) for row in results_of(jobs).rows] or _returned(store, jobs)
+        rows = [flat(row) for row in rows_of(home, store, jobs, kinds_of(jobs)).rows]
     if frame is None:
         frame = find_spec("pandas") is not None
     return import_module("pandas").DataFrame(rows) if frame else rows
-
-
-def _returned(store: Store, jobs: Sequence[JobRow]) -> list[dict[str, Any]]:
-    from launcher.results.rows import settings_of
-
-    rows = []
-    for job in jobs:
-        own = {"job": job.id, "name": job.name, "state": str(job.state)}
-        # an argument may have any name, and what was returned hides it
-        more = {**settings_of(job.spec), **flat(store.read.result_of(job.id) or {})}
-        rows.append(own | more | own)
-    return rows
 
 
 def flat(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from launcher.results.table import (
     Measured,
     Row,
     RunResults,
+    leaves,
     names_of,
     of_result,
 )
@@ -346,6 +347,7 @@ class Returned(NamedTuple):
 
     job: JobRow
     numbers: Measured
+    texts: Mapping[str, Json]  # of a function also true and false
     is_removed: bool  # it ran under values that the task file has no more
 
 
@@ -374,37 +376,62 @@ def returned_by(
         if result:
             data = test_name(kinds.get(job.kind), spec)
             numbers = of_result(spec.name, spec.model or "", data, result)
-            returned.append(Returned(job, numbers, REMOVED in tags.get(job.id, ())))
+            told = leaves(result) if spec.kind == FUNCTION else ()
+            texts = {name: value for name, value in told if isinstance(value, str | bool)}
+            returned.append(Returned(job, numbers, texts, REMOVED in tags.get(job.id, ())))
     return returned
+
+
+def rows_of(
+    home: Home,
+    store: Store,
+    jobs: Sequence[JobRow],
+    kinds: Mapping[str, Kind],
+    among: Sequence[Spec] = (),
+) -> RunResults:
+    """Return what laboratories tell of a run, else what its jobs returned.
+
+    Args:
+        home: whose run.
+        store: its queue.
+        jobs: of the run.
+        kinds: of the jobs, by name, those that are installed.
+        among: jobs of other runs; settings in which the run differs from them are columns, too.
+
+    Raises:
+        MachineError: packages that a laboratory reads its results with are not installed.
+    """
+    results = results_of(jobs, Models([job.plain_spec for job in jobs], kinds, among))
+    if results.rows:
+        return results
+    return returned_rows(returned_by(home, store, jobs, kinds), kinds, among)
 
 
 def returned_rows(
     returned: Iterable[Returned], kinds: Mapping[str, Kind], among: Sequence[Spec] = ()
 ) -> RunResults:
-    """Return a row for each job with the numbers that it returned, and the settings in which they differ.
+    """Return a row for each job with what it returned, and the settings in which they differ.
 
     Args:
         returned: by jobs of a run.
         kinds: of the jobs, by name, those that are installed.
         among: jobs of other runs; settings in which the run differs from them are columns, too.
     """
-    telling = [each for each in returned if each.numbers.metrics]
+    telling = [each for each in returned if each.numbers.metrics or each.texts]
     specs = [each.job.plain_spec for each in telling]
     models = Models(specs, kinds)
     parts = (MODEL, *models.parts) if any(spec.model for spec in specs) else ()
-    metrics = {name for each in telling for name in each.numbers.metrics}
-    taken = {JOB, DATA, REMOVED, *parts, *metrics}
+    told = {name for each in telling for name in (*each.numbers.metrics, *each.texts)}
+    taken = {JOB, DATA, REMOVED, *parts, *told}
     columns = {name: _free(name, taken) for name in _telling(specs, among, kinds, parts)}
     rows = [
-        {**_row(spec, each.numbers, models, columns), REMOVED: "yes" if each.is_removed else None}
+        {**_row(spec, each, models, columns), REMOVED: "yes" if each.is_removed else None}
         for spec, each in zip(specs, telling, strict=True)
     ]
     order = tuple(dict.fromkeys((JOB, *parts, *columns.values(), DATA, REMOVED)))
     there = {name for row in rows for name in order if row.get(name) not in {None, ""}}
-    listed = [
-        {name: cell for name, cell in row.items() if name in there or name not in order}
-        for row in rows
-    ]
+    names = [name for name in names_of(rows, order) if name in there or name not in order]
+    listed = [{name: row.get(name) for name in names} for row in rows]
     return RunResults(rows=listed, columns=tuple(name for name in order if name in there))
 
 
@@ -422,17 +449,18 @@ def _telling(
 _PLACE = frozenset({JOB, MODEL, DATA, POOLED, REMOVED})
 
 
-def _row(spec: Spec, numbers: Measured, models: Models, columns: Mapping[str, str]) -> Row:
+def _row(spec: Spec, told: Returned, models: Models, columns: Mapping[str, str]) -> Row:
     settings = settings_of(spec)
-    row: dict[str, Any] = {JOB: spec.name, DATA: numbers.data or None}
+    row: dict[str, Any] = {JOB: spec.name, DATA: told.numbers.data or None}
     if spec.model:
         parts = models.columns(spec.model)
         row |= {MODEL: spec.model, **{name: parts.get(name) for name in models.parts}}
     if SEED in settings and SEED not in columns:
         row[SEED] = scalar(settings[SEED])
     row |= {column: scalar(settings.get(name)) for name, column in columns.items()}
-    metrics = {name: metric.record() for name, metric in numbers.metrics.items()}
-    return row | {f"{name}_" if name in _PLACE else name: cell for name, cell in metrics.items()}
+    metrics = {name: metric.record() for name, metric in told.numbers.metrics.items()}
+    cells = {**metrics, **told.texts}
+    return row | {f"{name}_" if name in _PLACE else name: cell for name, cell in cells.items()}
 
 
 # words in the names of metrics that measure errors, distances or costs

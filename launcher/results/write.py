@@ -314,7 +314,7 @@ def _write_jobs(
         "settings": setting_rows(jobs, numbers, kinds),
         "metrics": (
             (numbers[job.id], name, metric.value, metric.low, metric.high)
-            for job, told, _ in returned
+            for job, told, *_ in returned
             for name, metric in told.metrics.items()
         ),
         "errors": error_rows(home, attempts, numbers, known),

@@ -6,18 +6,8 @@ It is ordered by a column, with the best value of each metric marked.
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
-from launcher.job import Spec
 from launcher.kind_interface import Kind
-from launcher.results.rows import (
-    JOB,
-    JobsOfRows,
-    Models,
-    kinds_of,
-    lower_is_better,
-    results_of,
-    returned_by,
-    returned_rows,
-)
+from launcher.results.rows import JOB, JobsOfRows, kinds_of, lower_is_better, rows_of
 from launcher.results.table import (
     DATA,
     DESCENDING,
@@ -64,7 +54,7 @@ def compare(home: Home, store: Store, runs: Sequence[Sequence[JobRow]]) -> Compa
     rows: list[Row] = []
     columns: dict[str, None] = {RUN: None}
     for jobs in runs:
-        results = _results_of(home, store, jobs, kinds, specs)
+        results = rows_of(home, store, jobs, kinds, specs)
         of = JobsOfRows(jobs, kinds)
         for row in results.rows:
             cells = {_free(name): value for name, value in row.items()}
@@ -73,21 +63,6 @@ def compare(home: Home, store: Store, runs: Sequence[Sequence[JobRow]]) -> Compa
     # where a row belongs comes after what tells models apart
     order = sorted(columns, key=lambda name: name in PLACE and name != MODEL)
     return Compared(results=RunResults(rows=rows, columns=(*order, NUMBER)), kinds=kinds)
-
-
-def _results_of(
-    home: Home,
-    store: Store,
-    jobs: Sequence[JobRow],
-    kinds: Mapping[str, Kind],
-    among: Sequence[Spec],
-) -> RunResults:
-    """Return what laboratories tell of a run, else what its jobs returned."""
-    results = results_of(jobs, Models([job.plain_spec for job in jobs], kinds, among))
-    if results.rows:
-        return results
-    returned = returned_by(home, store, jobs, kinds)
-    return returned_rows(returned, kinds, among) if returned else results
 
 
 def _job_of(jobs: JobsOfRows, row: Row) -> int | None:

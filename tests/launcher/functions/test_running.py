@@ -243,8 +243,8 @@ def test_a_job_that_came_while_nobody_had_the_queue_open_is_followed(
 TASK = """
 name: two
 command:
-  - {name: first, argv: [echo, "1"]}
-  - {name: second, argv: [echo, "2"]}
+  - {name: first, argv: [echo, "launcher: n=1"]}
+  - {name: second, argv: [echo, "launcher: n=2"]}
 """
 
 
@@ -263,7 +263,9 @@ def test_the_jobs_of_a_task_file_run_and_a_second_submission_finds_them_done(tas
     assert set(run.wait().values()) == {"done"}
     again = submit(str(task))
     assert (again.queued, again.cached, again.jobs) == (0, 2, run.jobs)
-    assert len(results(run, frame=False)) == len(run.results()) == 2
+    rows = [{"job": "command/first", "n": 1.0}, {"job": "command/second", "n": 2.0}]
+    assert results(run, frame=False) == results("two", frame=False) == rows
+    assert len(run.results()) == 2
 
 
 def test_a_plan_is_submitted_into_its_own_folder(task: Path, tmp_path: Path) -> None:
@@ -308,12 +310,24 @@ def test_what_is_no_function_and_no_task_file_is_refused(home: Home) -> None:
 
 
 @pytest.mark.usefixtures("alone")
-def test_what_functions_returned_is_a_row_each() -> None:
-    wait(submit_many(lambda lr: {"loss": 2 * lr, "nested": {"n": 1}}, [0.5, 1.0]))
-    rows = results("functions", frame=False)
-    assert [(row["job"], row["state"], row["lr"], row["loss"]) for row in rows] == [
-        (1, "done", 0.5, 1.0),
-        (2, "done", 1.0, 2.0),
+def test_what_functions_returned_is_a_row_each(launcher: Launcher) -> None:
+    def train(lr: float) -> object:
+        told = {"loss": 2 * lr, "optimizer": "sgd", "nesterov": True}
+        return told if lr < 1 else "diverged"
+
+    wait(submit_many(train, [0.5, 1.0]))
+    names = ["job", "lr", "loss", "optimizer", "nesterov", "value"]
+    cells = [
+        ("function/train#1", 0.5, 1.0, "sgd", True, None),
+        ("function/train#2", 1.0, None, None, None, "diverged"),
+    ]
+    rows = [dict(zip(names, row, strict=True)) for row in cells]
+    assert results("functions", frame=False) == rows
+    assert launcher.json("results", "functions")["rows"] == rows
+    assert launcher("results", "functions").out.splitlines() == [
+        "\t".join(names),
+        "function/train#1\t0.5\t1.0\tsgd\ttrue\t",
+        "function/train#2\t1.0\t\t\t\tdiverged",
     ]
 
 
@@ -323,7 +337,7 @@ def test_where_pandas_is_installed_they_are_a_data_frame() -> None:
     wait(submit_many(abs, [-1, -2]))
     frame = results("functions")
     assert list(frame["value"]) == [1, 2]
-    assert list(frame["name"]) == ["function/abs#1", "function/abs#2"]
+    assert list(frame["job"]) == ["function/abs#1", "function/abs#2"]
 
 
 def test_a_run_that_does_not_exist_is_refused() -> None:
