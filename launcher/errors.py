@@ -205,7 +205,7 @@ def known_words(name: str, names: Iterable[str], where: str = "") -> str:
 def meant(name: str, names: Iterable[str]) -> str:
     """Return a question for the known name that is most like `name`, to go behind it; '' when none is close."""
     close = nearest(name, names)
-    return "" if close is None else f", did you mean {close!r}?"
+    return "" if close in {None, name} else f", did you mean {close!r}?"  # known, but not there
 
 
 def question(close: str | None) -> str:

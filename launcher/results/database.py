@@ -493,13 +493,15 @@ def ask(path: Path, sql: str, *, limit_s: float) -> tuple[tuple[str, ...], list[
             columns = distinct_names(str(column[0]) for column in cursor.description)
             rows = cursor.fetchmany(MOST_ROWS + 1)
         except (sqlite3.Error, sqlite3.Warning, UnicodeEncodeError, ValueError) as error:
-            raise _explained(connection, error, limit_s) from error
+            raise _explained(connection, sql, error, limit_s) from error
         if len(rows) > MOST_ROWS:
             raise UsageError(f"the answer has more than {counted(MOST_ROWS, 'row')}; add a LIMIT")
         return columns, rows
 
 
-def _explained(connection: sqlite3.Connection, error: Exception, limit_s: float) -> UsageError:
+def _explained(
+    connection: sqlite3.Connection, sql: str, error: Exception, limit_s: float
+) -> UsageError:
     """Return what is wrong with a question, and what to do about it."""
     text = harmless(str(error))
     code = getattr(error, "sqlite_errorcode", None)
@@ -513,14 +515,29 @@ def _explained(connection: sqlite3.Connection, error: Exception, limit_s: float)
         return UsageError(f"a value of the answer is larger than {format_bytes(MOST_BYTES)}")
     if "one statement at a time" in text:
         return UsageError("more than one statement; ask one question at a time")
-    names: list[str] = []
     if match := _NO_TABLE.match(text):
         names = [name for name, _ in _tables(connection)]
+        text += meant(match[1], names) or f" ({known_words(match[1], names)})"
     elif match := _NO_COLUMN.match(text):
-        names = sorted({column for _, columns in _tables(connection) for column in columns})
-    if match is None:
-        return UsageError(text)
-    return UsageError(f"{text}{meant(match[1], names) or f' ({known_words(match[1], names)})'}")
+        text += _known_columns(connection, match[1], sql)
+    return UsageError(text)
+
+
+def _known_columns(connection: sqlite3.Connection, column: str, sql: str) -> str:
+    """Return which column of the tables that a question names was meant, else those that they have."""
+    tables, words = dict(_tables(connection)), set(re.findall(r"\w+", sql.casefold()))
+    asked = {name: columns for name, columns in tables.items() if name.casefold() in words}
+    names = sorted({name for columns in (asked or tables).values() for name in columns})
+    if hint := meant(column, names):
+        return hint
+    if not asked:
+        return f" ({known_words(column, names)})"
+    told = []
+    for table, columns in asked.items():
+        row = connection.execute(f"SELECT 1 FROM {quoted(table)} LIMIT 1").fetchone()
+        none = "" if row else "no rows yet, and only "
+        told.append(f"{table} has {none}{', '.join(map(harmless, columns))}")
+    return f" ({'; '.join(told)})"
 
 
 def _tables(connection: sqlite3.Connection) -> Iterator[tuple[str, list[str]]]:

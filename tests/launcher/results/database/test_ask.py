@@ -21,6 +21,7 @@ def path(tmp_path: Path) -> Path:
         "CREATE VIEW names AS SELECT name FROM jobs;"
         "CREATE VIRTUAL TABLE jobs_fts USING fts5 (name, content='jobs', content_rowid='id');"
         "INSERT INTO jobs_fts (rowid, name) SELECT id, name FROM jobs;"
+        "CREATE TABLE epochs (job INTEGER, epoch INTEGER);"
     )
     connection.close()
     return path
@@ -82,6 +83,11 @@ def test_what_writes_is_refused(path: Path, sql: str) -> None:
         ("SELEC 1", 'near "SELEC": syntax error'),
         ("SELECT nam FROM jobs", "no such column: nam, did you mean 'name'?"),
         ("SELECT jobs.nam FROM jobs", "did you mean 'name'?"),
+        ("SELECT job FROM Names", "no such column: job (names has name)"),
+        ("SELECT n.job FROM names AS n, jobs", "n.job (jobs has id, name, lr; names has name)"),
+        ("SELECT loss FROM epochs", "loss (epochs has no rows yet, and only job, epoch)"),
+        ("SELECT loss", "no such column: loss (known: epoch, id, job, lr, name)"),
+        ("SELECT job", "no such column: job (known: epoch, id, job, lr, name)"),
         ("SELECT * FROM job", "no such table: job, did you mean 'jobs'?"),
         ("SELECT '\ud800'", "surrogates not allowed"),
         ("SELECT 1 \0 FROM jobs", "null character"),
