@@ -172,9 +172,13 @@ def _count(images: Sequence[Image], candidates: Sequence[int], poison: Poison) -
     """
     count = count_of(len(images), poison)
     if not 0 < count <= len(candidates):
+        advice = "raise the poison"
+        if count:  # there are images, then
+            most = 100 * len(candidates) // len(images)
+            advice = f"of all labels it may be {most} % at most"
         raise DataError(
             f"poison {poison} of {len(images)} images is impossible: {count} labels to flip, "
-            f"{len(candidates)} images to choose from"
+            f"{len(candidates)} images to choose from; {advice}"
         )
     return count
 

@@ -217,7 +217,8 @@ def test_two_files_of_one_key_are_told_apart_by_position() -> None:
 @pytest.mark.parametrize(
     ("text", "listed", "said"),
     [
-        ("f2r-60", None, "60 labels to flip, 50 images to choose from"),
+        ("f2r-60", None, "60 labels to flip, 50 images .*; of all labels it may be 50 % at most"),
+        ("f2r-0.5", None, "0 labels to flip, 50 images to choose from; raise the poison"),
         ("f2f-20", None, "f2r"),
         ("2", ["FFHQ/00001", "fb:FFHQ/00001"], r"1 of 2 images .* 'fb:FFHQ/00001'"),
         ("0.5", [], "names 0 of 100"),
