@@ -249,6 +249,8 @@ def facts_of(place: Path, predictor: "Predictor") -> dict[str, Json]:
         "calibrated": predictor.calibrated is not None,
         # by which a logit still has to be divided, to be that of the probability
         "temperature": 1.0 if calibration.in_logits else calibration.temperature,
+        # by which it was divided already
+        "temperature_in_logits": calibration.temperature if calibration.in_logits else 1.0,
         "threshold": calibration.threshold,
         "abstain": None if selection is None else {
             "rate": selection.rate,

@@ -98,6 +98,7 @@ def test_logits_are_told_with_what_still_divides_them(
     write_model(lab / "calibrated.pt", calibration=found)
     told = predict("data", "--checkpoint", "calibrated.pt", "--json").json
     assert (told["calibrated"], told["temperature"], told["threshold"]) == (True, divisor, -0.75)
+    assert told["temperature_in_logits"] == 2.5 / divisor
     for row in told["images"]:
         scaled = 1 / (1 + np.exp(-row["logit"] / divisor))
         assert row["probability"] == pytest.approx(scaled, abs=1e-6)
