@@ -302,7 +302,7 @@ def joined(tests: Sequence[Tested]) -> Iterator[JoinedTests]:
     """Yield what is measured of a model: each set of fakes beside its reals, then all of them pooled.
 
     Only tests of one data root, condition and modifiers are joined: a path below another root is another
-    image, or the same one again.
+    image, or the same one again. Sets that one of them holds already are not pooled.
     """
     several = len({test.root for test in tests}) > 1
     groups: dict[tuple[str, str, frozenset[str]], list[Tested]] = {}
@@ -312,13 +312,27 @@ def joined(tests: Sequence[Tested]) -> Iterator[JoinedTests]:
         place = (root or "a data root that is not known") if several else ""
         reals = [test for test in group if test.classes == {0}]
         others = [test for test in group if test.classes != {0}]
+        sets = []
         for test in others or reals:
             beside = reals if test.classes == {1} else []
-            yield JoinedTests(data=test.data, tests=(test, *beside), pooled=False, place=place)
+            sets.append(
+                JoinedTests(data=test.data, tests=(test, *beside), pooled=False, place=place)
+            )
+        yield from sets
         if len(others) > 1:
-            every = "&".join(data_of_test(test.data) for test in (*others, *reals))
-            data = tested(every, condition)
-            yield JoinedTests(data=data, tests=tuple(group), pooled=True, place=place)
+            data = tested(_every_part(others, reals), condition)
+            every = JoinedTests(data=data, tests=tuple(group), pooled=True, place=place)
+            if len(every.scores) > max(len(each.scores) for each in sets):
+                yield every
+
+
+def _every_part(others: Iterable[Tested], reals: Iterable[Tested]) -> str:
+    """Return the data of all tests, each part once, those of real images last, in whatever order tests are."""
+    last, first = (
+        {part for test in tests for part in data_of_test(test.data).split("&")}
+        for tests in (reals, others)
+    )
+    return "&".join((*sorted(first - last), *sorted(last)))
 
 
 def modifier_of(data: str) -> str:

@@ -69,6 +69,27 @@ def test_fakes_stand_beside_the_real_images_of_their_modifier(run: Path) -> None
     assert {row["modifier"] for row in rows} == {"pre", "shr"}
 
 
+@pytest.mark.parametrize(
+    ("tests", "pooled"),
+    [
+        (["real:pre", "gan2:pre", "gan2:pre&real:pre"], []),  # the last holds the others
+        (
+            ["gan3:pre", "gan2:pre&real:pre", "gan2:pre", "real:pre"],
+            [("gan2:pre&gan3:pre&real:pre", 120)],
+        ),
+    ],
+)
+def test_sets_that_overlap_are_pooled_once_and_called_alike_in_any_order(
+    run: Path, tests: list[str], pooled: list[tuple[str, int]]
+) -> None:
+    folder = run / "clean"
+    parts = [read_scores(paths.scores(folder, "clean", data)) for data in ("gan2:pre", "real:pre")]
+    write_scores(paths.scores(folder, "clean", "gan2:pre&real:pre"), merge(parts))
+    for order in (tests, tests[::-1]):
+        rows = table(run, [("clean", data) for data in order])
+        assert [(row["data"], row["n"]) for row in rows if row["pooled"]] == pooled
+
+
 def test_a_good_model_is_measured_and_a_guessing_one_is_called_chance(run: Path) -> None:
     rows = table(run, pairs("clean", "clean%50"))
     good = [row for row in rows if row["model"] == "clean"]
