@@ -15,6 +15,7 @@ from launcher.screens.format import named
 from launcher.screens.terminal import remark
 from launcher.screens.text_table import columns, tabbed
 from launcher.states import State
+from launcher.store.client import no_run
 from launcher.store.listings import RUN_PREFIX, TAG_PREFIX
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
@@ -85,16 +86,13 @@ def only_job(store: Store, pattern: str) -> JobRow:
 
 
 def _nothing(store: Store, pattern: str) -> str:
-    prefixes = {
-        RUN_PREFIX: ("there is no run", store.read.runs),
-        TAG_PREFIX: ("no job has the tag", store.steering.all_tags),
-    }
-    for prefix, (says, known) in prefixes.items():
-        if pattern.startswith(prefix):
-            name, names = pattern.removeprefix(prefix), sorted(known())
-            close = nearest(name, names)
-            hint = f", did you mean {prefix}{close}?" if close else f" ({known_words(name, names)})"
-            return f"{says} {name!r}{hint}"
+    if pattern.startswith(RUN_PREFIX):
+        return no_run(store, pattern.removeprefix(RUN_PREFIX))
+    if pattern.startswith(TAG_PREFIX):
+        tag, tags = pattern.removeprefix(TAG_PREFIX), sorted(store.steering.all_tags())
+        close = nearest(tag, tags)
+        hint = f", did you mean {TAG_PREFIX}{close}?" if close else f" ({known_words(tag, tags)})"
+        return f"no job has the tag {tag!r}{hint}"
     close = None if pattern.isdecimal() else nearest(pattern, store.read.names())
     hint = f", did you mean {close!r}?" if close else "; `launcher status --all` lists every job"
     return f"no job is called {pattern!r}{hint}"

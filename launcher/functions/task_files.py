@@ -27,8 +27,8 @@ from launcher.states import ENDED, State
 from launcher.store.client import (
     context_to_store,
     lift_stop,
-    newest_run,
     open_queue,
+    run_named,
     set_off,
 )
 from launcher.store.feed import FollowedJobs
@@ -127,7 +127,7 @@ def results(run: str | Run, *, frame: bool | None = None) -> Any:
     A number with an interval makes three columns: accuracy, accuracy_low, accuracy_high.
 
     Args:
-        run: its name (the newest of that name), or what `submit` returned.
+        run: its name (that of this folder, else the newest), or what `submit` returned.
         frame: True: a DataFrame of pandas; False: a list of dicts; None: a DataFrame where pandas is
             installed.
 
@@ -139,7 +139,7 @@ def results(run: str | Run, *, frame: bool | None = None) -> Any:
     from launcher.results.rows import kinds_of, rows_of  # which tell the kinds of laboratories
 
     with open_queue() as (home, store):
-        jobs = newest_run(store, run) if isinstance(run, str) else store.read.jobs_by_id(run.jobs)
+        jobs = run_named(store, run) if isinstance(run, str) else store.read.jobs_by_id(run.jobs)
         rows = [flat(row) for row in rows_of(home, store, jobs, kinds_of(jobs)).rows]
     if frame is None:
         frame = find_spec("pandas") is not None
@@ -226,7 +226,7 @@ def wait(
         numbers = numbers_of(
             jobs,
             "wait: expected futures, runs, names of runs or numbers of jobs",
-            lambda run: [row.id for row in newest_run(store, run)],
+            lambda run: [row.id for row in run_named(store, run)],
         )
         followed = FollowedJobs(home, store)
         known = {row.id for row in followed.add(numbers)}

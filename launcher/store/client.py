@@ -7,11 +7,13 @@ import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
 
 from launcher import __version__
 from launcher.context import Context, this_context
-from launcher.errors import MachineError, UsageError, known_words, meant
+from launcher.errors import MachineError, UsageError, known_words, nearest
 from launcher.states import State
+from launcher.store.listings import RUN_PREFIX
 from launcher.store.queue import Store
 from launcher.store.recovery import refuse_damaged, trouble
 from launcher.store.rows import JobRow
@@ -91,19 +93,36 @@ def look_at_queue(home: Home) -> Iterator[tuple[Home, Store]]:
         store.close()
 
 
-def newest_run(store: Store, name: str) -> list[JobRow]:
-    """Return the jobs of the newest run of a name.
+def run_named(store: Store, name: str) -> list[JobRow]:
+    """Return the jobs of the run of a name: that of this folder, else the newest; say where others lie.
 
     Raises:
         UsageError: there is none.
     """
     rows = store.read.of_run(name)
     if not rows:
-        names = sorted(store.read.runs())
-        hint = meant(name, names) or f" ({known_words(name, names)})"
-        raise UsageError(f"there is no run {name!r}{hint}")
-    newest = max(rows, key=lambda row: row.submitted)
-    return [row for row in rows if row.root == newest.root]
+        raise UsageError(no_run(store, name))
+    root = max(rows, key=lambda row: row.submitted).root
+    if others := {row.root for row in rows} - {root}:
+        if (here := str(Path.cwd())) in others:
+            others, root = others - {here} | {root}, here
+        _tell(
+            harmless(
+                f"note: this is the run {name} of {root}; change into the folder for that of "
+                f"{', '.join(sorted(others))}"
+            )
+        )
+    return [row for row in rows if row.root == root]
+
+
+def no_run(store: Store, name: str) -> str:
+    """Return what is said where no job is of a run of that name."""
+    names = sorted(store.read.runs())
+    if name in names:
+        return f"the jobs of the run {name!r} were cleaned"
+    close = nearest(name, names)
+    hint = f", did you mean {RUN_PREFIX}{close}?" if close else f" ({known_words(name, names)})"
+    return f"there is no run {name!r}{hint}"
 
 
 def check_still_there(home: Home, store: Store) -> None:

@@ -58,7 +58,7 @@ from launcher.results.table import (
 from launcher.results.write import update, write_run
 from launcher.screens.format import harmless
 from launcher.screens.terminal import Answer, remark
-from launcher.store.client import newest_run, open_queue
+from launcher.store.client import open_queue, run_named
 from launcher.store.listings import RUN_PREFIX
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
@@ -206,8 +206,9 @@ def _run_of(store: Store, run: str | None) -> list[JobRow]:
             raise UsageError(
                 "no run has tested anything yet; `launcher results RUN` prints what the jobs of another told"
             )
-        run = max(tests, key=lambda job: job.submitted).run
-    return newest_run(store, run.removeprefix(RUN_PREFIX))
+        newest = max(tests, key=lambda job: job.submitted)
+        return [*store.read.jobs_of(Path(newest.root), newest.run).values()]
+    return run_named(store, run.removeprefix(RUN_PREFIX))
 
 
 def _matching(store: Store, jobs: list[JobRow], patterns: Sequence[str]) -> list[JobRow]:

@@ -2,6 +2,7 @@ import csv
 import io
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -169,6 +170,34 @@ def test_where_no_run_is_named_the_newest_that_tested_something_is_told(
     assert "no run has tested anything yet" in launcher("results").err
     with_results(store, {"command/b": {"n": 4}}, role="test")
     assert "command/b\t4" in launcher.well("results", "--metric", "n").out
+
+
+def test_of_runs_with_one_name_that_of_this_folder_is_told_else_the_newest(
+    launcher: Launcher, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, n in (("old", 1), ("new", 2)):
+        (root := tmp_path / name).mkdir()
+        (job,) = enqueue(store, a_spec(name=name, role="test"), root=root)
+        finished(store, job, Done(at=2.0, result={"n": n}))
+    for here, told, other in (("old", "old", "new"), ("new", "new", "old"), (".", "new", "old")):
+        monkeypatch.chdir(tmp_path / here)
+        answer = launcher("results", "test", "--columns", "job")
+        assert answer.out == f"job\n{told}\n"
+        assert answer.err == (
+            f"note: this is the run test of {tmp_path / told}; change into the folder for that of {tmp_path / other}\n"
+        )
+    monkeypatch.chdir(tmp_path / "old")
+    assert launcher("results", "--columns", "job").out == "job\nnew\n", "the newest that tests"
+
+
+def test_a_run_whose_jobs_were_cleaned_is_not_suggested_in_its_own_place(
+    launcher: Launcher, store: Store
+) -> None:
+    enqueue(store, "command/a")
+    launcher.well("cancel", "run:test", "--yes")
+    launcher.well("clean", "run:test", "--yes")
+    for words in (("results", "test"), ("status", "run:test")):
+        assert launcher.refused(*words) == "error: the jobs of the run 'test' were cleaned\n"
 
 
 @pytest.mark.parametrize(
