@@ -124,6 +124,15 @@ def test_a_few_examples_are_added_to_what_it_learned(lab: Path) -> None:
     assert record["ridge"]["examples_weight"] > 1
 
 
+def test_fewer_examples_than_were_asked_for_are_an_error(lab: Path) -> None:
+    study = STUDY.replace("shots: 2", "shots: 7")
+    planned = next(job for job in a_plan(study, lab, **SETTINGS).jobs if job.model == FEW)
+    with pytest.raises(
+        JobError, match=r"7 are not among the \d fake images .* take at most \d, or 0"
+    ):
+        run(lab, planned)
+
+
 @pytest.mark.parametrize(
     ("entry", "reason"),
     [

@@ -32,12 +32,21 @@ class FewShot(Part):
 
 
 def examples_of(images: Sequence[Image], shots: int, seed: int) -> tuple[Image, ...]:
-    """Return so many images of each class, drawn by seed, in their order; 0: all."""
+    """Return so many images of each class that there is, drawn by seed, in their order; 0: all.
+
+    Raises:
+        JobError: a class has fewer.
+    """
     if not shots:
         return tuple(images)
     chosen: set[str] = set()
     for label in (0, 1):
         names = [image.file for image in images if image.label == label]
+        if 0 < len(names) < shots:
+            raise JobError(
+                f"shots: {shots} are not among the {len(names)} {'fake' if label else 'real'} images of the "
+                f"training list; take at most {len(names)}, or 0 for all images of both classes"
+            )
         draw = random.Random(derive(f"shots/{label}", seed))
         # of one seed, few examples are among many
         chosen |= set(draw.sample(names, len(names))[:shots])
