@@ -87,7 +87,7 @@ def only_job(store: Store, pattern: str) -> JobRow:
 
 def _nothing(store: Store, pattern: str) -> str:
     if pattern.startswith(RUN_PREFIX):
-        return no_run(store, pattern.removeprefix(RUN_PREFIX))
+        return no_run(store, pattern.removeprefix(RUN_PREFIX), RUN_PREFIX)
     if pattern.startswith(TAG_PREFIX):
         tag, tags = pattern.removeprefix(TAG_PREFIX), sorted(store.steering.all_tags())
         close = nearest(tag, tags)

@@ -13,7 +13,6 @@ from launcher import __version__
 from launcher.context import Context, this_context
 from launcher.errors import MachineError, UsageError, known_words, nearest
 from launcher.states import State
-from launcher.store.listings import RUN_PREFIX
 from launcher.store.queue import Store
 from launcher.store.recovery import refuse_damaged, trouble
 from launcher.store.rows import JobRow
@@ -115,13 +114,14 @@ def run_named(store: Store, name: str) -> list[JobRow]:
     return [row for row in rows if row.root == root]
 
 
-def no_run(store: Store, name: str) -> str:
-    """Return what is said where no job is of a run of that name."""
+def no_run(store: Store, name: str, prefix: str = "") -> str:
+    """Return what is said where no job is of a run of that name, which was typed behind a prefix."""
     names = sorted(store.read.runs())
     if name in names:
         return f"the jobs of the run {name!r} were cleaned"
     close = nearest(name, names)
-    hint = f", did you mean {RUN_PREFIX}{close}?" if close else f" ({known_words(name, names)})"
+    shown = f"{prefix}{close}" if prefix else repr(close)
+    hint = f", did you mean {shown}?" if close else f" ({known_words(name, names)})"
     return f"there is no run {name!r}{hint}"
 
 
