@@ -21,12 +21,14 @@ from trueface.cli.text_tables import aligned, shown
 from trueface.evaluation.over_seeds import NO_VALUE, OverSeeds
 from trueface.evaluation.over_seeds import shown as over_seeds
 from trueface.evaluation.qualities import (
+    NOT_IN_TWO,
     SUMMARIES,
     ComparedQualities,
     QualityMethod,
     QualityRow,
     comparisons,
     quality_rows,
+    unmeasured,
 )
 from trueface.runtime.errors import DataError
 
@@ -176,6 +178,8 @@ def qualities(
             f"no model of {run_folder.name} was tested on the same images in two qualities: write "
             "`corrupt: [none, jpeg75, jpeg50]` into the tests of its task file"
         )
+    if lacking := unmeasured(tests, (row.model for row in rows)):
+        click.echo(f"left out: {', '.join(map(shown, lacking))}: {NOT_IN_TWO}", err=True)
     if csv_out is not None:
         write_csv(csv_out, CSV_HEADER, csv_rows(rows))
     if write:

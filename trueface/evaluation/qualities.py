@@ -1,7 +1,7 @@
 """One model on one set of images in several qualities: what tables, pages and JSON show."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,11 +35,12 @@ from trueface.evaluation.score_tables import (
     finite_tests,
     joined,
 )
-from trueface.runtime.errors import DataError, UnknownName
+from trueface.runtime.errors import DataError, UnknownName, UsageError
 from trueface.runtime.files import Json
 from trueface.runtime.ids import data_of_test
 
 SUMMARIES = ("mean", "worst", "pooled")
+NOT_IN_TWO = "not tested on the same images in two qualities"  # why a model has no row
 RAW = "raw"  # the name of images as they are
 FEWEST = 2  # qualities
 WORSE_WITH_MORE = ("blur", "h264", "median", "noise")
@@ -365,14 +366,24 @@ def quality_rows(
 
     Raises:
         DataError: a score file cannot be read, or holds what is no finite number; an unknown quality.
-        UsageError: an unknown reference.
+        UsageError: an unknown reference, or one without a row.
     """
     measured: list[MeasuredQualities] = []
     for model in dict.fromkeys(model for model, _ in tests):
         done = finite_tests(run_folder, model, tests)
         measured += _of_model(model, done, qualities)
+    lacking = unmeasured(tests, (each.model for each in measured))
+    known = {each.model for each in measured}
+    if reference in {*lacking, *map(without_seed, lacking)} - known - {*map(without_seed, known)}:
+        raise UsageError(f"{reference} was {NOT_IN_TWO}; test it so, or compare with another model")
     beside = against(measured, reference) if reference else {}
     return [_row(each, beside.get((each.model, each.data))) for each in measured]
+
+
+def unmeasured(tests: Iterable[tuple[str, str]], measured: Iterable[str]) -> list[str]:
+    """Return the models among (model ID, test) pairs that were NOT_IN_TWO, in their order."""
+    there = set(measured)
+    return [model for model in dict.fromkeys(model for model, _ in tests) if model not in there]
 
 
 def _of_model(

@@ -94,6 +94,18 @@ def test_qualities_prints_each_quality_and_what_the_difference_shows(
     assert [each["quality"] for each in document["models"][0]["qualities"]] == ["raw", "jpeg50"]
 
 
+def test_qualities_names_the_models_that_it_leaves_out_and_says_why(
+    run: Path, command: Command
+) -> None:
+    values = [logits(y, power=3, skew=0) for y in (0, 1)]
+    write_tests(run, "gan2:pre@fair=ldam", values)
+    for form in ((), ("--json",)):
+        ended = command("qualities", run, *form)
+        assert ended.err == (
+            "left out: gan2:pre@fair=ldam: not tested on the same images in two qualities\n"
+        )
+
+
 @pytest.fixture
 def lab(tmp_path: Path) -> Lab:
     return Lab(tmp_path)

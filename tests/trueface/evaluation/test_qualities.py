@@ -123,6 +123,9 @@ def test_a_model_tested_in_one_quality_has_no_row_and_unknown_names_are_refused(
     tests = pairs_of(ALL[0], corrupt=list(QUALITIES))
     with pytest.raises(UsageError, match="model"):
         quality_rows(run, tests, reference="other")
+    for name in (RAW_ONLY[0], "gan2:pre@collab=0"):
+        with pytest.raises(UsageError, match=f"{name} was not tested on the same images in two"):
+            quality_rows(run, [*tests, *pairs_of(RAW_ONLY[0])], reference=name)
     with pytest.raises(DataError, match="jpeg75"):
         quality_rows(run, tests, qualities=["raw", "jpeg7"])
     (row,) = quality_rows(run, tests, qualities=["jpeg50", "raw"])
