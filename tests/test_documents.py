@@ -90,7 +90,7 @@ PARSED = {  # its options must exist, and its arguments be as many as it takes
     "trueface fairness study --by gender --rank": "the same",
     "trueface fairness study --attributes faces.csv --by age --groups": "the same",
     "trueface fairness results_of_the_original": "wants predictions of the original system",
-    "trueface qualities study --against gan2:pre@collab=0": "wants tests under corruptions",
+    "trueface qualities study --against gan2:pre@collab=0.0": "wants tests under corruptions",
     "trueface purification purification --page purification.html": "comes after the study",
     "trueface erasing erasing --page erasing.html": "comes after the study",
     "trueface import deepfakebench datasets/rgb --out data/ff": "wants a set of videos",
