@@ -46,6 +46,7 @@ from launcher.taskfile.entries import FREE, Follows
 from launcher.taskfile.yaml_tree import Scalar, listed
 
 MISSING = "missing-input"
+UNKNOWN_JOB = "unknown-job"
 EXPECTED = "expected-input"
 MOST_FILE_NAME = 255  # bytes of one name in a path, on every file system we know
 MOST_LISTED = 5  # missing paths named in one warning
@@ -101,7 +102,8 @@ def steps_before(steps: Sequence[Step], *, whole: bool, problems: Problems) -> d
                     unknown += 1
                     # the nearest name is looked for, which takes long, only where it is shown
                     why = names.unknown(word, at.value, helped=unknown <= MOST_PROBLEMS)
-                    problems.blame(at.node, "unknown-job", *why)
+                    problems.blame(at.node, UNKNOWN_JOB, *why)
+                    places[-1].setdefault(at.value, at.node.place)
         done, ended = places
         ended = {name: place for name, place in ended.items() if name not in done}
         if done or ended:
@@ -113,7 +115,7 @@ def _no_partner(word: str, text: str, step: Step, *, alone: bool) -> tuple[str, 
     """Return what to say of a text behind `word` that means no job for this step; `alone`: but itself."""
     if alone:
         message = f"{word}: {step.name} cannot follow itself, and {text!r} means no other job"
-        return "unknown-job", message, "name another job, or leave it out"
+        return UNKNOWN_JOB, message, "name another job, or leave it out"
     values = ", ".join(f"{key}={value}" for key, value in step.swept)
     message = f"{word}: no job of {text!r} has the values of {step.name.partition('@')[0]}@{values}"
     hint = "sweep the same values in both, or take the sweep out of one of them"
@@ -331,7 +333,10 @@ class Dependencies:
         self._order: dict[str, int] = {}  # job → its place in the plan
         self.programs: set[str] = set()
         self._silent: set[str] = set()  # programs of which no output is named
-        self._unknown: dict[str, frozenset[str]] = {}  # job → those of these that are before it
+        self._absent: set[str] = (
+            set()
+        )  # what entries name, and no job is called: it may make anything
+        self._unknown: dict[str, frozenset[str]] = {}  # job → those of these two that are before it
         self._places: dict[
             str, dict[str, Place]
         ] = {}  # program → path that its entry names → where
@@ -477,6 +482,8 @@ class Dependencies:
         """
         step = prepared.step
         needs = {name for name in before.done if name in self._order}
+        absent = before.done.keys() - needs
+        self._absent |= absent
         others: list[Input] = []
         for file in prepared.inputs:
             makers = self._makers_of(file)
@@ -484,11 +491,13 @@ class Dependencies:
             if not makers:
                 others.append(file)
         programs = self._programs_before(needs)
-        own = frozenset(need for need in needs if need in self._silent)
+        own = frozenset(need for need in needs if need in self._silent) | absent
         unknown = _joined(own, *(self._unknown[need] for need in needs))
         self._unknown[step.name] = unknown
         # its entry tells all that a program reads, so that what nothing makes is a slip
         may_make = programs if step.kind.entry else unknown
+        if self._absent:
+            may_make |= unknown & self._absent
         given: list[Path] = []
         for file in others:
             if not self._disk.exists(file.path):

@@ -189,11 +189,7 @@ class Plan:
     @property
     def missing(self) -> tuple[Problem, ...]:
         """What the jobs read and no job makes, as errors: with one of them nothing is queued."""
-        return tuple(
-            warning._replace(severity=Severity.ERROR)
-            for warning in self.warnings
-            if warning.code == MISSING
-        )
+        return as_errors(self.warnings)
 
     def with_terms(self, change: Callable[[Terms], Terms]) -> "Plan":
         """Return the plan with other terms of its jobs, and of those that do shared work."""
@@ -209,3 +205,10 @@ class Plan:
             return tuple(share._replace(job=job_with(share.job)) for share in self.shares(names))
 
         return replace(self, jobs=tuple(map(job_with, self.jobs)), shares=shares)
+
+
+def as_errors(warnings: Iterable[Problem]) -> tuple[Problem, ...]:
+    """Return those of inputs that no job makes, as errors."""
+    return tuple(
+        warning._replace(severity=Severity.ERROR) for warning in warnings if warning.code == MISSING
+    )

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from launcher.draft import Draft
-from launcher.errors import MOST_LISTED, Error, Problem, Problems, TaskFileError
+from launcher.errors import MOST_LISTED, Error, Problem, Problems, Severity, TaskFileError
 from launcher.ids import NO_WORDS, DataId, Words, model_folder_name, parse_data, parse_model
 from launcher.job import Resources
 from launcher.job_options.registry import JobRequest
@@ -23,6 +23,7 @@ from launcher.kind_interface import Kind, Role, SharedJob
 from launcher.kinds import program_cost, roots_of, signature_of
 from launcher.planning.dependencies import (
     NOTHING,
+    UNKNOWN_JOB,
     Before,
     Dependencies,
     Disk,
@@ -32,12 +33,14 @@ from launcher.planning.dependencies import (
     steps_before,
 )
 from launcher.planning.expansion import MAKING, SCORING, Step, expand
-from launcher.planning.plan import Code, Identity, Plan, PlannedJob, PlannedShare
+from launcher.planning.plan import Code, Identity, Plan, PlannedJob, PlannedShare, as_errors
 from launcher.planning.shared_work import request_of, shares
 from launcher.taskfile.entries import TaskFile, in_order
+from launcher.taskfile.scope import RESOURCES
 from launcher.taskfile.settings import Settled, completed
 
 _PREPARING = frozenset({Role.DATA, Role.LABELS})
+_WHOLE = frozenset({RESOURCES, UNKNOWN_JOB})  # codes of errors beside which every job is planned
 _LEARNING = MAKING | SCORING | {Role.FOLDER, Role.SHARED}
 
 
@@ -71,12 +74,16 @@ def build_plan(
         task, lambda model: disk.exists(run_folder / model_folder_name(model)), disk.has, made
     )
     problems = Problems([*task.problems, *made])
-    before = steps_before(steps, whole=not task.errors, problems=problems)
+    whole = all(error.code in _WHOLE for error in task.errors)
+    before = steps_before(steps, whole=whole, problems=problems)
     drafter = _Drafter(task, run_folder, root)
     drawn = _drawn(list(_prepared(steps, drafter, problems)), before, drafter)
     dependencies = Dependencies(drawn.steps, drawn.before, disk)
     problems += dependencies.problems
     if problems.has_errors():
+        errors = (problem for problem in problems if problem.severity is Severity.ERROR)
+        if not task.phases and all(error.code in _WHOLE for error in errors):
+            problems += as_errors(dependencies.missing_inputs())
         raise TaskFileError(in_order(problems, task.files))
     jobs = _Jobs(drafter, disk, code, dependencies, drawn.further)
     wanted = _of_phases(task.phases, jobs.by_name, dependencies)

@@ -24,7 +24,7 @@ from launcher.taskfile.yaml_tree import Fields, Given, Items, Node, Said, Scalar
 Layer = Mapping[str, Given]  # settings by the name of a kind; "": of every kind that knows them
 EVERY = ""
 
-_RESOURCES = "resources"
+RESOURCES = "resources"
 _PLACING = ("gpus", "device")
 _WITHOUT_GPU = frozenset({Role.DATA, Role.LABELS})
 
@@ -155,15 +155,15 @@ def read_request(
             request = option.apply(request, None)
             text = repr(value.text) if isinstance(value, Scalar) else ""
             message = f"{key.text}: {text} is over already, so it delays nothing"
-            problems.note(value, _RESOURCES, message)
+            problems.note(value, RESOURCES, message)
         except UsageError as error:
-            problems.blame(value, _RESOURCES, f"{key.text}: {error}")
+            problems.blame(value, RESOURCES, f"{key.text}: {error}")
     if len({value.place.file for _, value in node.pairs}) == 1:  # two files are merged, and agree
         # an amount beside `device: cpu` is what it would take on a GPU: files are moved so
         placing = {name: values[name] for name in _PLACING if name in values}
         fault = device_fault(placing, in_task_file)
         if fault is not None:
-            problems.blame(node, _RESOURCES, fault)
+            problems.blame(node, RESOURCES, fault)
     return request
 
 
@@ -191,7 +191,7 @@ def request_for(kind: Kind, node: Node | None, place: Place, scope: Scope) -> Jo
         problem.message == fault and problem.severity is Severity.ERROR
         for problem in scope.problems  # every entry below one `resources` has it: once is enough
     ):
-        scope.problems.blame(place if own is None else own, _RESOURCES, fault)
+        scope.problems.blame(place if own is None else own, RESOURCES, fault)
     return request
 
 

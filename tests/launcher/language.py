@@ -70,8 +70,8 @@ def refusals(text: str, *settings: str, **rest: Any) -> tuple[Problem, ...]:
 
 
 def refusal(text: str, *settings: str, **rest: Any) -> Problem:
-    """Return the only thing that is wrong."""
-    found = refusals(text, *settings, **rest)
+    """Return the only thing that is wrong; the pictures of toys are there."""
+    found = refusals(text, *settings, **{"exists": lambda path: path.parent.name == "toys", **rest})
     assert len(found) == 1, [str(one) for one in found]
     return found[0]
 

@@ -169,6 +169,33 @@ def test_an_entry_with_errors_is_no_unknown_job() -> None:
     assert "@x.yaml:3 " in blamed(f"command:\n{entries}")
 
 
+UNREAD = "  - {name: b, argv: [b], time_limit: 3}\n"
+UNKNOWN = "  - {name: c, argv: [c], outputs: [made], after: zz}\n"
+ABSENT = "  - {name: g, argv: [g], inputs: [no.csv]}\n"
+BEHIND = "  - {name: h, argv: [h], inputs: [made, other.csv]}\n"
+
+
+@pytest.mark.parametrize(
+    ("entries", "codes"),
+    [
+        (UNREAD + UNKNOWN, ["resources", "unknown-job"]),
+        (UNREAD + ABSENT, ["resources", "missing-input"]),
+        (UNKNOWN + ABSENT, ["unknown-job", "missing-input"]),
+        (UNREAD + UNKNOWN + ABSENT, ["resources", "unknown-job", "missing-input"]),
+        (UNKNOWN + BEHIND, ["unknown-job"]),  # what is meant by zz may make other.csv
+        ("  - {name: c, argv: [c]}\ntrain: [{data: dot:pre, after: zz}]\n", ["unknown-job"]),
+        (UNKNOWN.replace("after", "inputs: [no.csv], after"), ["unknown-job"]),
+        (UNREAD + "  - {name: 3, argv: []}\n" + UNKNOWN + ABSENT, ["resources", "setting"]),
+        ("  - {name: b, argv: [b], after: [c, zz]}\n  - {name: c, argv: [c], after: b}\n" + ABSENT,
+         ["cycle", "unknown-job"]),
+    ],
+)  # fmt: skip
+def test_mistakes_of_keys_of_names_and_of_files_are_told_together(
+    entries: str, codes: list[str]
+) -> None:
+    assert [one.code for one in refusals(f"command:\n{entries}")] == codes
+
+
 def test_who_follows_a_changed_job_has_another_hash_and_who_awaits_its_end_has_not() -> None:
     first, then = a_plan(STUDY), a_plan(STUDY.replace("[make, data]", "[make, more]"))
     changed = {name for name in names(first) if job(first, name).hash != job(then, name).hash}
