@@ -202,10 +202,24 @@ def known_words(name: str, names: Iterable[str], where: str = "") -> str:
     return f"nearest of {len(words):,}: {', '.join(alike)}{f'; all: {where}' if where else ''}"
 
 
-def meant(name: str, names: Iterable[str]) -> str:
-    """Return a question for the known name that is most like `name`, to go behind it; '' when none is close."""
+def meant(name: str, names: Iterable[str], prefix: str = "") -> str:
+    """Return a question for the known name that is most like `name`, to go behind it; '' when none is close.
+
+    Args:
+        name: what was written instead.
+        names: all that are known.
+        prefix: behind which it was written.
+    """
     close = nearest(name, names)
-    return "" if close in {None, name} else f", did you mean {close!r}?"  # known, but not there
+    if close in {None, name}:  # known, but not there
+        return ""
+    return f", did you mean {f'{prefix}{close}' if prefix else repr(close)}?"
+
+
+def meant_or_known(name: str, names: Iterable[str], prefix: str = "") -> str:
+    """Return the question of `meant`, else a list of the known names, to go behind a name."""
+    names = [*names]
+    return meant(name, names, prefix) or f" ({known_words(name, names)})"
 
 
 def question(close: str | None) -> str:

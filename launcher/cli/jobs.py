@@ -10,7 +10,7 @@ import click
 
 from launcher.cli.complete import offer_jobs
 from launcher.cli.option_types import flag
-from launcher.errors import UsageError, known_words, nearest
+from launcher.errors import UsageError, meant_or_known, nearest
 from launcher.screens.format import named
 from launcher.screens.terminal import remark
 from launcher.screens.text_table import columns, tabbed
@@ -89,9 +89,8 @@ def _nothing(store: Store, pattern: str) -> str:
     if pattern.startswith(RUN_PREFIX):
         return no_run(store, pattern.removeprefix(RUN_PREFIX), RUN_PREFIX)
     if pattern.startswith(TAG_PREFIX):
-        tag, tags = pattern.removeprefix(TAG_PREFIX), sorted(store.steering.all_tags())
-        close = nearest(tag, tags)
-        hint = f", did you mean {TAG_PREFIX}{close}?" if close else f" ({known_words(tag, tags)})"
+        tag = pattern.removeprefix(TAG_PREFIX)
+        hint = meant_or_known(tag, sorted(store.steering.all_tags()), TAG_PREFIX)
         return f"no job has the tag {tag!r}{hint}"
     close = None if pattern.isdecimal() else nearest(pattern, store.read.names())
     hint = f", did you mean {close!r}?" if close else "; `launcher status --all` lists every job"

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 import re
 import time
 
-from launcher.errors import counted, known_words, meant
+from launcher.errors import counted, known_words, meant, meant_or_known
 from launcher.system.text import harmless
 from launcher.units import format_bytes, format_seconds
 
@@ -517,7 +517,7 @@ def _explained(
         return UsageError("more than one statement; ask one question at a time")
     if match := _NO_TABLE.match(text):
         names = [name for name, _ in _tables(connection)]
-        text += meant(match[1], names) or f" ({known_words(match[1], names)})"
+        text += meant_or_known(match[1], names)
     elif match := _NO_COLUMN.match(text):
         text += _known_columns(connection, match[1], sql)
     return UsageError(text)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from launcher import __version__
 from launcher.context import Context, this_context
-from launcher.errors import MachineError, UsageError, known_words, nearest
+from launcher.errors import MachineError, UsageError, meant_or_known
 from launcher.states import State
 from launcher.store.queue import Store
 from launcher.store.recovery import refuse_damaged, trouble
@@ -119,10 +119,7 @@ def no_run(store: Store, name: str, prefix: str = "") -> str:
     names = sorted(store.read.runs())
     if name in names:
         return f"the jobs of the run {name!r} were cleaned"
-    close = nearest(name, names)
-    shown = f"{prefix}{close}" if prefix else repr(close)
-    hint = f", did you mean {shown}?" if close else f" ({known_words(name, names)})"
-    return f"there is no run {name!r}{hint}"
+    return f"there is no run {name!r}{meant_or_known(name, names, prefix)}"
 
 
 def check_still_there(home: Home, store: Store) -> None:
