@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Literal, NamedTuple, assert_never
 
-from launcher.system.files import Json, Stamp
+from launcher.system.files import FileVersion, Json, read_version
 
 Where = Literal["gpu", "ram"]
 
@@ -142,9 +142,10 @@ class Done(NamedTuple):
     at: float
     result: Mapping[str, Json] = {}
     made: bool | None = None  # it left something to be moved into its run; None: nobody said
-    # of a program: digests of the files that `context.named_files` names; size and time of its outputs
+    # of a program: digests of the files that `context.named_files` names
     files: Sequence[str] = ()
-    outputs: Sequence[Stamp] = ()
+    # what it left of its outputs, in their order; None: there is none
+    outputs: Sequence[FileVersion | None] = ()
 
 
 class Failed(NamedTuple):
@@ -207,7 +208,9 @@ def outcome_record(outcome: Outcome) -> dict[str, Json]:
             record["result"] = dict(result)
             record |= {} if made is None else {"made": made}
             record |= {"files": [*files]} if any(files) else {}
-            record |= {"outputs": [[*pair] for pair in outputs]} if outputs else {}
+            record |= (
+                {"outputs": [each and [*each.record()] for each in outputs]} if outputs else {}
+            )
         case Failed():
             record |= _failure(outcome) | ({"over_limit": True} if outcome.over_limit else {})
         case OutOfMemory():
@@ -235,7 +238,7 @@ def read_outcome(record: Mapping[str, Json]) -> Outcome:
                 result=result,
                 made=made if isinstance(made, bool) else None,
                 files=tuple(map(str, files)) if isinstance(files, list) else (),
-                outputs=_stamps(outputs),
+                outputs=_versions(outputs),
             )
         case {"schema": 1, "ending": "failed", "error": str(error)}:
             over_limit = record.get("over_limit") is True
@@ -272,16 +275,12 @@ def _text(record: Mapping[str, Json], name: str) -> str:
     return text if isinstance(text, str) else ""
 
 
-def _stamps(record: Json) -> tuple[Stamp, ...]:
-    """Return sizes and times of files; none where one of them cannot be understood."""
-    stamps: list[Stamp] = []
-    for pair in record if isinstance(record, list) else ():
-        match pair:
-            case [int(size), int(changed_ns)]:
-                stamps.append((size, changed_ns))
-            case _:
-                return ()
-    return tuple(stamps)
+def _versions(record: Json) -> tuple[FileVersion | None, ...]:
+    """Return files as a job left them; none of them where one cannot be understood."""
+    listed = record if isinstance(record, list) else []
+    versions = tuple(map(read_version, listed))
+    understood = (each is None or version for each, version in zip(listed, versions, strict=True))
+    return versions if all(understood) else ()
 
 
 def _status(record: Mapping[str, Json]) -> dict[str, int | None]:

@@ -53,7 +53,9 @@ def done_before(
         changes = [
             f"{name} {'was changed' if at else 'is gone'}"
             for name, path in outputs
-            if not (at := stamp(path)) or at != row.outputs.get(path)
+            if not (at := stamp(path))
+            or (made := row.outputs.get(path)) is None
+            or not digests.is_same(path, made, at)
         ]
         known = known_record(row.sources_text or "{}")
         now = found_now(known, inputs, partial(path_from, folder), digests.found)

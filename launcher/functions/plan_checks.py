@@ -41,7 +41,7 @@ from launcher.store.client import cores_for
 from launcher.store.queue import Store
 from launcher.system import memory
 from launcher.system.environment import unset
-from launcher.system.file_digests import FileDigests
+from launcher.system.file_digests import FileDigests, Watch
 from launcher.system.files import stamp
 from launcher.system.paths import Home, find_home
 from launcher.system.processes import in_time
@@ -52,11 +52,17 @@ if TYPE_CHECKING:  # only who changes jobs has these
 
 
 def compare(
-    store: Store | None, made: Plan, root: Path, *, force: bool, accept_code: bool
+    store: Store | None,
+    made: Plan,
+    root: Path,
+    *,
+    force: bool,
+    accept_code: bool,
+    watch: Watch | None = None,
 ) -> Comparison:
     """Return each job of a plan beside the queue's job of that name, with what to do about it."""
     rows = store.read.jobs_of(root, made.name) if store else {}
-    digests = FileDigests(find_home(os.environ).digests)
+    digests = FileDigests(find_home(os.environ).digests, watch)
     comparison = compare_with_queue(
         made, rows, stamp, digests=digests, force=force, accept_code=accept_code
     )

@@ -198,7 +198,7 @@ def past_job(row: JobRow, seconds: float, device: str) -> Past:
     """
     spec = row.spec
     sizes = list(row.outputs.values())
-    measurable = sizes and (0, 0) not in sizes  # the stamp of a folder
+    measurable = sizes and (0, 0) not in [each.stamp for each in sizes]  # that of a folder
     return Past(
         kind=row.kind,
         settings=spec.settings,
@@ -206,7 +206,7 @@ def past_job(row: JobRow, seconds: float, device: str) -> Past:
         fresh=spec.base is None,
         on_gpu=device != CPU,
         seconds=seconds,
-        disk=sum(size for size, _ in sizes) if measurable else None,
+        disk=sum(each.size for each in sizes) if measurable else None,
     )
 
 

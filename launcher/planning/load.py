@@ -24,7 +24,7 @@ from launcher.planning.plan import Plan, PlannedJob
 from launcher.planning.plan_builder import build_plan
 from launcher.system.code_digests import CodeIndex, user_cache
 from launcher.system.config import read_configuration
-from launcher.system.file_digests import FileDigests
+from launcher.system.file_digests import FileDigests, Watch
 from launcher.system.paths import find_home
 from launcher.taskfile.entries import TaskFile
 from launcher.taskfile.language import TOP
@@ -109,7 +109,7 @@ def _shares(kinds: Iterable[Kind]) -> bool:
     )
 
 
-def plan(task: TaskFile, *, root: str | Path | None = None) -> Plan:
+def plan(task: TaskFile, *, root: str | Path | None = None, watch: Watch | None = None) -> Plan:
     """Work out every job of a task file: its files, its needs, its hash.
 
     Nothing is written but caches of what the code of the kinds says, and large files.
@@ -117,11 +117,12 @@ def plan(task: TaskFile, *, root: str | Path | None = None) -> Plan:
     Args:
         task: from `load`.
         root: where relative paths start and `runs/` lies; the working directory unless given.
+        watch: called while a large file is read.
 
     Raises:
         TaskFileError: all that is wrong with the file; `problems` holds it piece by piece.
     """
-    code, files = CodeIndex(user_cache()), FileDigests(find_home(os.environ).digests)
+    code, files = CodeIndex(user_cache()), FileDigests(find_home(os.environ).digests, watch)
     made = build_plan(
         task,
         root=Path(os.path.normpath(Path.cwd() / (root or "."))),
@@ -150,8 +151,10 @@ def read_taskfile(text: str, file: str, context: ParseContext) -> TaskFile:
     return parse(text, file=file, context=context, include=lambda name: _text(Path(name)))
 
 
-def plan_files(paths: Sequence[str], *, settings: Sequence[str] = ()) -> list[Plan]:
-    """Load and work out several task files.
+def plan_files(
+    paths: Sequence[str], *, settings: Sequence[str] = (), watch: Watch | None = None
+) -> list[Plan]:
+    """Load and work out several task files; `watch` is called while a large file is read.
 
     Raises:
         TaskFileError: all that is wrong with any of them.
@@ -161,7 +164,7 @@ def plan_files(paths: Sequence[str], *, settings: Sequence[str] = ()) -> list[Pl
     problems: list[Problem] = []
     for path in paths:
         try:
-            plans.append(plan(load(path, settings=settings)))
+            plans.append(plan(load(path, settings=settings), watch=watch))
         except TaskFileError as error:
             problems += [problem for problem in error.problems if problem not in problems]
         except UsageError as error:

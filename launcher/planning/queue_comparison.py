@@ -230,7 +230,8 @@ def compare_with_queue(
         raise UsageError(
             f"{ACCEPT_CODE} keeps results, and {forced} runs all of them again; leave one of them out"
         )
-    files = _ProgramFiles(plan, digests or FileDigests())
+    digests = digests or FileDigests()
+    files = _ProgramFiles(plan, digests)
     other_code = frozenset() if forced else _done_with_other_code(plan, rows, files)
     accepted = _accepted(plan, rows, other_code) if accept_code else {}
     for job in plan.left_out:
@@ -245,7 +246,12 @@ def compare_with_queue(
         is_other = row.hash != job.hash
         modules = _other_modules(job, row) if is_other else ()
         compared = _compare_known(
-            job, accepted.get(job.name, row), stamp, again=again, forced=forced, modules=modules
+            job,
+            accepted.get(job.name, row),
+            _Disk(stamp, digests),
+            again=again,
+            forced=forced,
+            modules=modules,
         )
         if compared.action is Action.CACHED and (changes := files.changes(job, row)):
             if job.name not in accepted:
@@ -293,10 +299,17 @@ def _may_differ(need: ComparedJob, plan: Plan) -> bool:
     return need.action is Action.RUN and not drawn
 
 
+class _Disk(NamedTuple):
+    """How files are looked at."""
+
+    stamp: Callable[[str], Stamp | None]  # size and time; None where there is none
+    digests: FileDigests
+
+
 def _compare_known(
     job: PlannedJob,
     row: JobRow,
-    stamp: Callable[[str], Stamp | None],
+    disk: "_Disk",
     *,
     again: Sequence[str],
     forced: str,
@@ -308,7 +321,7 @@ def _compare_known(
         UsageError: it runs right now and was changed.
     """
     run = partial(ComparedJob, job, Action.RUN, number=row.id)
-    if row.hash == job.hash and (model := _further_model(job, row, stamp)):
+    if row.hash == job.hash and (model := _further_model(job, row, disk.stamp)):
         reason = f"{model} needs its choice, too"
         if row.state is State.RUNNING:
             wait = f"wait for it with `launcher wait {row.id}`, and run the file again"
@@ -335,8 +348,8 @@ def _compare_known(
     # as its entry names them, where it is a program's
     names = dict(zip(map(str, job.outputs), _listed_in(job, OUTPUTS), strict=False))
     for path, before in row.outputs.items():
-        now = stamp(path)
-        if now != before:
+        now = disk.stamp(path)
+        if not disk.digests.is_same(path, before, now):
             reason = f"{names.get(path, path)} {'is gone' if now is None else 'was changed'}"
             return run("changed", reason, (reason,))
     reason = "done before, with the same settings, code and inputs"

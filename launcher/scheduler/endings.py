@@ -41,7 +41,7 @@ from launcher.store.scheduler_actions import Scheduling
 from launcher.store.transitions import Requeue
 from launcher.store.usage import NOT_MEASURED, Measured
 from launcher.system.answering import NoAnswer, within
-from launcher.system.files import Stamp, stamp
+from launcher.system.files import FileVersion, stamp
 from launcher.system.paths import Home
 from launcher.workers.program_files import settle
 
@@ -153,6 +153,25 @@ def _fault(claim: Claim, outcome: Outcome, gpus: Iterable[GpuSnapshot]) -> Reaso
     return None
 
 
+def _written_version(path: str, seen: FileVersion | None) -> FileVersion | None:
+    """Return an output of a program.
+
+    Its supervisor's look at the file comes first: this host may show an old one for a while.
+    """
+    if seen is not None:
+        return seen
+    at = stamp(path)
+    return None if at is None else FileVersion(*at)
+
+
+def _accepted_version(path: str, seen: FileVersion | None) -> FileVersion | None:
+    """Return an output that was moved into its run, with the digest that its supervisor found in the stage."""
+    at = stamp(path)
+    if at is None:
+        return None
+    return FileVersion(*at, seen.digest if seen is not None and seen.size == at[0] else "")
+
+
 MOVE_PATIENCE_S = 60.0  # so long a disk that does not answer is waited for
 # and a full one; and what a node has made, of which a network file system may show nothing for minutes
 LONG_PATIENCE_S = 600.0
@@ -178,7 +197,7 @@ class Ended:
         str, int
     ]  # UUID of its GPU → bytes that all others had there in its last seconds
     since: float  # monotonic
-    outputs: dict[str, Stamp] = field(default_factory=dict)  # path → size and time
+    outputs: dict[str, FileVersion] = field(default_factory=dict)  # by path
     requeue: Requeue | None = None
     again_at: float = 0.0  # monotonic; what it made could not be moved into its run's folder before
     trouble: str = ""  # why not
@@ -346,16 +365,16 @@ class Endings:
             paths = (*paths, str(job_folder(claim.spec, claim.job)))
         if not isinstance(outcome, Done) or not paths:
             return True
-        # a node's own look at its files comes first: here an old one may be shown for a while
         seen = dict(zip(paths, outcome.outputs, strict=False))
+        look = _accepted_version if claim.spec.entry else _written_version
         try:
-            stamps = within(
+            versions = within(
                 Path(paths[0]).parent,
-                lambda: [(path, seen.get(path) or stamp(path)) for path in paths],
+                lambda: [(path, look(path, seen.get(path))) for path in paths],
             )
         except NoAnswer as error:
             return not self._again(ended, f"{error.strerror}", inf)
-        ended.outputs = {path: at for path, at in stamps if at is not None}
+        ended.outputs = {path: version for path, version in versions if version is not None}
         return True
 
     def _settled(self, ended: Ended) -> bool:
@@ -387,7 +406,7 @@ class Endings:
         return self._queue.finish(
             ended.claim,
             ended.outcome,
-            outputs=ended.outputs,
+            outputs={path: version.record() for path, version in ended.outputs.items()},
             now=now,
             measured=ended.measured,
             requeue=ended.requeue,

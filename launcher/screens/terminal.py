@@ -6,6 +6,7 @@ import math
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import FrameType
@@ -14,6 +15,7 @@ from typing import IO, Any, NamedTuple
 import click
 
 from launcher.screens.text_table import Line, Table, Tone, line, tabbed, width_of
+from launcher.system.file_digests import Watch, progress_text
 
 TWINS = str.maketrans(
     "●◐○‖✓✗–—·…→▸◆▲×±°µ█▓▒░╸╺━─│┤└▁▂▃▄▅▆▇\u00a0",
@@ -62,6 +64,8 @@ _TOP, _TO_END, _BELOW = (
     "\x1b[K",
     "\x1b[J",
 )  # go to the top; clear to the line's end, below
+_HASHING_AFTER_S = 0.5  # a digest that takes less is not worth a line
+_HASHING_AGAIN_S = 0.2  # between two drawings of that line
 _ASIDE = (signal.SIGTERM, signal.SIGTSTP)
 AUTO, ALWAYS, NEVER = "auto", "always", "never"
 # the sixteen colours that every terminal has, in the person's own palette
@@ -296,6 +300,27 @@ def below_messages(*, live: bool) -> Iterator[Callable[[Sequence[Line], Sequence
         yield show
     finally:
         show((), ())
+
+
+def watch_hashing() -> Watch | None:
+    """Return what draws how far the digest of a large file is, as a line on the standard error.
+
+    None without a terminal.
+    """
+    if not sys.stderr.isatty():
+        return None
+    next_at = time.monotonic() + _HASHING_AFTER_S
+    drawn = False
+
+    def show(path: str, read: int, size: int) -> None:
+        nonlocal next_at, drawn
+        now = time.monotonic()
+        text = in_ascii(progress_text(path, read, size)) if now >= next_at and read < size else ""
+        if text or (drawn and read >= size):
+            click.echo(f"\r{text}{_TO_END}", err=True, nl=False, color=True)
+            next_at, drawn = now + _HASHING_AGAIN_S, bool(text)
+
+    return show
 
 
 def _step_aside(number: int, _frame: FrameType | None) -> None:

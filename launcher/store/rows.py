@@ -27,6 +27,7 @@ from launcher.job import (
 )
 from launcher.states import Done, Reason, ReasonCode, State, outcome_record
 from launcher.store.connection import known_code, known_record, known_state, reason_of
+from launcher.system.files import FileVersion, read_version
 from launcher.system.paths import Attempt, Home
 from launcher.system.processes import Identity
 from launcher.system.stored_fields import Unreadable, parsed, texts
@@ -177,7 +178,7 @@ class JobRow:
     owner_note: str = ""
     spec_text: str  # without the digests of modules, where these are stored once for many jobs
     sources_text: str | None = None  # then these
-    outputs: Mapping[str, tuple[int, int]]
+    outputs: Mapping[str, FileVersion]
 
     @property
     def reason(self) -> str:
@@ -412,9 +413,9 @@ def job_row(row: sqlite3.Row, sources_text: str | None) -> JobRow:
         spec_text=stored["spec"],
         sources_text=sources_text,
         outputs={
-            path: (pair[0], pair[1])
-            for path, pair in outputs.items()
-            if isinstance(pair, list) and len(pair) == 2  # size and time
+            path: version
+            for path, record in outputs.items()
+            if (version := read_version(record)) is not None
         },
     )
 

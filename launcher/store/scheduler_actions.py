@@ -119,7 +119,7 @@ class Scheduling:
         claim: Claim,
         outcome: Outcome,
         *,
-        outputs: Mapping[str, Sequence[int]],
+        outputs: Mapping[str, Sequence[int | str]],
         now: float,
         measured: Measured = NOT_MEASURED,
         requeue: Requeue | None = None,
@@ -129,7 +129,7 @@ class Scheduling:
         Args:
             claim: the attempt.
             outcome: its end.
-            outputs: size and time of what it has written, by path.
+            outputs: records of the files that it has written (`FileVersion.record`), by path.
             now: seconds since 1970.
             measured: what was seen of it on its GPUs.
             requeue: given where it did not end well and its job is not to blame.

@@ -55,7 +55,7 @@ class Transitions:
         claim: Claim,
         outcome: Outcome,
         *,
-        outputs: Mapping[str, Sequence[int]],
+        outputs: Mapping[str, Sequence[int | str]],
         now: float,
         requeue: Requeue | None,
     ) -> State:
@@ -204,7 +204,7 @@ class Transitions:
         claim: Claim,
         state: State,
         outcome: Outcome,
-        outputs: Mapping[str, Sequence[int]],
+        outputs: Mapping[str, Sequence[int | str]],
         now: float,
     ) -> None:
         job = claim.job

@@ -8,25 +8,41 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import stat
 import time
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Callable, Container, Mapping
 from functools import cached_property
 from math import inf
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
-from launcher.system.files import read_json, stamp, write_atomic
+from launcher.system.files import FileVersion, Stamp, read_json, stamp, write_atomic
+from launcher.units import format_bytes
 
 GONE = ""  # the digest of a file that is not there, or cannot be read
 CHANGED = "changed"  # in the place of the digest of a file that changed while a program ran
 MOST_READ = 64 << 20  # bytes of a file that nobody has called an input
 UNSTABLE_S = 2.0  # file systems tell times in steps of up to two seconds
 LARGE_BYTES = 1 << 20
+PIECE_BYTES = 8 << 20  # read at once; a file that is larger reports its progress
 MOST_FILES = 2000
 SCHEMA = 3  # of caches
 
+_STAMP = re.compile(r"\d+ \d+")  # in the place of the digest of a file that was not read
+
 Value = TypeVar("Value")
+# called with the path of a file, how many of its bytes were read, and its size
+Watch = Callable[[str, int, int], None]
+
+
+class HashingStopped(Exception):
+    """Raised by a `Watch`: the digest is not wanted any more."""
+
+
+def progress_text(path: str, read: int, size: int) -> str:
+    """Return how far the digest of a file is: `hashing best.pt: 3.2 GiB of 10 GiB`."""
+    return f"hashing {os.path.basename(path)}: {format_bytes(read)} of {format_bytes(size)}"  # noqa: PTH119  # a text
 
 
 class Kept:
@@ -86,9 +102,11 @@ class FileDigests:
 
     Args:
         path: of a file that keeps the digests of large ones, where its folder is there; None: nothing is kept.
+        watch: called after each piece of a large file; it may raise `HashingStopped`.
     """
 
-    def __init__(self, path: Path | None = None) -> None:
+    def __init__(self, path: Path | None = None, watch: Watch | None = None) -> None:
+        self._watch = watch
         is_there = path is not None and path.parent.is_dir()
         self._kept = Kept(path if is_there else None, {"files": MOST_FILES})
         self._known: dict[str, tuple[list[int], str]] = {}  # path → size, time and inode; digest
@@ -107,17 +125,52 @@ class FileDigests:
         known = self._known.get(name) or self._kept.get("files", name, _known)
         if known is not None and known[0] == key:
             return known[1]
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()[:16]
+        with path.open("rb", buffering=0) as file:
+            digest = self._read(file, name, status.st_size)
         if time.time() - status.st_mtime >= UNSTABLE_S:
             self._known[name] = key, digest
             if status.st_size >= LARGE_BYTES:
                 self._kept.put("files", name, (key, digest))
         return digest
 
+    def _read(self, file: BinaryIO, name: str, size: int) -> str:
+        content, read = hashlib.sha256(), 0
+        buffer = memoryview(bytearray(min(size, PIECE_BYTES - 1) + 1))
+        while count := file.readinto(buffer):  # type: ignore[attr-defined]  # an unbuffered file
+            content.update(buffer[:count])
+            read += count
+            if self._watch is not None and size > PIECE_BYTES:
+                self._watch(name, read, size)
+        return content.hexdigest()[:16]
+
     def save(self) -> None:
         """Keep what is known of large files for the next process, where it can be kept."""
         self._kept.save()
+
+    def version(self, path: str) -> FileVersion | None:
+        """Return a file as it is now; None where there is none.
+
+        Without a digest: a folder, a file that cannot be read, and one that changed meanwhile.
+
+        Raises:
+            HashingStopped: by its `Watch`.
+        """
+        before = stamp(path)
+        digest = GONE if before is None else self.found(path)
+        after = stamp(path)
+        return None if after is None else FileVersion(*after, digest if after == before else GONE)
+
+    def is_same(self, path: str, before: FileVersion, now: Stamp | None) -> bool:
+        """Return whether a file is as it was; it is read only if its time alone differs.
+
+        Args:
+            path: of the file.
+            before: as it was.
+            now: its stamp; None: it is not there.
+        """
+        if now is None or now == before.stamp:
+            return now is not None
+        return bool(before.digest) and now[0] == before.size and self.found(path) == before.digest
 
     def found(self, path: str, most_bytes: float = inf) -> str:
         """Return a digest of a file; `GONE` where there is none, or it cannot be read.
@@ -133,14 +186,34 @@ class FileDigests:
         return GONE
 
 
+def is_stamp(digest: str) -> bool:
+    """Return whether a large file was recorded by its size and time, in the place of a digest."""
+    return _STAMP.fullmatch(digest) is not None
+
+
 def found_now(
-    names: Iterable[str],
+    known: Mapping[str, str],
     inputs: Container[object],
     path_of: Callable[[str], str],
     found: Callable[[str, float], str],
 ) -> dict[str, str]:
-    """Return what is in the files of a program now, by their names; what is large is read where it is an input."""
-    return {name: found(path_of(name), inf if name in inputs else MOST_READ) for name in names}
+    """Return what is in the files of a program now, by their names.
+
+    A large file that is no input is read only where its digest is known.
+
+    Args:
+        known: what was in them when the program was done.
+        inputs: names of files that are read, however large they are.
+        path_of: returns the path of a name.
+        found: `FileDigests.found`.
+    """
+    return {
+        name: found(
+            path_of(name),
+            inf if name in inputs or not (is_stamp(digest) or digest == CHANGED) else MOST_READ,
+        )
+        for name, digest in known.items()
+    }
 
 
 def file_changes(known: Mapping[str, str], now: Mapping[str, str]) -> dict[str, str]:

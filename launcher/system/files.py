@@ -31,6 +31,33 @@ Stamp = tuple[int, int]  # size in bytes, modification time in ns; (0, 0) for a 
 Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 
 
+class FileVersion(NamedTuple):
+    """A file as a job left it: two versions with one digest have the same content."""
+
+    size: int  # bytes; 0 for a folder
+    changed_ns: int  # modification time; 0 for a folder
+    digest: str = ""  # of the content; "" if unknown, as in the records of earlier versions
+
+    @property
+    def stamp(self) -> Stamp:
+        """Size and time."""
+        return self.size, self.changed_ns
+
+    def record(self) -> list[int | str]:
+        """Return the version as JSON; `read_version` reads it."""
+        return [self.size, self.changed_ns, *([self.digest] if self.digest else [])]
+
+
+def read_version(record: object) -> FileVersion | None:
+    """Return the version that a record holds, None if it cannot be understood."""
+    match record:
+        case [int(size), int(changed_ns)]:
+            return FileVersion(size, changed_ns)
+        case [int(size), int(changed_ns), str(digest)]:
+            return FileVersion(size, changed_ns, digest)
+    return None
+
+
 @contextlib.contextmanager
 def opened(path: Path | str, flags: int, mode: int = 0o777) -> Iterator[int]:
     """Open a file for a block, without the buffers of a file object.

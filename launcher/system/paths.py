@@ -63,6 +63,7 @@ class Attempt(_Folder):
     asked = _File("asked")
     memory = _File("memory.json")
     progress = _File("progress.jsonl")
+    hashing = _File("hashing")  # how far its supervisor is with the digest of a large file
     result = _File(RESULT)
     outcome = _File("outcome.json")
     log = _File(LOG)
@@ -99,7 +100,7 @@ class Home:
     gpus = _File("gpus.json")
     digests = _File(
         "digests.json"
-    )  # of large files that programs read, while these are as they were
+    )  # of large files that jobs read and write, while these are as they were
     stop = _File("stop.json")  # present while the queue is stopped
     policy = _File("policy.json")  # which policy decides what starts, where it is not our own
     wake = _File("wake")  # named pipe: a byte in it wakes the scheduler

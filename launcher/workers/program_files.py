@@ -8,12 +8,19 @@ import contextlib
 import errno
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from launcher.context import INPUTS, OUTPUTS, named_files, path_from
 from launcher.states import Done, Failed
-from launcher.system.file_digests import CHANGED, GONE, MOST_READ, FileDigests
-from launcher.system.files import ABSENT, Stamp, stamp
+from launcher.system.file_digests import (
+    CHANGED,
+    GONE,
+    MOST_READ,
+    FileDigests,
+    HashingStopped,
+    is_stamp,
+)
+from launcher.system.files import ABSENT, FileVersion, stamp
 from launcher.workers.order import Order
 
 # which a program reads; another file of its command line that changes meanwhile may be what it writes
@@ -44,7 +51,7 @@ def put_aside(order: Order) -> None:
     Raises:
         OSError: that cannot be done; `filename` is the output's name.
     """
-    for name in order.spec.settings.get(OUTPUTS) or ():
+    for name in _outputs_of(order):
         path = _path_of(order, name)
         try:
             if os.path.isdir(path) and not os.path.islink(path):  # noqa: PTH112, PTH114  # as below
@@ -90,19 +97,29 @@ def finished(
     end = with_outputs(outcome, order)
     if isinstance(end, Failed):
         return end
-    return end._replace(files=_known_at_end(order, digests, before))
+    files, outputs = before, end.outputs
+    with contextlib.suppress(HashingStopped):  # what is not known then is compared by its stamp
+        files = _known_at_end(order, digests, before)
+        outputs = [
+            digests.version(_path_of(order, name)) or version
+            for name, version in zip(_outputs_of(order), end.outputs, strict=True)
+        ]
+        if order.spec.hash or outputs:  # nothing else is ever compared
+            files = _with_large(files, order, digests)
+    digests.save()
+    return end._replace(files=files, outputs=outputs)
 
 
 def with_outputs(outcome: Done, order: Order) -> Done | Failed:
     """Return the end of a program that ended well, with the stamps of its outputs, all of which it must have made."""
-    stamps: list[Stamp] = []
-    for name in order.spec.settings.get(OUTPUTS) or ():
+    outputs: list[FileVersion] = []
+    for name in _outputs_of(order):
         path = _path_of(order, name)
         if not os.path.isfile(path) or (at := stamp(path)) is None:  # noqa: PTH113  # likewise
             error = f"ended with exit code 0, and has not made its output {name}"
             return Failed(at=outcome.at, error=error, exit_code=0)
-        stamps.append(at)
-    return outcome._replace(outputs=stamps)
+        outputs.append(FileVersion(*at))
+    return outcome._replace(outputs=outputs)
 
 
 def _known_at_end(order: Order, digests: FileDigests, before: tuple[str, ...]) -> tuple[str, ...]:
@@ -118,6 +135,29 @@ def _known_at_end(order: Order, digests: FileDigests, before: tuple[str, ...]) -
             counts = place < inputs or (now != GONE and _is_code(_path_of(order, names[place])))
             known.append(CHANGED if counts else GONE)
     return tuple(known)
+
+
+def _with_large(files: tuple[str, ...], order: Order, digests: FileDigests) -> tuple[str, ...]:
+    """Return digests in the place of the stamps of large files, which did not delay the start.
+
+    Raises:
+        HashingStopped: one of them is not wanted any more.
+    """
+    names = named_files(order.spec)
+    known = []
+    for name, digest in zip(names, files, strict=True):
+        path = _path_of(order, name)
+        if is_stamp(digest):
+            found = digests.found(path)
+            # the same file that was there at the start
+            digest = found if found and digests.found(path, MOST_READ) == digest else digest
+        known.append(digest)
+    return tuple(known)
+
+
+def _outputs_of(order: Order) -> Sequence[str]:
+    """Return the names of the files that a program makes."""
+    return order.spec.settings.get(OUTPUTS) or ()
 
 
 def _path_of(order: Order, name: str) -> str:

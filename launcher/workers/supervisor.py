@@ -22,10 +22,10 @@ from math import inf
 from pathlib import Path
 
 from launcher.job import Terms
-from launcher.states import Done
+from launcher.states import Done, Failed
 from launcher.system import cgroups, memory
 from launcher.system.daemon_control import revive, wake
-from launcher.system.file_digests import FileDigests
+from launcher.system.file_digests import FileDigests, HashingStopped
 from launcher.system.files import AWAY_PATIENCE_S, ROOM_PAUSE_S, sync
 from launcher.system.paths import Attempt, Home
 from launcher.system.processes import (
@@ -43,7 +43,9 @@ from launcher.system.processes import (
 from launcher.workers import lease
 from launcher.workers.exit_outcome import Circumstances, judge, patience_s
 from launcher.workers.lease import Burial, lease_of
+from launcher.workers.output_versions import with_versions
 from launcher.workers.program_files import finished
+from launcher.workers.progress.hashing import HashingReport
 from launcher.workers.start_attempt import PEEK, Begun, Starter, close_on_exec
 from launcher.workers.started_file import record_when_there_is_room
 
@@ -318,7 +320,9 @@ class _Supervisor:
         close_on_exec()
         me = identity(os.getpid()) or Identity(pid=os.getpid(), start_ticks=0, boot=boot_id())
         self._group = cgroups.join(me)
-        self._digests = FileDigests(home.digests)
+        self._digests = FileDigests(home.digests, self._on_piece)
+        self._report_hashing: HashingReport | None = None  # of the attempt in hand
+        self._has_ended = False  # its program has
         self._starter = Starter(me, self._group, self._digests, ahead=ahead)
         self._left = Leftovers(self._group, lambda: self._starter.waiting)
 
@@ -391,7 +395,9 @@ class _Supervisor:
         if self._lease.is_over() or self._is_buried(at_once=True):
             return b""
         self._left.attempt = str(attempt.folder)
+        self._has_ended, self._report_hashing = False, HashingReport(attempt)
         begun = self._starter.begin(attempt)
+        self._report_hashing.end()
         if begun is None:
             return b""
         if not isinstance(begun, Begun):
@@ -412,9 +418,34 @@ class _Supervisor:
         if status and kills is not None:
             how = how._replace(oom_kills=(memory.oom_kills() or kills) - kills)
         outcome = judge(status, attempt, how, time.time())
-        if isinstance(outcome, Done) and not begun.order.spec.entry:
-            outcome = finished(outcome, begun.order, self._digests, begun.files)
+        if isinstance(outcome, Done):
+            outcome = self._with_files(outcome, begun, attempt)
         return record_when_there_is_room(outcome, attempt, self._lease, begun.text)
+
+    def _with_files(self, outcome: Done, begun: Begun, attempt: Attempt) -> Done | Failed:
+        """Return the end of an attempt with digests of its files; its time limit does not run any more."""
+        self._has_ended, self._report_hashing = True, HashingReport(attempt)
+        if begun.order.spec.entry:
+            end: Done | Failed = with_versions(outcome, begun.order, attempt, self._digests)
+        else:
+            end = finished(outcome, begun.order, self._digests, begun.files)
+        self._report_hashing.end()
+        return end
+
+    def _on_piece(self, path: str, read: int, size: int) -> None:
+        """Report how far the digest of a file is.
+
+        Raises:
+            HashingStopped: the program has ended, and we are to leave, or the job is not ours any more.
+        """
+        if self._report_hashing is not None:
+            self._report_hashing.report(path, read, size)
+        if not self._has_ended:  # what a program reads is hashed before its start
+            return
+        if not self._alone:
+            self._listen()
+        if self._signals.received or self._stop or self._lease.is_over() or self._is_buried():
+            raise HashingStopped
 
     def _await_end(self, begun: Begun) -> tuple[int, Circumstances]:
         """Wait for the program's end, ending it when we are asked to or its time is over.

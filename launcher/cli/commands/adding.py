@@ -39,7 +39,7 @@ from launcher.job import FUNCTION, PROGRAM, Spec, program_signature, run_name_fa
 from launcher.job_options.registry import job_options
 from launcher.job_options.value_types import TRUTH, on_command_line
 from launcher.screens.format import harmless
-from launcher.screens.terminal import remark
+from launcher.screens.terminal import remark, watch_hashing
 from launcher.states import OPEN, State
 from launcher.store.client import (
     context_to_store,
@@ -482,7 +482,7 @@ def _without_done(
     """Return the programs whose outputs are not made yet; say which are, by which jobs, and which are no longer."""
     if not any(spec.settings.get(OUTPUTS) for spec in specs):
         return specs
-    makers, digests = store.read.makers(), FileDigests(home.digests)
+    makers, digests = store.read.makers(), FileDigests(home.digests, watch_hashing())
     folder = asked.context.folder
     earlier = [done_before(spec, folder, makers, store, digests) for spec in specs]
     if not dry_run:

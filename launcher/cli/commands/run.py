@@ -45,7 +45,7 @@ from launcher.scheduler.chosen_policy import choose_discipline, told_of
 from launcher.scheduler.policy.disciplines import Discipline
 from launcher.screens.format import harmless
 from launcher.screens.plan_view import WIDTH, draw_plan, other_code, other_options, refusal
-from launcher.screens.terminal import remark, say_json, terminal_width
+from launcher.screens.terminal import remark, say_json, terminal_width, watch_hashing
 from launcher.states import OPEN, State
 from launcher.store.client import (
     context_to_store,
@@ -156,9 +156,10 @@ def command(
     typed = settings
     settings = settings if on is None else (*settings, f"resources.on={on}")
     backends = configured_backends(os.environ)
-    compared = partial(compare, root=Path.cwd(), force=force, accept_code=accept_code)
+    watch = watch_hashing()
+    compared = partial(compare, root=Path.cwd(), force=force, accept_code=accept_code, watch=watch)
     with uncollected():
-        plans = plan_files(taskfiles, settings=settings)
+        plans = plan_files(taskfiles, settings=settings, watch=watch)
         plans = [plan.with_terms(lambda terms: placed_terms(terms, backends)) for plan in plans]
         dry_run = dry_run or any(plan.wanted is Wanted.LIST for plan in plans)
         form = _choose_form(

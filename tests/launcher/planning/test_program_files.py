@@ -1,6 +1,9 @@
 """Programs whose files are other than when they were done, and those whose files say in which order they run."""
 
 import json
+import os
+from collections.abc import Callable
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +17,7 @@ from launcher.planning.queue_comparison import Action, ComparedJob, Comparison, 
 from launcher.planning.submit import Submitted, submit
 from launcher.states import Done
 from launcher.store.queue import Store
-from launcher.system.file_digests import FileDigests
+from launcher.system.file_digests import MOST_READ, FileDigests
 from launcher.system.files import stamp
 from tests.build import a_context, claimed, finished
 from tests.launcher import language
@@ -68,7 +71,11 @@ def finish(store: Store, project: Path, **files: str) -> None:
             folder = project / str(claim.spec.settings.get("cwd", ""))
             names = named_files(claim.spec)
             known = [files.get(name, digests.found(f"{folder}/{name}")) for name in names]
-            outputs = {path: at for path in claim.spec.outputs if (at := stamp(path))}
+            outputs = {
+                path: version.record()
+                for path in claim.spec.outputs
+                if (version := digests.version(path))
+            }
             done = Done(at=1.0, files=known)
             store.scheduling.finish(claim, done, outputs=outputs, now=1.0)
 
@@ -116,6 +123,97 @@ def test_a_program_runs_again_when_a_file_is_another(
     assert one.other_code is is_code
     (kept,) = compared(store, a_plan(project, entry), accept_code=True)
     assert kept.action is (Action.RUN if reason and not is_code else Action.CACHED)
+
+
+MAKE = "{name: make, argv: [make], outputs: [out.txt]}"
+
+
+def copied(path: Path) -> None:
+    """Put a copy with another inode and time in the place of a file."""
+    copy = path.with_name("copy")
+    copy.write_bytes(path.read_bytes())
+    copy.replace(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda path: os.utime(path, ns=(1, 1)), ""),
+        (copied, ""),
+        (lambda path: path.write_text("another"), "out.txt was changed"),  # of the same size
+        (lambda path: path.write_text("longer than it was"), "out.txt was changed"),
+    ],
+)
+def test_an_output_is_compared_by_its_content(
+    store: Store,
+    project: Path,
+    change: Callable[[Path], object],
+    reason: str,
+) -> None:
+    queue(store, a_plan(project, MAKE, TRAIN))
+    finish(store, project)
+    change(project / "out.txt")
+    made, other = compared(store, a_plan(project, MAKE, TRAIN))
+    assert made.action is (Action.RUN if reason else Action.CACHED)
+    assert reason in {"", made.reason}
+    assert other.action is Action.CACHED
+
+
+def test_a_file_is_read_only_where_its_time_alone_is_another(store: Store, project: Path) -> None:
+    asked: list[str] = []
+
+    class Counting(FileDigests):
+        def found(self, path: str, most_bytes: float = inf) -> str:
+            asked.append(path)
+            return super().found(path, most_bytes)
+
+    def action() -> Action:
+        (one,) = comparison(store, a_plan(project, MAKE), digests=Counting()).jobs
+        return one.action
+
+    queue(store, a_plan(project, MAKE))
+    finish(store, project)
+    out = project / "out.txt"
+    assert (action(), asked) == (Action.CACHED, [])
+    os.utime(out, ns=(1, 1))
+    assert (action(), asked) == (Action.CACHED, [str(out)])
+    out.write_text("of another size")
+    assert (action(), asked) == (Action.RUN, [str(out)])
+
+
+def test_an_output_without_a_digest_is_compared_by_its_time(store: Store, project: Path) -> None:
+    queue(store, a_plan(project, MAKE))
+    (waiting,) = store.scheduling.ready(1)
+    claim = claimed(store, waiting.id)
+    outputs = {path: stamp(path) or () for path in claim.spec.outputs}  # as earlier versions did
+    store.scheduling.finish(claim, Done(at=1.0), outputs=outputs, now=1.0)
+    assert compared(store, a_plan(project, MAKE))[0].action is Action.CACHED
+    os.utime(project / "out.txt", ns=(1, 1))
+    assert compared(store, a_plan(project, MAKE))[0].reason == "out.txt was changed"
+
+
+@pytest.mark.parametrize(
+    ("recorded", "action"),
+    [
+        ("{digest}", Action.CACHED),
+        ("{size} {time}", Action.RUN),  # as earlier versions did, and where hashing was stopped
+        ("0123456789abcdef", Action.RUN),
+    ],
+)
+def test_a_large_file_of_the_command_line_is_compared_by_its_content_where_that_is_known(
+    store: Store, project: Path, recorded: str, action: Action
+) -> None:
+    entry = "{name: t, argv: [python3, large.bin]}"
+    large = project / "large.bin"
+    with large.open("wb") as file:
+        file.truncate(MOST_READ + 1)
+    size, time = stamp(str(large)) or (0, 0)
+    digest = FileDigests().of(large)
+    queue(store, a_plan(project, entry))
+    known = recorded.format(digest=digest, size=size, time=time)
+    finish(store, project, **{"large.bin": known})
+    os.utime(large, ns=(1, 1))
+    assert compared(store, a_plan(project, entry))[0].action is action
 
 
 def test_code_that_was_accepted_is_known_from_then_on(store: Store, project: Path) -> None:

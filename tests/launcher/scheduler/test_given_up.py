@@ -25,6 +25,7 @@ from launcher.store.client import keep_going
 from launcher.store.queue import Store
 from launcher.store.recovery import back_up, backups
 from launcher.system.daemon_control import scheduler_pid, wake
+from launcher.system.file_digests import FileDigests
 from launcher.system.files import write_json
 from launcher.system.paths import Home
 from launcher.system.processes import Identity, boot_id, identity, send
@@ -152,6 +153,25 @@ def test_a_zombie_of_an_attempt_that_was_given_up_changes_nothing(
     assert files_in(project / "runs") == results
     assert "/runs" in (project / "refused").read_text()
     assert in_state(store, job, State.DONE)
+
+
+@pytest.mark.parametrize("entry", ["work", "tell"])
+def test_an_output_is_known_by_its_content_whether_the_job_wrote_it_or_found_it(
+    home: Home, store: Store, project: Path, entry: str
+) -> None:
+    (output,) = a_job(project).outputs
+    if entry == "tell":  # which writes nothing
+        Path(output).parent.mkdir(parents=True)
+        Path(output).write_text("of an earlier job")
+    (project / "go").touch()
+    job = queued(home, store, project, entry)
+    until_ended(store, job)
+    row = job_row(store, job)
+    assert row.state is State.DONE
+    version = FileDigests().version(output)
+    assert version is not None
+    assert version.digest
+    assert row.outputs == {output: version}
 
 
 def test_what_a_failed_attempt_made_is_kept_out_of_the_run_until_it_is_cleaned(

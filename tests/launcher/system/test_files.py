@@ -14,8 +14,15 @@ import pytest
 
 from launcher.system import files
 from launcher.system.daemon_control import Sleeper
-from launcher.system.file_digests import GONE, LARGE_BYTES, FileDigests
-from launcher.system.files import read_json, stamp, when_there_is_room, write_atomic, write_json
+from launcher.system.file_digests import GONE, LARGE_BYTES, PIECE_BYTES, FileDigests
+from launcher.system.files import (
+    FileVersion,
+    read_json,
+    stamp,
+    when_there_is_room,
+    write_atomic,
+    write_json,
+)
 from launcher.system.paths import Home
 from tests.build import DEADLINE_S
 
@@ -275,6 +282,32 @@ def test_a_file_too_large_to_be_read_is_known_by_its_stamp(tmp_path: Path) -> No
     rewritten(path, 1)
     assert digests.found(str(path), 9) != before
     assert digests.found(str(path), 10) == digests.of(path)
+
+
+def test_the_version_of_a_file_that_changes_while_it_is_read_has_no_digest(tmp_path: Path) -> None:
+    path = a_file(tmp_path, size=PIECE_BYTES + 1)
+    seen: list[tuple[str, int, int]] = []
+
+    def change(name: str, read: int, size: int) -> None:
+        seen.append((name, read, size))
+        if len(seen) == 1:
+            rewritten(path, 10**9)
+
+    version = FileDigests(watch=change).version(str(path))
+    assert version == FileVersion(*(stamp(str(path)) or (0, 0)))
+    assert seen[0] == (str(path), PIECE_BYTES, PIECE_BYTES + 1)
+    again = FileDigests(watch=change).version(str(path))
+    assert again is not None
+    assert again.digest == FileDigests().of(path)
+
+
+def test_what_is_no_file_has_a_version_without_a_digest_or_none(tmp_path: Path) -> None:
+    path = a_file(tmp_path)
+    (tmp_path / "link").symlink_to(path)
+    (tmp_path / "dangling").symlink_to("nowhere")
+    versions = {name: FileDigests().version(f"{tmp_path}/{name}") for name in ("link", "dangling")}
+    assert versions == {"link": FileDigests().version(str(path)), "dangling": None}
+    assert FileDigests().version(str(tmp_path)) == FileVersion(0, 0)
 
 
 # --- A scheduler's sleep, and what ends it

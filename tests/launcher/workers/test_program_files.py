@@ -1,6 +1,8 @@
 """What a supervisor finds in the files of a program, and attempts that cannot be started."""
 
+import os
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
@@ -10,8 +12,8 @@ from launcher.states import Done, Failed, State, Void
 from launcher.store.queue import Store
 from launcher.store.transitions import REQUEUE_LIMIT
 from launcher.system.daemon_control import wake
-from launcher.system.file_digests import CHANGED, FileDigests
-from launcher.system.files import stamp
+from launcher.system.file_digests import CHANGED, MOST_READ, FileDigests
+from launcher.system.files import FileVersion, stamp
 from launcher.system.paths import Home
 from launcher.workers.fork_server_pool import (
     FIRST_PAUSE_S,
@@ -22,14 +24,19 @@ from launcher.workers.fork_server_pool import (
 )
 from launcher.workers.order import Order
 from launcher.workers.program_files import put_aside, settle
+from launcher.workers.progress.attempt_progress import newest
 from tests.build import (
     a_context,
     a_spec,
+    an_attempt,
     endings,
     enqueue,
     job_row,
+    outcome_of,
     run_attempt,
     shell,
+    started,
+    supervisor_of,
     until,
 )
 from tests.chaos.nospawn import shimmed, starve
@@ -123,11 +130,55 @@ def test_what_stood_in_an_output_is_put_aside_and_put_back_unless_the_program_is
     _, outcome = run_attempt(fork_server, home, spec, context=a_context(project))
     assert isinstance(outcome, Done) is is_done
     if isinstance(outcome, Done):
-        assert [*outcome.outputs] == [stamp(str(output))]
+        assert [*outcome.outputs] == [FileDigests().version(str(output))]
     for _ in range(2):  # a scheduler that was killed does it once more
         settle(spec.outputs, 1, done=is_done)
         assert (output.read_text() if output.is_file() else None) == left
         assert not [*project.glob(".*")]
+
+
+@pytest.mark.parametrize(
+    ("script", "is_read"),
+    [(":", True), ("touch large.bin", False)],  # then it may be another than at the start
+)
+@pytest.mark.parametrize("is_planned", [True, False])
+def test_a_large_file_of_the_command_line_is_read_at_the_end_where_it_is_ever_compared(
+    fork_server: ForkServer,
+    home: Home,
+    project: Path,
+    script: str,
+    is_read: bool,
+    is_planned: bool,
+) -> None:
+    large = project / "large.bin"
+    with large.open("wb") as file:
+        file.truncate(MOST_READ + 1)
+    os.utime(large, ns=(1, 1))
+    spec = a_spec(*shell(script), "large.bin", hash="planned" if is_planned else "")
+    _, outcome = run_attempt(fork_server, home, spec, context=a_context(project))
+    assert isinstance(outcome, Done)
+    found = outcome.files[-1] if outcome.files else ""
+    if is_planned and is_read:
+        assert found == FileDigests().of(large)
+    else:
+        assert found == (f"{MOST_READ + 1} 1" if is_read else "")
+
+
+def test_hashing_shows_how_far_it_is_and_ends_when_its_supervisor_is_to_leave(
+    fork_server: ForkServer, home: Home, project: Path
+) -> None:
+    script = f"truncate -s {1 << 36} out.bin"  # takes a minute to read
+    spec = a_spec(*shell(script), settings={"outputs": ["out.bin"]})
+    attempt = an_attempt(home, spec, context=a_context(project), time_limit_s=0.3)
+    one = started(fork_server, attempt)
+    until(lambda: newest(attempt).line, "the supervisor reads the output")
+    assert newest(attempt).line.startswith("hashing out.bin: ")
+    assert newest(attempt).line.endswith(" of 64 GiB")
+    os.kill(supervisor_of(attempt), signal.SIGTERM)
+    outcome = outcome_of(one)
+    assert isinstance(outcome, Done)  # its time limit is over
+    assert [*outcome.outputs] == [FileVersion(*(stamp(str(project / "out.bin")) or (0, 0)))]
+    assert newest(attempt).line == ""
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from launcher.store.queue import Store
 from launcher.store.rows import Lane, read_lane
 from launcher.store.transitions import LOST_LIMIT, Requeue
 from launcher.system.daemon_control import scheduler_pid
+from launcher.system.files import FileVersion
 from launcher.system.paths import Home
 from launcher.system.stored_fields import Unreadable
 from tests.build import (
@@ -86,12 +87,16 @@ def test_an_end_is_taken_in_once(store: Store) -> None:
     assert (endings(store, job), states(store)) == (["done"], "done")
 
 
-def test_a_done_job_has_its_result_and_the_stamps_of_its_files(store: Store) -> None:
+def test_a_done_job_has_its_result_and_the_versions_of_its_files(store: Store) -> None:
     job = one(store)
     done = Done(at=2.0, result={"auc": 0.97})
-    store.scheduling.finish(claimed(store, job), done, outputs={"/m.pt": (10, 20)}, now=2.0)
+    outputs = {"/m.pt": (10, 20, "a1"), "/by-an-earlier-version.pt": (10, 20), "/newer.pt": (1,)}
+    store.scheduling.finish(claimed(store, job), done, outputs=outputs, now=2.0)
     assert store.read.result_of(job) == {"auc": 0.97}
-    assert job_row(store, job).outputs == {"/m.pt": (10, 20)}
+    assert job_row(store, job).outputs == {
+        "/m.pt": FileVersion(10, 20, "a1"),
+        "/by-an-earlier-version.pt": FileVersion(10, 20),
+    }
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,33 @@
+"""The outputs of a laboratory's job, with their digests.
+
+The attempt's supervisor reads the files after the program's end, where they are, and before its scheduler accepts them.
+"""
+
+import contextlib
+import os
+
+from launcher.staging.view import stage_of
+from launcher.states import Done
+from launcher.system.file_digests import FileDigests, HashingStopped
+from launcher.system.files import FileVersion
+from launcher.system.paths import Attempt
+from launcher.workers.order import Order
+
+
+def with_versions(outcome: Done, order: Order, attempt: Attempt, digests: FileDigests) -> Done:
+    """Return the end of a job that is done, with its outputs as they are in its stage, or in its run."""
+    if not order.spec.outputs:
+        return outcome
+    run_folder = order.spec.run_folder
+    above, stage = f"{run_folder}/", None
+    with contextlib.suppress(OSError):
+        stage = stage_of(attempt, run_folder)
+    versions: list[FileVersion | None] = []
+    with contextlib.suppress(HashingStopped):  # what is not known then is compared by its stamp
+        for path in order.spec.outputs:
+            staged = path
+            if stage is not None and path.startswith(above):
+                staged = f"{stage.new}/{path.removeprefix(above)}"
+            there = os.path.lexists(staged)  # done for every attempt
+            versions.append(digests.version(staged if there else path))
+    return outcome._replace(outputs=versions)
