@@ -56,11 +56,15 @@ class Kept:
             most: part → how many entries of it are kept.
         """
         self._path, self._most = path, most
-        self._is_new = False
+        self._new: dict[str, dict[str, Any]] = {name: {} for name in most}
 
     @cached_property
     def _parts(self) -> dict[str, dict[str, Any]]:
-        """The file's content; nothing where it is absent, damaged or not ours."""
+        """The file's content when it was first needed."""
+        return self._read()
+
+    def _read(self) -> dict[str, dict[str, Any]]:
+        """Return the file's content; nothing where it is absent, damaged or not ours."""
         record: dict[str, Any] | None = None
         with contextlib.suppress(OSError):
             record = None if self._path is None else read_json(self._path)
@@ -80,21 +84,21 @@ class Kept:
     def put(self, part: str, key: str, value: object) -> None:
         """Take in what is known now."""
         self._parts[part][key] = value
-        self._is_new = True
+        self._new[part][key] = value
 
     def save(self) -> None:
-        """Write what is new, where it can be written."""
-        if self._path is None or not self._is_new:
+        """Add what is new to what the file holds by now, where it can be written."""
+        if self._path is None or not any(self._new.values()):
             return
         newest = {
-            name: dict(list(part.items())[-self._most[name] :])
-            for name, part in self._parts.items()
+            name: dict([*part.items(), *self._new[name].items()][-self._most[name] :])
+            for name, part in self._read().items()
         }
         text = json.dumps({"schema": SCHEMA, **newest}, separators=(",", ":"), default=dict)
         with contextlib.suppress(OSError):  # a cache: without it the next plan takes longer
             self._path.parent.mkdir(parents=True, exist_ok=True)
             write_atomic(self._path, text, durable=False)
-            self._is_new = False
+            self._new = {name: {} for name in self._most}
 
 
 class FileDigests:

@@ -14,7 +14,7 @@ import pytest
 
 from launcher.system import files
 from launcher.system.daemon_control import Sleeper
-from launcher.system.file_digests import GONE, LARGE_BYTES, PIECE_BYTES, FileDigests
+from launcher.system.file_digests import GONE, LARGE_BYTES, PIECE_BYTES, FileDigests, Kept
 from launcher.system.files import (
     FileVersion,
     read_json,
@@ -258,6 +258,18 @@ def test_a_damaged_cache_is_none(tmp_path: Path, damage: str) -> None:
     before = FileDigests().of(path)
     kept.write_text(damage.replace("PATH", str(path)))
     assert FileDigests(kept).of(path) == before
+
+
+def test_processes_that_save_one_after_another_keep_what_the_others_found(tmp_path: Path) -> None:
+    kept = tmp_path / "kept.json"
+    first, second = (Kept(kept, {"part": 2}) for _ in range(2))
+    for each, key in ((first, "a"), (second, "b"), (first, "c")):
+        each.get("part", key, str)
+        each.put("part", key, key)
+    first.save()
+    second.save()
+    third = Kept(kept, {"part": 2})
+    assert [third.get("part", key, str) for key in "abc"] == [None, "b", "c"]  # the newest two
 
 
 def test_no_folder_is_made_for_a_cache(tmp_path: Path) -> None:
