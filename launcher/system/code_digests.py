@@ -27,6 +27,7 @@ ABSENT = "absent"  # the digest of a module that is not there
 WHOLE = ""  # in the place of a module: the digest of all that counts, which alone decides
 MOST_TEXTS = 2000  # in the caches: those of about five versions of two laboratories
 MOST_CODES = 400
+FORM = 1  # of what is kept of a code; those of another form are read again
 _COMPILED = (*importlib.machinery.EXTENSION_SUFFIXES, ".pyc")
 _SUFFIXES = (".py", *_COMPILED)  # of the files of modules
 
@@ -35,14 +36,17 @@ class CodeIndex:
     """The modules that can be imported, and their code, each as it is when it is first asked for.
 
     Args:
-        path: a file that keeps what texts say from one process to the next, with another one beside it;
+        path: a file that keeps what texts say from one process to the next, with two others beside it;
             None: nothing is kept.
     """
 
     def __init__(self, path: Path | None = None) -> None:
-        beside = path and path.with_name(f"{path.stem}-elements.json")
+        texts = path and path.with_name(f"{path.stem}-elements.json")
+        definitions = path and path.with_name(f"{path.stem}-definitions.json")
         self._kept = Kept(path, {"imports": MOST_TEXTS, "codes": MOST_CODES})
-        self._kept_texts = Kept(beside, {"texts": MOST_TEXTS})  # needed only after a change
+        # needed only after a change
+        self._kept_texts = Kept(texts, {"texts": MOST_TEXTS})
+        self._kept_definitions = Kept(definitions, {"definitions": MOST_TEXTS})
         self._contents: dict[str, bytes] = {}  # by SHA-256
         self.unread: dict[str, Path] = {}  # modules of closures that are known by their bytes alone
         self._places = cache(_places)
@@ -58,7 +62,9 @@ class CodeIndex:
             )
         )
 
-    def code(self, entry: str, roots: Sequence[str]) -> dict[str, str]:
+    def code(
+        self, entry: str, roots: Sequence[str], known: frozenset[str] | None = None
+    ) -> dict[str, str]:
         """Return a digest of the code that does some work, under `WHOLE`; and one of each module.
 
         The first does not depend on where the code lies, on the order of definitions, and on definitions
@@ -68,29 +74,54 @@ class CodeIndex:
             entry: "module:function" that does the work.
             roots: its module, and those that are imported by names that no text tells; none: no code of
                 ours does the work.
+            known: modules that were there when the work was done; plug-ins that came later are left out, see
+                `closure`. None: nothing is left out.
         """
         if not roots:
             return {}
-        closure = self.closure(roots)
+        closure = self.closure(roots, known)
         keys = [self._key(module) for module in closure]
-        name = hashlib.sha256(json.dumps([entry, roots, closure, keys]).encode()).hexdigest()
-        known = self._kept.get("codes", name, _code)
-        if known is None or any(self._key(module) != key for module, key in known[2].items()):
-            counted = self.counted(entry, roots)
+        parts = [FORM, entry, roots, closure, keys]
+        name = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+        kept = self._kept.get("codes", name, _code)
+        if kept is None or any(self._key(module) != key for module, key in kept[2].items()):
+            counted = self.counted(entry, roots, known)
             digests = [counted.modules.get(module, ABSENT) for module in closure]
             asked = {module: self._key(module) for module in sorted(counted.asked)}
-            known = counted.digest, digests, asked
-            self._kept.put("codes", name, known)
-        return {WHOLE: known[0], **dict(zip(closure, known[1], strict=True))}
+            kept = counted.digest, digests, asked
+            self._kept.put("codes", name, kept)
+            for module, digest in counted.modules.items():
+                self._kept_definitions.put("definitions", digest, counted.definitions[module])
+        return {WHOLE: kept[0], **dict(zip(closure, kept[1], strict=True))}
 
-    def counted(self, entry: str, roots: Sequence[str]) -> Counted:
+    def counted(
+        self, entry: str, roots: Sequence[str], known: frozenset[str] | None = None
+    ) -> Counted:
         """Return what counts of the code that does some work; arguments are those of `code`."""
         named = {*roots, *(module for root in roots for module in self._below(root))}
         return self._linker(_own(roots)).count(
-            self.closure(roots), entry, sorted(named - {entry.partition(":")[0]})
+            self.closure(roots, known), entry, sorted(named - {entry.partition(":")[0]})
         )
 
-    def closure(self, roots: Sequence[str]) -> tuple[str, ...]:
+    def words(self, roots: Sequence[str], known: frozenset[str] | None = None) -> frozenset[str]:
+        """Return the names and words that stand in the code of some work; arguments are those of `code`."""
+        return self._linker(_own(roots)).words(self.closure(roots, known))
+
+    def changed_definitions(self, before: str, now: str) -> tuple[str, ...]:
+        """Return the names of the definitions in which two digests of a module differ.
+
+        None where one of the digests is not known any more; "" stands for statements that bind no name.
+        """
+        earlier, later = (
+            self._kept_definitions.get("definitions", digest, _definitions)
+            for digest in (before, now)
+        )
+        if earlier is None or later is None:
+            return ()
+        pairs = earlier.symmetric_difference(later)
+        return tuple(sorted({name for name, _ in pairs}))
+
+    def closure(self, roots: Sequence[str], known: frozenset[str] | None = None) -> tuple[str, ...]:
         """Return `roots` and all that they need, directly or not, in the roots' own packages.
 
         A module needs what it imports, wherever the import stands but for those under
@@ -100,41 +131,68 @@ class CodeIndex:
 
         Args:
             roots: dotted names of modules.
+            known: of a package through whose modules the code goes, plug-ins that are not among these are
+                left out: see `_is_plug_in`. None: nothing is left out.
         """
-        return self._closure(tuple(roots))
+        return self._closure(tuple(roots), known)
 
-    def _reached(self, roots: tuple[str, ...]) -> tuple[str, ...]:
+    def _reached(self, roots: tuple[str, ...], known: frozenset[str] | None) -> tuple[str, ...]:
         own = _own(roots)
         seen = dict.fromkeys(module for root in roots for module in (root, *self._below(root)))
         waiting = list(seen)
         while waiting:
-            for module in self._imports(waiting.pop(), own):
+            needed, below = self._imports(waiting.pop(), own)
+            if known is not None:
+                beside = known.intersection(below)
+                below = tuple(
+                    module
+                    for module in below
+                    if module in known or not self._is_plug_in(module, beside)
+                )
+            for module in (*needed, *below):
                 if module not in seen:
                     seen[module] = None
                     waiting.append(module)
         return tuple(sorted(seen))
 
+    def _is_plug_in(self, module: str, beside: Collection[str]) -> bool:
+        """Return whether a module only adds definitions to those of the modules beside it.
+
+        It has no statement at the top that binds no name, such as a call or an assignment to something of
+        another module, and defines no public name that one of the others defines.
+        """
+        text = self._text(module)
+        if text is None or not text.is_read:
+            return False
+        if not all(element.names for element in text.elements):
+            return False
+        others = (other for each in beside if (other := self._text(each)) is not None)
+        return _public_names(text).isdisjoint(frozenset().union(*map(_public_names, others)))
+
     def save(self) -> None:
         """Keep what was read for the next process, where it can be kept."""
         self._kept.save()
         self._kept_texts.save()
+        self._kept_definitions.save()
 
-    def _needed(self, module: str, own: Collection[str]) -> tuple[str, ...]:
-        """Return the modules that come with one: its packages, and what it needs."""
+    def _needed(self, module: str, own: Collection[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Return the modules that come with one: its packages and what it needs; and those it goes through."""
         file = self.file(module)
         if file is None or _top(module) == LAUNCHER:  # of the launcher only what is named counts
-            return ()
+            return (), ()
         imports, is_read = self._imports_of(file)
         if not is_read:
             self.unread[module] = file
         needed = [*accumulate(module.split("."), lambda above, name: f"{above}.{name}")][:-1]
+        below: list[str] = []
         for name in imports:
             absolute = self._absolute(module, name.removesuffix(BELOW))
             if _top(absolute) == LAUNCHER:
                 needed += self._of_launcher(absolute)
             elif _top(absolute) in own and self.file(absolute) is not None:
-                needed += [absolute, *(self._below(absolute) if name.endswith(BELOW) else ())]
-        return tuple(dict.fromkeys(needed))
+                needed.append(absolute)
+                below += self._below(absolute) if name.endswith(BELOW) else ()
+        return tuple(dict.fromkeys(needed)), tuple(dict.fromkeys(below))
 
     def _of_launcher(self, name: str) -> list[str]:
         """Return the module of the launcher that an imported name comes from, if it decides results."""
@@ -261,6 +319,15 @@ def _imports(value: Any) -> tuple[tuple[str, ...], bool]:
 def _code(value: Any) -> tuple[str, list[str], dict[str, str]]:
     digest, digests, asked = value
     return str(digest), [str(each) for each in digests], dict(asked)
+
+
+def _definitions(value: Any) -> frozenset[tuple[str, str]]:
+    return frozenset((str(name), str(digest)) for name, digest in value)
+
+
+def _public_names(text: ModuleText) -> frozenset[str]:
+    names = (name for element in text.elements for name in element.names)
+    return frozenset(name for name in names if not name.startswith("_"))
 
 
 def _text(value: Any) -> ModuleText:

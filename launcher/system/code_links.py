@@ -44,6 +44,8 @@ class Counted(NamedTuple):
     modules: dict[str, str]  # module → digest of what counts of it; what it refers to by name alone
     left_out: dict[str, tuple[str, ...]]  # module → names of definitions that do not count
     asked: frozenset[str]  # other modules on which this depends
+    # module → names and digests of what counts of it; "" for statements that bind no name
+    definitions: dict[str, list[tuple[str, str]]]
 
 
 class _Facts(NamedTuple):
@@ -105,6 +107,7 @@ class Linker:
         below = tuple({f"{package}." for each in facts for package in each.iterated})
         binding, others = set[str](), list[str]()
         modules: dict[str, str] = {}
+        definitions: dict[str, list[tuple[str, str]]] = {}
         left_out: dict[str, tuple[str, ...]] = {}
         for module, text in texts.items():
             is_whole = module in whole or module.startswith(below)
@@ -115,16 +118,28 @@ class Linker:
             bound, acting = _sorted(text, self._linked_of(module), out)
             binding |= bound
             others += acting
-            plain = zip(self._plain_of(module), out, strict=True)
-            modules[module] = digest_of(*sorted(each for each, is_out in plain if not is_out))[
-                :SHORT
-            ]
+            plain = self._named(module, out)
+            modules[module] = digest_of(*sorted(digest for _, digest in plain))[:SHORT]
+            definitions[module] = [(name, digest[:SHORT]) for name, digest in plain]
             names = tuple(element.names[0] for element in compress(text.elements, out))
             left_out |= {module: names} if names else {}
         effects = {full for each in facts for full in each.effects}
         parts = (*sorted(binding), "", *sorted(others), "", *sorted(effects))
         digest = digest_of(self._value(begin), *parts)
-        return Counted(digest, modules, left_out, self._asked(texts, begin))
+        return Counted(digest, modules, left_out, self._asked(texts, begin), definitions)
+
+    def _named(self, module: str, out: Sequence[bool]) -> list[tuple[str, str]]:
+        """Return the names and digests of a module's elements, but for those that are `out`."""
+        elements = zip(self._said(module).elements, self._plain_of(module), out, strict=True)
+        return [
+            (next(iter(element.names), ""), digest)
+            for element, digest, is_out in elements
+            if not is_out
+        ]
+
+    def words(self, closure: Iterable[str]) -> frozenset[str]:
+        """Return the names and words that stand in some modules."""
+        return frozenset().union(*(self._facts_of(module).words for module in closure))
 
     def _asked(self, closure: Collection[str], begin: Bound) -> frozenset[str]:
         """Return the modules outside of a closure on which its digest depends."""

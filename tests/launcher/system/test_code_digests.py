@@ -704,3 +704,97 @@ def test_a_setting_may_choose_modules_that_are_imported_by_name() -> None:
     kind: Any = Kind
     assert roots_of(kind, {"method": "sam"}) == ("lab.work", "lab.extra", "lab.sam")
     assert roots_of(kind, {}) == ("lab.work", "lab.extra")
+
+
+# --- code as it was known: a plug-in that came later and that nothing uses is left out
+
+
+PLUGS = {
+    "lab20/__init__.py": "",
+    "lab20/plugs/__init__.py": "",
+    "lab20/plugs/one.py": "def one():\n    return 1\n",
+    "lab20/work.py": "import pkgutil\n\nfrom lab20 import plugs\n\n\ndef all_of_them():\n"
+    "    return [*pkgutil.iter_modules(plugs.__path__)]\n",
+}
+
+
+@pytest.mark.parametrize(
+    ("edit", "is_same"),
+    [
+        ({}, True),
+        ({"lab20/plugs/two.py": "RATE = 2\n\n\ndef two():\n    return RATE\n"}, True),
+        ({"lab20/plugs/two.py": "from lab20 import work\n\nTWO = work.all_of_them()\n"}, True),
+        ({"lab20/plugs/two.py": "@print\ndef _one():\n    return 2\n"}, True),
+        ({"lab20/plugs/deep/__init__.py": "", "lab20/plugs/deep/two.py": "TWO = 2\n"}, True),
+        # it may change what the others do
+        ({"lab20/plugs/two.py": "from lab20.plugs import one\n\none.one = print\n"}, False),
+        ({"lab20/plugs/two.py": "print('imported')\n"}, False),
+        ({"lab20/plugs/two.py": "def one():\n    return 2\n"}, False),
+        ({"lab20/plugs/two.py": "def two(:\n"}, False),
+        # it is used by its name
+        (
+            {
+                "lab20/plugs/two.py": "TWO = 2\n",
+                "lab20/work.py": ("import plugs\n", "import plugs\nfrom lab20.plugs import two\n"),
+            },
+            False,
+        ),
+        # one that was known
+        ({"lab20/plugs/one.py": ("return 1", "return 3")}, False),
+        ({"lab20/plugs/one.py": None}, False),
+    ],
+)
+def test_a_plug_in_that_came_later_is_left_out_unless_it_may_change_the_others(
+    place: Path, edit: Edit, is_same: bool
+) -> None:
+    write(place, PLUGS)
+    entry, roots = "lab20.work:all_of_them", ["lab20.work"]
+    before = CodeIndex().code(entry, roots)
+    write(place, edited(PLUGS, edit))
+    known = frozenset(before) - {WHOLE}
+    assert (CodeIndex().code(entry, roots, known)[WHOLE] == before[WHOLE]) is is_same
+
+
+def test_a_new_module_that_is_imported_where_it_is_there_counts(place: Path) -> None:
+    text = "try:\n    from lab21 import fast\nexcept ImportError:\n    fast = None\n\n\ndef f():\n    return fast\n"
+    write(place, {"lab21/__init__.py": "", "lab21/work.py": text})
+    before = CodeIndex().code("lab21.work:f", ["lab21.work"])
+    write(place, {"lab21/fast.py": "SPEED = 2\n"})
+    known = frozenset(before) - {WHOLE}
+    assert CodeIndex().code("lab21.work:f", ["lab21.work"], known)[WHOLE] != before[WHOLE]
+
+
+def test_the_words_of_a_code_are_the_names_that_stand_in_it(place: Path) -> None:
+    write(
+        place, {"lab22.py": 'def f(job):\n    return job.settings["rate"], job.momentum, "a b"\n'}
+    )
+    words = CodeIndex().words(["lab22"])
+    assert {"rate", "momentum", "settings", "a", "b"} <= words
+    assert "most" not in words
+
+
+@pytest.mark.parametrize(
+    ("edit", "names"),
+    [
+        ({"lab23.py": ("return 1", "return 2")}, ("f",)),
+        ({"lab23.py": ("RATE = 1", "RATE = 2")}, ("RATE",)),
+        ({"lab23.py": ("def g", "def h")}, ("g",)),  # nothing uses h
+        ({"lab23.py": ("print(0)", "print(1)")}, ("",)),
+        (
+            {"lab23.py": ("def g", "def new():\n    return 3\n\n\nNEW = new()\n\n\ndef g")},
+            ("NEW", "new"),
+        ),
+    ],
+)
+def test_the_definitions_are_known_in_which_two_digests_of_a_module_differ(
+    place: Path, edit: Edit, names: tuple[str, ...]
+) -> None:
+    text = "RATE = 1\nprint(0)\n\n\ndef f():\n    return 1\n\n\ndef g():\n    return f(), g\n"
+    kept, digests = place / "code.json", []
+    for files in ({"lab23.py": text}, edited({"lab23.py": text}, edit)):
+        write(place, files)
+        index = CodeIndex(kept)
+        digests.append(index.code("lab23:g", ["lab23"])["lab23"])
+        index.save()
+    assert CodeIndex(kept).changed_definitions(digests[0], digests[1]) == names
+    assert CodeIndex().changed_definitions(digests[0], digests[1]) == ()
