@@ -206,6 +206,45 @@ def test_a_section_does_what_it_shows(section: Section, project: Project, data: 
                 file.write(ended.stdout)
 
 
+# plans task files, and prints the names of the jobs that would run; with an argument all are recorded as done
+PLANS = """
+import sys, time
+from pathlib import Path
+from launcher.functions.plan_checks import compare
+from launcher.planning.load import plan_files
+from launcher.planning.queue_comparison import Action
+from launcher.planning.submit import submit
+from launcher.store.client import context_to_store, open_queue
+
+root = Path.cwd()
+with open_queue(make=True) as (_, store):
+    for plan in plan_files(["tasks/tour.yaml", "tasks/forget_instances.yaml", "tasks/benchmark.yaml"]):
+        compared = compare(store, plan, root, force=False, accept_code=False)
+        print(*(each.job.name for each in compared.jobs if each.action is not Action.CACHED))
+        if sys.argv[1:]:
+            submit(store, root, compared, context_to_store(()), time.time())
+            store.database.execute("UPDATE jobs SET state = 'done'")
+"""
+
+
+@pytest.mark.slow
+def test_a_new_file_makes_nothing_run_again_that_does_not_use_it(project: Project) -> None:
+    def to_run(*words: str) -> list[str]:
+        ended = project.run(Command(words=("python", "-c", PLANS, *words), text="", environment=()))
+        assert ended.returncode == 0, ended.stdout
+        return ended.stdout.split()
+
+    assert len(to_run("done")) > 40
+    assert to_run() == []
+    paths = [project.tree / section.path for section in SECTIONS]
+    for section, path in zip(SECTIONS, paths, strict=True):
+        path.write_text(section.code, encoding="utf-8")
+    assert to_run() == []
+    for path in paths:
+        path.unlink()
+    assert to_run() == []
+
+
 def test_every_thing_has_one_section() -> None:
     assert sorted(section.thing for section in SECTIONS) == sorted(THINGS)
 

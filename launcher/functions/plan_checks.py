@@ -67,6 +67,8 @@ def compare(
         made, rows, stamp, digests=digests, force=force, accept_code=accept_code
     )
     digests.save()
+    if made.index is not None:
+        made.index.save()
     return with_shared_jobs(comparison, rows)
 
 

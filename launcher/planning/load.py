@@ -132,6 +132,7 @@ def plan(task: TaskFile, *, root: str | Path | None = None, watch: Watch | None 
     )
     code.save()
     files.save()
+    made = replace(made, index=code)
     return replace(made, warnings=(*made.warnings, *_unread(code))) if code.unread else made
 
 

@@ -19,7 +19,7 @@ from launcher.job import Resources, Terms
 from launcher.job_options.notifications import RunNotify
 from launcher.kind_interface import Kind, Role
 from launcher.planning.dependencies import MISSING
-from launcher.system.code_digests import WHOLE
+from launcher.system.code_digests import WHOLE, CodeIndex
 from launcher.system.files import Json
 from launcher.taskfile.language import Reuse
 from launcher.taskfile.legacy_names import Wanted
@@ -185,6 +185,8 @@ class Plan:
     warnings: tuple[Problem, ...]
     # gives, for the names of jobs that are not done, the jobs that do once what these repeat
     shares: Callable[[Collection[str]], tuple[PlannedShare, ...]]
+    # with which the code of the jobs was identified; None: plug-ins that came later count like any code
+    index: CodeIndex | None = field(default=None, compare=False)
 
     @property
     def missing(self) -> tuple[Problem, ...]:

@@ -20,11 +20,12 @@ from launcher.job import asks_for
 from launcher.job_options.registry import changed_options
 from launcher.kind_interface import Kind, Role
 from launcher.planning.dependencies import FOLDER_SETTING
+from launcher.planning.known_identity import KnownIdentities, later_settings, without_settings
 from launcher.planning.plan import Code, Identity, Plan, PlannedJob, Savings
 from launcher.states import OPEN, State
 from launcher.store.connection import known_record
 from launcher.store.rows import JobRow
-from launcher.system.code_digests import WHOLE
+from launcher.system.code_digests import WHOLE, CodeIndex
 from launcher.system.file_digests import FileDigests, file_changes, found_now
 from launcher.system.files import Json, Stamp
 from launcher.taskfile.header import WARM_START
@@ -70,33 +71,6 @@ def _listed_in(job: PlannedJob, setting: str) -> Sequence[Json]:
     return names if isinstance(names, list) and not job.entry else ()
 
 
-def _done_with_other_code(
-    plan: Plan, rows: Mapping[str, JobRow], files: _ProgramFiles
-) -> frozenset[str]:
-    """Return the names of the jobs that were done with other code, and differ in nothing else.
-
-    A setting that the queue knows nothing of and that has its default counts as code: the version
-    that queued the job had no such setting. Of a program's files those are code that it does not call inputs.
-
-    Args:
-        plan: the jobs as they would be queued now, those that `phases` leaves out among them.
-        rows: the run's jobs in the queue, by name.
-        files: of programs.
-    """
-    earlier = _EarlierHashes(plan.kinds, rows)
-    return frozenset(
-        job.name
-        for job in (*plan.jobs, *plan.left_out)
-        if (row := rows.get(job.name)) is not None
-        and row.state is State.DONE
-        and (
-            row.hash == earlier.of(job.identity)
-            if row.hash != job.hash
-            else files.is_code(job, row)
-        )
-    )
-
-
 class _EarlierHashes:
     """The hashes that jobs would have with the code that the queue remembers."""
 
@@ -112,7 +86,9 @@ class _EarlierHashes:
             code, settings = identity.code, identity.settings
             if (row := self._rows.get(identity.job)) is not None:
                 code = self._code(row)
-                settings = _known_settings(self._kinds[identity.kind], settings, row)
+                values = json.loads(settings)
+                later = later_settings(self._kinds[identity.kind], values, row)
+                settings = without_settings(settings, later)
             needs = [self.of(need) for need in identity.needs]
             self._hashes[key] = identity.digest(code, settings, needs)
         return self._hashes[key]
@@ -124,25 +100,6 @@ class _EarlierHashes:
             # what a program has read is recorded when it is done, and enters no hash
             self._codes[key] = Code(row.spec.entry, row.spec.sources if row.spec.entry else {})
         return self._codes[key]
-
-
-def _known_settings(kind: Kind, settings: str, row: JobRow) -> str:
-    """Return settings, as JSON, without those that are new since the job was queued."""
-    values = json.loads(settings)
-    new = {key for key in values if key not in row.spec.settings and _is_default(kind, key, values)}
-    if not new:
-        return settings
-    return json.dumps({key: values[key] for key in values if key not in new}, sort_keys=True)
-
-
-def _is_default(kind: Kind, key: str, values: Mapping[str, object]) -> bool:
-    field = kind.settings.model_fields[key]
-    default = field.get_default(call_default_factory=True)
-    return (
-        not field.is_required()
-        # as JSON gives it back
-        and json.loads(json.dumps(default, default=str)) == values[key]
-    )
 
 
 MOST_CHANGES = 3  # listed in a reason, which is one line
@@ -169,7 +126,9 @@ class ComparedJob(NamedTuple):
     changes: tuple[str, ...] = ()  # since it was queued last: settings, modules, words, inputs
     other_code: bool = False  # it was done with other code, and nothing else is different
     options: tuple[str, ...] = ()  # that it waits with as they were, and not as the plan has them
-    modules: tuple[str, ...] = ()  # whose code is another than when it was queued last
+    # definitions whose code is another than when it was queued last: `module.function`, or the module alone
+    # where that is all that is known; of a program files
+    other_definitions: tuple[str, ...] = ()
     is_by_files: bool = False  # its code was identified by an earlier version, in another way
     number: int | None = None  # its job in the queue, None where it is new
     shared: tuple[str, ...] = ()  # names of jobs that do work of it for others, too
@@ -230,44 +189,13 @@ def compare_with_queue(
         raise UsageError(
             f"{ACCEPT_CODE} keeps results, and {forced} runs all of them again; leave one of them out"
         )
-    digests = digests or FileDigests()
-    files = _ProgramFiles(plan, digests)
-    other_code = frozenset() if forced else _done_with_other_code(plan, rows, files)
-    accepted = _accepted(plan, rows, other_code) if accept_code else {}
-    for job in plan.left_out:
-        _refuse_other(job, accepted.get(job.name) or rows.get(job.name), other_code)
-    compared_jobs: dict[str, ComparedJob] = {}
-    for job in plan.jobs:
-        row = rows.get(job.name)
-        again = [need for need in job.needs if _may_differ(compared_jobs[need], plan)]
-        if row is None:
-            compared_jobs[job.name] = ComparedJob(job, Action.RUN, "new", "new")
-            continue
-        is_other = row.hash != job.hash
-        modules = _other_modules(job, row) if is_other else ()
-        compared = _compare_known(
-            job,
-            accepted.get(job.name, row),
-            _Disk(stamp, digests),
-            again=again,
-            forced=forced,
-            modules=modules,
-        )
-        if compared.action is Action.CACHED and (changes := files.changes(job, row)):
-            if job.name not in accepted:
-                words = tuple(changes.values())
-                compared = compared._replace(
-                    action=Action.RUN, state="changed", reason=_listed(words), changes=words
-                )
-            modules = tuple(changes)
-        compared_jobs[job.name] = compared._replace(
-            other_code=job.name in other_code,
-            modules=modules,
-            is_by_files=is_other and bool(job.entry) and _is_by_files(row.spec.sources),
-        )
-    jobs = tuple(compared_jobs.values())
+    comparer = _Comparer(plan, rows, _Disk(stamp, digests or FileDigests()), forced=forced)
+    left_out = [comparer.left_out(job, accept_code=accept_code) for job in plan.left_out]
+    jobs = tuple(comparer.compared(job, accept_code=accept_code) for job in plan.jobs)
+    plan = replace(plan, jobs=tuple(each.job for each in jobs), left_out=tuple(left_out))
     kept = {compared.job.name for compared in jobs if compared.action is Action.CACHED}
-    kept |= {job.name for job in plan.left_out}
+    kept |= {job.name for job in left_out}
+    accepted = comparer.accepted
     return Comparison(
         plan=plan,
         jobs=jobs,
@@ -275,18 +203,95 @@ def compare_with_queue(
         files={
             job.name: read
             for job in plan.jobs
-            if job.name in accepted and (read := files.now(job, rows[job.name]))
+            if job.name in accepted and (read := comparer.files.now(job, rows[job.name]))
         },
     )
 
 
-def _accepted(plan: Plan, rows: Mapping[str, JobRow], names: Collection[str]) -> dict[str, JobRow]:
-    """Return rows as if their jobs had been done with the code of the plan."""
-    return {
-        job.name: replace(rows[job.name], hash=job.hash)
-        for job in (*plan.jobs, *plan.left_out)
-        if job.name in names
-    }
+class _Comparer:
+    """Compares jobs with the rows of their names; those that a job needs come before it."""
+
+    def __init__(
+        self, plan: Plan, rows: Mapping[str, JobRow], disk: "_Disk", *, forced: str
+    ) -> None:
+        self._plan, self._rows, self._disk, self._forced = plan, rows, disk, forced
+        self._identities = KnownIdentities(plan, rows)
+        self._earlier = _EarlierHashes(plan.kinds, rows)
+        self._jobs: dict[str, ComparedJob] = {}
+        self.files = _ProgramFiles(plan, disk.digests)
+        self.accepted: set[str] = set()  # jobs whose result of other code is kept
+
+    def left_out(self, planned: PlannedJob, *, accept_code: bool) -> PlannedJob:
+        """Return a job that `phases` leaves out.
+
+        Raises:
+            UsageError: it was made with other settings, or is not made yet.
+        """
+        job, row = self._identities.known(planned), self._rows.get(planned.name)
+        is_other_code = row is not None and self._is_other_code(planned, job, row)
+        if row is not None and is_other_code and accept_code:
+            self.accepted.add(job.name)
+            row = replace(row, hash=job.hash)
+        _refuse_other(job, row, is_other_code=is_other_code)
+        self._identities.decide(planned, job)
+        return job
+
+    def compared(self, planned: PlannedJob, *, accept_code: bool) -> ComparedJob:
+        """Return a job compared with the queue.
+
+        Raises:
+            UsageError: it runs right now and was changed.
+        """
+        compared = self._compared(planned, accept_code=accept_code)
+        if compared.action is Action.RUN:
+            compared = compared._replace(job=self._identities.whole(planned))
+        self._identities.decide(planned, compared.job)
+        self._jobs[planned.name] = compared
+        return compared
+
+    def _compared(self, planned: PlannedJob, *, accept_code: bool) -> ComparedJob:
+        job, row = self._identities.known(planned), self._rows.get(planned.name)
+        if row is None:
+            return ComparedJob(job, Action.RUN, "new", "new")
+        again = [need for need in job.needs if _may_differ(self._jobs[need], self._plan)]
+        is_other, is_other_code = row.hash != job.hash, self._is_other_code(planned, job, row)
+        definitions = _other_definitions(job, row, self._plan.index) if is_other else ()
+        known = row
+        if is_other_code and accept_code:
+            self.accepted.add(job.name)
+            known = replace(row, hash=job.hash)
+        compared = _compare_known(
+            job, known, self._disk, again=again, forced=self._forced, definitions=definitions
+        )
+        if compared.action is Action.CACHED and (changes := self.files.changes(job, row)):
+            if job.name not in self.accepted:
+                words = tuple(changes.values())
+                compared = compared._replace(
+                    action=Action.RUN, state="changed", reason=_listed(words), changes=words
+                )
+            definitions = tuple(changes)
+        return compared._replace(
+            other_code=is_other_code,
+            other_definitions=definitions,
+            is_by_files=is_other and bool(job.entry) and _is_by_files(row.spec.sources),
+        )
+
+    def _is_other_code(self, planned: PlannedJob, job: PlannedJob, row: JobRow) -> bool:
+        """Return whether a job was done with other code, and differs in nothing else.
+
+        A setting that the queue knows nothing of and that has its default counts as code: the version
+        that queued the job had no such setting. Of a program's files those are code that it does not call inputs.
+
+        Args:
+            planned: the job as it would be queued now.
+            job: the same as the queue knows it.
+            row: of its name in the queue.
+        """
+        if self._forced or row.state is not State.DONE:
+            return False
+        if row.hash == job.hash:
+            return self.files.is_code(job, row)
+        return row.hash == self._earlier.of(planned.identity)
 
 
 def _may_differ(need: ComparedJob, plan: Plan) -> bool:
@@ -313,9 +318,9 @@ def _compare_known(
     *,
     again: Sequence[str],
     forced: str,
-    modules: Sequence[str],
+    definitions: Sequence[str],
 ) -> ComparedJob:
-    """Compare a job with the row of its name, of which the code of `modules` differs.
+    """Compare a job with the row of its name, of which the code of `definitions` differs.
 
     Raises:
         UsageError: it runs right now and was changed.
@@ -331,7 +336,7 @@ def _compare_known(
         options = () if row.state is State.RUNNING else _other_options(job, row)
         return joined(job, row)._replace(options=options)
     if row.hash != job.hash:
-        changes = _changes(job, row, again, modules)
+        changes = _changes(job, row, again, definitions)
         if row.state is State.RUNNING:
             raise UsageError(
                 f"{job.name} runs in another way ({_listed(changes)}); wait for it, "
@@ -384,7 +389,7 @@ def _further_model(job: PlannedJob, row: JobRow, stamp: Callable[[str], Stamp | 
     return next((Path(path).parent.name for path in more), "")
 
 
-def _refuse_other(job: PlannedJob, row: JobRow | None, other_code: Collection[str]) -> None:
+def _refuse_other(job: PlannedJob, row: JobRow | None, *, is_other_code: bool) -> None:
     """Refuse to work on what a job of another phase did not make, or made otherwise.
 
     Of what the queue does not know there are only the files, and they are there.
@@ -396,7 +401,7 @@ def _refuse_other(job: PlannedJob, row: JobRow | None, other_code: Collection[st
     changes = (
         ()
         if row.hash == job.hash
-        else _changes(job, row, (), _other_modules(job, row), but={WARM_START})
+        else _changes(job, row, (), _other_definitions(job, row, None), but={WARM_START})
     )
     if not changes and row.state is State.DONE:
         return
@@ -404,7 +409,7 @@ def _refuse_other(job: PlannedJob, row: JobRow | None, other_code: Collection[st
         remedy = f"wait for it with `launcher wait {row.id}`"
     if changes:
         what = f"was made in another way ({', '.join(changes[:MOST_CHANGES])})"
-    if job.name in other_code:
+    if is_other_code:
         what, remedy = "was made with other code", f"{remedy}, or keep it with {ACCEPT_CODE}"
     raise UsageError(f"{job.name}, which phases leaves out, {what}: {remedy}")
 
@@ -413,7 +418,7 @@ def _changes(
     job: PlannedJob,
     row: JobRow,
     again: Sequence[str],
-    modules: Sequence[str],
+    definitions: Sequence[str],
     *,
     but: Collection[str] = (),
 ) -> tuple[str, ...]:
@@ -431,7 +436,7 @@ def _changes(
         for key in settings
         if key not in but
     ]
-    changes += _code_changes(job, row, modules)
+    changes += _code_changes(job, row, definitions)
     if job.images != before.images:
         changes.append(f"images {before.images} → {job.images}")
     words = read_words(before.words)
@@ -443,25 +448,29 @@ def _changes(
     return tuple(changes) or (() if settings else ("its inputs changed",))
 
 
-def _code_changes(job: PlannedJob, row: JobRow, modules: Sequence[str]) -> list[str]:
-    """Return in a few words each what of the code differs: `modules`, or what none of them shows."""
-    before = row.spec.sources
-    if before.get(WHOLE) == job.sources.get(WHOLE):
+def _code_changes(job: PlannedJob, row: JobRow, definitions: Sequence[str]) -> list[str]:
+    """Return in a few words each what of the code differs: `definitions`, or what none of them shows."""
+    before, now = row.spec.sources, job.sources
+    if before.get(WHOLE) == now.get(WHOLE):
         return []
-    if len(modules) > MOST_CHANGES:
-        return [f"code of {len(modules)} modules"]
-    if not modules:
+    if len(definitions) > MOST_CHANGES:
+        more = len(definitions) - MOST_CHANGES
+        return [f"code of {', '.join(definitions[:MOST_CHANGES])} and {more} more"]
+    if not definitions:
         return [BY_FILES if _is_by_files(before) else "other code"]
     return [
-        f"{module} {_digest(before.get(module))} → {_digest(job.sources.get(module))}"
-        for module in modules
+        f"{name} {_digest(before.get(name))} → {_digest(now.get(name))}"
+        if name in before or name in now
+        else f"{name} changed"
+        for name in definitions
     ]
 
 
-def _other_modules(job: PlannedJob, row: JobRow) -> tuple[str, ...]:
-    """Return the modules whose code differs from what the queue has, removed ones last.
+def _other_definitions(job: PlannedJob, row: JobRow, index: CodeIndex | None) -> tuple[str, ...]:
+    """Return the definitions whose code differs from what the queue has, those of removed modules last.
 
-    What was only moved is no change; and what an earlier version said of modules cannot be compared.
+    A module stands for its definitions where these are not known any more. What was only moved is no change;
+    and what an earlier version said of modules cannot be compared.
     """
     before, now = row.spec.sources, job.sources
     if before.get(WHOLE) == now.get(WHOLE) or _is_by_files(before):
@@ -469,7 +478,13 @@ def _other_modules(job: PlannedJob, row: JobRow) -> tuple[str, ...]:
     known, present = set(before.values()), set(now.values())
     changed = [name for name in now if name != WHOLE and now[name] not in known]
     removed = [name for name in before if name not in now and before[name] not in present]
-    return (*changed, *removed)
+    names: list[str] = []
+    for module in changed:
+        definitions: Sequence[str] = ()
+        if index is not None and module in before:
+            definitions = index.changed_definitions(before[module], now[module])
+        names += [f"{module}.{name}" if name else module for name in definitions] or [module]
+    return (*names, *removed)
 
 
 def _is_by_files(sources: Mapping[str, str]) -> bool:

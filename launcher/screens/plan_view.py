@@ -301,7 +301,7 @@ def _starts(preview: BackendPreview, now: float) -> str:
 MOST_LISTED = 40  # jobs; `--all` lists every one
 MOST_AFTER = 2  # needs named in a line
 MOST_FILES = 3  # that are not committed
-MOST_MODULES = 3  # named, of those with other code
+MOST_DEFINITIONS = 3  # named, of those with other code
 WIDTH = 120  # columns where there is no terminal
 NARROWEST = 40  # columns
 
@@ -354,12 +354,12 @@ def draw_plan(
     return "\n\n".join(text for lines in blocks if (text := "\n".join(lines)))
 
 
-def other_code(compared_jobs: Iterable[ComparedJob], *, queued: bool = False) -> str:
-    """Tell how many jobs were done with other code, and what becomes of them; '' where none was.
+def other_code(compared_jobs: Iterable[ComparedJob], *, dry_run: bool = True) -> str:
+    """Return how many jobs were done with other code, and what happens to them; "" if none was.
 
     Args:
         compared_jobs: of a plan's jobs.
-        queued: they are in the queue by now.
+        dry_run: nothing is queued; else they are queued next.
     """
     changed = [compared for compared in compared_jobs if compared.other_code]
     again = open_jobs(changed)
@@ -370,16 +370,16 @@ def other_code(compared_jobs: Iterable[ComparedJob], *, queued: bool = False) ->
     was += _which_code(jobs)
     if not again:
         return f"{was}; {ACCEPT_CODE} keeps what came of it"
-    same = f"{was}, with the same settings and inputs, and"
-    if queued:
-        return f"{same} run again; {ACCEPT_CODE} would have kept what came of it"
-    return f"{same} would run again; {ACCEPT_CODE} keeps what came of it"
+    run = "would run" if dry_run else "runs" if len(jobs) == 1 else "run"
+    same = f"{was}, with the same settings and inputs, and {run} again"
+    return f"{same}; {ACCEPT_CODE} keeps what came of it"
 
 
 def _which_code(jobs: Sequence[ComparedJob]) -> str:
     """Tell in parentheses what of the code differs, where it is known."""
-    modules = sorted({module for compared in jobs for module in compared.modules})
-    which = [", ".join(modules) if len(modules) <= MOST_MODULES else f"{len(modules)} modules"]
+    names = sorted({name for compared in jobs for name in compared.other_definitions})
+    more = len(names) - MOST_DEFINITIONS
+    which = [", ".join(names[:MOST_DEFINITIONS]) + (f" and {more} more" if more > 0 else "")]
     if any(compared.is_by_files for compared in jobs):
         which.append(BY_FILES)
     text = "; ".join(filter(None, which))

@@ -194,6 +194,9 @@ def command(
             if policy is not None:
                 choose_discipline(home, policy)
                 remark(told_of(home))
+            for comparison in comparisons:  # before anything is queued
+                if text := other_code(comparison.jobs, dry_run=False):
+                    remark(harmless(text))
             contexts = [context_to_store((*plan.pass_env, *pass_env)) for plan in plans]
             submitted = [
                 _queue(store, comparison, context)
@@ -272,9 +275,8 @@ def _queue(store: Store, comparison: Comparison, context: Context) -> Submitted:
     parts += [f"{submission.joined} under way already"] if submission.joined else []
     parts += [f"{submission.cached} done before"] if submission.cached else []
     remark(f"{plan.name}: {counted(len(submission.jobs), 'job')}, {', '.join(parts)}")
-    for text in (other_code(comparison.jobs, queued=True), other_options(comparison.jobs)):
-        if text:
-            remark(harmless(text))
+    if text := other_options(comparison.jobs):
+        remark(harmless(text))
     return submission
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import create_model
 
 from launcher.errors import Problems, UsageError
 from launcher.job import Resources, Terms
@@ -108,7 +109,7 @@ def test_code_that_was_only_moved_is_the_same_and_says_nothing(store: Store) -> 
     queue(store, a_plan(code={"": "same", "lab.work": "a1", "lab.loss": "b1"}))
     finish(store)
     moved = judged(store, a_plan(code={"": "same", "lab.work": "a1", "lab.deep.losses": "b1"}))
-    assert {(one.action, one.modules, one.changes) for one in moved.values()} == {
+    assert {(one.action, one.other_definitions, one.changes) for one in moved.values()} == {
         (Action.CACHED, (), ())
     }
 
@@ -128,7 +129,7 @@ def test_a_change_names_modules_that_were_changed_and_none_that_was_moved(
     queue(store, a_plan(code={"": "old", "lab.work": "a1", "lab.loss": "b1"}))
     finish(store)
     compared = judged(store, a_plan(code=code))["train/dot:pre"]
-    assert (compared.modules, compared.changes[0]) == (modules, change)
+    assert (compared.other_definitions, compared.changes[0]) == (modules, change)
     assert compared.other_code
 
 
@@ -178,6 +179,115 @@ def test_a_setting_that_came_later_and_has_its_default_is_named_as_no_change(don
         changes = judged(done, a_plan(FILE, said, kinds=kinds))["train/dot:pre"].changes
         assert any("attributes" in change for change in changes) == named
         assert len(changes) == 1
+
+
+# --- settings and plug-ins that came later, and that a job does not use
+
+
+class Index:
+    """An index of code that did not change; `words` are the words in it."""
+
+    def __init__(self, *words: str, whole: str = "old") -> None:
+        self._words, self._whole = frozenset(words), whole
+
+    def code(self, *_: object) -> Mapping[str, str]:
+        return {"": self._whole}
+
+    def words(self, *_: object) -> frozenset[str]:
+        return self._words
+
+    def changed_definitions(self, *_: str) -> tuple[str, ...]:
+        return ()
+
+
+def with_setting(
+    name: str, default: float | None = 0.5, kinds: Mapping[str, Any] = KINDS
+) -> Mapping[str, Any]:
+    """Return kinds of which trainings have one setting more."""
+    train = kinds["train"]
+    fields: dict[str, Any] = {name: (float | None, default)}
+    settings = create_model("Wider", __base__=train.settings, **fields)
+    return {**kinds, "train": replace(train, settings=settings)}
+
+
+def known(text: str, *said: str, index: Index | None = None, **rest: Any) -> Plan:
+    made: Any = a_plan(text, *said, **rest)
+    return replace(made, index=index or Index())  # type: ignore[no-any-return]  # a dataclass
+
+
+def actions(store: Store, made: Plan, **options: Any) -> set[Action]:
+    return {one.action for one in judged(store, made, **options).values()}
+
+
+def test_a_setting_that_came_later_makes_nothing_run_again_that_does_not_name_it(
+    done: Store,
+) -> None:
+    kinds = with_setting("cfk_most")
+    assert actions(done, known(FILE, kinds=kinds)) == {Action.CACHED}
+    named = judged(done, known(FILE, kinds=kinds, index=Index("cfk_most")))
+    assert named["train/dot:pre"].other_code  # what the code did without it is not known
+    assert judged(done, known(FILE, "train.cfk_most=1", kinds=kinds))["train/dot:pre"].changes == (
+        "cfk_most unset → 1.0",
+    )
+    assert actions(done, known(FILE, kinds=kinds, index=Index(whole="new"))) != {Action.CACHED}
+
+
+def test_a_job_keeps_the_hash_that_it_had_so_that_one_plug_in_may_follow_another(
+    done: Store,
+) -> None:
+    more = FILE.replace("[real:pre]", "[real:pre, line:pre]")
+    one, two = with_setting("one", None), with_setting("two", None)
+    both = with_setting("two", None, one)
+    compared = judged(done, known(more, kinds=one))
+    new = {name for name, each in compared.items() if each.action is Action.RUN}
+    assert new == {name for name in compared if name.endswith("/line:pre")}
+    queue(done, known(more, kinds=one))
+    finish(done)
+    for kinds in (one, two, both, KINDS):
+        assert actions(done, known(more, kinds=kinds)) == {Action.CACHED}
+    again = [name for name, each in judged(done, known(more, kinds=one), force=True).items()]
+    assert len(again) == len(compared)
+
+
+def test_a_job_that_runs_again_has_all_that_it_is_done_with_then(done: Store) -> None:
+    kinds = with_setting("cfk_most", None)
+    queue(done, known(FILE, kinds=kinds), force=True)
+    assert "cfk_most" in done.read.jobs_of(ROOT, "x")["train/dot:pre"].spec.settings
+    finish(done)
+    assert actions(done, known(FILE, kinds=kinds)) == {Action.CACHED}
+    assert actions(done, known(FILE)) == {Action.CACHED}  # the plug-in is gone
+    assert actions(done, known(FILE, index=Index("cfk_most"))) != {Action.CACHED}
+
+
+def test_what_waits_or_runs_is_joined_although_a_plug_in_came_later(store: Store) -> None:
+    queue(store, a_plan())
+    claimed(store, store.scheduling.ready(1)[0].id)
+    assert actions(store, known(FILE, kinds=with_setting("cfk_most"))) == {Action.JOIN}
+
+
+def test_what_phases_leave_out_and_all_before_it_is_known_without_later_plug_ins(
+    done: Store,
+) -> None:
+    made = known(FILE, "phases=[test]", kinds=with_setting("cfk_most"))
+    assert actions(done, made) == {Action.CACHED}
+
+
+def test_a_definition_that_was_changed_is_named(store: Store) -> None:
+    class Naming(Index):
+        def changed_definitions(self, *digests: str) -> tuple[str, ...]:
+            assert digests == ("b1", "b2")
+            return ("", "decay", "rate")
+
+    queue(store, a_plan(code={"": "old", "lab.work": "a1", "lab.loss": "b1"}))
+    finish(store)
+    code = {"": "new", "lab.work": "a1", "lab.loss": "b2"}
+    compared = judged(store, known(FILE, code=code, index=Naming(whole="new")))["train/dot:pre"]
+    assert compared.other_definitions == ("lab.loss", "lab.loss.decay", "lab.loss.rate")
+    assert compared.changes == (
+        "lab.loss b1… → b2…",
+        "lab.loss.decay changed",
+        "lab.loss.rate changed",
+    )
 
 
 def test_what_phases_leave_out_is_accepted_too(done: Store) -> None:

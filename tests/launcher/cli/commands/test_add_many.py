@@ -172,6 +172,43 @@ def test_the_outputs_of_a_program_are_changed_with_its_words(
     assert [*row.outputs] == [str(here / "two")]
 
 
+def test_files_with_the_same_content_run_nothing_again(
+    launcher: Launcher, store: Store, here: Path
+) -> None:
+    (here / "in.txt").write_text("in")
+    words = ("--input", "in.txt", "--output", "out.txt", "--", "cp", "in.txt", "out.txt")
+    launcher.well("add", *words)
+    entry = "{name: e, argv: [cp, in.txt, made.txt], inputs: [in.txt], outputs: [made.txt]}"
+    (here / "e.yaml").write_text(f"name: e\ncommand: [{entry}]\n")
+    launcher.well("run", "--detach", "e.yaml")
+    launcher.well("wait")
+    for name in ("in.txt", "out.txt", "made.txt"):
+        os.utime(here / name, ns=(1, 1))
+    assert "not queued: job 1 made the same outputs" in launcher.well("add", *words).err
+    (job,) = launcher.json("run", "--dry-run", "e.yaml")["jobs"]
+    assert job["state"] == "cached"
+    assert len(store.read.jobs()) == 2
+    (here / "out.txt").write_text("it")
+    launcher.well("add", *words)
+    assert len(store.read.jobs()) == 3
+
+
+def test_other_code_is_said_before_a_job_is_queued(
+    launcher: Launcher, store: Store, here: Path
+) -> None:
+    (here / "s.sh").write_text("true")
+    (here / "e.yaml").write_text("name: e\ncommand: [{name: e, argv: [sh, s.sh]}]\n")
+    launcher.well("run", "--detach", "e.yaml")
+    launcher.well("wait")
+    (here / "s.sh").write_text("exit 0")
+    lines = launcher.well("run", "--detach", "e.yaml").err.splitlines()
+    assert lines[-2:] == [
+        "1 job was done with other code (s.sh), with the same settings and inputs, and runs again; "
+        "--accept-code keeps what came of it",
+        "e: 1 job, 1 queued",
+    ]
+
+
 @pytest.mark.parametrize(
     ("files", "refused"),
     [
