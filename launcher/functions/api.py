@@ -17,7 +17,16 @@ from launcher.backends.settings import (
 )
 from launcher.context import Context
 from launcher.errors import UnknownName, UsageError
-from launcher.functions.calls import ENTRY, FOLDER, KIND, PRELOAD, RUN, Call, write_calls
+from launcher.functions.calls import (
+    ENTRY,
+    FOLDER,
+    KIND,
+    PRELOAD,
+    RUN,
+    Call,
+    relative_to_home,
+    write_calls,
+)
 from launcher.functions.future import Future, follow
 from launcher.functions.options import JobOptions, check_request, request_of
 from launcher.functions.pickling import name_of
@@ -183,7 +192,8 @@ def _submit_calls(
             state, reason = (State.HELD, HELD) if hold else (State.QUEUED, NEW)
             spec = _spec(name or name_of(function), root, request)
             job = NewJob(spec, needs, ends, state, reason)
-            numbers = _put(store, job, written, context)
+            calls_in_home = [relative_to_home(call, home) for call in written]
+            numbers = _put(store, job, calls_in_home, context)
             rows = store.read.jobs_by_id(numbers)
     except (
         Exception

@@ -28,7 +28,7 @@ from launcher.functions.pickling import (
 )
 from launcher.job import FUNCTION
 from launcher.system.files import Json
-from launcher.system.paths import Home
+from launcher.system.paths import Attempt, Home
 
 if TYPE_CHECKING:  # workers import this module, and open no queue
     from launcher.store.queue import Store
@@ -55,7 +55,7 @@ class Call(NamedTuple):
     """One call in a file of calls, as the settings of its job have it."""
 
     call: str  # for people: `train(0.1, seed=3)`
-    file: str
+    file: str  # relative if it is in the queue folder; older versions stored absolute paths
     offset: int  # of its arguments, in bytes
     arguments: Mapping[str, Json]  # those that people can read, by their names
 
@@ -112,6 +112,26 @@ def write_calls(
     if not calls:
         path.unlink()
     return calls
+
+
+def relative_to_home(call: Call, home: Home) -> Call:
+    """Return a call whose file is named relative to the queue folder, which may be moved, if it is in there."""
+    path = Path(call.file)
+    inside = path.is_relative_to(home.folder)
+    return call._replace(file=str(path.relative_to(home.folder))) if inside else call
+
+
+def find_file(call: Call, attempt: Attempt) -> Call:
+    """Return a call with the absolute path of its file, as the process of an attempt sees it.
+
+    The attempt is in the queue folder, or in the folder of a pilot. If an absolute path does not exist any more, the
+    file of that name is taken from there, because the queue folder was moved.
+    """
+    above = attempt.folder.parent.parent
+    name = Path(call.file).name
+    places = (above / call.file, above / FOLDER / name, above.parent / FOLDER / name)
+    found = next((path for path in places if path.exists()), places[0])
+    return call._replace(file=str(found))
 
 
 def read_call(call: Call) -> tuple[Callable[..., object], tuple[object, ...], dict[str, object]]:
@@ -213,13 +233,18 @@ def unused_calls(home: Home, store: "Store", going: "Iterable[JobRow]") -> list[
         going: jobs that are to be forgotten, or are.
     """
     listed = [job for job in going if job.kind == KIND]
-    if not listed and not (home.folder / FOLDER).exists():
+    folder = home.folder / FOLDER
+    if not listed and not folder.exists():
         return []  # a queue may have a million other jobs
-    used = store.read.settings_of(KIND, FILE, but=[job.id for job in listed])
-    named = {str(job.spec.settings.get(FILE, "")) for job in listed}
-    files = {Path(name) for name in named if name.endswith(SUFFIX)}
+    stored = store.read.settings_of(KIND, FILE, but=[job.id for job in listed])
+    used = {Path(file).name for file in stored}  # names are random: the folder may have been moved
+    files: set[Path] = set()
+    for file in {str(job.spec.settings.get(FILE, "")) for job in listed}:
+        path = home.folder / file
+        moved = folder / path.name
+        files |= {moved if moved.exists() else path} if file.endswith(SUFFIX) else set()
     before = time.time() - YOUNG_S
-    for path in (home.folder / FOLDER).glob(f"*{SUFFIX}"):
+    for path in folder.glob(f"*{SUFFIX}"):
         with suppress(FileNotFoundError):
             files |= {path} if path.lstat().st_mtime < before else set()
-    return sorted(path for path in files if str(path) not in used and path.is_file())
+    return sorted(path for path in files if path.name not in used and path.is_file())

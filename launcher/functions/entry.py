@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from types import FrameType
 
-from launcher.functions.calls import call_of, read_call, shown
+from launcher.functions.calls import call_of, find_file, read_call, shown
 from launcher.functions.pickling import CannotLoad, name_of, write_exception, write_value
 from launcher.system.files import Json, when_there_is_room
 from launcher.system.paths import Attempt
@@ -29,7 +29,7 @@ def call(job: Job) -> Mapping[str, Json]:
     attempt = Attempt(job.attempt_folder)
     try:
         with forks_end_here(), _interrupted_by(signal.SIGTERM, signal.SIGHUP, job=job):
-            function, arguments, keywords = read_call(call_of(job.settings))
+            function, arguments, keywords = read_call(find_file(call_of(job.settings), attempt))
             value = function(*arguments, **keywords)
         when_there_is_room(  # it may have taken days to compute
             partial(write_value, attempt.folder, name_of(function), value),

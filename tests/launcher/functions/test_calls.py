@@ -20,10 +20,13 @@ from launcher.functions.calls import (
     FOLDER,
     KIND,
     YOUNG_S,
+    Call,
     call_of,
     call_text,
+    find_file,
     named_arguments,
     read_call,
+    relative_to_home,
     shown,
     unused_calls,
     write_calls,
@@ -491,3 +494,46 @@ def test_a_file_goes_with_the_last_of_its_jobs(home: Home, store: Store) -> None
 def test_where_there_are_no_functions_nothing_goes(home: Home, store: Store) -> None:
     (number,) = enqueue(store, a_spec())
     assert unused_calls(home, store, store.read.jobs_by_id([number])) == []
+
+
+# --- Where the file of a call is looked for
+
+
+def moved(home: Home) -> Home:
+    return Home(home.folder.rename(home.folder.with_name("moved")))
+
+
+@pytest.mark.parametrize("older", [True, False])
+def test_a_call_is_found_where_its_home_was_moved(home: Home, *, older: bool) -> None:
+    (call,) = write_calls(home.folder / FOLDER, divmod, [(7, 2)], {})
+    stored = call if older else relative_to_home(call, home)
+    assert Path(stored.file).is_absolute() is older
+    function, arguments, _ = read_call(find_file(stored, moved(home).attempt(1, 1)))
+    assert function(*arguments) == (3, 1)
+
+
+def test_a_call_is_found_beside_the_folders_of_pilots(home: Home) -> None:
+    (call,) = write_calls(home.folder / "pilots" / FOLDER, divmod, [(7, 2)], {})
+    pilot = Home(home.folder / "pilots/launcher-1")
+    assert find_file(relative_to_home(call, home), pilot.attempt(1, 1)) == call
+
+
+def test_a_call_that_is_gone_is_named_where_it_was(home: Home) -> None:
+    path = a_call(home)
+    one = Call("abs(-1)", str(path), 0, {})
+    path.unlink()
+    assert find_file(one, home.attempt(1, 1)) == one
+
+
+@pytest.mark.parametrize("older", [True, False])
+def test_the_call_of_a_waiting_job_stays_when_its_home_was_moved(
+    home: Home, store: Store, *, older: bool
+) -> None:
+    path = a_call(home, age_s=2 * YOUNG_S)
+    a_call_of(store, "function/abs#1", path if older else path.relative_to(home.folder))
+    store.close()
+    new = moved(home)
+    after = Store(new)
+    assert unused_calls(new, after, []) == []
+    assert unused_calls(new, after, after.read.jobs()) == [new.folder / FOLDER / path.name]
+    after.close()
