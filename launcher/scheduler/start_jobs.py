@@ -9,7 +9,7 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain
 from typing import NamedTuple
@@ -35,6 +35,7 @@ from launcher.store.claims import Seat
 from launcher.store.rows import PILOT, Claim, ReadyJob
 from launcher.store.scheduler_actions import Scheduling
 from launcher.system.answering import NoAnswer, within
+from launcher.system.environment import queue_variables
 from launcher.system.files import sync, write_whole
 from launcher.system.paths import LOG, SPEC, Attempt, Home
 from launcher.system.processes import Identity, boot_id
@@ -140,6 +141,7 @@ class Launches:
         self._committed: dict[Hashable, list[Launched | OnPilot]] = {}
         self._hopeless: list[tuple[Claim, Unusable]] = []
         self._orders = OrderWriter(home)
+        self._variables = queue_variables(home.folder, os.environ)
         self._unclear: dict[int, tuple[float, str]] = {}  # job → when to look again, monotonic; why
         self.again_s: float | None = None  # look again so soon: nothing will wake us for it
 
@@ -288,7 +290,7 @@ class Launches:
         return self._orders.prepare(
             claim.job,
             claim.number,
-            order_of(self._home, claim, claim.spec_text, claim.context_text),
+            self._order(claim),
         )
 
     def _in_the_way(self, job: int) -> Unrecorded:
@@ -341,8 +343,16 @@ class Launches:
         self._orders.write(
             claim.job,
             claim.number,
-            order_of(self._home, claim, claim.spec_text, claim.context_text),
+            self._order(claim),
         )
+
+    def _order(self, claim: Claim) -> str:
+        """Return the order of an attempt on this machine.
+
+        Raises:
+            OSError: that cannot be taken now which those before it have left.
+        """
+        return order_of(self._home, claim, claim.spec_text, claim.context_text, self._variables)
 
     def _lay_out(self, link: PilotLink, paths: NodePaths, claim: Claim) -> None:
         """Make an attempt's folder below its pilot's, and its name in the home.
@@ -351,7 +361,8 @@ class Launches:
             OSError: the disk is full.
         """
         spec, context = paths.spec(spec_text_of(claim)), paths.context(claim.context_text)
-        text = order_of(self._home, claim, spec, context)
+        queue = {name: paths.path(text) for name, text in self._variables.items()}
+        text = order_of(self._home, claim, spec, context, queue)
         within(link.root, partial(self._lay_there, link, claim, text))
 
     def _lay_there(self, link: PilotLink, claim: Claim, text: str) -> None:
@@ -399,8 +410,17 @@ def seat_of(start: Start, who: Identity) -> Seat:
     )
 
 
-def order_of(home: Home, claim: Claim, spec_text: str, context_text: str) -> str:
+def order_of(
+    home: Home, claim: Claim, spec_text: str, context_text: str, queue: Mapping[str, str]
+) -> str:
     """Return an attempt's order; it goes on from the stage that those before it have left.
+
+    Args:
+        home: the queue's.
+        claim: the attempt.
+        spec_text: the job's spec as JSON.
+        context_text: its context as JSON.
+        queue: the variables by which `launcher` in the job finds this queue.
 
     Raises:
         OSError: that cannot be taken from them now.
@@ -416,6 +436,7 @@ def order_of(home: Home, claim: Claim, spec_text: str, context_text: str) -> str
         left=within(run_folder, partial(take_left, home, *claim.key, run_folder))
         if goes_on
         else "",
+        queue=queue,
         spec_text=spec_text,
         context_text=context_text,
     )

@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Collection, Mapping
 from fnmatch import fnmatchcase
+from pathlib import Path
 
 from launcher.errors import UsageError, nearest
 from launcher.system.files import Json, read_record
@@ -112,6 +113,20 @@ def placed_environment(
         if owner.get(name) != text and name not in OURS
     }
     return {**variables, RECORD: json.dumps(ours)}
+
+
+QUEUE = ("LAUNCHER_HOME", "LAUNCHER_CLAIMS", "LAUNCHER_CONFIG")  # which queue a command works with
+
+
+def queue_variables(home: Path, environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables by which `launcher` in a job finds the queue that runs the job.
+
+    Args:
+        home: the queue folder.
+        environ: the environment of the scheduler.
+    """
+    own = {name: environ[name] for name in QUEUE if environ.get(name)}
+    return {**own, "LAUNCHER_HOME": str(home)}
 
 
 def owners_environment(environ: Mapping[str, str]) -> dict[str, str]:

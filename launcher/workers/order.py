@@ -6,6 +6,8 @@ How a scheduler writes orders into attempts' folders: that of the next attempt b
 import contextlib
 import json
 import os
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 from launcher.context import Context, placed_context, read_context
@@ -26,6 +28,7 @@ class Order(NamedTuple):
     reservation: int | None = None  # bytes on each GPU; None: no other of ours is there
     left: str = ""  # name of the stage of an earlier attempt, from which this one goes on
     project: str = ""  # the folder in which it was queued
+    queue: Mapping[str, str] = MappingProxyType({})  # variables that name the queue which runs it
 
     @property
     def gpus(self) -> tuple[str, ...]:
@@ -41,6 +44,7 @@ def order_text(
     cpus: int,
     claim: int | None = None,
     left: str = "",
+    queue: Mapping[str, str] = MappingProxyType({}),
     spec_text: str,
     context_text: str,
 ) -> str:
@@ -48,6 +52,7 @@ def order_text(
     head = {"schema": 1, "job": job, "number": number, "device": device, "cpus": cpus}
     head |= {} if claim is None else {"claim": claim}
     head |= {"left": left} if left else {}
+    head |= {"queue": dict(queue)} if queue else {}
     # spliced, not parsed and printed again: this is done for every attempt
     return f'{json.dumps(head)[:-1]}, "spec": {spec_text}, "context": {context_text}}}\n'
 
@@ -61,6 +66,7 @@ def read_order(text: bytes) -> Order:
     record = json.loads(text.partition(b"\n")[0])
     claim = record.get("claim") if isinstance(record, dict) else None
     left = record.get("left") if isinstance(record, dict) else None
+    queue = record.get("queue") if isinstance(record, dict) else None
     match record:
         case {
             "spec": dict(spec),
@@ -81,6 +87,7 @@ def read_order(text: bytes) -> Order:
                 reservation=claim if type(claim) is int else None,
                 left=left if isinstance(left, str) else "",
                 project=surroundings.folder,
+                queue=queue if isinstance(queue, dict) else {},
             )
     raise ValueError("this is not an order")
 

@@ -232,12 +232,12 @@ def environment(order: Order, attempt: Attempt) -> dict[str, str]:
         place["LAUNCHER_VRAM"] = str(order.reservation)
     if order.spec.kind == PROGRAM and (params := order.spec.settings.get(PARAMS)):
         place[SWEPT] = json.dumps(params)
-    owner = order.context.environment
+    named = own_variables(order.spec)  # which its entry sets stay
+    queue = {name: text for name, text in order.queue.items() if name not in named}
+    owner = {**order.context.environment, **queue}  # the queue may have been moved since
     if SITE in os.environ:  # we are below a pilot, on a node whose site has a prologue
         own = {  # but search paths, to which a site adds
-            name: text
-            for name, text in own_variables(order.spec).items()
-            if not name.endswith("PATH")
+            name: text for name, text in named.items() if not name.endswith("PATH")
         }
         place = with_site(owner, os.environ[SITE]) | own | place
     return placed_environment(owner, place, unless_set=dict.fromkeys(THREADS, cpus))

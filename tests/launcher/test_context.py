@@ -11,10 +11,10 @@ from launcher import api
 from launcher.context import has_folder, job_folder, own_folder, placed_context, with_folders
 from launcher.job import Resources
 from launcher.store.rows import lane_of
-from launcher.system.environment import SITE
+from launcher.system.environment import QUEUE, SITE, owners_environment, queue_variables
 from launcher.system.paths import Home
 from launcher.system.stored_fields import Unreadable
-from launcher.workers.order import read_order
+from launcher.workers.order import order_text, read_order
 from launcher.workers.worker import environment
 from tests.build import a_context, a_spec, an_attempt
 
@@ -206,3 +206,28 @@ def test_functions_are_submitted_without_what_plans_task_files() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert process.stdout == "set()\n"
+
+
+def test_a_job_finds_the_queue_that_runs_it(home: Home) -> None:
+    submitters = dict.fromkeys(QUEUE, "/before")
+    scheduler = {"LAUNCHER_HOME": "/elsewhere", "LAUNCHER_CLAIMS": "/claims", "LAUNCHER_CONFIG": ""}
+    settings = {"argv": ["true"], "env": {"LAUNCHER_CLAIMS": "/own"}}
+    queue = queue_variables(home.folder, scheduler)
+    for entry, claims in ({"argv": ["true"]}, "/claims"), (settings, "/own"):
+        text = order_text(
+            job=1,
+            number=1,
+            device="cpu",
+            cpus=1,
+            queue=queue,
+            spec_text=json.dumps(a_spec("true", settings=entry).record()),
+            context_text=json.dumps(a_context(environment=submitters)._asdict()),
+        )
+        found = environment(read_order(text.encode()), home.attempt(1, 1))
+        names = {name: found[name] for name in QUEUE}
+        assert names == {
+            "LAUNCHER_HOME": str(home.folder),
+            "LAUNCHER_CLAIMS": claims,
+            "LAUNCHER_CONFIG": "/before",
+        }
+        assert owners_environment(found)["LAUNCHER_HOME"] == str(home.folder)
