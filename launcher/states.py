@@ -87,6 +87,9 @@ class ReasonCode(StrEnum):
     NEW = "new"
     CHANGED = "changed"  # queued again by a task file: the file, the code or an input is another
     ACCEPTED = "accepted"  # done with other code than it is now; its owner keeps the result
+    ADOPTED = (
+        "adopted"  # done in another folder, from which its project was moved; root: that folder
+    )
     RETRIED = "retried"  # queued again by its owner
     EDITED = "edited"  # changes: what its owner changed of it, in words
     HELD = "held"

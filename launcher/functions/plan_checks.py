@@ -18,6 +18,7 @@ from launcher.backends.settings import (
 )
 from launcher.errors import MachineError, UsageError, counted
 from launcher.functions.options import absent_groups, check_groups, check_places
+from launcher.planning.adoption import adoption_from, done_elsewhere, with_adoption
 from launcher.planning.first_wave import (
     MachineState,
     hopeless_elsewhere,
@@ -28,7 +29,9 @@ from launcher.planning.missing_packages import missing_packages
 from launcher.planning.plan import Plan
 from launcher.planning.preview import Answer, kinds_to_run, refusals
 from launcher.planning.queue_comparison import (
+    ADOPT,
     Action,
+    Adoption,
     ComparedJob,
     Comparison,
     compare_with_queue,
@@ -39,6 +42,7 @@ from launcher.scheduler.policy.model import Machine
 from launcher.states import OPEN
 from launcher.store.client import cores_for
 from launcher.store.queue import Store
+from launcher.store.rows import JobRow
 from launcher.system import memory
 from launcher.system.environment import unset
 from launcher.system.file_digests import FileDigests, Watch
@@ -58,10 +62,26 @@ def compare(
     *,
     force: bool,
     accept_code: bool,
+    adopt: Path | None = None,
     watch: Watch | None = None,
 ) -> Comparison:
-    """Return each job of a plan beside the queue's job of that name, with what to do about it."""
-    rows = store.read.jobs_of(root, made.name) if store else {}
+    """Return each job of a plan beside the queue's job of that name, with what to do about it.
+
+    Args:
+        store: the queue, None where there is none.
+        made: the plan.
+        root: the folder of the plan's run.
+        force: run what is done already, too.
+        accept_code: keep what was done with other code.
+        adopt: another folder, whose results are taken over; None: of no other one.
+        watch: is told how far the digest of a large file is.
+
+    Raises:
+        UsageError: the plan cannot be queued, or no job of it is known in the other folder.
+    """
+    own = store.read.jobs_of(root, made.name) if store else {}
+    adoption = None if adopt is None else _adoption(store, made, adopt, own)
+    rows = own if adoption is None else {**own, **adoption.rows}
     digests = FileDigests(find_home(os.environ).digests, watch)
     comparison = compare_with_queue(
         made, rows, stamp, digests=digests, force=force, accept_code=accept_code
@@ -69,7 +89,31 @@ def compare(
     digests.save()
     if made.index is not None:
         made.index.save()
-    return with_shared_jobs(comparison, rows)
+    if adoption is not None:
+        comparison = with_adoption(comparison, adoption, own)
+    elif store is not None and any(job.name not in own for job in made.jobs):
+        there = store.read.done_in_other_roots(root, made.name)
+        comparison = comparison._replace(elsewhere=done_elsewhere(made, comparison.jobs, there))
+    return with_shared_jobs(comparison, own)
+
+
+def _adoption(
+    store: Store | None, made: Plan, folder: Path, rows_here: Mapping[str, JobRow]
+) -> Adoption:
+    """Return what of another folder can be adopted.
+
+    Raises:
+        UsageError: the queue knows no job of the run there, or one of them runs.
+    """
+    known = store.read.roots_of(made.name) if store else []
+    here, there = str(made.run_folder.parents[1]), os.path.normpath(Path.cwd() / folder)
+    there = there if there in known else os.path.realpath(there)
+    if store is None or there not in known or there == here:
+        others = [root for root in known if root != here]
+        hint = f"Name one of: {', '.join(others)}" if others else "Leave the option out"
+        raise UsageError(f"{ADOPT} {folder}: no job of run {made.name!r} was queued there. {hint}")
+    rows_there = store.read.jobs_of(Path(there), made.name)
+    return adoption_from(made, rows_there, rows_here, there)
 
 
 def check_plans(

@@ -99,7 +99,7 @@ def submit_plan(
             lift_stop(home)
             set_off(home)
     counts = submitted._asdict()
-    del counts["accepted"]
+    del counts["accepted"], counts["adopted"]
     return Run(name=made.name, folder=made.run_folder, **counts)
 
 

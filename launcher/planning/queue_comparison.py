@@ -105,6 +105,7 @@ class _EarlierHashes:
 MOST_CHANGES = 3  # listed in a reason, which is one line
 LONGEST_VALUE = 40  # characters of a setting that was changed
 ACCEPT_CODE = "--accept-code"
+ADOPT = "--adopt"
 BY_FILES = "code that an earlier version identified by its files"
 
 
@@ -144,6 +145,26 @@ def open_jobs(compared_jobs: Iterable[ComparedJob]) -> list[ComparedJob]:
     return [compared for compared in compared_jobs if compared.action is not Action.CACHED]
 
 
+class Elsewhere(NamedTuple):
+    """A folder in which jobs of a plan are done."""
+
+    root: str
+    jobs: int  # that are new here, and were done there in the same way
+
+
+class Adoption(NamedTuple):
+    """The results of another folder that a plan takes over."""
+
+    root: str  # the other folder
+    rows: Mapping[str, JobRow]  # by name, as if they had been done here
+    waiting: tuple[int, ...] = ()  # jobs of the plan that wait there, and stay there
+
+    @property
+    def keeps(self) -> bool:
+        """Whether the other folder still exists, so that its jobs keep their results."""
+        return Path(self.root).exists()
+
+
 class Comparison(NamedTuple):
     """A plan compared with the queue."""
 
@@ -152,6 +173,8 @@ class Comparison(NamedTuple):
     accepted: Mapping[str, str]  # jobs whose result of other code is kept, and their queued hashes
     savings: tuple[Savings, ...] = ()  # by jobs that do shared work
     files: Mapping[str, Mapping[str, str]] = {}  # of the accepted programs, what they read
+    adoption: Adoption | None = None  # of results of another folder; None: of none
+    elsewhere: tuple[Elsewhere, ...] = ()  # where jobs are done that are new here
 
 
 def compare_with_queue(

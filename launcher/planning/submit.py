@@ -13,10 +13,12 @@ from launcher.planning.plan import Plan, PlannedJob
 from launcher.planning.queue_comparison import (
     ACCEPT_CODE,
     Action,
+    Adoption,
     ComparedJob,
     Comparison,
 )
 from launcher.states import Reason, ReasonCode
+from launcher.store.adoption import DoneElsewhere, adopt
 from launcher.store.queue import NewJob, Store
 from launcher.store.rows import JobRow
 from launcher.store.steering import REMOVED
@@ -35,6 +37,7 @@ class Submitted(NamedTuple):
     joined: int
     cached: int
     accepted: int  # of the cached ones: done with other code
+    adopted: int = 0  # of the cached ones: done in another folder
 
 
 class _Folders:
@@ -59,14 +62,21 @@ def submit(
         now: the time.
 
     Raises:
+        UsageError: a result of another folder has changed meanwhile.
         StoreError: the queue cannot be written, or one of the jobs started meanwhile.
     """
-    plan, actions = comparison.plan, [compared.action for compared in comparison.jobs]
+    plan, adoption, actions = (
+        comparison.plan,
+        comparison.adoption,
+        [compared.action for compared in comparison.jobs],
+    )
     with store.writing():
         run = store.run(root, plan.name, share=plan.share)
         store.set_notify(run, plan.notify)
-        rows = store.read.jobs_of(root, plan.name)
         folders = _Folders(root, plan.name)
+        if adoption is not None:
+            _adopt(store, run, folders, plan, context, adoption, now)
+        rows = store.read.jobs_of(root, plan.name)
         _accept(store, folders, comparison, rows, now)
         queued = [compared for compared in comparison.jobs if compared.action is Action.RUN]
         fresh = [compared for compared in queued if compared.job.name not in rows]
@@ -88,7 +98,35 @@ def submit(
         joined=actions.count(Action.JOIN),
         cached=actions.count(Action.CACHED),
         accepted=sum(compared.job.name in comparison.accepted for compared in comparison.jobs),
+        adopted=0 if adoption is None else len(adoption.rows),
     )
+
+
+def _adopt(
+    store: Store,
+    run: int,
+    folders: _Folders,
+    plan: Plan,
+    context: Context,
+    adoption: Adoption,
+    now: float,
+) -> None:
+    """Take over the results of another folder: moved, or copied if that folder still exists."""
+    there = store.read.jobs_of(Path(adoption.root), plan.name)
+    found = [
+        DoneElsewhere(
+            number=row.id,
+            hash=there[job.name].hash if job.name in there else "",
+            spec=_spec_of(job, folders)._replace(hash=row.hash),
+            outputs=row.outputs,
+        )
+        for job in plan.jobs
+        if (row := adoption.rows.get(job.name)) is not None
+    ]
+    reason = Reason(
+        code=ReasonCode.ADOPTED, text=f"done in {adoption.root}", data={"root": adoption.root}
+    )
+    adopt(store, run, context, found, reason, now=now, keep=adoption.keeps)
 
 
 def _mark_removed(store: Store, plan: Plan, rows: Mapping[str, JobRow]) -> None:

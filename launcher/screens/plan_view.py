@@ -4,11 +4,13 @@ A table of its kinds, free resources, the first wave, time and disk.
 """
 
 import re
+import shlex
 import textwrap
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain
+from pathlib import Path
 
 from launcher.backends.settings import HERE, BackendSettings
 from launcher.errors import counted
@@ -20,6 +22,7 @@ from launcher.planning.plan import Plan, PlannedJob, Savings
 from launcher.planning.preview import BackendPreview, KindSum, Preview
 from launcher.planning.queue_comparison import (
     ACCEPT_CODE,
+    ADOPT,
     BY_FILES,
     Action,
     ComparedJob,
@@ -348,6 +351,7 @@ def draw_plan(
         _indented(prospects(comparison, preview, inner)),
         _wrap(harmless(other_code(jobs)), width),
         _wrap(harmless(other_options(jobs)), width),
+        _wrap(harmless(other_folder(comparison, queued=False)), width),
         *(_narrow(str(warning), width) for warning in plan.warnings),
         _last_lines(jobs, harmless(start), refused, width),
     ]
@@ -400,6 +404,31 @@ def other_options(compared_jobs: Iterable[ComparedJob]) -> str:
         f"{counted(len(jobs), 'waiting job')} {keeps} queued (other: {names}); "
         f"for those of the file cancel {'it' if single else 'them'} and run the file again"
     )
+
+
+def other_folder(comparison: Comparison, *, queued: bool) -> str:
+    """Return which results of another folder are taken over, or could be; '' if there are none.
+
+    Args:
+        comparison: of a plan with the queue.
+        queued: its jobs are in the queue by now.
+    """
+    adoption = comparison.adoption
+    if adoption is not None:
+        number = len(adoption.rows)
+        are = "would be" if not queued else "is" if number == 1 else "are"
+        text = f"{counted(number, 'result')} of {adoption.root} {are} adopted"
+        if adoption.waiting:
+            jobs = " ".join(map(str, adoption.waiting))
+            text += f". Jobs of this file also wait there: `launcher cancel {jobs}` ends them"
+        return text
+    if not comparison.elsewhere:
+        return ""
+    root, number = comparison.elsewhere[0]
+    done = "1 new job is" if number == 1 else f"{number:,} new jobs are"
+    gone = "which does not exist any more" if not Path(root).exists() else "the same folder"
+    file = shlex.quote(comparison.plan.file)
+    return f"{done} done in {root}, {gone}: `launcher run {file} {ADOPT} {shlex.quote(root)}` takes over the results"
 
 
 def _indented(lines: Iterable[str]) -> Iterator[str]:

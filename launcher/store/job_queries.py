@@ -288,6 +288,26 @@ class JobQueries:
         jobs = self._where("runs.root = ? AND runs.name = ?", str(root), run)
         return {job.name: job for job in jobs}
 
+    def done_in_other_roots(self, root: Path, run: str) -> dict[str, dict[str, str]]:
+        """Return root → name → hash of the jobs that are done, of the runs of a name under other roots."""
+        found: dict[str, dict[str, str]] = {}
+        for row in self._db.execute(
+            "SELECT root, jobs.name, hash FROM runs JOIN jobs ON jobs.run = runs.id"
+            " WHERE runs.name = ? AND root <> ? AND +state = 'done' AND hash <> ''",
+            (run, str(root)),
+        ):
+            found.setdefault(row["root"], {})[row["name"]] = row["hash"]
+        return found
+
+    def roots_of(self, run: str) -> list[str]:
+        """Return the roots under which there are jobs of a run of that name."""
+        rows = self._db.execute(
+            "SELECT root FROM runs WHERE name = ? AND EXISTS"
+            " (SELECT 1 FROM jobs WHERE jobs.run = runs.id) ORDER BY id",
+            (run,),
+        )
+        return [str(row["root"]) for row in rows]
+
     def makers(self) -> dict[str, list[JobRow]]:
         """Return the programs that are done, run, or wait, by each file that they say they make; the newest last."""
         states = [*OPEN, State.DONE]

@@ -147,7 +147,7 @@ class Store:
         self._file = before or file_number(home.database)
         self._db = Connection(database, home.database)
         self.writing, self.unsynced = self._db.writing, self._db.unsynced
-        self.reading = self._db.reading
+        self.reading, self.event = self._db.reading, self._db.event
         self.read = JobQueries(database)
         self.database = database  # for questions of this package that few commands ask
         self.scheduling = Scheduling(self._db)

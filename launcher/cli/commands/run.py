@@ -38,13 +38,20 @@ from launcher.planning.preview import (
     preview_backends,
     preview_plan,
 )
-from launcher.planning.queue_comparison import ACCEPT_CODE, Comparison
+from launcher.planning.queue_comparison import ACCEPT_CODE, ADOPT, Comparison
 from launcher.planning.submit import Submitted, submit
 from launcher.results.rows import results_of
 from launcher.scheduler.chosen_policy import choose_discipline, told_of
 from launcher.scheduler.policy.disciplines import Discipline
 from launcher.screens.format import harmless
-from launcher.screens.plan_view import WIDTH, draw_plan, other_code, other_options, refusal
+from launcher.screens.plan_view import (
+    WIDTH,
+    draw_plan,
+    other_code,
+    other_folder,
+    other_options,
+    refusal,
+)
 from launcher.screens.terminal import remark, say_json, terminal_width, watch_hashing
 from launcher.states import OPEN, State
 from launcher.store.client import (
@@ -125,6 +132,12 @@ def _choose_form(dry_run: bool, asked: Mapping[Form, bool]) -> Form:
     "--accept-code",
     help="Keep results of the same settings and inputs that were made with other code.",
 )
+@click.option(
+    "--adopt",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="Take over the results of the same jobs from FOLDER, in which the project lay before.",
+)
 def command(
     taskfiles: tuple[str, ...],
     dry_run: bool,
@@ -138,6 +151,7 @@ def command(
     detach: bool,
     force: bool,
     accept_code: bool,
+    adopt: Path | None,
     pass_env: tuple[str, ...],
 ) -> int:
     """Queue the jobs of TASKFILE and show their progress; Ctrl-C leaves the view, not the jobs.
@@ -157,7 +171,14 @@ def command(
     settings = settings if on is None else (*settings, f"resources.on={on}")
     backends = configured_backends(os.environ)
     watch = watch_hashing()
-    compared = partial(compare, root=Path.cwd(), force=force, accept_code=accept_code, watch=watch)
+    compared = partial(
+        compare,
+        root=Path.cwd(),
+        force=force,
+        accept_code=accept_code,
+        adopt=adopt,
+        watch=watch,
+    )
     with uncollected():
         plans = plan_files(taskfiles, settings=settings, watch=watch)
         plans = [plan.with_terms(lambda terms: placed_terms(terms, backends)) for plan in plans]
@@ -173,6 +194,7 @@ def command(
             options = [word for setting in typed for word in ("--set", setting)]
             options += ["--force"] if force else []
             options += [ACCEPT_CODE] if accept_code else []
+            options += [] if adopt is None else [ADOPT, str(adopt)]
             options += [word for name in pass_env for word in ("--pass-env", name)]
             options += [] if on is None else ["--on", on]
             options += [] if policy is None else ["--policy", policy.name]
@@ -275,8 +297,9 @@ def _queue(store: Store, comparison: Comparison, context: Context) -> Submitted:
     parts += [f"{submission.joined} under way already"] if submission.joined else []
     parts += [f"{submission.cached} done before"] if submission.cached else []
     remark(f"{plan.name}: {counted(len(submission.jobs), 'job')}, {', '.join(parts)}")
-    if text := other_options(comparison.jobs):
-        remark(harmless(text))
+    for text in (other_options(comparison.jobs), other_folder(comparison, queued=True)):
+        if text:
+            remark(harmless(text))
     return submission
 
 

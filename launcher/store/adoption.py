@@ -1,0 +1,135 @@
+"""Jobs that are done pass from the run of one folder to that of another one: their project was moved or copied."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from launcher.context import Context
+from launcher.errors import UsageError
+from launcher.job import Spec, SpecWriter
+from launcher.states import ENDED, Reason, State
+from launcher.store.connection import reason_columns
+from launcher.store.queue import NewJob, Store
+
+_COUNT = (
+    "INSERT INTO counters VALUES (?, ?, ?)"
+    " ON CONFLICT (run, state) DO UPDATE SET n = n + excluded.n"
+)
+
+
+class DoneElsewhere(NamedTuple):
+    """A job that is done under another root."""
+
+    number: int
+    hash: str  # that the queue has of it
+    spec: Spec  # as it is to be stored here, with the hash that counts here
+    outputs: Mapping[str, Sequence[int]]  # sizes and times of its files, by their paths here
+
+
+def adopt(
+    store: Store,
+    run: int,
+    context: Context,
+    jobs: Sequence[DoneElsewhere],
+    reason: Reason,
+    *,
+    now: float,
+    keep: bool,
+) -> None:
+    """Let jobs that are done elsewhere count as done in a run. Inside `writing`.
+
+    Args:
+        store: the queue.
+        run: the number of the run.
+        context: the folder and environment of its jobs.
+        jobs: none of whose names is that of a job of the run which is open or done.
+        reason: why they are done here.
+        now: the time.
+        keep: the run in which they were done keeps them, so that they are copied; otherwise they are moved.
+
+    Raises:
+        UsageError: one of them has changed meanwhile.
+    """
+    for job in jobs:
+        row = store.database.execute(
+            "SELECT state, hash FROM jobs WHERE id = ?", (job.number,)
+        ).fetchone()
+        if row is None or row["state"] != State.DONE or row["hash"] != job.hash:
+            raise UsageError(f"{job.spec.name} (job {job.number}) has changed; run this again")
+        _forget_ended(store, run, job.spec.name)
+    if keep:
+        _copy(store, run, context, jobs, reason, now)
+    else:
+        _move(store, run, context, jobs, reason, now)
+
+
+def _forget_ended(store: Store, run: int, name: str) -> None:
+    """Delete the job of a name that has ended without being done."""
+    row = store.database.execute(
+        "SELECT id, state FROM jobs WHERE run = ? AND name = ?", (run, name)
+    ).fetchone()
+    if row is None or row["state"] not in ENDED - {State.DONE}:
+        return
+    store.database.execute("DELETE FROM needs WHERE need = ?", (row["id"],))
+    store.database.execute("DELETE FROM jobs WHERE id = ?", (row["id"],))
+
+
+def _move(
+    store: Store,
+    run: int,
+    context: Context,
+    jobs: Sequence[DoneElsewhere],
+    reason: Reason,
+    now: float,
+) -> None:
+    number, columns = store.context(context), reason_columns(reason)
+    for job in jobs:
+        (before,) = store.database.execute(
+            "SELECT run FROM jobs WHERE id = ?", (job.number,)
+        ).fetchone()
+        store.database.execute(
+            "UPDATE jobs SET run = ?, hash = ?, spec = ?, context = ?, outputs = ?, reason_code = ?,"
+            " reason = ?, reason_data = ? WHERE id = ?",
+            (
+                run,
+                job.spec.hash,
+                SpecWriter().text(job.spec),
+                number,
+                json.dumps(dict(job.outputs)),
+                *columns,
+                job.number,
+            ),
+        )
+        store.database.executemany(_COUNT, [(before, State.DONE, -1), (run, State.DONE, 1)])
+        store.event(job.number, State.DONE, reason, now)
+
+
+def _copy(
+    store: Store,
+    run: int,
+    context: Context,
+    jobs: Sequence[DoneElsewhere],
+    reason: Reason,
+    now: float,
+) -> None:
+    new_jobs = [NewJob(spec=job.spec, state=State.DONE, reason=reason) for job in jobs]
+    numbers = store.put_new(run, context, new_jobs, now)
+    copies = dict(zip((job.number for job in jobs), numbers, strict=True))
+    for job in jobs:
+        copy = copies[job.number]
+        store.database.execute(
+            "UPDATE jobs SET outputs = ?, waits = 0, (ended, sources) ="
+            " (SELECT ended, sources FROM jobs AS there WHERE there.id = ?) WHERE id = ?",
+            (json.dumps(dict(job.outputs)), job.number, copy),
+        )
+        store.database.execute("DELETE FROM timers WHERE job = ?", (copy,))
+        store.database.execute(
+            "INSERT INTO results SELECT ?, at, body FROM results WHERE job = ?", (copy, job.number)
+        )
+        needs = store.database.execute(
+            "SELECT need, any_end FROM needs WHERE job = ?", (job.number,)
+        ).fetchall()
+        store.database.executemany(
+            "INSERT INTO needs (job, need, any_end) VALUES (?, ?, ?)",
+            [(copy, copies[need], any_end) for need, any_end in needs if need in copies],
+        )

@@ -1,0 +1,249 @@
+"""Results of a project that was moved or copied: which of them another folder takes over."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from launcher.errors import UsageError
+from launcher.functions.plan_checks import compare
+from launcher.kinds import COMMAND
+from launcher.planning.plan import Plan
+from launcher.planning.queue_comparison import Action, Comparison
+from launcher.planning.submit import submit
+from launcher.states import Done, State
+from launcher.store.queue import Store
+from launcher.system.file_digests import FileDigests
+from launcher.system.files import stamp
+from tests.build import a_context, claimed, job_row
+from tests.launcher import language
+
+ENTRIES = (
+    "{name: make, argv: [cp, in.txt, out.txt], inputs: [in.txt], outputs: [out.txt]}",
+    "{name: read, argv: [cat, out.txt], inputs: [out.txt]}",
+)
+
+
+@pytest.fixture
+def old(tmp_path: Path) -> Path:
+    folder = tmp_path / "old"
+    folder.mkdir()
+    for name in ("in.txt", "out.txt"):
+        (folder / name).write_text(name)
+    return folder
+
+
+def a_plan(root: Path, *entries: str) -> Plan:
+    text = "name: x\ncommand:\n" + "".join(f"  - {entry}\n" for entry in entries)
+    return language.a_plan(
+        text,
+        root=root,
+        exists=Path.exists,
+        code=lambda *_: {},
+        content=FileDigests().of,
+        kinds={"command": COMMAND},
+    )
+
+
+def compared(
+    store: Store, root: Path, *entries: str, adopt: Path | None = None, **options: Any
+) -> Comparison:
+    values: dict[str, Any] = {"force": False, "accept_code": False, **options}
+    return compare(store, a_plan(root, *(entries or ENTRIES)), root, adopt=adopt, **values)
+
+
+def queue(store: Store, root: Path, *entries: str, **options: Any) -> tuple[int, ...]:
+    comparison = compared(store, root, *entries, **options)
+    return submit(store, root, comparison, a_context(root), 1.0).jobs
+
+
+def run(store: Store, root: Path, *entries: str) -> tuple[int, ...]:
+    """Queue the plan, and have every job done with the files as they are."""
+    numbers = queue(store, root, *entries)
+    while ready := store.scheduling.ready(100):
+        for one in ready:
+            claim = claimed(store, one.id)
+            outputs = {path: at for path in claim.spec.outputs if (at := stamp(path))}
+            result = {"value": claim.job}
+            store.scheduling.finish(claim, Done(at=1.0, result=result), outputs=outputs, now=1.0)
+    return numbers
+
+
+def to_run(comparison: Comparison) -> set[str]:
+    jobs = comparison.jobs
+    return {compared.job.name for compared in jobs if compared.action is not Action.CACHED}
+
+
+def moved(old: Path) -> Path:
+    return old.rename(old.with_name("new"))
+
+
+def copied(old: Path) -> Path:
+    return Path(shutil.copytree(old, old.with_name("new")))
+
+
+def test_a_plan_names_the_folder_from_which_its_project_was_moved(store: Store, old: Path) -> None:
+    run(store, old)
+    new = moved(old)
+    comparison = compared(store, new)
+    assert to_run(comparison) == {"command/make", "command/read"}
+    assert comparison.elsewhere == ((str(old), 2),)
+    assert compared(store, new, adopt=old).elsewhere == ()
+
+
+def test_a_folder_that_is_another_project_is_not_named(store: Store, old: Path) -> None:
+    run(store, old)
+    assert compared(store, copied(old)).elsewhere == ()
+
+
+def test_a_folder_under_another_name_is_named_and_both_names_keep_the_results(
+    store: Store, old: Path
+) -> None:
+    other = old.with_name("mount")
+    other.symlink_to(old)  # as a second mount point, which a test cannot make
+    run(store, other)
+    assert compared(store, old).elsewhere == ((str(other), 2),)
+    queue(store, old, adopt=other)
+    assert to_run(compared(store, old)) == to_run(compared(store, other)) == set()
+
+
+def test_the_jobs_of_a_moved_project_go_with_it(store: Store, old: Path) -> None:
+    numbers = run(store, old)
+    new = moved(old)
+    assert queue(store, new, adopt=old) == numbers
+    assert to_run(compared(store, new)) == set()
+    rows = store.read.jobs_of(new, "x")
+    assert [row.id for row in rows.values()] == [*numbers]
+    assert rows["command/make"].outputs.keys() == {f"{new}/out.txt"}
+    assert {row.plain_spec.root for row in rows.values()} == {str(new)}
+    assert rows["command/make"].reason == f"done in {old}"
+    assert store.read.jobs_of(old, "x") == {}
+    run_here = store.read.number_of_run(str(new), "x")
+    assert store.read.counts(run_here) == {State.DONE: 2}
+
+
+def test_the_jobs_of_a_copied_project_stay_and_count_in_the_copy_too(
+    store: Store, old: Path
+) -> None:
+    numbers = run(store, old)
+    new = copied(old)
+    copies = queue(store, new, adopt=old)
+    assert not {*copies} & {*numbers}
+    assert to_run(compared(store, new)) == to_run(compared(store, old)) == set()
+    assert store.read.results(copies) == {
+        copy: {"value": number} for copy, number in zip(copies, numbers, strict=True)
+    }
+    assert [row.id for row in store.read.needed_by(copies[1])] == [copies[0]]
+    assert {row.state for row in store.read.jobs_by_id(copies)} == {State.DONE}
+
+
+@pytest.mark.parametrize(
+    ("entry", "written", "again"),
+    [
+        (ENTRIES[1].replace("cat", "head"), {}, {"command/read"}),  # another setting
+        (ENTRIES[1], {"out.txt": "other"}, {"command/make", "command/read"}),
+        (ENTRIES[1], {"out.txt": None}, {"command/make", "command/read"}),
+    ],
+)
+def test_what_differs_is_not_adopted(
+    store: Store, old: Path, entry: str, written: dict[str, str | None], again: set[str]
+) -> None:
+    run(store, old)
+    new = moved(old)
+    for name, text in written.items():
+        (new / name).write_text(text) if text is not None else (new / name).unlink()
+    entries = (ENTRIES[0], entry)
+    assert to_run(compared(store, new, *entries, adopt=old)) == again
+    queue(store, new, *entries, adopt=old)
+    rows = store.read.jobs_of(new, "x")
+    assert {name for name, row in rows.items() if row.state is State.QUEUED} == again
+
+
+def test_paths_of_the_old_folder_stand_for_those_of_the_new_one(store: Store, old: Path) -> None:
+    def entries(root: Path, cwd: str = "") -> tuple[str, ...]:
+        folder = f"{root}{cwd}"
+        absolute = (
+            f"{{name: there, argv: [cat, --in={root}/in.txt], cwd: {folder}, env: {{A: {root}}}}}"
+        )
+        return (*ENTRIES, absolute)
+
+    run(store, old, *entries(old))
+    new = moved(old)
+    beside = new.with_name("new-2")
+    beside.mkdir()
+    assert to_run(compared(store, new, *entries(new, "-2"), adopt=old)) == {"command/there"}
+    assert to_run(compared(store, new, *entries(new), adopt=old)) == set()
+    queue(store, new, *entries(new), adopt=old)
+    assert to_run(compared(store, new, *entries(new))) == set()
+
+
+def test_a_dry_run_changes_nothing(store: Store, old: Path) -> None:
+    numbers = run(store, old)
+    new = moved(old)
+    before = store.read.data_version(), store.read.last_event()
+    compared(store, new, adopt=old)
+    assert (store.read.data_version(), store.read.last_event()) == before
+    assert [row.root for row in store.read.jobs_by_id(numbers)] == [str(old)] * 2
+
+
+def test_what_runs_in_the_old_folder_is_refused_and_what_waits_there_stays(
+    store: Store, old: Path
+) -> None:
+    first, second = queue(store, old)
+    claimed(store, first)
+    new = copied(old)
+    with pytest.raises(UsageError, match=rf"command/make \(job {first}\) runs there"):
+        compared(store, new, adopt=old)
+    store.steering.retry([], 1.0)
+    other = old.with_name("other")
+    shutil.copytree(old, other)
+    with pytest.raises(UsageError, match=r"no job of run 'x' was queued there"):
+        compared(store, new, adopt=other)
+    assert job_row(store, second).state is State.QUEUED
+
+
+def test_what_waits_in_the_old_folder_is_named(store: Store, old: Path) -> None:
+    numbers = queue(store, old)
+    adoption = compared(store, copied(old), adopt=old).adoption
+    assert adoption is not None
+    assert (adoption.rows, adoption.waiting) == ({}, numbers)
+
+
+def test_what_was_cancelled_here_makes_room_for_what_is_done_there(store: Store, old: Path) -> None:
+    numbers = run(store, old)
+    new = moved(old)
+    here = queue(store, new)
+    store.steering.cancel(here, 2.0)
+    assert queue(store, new, adopt=old) == numbers
+    assert store.read.jobs_by_id(here) == []
+
+
+def test_what_is_done_here_stays(store: Store, old: Path) -> None:
+    numbers = run(store, old)
+    new = copied(old)
+    here = run(store, new)
+    assert queue(store, new, adopt=old) == here
+    assert [row.root for row in store.read.jobs_by_id(numbers)] == [str(old)] * 2
+
+
+def test_a_result_that_changes_meanwhile_is_not_adopted(store: Store, old: Path) -> None:
+    numbers = run(store, old)
+    new = moved(old)
+    comparison = compared(store, new, adopt=old)
+    store.steering.retry([numbers[1]], 2.0)
+    with pytest.raises(UsageError, match=r"command/read \(job \d+\) has changed; run this again"):
+        submit(store, new, comparison, a_context(new), 3.0)
+    assert store.read.jobs_of(new, "x") == {}  # all of them or none
+
+
+def test_a_relative_folder_and_a_link_name_the_old_one(
+    store: Store, old: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(store, old)
+    new = copied(old)
+    monkeypatch.chdir(new)
+    link = old.with_name("link")
+    link.symlink_to(old)
+    for name in (Path("../old"), Path("../old/"), link):
+        assert to_run(compared(store, new, adopt=name)) == set()
