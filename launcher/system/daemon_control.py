@@ -29,6 +29,7 @@ from launcher.system.processes import (
     lock_holder,
     recorded,
     send,
+    serves,
     start_apart,
 )
 
@@ -251,7 +252,8 @@ class Right:
         who = recorded(record)
         if record is None or who is None or "left" in record:
             return False
-        return who.pid != os.getpid() and alive(who)
+        # the record in a copied home names the scheduler of the original
+        return who.pid != os.getpid() and alive(who) and serves(who.pid, self._home.folder)
 
 
 RING = b"."

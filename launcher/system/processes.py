@@ -30,6 +30,7 @@ _FLOCK = "hhqqi"  # struct flock of Linux on 64 bits: type, whence, start, lengt
 MOST_PID = 1 << 22  # the kernel gives no larger one, see proc(5) on pid_max
 _HAS_SCHEMA = b'{"schema"'
 LOCK_TRIES = 100  # at what others hold for milliseconds
+_SCHEDULER = [b"-P", b"-m", b"launcher.scheduler"]  # of its command line
 _PARENT, _SESSION, _START_TICKS = 1, 3, 19  # of /proc/<pid>/stat, counted from its third field
 
 
@@ -339,7 +340,18 @@ def is_scheduler(pid: int) -> bool:
         words = read_bytes(f"/proc/{pid}/cmdline").split(b"\0")
     except (FileNotFoundError, ProcessLookupError):
         return False
-    return words[1:4] == [b"-P", b"-m", b"launcher.scheduler"]
+    return words[1:4] == _SCHEDULER
+
+
+def serves(pid: int, home: Path) -> bool:
+    """Return whether a process may be the scheduler of a home: not that of another one, by its command line."""
+    try:
+        words = read_bytes(f"/proc/{pid}/cmdline").split(b"\0")
+        if words[1:4] != _SCHEDULER:  # it is run in a process of another kind
+            return True
+        return home.samefile(os.fsdecode(words[4]))
+    except (OSError, IndexError):  # it has ended, or its home was moved away or deleted
+        return False
 
 
 def is_foreign(pid: int, attempt: str) -> bool:

@@ -1,9 +1,11 @@
 import fcntl
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -25,7 +27,7 @@ from launcher.system.daemon_control import (
 from launcher.system.files import Json, read_json, write_json
 from launcher.system.paths import Home
 from launcher.system.processes import identity
-from tests.build import a_spec, endings, enqueue, program_of, reaches, until
+from tests.build import a_spec, end_everything, endings, enqueue, program_of, reaches, until
 from tests.launcher.conftest import Launcher
 
 
@@ -281,3 +283,18 @@ def test_what_is_no_pipe_but_has_its_name_is_set_aside(home: Home, store: Store,
     ensure_scheduler(home)
     reaches(store, later, State.DONE)
     assert home.wake.is_fifo()
+
+
+def test_a_copied_record_of_a_scheduler_does_not_keep_another_one_from_serving(
+    home: Home, store: Store, tmp_path: Path
+) -> None:
+    first = ensure_scheduler(home)
+    copy = Home(tmp_path / "copy")
+    shutil.copytree(home.folder, copy.folder, ignore=shutil.ignore_patterns("wake"))
+    try:
+        second = ensure_scheduler(copy)
+        assert (scheduler_pid(home), scheduler_pid(copy)) == (first, second)
+        assert first != second
+        assert (read_json(copy.scheduler_record) or {})["pid"] == second  # it stays
+    finally:
+        end_everything(copy)
