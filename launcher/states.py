@@ -68,7 +68,9 @@ NEXT: Mapping[State, frozenset[State]] = {
         {State.RUNNING, State.HELD, State.CANCELLED, State.SKIPPED, State.FAILED}  # set aside
     ),
     State.HELD: frozenset({State.QUEUED, State.CANCELLED, State.SKIPPED}),
-    State.RUNNING: frozenset({State.DONE, State.FAILED, State.CANCELLED, State.QUEUED}),
+    State.RUNNING: frozenset(
+        {State.DONE, State.FAILED, State.CANCELLED, State.QUEUED, State.HELD}  # held in a copy
+    ),
     State.DONE: frozenset({State.QUEUED}),
     State.FAILED: frozenset({State.QUEUED}),
     State.CANCELLED: frozenset({State.QUEUED, State.HELD}),  # held again, where it was held
@@ -93,6 +95,7 @@ class ReasonCode(StrEnum):
     RETRIED = "retried"  # queued again by its owner
     EDITED = "edited"  # changes: what its owner changed of it, in words
     HELD = "held"
+    COPIED = "copied"  # held: its queue folder is a copy; copy_of: the original
     RELEASED = "released"
     PAUSED = "paused"  # since: seconds since 1970; vram: bytes that stay reserved on each GPU, where it has some
     RESUMED = "resumed"

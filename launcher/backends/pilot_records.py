@@ -24,7 +24,15 @@ from launcher.backends.protocol import Backend, EngineError, Refused
 from launcher.backends.settings import KINDS, BackendSettings
 from launcher.errors import MachineError
 from launcher.system.files import Json, read_bytes, read_json, sync, write_json
-from launcher.system.home_checks import file_system, is_remote, machine, mounts, without_links
+from launcher.system.home_checks import (
+    file_system,
+    former_folders,
+    home_id,
+    is_remote,
+    machine,
+    mounts,
+    without_links,
+)
 from launcher.system.paths import Home
 from launcher.system.stored_fields import Unreadable, known_of, parsed, restored, texts
 
@@ -224,6 +232,7 @@ def take_folder(folder: Path, home: Home) -> None:
         "machine": machine(),
         "host": os.uname().nodename,
         "home": str(home.folder),
+        "id": home_id(home.record),
     }
     for _ in range(_TRIES):
         owner = read_json(record)
@@ -250,7 +259,12 @@ def is_there(folder: Path) -> bool:
 
 
 def _is_ours(owner: Mapping[str, Json], home: Home) -> bool:
-    return (owner.get("machine"), owner.get("home")) == (machine(), str(home.folder))
+    if owner.get("machine") != machine():
+        return False
+    if owner.get("id"):
+        return owner["id"] == home_id(home.record)
+    # of an older version, which the home may have had before it was moved
+    return owner.get("home") in {str(home.folder), *former_folders(home.record)}
 
 
 def _give(record: Path, owner: dict[str, Json]) -> None:

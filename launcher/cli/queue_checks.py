@@ -46,6 +46,7 @@ from launcher.system.home_checks import (
     is_remote,
     machine,
     network_warning,
+    relocation,
     without_links,
     writers,
 )
@@ -81,6 +82,7 @@ class Queue(NamedTuple):
     version: str | None = None  # of the scheduler
     restarts: int = 0  # lately, because it had died
     grown_log: str = ""  # why the database's log is long
+    copied: str = ""  # the folder of which it is a copy, while no command has held its jobs
 
 
 class Logout(NamedTuple):
@@ -114,6 +116,7 @@ def see_queue(environ: Mapping[str, str], mountinfo: str, now: float) -> tuple[H
     pid, record = scheduler_pid(home), read_json(home.scheduler_record) or {}
     version = record.get("version") if pid is not None and record.get("pid") == pid else None
     damaged = home.damage_record.exists()
+    where = relocation(home.record)
     return home, seen._replace(
         damaged=damaged,
         look=None if damaged else look_at(home.database),
@@ -122,6 +125,7 @@ def see_queue(environ: Mapping[str, str], mountinfo: str, now: float) -> tuple[H
         version=version if isinstance(version, str) else None,
         restarts=_restarts(home, now),
         grown_log=grown_log(home),
+        copied=where.before if where is not None and where.is_copy else "",
     )
 
 
@@ -174,6 +178,11 @@ def judge_home(queue: Queue, disk: Disk | None) -> Finding:
     """Check whether the queue's home can be used, on whichever disk it is or will be."""
     if queue.problem:
         return trouble(queue.problem, "mend that, or set LAUNCHER_HOME to another folder")
+    if queue.copied:
+        return warning(
+            f"{queue.home} is a copy of {queue.copied}, which may have run its unfinished jobs",
+            "`launcher status` holds them in the copy; `launcher release JOB` starts one",
+        )
     if queue.network:
         return warning(
             queue.network.partition(":")[0],
@@ -377,6 +386,8 @@ def judge_scheduler(queue: Queue) -> Finding:
             f"its log says why: {queue.home}/scheduler.log",
         )
     if queue.scheduler is None:
+        if queue.copied:
+            return ok("none lives, and none is needed before the jobs of the copy are released")
         if queue.look and queue.look.waiting and not queue.stopped:
             summary = f"none lives, and {counted(queue.look.waiting, 'job')} wait or should run"
             return warning(summary, "`launcher start` starts one")

@@ -14,7 +14,8 @@ from launcher.context import Context, this_context
 from launcher.errors import MachineError, UsageError, meant_or_known
 from launcher.states import State
 from launcher.store.queue import Store
-from launcher.store.recovery import refuse_damaged, trouble
+from launcher.store.recovery import gone, refuse_damaged, trouble
+from launcher.store.relocation import held_in_copy
 from launcher.store.rows import JobRow
 from launcher.system.daemon_control import (
     ensure_scheduler,
@@ -26,6 +27,7 @@ from launcher.system.daemon_control import (
 )
 from launcher.system.environment import left_out_note, remembered
 from launcher.system.files import read_json
+from launcher.system.home_checks import relocation
 from launcher.system.paths import Home, check_home, find_home, make_home
 from launcher.system.processes import cores
 from launcher.system.text import harmless
@@ -54,8 +56,23 @@ def open_queue(*, make: bool = False) -> Iterator[tuple[Home, Store]]:
         )
     else:
         check_home(home)
+    where = relocation(home.record)
     with open_home(home) as store:
+        if where is not None and where.is_copy:
+            _tell(harmless(_copy_note(home, where.before, held_in_copy(store.database))))
         yield home, store
+
+
+def _copy_note(home: Home, original: str, held: int) -> str:
+    """Return what to print when a command finds that its queue folder is a copy."""
+    text = f"note: the queue folder {home.folder} is a copy of {original}"
+    if not held:
+        return text
+    its = "Its unfinished job is" if held == 1 else f"Its {held:,} unfinished jobs are"
+    return (
+        f"{text}. {its} held, because the original may have run them; "
+        "`launcher status --state held` lists them, `launcher release JOB` starts one here"
+    )
 
 
 @contextmanager
@@ -130,8 +147,9 @@ def check_still_there(home: Home, store: Store) -> None:
     """
     refuse_damaged(home)
     if not store.is_current():
-        what = "was replaced; run this again" if home.database.exists() else "is gone"
-        raise MachineError(f"the queue {home.database} {what}")
+        if home.database.exists():
+            raise MachineError(f"the queue {home.database} was replaced; run this again")
+        raise MachineError(gone(home))
 
 
 def context_to_store(passed: Collection[str] = ()) -> Context:

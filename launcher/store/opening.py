@@ -20,6 +20,7 @@ from launcher.store.recovery import (
     refuse_damaged,
     trouble,
 )
+from launcher.store.relocation import follow_relocation
 from launcher.system.files import sync
 from launcher.system.paths import Home, reading_uri
 
@@ -236,6 +237,7 @@ def _prepare(connection: sqlite3.Connection, home: Home, *, durable: bool, check
     if schema == 0 or home.renumber.exists():
         _renumber(connection, home)
         home.renumber.unlink(missing_ok=True)
+    follow_relocation(connection, home)
     refuse_damaged(home)  # it may have been moved away between our look and our opening
 
 

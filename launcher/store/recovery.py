@@ -134,6 +134,8 @@ def trouble(path: Path, error: sqlite3.Error | OSError) -> StoreError:
             )
         if record is not None:
             return _verdict(home, record)
+    if not home.folder.exists():
+        return StoreError(gone(home))
     message = getattr(error, "strerror", None) or str(error)
     remedy = f"; {_REMEDIES[code]}" if code in _REMEDIES else ""
     if code == sqlite3.SQLITE_IOERR and (holder := _log_removed_under(home)) is not None:
@@ -144,6 +146,14 @@ def trouble(path: Path, error: sqlite3.Error | OSError) -> StoreError:
         message = "its file system is mounted read-only" if read_only else "you may not write there"
         remedy = "; mend that, or set LAUNCHER_HOME to a folder that you can write"
     return StoreError(f"cannot use the queue {path}: {message}{remedy}")
+
+
+def gone(home: Home) -> str:
+    """Return what to print if a database is not there any more that was in use."""
+    return (
+        f"the queue {home.database} is gone; if its folder was moved, set LAUNCHER_HOME to where it lies now, "
+        "and run this again"
+    )
 
 
 def _log_removed_under(home: Home) -> int | None:
@@ -272,7 +282,7 @@ def _move(home: Home, record: dict[str, Json]) -> None:
     """Move what the record names, as far as that has not happened yet."""
     match record:
         case {"folder": str(folder), "files": [*files]}:
-            kept = Path(folder)
+            kept = home.damaged / Path(folder).name  # the home may have been moved since
         case _:
             return
     kept.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -295,8 +305,8 @@ def _verdict(home: Home, record: dict[str, Json]) -> StoreError:
     database, decided = shlex.quote(str(home.database)), shlex.quote(str(home.damage_record))
     lines = [
         f"the queue's database {home.database} was found damaged: {record.get('what', 'unknown')}",
-        f"it is kept in {record.get('folder', home.damaged)}; the queue stands still until you "
-        "decide how to go on",
+        f"it is kept in {home.damaged / Path(str(record.get('folder', ''))).name}; the queue stands still "
+        "until you decide how to go on",
     ]
     if copies := backups(home.backups):
         newest = shlex.quote(str(copies[-1]))

@@ -1,4 +1,4 @@
-"""What makes a folder fit to be a queue's home: on a local disk, its user's alone, of this machine."""
+"""What makes a folder fit to be a queue's home: on a local disk, its user's alone, of this machine. And where it was before."""
 
 import hashlib
 import os
@@ -181,10 +181,12 @@ def check_machine(record: Path, lives: Callable[[], bool]) -> None:
     owner: Mapping[str, Json] = {}
     try:
         owner = read_json(record) or {}
-        if owner.get("machine", here["machine"]) == here["machine"] and owner != here:
+        known = {**owner} if _ID in owner else {**owner, **_new_identity(record.parent)}
+        now = {**known, **here}
+        if owner.get("machine", here["machine"]) == here["machine"] and owner != now:
             if _is_elsewhere(owner) and lives():
                 raise MachineError(_in_use(record.parent, owner["namespace"]))
-            write_json(record, here, mode=0o600)
+            write_json(record, now, mode=0o600)
     except OSError as error:
         if "machine" not in owner:  # else the disk is full, or so, and the older record does
             raise MachineError(
@@ -196,6 +198,84 @@ def check_machine(record: Path, lives: Callable[[], bool]) -> None:
             f"is {host!r}; set LAUNCHER_HOME to a folder of this machine, or delete {record} if it "
             "is the same machine renamed or installed anew"
         )
+
+
+_ID, _FOLDER, _PATH, _FORMER = "id", "folder", "path", "former"  # of a home's record
+_MOST_FORMER = 8  # folders that a record keeps
+
+
+class Relocation(NamedTuple):
+    """A home whose folder is not the one in which it was opened last."""
+
+    before: str  # the earlier folder, without links
+    path: str  # the same folder, as it was named then
+    is_copy: bool  # the original is still there, or that cannot be found out
+
+
+def relocation(record: Path) -> Relocation | None:
+    """Return from where a home was moved or copied since it was opened last; None if it was not.
+
+    A home has a random ID, and its record says in which folder it was opened last. If that folder still holds a home
+    with the same ID, this one is a copy. If it does not, this one was moved. Inodes decide nothing, so that other
+    disks, mount points and links to the folder change nothing. Homes without an ID, of older versions, get one.
+
+    Args:
+        record: the home's file.
+    """
+    known = read_json(record) or {}
+    before, here = known.get(_FOLDER), os.path.realpath(record.parent)
+    if _ID not in known or not isinstance(before, str) or before == here:
+        return None
+    found = Relocation(before, str(known.get(_PATH, before)), is_copy=True)
+    try:
+        if Path(before).samefile(here):
+            return None
+        original = read_json(Path(before, record.name))
+    except (FileNotFoundError, NotADirectoryError):
+        return found._replace(is_copy=False)
+    except OSError:  # it is there and cannot be looked at
+        return found
+    # an older version writes no ID
+    is_copy = original is not None and original.get(_ID, known[_ID]) == known[_ID]
+    return found._replace(is_copy=is_copy)
+
+
+def record_relocation(record: Path, where: Relocation) -> None:
+    """Write in which folder a home is now; a copy gets an ID of its own.
+
+    Raises:
+        OSError: the disk is full.
+    """
+    known = read_json(record) or {}
+    if where.is_copy:
+        known = {name: value for name, value in known.items() if name != _FORMER}
+        changes = {**_new_identity(record.parent), "copy_of": where.before}
+    else:
+        former: dict[Json, None] = dict.fromkeys(
+            [*former_folders(record), where.before, where.path]
+        )
+        kept: list[Json] = [*former][-_MOST_FORMER:]
+        changes = {**_place(record.parent), _FORMER: kept}
+    write_json(record, {**known, **changes}, mode=0o600)
+
+
+def former_folders(record: Path) -> list[str]:
+    """Return the folders from which a home was moved, the last one last."""
+    former = (read_json(record) or {}).get(_FORMER)
+    return [*map(str, former)] if isinstance(former, list) else []
+
+
+def home_id(record: Path) -> str:
+    """Return the ID of a home; '' if it has none yet."""
+    return str((read_json(record) or {}).get(_ID, ""))
+
+
+def _new_identity(folder: Path) -> dict[str, Json]:
+    return {_ID: os.urandom(16).hex(), **_place(folder)}
+
+
+def _place(folder: Path) -> dict[str, Json]:
+    return {_FOLDER: os.path.realpath(folder), _PATH: str(folder)}
 
 
 def _is_elsewhere(owner: Mapping[str, Json]) -> bool:

@@ -108,6 +108,7 @@ class Places:
         """A queue with a job in each state, and a task file beside it."""
         if not self._queue.exists():
             _fill(Home(self._queue))
+            Home(self._queue).record.unlink()  # else each copy would be one of this queue
         shutil.copytree(self._queue, folder / "home")
         for name, text in _TASK_FILES.items():
             (folder / name).write_text(text)

@@ -518,7 +518,7 @@ def test_a_home_that_is_gone_is_no_lack_of_rights(home: Home) -> None:
     error = sqlite3.OperationalError("unable to open database file")
     error.sqlite_errorcode = sqlite3.SQLITE_CANTOPEN
     shutil.rmtree(home.folder, ignore_errors=True)
-    assert "unable to open database file" in str(recovery.trouble(home.database, error))
+    assert "is gone; if its folder was moved" in str(recovery.trouble(home.database, error))
 
 
 def test_a_log_that_a_reader_let_grow_is_cut_off_when_he_is_gone(home: Home, store: Store) -> None:

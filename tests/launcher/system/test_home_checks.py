@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import shutil
 import stat
 import tempfile
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from launcher.errors import MachineError, UsageError
-from launcher.system.files import read_json, write_json
+from launcher.system.files import Json, read_json, write_json
 from launcher.system.home_checks import (
     SPARE,
     default_folder,
@@ -140,8 +141,11 @@ def test_a_new_home_is_its_users_alone_and_of_this_machine(tmp_path: Path) -> No
     make_home(home)
     modes = {path: stat.S_IMODE(path.stat().st_mode) for path in (home.folder, home.record)}
     assert modes == {home.folder: 0o700, home.record: 0o600}
-    record = read_json(home.record)
+    record = read_json(home.record) or {}
+    assert re.fullmatch("[0-9a-f]{32}", str(record.pop("id")))
     assert record == {
+        "folder": str(home.folder.resolve()),
+        "path": str(home.folder),
         "schema": 1,
         "machine": machine(),
         "host": os.uname().nodename,
@@ -315,8 +319,10 @@ def test_a_home_of_another_namespace_goes_over_when_nobody_lives_there(home: Hom
     with pytest.raises(MachineError, match=r"in another container \(PID namespace 1, this is"):
         check_home(home)
     # after the machine was restarted it means nothing, and a home of an older version never told
-    for known in ({**ours, "namespace": 1, "boot": "another"}, {"machine": ours["machine"]}):
-        write_json(home.record, known)
+    identity = {name: ours[name] for name in ("id", "folder", "path")}
+    older: tuple[dict[str, Json], ...] = ({"namespace": 1, "boot": "another"}, {})
+    for known in older:
+        write_json(home.record, {"machine": ours["machine"], **identity, **known})
         check_home(home)
         assert read_json(home.record) == ours
     write_json(home.record, {**ours, "namespace": 1})

@@ -1,0 +1,219 @@
+"""A queue folder that was moved or copied: which jobs may start there, and where its files are looked for."""
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from launcher.backends.pilot_records import FolderTaken, take_folder
+from launcher.errors import StoreError
+from launcher.states import State
+from launcher.store.queue import Store
+from launcher.store.rows import JobRow
+from launcher.system.files import read_json, write_json
+from launcher.system.home_checks import relocation
+from launcher.system.paths import Home, check_home
+from tests.build import a_spec, claimed, enqueue, finished, job_row
+from tests.launcher.conftest import Launcher
+
+
+def jobs_in(home: Home) -> dict[str, JobRow]:
+    store = Store(home, durable=False)
+    try:
+        return {row.name: row for row in store.read.jobs()}
+    finally:
+        store.close()
+
+
+@pytest.fixture
+def busy(home: Home, store: Store) -> Home:
+    """A queue with a job in each state that a copy may find."""
+    numbers = {name: enqueue(store, a_spec(name=name))[0] for name in ("runs", "waits", "ended")}
+    enqueue(store, a_spec(name="held"))
+    store.steering.hold([job_row(store, numbers["ended"]).id + 1], 1.0)
+    claimed(store, numbers["runs"])
+    finished(store, numbers["ended"])
+    store.close()
+    return home
+
+
+def copied(home: Home) -> Home:
+    copy = Home(home.folder.with_name("copy"))
+    shutil.copytree(home.folder, copy.folder, symlinks=True)
+    return copy
+
+
+def moved(home: Home) -> Home:
+    new = Home(home.folder.with_name("moved"))
+    home.folder.rename(new.folder)
+    return new
+
+
+def linked(home: Home) -> Home:
+    link = home.folder.with_name("link")
+    link.symlink_to(home.folder)
+    return Home(link)
+
+
+STATES = {"runs": "running", "waits": "queued", "ended": "done", "held": "held"}
+HELD = {**STATES, "runs": "held", "waits": "held"}
+
+
+@pytest.mark.parametrize(
+    ("relocate", "states"), [(copied, HELD), (moved, STATES), (linked, STATES)]
+)
+def test_unfinished_jobs_are_held_in_a_copy_alone(
+    busy: Home, relocate: Callable[[Home], Home], states: dict[str, str]
+) -> None:
+    home = relocate(busy)
+    assert {name: row.state for name, row in jobs_in(home).items()} == states
+    assert relocation(home.record) is None  # from now on it is at home there
+
+
+def test_a_job_that_is_held_in_a_copy_says_of_what_and_can_be_released(busy: Home) -> None:
+    copy = copied(busy)
+    waits = jobs_in(copy)["waits"]
+    original = str(busy.folder)
+    assert waits.reason == (
+        f"this queue folder is a copy of {original}; the original may have run the job"
+    )
+    assert (waits.why.code, waits.why.data) == ("copied", {"copy_of": original})
+    store = Store(copy)
+    assert store.scheduling.claims() == []  # what runs is the original's
+    store.steering.release([waits.id], 2.0)
+    store.close()
+    assert jobs_in(copy)["waits"].state is State.QUEUED
+    assert {name: row.state for name, row in jobs_in(busy).items()} == STATES
+
+
+def test_a_copy_of_a_copy_is_one_and_so_is_one_that_is_copied_back(busy: Home) -> None:
+    copy = copied(busy)
+    store = Store(copy)
+    enqueue(store, a_spec(name="new"))
+    store.close()
+    shutil.rmtree(busy.folder)
+    shutil.copytree(copy.folder, busy.folder)
+    assert jobs_in(busy)["new"].why.data == {"copy_of": str(copy.folder)}
+    assert jobs_in(copy)["new"].state is State.QUEUED
+
+
+def test_a_moved_home_stays_one_when_a_new_one_has_taken_its_place(busy: Home) -> None:
+    home = moved(busy)
+    busy.folder.mkdir(mode=0o700)
+    check_home(busy)
+    Store(busy).close()
+    assert {name: row.state for name, row in jobs_in(home).items()} == STATES
+
+
+def test_a_home_that_cannot_be_looked_at_counts_as_there(
+    busy: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = moved(busy)
+
+    def refuse(*_: object) -> bool:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "samefile", refuse)
+    where = relocation(home.record)
+    assert where is not None
+    assert where.is_copy
+
+
+def test_a_home_of_an_older_version_gets_its_identity_and_holds_nothing(busy: Home) -> None:
+    known = read_json(busy.record) or {}
+    write_json(busy.record, {name: known[name] for name in ("machine", "boot", "namespace")})
+    copy = copied(busy)
+    check_home(copy)
+    assert {name: row.state for name, row in jobs_in(copy).items()} == STATES
+    check_home(busy)
+    ids = {(read_json(home.record) or {})["id"] for home in (busy, copy)}
+    assert len(ids) == 2
+
+
+def test_a_copy_reaches_no_staging_folder_and_no_pilot_of_the_original(
+    busy: Home, tmp_path: Path
+) -> None:
+    stage = tmp_path / "runs/x/.attempts/1-1-00000000"
+    stage.mkdir(parents=True)
+    (busy.attempts / "1-1").mkdir(parents=True, exist_ok=True)
+    (busy.attempts / "1-1/runs").symlink_to(stage)
+    inside, outside = busy.folder / "pilots/p/attempts/2-1", tmp_path / "far/p/attempts/3-1"
+    for folder in (inside, outside):
+        folder.mkdir(parents=True)
+        (busy.attempts / folder.name).symlink_to(folder)
+    token = f"launcher-{'0' * 20}"
+    (busy.folder / "pilots" / f"{token}.json").write_text("{}")
+    copy = copied(busy)
+    jobs_in(copy)
+    assert sorted(path.name for path in copy.attempts.iterdir()) == ["1-1", "2-1"]
+    assert not os.path.lexists(copy.attempts / "1-1/runs")
+    assert (copy.attempts / "2-1").readlink() == copy.folder / "pilots/p/attempts/2-1"
+    assert not (copy.folder / "pilots" / f"{token}.json").exists()
+    assert (busy.attempts / "1-1/runs").readlink() == stage
+
+    home = moved(busy)
+    jobs_in(home)
+    links = {path.name: path.readlink() for path in home.attempts.iterdir() if path.is_symlink()}
+    assert links == {
+        "2-1": home.folder / "pilots/p/attempts/2-1",
+        "3-1": outside,
+    }
+    assert (home.folder / "pilots" / f"{token}.json").exists()
+
+
+def test_the_runs_in_a_home_go_with_it(home: Home, store: Store) -> None:
+    output = f"{home.folder}/runs/add/jobs/x/out.txt"
+    for root, name in ((str(home.folder), "inside"), ("/elsewhere", "outside")):
+        spec = a_spec(name=name, root=root, run="add", outputs=(output,))
+        enqueue(store, spec, run="add", root=Path(root))
+    store.close()
+    new = moved(home)
+    rows = jobs_in(new)
+    assert (rows["inside"].root, rows["outside"].root) == (str(new.folder), "/elsewhere")
+    spec = rows["inside"].plain_spec
+    assert spec.run_folder == new.folder / "runs/add"
+    assert spec.outputs == (f"{new.folder}/runs/add/jobs/x/out.txt",)
+
+
+def test_a_command_says_that_its_queue_folder_is_a_copy(
+    busy: Home, launcher: Launcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = copied(busy)
+    monkeypatch.setenv("LAUNCHER_HOME", str(copy.folder))
+    checks = launcher("doctor").out.splitlines()
+    assert f"home\twarning\t{copy.folder} is a copy of {busy.folder}" in "\n".join(checks)
+    said = launcher.well("release", "waits", "--dry-run").err
+    assert f"the queue folder {copy.folder} is a copy of {busy.folder}. Its 2 unfinished" in said
+    assert launcher.well("status").err == ""
+
+
+def test_a_damaged_database_stays_in_the_home_that_was_moved(home: Home, store: Store) -> None:
+    store.close()
+    home.database.write_bytes(b"x" * 8192)
+    with pytest.raises(StoreError, match="was found damaged"):
+        Store(home)
+    new = moved(home)
+    (kept,) = new.damaged.iterdir()
+    with pytest.raises(StoreError, match=f"it is kept in {kept}"):
+        Store(new)
+    assert not home.folder.exists()
+
+
+def test_the_folder_of_its_pilots_stays_that_of_a_moved_home_and_is_not_that_of_a_copy(
+    busy: Home, tmp_path: Path
+) -> None:
+    pilots, older = tmp_path / "pilots", tmp_path / "older"
+    take_folder(pilots, busy)
+    take_folder(older, busy)
+    owner = read_json(older / "owner.json") or {}
+    write_json(older / "owner.json", {name: owner[name] for name in owner if name != "id"})
+    copy = copied(busy)
+    jobs_in(copy)
+    home = moved(busy)
+    jobs_in(home)
+    for folder in (pilots, older):
+        take_folder(folder, home)
+        with pytest.raises(FolderTaken):
+            take_folder(folder, copy)
