@@ -128,7 +128,7 @@ class ReasonCode(StrEnum):
     UNEXPLAINED = (
         "unexplained"  # nothing of ours runs, nobody else is seen, and it waits all the same
     )
-    YIELDS = "yields"  # user: who has used less, and waits for the place
+    YIELDS = "yields"  # user: who has used less, and waits for the place; lacks: which resource
     OUTPACED = "outpaced"  # another home's scheduler took the place
     NO_PILOT = "no-pilot"  # none of its backend takes work so far
     UNKNOWN = "unknown"  # a newer launcher's, or one of before there were codes

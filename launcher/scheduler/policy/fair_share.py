@@ -164,7 +164,8 @@ def _has(user: str, what: Lacking, machine: Machine) -> int:
 
 @dataclass(slots=True)
 class _Turn:
-    has: int = 0  # what he had when we last looked
+    has: int = 0  # GPUs (jobs), cores or bytes that the user had at the last look
+    places: int = 0  # jobs like the waiting one for which that is enough
     seen: float = 0.0
     noted: float = 0.0  # when the last decision was
     unused: int = 0  # places that were left to him then, less those that he had
@@ -176,43 +177,47 @@ class _Turn:
 
 
 class Courtesy:
-    """Which colleagues are heeded, over the decisions of one scheduler; all times are monotonic seconds."""
+    """Which colleagues are heeded, over the decisions of one scheduler; all times are monotonic seconds.
+
+    A user is judged for each resource by itself: two queues of one user may lack different resources. If bytes were
+    compared with cores, each decision would look as if the user had started a job.
+    """
 
     def __init__(self) -> None:
         """Begin without colleagues."""
-        self._turns: dict[str, _Turn] = {}
+        self._turns: dict[tuple[str, Lacking], _Turn] = {}  # by user and resource
         self.complaints: list[str] = []  # a sentence for each who is not heeded any more
 
     def heeded(self, machine: Machine, now: float) -> Machine:
         """Return the machine with those colleagues only who are to be heeded now."""
         self._turns = {
-            user: turn for user, turn in self._turns.items() if now - turn.seen <= 2 * LONGEST_S
+            key: turn for key, turn in self._turns.items() if now - turn.seen <= 2 * LONGEST_S
         }
         heeded = []
         for colleague in machine.colleagues:
-            turn = self._turns.setdefault(colleague.user, _Turn(noted=now))
+            turn = self._turns.setdefault((colleague.user, colleague.lacks), _Turn(noted=now))
             has, turn.seen = _has(colleague.user, colleague.lacks, machine), now
             if has > turn.has:  # he has started something
                 turn.room_since, turn.kept_since, turn.strikes = inf, inf, 0
-            turn.has = has
+            turn.has, turn.places = has, has // _size(colleague.wish)
             if now >= turn.unheeded_until and _could(colleague.wish, machine):
                 heeded.append(colleague)
         return machine._replace(colleagues=tuple(heeded))
 
     def note(self, decisions: Iterable[Decision], now: float) -> None:
         """Take in for whom jobs of ours were held back."""
-        held = {  # user → how many places there are for him now
-            decision.data["user"]: decision.data["room"]
+        held = {  # user and resource → how many places there are for them now
+            (decision.data["user"], decision.data["lacks"]): decision.data["room"]
             for decision in decisions
             if isinstance(decision, Wait) and decision.code is ReasonCode.YIELDS
         }
-        for user, turn in self._turns.items():
-            room = held.get(user)
+        for (user, lacks), turn in self._turns.items():
+            room = held.get((user, lacks))
             rooms = room if isinstance(room, int) else 0
             turn.wasted = max(0.0, turn.wasted + (now - turn.noted) * turn.unused)
-            turn.noted, turn.unused = now, rooms - turn.has
+            turn.noted, turn.unused = now, rooms - turn.places
             turn.room_since = min(turn.room_since, now) if rooms else inf
-            if user not in held:
+            if room is None:
                 continue
             turn.kept_since = min(turn.kept_since, now)
             longest = min(LONGEST_S, KEPT_S * 2.0**turn.strikes)
@@ -228,6 +233,11 @@ class Courtesy:
             self.complaints.append(
                 f"nothing is left to {user} for {format_seconds(round(longest))}: his scheduler waits and {why}"
             )
+
+
+def _size(wish: Wish) -> int:
+    """Return the GPUs, cores or bytes that one waiting job needs, at least 1."""
+    return max(1, {"gpu": wish.gpus, "cores": wish.cpus, "memory": wish.ram}[wish.lacks])
 
 
 def _could(wish: Wish, machine: Machine) -> bool:
@@ -302,7 +312,7 @@ class Yielding:
             job=request.job,
             reason=yields(self._first[user], self._inventory.machine),
             code=ReasonCode.YIELDS,
-            data={"user": user, "room": rooms.count(user)},
+            data={"user": user, "room": rooms.count(user), "lacks": self._first[user].lacks},
         )
 
     def _lacks_without_us(self, request: Waiting, needs: Sequence[Need], cpus: int) -> Lack | None:

@@ -93,7 +93,7 @@ def test_who_has_used_more_leaves_the_place_and_says_to_whom_and_why() -> None:
         "leaves room for bob, who waits 12 s for 1 GPU and has used less "
         "(3.1 against 20.4 GPU-hours, half-life a day)"
     )
-    assert waits.data == {"user": "bob", "room": 1}
+    assert waits.data == {"user": "bob", "room": 1, "lacks": "gpu"}
 
 
 def test_who_has_used_less_or_as_much_starts() -> None:
@@ -410,6 +410,61 @@ def test_the_patience_with_a_liar_is_bounded_and_ends_when_he_starts_something()
     round_at(2001.0, machine._replace(foreign=(has,)))
     again = [second for second in range(3000, 3400) if round_at(float(second), machine)]
     assert len(again) >= first
+
+
+LACKS_CORES = {"gpus": 0, "cpus": 3, "lacks": "cores"}
+LACKS_MEMORY = {"gpus": 0, "ram": 3 * GIB, "lacks": "memory"}
+
+
+@pytest.mark.parametrize(
+    "wishes",
+    [[LACKS_CORES], [LACKS_MEMORY], [LACKS_CORES, LACKS_MEMORY], [LACKS_MEMORY, LACKS_CORES]],
+)
+def test_idle_queues_of_a_user_delay_others_for_seconds_in_two_hours(
+    wishes: Sequence[dict[str, object]],
+) -> None:
+    courtesy = Courtesy()
+    machine = Machine(
+        cpus=8,
+        ram=8 * GIB,
+        ram_free=8 * GIB,
+        use=Use(cores=1e9, memory=1e18),
+        colleagues=tuple(a_colleague(**wish) for wish in wishes),  # type: ignore[arg-type]  # as the test says
+        foreign=(
+            ForeignReservation(user="bob", device=core_resource(0xFF), amount=1),
+            ForeignReservation(user="bob", device=MEMORY, amount=GIB),
+        ),
+    )
+    delayed = 0
+    for second in range(2 * 3600):
+        decisions = decide(
+            [a_waiting(1, cpus=6, ram=6 * GIB)], [], courtesy.heeded(machine, float(second))
+        )
+        courtesy.note(decisions, float(second))
+        delayed += not starts(decisions)
+    assert 0 < delayed <= 60 * len(wishes)
+    assert {complaint.split(" for ")[0] for complaint in courtesy.complaints} == {
+        "nothing is left to bob"
+    }
+
+
+def test_places_that_are_left_are_compared_with_jobs_not_with_bytes() -> None:
+    # room for one job of theirs, and they have memory for a third of one
+    courtesy = Courtesy()
+    machine = Machine(
+        cpus=8,
+        ram=8 * GIB,
+        ram_free=8 * GIB,
+        use=Use(memory=1e18),
+        colleagues=(a_colleague(**LACKS_MEMORY),),  # type: ignore[arg-type]  # as the test says
+        foreign=(ForeignReservation(user="bob", device=MEMORY, amount=GIB),),
+    )
+    # every fifth second nothing of ours waits, so that room is never left for UNUSED_S without a break
+    for second in range(60):
+        jobs = [] if second % 5 == 4 else [a_waiting(1, ram=6 * GIB)]
+        decisions = decide(jobs, [], courtesy.heeded(machine, float(second)))
+        courtesy.note(decisions, float(second))
+    assert courtesy.complaints
 
 
 def test_wishes_tell_what_the_first_job_without_room_lacks() -> None:
