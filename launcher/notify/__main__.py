@@ -112,7 +112,8 @@ class Service:
             return False
         if self._alone_since is None:
             # where a newer launcher serves the home, its scheduler starts a process of its own code
-            return version_of(read_json(self._home.scheduler_record) or {}) > this_version()
+            scheduler = version_of(read_json(self._home.scheduler_record) or {})
+            return scheduler.is_newer_than(this_version())
         alone_s = self._uptime() - self._alone_since
         return alone_s > (LONGEST_STAY_S if self._notices.pending else GRACE_S)
 

@@ -186,7 +186,7 @@ def see_served(home: Home) -> None:
     """
     ensure_scheduler(home)
     record = read_json(home.scheduler_record) or {}
-    if version_of(record).number > this_version().number:
+    if version_of(record).has_higher_number_than(this_version()):
         _note_once(
             f"note: launcher {record.get('version')} serves this queue, and this one is {__version__}: "
             "the newer goes on"

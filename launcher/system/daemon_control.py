@@ -7,7 +7,6 @@ something it watches has news, it is woken, or it is time.
 import contextlib
 import errno
 import os
-import re
 import select
 import signal
 import stat
@@ -16,7 +15,7 @@ import time
 from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import launcher
 from launcher.errors import MachineError
@@ -33,40 +32,50 @@ from launcher.system.processes import (
     start_apart,
 )
 
+if TYPE_CHECKING:
+    from packaging import version
+
 
 class Version(NamedTuple):
-    """A launcher as it is installed; the larger one is newer.
+    """A launcher as it is installed.
 
-    Of two with the same number, as while one is developed, that with the younger file of code is
-    newer. So any number of installations on one home have one order, and none takes a scheduler
-    back that it has handed over.
+    Any number of installations on one queue folder have one order, so none takes a scheduler back
+    that it has handed over.
     """
 
-    number: tuple[int, ...]
-    final: bool  # not a.1, b2, rc1 or .dev3
-    suffix: str
+    text: str  # as PEP 440 has it, such as 0.3.0.dev1
     changed: int  # ns since 1970, when its youngest file was written; 0: not recorded
+
+    def is_newer_than(self, other: "Version") -> bool:
+        """Whether its number is higher or, if both have the same number, its code was changed later."""
+        if self.has_higher_number_than(other):
+            return True
+        return self.changed > other.changed and not other.has_higher_number_than(self)
+
+    def has_higher_number_than(self, other: "Version") -> bool:
+        """Whether its version number is higher."""
+        return self.text != other.text and _ordered(self.text) > _ordered(other.text)
+
+
+def _ordered(text: str) -> "version.Version":
+    """Return a version as PEP 440 orders it; an invalid one is older than all others."""
+    from packaging import version  # 6 ms, only while two versions meet
+
+    try:
+        return version.Version(text)
+    except version.InvalidVersion:
+        return version.Version("0.dev0")
 
 
 def this_version() -> Version:
     """Return the version of the code that runs here."""
-    return _version(launcher.__version__, _youngest())
+    return Version(launcher.__version__, _youngest())
 
 
 def version_of(record: Mapping[str, Json]) -> Version:
     """Return the version of a scheduler, as its record tells it."""
     changed = record.get("code")
-    return _version(str(record.get("version", "")), changed if isinstance(changed, int) else 0)
-
-
-def _version(text: str, changed: int) -> Version:
-    match = re.match(r"(\d+(?:\.\d+)*)(.*)", text)
-    numbers = [int(number) for number in match[1].split(".")] if match else []
-    while numbers and not numbers[-1]:  # 0.3 and 0.3.0 are the same
-        numbers.pop()
-    suffix = match[2] if match else text
-    early = re.match(r"[.-]?(a|b|rc|dev|alpha|beta)", suffix) is not None
-    return Version(tuple(numbers), not early, suffix, changed)
+    return Version(str(record.get("version", "")), changed if isinstance(changed, int) else 0)
 
 
 @cache
@@ -126,7 +135,7 @@ def ensure_scheduler(home: Home) -> int:
                     return pid  # the disk is too full for its record
             elif "left" in record:
                 pass  # it is on its way out
-            elif version_of(record) >= this_version():
+            elif not this_version().is_newer_than(version_of(record)):
                 return pid
             else:
                 send(pid, signal.SIGTERM)  # an older one hands over; its jobs run on

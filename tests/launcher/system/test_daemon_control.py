@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import combinations
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from launcher.states import State
 from launcher.store.queue import Store
 from launcher.system.daemon_control import (
     REVIVALS,
+    Version,
     ensure_scheduler,
     revive,
     scheduler_pid,
@@ -204,16 +206,49 @@ def test_a_newer_launcher_takes_an_older_scheduler_over(
     assert ensure_scheduler(home) == new
 
 
-def test_of_any_two_launchers_at_most_one_takes_over_from_the_other() -> None:
-    texts = ("0.2.0", "0.2", "0.2.1", "0.10.0", "0.3.0rc1", "0.3.0", "0.3.0.dev2", "", "odd")
-    found = [version_of({"version": text, "code": code}) for text in texts for code in (1, 2)]
-    for one in found:
-        for other in found:
-            assert not (one > other and other > one)
-    assert version_of({"version": "0.10.0"}) > version_of({"version": "0.3.0"})
-    assert version_of({"version": "0.3.0"}) > version_of({"version": "0.3.0rc1"})
-    assert version_of({"version": "0.3", "code": 5}) == version_of({"version": "0.3.0", "code": 5})
-    assert version_of({"version": "0.2.0"}) < this_version()
+# from old to new, as PEP 440 orders them; an invalid version comes first
+ORDERED = (
+    "odd",
+    "0.2.0",
+    "0.2.1",
+    "0.3.0.dev2",
+    "0.3.0.dev9",
+    "0.3.0.dev10",
+    "0.3.0a1.dev1",
+    "0.3.0a1",
+    "0.3.0b2",
+    "0.3.0rc9",
+    "0.3.0rc10",
+    "0.3.0",
+    "0.3.0+local",
+    "0.3.0.post1",
+    "0.10.0",
+    "1!0.1",
+)
+
+
+def version(text: str, code: int = 1) -> Version:
+    return version_of({"version": text, "code": code})
+
+
+def test_versions_are_ordered_as_in_pep_440() -> None:
+    for older, newer in combinations(ORDERED, 2):
+        assert version(newer).is_newer_than(version(older)), (older, newer)
+        assert not version(older).is_newer_than(version(newer)), (older, newer)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("0.3.0", "0.3.0"), ("0.3", "0.3.0"), ("0.3.0.dev1", "0.3.0dev1"), ("", "odd")],
+)
+def test_of_equal_versions_the_one_with_the_later_code_is_newer(one: str, other: str) -> None:
+    assert version(one, 2).is_newer_than(version(other, 1))
+    assert not version(one, 1).is_newer_than(version(other, 2))
+    assert not version(one, 1).is_newer_than(version(other, 1))
+
+
+def test_this_version_is_newer_than_an_early_one() -> None:
+    assert this_version().is_newer_than(version("0.2.0"))
 
 
 def test_a_newer_scheduler_is_told_once(home: Home, store: Store, launcher: Launcher) -> None:
