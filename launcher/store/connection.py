@@ -15,13 +15,17 @@ from launcher.system.stored_fields import Unreadable, parsed
 _STATES = frozenset(map(str, State))
 _CODES = frozenset(map(str, ReasonCode))
 
+# SQLite keeps the order of tables in a CROSS JOIN. With JOIN it may read all jobs of a state first, once per job:
+# without statistics it takes `state = ?` for rare. So the statements of this package that go from a job to its needs
+# or dependants use CROSS JOIN.
+
 # of a row of `needs` joined to the job that is needed, here called `needed`
 UNMET = (
     "needed.state <> 'done'"
     " AND (needs.any_end = 0 OR needed.state IN ('queued', 'held', 'running'))"
 )
 _COUNT_WAITS = (
-    "UPDATE jobs SET waits = (SELECT count(*) FROM needs JOIN jobs AS needed"
+    "UPDATE jobs SET waits = (SELECT count(*) FROM needs CROSS JOIN jobs AS needed"
     f" ON needed.id = needs.need WHERE needs.job = jobs.id AND {UNMET})"
     " + (SELECT count(*) FROM timers WHERE timers.job = jobs.id) WHERE id = ?"
 )
@@ -169,16 +173,21 @@ class Connection:
         What needs it is skipped, directly or not. What only waits for its end, or for that of a
         skipped job, waits for one job less.
         """
+        self.count_awaiting([job, *self.skip_dependants(job, state, now)])
+
+    def skip_dependants(self, job: int, state: State, now: float) -> list[int]:
+        """Skip what needs a job that ended as `state`, directly or not; return the skipped jobs."""
         reason = self.need_failed(job, state)
-        skipped = (
+        return [
             below
             for below in self.dependants([job])
             if self.move(below, State.SKIPPED, reason, now)
-        )
+        ]
+
+    def count_awaiting(self, ended: Collection[int]) -> None:
+        """Count again what those wait for that wait for the end of one of these jobs, done or not."""
         awaiting = "SELECT job FROM needs WHERE need = ? AND any_end = 1"
-        self.count_waits(
-            {row for ended in (job, *skipped) for row in self.numbers(awaiting, ended)}
-        )
+        self.count_waits({row for job in ended for row in self.numbers(awaiting, job)})
 
     def need_failed(self, need: int, state: State) -> Reason:
         """Return why a job is skipped that needs one which ended as `state`."""
@@ -195,7 +204,7 @@ class Connection:
         todo = list(jobs)
         while todo:
             below = self.numbers(
-                "SELECT job FROM needs JOIN jobs ON jobs.id = needs.job"
+                "SELECT job FROM needs CROSS JOIN jobs ON jobs.id = needs.job"
                 " WHERE need = ? AND any_end = 0 AND state IN ('queued', 'held')",
                 todo.pop(),
             )

@@ -231,7 +231,7 @@ class RunNewsReader:
             " events.reason_code AS code, events.reason AS reason, events.reason_data AS data,"
             " row_number() OVER (PARTITION BY events.reason_code = :short ORDER BY events.id) AS place,"
             " count(*) OVER (PARTITION BY events.reason_code = :short) AS alike"
-            " FROM events JOIN jobs ON jobs.id = events.job"
+            " FROM events CROSS JOIN jobs ON jobs.id = events.job"
             " WHERE events.id > :event AND run = :run AND events.state = 'failed')"
             " WHERE place <= iif(code = :short, :most, 1) ORDER BY number",
             {

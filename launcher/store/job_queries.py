@@ -99,7 +99,7 @@ class JobQueries:
 
     def of_run(self, name: str) -> list[JobRow]:
         """Return the jobs of all runs with a name, wherever their results lie."""
-        return self._where("runs.name = ?", name)
+        return self._where("jobs.run IN (SELECT id FROM runs WHERE name = ?)", name)
 
     def number_of_run(self, root: str, name: str) -> int:
         """Return the id of the run `name` under `root`; 0 where there is none."""
@@ -147,7 +147,7 @@ class JobQueries:
     def first_needed_by(self, job: int, most: int) -> list[JobRow]:
         """Return the first of the jobs that must be done before a job, those that are not done before the others."""
         numbers = self._db.execute(
-            "SELECT need FROM needs JOIN jobs ON jobs.id = need WHERE job = ? AND any_end = 0"
+            "SELECT need FROM needs CROSS JOIN jobs ON jobs.id = need WHERE job = ? AND any_end = 0"
             " ORDER BY state = 'done', need LIMIT ?",
             (job, most),
         ).fetchall()
@@ -161,7 +161,7 @@ class JobQueries:
     def awaiting(self, job: int) -> list[JobRow]:
         """Return the jobs that wait for the end of a job, done or not."""
         return self._where(
-            "jobs.state IN ('queued', 'held')"
+            "+jobs.state IN ('queued', 'held')"
             " AND jobs.id IN (SELECT job FROM needs WHERE need = ? AND any_end = 1)",
             job,
         )
@@ -364,7 +364,7 @@ class JobQueries:
     def needs_of(self, job: int) -> list[str]:
         """Return the names of the jobs that must be done before a job."""
         rows = self._db.execute(
-            "SELECT jobs.name FROM needs JOIN jobs ON jobs.id = needs.need"
+            "SELECT jobs.name FROM needs CROSS JOIN jobs ON jobs.id = needs.need"
             " WHERE needs.job = ? AND any_end = 0 ORDER BY jobs.id",
             (job,),
         )
@@ -531,7 +531,7 @@ class JobQueries:
             " first.run <> ours.run AS elsewhere"
             " FROM json_each(?) JOIN jobs AS ours ON ours.id = value"
             " JOIN jobs AS first ON first.id ="  # one may need all others
-            " (SELECT need FROM needs JOIN jobs AS needed ON needed.id = need"
+            " (SELECT need FROM needs CROSS JOIN jobs AS needed ON needed.id = need"
             f" WHERE needs.job = value AND {UNMET} ORDER BY need LIMIT 1)",
             (_list(jobs),),
         )

@@ -31,6 +31,7 @@ _STARTED = (
     "SELECT reason_code, reason, reason_data FROM events WHERE job = ? AND state = 'running'"
     " AND reason_code NOT IN ('paused', 'resumed') ORDER BY id DESC LIMIT 1"
 )
+_THESE = "IN (SELECT value FROM json_each(?))"
 _SET_REASON = "UPDATE jobs SET reason_code = ?, reason = ?, reason_data = ? WHERE id = ?"
 
 
@@ -83,9 +84,15 @@ class Steering:
         """Cancel what waits, ask for the end of what runs; return the jobs that this concerns."""
         # the newest first: what needs another of them is cancelled itself, not skipped
         newest_first = sorted(jobs, reverse=True)
-        return self._changed(
-            newest_first, lambda job: self._wish(job, "cancel") or self._cancel_waiting(job, now)
-        )[::-1]
+        ended: list[int] = []
+        with self._db.writing():
+            touched = self._changed(
+                newest_first,
+                lambda job: self._wish(job, "cancel") or self._cancel_waiting(job, now, ended),
+            )
+            # once for all of them: one job may wait for the ends of thousands
+            self._db.count_awaiting(ended)
+        return touched[::-1]
 
     def hold(self, jobs: Iterable[int], now: float) -> list[int]:
         """Keep queued jobs from starting; return those that are held now."""
@@ -132,12 +139,12 @@ class Steering:
                 continue
             chosen.add(job)
             todo += self._db.numbers(
-                "SELECT need FROM needs JOIN jobs ON jobs.id = need WHERE job = ?"
+                "SELECT need FROM needs CROSS JOIN jobs ON jobs.id = need WHERE job = ?"
                 " AND any_end = 0 AND state IN ('failed', 'cancelled', 'skipped')",
                 job,
             )
             todo += self._db.numbers(
-                "SELECT job FROM needs JOIN jobs ON jobs.id = job WHERE need = ?"
+                "SELECT job FROM needs CROSS JOIN jobs ON jobs.id = job WHERE need = ?"
                 " AND any_end = 0 AND state = 'skipped'",
                 job,
             )
@@ -170,21 +177,22 @@ class Steering:
             for job in chosen:
                 state, reason = (State.HELD, HELD_AGAIN) if job in held else (State.QUEUED, RETRIED)
                 self._db.move(job, state, reasons.get(job, reason), now, only_from=ENDED)
-                self._db.execute(
-                    "UPDATE jobs SET failures = 0, lost = 0, excused = 0, wish = '' WHERE id = ?",
-                    (job,),
-                )
-                self._db.execute("DELETE FROM timers WHERE job = ?", (job,))
-            below = [
-                number
-                for job in chosen
-                for number in self._db.numbers("SELECT job FROM needs WHERE need = ?", job)
-            ]
-            self._db.count_waits({*chosen, *below})
+            self._refresh(chosen)
             for changed in changes:
                 if changed.spec.terms.not_before != changed.row.spec.terms.not_before:
                     self._start_at(changed.row.id, changed.spec.terms.not_before)
         return chosen
+
+    def _refresh(self, jobs: Sequence[int]) -> None:
+        """Set the counters of retried jobs to zero, and delete their timers."""
+        numbers = json.dumps(jobs)
+        self._db.execute(
+            f"UPDATE jobs SET failures = 0, lost = 0, excused = 0, wish = '' WHERE id {_THESE}",
+            (numbers,),
+        )
+        self._db.execute(f"DELETE FROM timers WHERE job {_THESE}", (numbers,))
+        below = self._db.numbers(f"SELECT job FROM needs WHERE need {_THESE}", numbers)
+        self._db.count_waits({*jobs, *below})
 
     def change(self, jobs: Iterable[ChangedJob], now: float) -> None:
         """Give jobs that wait or have ended another spec, lane and timer, and the hashes that follow.
@@ -308,17 +316,24 @@ class Steering:
         would not find it done.
         """
         gone = {job for job in jobs if self._db.state_of(job) not in {None, *OPEN}}
-        while kept := {job for job in gone if not self._bound(job) <= gone}:
-            gone -= kept
+        holds: dict[int, list[int]] = {}  # job → those of `gone` that stay if it stays
+        for job in gone:
+            for bound in self._bound(job):
+                holds.setdefault(bound, []).append(job)
+        staying = holds.keys() - gone
+        while staying:
+            for job in gone.intersection(holds.get(staying.pop(), ())):
+                gone.remove(job)
+                staying.add(job)
         return gone
 
     def forget(self, jobs: Iterable[int]) -> list[int]:
         """Delete ended jobs with all that the queue knows of them; return those."""
         with self._db.writing():
             gone = sorted(self.forgettable(jobs))
-            for job in gone:
-                self._db.execute("DELETE FROM needs WHERE need = ?", (job,))
-                self._db.execute("DELETE FROM jobs WHERE id = ?", (job,))
+            numbers = (json.dumps(gone),)
+            self._db.execute(f"DELETE FROM needs WHERE need {_THESE}", numbers)
+            self._db.execute(f"DELETE FROM jobs WHERE id {_THESE}", numbers)
         return gone
 
     def forget_contexts(self) -> None:
@@ -335,7 +350,7 @@ class Steering:
         which = waiting if self._db.state_of(job) is State.DONE else "<> 'done'"
         return set(
             self._db.numbers(
-                "SELECT job FROM needs JOIN jobs ON jobs.id = job"
+                "SELECT job FROM needs CROSS JOIN jobs ON jobs.id = job"
                 f" WHERE need = ? AND any_end = 0 AND state {which}",
                 job,
             )
@@ -358,13 +373,14 @@ class Steering:
                 (group, slots),
             )
 
-    def _cancel_waiting(self, job: int, now: float) -> bool:
+    def _cancel_waiting(self, job: int, now: float, ended: list[int]) -> bool:
+        """Cancel a job that waits and skip what needs it; add all of these to `ended`."""
         waiting = (State.QUEUED, State.HELD)
         if not self._db.move(job, State.CANCELLED, CANCELLED, now, only_from=waiting):
             return False
         self._db.execute("DELETE FROM timers WHERE job = ?", (job,))
         self._db.count_waits([job])
-        self._db.propagate_end(job, State.CANCELLED, now)
+        ended += [job, *self._db.skip_dependants(job, State.CANCELLED, now)]
         return True
 
     def _wish(self, job: int, wish: str) -> bool:

@@ -174,6 +174,16 @@ def test_what_failed_is_not_forgotten_while_a_job_may_be_run_again_that_needs_it
     assert store.steering.forget([a, b]) == [a, b]
 
 
+def test_a_chain_is_forgotten_as_a_whole_or_as_far_as_nothing_needs_it(store: Store) -> None:
+    names = "abcdefgh"
+    jobs = put(store, names, needs={names[n]: names[n - 1] for n in range(1, len(names))})
+    end(store, jobs[0], FAILED)
+    assert store.steering.forgettable(jobs) == {*jobs}
+    assert store.steering.forgettable(jobs[:-1]) == set(), "the last one may be run again"
+    assert store.steering.forgettable(jobs[3:]) == {*jobs[3:]}
+    assert store.steering.forget(jobs) == jobs
+
+
 def test_environments_are_forgotten_with_the_last_job_that_had_them(store: Store) -> None:
     secret = a_context(environment={"TOKEN": "s3cret"})
     (gone,) = enqueue(store, a_spec(name="command/a"), context=secret)
@@ -297,6 +307,16 @@ def test_an_attempt_that_is_followed_by_another_is_no_end(store: Store, outcome:
     first, second = two(store)
     end(store, first, outcome)
     assert (ready(store), job_row(store, second).waits) == ([first], 1)
+
+
+def test_cancelling_many_lets_what_waits_for_all_their_ends_go(store: Store) -> None:
+    *jobs, last = put(store, "abcdL", needs={"b": "a"}, after_any={"L": "abcd"})
+    assert job_row(store, last).waits == 4
+    store.steering.cancel([jobs[0], jobs[2]], 2.0)
+    assert states(store) == "cancelled skipped cancelled queued queued"
+    assert job_row(store, last).waits == 1
+    store.steering.cancel([jobs[3]], 3.0)
+    assert ready(store) == [last]
 
 
 @pytest.mark.parametrize("runs", [False, True])

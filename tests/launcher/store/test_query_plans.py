@@ -1,0 +1,359 @@
+"""No statement of the queue reads all jobs where it looks for those of one job."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from launcher.job import Resources, Terms
+from launcher.job_options.notifications import RunNotify
+from launcher.states import ENDED, OPEN, Done, State, Void
+from launcher.store.claims import set_lanes_aside
+from launcher.store.completion_queries import open_completing
+from launcher.store.connection import Connection
+from launcher.store.feed import Feed, RunNewsReader
+from launcher.store.history import History
+from launcher.store.listings import JobFilter, Listing
+from launcher.store.opening import look_at
+from launcher.store.queue import NewJob, Store, replace_waiting
+from launcher.store.runs import jobs_before, open_runs, owner_of
+from launcher.store.runs import places as running_places
+from launcher.store.steering import ChangedJob
+from launcher.store.transitions import Requeue
+from launcher.store.usage import Measured
+from launcher.system.paths import Home, make_home
+from tests.build import GIB, a_context, a_reason, a_seat, a_spec, claimed, job_row
+from tests.launcher.queued import DONE, FAILED, LOST, STOPPED, end, one, put, ready
+from tests.launcher.store.statements import Recorder, Statement, places, record_statements
+
+# part of a statement → why it may read all rows of a table, or all jobs of a state
+MAY_READ_MANY = {
+    "state = 'running'": "as many jobs run as the machine has room for",
+    "INSERT INTO contexts": "SQLite plans a check of foreign keys; the number never changes",
+    "INSERT INTO sources": "as the one before",
+    "WITH RECURSIVE level(priority)": "max and min of an index read one entry",
+    "WITH RECURSIVE waiting(run)": "as the one before",
+    "LIMIT ?) WHERE": "reads as many rows as the limit says",
+    "SELECT name FROM jobs ORDER BY id DESC LIMIT ?": "as the one before",
+    "WHERE 1 AND 1 ORDER BY id DESC LIMIT": "as the one before",
+    "SELECT id FROM jobs WHERE state = ? AND waits >= ? ORDER BY": "reads as many rows as the limit says; the index has that order",
+    "LIMIT ?) WHERE at < ?": "as the one before",
+    "SELECT max(at) FROM (SELECT at FROM events": "as the one before",
+    "SELECT lane, count(*) FROM jobs": "`run` estimates the rest of the queue; the index alone is read",
+    "WHERE jobs.lane = 0 AND": "jobs of an old command line, once after they were found",
+    "WHERE lane = ? AND state = 'queued'": "a lane that cannot be read, once",
+    "WHERE jobs.state IN ('queued', 'held', 'running') ORDER BY": "all open jobs are asked for",
+    "WHERE jobs.state = ? ORDER BY jobs.id": "all jobs of a state are asked for",
+    "WHERE jobs.ended < ? AND jobs.state IN": "`clean` asks for all that have ended",
+    "SELECT DISTINCT CASE WHEN json_valid(spec)": "`clean` asks which files any job uses",
+    "WHERE runs.name <> ? AND CASE WHEN": "the results of all runs are asked for",
+    "WHERE jobs.kind = ? AND jobs.state IN": "a plan asks which files any program makes",
+    "AND lane IN (SELECT id FROM lanes WHERE": "the jobs of a group are counted; it has no index",
+    "WHERE state = 'queued' GROUP BY kind": "all queued jobs are counted by kind",
+    "WHERE 0": "no row is read",
+    "jobs.name GLOB :selected OR": "any part of any name is searched for",
+    "state IN (SELECT value FROM json_each(:states))": "a list of jobs in some states",
+    "WHERE run = ? AND state = ? ORDER BY id DESC": "a list of a run's jobs; the index alone is read",
+    "SELECT id, run, hash FROM jobs": "the page compares the settings of all jobs",
+    "FROM attempts WHERE (ended IS NULL OR": "`history` sums up all attempts",
+    "FROM attempts WHERE ended >= :since": "as the one before",
+    "AND attempts.ended >= :since": "as the one before",
+    "WHERE attempts.ended > ?1 AND attempts.ended <= ?2": "a scheduler asks once, when it starts",
+    "id NOT IN (SELECT context FROM jobs)": "`clean` asks once which environments no job has",
+    "FROM lanes JOIN jobs ON jobs.lane = lanes.id": "`doctor` asks for waits without a cause",
+}
+ROOT = Path("/nowhere")
+PATTERNS = ("1", "a", "command/a", "comm", "c*", "odd", "run:test", "run:t*", "tag:p*")
+GPU: dict[str, Any] = {"device": "GPU-0", "reservation": 4 * GIB}
+
+
+def queue_jobs(store: Store) -> list[int]:
+    """Queue jobs in all ways; return those of a chain."""
+    context = a_context()
+    with store.writing():
+        run = store.run(ROOT, "test", share=2.0)
+        store.set_notify(run, RunNotify())
+        fresh = [
+            NewJob(spec=a_spec(name=f"command/new{n}", sources={"module": "digest"}))
+            for n in range(3)
+        ]
+        (first, *_) = store.put_new(run, context, fresh, 1.0)
+        needy = [
+            NewJob(spec=a_spec(name=f"command/needy{n}"), needs=[first], after_any=[first + 1])
+            for n in range(2)
+        ]
+        store.put_new(run, context, needy, 1.0)
+    chain = put(store, "abcd", needs={"b": "a", "c": "b"}, after_any={"d": "a"})
+    later = one(store, "later", not_before=1e12, group="night")
+    store.steering.limit("night", 1)
+    store.steering.limit("day", 1)
+    store.steering.limit("day", None)
+    store.steering.share("test", 3.0)
+    row = job_row(store, later)
+    with store.writing():
+        replace_waiting(store, row, context, NewJob(spec=row.spec, needs=[chain[0]]), 2.0)
+    return chain
+
+
+def steer_jobs(store: Store, chain: list[int]) -> None:
+    """Do to jobs what their owners may."""
+    steering = store.steering
+    steering.hold(chain, 2.0)
+    steering.release(chain, 2.0)
+    steering.prioritise(chain, 3)
+    steering.change_tags(chain, ["paper"], ["old"])
+    steering.set_note(chain, "a note")
+    steering.tags_of(chain)
+    steering.all_tags()
+    steering.dependants(chain[0])
+    steering.behind(chain[0])
+    row, needs_it = job_row(store, chain[0]), job_row(store, chain[1])
+    spec = row.spec._replace(terms=Terms(not_before=1e12), priority=5, hash="other")
+    steering.change([ChangedJob(row, spec, a_reason("edited"), ((needs_it, "hash"),))], 3.0)
+    steering.cancel(chain, 4.0)
+    steering.retry(chain, 5.0)
+    steering.cancel(chain[:1], 6.0)
+    steering.retry(chain[:1], 1e13)
+    ended = one(store, "ended")
+    end(store, ended, FAILED)
+    with store.writing():
+        steering.rename(ended, "command/former")
+    steering.forget([ended])
+    steering.forget_contexts()
+
+
+def run_jobs(store: Store, chain: list[int]) -> None:
+    """Let attempts start, pause and end in all ways."""
+    scheduling = store.scheduling
+    scheduling.let_go(10.0)
+    scheduling.let_go(1e14)
+    ready(store)
+    scheduling.explain({1: a_reason("full")})
+    scheduling.next_attempt(chain[0])
+    claim = claimed(store, chain[0])
+    scheduling.claims()
+    store.steering.pause({chain[0]: a_reason("pause")}, 2.0)
+    scheduling.paused()
+    store.steering.resume([chain[0]], 3.0)
+    store.steering.cancel([chain[0]], 3.0)
+    scheduling.wishes()
+    end(store, claim, DONE)
+    end(store, chain[1], Done(at=2.0, result={"auc": 1.0}, files=("x",)))
+    store.steering.retry([chain[1]], 4.0)
+    again = claimed(store, chain[1], 5.0)
+    scheduling.finish(again, Done(at=6.0, result={"auc": 1.0}), outputs={"/x": (1, 2)}, now=6.0)
+    signature = "command python"
+    for outcome in (DONE, FAILED, LOST, STOPPED, Void(at=2.0), Void(at=2.0, whose="machine")):
+        job = one(store, f"{outcome}", retries=3, signature=signature, argv=("python", "1"))
+        ended = claimed(store, job, **GPU)
+        end(store, ended, outcome, measured=Measured(peak=GIB, machine="A10"))
+    lone = one(store, "lone", retries=1)
+    requeue = Requeue(reason=a_reason("full"), vram_request=GIB, pause_s=1.0)
+    end(store, claimed(store, lone, **GPU), FAILED, requeue=requeue)
+    for now in (1.0, 2.0):
+        scheduling.let_go(1e14)
+        end(store, claimed(store, lone, now), Void(at=now), now=now)
+
+
+def schedule_jobs(store: Store) -> None:
+    """Ask what a scheduler asks."""
+    scheduling = store.scheduling
+    scheduling.set_vtimes({"1": 1.0})
+    scheduling.limits()
+    scheduling.past_use(0.0, 100.0)
+    scheduling.waiting_by_lane()
+    scheduling.forget()
+    sweep = put(
+        store,
+        "xy",
+        signature="command sweep",
+        argv=("python", "1"),
+        resources=Resources(device="cuda"),
+    )
+    end(store, claimed(store, sweep[0], **GPU), DONE, measured=Measured(peak=GIB))
+    scheduling.usage("command other")
+    (first, *_) = [job for job in scheduling.ready(9) if job.id == sweep[1]]
+    scheduling.next_claim(first, a_seat(), 1.0)
+    scheduling.successor(first)
+    scheduling.lane_of(first.id)
+    old = one(store, "old", cpus=2)
+    with store.writing():
+        store.database.execute("UPDATE jobs SET lane = 0 WHERE id = ?", (old,))
+    ready(store)
+    scheduling.mend(1.0)
+    row = job_row(store, first.id)
+    open_runs(store.database.execute)
+    owner_of(store.database.execute, row.run)
+    running_places(store.database.execute)
+    jobs_before(store.database.execute, row, [0])
+    with store.writing():
+        connection = Connection(store.database, ROOT)
+        set_lanes_aside(connection, [(first.lane_id, "unreadable")], 1.0)
+        store.accept(sweep[0], row.spec, a_reason("accepted"), 1.0)
+
+
+def read_jobs(store: Store, chain: list[int]) -> None:
+    """Ask all questions of screens and planners."""
+    read, (job, *_) = store.read, chain
+    row = job_row(store, job)
+    for questions in (read.jobs, read.jobs_open, read.names, read.runs, read.groups, read.makers):
+        questions()
+    for of_job in (
+        read.needed_by,
+        read.awaited_by,
+        read.awaiting,
+        read.events_of,
+        read.needs_of,
+        read.folder_of,
+        read.result_of,
+    ):
+        of_job(job)
+    for of_jobs in (read.attempts, read.newest_attempts, read.needs, read.dependants_of):
+        of_jobs(chain)
+    read.in_state(State.FAILED)
+    read.of_run("test")
+    read.number_of_run(str(ROOT), "test")
+    read.in_run(row.run_id, row.name)
+    read.names_in(row.run_id, [row.name])
+    read.settings_of("function", "file", but=chain)
+    read.tests(but="add")
+    read.first_needed_by(job, 3)
+    read.outermost([row.run_id])
+    read.waiting(5)
+    read.done_lately(5)
+    read.account(ROOT, "test")
+    read.waiting_in("night")
+    read.ended_before(1e12, ENDED)
+    read.jobs_of(ROOT, "test")
+    read.counts(row.run_id)
+    read.counts()
+    read.happened(500)
+    read.paces(5, 0.0)
+    read.queued()
+    read.progress(1000)
+    for pattern in PATTERNS:
+        read.named(pattern)
+        read.matching(pattern, 5)
+
+
+def list_jobs(store: Store, chain: list[int]) -> None:
+    """Ask for pages of lists, for the history, and for news."""
+    listing = Listing(store.database)
+    run = job_row(store, chain[0]).run_id
+    for states in (frozenset[State](), ENDED, OPEN):
+        for text in ("", *PATTERNS):
+            for edge in ({}, {"before": chain[1]}, {"after": chain[1]}):
+                listing.jobs(JobFilter(states, text), 5, **edge)
+    listing.runs(5)
+    listing.runs(5, among=[run])
+    listing.run_named("test")
+    listing.run_names()
+    listing.run_records([run])
+    listing.job_numbers(run)
+    listing.in_state(run, State.QUEUED, 5)
+    listing.first_job(run)
+    listing.fingerprints()
+    list(listing.specs(chain))
+    History(store.database, 0.0, 1e12).past({})
+    History(store.database, 0.0, 1e12, chain).past({})
+    Feed(store, 0).since()
+    news = RunNewsReader(store.database)
+    news.beginning(1e12)
+    news.since(0)
+    news.failures(run, 0)
+    news.ended_since(run, 0.0)
+
+
+def complete_words(home: Home) -> None:
+    """Ask what shell completion asks."""
+    with open_completing(home.database) as completing:
+        completing.jobs("new", ["queued"])
+        completing.numbers("1")
+        completing.runs("t")
+        completing.tags("p")
+        completing.groups("n")
+
+
+@pytest.fixture(scope="module")
+def recorder(tmp_path_factory: pytest.TempPathFactory) -> Recorder:
+    """All statements of the store, each run at least once."""
+    home = Home(tmp_path_factory.mktemp("plans") / "home")
+    make_home(home)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        return run_all(home, monkeypatch)
+
+
+def run_all(home: Home, monkeypatch: pytest.MonkeyPatch) -> Recorder:
+    """Run every statement of the store."""
+    recorder = record_statements(monkeypatch)
+    store = Store(home, durable=False)
+    chain = queue_jobs(store)
+    steer_jobs(store, chain)
+    run_jobs(store, chain)
+    schedule_jobs(store)
+    read_jobs(store, chain)
+    list_jobs(store, chain)
+    complete_words(home)
+    look_at(home.database)
+    store.close()
+    home.renumber.touch()
+    home.attempt(10_000, 1).folder.mkdir()
+    Store(home).close()
+    return recorder
+
+
+def test_every_statement_of_the_store_was_run(recorder: Recorder) -> None:
+    missing = [
+        str(place)
+        for place in places()
+        if recorder.lines.isdisjoint(
+            (place.file, line) for line in range(place.first, place.last + 1)
+        )
+    ]
+    assert not missing, "run these, so that their plans are seen:\n" + "\n".join(missing)
+
+
+def test_only_the_listed_statements_read_all_rows_or_all_jobs_of_a_state(
+    recorder: Recorder,
+) -> None:
+    found = {
+        statement.sql: statement.many
+        for statement in recorder.statements.values()
+        if statement.many and not any(text in statement.sql for text in MAY_READ_MANY)
+    }
+    assert not found, "\n".join(f"{sql}\n    {steps}" for sql, steps in found.items())
+
+
+def test_the_list_names_no_other_statements(recorder: Recorder) -> None:
+    many = [statement.sql for statement in recorder.statements.values() if statement.many]
+    assert not [text for text in MAY_READ_MANY if not any(text in sql for sql in many)]
+
+
+@pytest.mark.parametrize(
+    ("sql", "reads_many"),
+    [
+        (
+            "SELECT job FROM needs JOIN jobs ON jobs.id = job"
+            " WHERE need = 1 AND any_end = 0 AND state = 'skipped'",
+            1,
+        ),
+        (
+            "SELECT job FROM needs CROSS JOIN jobs ON jobs.id = job WHERE need = 1 AND state = 'x'",
+            0,
+        ),
+        ("SELECT one.id FROM jobs AS one WHERE one.spec = ''", 1),
+        ("SELECT id FROM jobs one WHERE one.spec = ''", 1),
+        ("SELECT id FROM jobs WHERE state = 'queued' AND waits = 0 AND spec = ''", 1),
+        ("SELECT id FROM jobs WHERE id = 1 AND state = 'queued'", 0),
+        ("SELECT * FROM attempts WHERE number = 1", 1),
+        ("SELECT * FROM attempts WHERE job = 1", 0),
+        ("DELETE FROM events WHERE reason = ''", 1),
+        ("DELETE FROM events WHERE job = 1", 0),
+        ("SELECT need FROM needs WHERE any_end = 1", 1),
+        ("SELECT name FROM runs", 0),
+    ],
+)
+def test_a_statement_that_reads_many_rows_is_found(store: Store, sql: str, reads_many: int) -> None:
+    rows = store.database.execute(f"EXPLAIN QUERY PLAN {sql}")
+    statement = Statement(sql, tuple(row[3] for row in rows))
+    assert len(statement.many) == reads_many, statement
