@@ -177,20 +177,23 @@ class Steering:
             for job in chosen:
                 state, reason = (State.HELD, HELD_AGAIN) if job in held else (State.QUEUED, RETRIED)
                 self._db.move(job, state, reasons.get(job, reason), now, only_from=ENDED)
-            self._refresh(chosen)
-            for changed in changes:
-                if changed.spec.terms.not_before != changed.row.spec.terms.not_before:
-                    self._start_at(changed.row.id, changed.spec.terms.not_before)
+            self._refresh(chosen, now)
         return chosen
 
-    def _refresh(self, jobs: Sequence[int]) -> None:
-        """Set the counters of retried jobs to zero, and delete their timers."""
+    def _refresh(self, jobs: Sequence[int], now: float) -> None:
+        """Set the counters of retried jobs to zero; of their timers, restore those that their owners set."""
         numbers = json.dumps(jobs)
         self._db.execute(
             f"UPDATE jobs SET failures = 0, lost = 0, excused = 0, wish = '' WHERE id {_THESE}",
             (numbers,),
         )
         self._db.execute(f"DELETE FROM timers WHERE job {_THESE}", (numbers,))
+        timed = self._db.numbers(
+            f"SELECT id FROM jobs WHERE id {_THESE} AND instr(spec, '\"not_before\"') > 0", numbers
+        )
+        for row in self._read.jobs_by_id(timed):
+            at = row.plain_spec.terms.not_before
+            self._start_at(row.id, at if at is not None and at > now else None)
         below = self._db.numbers(f"SELECT job FROM needs WHERE need {_THESE}", numbers)
         self._db.count_waits({*jobs, *below})
 
@@ -450,7 +453,11 @@ class Steering:
             self._start_at(row.id, at)
 
     def _start_at(self, job: int, at: float | None) -> None:
-        """Let a job wait for a time, if one is given."""
+        """Let a job wait for a time, if one is given; of a pause after a failure, the later end counts."""
         if at is not None:
-            self._db.execute("INSERT OR IGNORE INTO timers (job, at) VALUES (?, ?)", (job, at))
+            self._db.execute(
+                "INSERT INTO timers (job, at) VALUES (?, ?) ON CONFLICT (job)"
+                " DO UPDATE SET at = excluded.at, since = NULL WHERE excluded.at > timers.at",
+                (job, at),
+            )
         self._db.count_waits([job])

@@ -249,7 +249,8 @@ def retry(
     """Queue ended jobs again, as they were, or with other resources.
 
     Jobs that they depend on, and jobs that were skipped because of them, are queued, too. Retries
-    count from zero. A job that was held when it was cancelled is held again.
+    count from zero. A job that was held when it was cancelled is held again, and one whose
+    --not-before is still to come waits for that time.
 
     \b
     Examples:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from launcher.job import Terms
 from launcher.screens.format import pause_reason
 from launcher.screens.job_details import job_records
 from launcher.screens.job_view import job_view
@@ -11,11 +12,12 @@ from launcher.states import Done, Failed, Lost, Outcome, ReasonCode, State
 from launcher.store.feed import Feed
 from launcher.store.queue import NewJob, Store
 from launcher.store.rows import AGEING_S
+from launcher.store.steering import ChangedJob
 from launcher.store.usage import Measured
 from launcher.system.paths import Home
 from launcher.workers.progress.attempt_progress import Newest
 from launcher.workers.progress.steps import Step
-from tests.build import GIB, a_context, a_seat, a_spec, claimed, enqueue, job_row
+from tests.build import GIB, a_context, a_reason, a_seat, a_spec, claimed, enqueue, job_row
 from tests.launcher.queued import DONE, FAILED, LOST, STOPPED, end, one, put, ready, seated, states
 
 CHAIN = {"b": "a", "c": "b"}
@@ -138,6 +140,79 @@ def test_retrying_counts_from_zero(store: Store) -> None:
     row = job_row(store, job)
     assert (row.failures, row.lost, row.ended) == (0, 0, None)
     assert end(store, job, FAILED) is State.QUEUED, "it has its retry again"
+
+
+@pytest.mark.parametrize("held", [False, True])
+def test_a_retried_job_waits_again_for_its_time(store: Store, held: bool) -> None:
+    job = one(store, not_before=100.0)
+    if held:
+        store.steering.hold([job], 1.0)
+    store.steering.cancel([job], 2.0)
+    store.steering.retry([job], 3.0)
+    row = job_row(store, job)
+    assert (row.state, row.starts_at, row.waits) == (
+        State.HELD if held else State.QUEUED,
+        100.0,
+        1,
+    )
+    store.steering.release([job], 4.0)
+    assert ready(store) == []
+    store.scheduling.let_go(100.0)
+    assert ready(store) == [job]
+
+
+def test_a_time_that_is_over_does_not_delay_a_retried_job(store: Store) -> None:
+    job = one(store, not_before=100.0)
+    store.steering.cancel([job], 2.0)
+    store.steering.retry([job], 200.0)
+    assert (job_row(store, job).starts_at, ready(store)) == (None, [job])
+
+
+def test_a_skipped_job_that_is_retried_with_its_need_waits_for_its_time(store: Store) -> None:
+    specs = a_spec(name="command/a"), a_spec(name="command/b", terms=Terms(not_before=100.0))
+    a, b = enqueue(store, *specs, needs={"command/b": ["command/a"]})
+    end(store, a, FAILED)
+    assert store.steering.retry([a], 4.0) == [a, b]
+    assert (job_row(store, b).starts_at, job_row(store, b).waits) == (100.0, 2)
+
+
+def test_a_retried_job_does_not_wait_for_the_pause_after_its_failure(store: Store) -> None:
+    job = one(store, retries=3, backoff_s=60.0, not_before=0.5)
+    store.scheduling.let_go(1.0)
+    end(store, job, FAILED)
+    assert job_row(store, job).starts_at == 63.0
+    store.steering.cancel([job], 4.0)
+    store.steering.retry([job], 5.0)
+    assert (job_row(store, job).starts_at, ready(store)) == (None, [job])
+
+
+@pytest.mark.parametrize(("asked", "waits_until"), [(500.0, 500.0), (30.0, 63.0)])
+def test_of_a_pause_and_a_time_that_is_set_meanwhile_the_later_one_counts(
+    store: Store, asked: float, waits_until: float
+) -> None:
+    job = one(store, retries=3, backoff_s=60.0)
+    end(store, job, FAILED)
+    row = job_row(store, job)
+    spec = row.spec._replace(terms=row.spec.terms._replace(not_before=asked))
+    store.steering.change([ChangedJob(row, spec, a_reason("changed"))], 5.0)
+    assert job_row(store, job).starts_at == waits_until
+
+
+def test_a_retried_job_keeps_what_its_owner_gave_it(store: Store) -> None:
+    a, b = put(store, "ab", after_any={"b": "a"}, group="night")
+    store.steering.prioritise([b], 7)
+    store.steering.change_tags([b], ["paper"], [])
+    store.steering.set_note([b], "table 3")
+    store.steering.limit("night", 1)
+    before = job_row(store, b)
+    store.steering.cancel([b], 2.0)
+    store.steering.retry([b], 3.0)
+    after = job_row(store, b)
+    for name in ("priority", "waits", "spec_text", "owner_note", "submitted", "hash"):
+        assert getattr(after, name) == getattr(before, name), name
+    assert store.steering.tags_of([b]) == {b: ["paper"]}
+    assert [job.id for job in store.read.awaited_by(b)] == [a]
+    assert store.scheduling.lane_of(b).group == "night"
 
 
 # --- forgetting
