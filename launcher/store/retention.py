@@ -8,7 +8,7 @@ import stat
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from launcher.states import ENDED, State
 from launcher.store.recovery import backups
@@ -72,7 +72,19 @@ def _newest(ended: Iterable[JobRow], most: int) -> set[int]:
     return kept
 
 
-def folders_of(home: Home, job: JobRow) -> list[Attempt]:
+class WithAttempts(Protocol):
+    """A job that had attempts, in the queue or forgotten."""
+
+    @property
+    def id(self) -> int:
+        """Its number."""
+
+    @property
+    def attempts(self) -> int:
+        """How many it had."""
+
+
+def folders_of(home: Home, job: WithAttempts) -> list[Attempt]:
     """Return the folders of a job's attempts, as far as there are any."""
     attempts = [home.attempt(job.id, number) for number in range(1, job.attempts + 1)]
     there = [on_pilot for attempt in attempts if (on_pilot := _on_pilot(attempt)) is not None]

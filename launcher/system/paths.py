@@ -113,6 +113,7 @@ class Home:
     notify = _File("notify.json")  # what messages are to be sent, and up to which event they tell
     notify_lock = _File("notify.lock")  # locked by the process that sends them
     notify_log = _File("notify.log")  # what became of them
+    forgotten = _File("forgotten.json")  # jobs whose folders `launcher clean` has still to delete
     # present until the next database counts on from the newest attempt folder
     renumber = _File("renumber")
 

@@ -4,9 +4,10 @@ import os
 import time
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from itertools import chain
 from pathlib import Path
 from textwrap import wrap
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
@@ -24,7 +25,7 @@ from launcher.cli.jobs import (
 )
 from launcher.cli.option_types import States, flag, json_option, span, whole
 from launcher.errors import MachineError, UsageError, counted
-from launcher.screens.format import harmless, iso, moment
+from launcher.screens.format import harmless, iso, moment, named
 from launcher.screens.history_view import SECTIONS, columns, draw, headline, record
 from launcher.screens.pilots import HERE
 from launcher.screens.terminal import Answer, remark, tell
@@ -32,6 +33,12 @@ from launcher.screens.text_table import Line, Tone, line
 from launcher.staging.view import remove_of
 from launcher.states import ENDED, State
 from launcher.store.client import open_queue
+from launcher.store.forgotten_jobs import (
+    ForgottenJob,
+    add_forgotten,
+    forgotten_jobs,
+    remove_forgotten,
+)
 from launcher.store.history import History, Past
 from launcher.store.queue import Store
 from launcher.store.retention import (
@@ -48,14 +55,15 @@ from launcher.store.retention import (
     size_of,
 )
 from launcher.store.rows import JobRow
-from launcher.system.paths import Home, find_home
+from launcher.system.paths import Attempt, Home, find_home
 from launcher.units import format_bytes, parse_seconds
 
 if TYPE_CHECKING:
     from launcher.kind_interface import Kept
 
 NOTHING = "nothing has ended or run yet"
-BATCH = 500  # jobs; the queue is written in between, and others write it too
+# jobs that are forgotten in one transaction, which takes some seconds; others wait ten for it
+BATCH = 50_000
 NAMED = 20  # folders that were left
 
 
@@ -216,6 +224,7 @@ def clean(
 
     rules = Rules(older_s=older or 0.0, states=states or ENDED, keep=keep or 0)
     with open_queue() as (home, store):
+        left = [] if dry_run else _finish_interrupted(home, store)
         jobs = _chosen(store, patterns, rules)
         by_age = older is not None and not patterns and states is None and keep is None
         copies = copies_before(home, time.time() - rules.older_s) if by_age else Copies(old=())
@@ -227,65 +236,162 @@ def clean(
         if not jobs and not copies.old:
             remark("nothing to clean")
             _name_kept(copies)
+            _refuse_left(left)
             return
         if dry_run:
             _rehearse(home, jobs, copies, _sizes(unused_calls(home, store, jobs)))
             return
         if not yes:
             ask(jobs, f"{_question(jobs, copies)}?", needed=True)
-        freed, gone, left = _clean(home, store, jobs)
-        store.steering.forget_contexts()
-        calls = unused_calls(home, store, gone)  # which no job needs any more
-        freed += copies.size + _sizes(calls)
-        for path in calls:
-            path.unlink(missing_ok=True)
-        kept = delete_copies(copies.old)
-    say(gone, _what)
-    remark(f"{_done(gone, copies)} cleaned, {format_bytes(freed)} freed")
+        _clean_up(home, store, jobs, copies, rules)
+
+
+def _clean_up(
+    home: Home, store: Store, jobs: Sequence[JobRow], copies: Copies, rules: Rules
+) -> None:
+    """Forget jobs, delete their files and old copies, and print what became of each.
+
+    Raises:
+        MachineError: a folder could not be deleted.
+    """
+    from launcher.functions.calls import unused_calls  # cloudpickle
+
+    cleaned = _clean(home, store, jobs, rules)
+    store.steering.forget_contexts()
+    calls = unused_calls(home, store, cleaned.gone)  # which no job needs any more
+    freed = cleaned.freed + copies.size + _sizes(calls)
+    for path in calls:
+        path.unlink(missing_ok=True)
+    kept = delete_copies(copies.old)
+    say(cleaned.gone, _what)
+    remark(f"{_done(cleaned.gone, copies)} cleaned, {format_bytes(freed)} freed")
+    _name_changed(cleaned.changed)
     _name_kept(copies)
-    _name_left(left)
     for path, why in kept:
         remark(f"left: {harmless(str(path))}: {why}")
-    if left:
-        raise MachineError(
-            f"{counted(len(left), 'folder')} could not be deleted; the jobs stay: "
-            "repair what is named above, and clean again"
-        )
+    _refuse_left(cleaned.left)
 
 
 def _chosen(store: Store, patterns: Sequence[str], rules: Rules) -> list[JobRow]:
     now = time.time()
-    ended = store.read.ended_before(float("inf"), ENDED) if rules.keep else []
-    if patterns:
-        jobs = select(store, patterns)
-    else:
-        jobs = ended or store.read.ended_before(now - rules.older_s, rules.states)
-    allowed = choose(jobs, rules, ended=ended, now=now)
+    jobs = select(store, patterns) if patterns else _ended(store, rules, now)
+    allowed = _allowed(store, jobs, rules, now)
     free = store.steering.forgettable(job.id for job in allowed)
     return [job for job in allowed if job.id in free]
 
 
-def _clean(
-    home: Home, store: Store, jobs: Sequence[JobRow]
-) -> tuple[int, list[JobRow], list[Left]]:
-    """Delete folders, then forget their jobs; return bytes, jobs, and what was left."""
-    freed, gone, left = 0, [], []
-    for batch in in_batches(jobs, BATCH):
-        clear = []
-        for job in batch:
-            kept = []
-            for attempt in folders_of(home, job):
-                size = size_of(attempt)
-                if refusal(attempt) is None:
-                    remove_of(attempt, job.spec.run_folder)
-                trouble = delete(attempt)
-                freed += size if trouble is None else 0
-                kept += [trouble] if trouble else []
-            left += kept
-            clear += [] if kept else [job.id]
-        forgotten = set(store.steering.forget(clear))
-        gone += [job for job in batch if job.id in forgotten]
-    return freed, gone, left
+def _ended(store: Store, rules: Rules, now: float) -> list[JobRow]:
+    return store.read.ended_before(now - rules.older_s, rules.states)
+
+
+def _allowed(store: Store, jobs: Iterable[JobRow], rules: Rules, now: float) -> list[JobRow]:
+    """Return which of the jobs the rules let go."""
+    ended = store.read.ended_before(float("inf"), ENDED) if rules.keep else []
+    return choose(jobs, rules, ended=ended, now=now)
+
+
+class _Cleaned(NamedTuple):
+    """The result of cleaning jobs."""
+
+    gone: list[JobRow]
+    freed: int  # bytes
+    left: list[Left]
+    changed: list[JobRow]  # that stay: they changed, or became needed, after they were chosen
+
+
+def _clean(home: Home, store: Store, jobs: Sequence[JobRow], rules: Rules) -> _Cleaned:
+    """Forget jobs, then delete their folders."""
+    left = {job.id: remnants for job in jobs if (remnants := _refused(folders_of(home, job)))}
+    going = [job for job in jobs if job.id not in left]
+    gone: list[JobRow] = []
+    # the newest first: what needs another of them goes before it
+    for batch in in_batches(going[::-1], BATCH):
+        gone += _forget(home, store, batch, rules)
+    freed, stuck = _delete_folders(home, store)
+    numbers = {job.id for job in gone}
+    return _Cleaned(
+        gone=sorted(gone, key=lambda job: job.id),
+        freed=freed,
+        left=[*chain.from_iterable(left.values()), *stuck],
+        changed=[job for job in going if job.id not in numbers],
+    )
+
+
+def _forget(home: Home, store: Store, jobs: Sequence[JobRow], rules: Rules) -> list[JobRow]:
+    """Forget those of the chosen jobs that may still go, in one transaction; return them."""
+    chosen = {job.id: (job.state, job.attempts, job.ended) for job in jobs}
+    with store.writing():
+        unchanged = [
+            job
+            for job in store.read.jobs_by_id(chosen)
+            if chosen[job.id] == (job.state, job.attempts, job.ended)
+        ]
+        allowed = _allowed(store, unchanged, rules, time.time())
+        forgotten = set(store.steering.forget(job.id for job in allowed))
+        gone = [job for job in allowed if job.id in forgotten]
+        with_folders = [job for job in gone if job.attempts]
+        if with_folders:
+            add_forgotten(
+                home,
+                [ForgottenJob(job.id, job.attempts, job.spec.run_folder) for job in with_folders],
+            )
+    return gone
+
+
+def _delete_folders(home: Home, store: Store) -> tuple[int, list[Left]]:
+    """Delete the folders of forgotten jobs; return the freed bytes and the remaining folders."""
+    freed, left, deleted = 0, list[Left](), set[int]()
+    for job in forgotten_jobs(home, store):
+        stuck = []
+        for attempt in folders_of(home, job):
+            size = size_of(attempt)
+            if refusal(attempt) is None:
+                remove_of(attempt, job.run_folder)
+            remnant = delete(attempt)
+            freed += size if remnant is None else 0
+            stuck += [remnant] if remnant else []
+        left += stuck
+        deleted |= set() if stuck else {job.id}
+    remove_forgotten(home, store, deleted)
+    return freed, left
+
+
+def _finish_interrupted(home: Home, store: Store) -> list[Left]:
+    """Delete the folders that an interrupted `clean` has left; return those that cannot be deleted."""
+    jobs = forgotten_jobs(home, store)
+    if not jobs:
+        return []
+    freed, left = _delete_folders(home, store)
+    what = f"{counted(len(jobs), 'job')} that an earlier `launcher clean` forgot"
+    remark(f"deleted the folders of {what}, {format_bytes(freed)} freed")
+    return left
+
+
+def _name_changed(jobs: Sequence[JobRow]) -> None:
+    if jobs:
+        stay = "stays" if len(jobs) == 1 else "stay"
+        remark(
+            f"{counted(len(jobs), 'job')} changed or became needed meanwhile, and {stay}: {named(jobs)}"
+        )
+
+
+def _refused(attempts: Iterable[Attempt]) -> list[Left]:
+    """Return those of the folders that must not be deleted, and why."""
+    return [Left(attempt=attempt, why=why) for attempt in attempts if (why := refusal(attempt))]
+
+
+def _refuse_left(left: Sequence[Left]) -> None:
+    """Name the folders that are left.
+
+    Raises:
+        MachineError: there are some.
+    """
+    _name_left(left)
+    if left:
+        raise MachineError(
+            f"{counted(len(left), 'folder')} could not be deleted. "
+            "Repair what is named above, and clean again."
+        )
 
 
 def _sizes(files: Iterable[Path]) -> int:
@@ -294,7 +400,7 @@ def _sizes(files: Iterable[Path]) -> int:
 
 def _rehearse(home: Home, jobs: Sequence[JobRow], copies: Copies, calls: int) -> None:
     attempts = [attempt for job in jobs for attempt in folders_of(home, job)]
-    left = [Left(attempt=attempt, why=why) for attempt in attempts if (why := refusal(attempt))]
+    left = _refused(attempts)
     stays = sum(size_of(remnant.attempt) for remnant in left)
     freed = sum(map(size_of, attempts)) - stays + copies.size + calls
     for copy in copies.old:

@@ -5,6 +5,7 @@ import socket
 import subprocess
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from launcher.states import ENDED, Done, Failed, ReasonCode, State
+from launcher.store.forgotten_jobs import ForgottenJob, add_forgotten
 from launcher.store.queue import Store
 from launcher.store.retention import Rules, choose, delete, folders_of, refusal, size_of
 from launcher.store.rows import JobRow
@@ -19,7 +21,7 @@ from launcher.system.paths import Attempt, Home
 from tests.build import a_reason, a_spec, an_attempt, enqueue, in_state, program_of, until
 from tests.launcher.conftest import Launcher
 from tests.launcher.queued import end
-from tests.terminal import COMMAND, in_a_terminal
+from tests.terminal import COMMAND, in_a_terminal, seen
 
 
 def finished(home: Home, store: Store, name: str, *, at: float = 2.0, error: str = "") -> int:
@@ -432,3 +434,110 @@ def test_who_is_killed_while_cleaning_leaves_what_a_second_one_finishes(
     assert launcher("clean", "--older", "0s", "--yes").code == 0
     assert names(store) == []
     assert list(home.attempts.iterdir()) == []
+
+
+def test_a_job_that_is_queued_again_during_the_question_keeps_its_files(
+    home: Home, store: Store
+) -> None:
+    jobs = [finished(home, store, f"train/{name}", error="no") for name in "ab"]
+    with seen("clean", "train/", columns=100) as window:
+        window.shows("forget 2 jobs and delete the logs? [y/N]")
+        store.steering.retry(jobs[:1], 5.0)
+        window.type("y\n")
+        window.shows("1 job changed or became needed meanwhile, and stays: train/a")
+    assert names(store) == ["train/a"]
+    assert home.attempt(jobs[0], 1).log.exists()
+    assert not home.attempt(jobs[1], 1).folder.exists()
+
+
+def test_a_job_that_an_open_one_needs_since_the_question_keeps_its_files(
+    home: Home, store: Store
+) -> None:
+    job = finished(home, store, "train/a")
+    with seen("clean", "train/", columns=100) as window:
+        window.shows("[y/N]")
+        enqueue(store, a_spec(name="train/a"), a_spec(name="test/b"), run="other")
+        with store.writing():
+            store.set_needs(job + 2, [job], 5.0)
+        window.type("y\n")
+        window.shows("0 jobs cleaned")
+    assert in_state(store, job, State.DONE)
+    assert home.attempt(job, 1).log.exists()
+
+
+def test_a_job_that_ran_again_during_the_question_keeps_its_files(home: Home, store: Store) -> None:
+    job = finished(home, store, "train/a", error="no")
+    with seen("clean", "train/", columns=100) as window:
+        window.shows("[y/N]")
+        store.steering.retry([job], 5.0)
+        end(store, job, Failed(at=7.0, error="no"), now=7.0)
+        window.type("y\n")
+        window.shows("0 jobs cleaned")
+    assert in_state(store, job, State.FAILED)
+    assert home.attempt(job, 1).log.exists()
+
+
+def forgotten(home: Home, store: Store, job: int) -> None:
+    """As `clean` leaves a job that is killed before it deletes its folders."""
+    (row,) = store.read.jobs_by_id([job])
+    with store.writing():
+        add_forgotten(home, [ForgottenJob(job, row.attempts, row.spec.run_folder)])
+        assert store.steering.forget([job]) == [job]
+
+
+def test_what_an_interrupted_clean_leaves_is_deleted_by_the_next_one(
+    launcher: Launcher, home: Home, store: Store
+) -> None:
+    jobs = [finished(home, store, f"train/{number}") for number in range(3)]
+    for job in jobs[:2]:
+        forgotten(home, store, job)
+    launcher("clean", "--older", "30d", "--dry-run")
+    assert home.attempt(jobs[0], 1).log.exists()
+    answer = launcher.well("clean", "--state", "cancelled")
+    assert answer.err.startswith(
+        "deleted the folders of 2 jobs that an earlier `launcher clean` forgot, "
+    )
+    assert answer.err.endswith("nothing to clean\n")
+    assert [folder.name for folder in home.attempts.iterdir()] == [f"{jobs[2]}-1"]
+    assert launcher.well("clean", "--state", "cancelled").err == "nothing to clean\n"
+    assert not home.forgotten.exists()
+
+
+def test_a_listed_job_that_the_queue_has_was_not_forgotten(
+    launcher: Launcher, home: Home, store: Store
+) -> None:
+    job = finished(home, store, "train/a")
+    with store.writing():  # and killed before the end of the transaction
+        add_forgotten(home, [ForgottenJob(job, 1, home.folder)])
+    assert launcher.well("clean", "--state", "cancelled").err == "nothing to clean\n"
+    assert home.attempt(job, 1).log.exists()
+    assert not home.forgotten.exists()
+
+
+def test_a_folder_that_could_not_be_deleted_is_deleted_by_the_next_clean(
+    launcher: Launcher, home: Home, store: Store
+) -> None:
+    job = finished(home, store, "train/a")
+    folder = home.attempt(job, 1).folder
+    in_the_way = home.attempts / f".{job}-1.gone"
+    shutil.copytree(folder, in_the_way)  # so that the folder cannot get this name
+    answer = launcher("clean", "train/a", "--yes")
+    assert answer.code == 3
+    assert f"left: {folder}: Directory not empty" in answer.err
+    assert "1 folder could not be deleted" in answer.err
+    assert names(store) == []
+    assert launcher.well("clean", "--older", "0s", "--yes").err.startswith(
+        "deleted the folders of 1 job "
+    )
+    assert list(home.attempts.iterdir()) == []
+
+
+def test_a_chain_of_jobs_is_cleaned_at_once_in_transactions_of_any_size(
+    launcher: Launcher, home: Home, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("launcher.cli.commands.ended.BATCH", 2)
+    specs = [f"train/{number}" for number in range(5)]
+    jobs = enqueue(store, *specs, needs={new: [old] for old, new in pairwise(specs)})
+    end(store, jobs[0], Failed(at=2.0, error="no"))
+    assert launcher.well("clean", "train/", "--yes").err.startswith("5 jobs cleaned")
+    assert names(store) == []
