@@ -118,7 +118,7 @@ def _adopt(
             number=row.id,
             hash=there[job.name].hash if job.name in there else "",
             spec=_spec_of(job, folders)._replace(hash=row.hash),
-            outputs=row.outputs,
+            outputs={path: version.record() for path, version in row.outputs.items()},
         )
         for job in plan.jobs
         if (row := adoption.rows.get(job.name)) is not None
