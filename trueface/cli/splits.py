@@ -3,9 +3,11 @@
 import json
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -107,6 +109,7 @@ def divided(request: SplitRequest, grouping: Grouping | None) -> tuple[Lists, Im
     on_disk = survey_images(request)
     images = _there(on_disk.images)
     cells = grouping.cells_of_keys(images) if grouping and request.balance else None
+    shares = SHARES if request.shares is None else shares_of(request.shares)
     groups = None
     if request.group_by:
         keys = {image.key for image in images}
@@ -123,7 +126,7 @@ def divided(request: SplitRequest, grouping: Grouping | None) -> tuple[Lists, Im
             f"{len(keys) - len(groups)} keys of none",
             err=True,
         )
-    shares = SHARES if request.shares is None else shares_of(request.shares)
+        _warn_of_large_group(groups, keys, shares)
     lists = make_splits(
         images,
         seed=request.seed,
@@ -155,17 +158,22 @@ def _there(images: Sequence[Image]) -> Sequence[Image]:
 
 
 def groups_by_rules(given: Sequence[str], keys: Collection[str]) -> dict[str, str] | None:
-    """Return the groups by all rules that read keys only; None if there is no such rule.
-
-    Groups of two rules with the same name stay apart, unless a key is in both.
-    """
+    """Return the groups by all rules that read keys only; None if there is no such rule."""
     rules = [rule for rule in given if rule not in {PIXELS, SIMILAR}]
-    if len(rules) < 2:
-        return read_groups(rules[0], keys) if rules else None
-    many = ((rule, read_groups(rule, keys)) for rule in rules)
-    return joined(
-        *({key: f"{rule} {group}" for key, group in by_key.items()} for rule, by_key in many)
-    )
+    return read_groups(rules, keys) if rules else None
+
+
+def _warn_of_large_group(
+    groups: Mapping[str, str], keys: Collection[str], shares: tuple[float, float]
+) -> None:
+    """Warn if a group is larger than every list should be."""
+    group, count = max(Counter(groups.values()).items(), key=itemgetter(1), default=("", 0))
+    if count > max(*shares, 1 - sum(shares)) * len(keys):
+        click.echo(
+            f"warning: group {group} has {count} of {len(keys)} keys, more than any list should have; "
+            "a rule may bind images that have nothing in common",
+            err=True,
+        )
 
 
 @contextmanager
@@ -288,9 +296,11 @@ SCHEMA = 1
     "--group-by",
     metavar="REGEX|FILE|pixels|similar",
     multiple=True,
-    help="Keep groups of images in one list: by the (group) of a regular expression in the keys; by a .csv "
-    "or .json file of key and group; by equal pixels, or by pictures that are nearly the same, for "
-    "which every image is decoded. May be given again.",
+    help="Keep the images of a group in one list. A rule may be a regular expression with parentheses "
+    "around each name of a group in a key. It may be a .csv or .json file of key and group. 'pixels' binds "
+    "equal images and 'similar' also nearly equal ones; both decode every image. Repeat the option to "
+    "combine rules: images that share a group of any rule stay together. Equal names are one group, unless "
+    "the parentheses have names, as in (?P<camera>[0-9]+).",
 )
 @click.option(
     "--subsample",
@@ -355,6 +365,7 @@ def splits(**given: Any) -> None:
 
     \b
     trueface splits data --out splits --group-by '/prompt([0-9]+)_'
+    trueface splits faces --out splits --group-by '/([0-9]{3})(?:_([0-9]{3}))?/'
     trueface splits --from splits --subsample 100 --out splits_subsampled
     trueface splits data --check splits
     """  # noqa: D301  # click keeps the lines after a real backspace as they are

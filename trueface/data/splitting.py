@@ -4,8 +4,8 @@ Keys are sorted before they are shuffled, so that the result depends on the keys
 alone. No two keys of one group ever end in two lists: all copies of an image have one key, and
 groups may bind more, such as the images of one prompt or of one identity (see `imports.arrangement`).
 
-A group is named by a regular expression over the keys with one pair of parentheses around what
-names it, such as `/prompt([0-9]+)_`, or by a table: a CSV file of key and group, or a JSON object key → group.
+A rule names the groups of keys. It may be a regular expression with parentheses around each name, such as
+`/prompt([0-9]+)_`. Or it is a table: a CSV file of key and group, or a JSON object key → group.
 
 Cells are the groups and classes of keys, counted by list.
 """
@@ -19,6 +19,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import NamedTuple
 
 from trueface.data.attribute_table import CLASSES, UNKNOWN, Cells
 from trueface.data.attributes import Attributes, OnMissing, paths_below
@@ -29,22 +30,48 @@ from trueface.runtime.errors import DataError
 TABLES = frozenset({".csv", ".json"})
 
 
-def read_groups(rule: str, keys: Collection[str]) -> dict[str, str]:
-    """Return the group of each key that has one.
+class _RuleGroups(NamedTuple):
+    """The groups that one pair of parentheses, or one table, names."""
+
+    kind: str  # the name of the parentheses; "" if they have none, and for tables
+    by_key: Mapping[str, str]
+
+
+def read_groups(rules: Sequence[str], keys: Collection[str]) -> dict[str, str]:
+    """Return the group of each key that has one; keys that share a group of any rule are together.
+
+    Equal names mean the same group, whichever rule they come from. Parentheses with a name, such as
+    `(?P<camera>[0-9]+)`, have names of their own.
 
     Args:
-        rule: a regular expression with one group, or the path of a .csv or .json file.
+        rules: each a regular expression with parentheses around each name of a group, or the path of
+            a .csv or .json file.
         keys: of the images at hand.
 
     Raises:
-        DataError: the rule cannot be read, or says nothing of any key.
+        DataError: a rule cannot be read, or fits no key.
     """
-    table = Path(rule).suffix in TABLES
-    groups = _from_table(Path(rule), keys) if table else _from_expression(rule, keys)
-    if not groups:
+    every = [part for rule in rules for part in _read_rule(rule, keys)]
+    if len({part.kind for part in every}) > 1:  # one kind alone keeps its names as they are
+        every = [_with_kind(part) for part in every]
+    return joined(*(part.by_key for part in every))
+
+
+def _read_rule(rule: str, keys: Collection[str]) -> list[_RuleGroups]:
+    if Path(rule).suffix in TABLES:
+        parts = [_RuleGroups("", _from_table(Path(rule), keys))]
+    else:
+        parts = _from_expression(rule, keys)
+    if not any(part.by_key for part in parts):
         shown = f", such as {min(keys)}" if keys else ""
         raise DataError(f"no group for any of {len(keys)} keys{shown}: {rule} fits none of them")
-    return groups
+    return parts
+
+
+def _with_kind(part: _RuleGroups) -> _RuleGroups:
+    if not part.kind:
+        return part
+    return part._replace(by_key={key: f"{part.kind} {name}" for key, name in part.by_key.items()})
 
 
 def joined(*many: Mapping[str, str]) -> dict[str, str]:
@@ -83,18 +110,25 @@ def torn(
     return {group: tuple(names) for group, names in lists_of.items() if len(names) > 1}
 
 
-def _from_expression(rule: str, keys: Collection[str]) -> dict[str, str]:
+def _from_expression(rule: str, keys: Collection[str]) -> list[_RuleGroups]:
     try:
         expression = re.compile(rule)
     except re.error as error:
         raise DataError(f"{rule!r} is no regular expression: {error}") from error
-    if expression.groups != 1:
+    if not expression.groups:
         raise DataError(
-            f"{rule!r} has {expression.groups} groups in parentheses; one must name the group of a "
-            "key, such as '([0-9]+)$'"
+            f"{rule!r} has no group in parentheses. Put them around what names the group of a key, "
+            "such as '([0-9]+)$'."
         )
-    groups = {key: match[1] for key in keys if (match := expression.search(key))}
-    return {key: group for key, group in groups.items() if group is not None}
+    kinds = {number: kind for kind, number in expression.groupindex.items()}
+    matches = {key: match for key in keys if (match := expression.search(key))}
+    return [
+        _RuleGroups(
+            kinds.get(number, ""),
+            {key: name for key, match in matches.items() if (name := match[number]) is not None},
+        )
+        for number in range(1, expression.groups + 1)
+    ]
 
 
 def _from_table(path: Path, keys: Collection[str]) -> dict[str, str]:

@@ -58,6 +58,32 @@ def test_what_must_stay_together_does_and_the_check_sees_it(lab: Path, command: 
     assert "4 leaks from one list of b into another" in said.err
 
 
+def test_people_of_face_swaps_stay_in_one_list_and_the_check_finds_them(
+    tree: Tree, tmp_path: Path, command: Command
+) -> None:
+    pairs = [f"{2 * n:03}_{2 * n + 1:03}" for n in range(10)]
+    tree(
+        [f"PreSocial/Real/FFHQ/{person:03}/1.png" for person in range(20)]
+        + [f"PreSocial/Fake/StyleGAN2/{pair}/1.png" for pair in pairs]
+    )
+    rules = ["--group-by", r"/(\d{3})(?:_\d{3})?/", "--group-by", r"/(?:\d{3}_)(\d{3})/"]
+    with chdir(tmp_path):
+        words = ["splits", "data", "--no-content", "--check"]
+        said = command("splits", "data", "--out", "apart", *rules)
+        assert "10 groups of 30 keys; 0 keys of none" in said.err
+        found = command(*words, "apart", *rules)
+        assert "leak: group in several lists\t0\n" in found.out
+        lists = {"train": ["StyleGAN2/000_001/1"], "test": ["FFHQ/001/1"]}
+        Path("torn.json").write_text(json.dumps(lists))
+        found = command(*words, "torn.json", *rules, code=1)
+        assert "leak: group in several lists\t1\t000 in train and test\n" in found.out
+
+
+def test_a_group_that_no_list_can_hold_is_reported(lab: Path, command: Command) -> None:
+    said = command("splits", "data", "--out", "a", "--group-by", "/(p)[0-9]+_")
+    assert "warning: group p has 60 of 60 keys, more than any list should have" in said.err
+
+
 def test_another_split_is_not_replaced_unless_forced(lab: Path, command: Command) -> None:
     words = ["splits", "data", "--out", "splits", "--seed"]
     command(*words, "1")

@@ -403,22 +403,60 @@ KEYS = ("SDXL/faces/p1_00000", "SDXL/faces/p1_00001", "SDXL/faces/p2_00000", "FF
 
 
 def test_a_group_is_told_by_a_regular_expression() -> None:
-    assert read_groups("/p([0-9]+)_", KEYS) == {KEYS[0]: "1", KEYS[1]: "1", KEYS[2]: "2"}
-    assert read_groups("/p(?:[0-9]+)_([0-9]+)|x", KEYS)[KEYS[2]] == "00000"
+    assert read_groups(["/p([0-9]+)_"], KEYS) == {KEYS[0]: "1", KEYS[1]: "1", KEYS[2]: "2"}
+    assert read_groups(["/p(?P<prompt>[0-9]+)_"], KEYS)[KEYS[2]] == "2"
+    assert read_groups(["/p(?:[0-9]+)_([0-9]+)|x"], KEYS)[KEYS[2]] == "00000"
+
+
+# a fake shows the person of its video and the person of its face; 006 is in no swap
+SWAPS = ("real/000/1", "real/001/1", "real/006/1", "DF/000_001/1", "DF/001_002/1", "DF/004_005/1")
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [
+        [r"/(\d{3})(?:_(\d{3}))?/"],
+        [r"/(\d{3})(?:_\d{3})?/", r"/(?:\d{3}_)(\d{3})/"],
+        [r"/(?:\d{3}_)(\d{3})/", r"/(\d{3})(?:_\d{3})?/"],
+    ],
+)
+def test_both_people_of_a_face_swap_are_in_one_group(rules: list[str]) -> None:
+    groups = read_groups(rules, SWAPS)
+    assert groups == {
+        "real/000/1": "000",
+        "real/001/1": "000",
+        "DF/000_001/1": "000",
+        "DF/001_002/1": "000",
+        "real/006/1": "006",
+        "DF/004_005/1": "004",
+    }
+
+
+def test_names_of_different_kinds_are_different_groups() -> None:
+    keys = ("a/person1-camera2", "a/person2-camera3", "a/person3-camera1")
+    rules = ["person(?P<person>[0-9])", "camera(?P<camera>[0-9])"]
+    assert len(set(read_groups(rules, keys).values())) == 3
+    assert len(set(read_groups([rules[0], "camera([0-9])"], keys).values())) == 3
+    assert len(set(read_groups(["person([0-9])", "camera([0-9])"], keys).values())) == 1
+
+
+def test_a_table_and_an_expression_share_the_names_of_groups(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(f"{KEYS[3]},1\n")
+    groups = read_groups(["/p([0-9]+)_", str(tmp_path / "a.csv")], KEYS)
+    assert groups == {KEYS[0]: "1", KEYS[1]: "1", KEYS[2]: "2", KEYS[3]: "1"}
 
 
 def test_a_group_is_told_by_a_table(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text(json.dumps({KEYS[0]: 7, KEYS[3]: "x", "gone": "y"}))
     (tmp_path / "a.csv").write_text(f"key,identity\n{KEYS[0]},7\n\n{KEYS[3]},x,more\n")
     for name in ("a.json", "a.csv"):
-        assert read_groups(str(tmp_path / name), KEYS) == {KEYS[0]: "7", KEYS[3]: "x"}
+        assert read_groups([str(tmp_path / name)], KEYS) == {KEYS[0]: "7", KEYS[3]: "x"}
 
 
 @pytest.mark.parametrize(
     ("rule", "content", "said"),
     [
-        ("p[0-9]+", None, "0 groups in parentheses"),
-        ("(p)([0-9]+)", None, "2 groups in parentheses"),
+        ("p[0-9]+", None, "has no group in parentheses"),
         ("(p", None, "no regular expression"),
         ("prompt([0-9]+)", None, "no group for any of 4 keys, such as FFHQ/00000"),
         ("nowhere.csv", None, "cannot read groups from nowhere.csv"),
@@ -437,7 +475,7 @@ def test_a_rule_or_a_table_that_cannot_be_is_refused(
         (tmp_path / rule).write_text(content)
         rule = str(tmp_path / rule)
     with pytest.raises(DataError, match=said):
-        read_groups(rule, KEYS)
+        read_groups([rule], KEYS)
 
 
 def test_rules_together_bind_what_any_of_them_binds() -> None:
