@@ -15,6 +15,7 @@ from trueface.cli.text_tables import aligned, shown
 from trueface.data.dataset_file import DATASET
 from trueface.data.imports import registry
 from trueface.data.imports.arrangement import Arrangement, arrange, lists_of, word_of
+from trueface.data.imports.people import people_of_video
 from trueface.data.imports.registry import image_folders
 from trueface.data.imports.writing import (
     GROUPS,
@@ -112,7 +113,8 @@ trueface import deepfakebench datasets/rgb --out data/ff --dry-run
 @click.option(
     "--videos",
     is_flag=True,
-    help="Each folder with images is a video (layouts folders and imagefolder).",
+    help="Each folder with images is a video (layouts folders and imagefolder). Frames of one video stay "
+    "in one list, and so do videos that show one person by their names: 000_001, id0_id1_0000.",
 )
 @click.option("--copy", is_flag=True, help="Copy the images; else they are linked.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done; write nothing.")
@@ -228,6 +230,11 @@ def _remarks(
             f"{difference.missing[0]}; left out"
         )
     yield from arrangement.remarks
+    if not arrangement.video_folders and (swaps := _folders_of_swaps(arrangement)):
+        yield (
+            f"{len(swaps)} folders have names of face swaps, such as {swaps[0]}: --videos keeps the "
+            "frames of a person in one list"
+        )
     if len(arrangement.sources) > MANY_SOURCES:
         yield (
             f"{len(arrangement.sources)} sources, each with a word of its own: where each is a "
@@ -239,6 +246,14 @@ def _remarks(
     for name in NAMES:
         if not lists[name]:
             yield f"the list {name} is empty"
+
+
+def _folders_of_swaps(arrangement: Arrangement) -> list[str]:
+    """Return the folders of images whose names are those of videos with two people, sorted."""
+    folders = {image.key.rpartition("/")[0] for image in arrangement.images}
+    return sorted(
+        folder for folder in folders if len(people_of_video(folder.rpartition("/")[2])) > 1
+    )
 
 
 def _image_files(folder: Path) -> Iterator[str]:

@@ -135,3 +135,33 @@ def test_an_import_of_what_is_there_writes_nothing(
     (tmp_path / "root" / "dataset.yaml").unlink()
     command(*words)
     assert (tmp_path / "root" / "dataset.yaml").exists()
+
+
+def swaps_of(people: int) -> list[str]:
+    """Return frames of face swaps of neighbours, and of the videos that they are made of."""
+    pairs = [(a, a + 1 if a % 2 == 0 else a - 1) for a in range(people)]
+    return [
+        path
+        for a, b in pairs
+        for path in (f"real/youtube/{a:03}/0.png", f"fake/FaceSwap/{a:03}_{b:03}/0.png")
+    ]
+
+
+def test_both_people_of_a_face_swap_are_in_one_list(
+    tree: Tree, tmp_path: Path, command: Command
+) -> None:
+    top, root = tree(swaps_of(40)), tmp_path / "root"
+    words = ["import", "folders", top, "--out"]
+    assert "40 folders have names of face swaps, such as FaceSwap/000_001: --videos" in (
+        command(*words, tmp_path / "loose").err
+    )
+    said = command(*words, root, "--videos")
+    assert said.err == ""
+    assert "20 groups stay in one list each" in said.out
+    lists_of_person: dict[str, set[str]] = {}
+    for name, keys in read_lists(root / "splits").items():
+        for key in keys:
+            for person in key.split("/")[1].split("_"):
+                lists_of_person.setdefault(person, set()).add(name)
+    assert len(lists_of_person) == 40
+    assert all(len(names) == 1 for names in lists_of_person.values())

@@ -1,10 +1,13 @@
 """A CSV table of paths and labels: for sets whose folders say nothing."""
 
 import csv
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 from trueface.data.folders import READ, is_image
+from trueface.data.imports.people import people_of_video
 from trueface.data.imports.registry import (
     CLASSES,
     FAKE,
@@ -22,20 +25,22 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
     "path": ("path", "file", "filename", "image"),
     "label": ("label", "class", "target"),
     "source": ("source", "generator", "method"),
-    "group": ("group", "prompt", "identity"),
     "split": ("split", "list", "set"),
     "modifier": ("modifier", "version"),
     "video": ("video",),
 }
 NEEDED = ("path", "label")
+# columns of groups: "group", and "group2" or "group_2" for a second group of the same kind
+GROUPS = ("group", "prompt", "identity")
+_GROUP = re.compile(rf"({'|'.join(GROUPS)})[ _-]?\d*")
 _LABELS = {**CLASSES, "0": REAL, "1": FAKE}
 
 
 @register_layout(
     "csv",
-    summary="a CSV table: path,label[,source][,group][,split][,modifier][,video]",
+    summary="a CSV table: path,label[,source][,group][,group2][,split][,modifier][,video]",
     expects="a .csv file whose first line names the columns path and label "
-    "(also source, group, split, modifier, video), or a folder with one such file",
+    "(also source, group, group2, split, modifier, video), or a folder with one such file",
 )
 class CsvTable:
     """A row is an image; a relative path starts at the table's folder."""
@@ -59,11 +64,11 @@ class CsvTable:
         if path is None:
             raise DataError(f"no table in {folder}; name the .csv file")
         rows, faults = list[ImportedImage](), list[tuple[int, str]]()
-        for line, cells in _rows(path):
+        for row in _rows(path):
             try:
-                rows.append(_image(path, cells, options))
+                rows.append(_image(path, row, options))
             except ValueError as error:
-                faults.append((line, str(error)))
+                faults.append((row.line, str(error)))
         refuse_rows(path, faults)
         yield from rows
 
@@ -75,8 +80,12 @@ def _table(folder: Path) -> Path | None:
     return tables[0] if len(tables) == 1 else None
 
 
+def _small(header: list[str]) -> list[str]:
+    return [name.strip().casefold() for name in header]
+
+
 def _columns(header: list[str]) -> dict[str, int]:
-    small = [name.strip().casefold() for name in header]
+    small = _small(header)
     return {
         column: next(small.index(name) for name in names if name in small)
         for column, names in COLUMNS.items()
@@ -84,29 +93,52 @@ def _columns(header: list[str]) -> dict[str, int]:
     }
 
 
+def _group_columns(header: list[str]) -> dict[int, str]:
+    """Return the place of each column of groups, with the kind of its groups.
+
+    Columns of one kind share names: a person of "group" may stand in "group2" of another image.
+    """
+    found = {at: match[1] for at, name in enumerate(header) if (match := _GROUP.fullmatch(name))}
+    first = next((kind for kind in GROUPS if kind in found.values()), "")
+    return {at: GROUPS[0] if kind == first else kind for at, kind in found.items()}
+
+
 def _lacking(columns: Mapping[str, int]) -> list[str]:
     return [name for name in NEEDED if name not in columns]
 
 
-def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
-    """Yield the line of each row, and its cells by column; empty ones are left out."""
+class _Row(NamedTuple):
+    """A row of a table; a NamedTuple, as there may be 200,000."""
+
+    line: int
+    cells: Mapping[str, str]  # by column; without empty ones
+    groups: tuple[str, ...]  # each with its kind: "group 17"
+
+
+def _rows(path: Path) -> Iterator[_Row]:
+    """Yield the rows of a table; blank ones are left out."""
     if path.stat().st_size > MOST_BYTES:
         raise DataError(f"{path} has more than {MOST_BYTES >> 20} MiB; import it in parts")
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file)
-            columns = _columns(next(reader, []))
+            header = next(reader, [])
+            columns, of_groups = _columns(header), _group_columns(_small(header))
             if lacking := _lacking(columns):
                 raise DataError(f"{path}:1: no column {' and '.join(lacking)}")
-            for row in reader:
-                if row:
-                    cells = {name: row[at].strip() for name, at in columns.items() if at < len(row)}
-                    yield reader.line_num, {name: text for name, text in cells.items() if text}
+            for row in filter(None, reader):
+                texts = dict(enumerate(map(str.strip, row)))
+                cells = {name: text for name, at in columns.items() if (text := texts.get(at))}
+                groups = [
+                    f"{kind} {text}" for at, kind in of_groups.items() if (text := texts.get(at))
+                ]
+                yield _Row(reader.line_num, cells, tuple(dict.fromkeys(groups)))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"cannot read {path}: {error}") from error
 
 
-def _image(table: Path, cells: Mapping[str, str], options: LayoutOptions) -> ImportedImage:
+def _image(table: Path, row: _Row, options: LayoutOptions) -> ImportedImage:
+    cells = row.cells
     for name in NEEDED:
         if name not in cells:
             raise ValueError(f"no {name}")
@@ -130,7 +162,7 @@ def _image(table: Path, cells: Mapping[str, str], options: LayoutOptions) -> Imp
         source,
         _below(written, video),
         cells.get("modifier", "pre"),
-        ties=(f"group {cells['group']}",) if "group" in cells else (),
+        ties=(*row.groups, *people_of_video(video.rstrip("/").rpartition("/")[2])),
         is_frame=bool(video),
         lists=(LISTS[split],) if split else (),
     )

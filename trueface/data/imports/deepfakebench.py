@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from trueface.data.folders import is_image
+from trueface.data.imports.people import people_of_video
 from trueface.data.imports.registry import (
     FAKE,
     REAL,
@@ -27,15 +28,6 @@ from trueface.runtime.errors import DataError
 COMPRESSIONS = ("c23", "c40", "raw")
 JSON_FOLDERS = ("", "dataset_json", "preprocessing/dataset_json", "rgb", "datasets/rgb")
 MOST_BYTES = 1 << 30  # that of the largest set, DFDC, is about 300 MB
-# whose faces a video shows, by its name; "FF" for all that was made of FaceForensics++'s videos
-_PEOPLE = (
-    ("FF", re.compile(r"(\d{3})(?:_(\d{3}))?")),
-    ("FF", re.compile(r"(\d{3})_([MW]\d{3})")),
-    ("FF", re.compile(r"()([MW]\d{3}).*")),
-    ("DFD", re.compile(r"(\d{2})(?:_(\d{2}))?__.*")),
-    ("Celeb", re.compile(r"(id\d+)(?:_(id\d+))?_\d+")),
-    ("UADFV", re.compile(r"(\d{4})(?:_fake)?")),
-)
 _FRAMES = "frames"
 _SEQUENCES = frozenset({"original_sequences", "manipulated_sequences"})
 
@@ -150,15 +142,9 @@ def _video_of(frame: str, dataset: str) -> tuple[str, tuple[str, ...]]:
         above = above[len(above) - above[::-1].index(dataset) :]
     else:
         above = above[-1:]
-    people = next(
-        (
-            tuple(f"{group} {person}" for person in match.groups() if person)
-            for group, pattern in _PEOPLE
-            if (match := pattern.fullmatch(video[-1]))
-        ),
-        (),
-    )
-    return "/".join((*(part for part in above if part not in COMPRESSIONS), *video)), people
+    return "/".join(
+        (*(part for part in above if part not in COMPRESSIONS), *video)
+    ), people_of_video(video[-1])
 
 
 class _Places:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+from trueface.data.imports.people import people_of_video
 from trueface.data.imports.registry import (
     CLASSES,
     REAL,
@@ -59,8 +60,15 @@ class Folders:
             if source in options.real:
                 label = REAL
             below = "".join(f"{part}/" for part in deeper)
+            people = people_of_video(rest[-1]) if is_frame else ()
             for name in names:
                 place = below + listed_name(name, lists)
                 yield ImportedImage(
-                    f"{path}/{name}", label, source, place, is_frame=is_frame, lists=lists
+                    f"{path}/{name}",
+                    label,
+                    source,
+                    place,
+                    ties=people,
+                    is_frame=is_frame,
+                    lists=lists,
                 )

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+from trueface.data.imports.people import people_of_video
 from trueface.data.imports.registry import (
     CLASSES,
     FAKE,
@@ -52,13 +53,16 @@ class ImageFolder:
                 label = REAL if name in real else FAKE
                 for path, parts, files in image_folders(folder / top / name):
                     below = "".join(f"{part}/" for part in parts)
+                    is_frame = options.videos and bool(parts)
+                    people = people_of_video(parts[-1]) if is_frame else ()
                     for file in files:
                         yield ImportedImage(
                             f"{path}/{file}",
                             label,
                             name,
                             below + listed_name(file, lists),
-                            is_frame=options.videos and bool(parts),
+                            ties=people,
+                            is_frame=is_frame,
                             lists=lists,
                         )
 

@@ -167,6 +167,27 @@ def test_folders_of_frames_can_be_said_to_be_videos(files: Files) -> None:
     assert not any(image.is_frame for image in imported("folders", top))
 
 
+@pytest.mark.parametrize(
+    ("name", "people"),
+    [
+        ("000", ("FF 000",)),
+        ("000_003", ("FF 000", "FF 003")),
+        ("id0_0001", ("Celeb id0",)),
+        ("id0_id16_0001", ("Celeb id0", "Celeb id16")),
+        ("01_02__outside_talking__YVGY8LOK", ("DFD 01", "DFD 02")),
+        ("0042_fake", ("UADFV 0042",)),
+        ("holiday", ()),
+    ],
+)
+def test_the_folder_of_a_video_names_its_people(
+    files: Files, name: str, people: tuple[str, ...]
+) -> None:
+    top, options = files(["real/a/x/0.png", f"fake/swap/{name}/0.png"]), LayoutOptions(videos=True)
+    for layout in ("folders", "imagefolder"):
+        images = registry.load(layout).images(top, options)
+        assert [image.ties for image in images if image.label] == [people]
+
+
 def test_links_in_a_circle_end(files: Files) -> None:
     top = files(["real/a.png", "fake/b.png"])
     (top / "real" / "again").symlink_to(top, target_is_directory=True)
@@ -527,6 +548,21 @@ def test_a_row_is_an_image_with_what_its_columns_say(files: Files) -> None:
     assert second.below.startswith("v1/")
     assert CsvTable().fits(top)
     assert CsvTable().fits(table)
+
+
+def test_a_row_may_have_several_groups_and_the_people_of_its_video(files: Files) -> None:
+    top = files(["a.png", "b.png", "c.png"])
+    table = top / "t.csv"
+    table.write_text(
+        "path,label,prompt,identity,identity_2,video\n"
+        "a.png,1,p1,anna,ben,000_001\n"
+        "b.png,0,,ben,,001\n"
+        "c.png,0,,,,\n"
+    )
+    first, second, third = of_table(table)
+    assert first.ties == ("group p1", "identity anna", "identity ben", "FF 000", "FF 001")
+    assert second.ties == ("identity ben", "FF 001")
+    assert third.ties == ()
 
 
 def test_the_first_faulty_rows_are_reported_with_their_lines_and_the_others_counted(
