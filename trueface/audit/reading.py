@@ -121,7 +121,7 @@ class Reader:
         metrics = {
             path: read_json(path) or {}
             for place in ("metrics", paths.CONDITIONS)
-            for path in sorted((folder / place).glob("*.json"))
+            for path in sorted((folder / place).glob("[!.]*.json"))
         }
         tests = tuple(self._tests(origin, metrics, "scores"))
         conditioned = tuple(self._tests(origin, metrics, paths.CONDITIONS))

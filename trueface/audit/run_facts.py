@@ -305,7 +305,7 @@ def score_paths(folder: Path, place: str = "scores") -> tuple[Path, ...]:
     if not where.is_dir():
         return ()
     names = (path for path in where.iterdir() if path.suffix in {".csv", ".pkl"})
-    return tuple(sorted(path for path in names if not path.name.startswith(OF_TRAINING)))
+    return tuple(sorted(path for path in names if not path.name.startswith((".", OF_TRAINING))))
 
 
 def data_of(path: Path, model: str) -> str:

@@ -31,7 +31,7 @@ from torchvision.datasets import CIFAR10, FashionMNIST, ImageFolder
 from trueface.data.decoding import decode
 from trueface.data.examples import Examples, groups
 from trueface.data.folders import READ, is_image, listed, suffix
-from trueface.data.vocabulary import SORTS, ClassFolders
+from trueface.data.vocabulary import SORTS, ClassFolders, class_folders
 from trueface.runtime.errors import BadImageError, DataError, JobError
 from trueface.runtime.rng import derive
 
@@ -231,6 +231,17 @@ def _divided(place: ClassFolders, settings: ListSettings) -> dict[str, list[_Sam
     return {"train": train, "validation": validation, "test": test}
 
 
+class _VisibleFolders(ImageFolder):  # type: ignore[misc]  # torchvision has no types
+    """torchvision's ImageFolder without hidden folders, such as .ipynb_checkpoints, as classes."""
+
+    def find_classes(self, directory: str | Path) -> tuple[list[str], dict[str, int]]:
+        """Return the names of the classes, and the number of each."""
+        names = class_folders(Path(directory))
+        if not names:
+            raise FileNotFoundError(f"no folder of a class in {directory}")
+        return list(names), {name: number for number, name in enumerate(names)}
+
+
 def _samples(place: ClassFolders, part: str) -> list[_Sample]:
     if place.packed:
         labels = _packed(place, part)[1]
@@ -239,13 +250,15 @@ def _samples(place: ClassFolders, part: str) -> list[_Sample]:
     others: Counter[str] = Counter()
 
     def is_wanted(path: str) -> bool:
-        name = path.rpartition("/")[2]
+        *above, name = path.removeprefix(f"{folder}/").split("/")
+        if any(part.startswith(".") for part in above):
+            return False
         if not (wanted := is_image(name)) and not name.startswith("."):
             others[suffix(name)] += 1
         return wanted
 
     try:
-        dataset = ImageFolder(folder, is_valid_file=is_wanted)
+        dataset = _VisibleFolders(folder, is_valid_file=is_wanted)
     except FileNotFoundError as error:  # also where a class has no image
         instead = f"; passed over: {listed(others)}; {READ}" if others else ""
         raise DataError(f"cannot read the classes in {folder}: {error}{instead}") from error

@@ -431,7 +431,7 @@ def find_classes(sort: str, root: Path) -> ClassFolders:
     if not divided and sort != "folders":
         files = f"torchvision's {SORTS[sort].packed}/, or "
         raise DataError(f"{root} holds no {SORTS[sort].summary}: it needs {files}{ADVICE[9:]}")
-    names = SORTS[sort].names if packed else _class_folders(root / "train" if divided else root)
+    names = SORTS[sort].names if packed else class_folders(root / "train" if divided else root)
     if len(names) < 2:
         raise DataError(
             f"{root} has {len(names)} folder of a class, and two at least are needed: {ADVICE}"
@@ -457,9 +457,15 @@ def class_number(names: Sequence[str], wanted: int | str) -> int:
     return place
 
 
-def _class_folders(folder: Path) -> tuple[str, ...]:
-    """Return the names of the folders in a folder, sorted as torchvision sorts them."""
-    return tuple(sorted(path.name for path in folder.iterdir() if path.is_dir()))
+def class_folders(folder: Path) -> tuple[str, ...]:
+    """Return the names of the folders in a folder that are not hidden, sorted as torchvision does."""
+    return tuple(
+        sorted(
+            path.name
+            for path in folder.iterdir()
+            if not path.name.startswith(".") and path.is_dir()
+        )
+    )
 
 
 SETS: Mapping[str, str] = MappingProxyType(

@@ -180,7 +180,12 @@ class OriginalScores(NamedTuple):
 
 def is_original(folder: Path) -> bool:
     """Return whether a folder holds such files."""
-    return folder.is_dir() and any(folder.glob(f"*{PREDICTIONS}"))
+    return folder.is_dir() and bool(_files(folder, PREDICTIONS))
+
+
+def _files(folder: Path, ending: str) -> list[Path]:
+    """Return the files with this ending, sorted; hidden ones are not data, such as ._labels.npy."""
+    return sorted(path for path in folder.glob(f"*{ending}") if not path.name.startswith("."))
 
 
 def read_original(folder: Path) -> OriginalScores:
@@ -218,7 +223,7 @@ def _notes(tables: Mapping[str, tuple[NDArray[np.int8], Floats, bool]]) -> Itera
 
 
 def _tables(folder: Path) -> Iterator[tuple[str, tuple[NDArray[np.int8], Floats, bool]]]:
-    for path in sorted(folder.glob(f"*{PREDICTIONS}")):
+    for path in _files(folder, PREDICTIONS):
         start = path.name.removesuffix(PREDICTIONS)
         beside = folder / f"{start}{LABELS}"
         if not beside.is_file():
@@ -227,7 +232,7 @@ def _tables(folder: Path) -> Iterator[tuple[str, tuple[NDArray[np.int8], Floats,
         if len(labels) != len(logits):
             raise DataError(f"{path} has {len(logits)} rows, and {beside.name} has {len(labels)}")
         yield "-".join(filter(None, _BETWEEN.split(start))) or "all", (labels, logits, single)
-    for path in sorted(folder.glob(f"*{LABELS}")):
+    for path in _files(folder, LABELS):
         beside = folder / f"{path.name.removesuffix(LABELS)}{PREDICTIONS}"
         if not beside.is_file():
             raise DataError(f"{path} has no {beside.name} beside it")

@@ -74,6 +74,7 @@ def test_fairness_of_a_folder_of_the_original_says_that_a_logit_is_lost(
     for group in ("male,white", "nonmale,white"):
         np.save(tmp_path / f"{group}labels.npy", np.arange(20) % 2)
         np.save(tmp_path / f"{group}predictions.npy", np.linspace(-1, 1, 20))
+    (tmp_path / "._male,whitepredictions.npy").write_bytes(b"of macOS")
     assert "logit of class 1 only" in command("fairness", tmp_path).out
 
 

@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from threading import Event
@@ -73,6 +74,19 @@ def test_files_of_classes_that_are_no_images_are_named(
         file.rename(file.with_suffix(".heic"))
     with pytest.raises(DataError, match=rf"no valid file.* {NAMES[0]}.*; passed over: .* .heic"):
         collected(root)
+
+
+def test_hidden_folders_are_no_classes_and_their_images_no_samples(root: Path) -> None:
+    whole = collected(root)
+    file = min((root / "train" / NAMES[0]).glob("*.png"))
+    for folder in ("train", "test", f"train/{NAMES[0]}", f"train/{NAMES[0]}/inner"):
+        hidden = root / folder / ".ipynb_checkpoints"
+        hidden.mkdir(parents=True)
+        shutil.copy(file, hidden / "copy.png")
+    lists = collected(root)
+    assert lists.names == whole.names
+    assert lists.train.sha256 == whole.train.sha256
+    assert sizes(lists) == sizes(whole)
 
 
 def test_gif_images_of_classes_are_read(root: Path) -> None:

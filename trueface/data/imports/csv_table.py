@@ -76,7 +76,7 @@ class CsvTable:
 def _table(folder: Path) -> Path | None:
     if folder.is_file():
         return folder if folder.suffix.lower() == ".csv" else None
-    tables = sorted(folder.glob("*.csv"))
+    tables = sorted(folder.glob("[!.]*.csv"))
     return tables[0] if len(tables) == 1 else None
 
 

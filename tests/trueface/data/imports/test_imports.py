@@ -565,6 +565,12 @@ def test_a_row_may_have_several_groups_and_the_people_of_its_video(files: Files)
     assert third.ties == ()
 
 
+def test_hidden_files_beside_a_table_are_no_tables(files: Files) -> None:
+    top = files(["a.png", "._t.csv"])
+    (top / "t.csv").write_text("path,label\na.png,1\n")
+    assert len(of_table(top)) == 1
+
+
 def test_the_first_faulty_rows_are_reported_with_their_lines_and_the_others_counted(
     files: Files,
 ) -> None:
