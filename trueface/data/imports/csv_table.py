@@ -1,11 +1,13 @@
 """A CSV table of paths and labels: for sets whose folders say nothing."""
 
 import csv
+import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
+from trueface.data.attribute_table import CLASSES as LABELS
 from trueface.data.folders import READ, is_image
 from trueface.data.imports.people import people_of_video
 from trueface.data.imports.registry import (
@@ -33,7 +35,7 @@ NEEDED = ("path", "label")
 # columns of groups: "group", and "group2" or "group_2" for a second group of the same kind
 GROUPS = ("group", "prompt", "identity")
 _GROUP = re.compile(rf"({'|'.join(GROUPS)})[ _-]?\d*")
-_LABELS = {**CLASSES, "0": REAL, "1": FAKE}
+_LABELS = {**CLASSES, **dict.fromkeys(("0", "0.0"), REAL), **dict.fromkeys(("1", "1.0"), FAKE)}
 
 
 @register_layout(
@@ -64,9 +66,12 @@ class CsvTable:
         if path is None:
             raise DataError(f"no table in {folder}; name the .csv file")
         rows, faults = list[ImportedImage](), list[tuple[int, str]]()
+        labels = dict[tuple[int, int], tuple[int, int]]()  # file → label and the line that says it
         for row in _rows(path):
             try:
-                rows.append(_image(path, row, options))
+                image = _image(path, row, options)
+                _refuse_second_label(image, row.line, labels)
+                rows.append(image)
             except ValueError as error:
                 faults.append((row.line, str(error)))
         refuse_rows(path, faults)
@@ -166,6 +171,19 @@ def _image(table: Path, row: _Row, options: LayoutOptions) -> ImportedImage:
         is_frame=bool(video),
         lists=(LISTS[split],) if split else (),
     )
+
+
+def _refuse_second_label(
+    image: ImportedImage, line: int, labels: dict[tuple[int, int], tuple[int, int]]
+) -> None:
+    """Raise ValueError if an earlier row gives the same file, by whatever path, another label."""
+    status = os.stat(image.file)  # noqa: PTH116  # a Path for each of 200,000 takes longer
+    label, first = labels.setdefault((status.st_dev, status.st_ino), (image.label, line))
+    if label != image.label:
+        here, there = LABELS[image.label], LABELS[label]
+        raise ValueError(
+            f"{image.file} is {here} here, but {there} in line {first}: keep one of the rows"
+        )
 
 
 def _below(written: PurePosixPath, video: str) -> str:

@@ -565,6 +565,25 @@ def test_a_row_may_have_several_groups_and_the_people_of_its_video(files: Files)
     assert third.ties == ()
 
 
+def test_one_picture_that_is_real_and_fake_is_refused_with_both_lines(files: Files) -> None:
+    top = files(["img/a.png", "img/b.png"])
+    (top / "link.png").symlink_to(top / "img/b.png")
+    table = top / "t.csv"
+    table.write_text("path,label\nimg/a.png,1\nimg/b.png,0\nimg/../img/a.png,real\nlink.png,1\n")
+    with pytest.raises(DataError) as caught:
+        of_table(table)
+    assert str(caught.value) == (
+        f"{table}:4: {top}/img/../img/a.png is real here, but fake in line 2: keep one of the rows"
+        f"; line 5: {top}/link.png is fake here, but real in line 3: keep one of the rows"
+    )
+
+
+def test_labels_may_be_numbers_with_a_point_as_pandas_writes_them(files: Files) -> None:
+    top = files(["a.png", "b.png"])
+    (top / "t.csv").write_text("path,label\na.png,1.0\nb.png,0.0\n")
+    assert [image.label for image in of_table(top / "t.csv")] == [1, 0]
+
+
 def test_hidden_files_beside_a_table_are_no_tables(files: Files) -> None:
     top = files(["a.png", "._t.csv"])
     (top / "t.csv").write_text("path,label\na.png,1\n")
