@@ -46,6 +46,7 @@ AT_COMMON = f"FPR gap at {TARGET:.0%} FPR"
 CSV_HEADER = (
     "model", "data", "by", "threshold", "group", "measure", "value", "low", "high", "n_real", "n_fake",
 )  # fmt: skip
+MOST_UNDEFINED = 12  # lines on undefined rates; a column that names images has thousands
 LEGEND = (
     "gaps and rates in %, [floor]: 95 % of shuffled groups stay below it; ± over seeds; FPR gap: largest "
     "minus smallest, F_FPR, F_EO: sums of distances from the overall rates"
@@ -158,17 +159,22 @@ def _compared(made: Sequence[FairnessMethod]) -> list[str]:
 def _notes(rows: Sequence[FairnessRow]) -> list[str]:
     """Return lines on what is undefined, left out or lost, each once."""
     notes: dict[str, None] = {}
+    undefined: dict[str, None] = {}
     for row in rows:
         for each in row.table.undefined:
             named = f"{each.rate} of {each.group}" if each.group else f"{each.rate} by {row.by}"
-            notes[f"undefined: {named}, {each.reason}"] = None
+            undefined[f"undefined: {named}, {each.reason}"] = None
         if row.ungrouped:
             notes[f"left out: {row.ungrouped} images without a group"] = None
         if row.common is None:
             notes[f"no {AT_COMMON}: {row.validation.reason}"] = None
         if row.note:
             notes[f"note: {row.note}"] = None
-    return ["", *map(shown, notes)] if notes else []
+    lines = [*list(undefined)[:MOST_UNDEFINED], *notes]
+    if len(undefined) > MOST_UNDEFINED:
+        more = len(undefined) - MOST_UNDEFINED
+        lines.insert(MOST_UNDEFINED, f"undefined: {more} more rates; --json lists all")
+    return ["", *map(shown, lines)] if lines else []
 
 
 def _groups(table: GroupTable) -> list[str]:

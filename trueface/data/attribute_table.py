@@ -34,6 +34,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from trueface.data.folders import few, is_image, stem
+from trueface.data.group_names import is_missing
 from trueface.runtime.errors import DataError, UnknownName, refuse_rows
 
 FEW = 30  # images; rates of fewer are hardly known: ±18 points at 30, Wilson's interval
@@ -185,7 +186,9 @@ def _row(
     path, people = cells.pop(PATH), _people(table, cells)
     number = _whole(cells.get(INTERSEC, ""), INTERSEC) if INTERSEC in table.header else None
     label = _label(cells)
-    values = people | {name: cells[name] for name in further if name in cells}
+    values = people | {
+        name: cells[name] for name in further if name in cells and not is_missing(cells[name])
+    }
     return AttributeRow(line, path, cells, label, _forgery(cells, label), values, number)
 
 

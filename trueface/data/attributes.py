@@ -9,6 +9,7 @@ the file's name, where no other row of the class has it.
 
 import logging
 import os
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -25,6 +26,7 @@ from trueface.data.attribute_table import (
     read_header,
     read_table,
 )
+from trueface.data.group_names import doubts, equal_numbers, listed
 from trueface.data.index import Image
 from trueface.runtime.errors import DataError, UnknownName, refuse_rows
 
@@ -182,6 +184,9 @@ class Attributes:
         # by column, of each row; labels and numbers of forgeries, too
         self._values: dict[str, dict[int, str]] = {LABEL: {}, FORGERY_GROUP: {}}
         tables, later = [read_table(file) for file in files], dict[tuple[int, str], str]()
+        self._names = _names_by_column(tables)
+        self._cells = _missing_cells(tables)
+        self._remarked: set[str] = set()  # columns
         for table in tables:
             self._add(table, _left_out(table, tables), data_root, later)
         self.columns = _columns(tables)
@@ -220,7 +225,7 @@ class Attributes:
         return groups
 
     def known(self, column: str, paths: Sequence[str]) -> tuple[str | None, ...]:
-        """Return the same as `values`, None where nothing is known, without a word on it.
+        """Return the same as `values`, None where nothing is known, without a word on that.
 
         Raises:
             UnknownName: there is no such column.
@@ -228,7 +233,8 @@ class Attributes:
         """
         if column not in self.columns:
             raise UnknownName("column of groups", column, self.columns)
-        values, groups = self._values[column], list[str | None]()
+        self._remark(column)
+        values, groups = self._values.get(column, {}), list[str | None]()
         for path in paths:
             row = self._row(path)
             group = None if row is None else values.get(row)
@@ -236,6 +242,20 @@ class Attributes:
                 group = self.forgeries[0]  # of real images nothing need be written
             groups.append(group)
         return tuple(groups)
+
+    def _remark(self, column: str) -> None:
+        """Log once what is odd in the names of a column's groups."""
+        if column in self._remarked:
+            return
+        self._remarked.add(column)
+        if missing := self._cells.get(column):
+            cells = listed(sorted(missing))
+            log.warning("column %s: %d rows have %s, which counts as no group",
+                        column, missing.total(), cells)  # fmt: skip
+        if names := self._names.get(column):
+            log.warning("column %s: equal numbers are one group: %s", column, listed(sorted(names)))
+        for doubt in doubts(self._values.get(column, {}).values()):
+            log.warning("column %s: %s", column, doubt)
 
     def check(self, paths: Sequence[str], *, missing: OnMissing) -> None:
         """Refuse images without a row, unless they shall be passed over.
@@ -291,7 +311,11 @@ class Attributes:
                 self._lines.append(line)
             numbers = {LABEL: row.label, FORGERY_GROUP: row.forgery}
             said = {name: str(number) for name, number in numbers.items() if number is not None}
-            for column, value in {**row.values, **said}.items():
+            groups = {
+                column: self._names.get(column, {}).get(name, name)
+                for column, name in row.values.items()
+            }
+            for column, value in {**groups, **said}.items():
                 if column in without:
                     continue
                 values = self._values.setdefault(column, {})
@@ -333,6 +357,27 @@ def _columns(tables: Sequence[AttributesFile]) -> tuple[str, ...]:
             if name not in _left_out(table, tables)
         )
     )
+
+
+def _names_by_column(tables: Sequence[AttributesFile]) -> dict[str, dict[str, str]]:
+    """Return by column the name to use for each number that is written in several ways."""
+    names: dict[str, set[str]] = defaultdict(set)
+    for table in tables:
+        for row in table.rows:
+            for column, name in row.values.items():
+                names[column].add(name)
+    return {column: equal_numbers(of_column) for column, of_column in names.items()}
+
+
+def _missing_cells(tables: Sequence[AttributesFile]) -> dict[str, Counter[str]]:
+    """Return by column the cells that say that a group is not known, and how many there are."""
+    cells: dict[str, Counter[str]] = defaultdict(Counter)
+    for table in tables:
+        for row in table.rows:
+            for column in table.further:
+                if column in row.cells and column not in row.values:
+                    cells[column][row.cells[column]] += 1
+    return cells
 
 
 def _left_out(table: AttributesFile, tables: Sequence[AttributesFile]) -> tuple[str, ...]:

@@ -23,6 +23,7 @@ from typing import NamedTuple
 
 from trueface.data.attribute_table import CLASSES, UNKNOWN, Cells
 from trueface.data.attributes import Attributes, OnMissing, paths_below
+from trueface.data.group_names import equal_numbers, is_missing
 from trueface.data.index import Image
 from trueface.data.splits import NAMES, match_lists
 from trueface.runtime.errors import DataError
@@ -137,13 +138,16 @@ def _from_table(path: Path, keys: Collection[str]) -> dict[str, str]:
         rows = _json_rows(text) if path.suffix == ".json" else _csv_rows(text)
     except (OSError, ValueError, csv.Error) as error:
         raise DataError(f"cannot read groups from {path}: {error}") from error
-    return {key: rows[key] for key in keys if key in rows}
+    names = equal_numbers(rows.values())
+    groups = {key: rows[key] for key in keys if key in rows and not is_missing(rows[key])}
+    return {key: names.get(group, group) for key, group in groups.items()}
 
 
 def _json_rows(text: str) -> dict[str, str]:
     content = json.loads(text)
     if not isinstance(content, dict):
         raise ValueError("an object with a group for each key is needed")  # noqa: TRY004  # of the file, not of our code
+    content = {key: group for key, group in content.items() if group is not None}
     bad = [key for key, group in content.items() if not isinstance(group, str | int)]
     if bad:
         raise ValueError(f"the group of {bad[0]} is no text or whole number")

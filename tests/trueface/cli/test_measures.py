@@ -131,3 +131,17 @@ def test_qualities_writes_its_page_beside_its_table(command: Command, lab: Lab) 
     text = page.read_text()
     assert "<h1>night: qualities</h1>" in text
     assert "jpeg50" in text
+
+
+def test_fairness_by_a_column_that_names_images_prints_few_lines_and_a_warning(
+    run: Path, command: Command, caplog: pytest.LogCaptureFixture
+) -> None:
+    table = run.parent.parent / "faces.csv"
+    header, *rows = table.read_text().splitlines()
+    named = [f"{row},id{number}" for number, row in enumerate(rows)]
+    table.write_text("\n".join([f"{header},person", *named]) + "\n")
+    said = command("fairness", run, "--by", "person")
+    lines = [line for line in said.out.splitlines() if line.startswith("undefined: ")]
+    assert len(lines) == 13
+    assert lines[-1].endswith(" more rates; --json lists all")
+    assert "column person: 480 groups, more than 50" in caplog.text

@@ -86,6 +86,53 @@ def test_columns_of_ones_own_are_groupings_and_an_empty_cell_is_named(tmp_path: 
         known.values("skin", ["Real/b.jpg"], missing="stop")
 
 
+@pytest.mark.parametrize("cell", ["nan", "NaN", "NA", "n/a", "<NA>", "None", "NULL", " nan ", ""])
+def test_a_cell_that_names_no_group_is_missing(
+    tmp_path: Path, cell: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = (f"{REAL}/a.jpg,young", f"{REAL}/b.jpg,{cell}")
+    known = read(tmp_path, *rows, header="img_path,age")
+    paths = [f"{REAL}/a.jpg", f"{REAL}/b.jpg"]
+    assert known.values("age", paths, missing="skip") == ("young", None)
+    said = "1 of 2 images have no age"
+    assert said in caplog.text
+    assert ("column age: 1 rows have" in caplog.text) is bool(cell)
+    with pytest.raises(DataError, match=said):
+        known.values("age", paths, missing="stop")
+
+
+def test_a_column_without_any_group_is_missing_everywhere(tmp_path: Path) -> None:
+    known = read(tmp_path, f"{REAL}/a.jpg,nan", header="img_path,age")
+    assert known.values("age", [f"{REAL}/a.jpg"], missing="skip") == (None,)
+
+
+def test_equal_numbers_are_one_group_also_in_two_tables(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = table(
+        tmp_path, "a.csv", "img_path,age", "a.jpg,1", "b.jpg,1.0", "c.jpg,01", "d.jpg,2.0"
+    )
+    second = table(tmp_path, "b.csv", "img_path,age", "a.jpg,1.00", "e.jpg,-1", "f.jpg,1.5")
+    known = Attributes([first, second], tmp_path)
+    groups = known.values("age", [f"{name}.jpg" for name in "abcdef"], missing="stop")
+    assert groups == ("1", "1", "1", "2.0", "-1", "1.5")
+    assert "column age: equal numbers are one group: 01, 1, 1.0 and 1.00" in caplog.text
+
+
+def test_groups_that_differ_in_case_and_very_many_groups_are_reported_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = [f"{n}.jpg,{name},id{n}" for n, name in enumerate(["male", "Male", "MALE", "x"] * 15)]
+    known = read(tmp_path, *rows, header="img_path,sex,person")
+    for _ in range(2):
+        known.values("sex", ["0.jpg"], missing="stop")
+        known.values("person", ["0.jpg"], missing="stop")
+    assert caplog.messages == [
+        "column sex: MALE, Male and male differ only in case and are 3 groups",
+        "column person: 60 groups, more than 50",
+    ]
+
+
 def test_a_row_whose_label_contradicts_the_folder_is_refused(tmp_path: Path) -> None:
     known = read(tmp_path, f"{REAL}/a.jpg,0,{WHITE}", f"{FAKE}/b.jpg,0,{WHITE}")
     with pytest.raises(DataError, match=r"faces.csv:3: label is 0, and .*b.jpg lies in .* fake"):

@@ -408,6 +408,7 @@ def test_a_group_is_told_by_a_regular_expression() -> None:
     assert read_groups(["/p(?:[0-9]+)_([0-9]+)|x"], KEYS)[KEYS[2]] == "00000"
 
 
+GROUPS = ("nan", "7.0", "NA", "7")
 # a fake shows the person of its video and the person of its face; 006 is in no swap
 SWAPS = ("real/000/1", "real/001/1", "real/006/1", "DF/000_001/1", "DF/001_002/1", "DF/004_005/1")
 
@@ -430,6 +431,18 @@ def test_both_people_of_a_face_swap_are_in_one_group(rules: list[str]) -> None:
         "real/006/1": "006",
         "DF/004_005/1": "004",
     }
+
+
+def test_a_table_may_say_that_a_group_is_not_known_and_write_a_number_in_two_ways(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "a.csv").write_text(
+        "".join(f"{k},{g}\n" for k, g in zip(KEYS, GROUPS, strict=True))
+    )
+    (tmp_path / "a.json").write_text(json.dumps(dict(zip(KEYS, [None, *GROUPS[1:]], strict=True))))
+    for name in ("a.csv", "a.json"):
+        groups = read_groups([str(tmp_path / name)], KEYS)
+        assert groups == {KEYS[1]: "7", KEYS[3]: "7"}
 
 
 def test_names_of_different_kinds_are_different_groups() -> None:

@@ -1,14 +1,16 @@
 """A CSV table of paths and labels: for sets whose folders say nothing."""
 
 import csv
+import logging
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from trueface.data.attribute_table import CLASSES as LABELS
 from trueface.data.folders import READ, is_image
+from trueface.data.group_names import equal_numbers, is_missing
 from trueface.data.imports.people import people_of_video
 from trueface.data.imports.registry import (
     CLASSES,
@@ -36,6 +38,8 @@ NEEDED = ("path", "label")
 GROUPS = ("group", "prompt", "identity")
 _GROUP = re.compile(rf"({'|'.join(GROUPS)})[ _-]?\d*")
 _LABELS = {**CLASSES, **dict.fromkeys(("0", "0.0"), REAL), **dict.fromkeys(("1", "1.0"), FAKE)}
+
+log = logging.getLogger(__name__)
 
 
 @register_layout(
@@ -65,17 +69,20 @@ class CsvTable:
         path = _table(folder)
         if path is None:
             raise DataError(f"no table in {folder}; name the .csv file")
-        rows, faults = list[ImportedImage](), list[tuple[int, str]]()
+        images, faults = list[ImportedImage](), list[tuple[int, str]]()
+        groups = list[tuple[tuple[str, str], ...]]()
         labels = dict[tuple[int, int], tuple[int, int]]()  # file → label and the line that says it
         for row in _rows(path):
             try:
                 image = _image(path, row, options)
                 _refuse_second_label(image, row.line, labels)
-                rows.append(image)
+                images.append(image)
+                groups.append(row.groups)
             except ValueError as error:
                 faults.append((row.line, str(error)))
         refuse_rows(path, faults)
-        yield from rows
+        for image, ties in zip(images, _ties(path, groups), strict=True):
+            yield image._replace(ties=(*ties, *image.ties))
 
 
 def _table(folder: Path) -> Path | None:
@@ -117,7 +124,7 @@ class _Row(NamedTuple):
 
     line: int
     cells: Mapping[str, str]  # by column; without empty ones
-    groups: tuple[str, ...]  # each with its kind: "group 17"
+    groups: tuple[tuple[str, str], ...]  # each a kind and a name: "group", "17"
 
 
 def _rows(path: Path) -> Iterator[_Row]:
@@ -134,10 +141,8 @@ def _rows(path: Path) -> Iterator[_Row]:
             for row in filter(None, reader):
                 texts = dict(enumerate(map(str.strip, row)))
                 cells = {name: text for name, at in columns.items() if (text := texts.get(at))}
-                groups = [
-                    f"{kind} {text}" for at, kind in of_groups.items() if (text := texts.get(at))
-                ]
-                yield _Row(reader.line_num, cells, tuple(dict.fromkeys(groups)))
+                groups = ((kind, texts.get(at, "")) for at, kind in of_groups.items())
+                yield _Row(reader.line_num, cells, tuple(group for group in groups if group[1]))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"cannot read {path}: {error}") from error
 
@@ -167,10 +172,24 @@ def _image(table: Path, row: _Row, options: LayoutOptions) -> ImportedImage:
         source,
         _below(written, video),
         cells.get("modifier", "pre"),
-        ties=(*row.groups, *people_of_video(video.rstrip("/").rpartition("/")[2])),
+        ties=people_of_video(video.rstrip("/").rpartition("/")[2]),
         is_frame=bool(video),
         lists=(LISTS[split],) if split else (),
     )
+
+
+def _ties(path: Path, groups: Sequence[tuple[tuple[str, str], ...]]) -> Iterator[tuple[str, ...]]:
+    """Yield the groups of each row with one name each; report rows with a name that means none."""
+    missing = sum(any(is_missing(name) for _, name in row) for row in groups)
+    if missing:
+        log.warning(
+            "%s: %d rows have nan, NA, None or null as a group, which counts as no group",
+            path, missing,
+        )  # fmt: skip
+    names = equal_numbers(name for row in groups for _, name in row)
+    for row in groups:
+        known = (f"{kind} {names.get(name, name)}" for kind, name in row if not is_missing(name))
+        yield tuple(dict.fromkeys(known))
 
 
 def _refuse_second_label(

@@ -584,6 +584,18 @@ def test_labels_may_be_numbers_with_a_point_as_pandas_writes_them(files: Files) 
     assert [image.label for image in of_table(top / "t.csv")] == [1, 0]
 
 
+def test_a_group_that_is_not_known_binds_no_images(
+    files: Files, caplog: pytest.LogCaptureFixture
+) -> None:
+    top = files([f"{name}.png" for name in "abcd"])
+    (top / "t.csv").write_text(
+        "path,label,identity\na.png,1,nan\nb.png,0,nan\nc.png,0,1.0\nd.png,0,1\n"
+    )
+    ties = [image.ties for image in of_table(top / "t.csv")]
+    assert ties == [(), (), ("group 1",), ("group 1",)]
+    assert "2 rows have nan, NA, None or null as a group" in caplog.text
+
+
 def test_hidden_files_beside_a_table_are_no_tables(files: Files) -> None:
     top = files(["a.png", "._t.csv"])
     (top / "t.csv").write_text("path,label\na.png,1\n")

@@ -1,0 +1,56 @@
+"""Names of groups as tables write them: which cells name none, and which names mean the same group."""
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from decimal import Decimal
+
+# what programs write for a missing value, in small letters; pandas writes nan, <NA> and None, R writes NA
+MISSING = frozenset({"", "nan", "na", "n/a", "<na>", "none", "null"})
+MANY = 50  # groups of a column; beyond it, a column names images rather than groups
+_NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,4})?", re.ASCII)
+_SHOWN = 5  # names in a message
+
+
+def is_missing(text: str) -> bool:
+    """Return whether the cell of a group says that the group is not known."""
+    return text.strip().casefold() in MISSING
+
+
+def equal_numbers(names: Iterable[str]) -> dict[str, str]:
+    """Return the name to use for each name of a number that is also written in another way.
+
+    "1", "1.0" and "01" are one group. Of its names the shortest is used.
+    """
+    by_value: dict[Decimal, set[str]] = defaultdict(set)
+    for name in set(names):
+        if _NUMBER.fullmatch(name):
+            by_value[Decimal(name)].add(name)
+    return {
+        name: min(same, key=lambda each: (len(each), each))
+        for same in by_value.values()
+        if len(same) > 1
+        for name in same
+    }
+
+
+def doubts(names: Iterable[str]) -> Iterator[str]:
+    """Yield why the names of a column may be no groups: too many, or differing only in case."""
+    different = sorted(set(names))
+    if len(different) > MANY:
+        yield f"{len(different)} groups, more than {MANY}"
+    by_case: dict[str, list[str]] = defaultdict(list)
+    for name in different:
+        by_case[name.casefold()].append(name)
+    for alike in by_case.values():
+        if len(alike) > 1:
+            yield f"{listed(alike)} differ only in case and are {len(alike)} groups"
+
+
+def listed(names: Iterable[str]) -> str:
+    """Return names in words, of many the first ones: "1, 01 and 1.0"."""
+    every = list(names)
+    if len(every) > _SHOWN:
+        return f"{', '.join(every[:_SHOWN])} and {len(every) - _SHOWN} more"
+    *first, last = every
+    return f"{', '.join(first)} and {last}" if first else last
