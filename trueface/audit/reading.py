@@ -367,7 +367,7 @@ def _history(path: Path) -> tuple[tuple[Epoch, ...], str]:
     if not path.exists():
         return (), ""
     try:
-        lines = path.read_text().splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
         for row in csv.DictReader(lines):
             epochs.append(Epoch.read(row))  # noqa: PERF401  # those before a damaged one count
     except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:

@@ -81,7 +81,7 @@ def read_csv(path: Path) -> tuple[Row, ...]:
         DataError: it cannot be read, or is no such table; the line is named.
     """
     try:
-        lines = list(csv.reader(io.StringIO(path.read_text(encoding="utf-8"))))
+        lines = list(csv.reader(io.StringIO(path.read_text(encoding="utf-8-sig"))))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"table {path} cannot be read: {error}") from error
     if not lines or tuple(lines[0]) != COLUMNS:

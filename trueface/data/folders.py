@@ -8,6 +8,7 @@ and nothing is wrong when it cannot be written.
 <cache>/index/<SHA-256 of machine and data root>.index     a line with a checksum, then JSON
 """
 
+import codecs
 import contextlib
 import errno
 import hashlib
@@ -296,6 +297,7 @@ class FoundImages:
 
 def paths_in(content: bytes) -> tuple[Path, ...]:
     """Return the paths that a file lists: one a line, or each ended by NUL, as `find -print0` writes."""
+    content = content.removeprefix(codecs.BOM_UTF8)  # editors under Windows begin files with it
     names = content.split(b"\0") if b"\0" in content else content.splitlines()
     return tuple(Path(os.fsdecode(name)) for name in names if name)
 

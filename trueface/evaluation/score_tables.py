@@ -41,6 +41,7 @@ _BY_FOLDER = {folder: key for key, folders in MODIFIERS.items() for folder in fo
 
 MOST_BYTES = 1 << 29  # of a score table: several million rows
 COLUMNS = ("path", "key", "label", "logit")
+_LABELS = {"0": 0, "0.0": 0, "1": 1, "1.0": 1}  # pandas and Excel may write numbers with a point
 VIDEO = "video"  # a fifth column, where any row is a frame
 
 
@@ -138,7 +139,11 @@ def _of_original(old: OldScores) -> Scores:
 
 
 def merge(tables: Iterable[Scores]) -> Scores:
-    """Return all rows of `tables` as one table; an image that stands in two counts once."""
+    """Return all rows of `tables` as one table; an image of two tables counts once.
+
+    Raises:
+        DataError: an image is real in one table and fake in another.
+    """
     listed = list(tables)
     first: dict[str, int] = {}
     for at, path in enumerate(path for table in listed for path in table.paths):
@@ -151,7 +156,15 @@ def merge(tables: Iterable[Scores]) -> Scores:
         logits=np.concatenate([np.zeros(0), *(table.logits for table in listed)]),
         videos=videos if any(videos) else (),
     )
-    return every if len(first) == len(every) else every.rows(np.array([*first.values()], np.intp))
+    if len(first) == len(every):
+        return every
+    other = every.labels != every.labels[[first[path] for path in every.paths]]
+    if other.any():
+        path = every.paths[int(other.argmax())]
+        raise DataError(
+            f"{path} is real in one score table and fake in another. Name tables of the same labels."
+        )
+    return every.rows(np.array([*first.values()], np.intp))
 
 
 def _videos(table: Scores) -> tuple[str, ...]:
@@ -185,7 +198,7 @@ def read_scores(path: Path) -> Scores:
                 f"scores {path} are {size:,} bytes, and {MOST_BYTES:,} at most are read; test again "
                 "on parts of the data"
             )
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"scores {path} cannot be read: {error}; test again") from error
     lines = csv.reader(io.StringIO(text))
@@ -196,15 +209,22 @@ def read_scores(path: Path) -> Scores:
     if tuple(header) not in {COLUMNS, (*COLUMNS, VIDEO)}:
         raise DataError(f"{path}:1: expected the columns {','.join(COLUMNS)}")
     labels, logits = [], []
+    first: dict[str, int] = {}
     for number, row in enumerate(rows, start=2):
         try:
             _, _, label, logit, *video = row
             if len(video) != len(header) - len(COLUMNS):
                 raise ValueError(f"{len(row)} cells")  # noqa: TRY301  # one message for all faults of a row
-            labels.append({"0": 0, "1": 1}[label])
+            labels.append(_LABELS[label])
             logits.append(float(logit))
         except (ValueError, KeyError) as error:
             raise DataError(f"{path}:{number}: not a row path,key,label,logit: {row}") from error
+        earlier = rows[first.setdefault(row[0], number) - 2]
+        if earlier[2:4] != row[2:4]:
+            raise DataError(
+                f"{path}:{number}: {row[0]} has label {row[2]} and logit {row[3]} here, but label "
+                f"{earlier[2]} and logit {earlier[3]} in line {first[row[0]]}. Keep one of the rows."
+            )
     return Scores(
         paths=tuple(row[0] for row in rows),
         keys=tuple(row[1] for row in rows),

@@ -91,7 +91,7 @@ def epochs(run_folder: Path, models: Iterable[str]) -> Iterator[dict[str, Json]]
     for model in models:
         path = paths.history(run_folder / model_folder_name(model))
         try:
-            text = path.read_text(encoding="utf-8")
+            text = path.read_text(encoding="utf-8-sig")
         except (OSError, UnicodeDecodeError):
             continue
         for row in csv.DictReader(io.StringIO(text)):

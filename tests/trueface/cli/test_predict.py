@@ -246,7 +246,11 @@ def test_a_link_to_itself_leaves_the_other_images_of_its_folder(tmp_path: Path) 
 
 @pytest.mark.parametrize(
     ("content", "names"),
-    [(b"a.png\n\nb c.png\n", ["a.png", "b c.png"]), (b"a\n.png\0b.png\0", ["a\n.png", "b.png"])],
+    [
+        (b"a.png\n\nb c.png\n", ["a.png", "b c.png"]),
+        (b"a\n.png\0b.png\0", ["a\n.png", "b.png"]),
+        (b"\xef\xbb\xbfa.png\r\nb.png\r\n", ["a.png", "b.png"]),
+    ],
 )
 def test_a_list_of_paths_has_lines_or_ends_them_by_nul(content: bytes, names: list[str]) -> None:
     assert [str(path) for path in paths_in(content)] == names

@@ -44,6 +44,29 @@ def test_an_image_of_two_tables_counts_once() -> None:
     assert merge([one, two]).paths == ("x.png", "y.png", "z.png")
 
 
+def test_an_image_that_two_tables_call_real_and_fake_is_refused() -> None:
+    one = scores(("x.png", "x", 0, 1.0), ("y.png", "y", 1, 2.0))
+    with pytest.raises(DataError, match=r"y\.png is real in one score table and fake in another"):
+        merge([one, scores(("y.png", "y", 0, 2.0))])
+
+
+def test_a_table_that_a_spreadsheet_wrote_is_read(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("\ufeffpath,key,label,logit\nx.png,x,1.0,2\ny.png,y,0.0,-2\n")
+    table = read_scores(tmp_path / "a.csv")
+    assert table.paths == ("x.png", "y.png")
+    assert table.labels.tolist() == [1, 0]
+
+
+@pytest.mark.parametrize("second", ["x.png,x,1,9", "x.png,x,0,2", "x.png,x,0,9"])
+def test_a_second_row_of_an_image_that_says_otherwise_is_refused_with_both_lines(
+    tmp_path: Path, second: str
+) -> None:
+    lines = ["path,key,label,logit", "x.png,x,1,2", "y.png,y,0,2", "x.png,x,1,2", second]
+    (tmp_path / "a.csv").write_text("\n".join(lines))
+    with pytest.raises(DataError, match=r"a\.csv:5: x\.png has label .* in line 2\. Keep one"):
+        read_scores(tmp_path / "a.csv")
+
+
 @pytest.mark.parametrize(
     ("text", "place"),
     [
