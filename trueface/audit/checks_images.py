@@ -112,6 +112,29 @@ def same_content(model: Model) -> Iterator[Outcome]:
         )
 
 
+@check("label-contradiction", "training files of both classes with the same bytes")
+def contradicting_labels(model: Model) -> Iterator[Outcome]:
+    """Find pictures that the training learns both as real and as fake."""
+    survey = model.survey
+    if survey is None:
+        yield Gap(model.survey_trouble)
+        return
+    if not survey.all_compared:
+        yield Gap("no time was left to compare all training files with each other; give --seconds")
+    if survey.contradictions:
+        real, fake = survey.contradictions[0]
+        yield Finding(
+            FAULT,
+            "training files of both classes have the same bytes, so one label is wrong",
+            "remove the wrong file of each pair, make the lists again and train again",
+            {
+                "training files": survey.trained,
+                "pictures in both classes": len(survey.contradictions),
+                "such as": f"{real[0]} (real) = {fake[0]} (fake)",
+            },
+        )
+
+
 @check("changed-split", "lists that have changed since")
 def changed_lists(model: Model) -> Iterator[Outcome]:
     """Find tests and trainings whose lists are not those of the split as it is now."""

@@ -17,6 +17,7 @@ import numpy as np
 from trueface.audit.run_facts import AuditedTest, FileSurvey, GroupFacts, GroupTest, mapping
 from trueface.data.attribute_table import Cells, named, numbered
 from trueface.data.attributes import Attributes, attribute_files
+from trueface.data.equal_files import Contradiction, LabelledFile, contradictions
 from trueface.data.image_headers import Header, sample_headers
 from trueface.data.index import Image
 from trueface.evaluation.group_columns import USUAL
@@ -41,6 +42,7 @@ class Surveyor:
     _digests: dict[str, str] = field(default_factory=dict)
     _looked: dict[str, tuple[tuple[Header, ...], int]] = field(default_factory=dict)
     _sizes: dict[str, Mapping[int, Sequence[str]]] = field(default_factory=dict)
+    _contradictions: dict[str, tuple[tuple[Contradiction, ...], bool]] = field(default_factory=dict)
     _compared: dict[tuple[str, tuple[str, ...]], tuple[Copies, int]] = field(default_factory=dict)
 
     def survey(self, name: str, trained: Mapping[str, int], tested: Sequence[str]) -> FileSurvey:
@@ -60,7 +62,36 @@ class Surveyor:
             self._compared[pair] = self._copies(name, trained, tested)
             self._spent += self.clock() - began
         copies, left = self._compared[pair]
-        return FileSurvey(looks, unreadable, copies, len(trained), len(tested), left)
+        if name not in self._contradictions:
+            began = self.clock()
+            self._contradictions[name] = self._contradicting(name, trained)
+            self._spent += self.clock() - began
+        contradicting, all_compared = self._contradictions[name]
+        return FileSurvey(
+            looks,
+            unreadable,
+            copies,
+            len(trained),
+            len(tested),
+            left,
+            contradicting,
+            all_compared,
+        )
+
+    def _contradicting(
+        self, name: str, trained: Mapping[str, int]
+    ) -> tuple[tuple[Contradiction, ...], bool]:
+        """Return equal training files of both classes, and whether all files were compared."""
+        until = self.clock() + self.seconds - self._spent
+        if name not in self._sizes:
+            return (), False
+        files = (
+            LabelledFile(file, size, trained[file])
+            for size, of_size in self._sizes[name].items()
+            for file in of_size
+        )
+        found = contradictions(files, digest=self._digest, is_over=lambda: self.clock() > until)
+        return tuple(found), self.clock() <= until
 
     def _copies(
         self, name: str, trained: Mapping[str, int], tested: Sequence[str]

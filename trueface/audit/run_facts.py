@@ -17,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from trueface.data.attribute_table import UNKNOWN, Cells
+from trueface.data.equal_files import Contradiction
 from trueface.data.image_headers import Header
 from trueface.data.splits import short_key
 from trueface.evaluation.curves import Labels
@@ -125,6 +126,8 @@ class FileSurvey(NamedTuple):
     trained: int  # training files that were compared, by size first
     tested: int
     left: int  # test files of a size that training files have, too, for which no time was left
+    contradictions: tuple[Contradiction, ...] = ()  # among the training files
+    all_compared: bool = True  # with each other; else there was no time
 
 
 class BaseModel(NamedTuple):

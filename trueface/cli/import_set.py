@@ -13,6 +13,7 @@ from launcher.api import Json, UsageError
 from trueface.cli.splits import shares_of
 from trueface.cli.text_tables import aligned, shown
 from trueface.data.dataset_file import DATASET
+from trueface.data.equal_files import LabelledFile, contradictions
 from trueface.data.imports import registry
 from trueface.data.imports.arrangement import Arrangement, arrange, lists_of, word_of
 from trueface.data.imports.people import people_of_video
@@ -185,7 +186,11 @@ def _import(request: ImportRequest) -> Outcome:
         difference=difference,
         record=record,
         lists=lists,
-        remarks=(*_remarks(request.folder, difference, arrangement, lists), *remarks),
+        remarks=(
+            *_remarks(request.folder, difference, arrangement, lists),
+            *_doubts(arrangement, record),
+            *remarks,
+        ),
     )
 
 
@@ -246,6 +251,19 @@ def _remarks(
     for name in NAMES:
         if not lists[name]:
             yield f"the list {name} is empty"
+
+
+def _doubts(arrangement: Arrangement, record: ImportRecord) -> Iterator[str]:
+    """Yield what makes results on the set doubtful: equal files of both classes."""
+    files = [
+        LabelledFile(*record.files[image.file][:2], image.label) for image in arrangement.images
+    ]
+    if found := contradictions(files):
+        real, fake = found[0]
+        yield (
+            f"{len(found)} pictures are real and fake: files of equal bytes, such as {real[0]} (real) "
+            f"and {fake[0]} (fake); remove the wrong one of each pair"
+        )
 
 
 def _folders_of_swaps(arrangement: Arrangement) -> list[str]:

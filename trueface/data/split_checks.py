@@ -16,7 +16,7 @@ made smaller, brightened, mirrored or cropped by 3 % are recognised. It is a hin
 import hashlib
 import os
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -28,6 +28,7 @@ import numpy as np
 import PIL.Image
 from numpy.typing import NDArray
 
+from trueface.data.attribute_table import CLASSES
 from trueface.data.decoding import decode
 from trueface.data.index import Image, ImageSurvey
 from trueface.data.splits import MatchedImages, match_lists, method_of, short_key
@@ -251,6 +252,7 @@ def _crop(part: float, place: float) -> Floats:
 
 SCHEMA = 1
 SHOWN = 3  # examples in a table
+MEMBERS = 4  # equal pictures of an example: one of each list, and one more
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -275,6 +277,8 @@ class PictureFindings:
     unreadable: tuple[tuple[str, str], ...]  # file, reason
     same: tuple[tuple[str, ...], ...]  # "train:FFHQ/00001" …: equal pixels in several lists
     repeated: int  # images whose pixels are those of an earlier image of the same list
+    # "train:FFHQ/00001 (real)" …: equal pixels that are real and fake; in one list or in several
+    contradictory: tuple[tuple[str, ...], ...]
     near: tuple[Near, ...] | None  # nearly equal ones in two lists; None: not asked for
 
 
@@ -316,7 +320,8 @@ class Soundness:
         if self.torn is not None:
             yield "leak: group in several lists", _placed(self.torn)
         if self.pictures is not None:
-            yield "leak: same pixels in several lists", [" = ".join(n) for n in self.pictures.same]
+            yield "leak: same pixels in several lists", [*map(_equal, self.pictures.same)]
+            yield "same pixels, real and fake", [*map(_labelled, self.pictures.contradictory)]
             if self.pictures.near is not None:
                 yield "leak: nearly the same in two lists", [*map(_alike, self.pictures.near)]
             unreadable = [f"{file} ({reason})" for file, reason in self.pictures.unreadable]
@@ -415,8 +420,23 @@ def _look(
             if len(lists) > 1
         ),
         repeated=within,
+        contradictory=tuple(_contradictory(equal, place)),
         near=tuple(_near_in_lists(good, place)) if similar else None,
     )
+
+
+def _contradictory(
+    equal: Iterable[Sequence[str]], place: Mapping[str, tuple[str, Image]]
+) -> Iterator[tuple[str, ...]]:
+    """Yield the files of equal pixels that have both labels; a real and a fake one come first."""
+    for files in equal:
+        by_label = {place[file][1].label: file for file in reversed(files)}
+        if len(by_label) > 1:
+            first = dict.fromkeys(by_label[label] for label in sorted(by_label))
+            yield tuple(
+                f"{_list_and_key(file, place)} ({CLASSES[place[file][1].label]})"
+                for file in dict.fromkeys((*first, *files))
+            )
 
 
 def _near_in_lists(
@@ -434,6 +454,21 @@ def _near_in_lists(
 
 def _alike(pair: Near) -> str:
     return f"{pair.name} ~ {pair.other} ({pair.correlation:.2f}{', mirrored' * pair.mirrored})"
+
+
+def _equal(names: Sequence[str]) -> str:
+    """Return equal pictures in words; of many their number, and the first ones of every list."""
+    if len(names) <= MEMBERS:
+        return " = ".join(names)
+    first = {name.partition(":")[0]: name for name in reversed(names)}
+    shown = list(dict.fromkeys((names[0], *reversed(first.values()), *names)))[:MEMBERS]
+    return f"{' = '.join(shown)} = … ({len(names)} images)"
+
+
+def _labelled(names: Sequence[str]) -> str:
+    """Return equal pictures of both classes in words; of many a real one, a fake one, their number."""
+    more = f" = … ({len(names)} images)" if len(names) > MEMBERS else ""
+    return f"{' = '.join(names[: 2 if more else MEMBERS])}{more}"
 
 
 def _list_and_key(file: str, place: Mapping[str, tuple[str, Image]]) -> str:

@@ -1,3 +1,4 @@
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -36,6 +37,21 @@ def test_validation_images_in_another_list_are_found(lab: Lab) -> None:
 def test_what_was_not_compared_for_want_of_time_is_counted(lab: Lab) -> None:
     audit = judge(Reader(seconds=0.0).run(str(lab.run)))
     assert "no time was left for 20 of 20 test files" in why_not(audit, "same-content")
+
+
+def test_a_picture_that_is_trained_as_real_and_as_fake_is_found(lab: Lab) -> None:
+    assert "label-contradiction" not in codes(lab.audit())
+    real, fake = (key for key in lab.lists["train"][:2][::-1])
+    image = lab.data / "PreSocial/Real" / f"{real}.png"
+    shutil.copy(image, lab.data / "PreSocial/Fake" / f"{fake}.png")
+    found = the(lab.audit(), "label-contradiction")
+    assert found.severity == "fault"
+    assert found.evidence["pictures in both classes"] == 1
+    assert (
+        found.evidence["such as"] == f"{image} (real) = {lab.data}/PreSocial/Fake/{fake}.png (fake)"
+    )
+    audit = judge(Reader(seconds=0.0).run(str(lab.run)))
+    assert "no time was left to compare" in why_not(audit, "label-contradiction")
 
 
 def test_the_same_key_in_another_data_folder_is_another_picture(lab: Lab) -> None:

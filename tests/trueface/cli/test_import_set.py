@@ -1,3 +1,4 @@
+import shutil
 from contextlib import chdir
 from pathlib import Path
 
@@ -151,7 +152,7 @@ def test_both_people_of_a_face_swap_are_in_one_list(
     tree: Tree, tmp_path: Path, command: Command
 ) -> None:
     top, root = tree(swaps_of(40)), tmp_path / "root"
-    words = ["import", "folders", top, "--out"]
+    words: list[str | Path] = ["import", "folders", top, "--out"]
     assert "40 folders have names of face swaps, such as FaceSwap/000_001: --videos" in (
         command(*words, tmp_path / "loose").err
     )
@@ -165,3 +166,19 @@ def test_both_people_of_a_face_swap_are_in_one_list(
                 lists_of_person.setdefault(person, set()).add(name)
     assert len(lists_of_person) == 40
     assert all(len(names) == 1 for names in lists_of_person.values())
+
+
+def test_equal_files_of_both_classes_are_reported(
+    tree: Tree, tmp_path: Path, command: Command
+) -> None:
+    top = tree(f"{label}/{n}.png" for label in ("real", "fake") for n in range(10))
+    words: list[str | Path] = ["import", "folders", top, "--dry-run", "--out", tmp_path / "root"]
+    assert "real and fake" not in command(*words).err
+    shutil.copy(top / "real/3.png", top / "fake/9.png")
+    (top / "fake/8.png").unlink()
+    (top / "fake/8.png").symlink_to(top / "real/4.png")
+    said = command(*words).err
+    assert (
+        f"warning: 2 pictures are real and fake: files of equal bytes, such as {top}/real/3.png (real) "
+        f"and {top}/fake/9.png (fake)"
+    ) in said

@@ -574,6 +574,32 @@ def test_the_same_pixels_in_two_lists_are_a_leak(check_root: Path) -> None:
     assert look(check_root, LISTS, content=False).leaks == 0
 
 
+def test_a_picture_that_is_real_and_fake_is_reported_also_within_a_list(check_root: Path) -> None:
+    shutil.copy(file(check_root, CHECK_REALS[0]), file(check_root, CHECK_FAKES[1]))
+    found = look(check_root, LISTS)
+    assert found.leaks == 0
+    assert told(found)["same pixels, real and fake"] == [
+        "1",
+        "train:FFHQ/00000 (real) = train:StyleGAN2/a/00001 (fake)",
+    ]
+    assert told(look(check_root, {"test": CHECK_REALS}))["same pixels, real and fake"] == ["0"]
+
+
+def test_a_picture_that_is_there_many_times_is_one_short_example(check_root: Path) -> None:
+    for key in (*CHECK_REALS[1:], *CHECK_FAKES):
+        shutil.copy(file(check_root, CHECK_REALS[0]), file(check_root, key))
+    found = look(check_root, LISTS)
+    assert told(found)["leak: same pixels in several lists"] == [
+        "1",
+        "train:StyleGAN2/a/00000 = val:StyleGAN2/a/00004 = test:StyleGAN2/a/00005 = "
+        "train:StyleGAN2/a/00001 = … (12 images)",
+    ]
+    assert told(found)["same pixels, real and fake"] == [
+        "1",
+        "train:FFHQ/00000 (real) = train:StyleGAN2/a/00000 (fake) = … (12 images)",
+    ]
+
+
 def test_a_group_in_two_lists_is_a_leak(check_root: Path) -> None:
     groups = {
         CHECK_FAKES[0]: "anna",

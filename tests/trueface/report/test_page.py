@@ -185,7 +185,7 @@ def test_findings_stand_above_the_results(lab: Lab) -> None:
     amend(paths.provenance(lab.run / POISONED), flipped_val=3)
     text = _page(lab.run)
     assert text.index("poisoned-validation") < text.index('id="results"')
-    assert "1 fault, 0 warnings, by 22 of 31 checks of 2 models" in Reading(text).text
+    assert "1 fault, 0 warnings, by 23 of 32 checks of 2 models" in Reading(text).text
     assert "flipped validation labels" in text
 
 

@@ -1,0 +1,87 @@
+"""Files of equal bytes whose labels differ: one of the labels is wrong.
+
+Files of different sizes cannot be equal, so few bytes are read: first the end of each file whose size
+both classes have, then the files whose ends are equal.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from typing import NamedTuple
+
+from trueface.runtime.files import file_sha256
+
+END_BYTES = 4096  # one page; headers of files are alike, their ends are not
+
+
+class LabelledFile(NamedTuple):
+    """An image file; a NamedTuple, as there may be a million."""
+
+    file: str
+    size_bytes: int
+    label: int  # 1 fake, 0 real
+
+
+class Contradiction(NamedTuple):
+    """Files of equal bytes in both classes."""
+
+    real: tuple[str, ...]
+    fake: tuple[str, ...]
+
+
+def contradictions(
+    files: Iterable[LabelledFile],
+    *,
+    digest: Callable[[str], str] = file_sha256,
+    is_over: Callable[[], bool] = lambda: False,
+) -> list[Contradiction]:
+    """Return the files of equal bytes that have both labels, sorted.
+
+    Args:
+        files: each file once for each label.
+        digest: of all bytes of a file.
+        is_over: whether to stop before the next file, with what is found so far.
+
+    A file that cannot be read is equal to no other.
+    """
+    steps: tuple[Callable[[LabelledFile], Hashable], ...] = (
+        lambda each: each.size_bytes,
+        lambda each: _read(each, _end),
+        lambda each: _read(each, lambda each: digest(each.file)),
+    )
+    groups = [[each for each in files if each.size_bytes]]
+    for key in steps:
+        groups = [same for group in groups for same in _in_both_classes(group, key, is_over)]
+    return sorted(Contradiction(*(_names(group, label) for label in (0, 1))) for group in groups)
+
+
+def _in_both_classes(
+    files: Iterable[LabelledFile],
+    key: Callable[[LabelledFile], Hashable],
+    is_over: Callable[[], bool],
+) -> Iterator[list[LabelledFile]]:
+    """Yield the files that have one key, if they have both labels."""
+    groups: dict[Hashable, list[LabelledFile]] = defaultdict(list)
+    for each in files:
+        if is_over():
+            break
+        groups[key(each)].append(each)
+    for members in groups.values():
+        if len({each.label for each in members}) > 1:
+            yield members
+
+
+def _names(files: Iterable[LabelledFile], label: int) -> tuple[str, ...]:
+    return tuple(sorted({each.file for each in files if each.label == label}))
+
+
+def _read(each: LabelledFile, read: Callable[[LabelledFile], Hashable]) -> Hashable:
+    try:
+        return read(each)
+    except OSError:
+        return each
+
+
+def _end(each: LabelledFile) -> bytes:
+    with open(each.file, "rb") as file:  # noqa: PTH123  # a Path for each of a million takes longer
+        file.seek(max(0, each.size_bytes - END_BYTES))
+        return file.read(END_BYTES)
