@@ -2,6 +2,7 @@ import shutil
 from contextlib import chdir
 from pathlib import Path
 
+import PIL.Image
 import pytest
 
 from launcher.api import TaskFileError, load, plan
@@ -182,3 +183,25 @@ def test_equal_files_of_both_classes_are_reported(
         f"warning: 2 pictures are real and fake: files of equal bytes, such as {top}/real/3.png (real) "
         f"and {top}/fake/9.png (fake)"
     ) in said
+
+
+@pytest.mark.parametrize(
+    ("ending", "side", "said"),
+    [
+        (".png", 12, ""),
+        (".bmp", 12, "the file format alone tells fake from real images in 100% of the cases"),
+        (".png", 13, "the image size alone tells fake from real images in 100% of the cases"),
+    ],
+)
+def test_a_form_of_files_that_tells_the_class_is_reported(
+    tree: Tree, tmp_path: Path, command: Command, ending: str, side: int, said: str
+) -> None:
+    top = tree(f"{label}/{n}.png" for label in ("real", "fake") for n in range(30))
+    for path in sorted((top / "fake").iterdir()):
+        with PIL.Image.open(path) as image:
+            changed = image.resize((side, side))
+        path.unlink()
+        changed.save(path.with_suffix(ending))
+    found = command("import", "folders", top, "--out", tmp_path / "root").err
+    assert ("alone tells" in found) is bool(said)
+    assert said in found
