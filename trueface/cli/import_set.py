@@ -256,13 +256,12 @@ def _remarks(
 def _doubts(arrangement: Arrangement, record: ImportRecord) -> Iterator[str]:
     """Yield what makes results on the set doubtful: equal files and telling forms of files."""
     # Pillow and numpy take a while to import; help must not wait for them
-    from trueface.data.image_headers import PROPERTIES, sample_headers, shortcut
+    from trueface.data.image_headers import shortcuts_of
 
     files = [
         LabelledFile(*record.files[image.file][:2], image.label) for image in arrangement.images
     ]
-    headers, _ = sample_headers({each.file: each.label for each in files})
-    for tells in filter(None, (shortcut(headers, each) for each in PROPERTIES)):
+    for tells in shortcuts_of({each.file: each.label for each in files}):
         yield (
             f"{tells.sentence} (real: {tells.real}; fake: {tells.fake}). Bring both classes into one "
             "form, or a detector learns the form"

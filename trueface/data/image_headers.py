@@ -219,6 +219,16 @@ def shortcut(headers: Sequence[Header], what: Property) -> Shortcut | None:
     return Shortcut(what.name, accuracy, _counts(real), _counts(fake))
 
 
+def shortcuts_of(labels: Mapping[str, int]) -> tuple[Shortcut, ...]:
+    """Return the properties of headers that tell the class of files, by a sample of them.
+
+    Args:
+        labels: file → label.
+    """
+    headers, _ = sample_headers(labels)
+    return tuple(filter(None, (shortcut(headers, each) for each in PROPERTIES)))
+
+
 def told_apart(reals: Sequence[str], fakes: Sequence[str]) -> float:
     """Return the balanced accuracy of the best guess by value, each half judged by the other."""
     right = [0.0, 0.0]

@@ -9,12 +9,13 @@ path below the data root, in which class and modifier stand, too.
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from trueface.evaluation.confounds import MARK, TestedFiles
 from trueface.evaluation.group_columns import AttributeFiles
 from trueface.evaluation.group_rates import GroupTable
 from trueface.evaluation.intervals import Floats, Measure
@@ -94,7 +95,8 @@ def compare(
     Raises:
         DataError: a score file cannot be read, or holds what is no finite number.
     """
-    groups = groups or AttributeFiles(project=run_folder.parent.parent)
+    project = run_folder.parent.parent
+    groups, files = groups or AttributeFiles(project=project), TestedFiles(project=project)
     rows: list[dict[str, Json]] = []
     for model in dict.fromkeys(model for model, _ in tests):
         done = [read_test(run_folder, model, data) for other, data in tests if other == model]
@@ -102,7 +104,7 @@ def compare(
         took = (read_json(paths.summary(folder)) or {}).get("seconds")
         by = _groups_by(folder)
         named = {"model": model, "method": method_of(model)}
-        rows += [{**named, **row, "seconds": took} for row in _rows(done, groups, by)]
+        rows += [{**named, **row, "seconds": took} for row in _rows(done, groups, by, files)]
     return rows
 
 
@@ -136,14 +138,21 @@ def not_run(run_folder: Path, model: str, data: str, reason: str) -> dict[str, J
     }
 
 
-def _rows(tests: Sequence[Tested], groups: AttributeFiles, by: str) -> Iterator[dict[str, Json]]:
+def _rows(
+    tests: Sequence[Tested], groups: AttributeFiles, by: str, files: TestedFiles
+) -> Iterator[dict[str, Json]]:
     """Yield a model's rows: of each modifier first every set of fakes, then all of them pooled.
 
     Tests of two data roots stand apart: a path there is another image, or the same one again.
     """
     for each in joined(tests):
         row = _row(each, groups, by)
-        yield {**row, "modifier": each.named(str(row["modifier"])), "data_root": each.place or None}
+        yield {
+            **row,
+            **_confounded(each, row, files),
+            "modifier": each.named(str(row["modifier"])),
+            "data_root": each.place or None,
+        }
 
 
 def _row(tests: JoinedTests, groups: AttributeFiles, by: str) -> dict[str, Json]:
@@ -169,6 +178,15 @@ def _row(tests: JoinedTests, groups: AttributeFiles, by: str) -> dict[str, Json]
         "reason": report.reason,
         "reasons": {**report.reasons, **ungrouped},
     }
+
+
+def _confounded(tests: JoinedTests, row: Mapping[str, Json], files: TestedFiles) -> dict[str, Json]:
+    """Return the mark of a row if the form of its image files tells their class; otherwise nothing."""
+    shortcut = files.confound(tests)
+    if shortcut is None:
+        return {}
+    mark = row["verdict"] or f"{MARK} by {shortcut.name.removeprefix('the ')}"
+    return {"verdict": mark, MARK: shortcut.sentence}
 
 
 def _groups_by(folder: Path) -> str:

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import PIL.Image
 import pytest
 from sklearn.metrics import roc_auc_score
 
@@ -12,7 +13,7 @@ from launcher.api import Json, model_folder_name
 from launcher.cli.result_tables import draw
 from launcher.system.code_digests import CodeIndex
 from tests.trueface.evaluation.tables import scored
-from tests.trueface.group_runs import logits, pairs_of, write_faces, write_tests
+from tests.trueface.group_runs import COUNT, logits, pairs_of, write_faces, write_tests
 from trueface.evaluation import metrics
 from trueface.evaluation.measurement import METRICS, measure
 from trueface.evaluation.result_rows import by_video, compare, method_of, video_report
@@ -203,6 +204,33 @@ def test_tests_with_attributes_have_gaps_that_follow_a_changed_table(tmp_path: P
     assert "faces.csv" in str(without["reasons"])
     write_faces(faces)
     assert table(folder, pairs_of("clean")) == [row]
+
+
+@pytest.mark.parametrize(
+    ("fakes", "power", "verdict"),
+    [
+        ("JPEG", 9, "confounded by file format"),
+        ("PNG", 9, ""),
+        ("JPEG", 0, "chance"),  # what is known before is said first
+    ],
+)
+def test_a_row_whose_files_tell_the_class_by_their_form_is_marked(
+    tmp_path: Path, fakes: str, power: float, verdict: str
+) -> None:
+    folder = tmp_path / "runs" / "forms"
+    write_tests(folder, "clean", [logits(y, power=power, skew=0) for y in (0, 1)], attributes="")
+    for place, form in (("Real/FFHQ", "PNG"), ("Fake/StyleGAN2", fakes)):
+        images = tmp_path / "data" / "PreSocial" / place
+        images.mkdir(parents=True)
+        for number in range(30):
+            PIL.Image.new("RGB", (8, 8)).save(images / f"{number}.png", form)
+        for number in range(30, COUNT):
+            (images / f"{number}.png").symlink_to(f"{number % 30}.png")
+    (row,) = table(folder, pairs_of("clean"))
+    assert row["verdict"] == verdict
+    sentence = "the file format alone tells fake from real images in 100% of the cases"
+    assert row.get("confounded") == (sentence if fakes == "JPEG" else None)
+    assert verdict in draw([row])
 
 
 def _number(value: Json) -> float:

@@ -1,0 +1,43 @@
+"""Whether the headers of tested image files alone tell their class, so that a score says little."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from trueface.data.image_headers import DECIDING, Shortcut, shortcuts_of
+from trueface.evaluation.score_tables import JoinedTests
+
+MARK = "confounded"  # as the benchmark marks such rows
+
+
+@dataclass(kw_only=True)
+class TestedFiles:
+    """The image files of a run's tests; the headers of each set of images are read once.
+
+    Args:
+        project: the folder that paths in settings are relative to.
+    """
+
+    project: Path
+    _known: dict[tuple[str, tuple[str, ...]], Shortcut | None] = field(default_factory=dict)
+
+    def confound(self, tests: JoinedTests) -> Shortcut | None:
+        """Return the property of the files that tells their class best, if it decides nearly all.
+
+        None also if the files are gone, or the scores do not name them.
+        """
+        scores, root = tests.scores, tests.tests[0].root
+        if not (root and scores.names_images):
+            return None
+        key = (root, scores.paths)  # models are tested on the same images
+        if key not in self._known:
+            place = self.project / Path(root).expanduser()
+            labels = zip(scores.paths, scores.labels.tolist(), strict=True)
+            self._known[key] = _confound({f"{place}/{path}": label for path, label in labels})
+        return self._known[key]
+
+
+def _confound(labels: Mapping[str, int]) -> Shortcut | None:
+    found = shortcuts_of(labels)
+    best = max(found, key=lambda each: each.accuracy, default=None)
+    return None if best is None or best.accuracy < DECIDING else best
