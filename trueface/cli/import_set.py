@@ -254,7 +254,7 @@ def _remarks(
 
 
 def _doubts(arrangement: Arrangement, record: ImportRecord) -> Iterator[str]:
-    """Yield what makes results on the set doubtful: equal files and telling forms of files."""
+    """Yield what makes results on the set doubtful: equal files, and forms of files that reveal the class."""
     # Pillow and numpy take a while to import; help must not wait for them
     from trueface.data.image_headers import shortcuts_of
 
@@ -269,8 +269,8 @@ def _doubts(arrangement: Arrangement, record: ImportRecord) -> Iterator[str]:
     if found := contradictions(files):
         real, fake = found[0]
         yield (
-            f"{len(found)} pictures are real and fake: files of equal bytes, such as {real[0]} (real) "
-            f"and {fake[0]} (fake); remove the wrong one of each pair"
+            f"{len(found)} pictures are real and fake: the bytes of {real[0]} (real) and {fake[0]} (fake) "
+            "are equal. Remove the wrong file of each pair"
         )
 
 

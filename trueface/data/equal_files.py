@@ -1,7 +1,7 @@
 """Files of equal bytes whose labels differ: one of the labels is wrong.
 
-Files of different sizes cannot be equal, so few bytes are read: first the end of each file whose size
-both classes have, then the files whose ends are equal.
+Files of different sizes cannot be equal, so few bytes are read. First comes the end of each file whose
+size both classes have, then all bytes of the files whose ends are equal.
 """
 
 from collections import defaultdict
@@ -39,7 +39,7 @@ def contradictions(
     Args:
         files: each file once for each label.
         digest: of all bytes of a file.
-        is_over: whether to stop before the next file, with what is found so far.
+        is_over: whether to stop before the next file, with the results so far.
 
     A file that cannot be read is equal to no other.
     """

@@ -20,7 +20,7 @@ def is_missing(text: str) -> bool:
 def equal_numbers(names: Iterable[str]) -> dict[str, str]:
     """Return the name to use for each name of a number that is also written in another way.
 
-    "1", "1.0" and "01" are one group. Of its names the shortest is used.
+    "1", "1.0" and "01" are one group. The shortest of its names is used.
     """
     by_value: dict[Decimal, set[str]] = defaultdict(set)
     for name in set(names):

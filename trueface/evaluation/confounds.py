@@ -1,4 +1,4 @@
-"""Whether the headers of tested image files alone tell their class, so that a score says little."""
+"""Whether the headers of tested image files alone reveal their class, so that scores mean little."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -22,7 +22,7 @@ class TestedFiles:
     _known: dict[tuple[str, tuple[str, ...]], Shortcut | None] = field(default_factory=dict)
 
     def confound(self, tests: JoinedTests) -> Shortcut | None:
-        """Return the property of the files that tells their class best, if it decides nearly all.
+        """Return the property of the files that reveals their class best, if it decides nearly all.
 
         None also if the files are gone, or the scores do not name them.
         """

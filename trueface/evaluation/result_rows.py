@@ -181,7 +181,7 @@ def _row(tests: JoinedTests, groups: AttributeFiles, by: str) -> dict[str, Json]
 
 
 def _confounded(tests: JoinedTests, row: Mapping[str, Json], files: TestedFiles) -> dict[str, Json]:
-    """Return the mark of a row if the form of its image files tells their class; otherwise nothing."""
+    """Return the mark of a row if the form of its image files reveals their class; otherwise nothing."""
     shortcut = files.confound(tests)
     if shortcut is None:
         return {}

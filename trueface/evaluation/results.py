@@ -48,7 +48,7 @@ def table(run_folder: Path, tests: Sequence[tuple[str, str]]) -> list[dict[str, 
         `video_auc` is the AUC of mean probabilities with its interval over videos. Where tests have
         attributes, `fpr_gap` and `f_fpr` are in per cent by the column `groups_by`, that of the
         training, with `_floor` what 95 % of shuffled groups do not exceed. Where the headers of the image
-        files alone tell their class, `verdict` is "confounded by …", and `confounded` says it in words.
+        files alone reveal their class, `verdict` is "confounded by …", and `confounded` says it in words.
         `reason` is why there is no
         measure of two classes,
         `data_root` where the images lie if the model was tested on several roots, `seconds` what

@@ -180,8 +180,8 @@ def test_equal_files_of_both_classes_are_reported(
     (top / "fake/8.png").symlink_to(top / "real/4.png")
     said = command(*words).err
     assert (
-        f"warning: 2 pictures are real and fake: files of equal bytes, such as {top}/real/3.png (real) "
-        f"and {top}/fake/9.png (fake)"
+        f"warning: 2 pictures are real and fake: the bytes of {top}/real/3.png (real) and "
+        f"{top}/fake/9.png (fake) are equal. Remove the wrong file of each pair"
     ) in said
 
 

@@ -108,7 +108,7 @@ def _columns(header: list[str]) -> dict[str, int]:
 def _group_columns(header: list[str]) -> dict[int, str]:
     """Return the place of each column of groups, with the kind of its groups.
 
-    Columns of one kind share names: a person of "group" may stand in "group2" of another image.
+    Columns of one kind share names: a person in "group" may be in "group2" of another image.
     """
     found = {at: match[1] for at, name in enumerate(header) if (match := _GROUP.fullmatch(name))}
     first = next((kind for kind in GROUPS if kind in found.values()), "")
