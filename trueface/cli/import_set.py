@@ -12,6 +12,7 @@ import click
 from launcher.api import Json, UsageError
 from trueface.cli.splits import shares_of
 from trueface.cli.text_tables import aligned, shown
+from trueface.data.attributes import class_of
 from trueface.data.dataset_file import DATASET
 from trueface.data.equal_files import LabelledFile, contradictions
 from trueface.data.imports import registry
@@ -188,7 +189,7 @@ def _import(request: ImportRequest) -> Outcome:
         lists=lists,
         remarks=(
             *_remarks(request.folder, difference, arrangement, lists),
-            *_doubts(arrangement, record),
+            *_doubts(record),
             *remarks,
         ),
     )
@@ -253,13 +254,15 @@ def _remarks(
             yield f"the list {name} is empty"
 
 
-def _doubts(arrangement: Arrangement, record: ImportRecord) -> Iterator[str]:
-    """Yield what makes results on the set doubtful: equal files, and forms of files that reveal the class."""
+def _doubts(record: ImportRecord) -> Iterator[str]:
+    """Yield what makes results on the data root doubtful: equal files, and forms of files that reveal the class."""
     # Pillow and numpy take a while to import; help must not wait for them
     from trueface.data.image_headers import shortcuts_of
 
     files = [
-        LabelledFile(*record.files[image.file][:2], image.label) for image in arrangement.images
+        LabelledFile(file, size, label)
+        for path, (file, size, _) in record.files.items()
+        if (label := class_of(path)) is not None
     ]
     for tells in shortcuts_of({each.file: each.label for each in files}):
         yield (

@@ -185,6 +185,18 @@ def test_equal_files_of_both_classes_are_reported(
     ) in said
 
 
+def test_a_file_that_two_imports_label_differently_is_reported(
+    tree: Tree, tmp_path: Path, command: Command
+) -> None:
+    top, out = tree(f"{label}/{n}.png" for label in ("real", "fake") for n in range(10)), "root"
+    table = tmp_path / "t.csv"
+    table.write_text(f"path,label,source\n{top}/real/3.png,1,other\n")
+    with chdir(tmp_path):
+        command("import", "folders", top, "--out", out)
+        said = command("import", "csv", table, "--out", out).err
+    assert f"1 pictures are real and fake: the bytes of {top}/real/3.png (real) and" in said
+
+
 @pytest.mark.parametrize(
     ("ending", "side", "said"),
     [
