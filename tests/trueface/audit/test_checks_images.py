@@ -241,3 +241,12 @@ def test_headers_are_read_of_the_formats_that_are_decoded_and_of_no_other(tmp_pa
     path = tmp_path / "a.png"
     path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n")
     assert Surveyor(seconds=10).survey("set", {str(path): 0}, []).unreadable == 1
+
+
+def test_hidden_files_and_byte_order_marks_change_nothing(lab: Lab) -> None:
+    before = lab.audit()
+    for folder, name in (("scores", "._a.csv"), ("metrics", "._a.json")):
+        (lab.run / DATA / folder / name).write_bytes(b"\x00\x05\x16\x07 of macOS")
+    history = paths.history(lab.run / DATA)
+    history.write_text(f"\ufeff{history.read_text()}")
+    assert lab.audit() == before
