@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:  # it loads SciPy, for which a help text need not wait
     from trueface.evaluation.intervals import Measure
 
+LONGEST = 1e9  # from here on a number is written with its power of ten
+
 
 def frame(
     values: Sequence[Sequence[int]], index: Sequence[str], columns: Sequence[str]
@@ -43,8 +45,13 @@ def bracketed(value: "Measure | None", scale: int) -> str:
     if value is None:
         return "–"
     digits = 2 if scale == 100 else 4
-    middle, low, high = (scale * number for number in (value.value, value.low, value.high))
-    return f"{middle:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+    numbers = (value.value, value.low, value.high)
+    middle, low, high = (_rounded(scale * number, digits) for number in numbers)
+    return f"{middle} [{low}, {high}]"
+
+
+def _rounded(number: float, digits: int) -> str:
+    return f"{number:.{digits}{'f' if abs(number) < LONGEST else 'e'}}"
 
 
 def shown(name: str) -> str:

@@ -232,12 +232,6 @@ def sure_bins(confidence: Floats) -> NDArray[np.intp]:
     return np.clip((along * BINS).astype(np.intp), 0, BINS - 1)
 
 
-def losses(fake: NDArray[np.bool_], logits: Floats) -> Floats:
-    """Return the cross entropy of each prediction (N,)."""
-    entropies: Floats = np.logaddexp(0.0, np.where(fake, -logits, logits))
-    return entropies
-
-
 def probabilities(logits: Floats) -> Floats:
     """Return the probability of a fake (N,)."""
     # the same as a sigmoid, but no overflow for a large negative logit

@@ -5,6 +5,7 @@ of images; intervals on a scale that a measure cannot leave.
 """
 
 import math
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -36,6 +37,7 @@ MOST_SOURCES = (
 )
 FEW = 5  # below so many sources a table says how many there are
 
+LARGE = 2.0**128  # the fourth power of a smaller value is finite, too
 NOTHING = 1e-12  # a standard error below it is the rounding of equal values
 
 Left = NDArray[np.uint8]
@@ -274,7 +276,9 @@ def standard_error(
         even: classes count alike in the measure; else by their shares, as in an accuracy.
         also: another table, of other images, whose error comes on top: of a difference.
     """
-    pieces = _pieces(of, values) + ([] if also is None else _pieces(*also))
+    unit = _unit(values, *([] if also is None else [also[1]]))
+    pieces = _pieces(of, values / unit)
+    pieces += [] if also is None else _pieces(also[0], also[1] / unit)
     variance = sum(var for _, var, _ in pieces)
     if variance <= NOTHING**2:
         return Error(error=0.0, freedom=1.0)
@@ -291,7 +295,13 @@ def standard_error(
     if expected:
         model = sum(size for size, _ in expected) ** 2 / sum(size**2 / df for size, df in expected)
         freedom = 2 / (1 / freedom + 1 / model)
-    return Error(error=math.sqrt(variance), freedom=freedom)
+    return Error(error=math.sqrt(variance) * unit, freedom=freedom)
+
+
+def _unit(*values: Floats) -> float:
+    """Return 1, or a power of two by which values are divided so that their squares are finite."""
+    largest = max(float(np.abs(each[np.isfinite(each)]).max(initial=0.0)) for each in values)
+    return 1.0 if largest < LARGE else 2.0 ** (math.frexp(largest)[1] - 1)
 
 
 def variances(of: Design, values: Floats) -> Floats:
@@ -420,7 +430,7 @@ def ends(value: float, half: float, scale: Scale) -> tuple[float, float]:
             if value <= 0:
                 return 0.0, half
             factor = math.exp(min(half / value, STEEPEST))
-            return value / factor, value * factor
+            return value / factor, min(value * factor, sys.float_info.max)
         case Scale.SHARE | Scale.SHIFT:
             # map a shift in -1 … 1 to a fraction of its range
             share, width = (value, half) if scale is Scale.SHARE else ((value + 1) / 2, half / 2)

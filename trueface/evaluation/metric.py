@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trueface.evaluation import curves
-from trueface.evaluation.curves import Labels, gaps, losses
+from trueface.evaluation.cross_entropy import cross_entropies
+from trueface.evaluation.curves import Labels, gaps
 from trueface.evaluation.intervals import (
     Counts,
     Design,
@@ -29,6 +30,7 @@ from trueface.evaluation.intervals import (
 
 # columns of what is summed: images, called fake, correct, loss, then one for each calibration bin
 IMAGES, CALLED, CORRECT, LOSS, GAPS = range(5)
+LARGEST_LOSS = 1e25  # of an image, in float32; sums of 10¹³ such losses are finite
 REAL, FAKE = 0, 1
 BOTH = frozenset({REAL, FAKE})
 # the scale of a difference of two values: that of shares lies in -1 … 1
@@ -39,17 +41,20 @@ class ScoreColumns(NamedTuple):
     """A score table, counted and sorted once for all weightings."""
 
     fake: NDArray[np.bool_]  # (N,)
-    columns: NDArray[np.float32]  # (N, 4 + BINS)
+    columns: NDArray[np.floating]  # (N, 4 + BINS) float32, float64 if a loss is too large for it
     order: curves.Order
 
     @classmethod
     def of(cls, fake: NDArray[np.bool_], logits: Floats) -> "ScoreColumns":
         """Return the columns of a table of labels (N,) and logits (N,)."""
-        called = logits > 0
-        columns = [np.ones(len(fake)), called, called == fake, losses(fake, logits)]
+        called, losses = logits > 0, cross_entropies(fake, logits)
+        columns = [np.ones(len(fake)), called, called == fake, losses]
+        is_small = losses.max(initial=0.0) <= LARGEST_LOSS
         return cls(
             fake=fake,
-            columns=np.column_stack([*columns, gaps(fake, logits)]).astype(np.float32),
+            columns=np.column_stack([*columns, gaps(fake, logits)]).astype(
+                np.float32 if is_small else np.float64
+            ),
             order=curves.order(fake, logits),
         )
 

@@ -22,6 +22,7 @@ from trueface.data.dataset import Pass, still
 from trueface.data.dataset_file import video_sources
 from trueface.data.index import Image
 from trueface.data.settings import ScoringSettings, TestSettings
+from trueface.evaluation.cross_entropy import mean_cross_entropy
 from trueface.evaluation.inference import (
     Answers,
     Attacked,
@@ -292,7 +293,6 @@ def numbers_of_test(answers: Answers, calibration: Calibration | None = None) ->
     """Return what one test alone can say; measures of both classes need tests merged."""
     fake = answers.labels == 1
     beyond = None if calibration is None else answers.logits > calibration.threshold
-    towards = np.where(fake, answers.logits, -answers.logits)
     return {
         "n": len(answers.labels),
         "fake": int(fake.sum()),
@@ -301,7 +301,7 @@ def numbers_of_test(answers: Answers, calibration: Calibration | None = None) ->
         "accuracy_at_threshold": None if beyond is None else float(np.mean(beyond == fake)),
         "called_fake_at_threshold": None if beyond is None else float(np.mean(beyond)),
         "mean_logit": float(answers.logits.mean()),
-        "loss": float(np.logaddexp(0.0, -towards).mean()),
+        "loss": mean_cross_entropy(fake, answers.logits),
     }
 
 

@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from trueface.data.dataset import Batch, Feed
+from trueface.evaluation.cross_entropy import mean_cross_entropy
 from trueface.evaluation.forward import answered_rows, in_order
 from trueface.evaluation.operating_threshold import Calibration, calibrate
 from trueface.models.detectors import Detector
@@ -476,7 +477,7 @@ def of_one_logit(logits: NDArray[np.float64], positive: NDArray[np.bool_]) -> Va
     if positive.any() and not positive.all():
         balanced = float(predicted[positive].mean() + (~predicted[~positive]).mean()) / 2
     return Validation(
-        loss=float(np.logaddexp(0.0, -np.where(positive, logits, -logits)).mean()),
+        loss=mean_cross_entropy(positive, logits),
         accuracy=float((predicted == positive).mean()),
         balanced_accuracy=balanced,
     )

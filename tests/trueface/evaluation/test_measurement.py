@@ -18,6 +18,7 @@ from sklearn.metrics import (
 
 from benchmarks.coverage import SHOWN, Setting, coverage
 from trueface.evaluation.curves import calibration_error
+from trueface.evaluation.inference import Answers
 from trueface.evaluation.intervals import (
     RESAMPLES,
     Scale,
@@ -27,8 +28,13 @@ from trueface.evaluation.intervals import (
     standard_error,
 )
 from trueface.evaluation.measurement import METRICS, measure, measured, parts_of, roc
+from trueface.evaluation.metric import resampled_values
+from trueface.evaluation.operating_threshold import Calibration
+from trueface.evaluation.predictions import Answered
 from trueface.evaluation.score_tables import Scores
+from trueface.jobs.testing import numbers_of_test
 from trueface.runtime.errors import DataError
+from trueface.training.trainer import of_one_logit
 
 Labels = NDArray[np.int8]
 Logits = NDArray[np.float64]
@@ -153,6 +159,56 @@ def test_measures_of_two_classes_are_those_of_scikit_learn() -> None:
         labels, logits, keys = drawn(120, shift)
         for value in measure(labels, logits - shift / 2, keys=keys).metrics.values():
             assert value.low <= value.value <= value.high
+
+
+def sure(size: float = 100.0) -> tuple[Labels, Logits, list[str]]:
+    """Return a table of logits 5 on the right side, and one of each class on the wrong side."""
+    labels = np.repeat(np.array([0, 1], np.int8), 20)
+    logits = np.where(labels == 1, 5.0, -5.0)
+    logits[[19, 39]] = [size, -size]
+    return labels, logits, [f"{'fake' if label else 'real'}/{n}" for n, label in enumerate(labels)]
+
+
+def test_the_loss_is_the_mean_of_the_losses_of_the_images_however_large_they_are() -> None:
+    labels, logits, keys = sure()
+    expected = (38 * math.log1p(math.exp(-5)) + 2 * 100) / 40
+    loss = measure(labels, logits, keys=keys).metrics["loss"]
+    assert loss.value == pytest.approx(expected, rel=1e-12)
+    assert loss.low < loss.value < loss.high
+
+
+def test_every_loss_of_the_same_logits_is_the_same_number() -> None:
+    labels, logits, keys = sure()
+    fake = labels == 1
+    calibration = Calibration()
+    of_wide = Answered(
+        logits=np.column_stack([np.zeros(40), logits]).astype(np.float32),
+        trained=labels.astype(np.int64),
+        true=labels.astype(np.int64),
+    )
+    losses = {
+        "table": measure(labels, logits, keys=keys).metrics["loss"].value,
+        "resamples": resampled_values([METRICS["loss"]], fake, logits, np.ones((1, 40), np.uint8))[
+            "loss"
+        ][0],
+        "validation": of_one_logit(logits, fake).loss,
+        "test": numbers_of_test(Answers(np.arange(40), labels, logits), calibration)["loss"],
+        "unlearning": of_wide.loss(of_wide.trained),
+    }
+    assert losses == pytest.approx(dict.fromkeys(losses, losses["table"]), rel=1e-6)
+
+
+@pytest.mark.parametrize("sources", [1, 3])
+@pytest.mark.parametrize("size", [3e38, 1e160, 1e300])
+def test_every_metric_of_finite_logits_is_finite(size: float, sources: int) -> None:
+    labels, logits, _ = sure(size)
+    keys = [f"{label}{n % sources}/{n}" for n, label in enumerate(labels)]
+    report = measure(labels, logits, keys=keys)
+    assert set(report.metrics) == set(METRICS)
+    for name, found in report.metrics.items():
+        assert np.isfinite([found.value, found.low, found.high]).all(), name
+        assert found.low <= found.value <= found.high, name
+    assert report.metrics["loss"].value == pytest.approx(size / 20)
 
 
 def test_the_equal_error_rate_lies_between_two_points_of_the_curve() -> None:

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from trueface.evaluation.curves import Labels, calibration_error, probabilities
+from trueface.evaluation.cross_entropy import mean_cross_entropy
+from trueface.evaluation.curves import Labels, calibration_error
 from trueface.evaluation.intervals import (
     Floats,
     Measure,
@@ -16,9 +17,7 @@ from trueface.evaluation.metric import Metric, SourceSample, weighted
 
 
 def _loss(labels: Labels, logits: Floats) -> float:
-    from sklearn.metrics import log_loss  # takes a second
-
-    return float(log_loss(labels, probabilities(logits), labels=[0, 1]))
+    return mean_cross_entropy(labels == 1, logits)
 
 
 def _unbiased_interval(value: float, resampled: Floats) -> Measure:

@@ -1,0 +1,20 @@
+"""The cross entropy of a detector's logits: the one formula behind every loss of a score table."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def cross_entropies(fake: NDArray[np.bool_], logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the cross entropy of each prediction (N,). Nothing is clipped.
+
+    Args:
+        fake: (N,).
+        logits: (N,) positive = fake.
+    """
+    entropies: NDArray[np.float64] = np.logaddexp(0.0, np.where(fake, -logits, logits))
+    return entropies
+
+
+def mean_cross_entropy(fake: NDArray[np.bool_], logits: NDArray[np.float64]) -> float:
+    """Return the mean of `cross_entropies`."""
+    return float(cross_entropies(fake, logits).mean())
