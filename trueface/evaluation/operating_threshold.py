@@ -107,8 +107,11 @@ def fit_temperature(labels: Labels, logits: Floats) -> float:
 
     Source: C. Guo et al., arXiv 1706.04599, section 4.2; the targets are those of J. Platt, 1999,
         section 2.2, so that logits without an error get a finite temperature. Logits that order the
-        classes wrongly get a very large one: a probability of a half.
+        classes wrongly get a very large one: a probability of a half. Constant logits say nothing
+        about a temperature, and get 1.
     """
+    if np.ptp(logits) == 0:
+        return 1.0
     # half a second to import, which a prediction needs not
     from scipy.optimize import minimize_scalar
 

@@ -38,6 +38,12 @@ def test_logits_without_an_error_have_a_finite_temperature() -> None:
     assert 0.05 < fit_temperature(labels, logits) < 1
 
 
+@pytest.mark.parametrize("constant", [0.0, 0.3, -40.0])
+def test_constant_logits_leave_the_temperature_at_one(constant: float) -> None:
+    labels = np.array([0, 1] * 20, np.int8)
+    assert calibrate(labels, np.full(40, constant)).temperature == 1.0
+
+
 def merit(labels: np.ndarray, logits: np.ndarray, place: float) -> float:
     """Return the balanced accuracy of calling fake what lies above a place."""
     called = logits > place
