@@ -221,7 +221,7 @@ class Reader:
     def _scores_of(self, path: Path) -> tuple[Scores | None, str]:
         if path not in self._scores:
             try:
-                self._scores[path] = score_tables.load(path), ""
+                self._scores[path] = score_tables.load(path, finite=False), ""
             except DataError as error:
                 self._scores[path] = None, str(error)
         return self._scores[path]

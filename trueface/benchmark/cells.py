@@ -183,7 +183,7 @@ def read_scores(path: Path) -> CellScores:
     """Return the scores of a cell.
 
     Raises:
-        DataError: the file is absent, damaged, or no such file.
+        DataError: the file is absent, damaged, or no such file; or a logit is not a finite number.
     """
     arrays = npz_files.read(path, "the scores")
     try:
@@ -201,6 +201,13 @@ def read_scores(path: Path) -> CellScores:
         raise DataError(f"scores {path} cannot be read: {error}") from error
     if not len(scores.paths) == len(scores.labels) == len(scores.logits):
         raise DataError(f"scores {path} differ in length")
+    for logits in (scores.logits, scores.before):
+        broken = np.flatnonzero(~np.isfinite([] if logits is None else logits))
+        if logits is not None and len(broken):
+            raise DataError(
+                f"scores {path}: the logit {logits[broken[0]]} of {scores.paths[broken[0]]} is not a "
+                f"finite number ({len(broken)} of {len(logits)} rows)"
+            )
     return scores
 
 

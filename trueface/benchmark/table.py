@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from pydantic import TypeAdapter
+from pydantic import ConfigDict, TypeAdapter
 
 from trueface.benchmark.cells import DIGITS
 from trueface.benchmark.results import Result, RunResults, Value
@@ -23,6 +23,8 @@ SHA_DIGITS = 16
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
     """One measure of one cell; empty texts and None where there is nothing to say."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(allow_inf_nan=False)
 
     manifest: str  # the benchmark's name
     model: str  # ID without the seed

@@ -118,8 +118,12 @@ def modifier_of_path(path: str) -> str:
     return ""
 
 
-def load(path: Path) -> Scores:
+def load(path: Path, *, finite: bool = True) -> Scores:
     """Read a score table of ours (.csv) or of the original system (.pkl).
+
+    Args:
+        path: of the file.
+        finite: refuse logits that are not finite; False: return them. Old tables never have any.
 
     Raises:
         DataError: the file is absent, cut off, refused, or no score table.
@@ -129,7 +133,7 @@ def load(path: Path) -> Scores:
         raise DataError(f"scores {path} are neither .csv nor .pkl; name a score file")
     if suffix in OLD_SUFFIXES:
         return _of_original(original_runs.read_scores(path))
-    return read_scores(path)
+    return read_scores(path, finite=finite)
 
 
 def _of_original(old: OldScores) -> Scores:
@@ -185,8 +189,12 @@ def write_scores(path: Path, scores: Scores) -> None:
     write_atomic(path, text.getvalue())
 
 
-def read_scores(path: Path) -> Scores:
+def read_scores(path: Path, *, finite: bool = True) -> Scores:
     """Read a score table.
+
+    Args:
+        path: of the file.
+        finite: refuse logits that are not finite; False: return them.
 
     Raises:
         DataError: the file is absent, cut off, or no score table; it is named with the line.
@@ -203,14 +211,14 @@ def read_scores(path: Path) -> Scores:
         raise DataError(f"scores {path} cannot be read: {error}; test again") from error
     lines = csv.reader(io.StringIO(text))
     try:
-        header, *rows = list(lines) or [[]]
+        header = next(lines, [])
+        numbered = [(lines.line_num, row) for row in lines]
     except csv.Error as error:
         raise DataError(f"{path}:{lines.line_num}: {error}; test again") from error
     if tuple(header) not in {COLUMNS, (*COLUMNS, VIDEO)}:
         raise DataError(f"{path}:1: expected the columns {','.join(COLUMNS)}")
     labels, logits = [], []
-    first: dict[str, int] = {}
-    for number, row in enumerate(rows, start=2):
+    for number, row in numbered:
         try:
             _, _, label, logit, *video = row
             if len(video) != len(header) - len(COLUMNS):
@@ -219,12 +227,10 @@ def read_scores(path: Path) -> Scores:
             logits.append(float(logit))
         except (ValueError, KeyError) as error:
             raise DataError(f"{path}:{number}: not a row path,key,label,logit: {row}") from error
-        earlier = rows[first.setdefault(row[0], number) - 2]
-        if earlier[2:4] != row[2:4]:
-            raise DataError(
-                f"{path}:{number}: {row[0]} has label {row[2]} and logit {row[3]} here, but label "
-                f"{earlier[2]} and logit {earlier[3]} in line {first[row[0]]}. Keep one of the rows."
-            )
+    _refuse_contradictions(path, numbered)
+    if finite:
+        _refuse_broken_logits(path, numbered, logits)
+    rows = [row for _, row in numbered]
     return Scores(
         paths=tuple(row[0] for row in rows),
         keys=tuple(row[1] for row in rows),
@@ -232,6 +238,31 @@ def read_scores(path: Path) -> Scores:
         logits=np.array(logits, np.float64),
         videos=tuple(row[4] for row in rows) if len(header) > len(COLUMNS) else (),
     )
+
+
+def _refuse_contradictions(path: Path, numbered: Sequence[tuple[int, Sequence[str]]]) -> None:
+    """Refuse a second row of an image that has another label or logit."""
+    first: dict[str, tuple[int, Sequence[str]]] = {}
+    for number, row in numbered:
+        line, earlier = first.setdefault(row[0], (number, row))
+        if earlier[2:4] != row[2:4]:
+            raise DataError(
+                f"{path}:{number}: {row[0]} has label {row[2]} and logit {row[3]} here, but label "
+                f"{earlier[2]} and logit {earlier[3]} in line {line}. Keep one of the rows."
+            )
+
+
+def _refuse_broken_logits(
+    path: Path, numbered: Sequence[tuple[int, Sequence[str]]], logits: Sequence[float]
+) -> None:
+    """Refuse logits that are not finite."""
+    broken = np.flatnonzero(~np.isfinite(logits))
+    if len(broken):
+        number, row = numbered[broken[0]]
+        raise DataError(
+            f"{path}:{number}: the logit {row[3]} is not a finite number ({len(broken)} of "
+            f"{len(logits)} rows). The model is broken: train it with a lower lr, and test it again."
+        )
 
 
 class Tested(NamedTuple):
@@ -277,7 +308,7 @@ def read_test(run_folder: Path, model: str, data: str) -> Tested:
     """Return a test whose score file is there.
 
     Raises:
-        DataError: the score file cannot be read.
+        DataError: the score file cannot be read, or a logit is not a finite number.
     """
     folder = run_folder / model_folder_name(model)
     record = read_json(paths.metrics(folder, data)) or {}
@@ -298,24 +329,14 @@ def finite_tests(run_folder: Path, model: str, tests: Iterable[tuple[str, str]])
     """Return the tests of a model that have a score file, in their order.
 
     Raises:
-        DataError: a score file cannot be read, or a logit is no finite number; it is named with its
-            line.
+        DataError: a score file cannot be read, or a logit is not a finite number.
     """
     folder = run_folder / model_folder_name(model)
-    made = []
-    for data in [data for other, data in tests if other == model]:
-        path = paths.scores(folder, model, data)
-        if not path.exists():
-            continue
-        test = read_test(run_folder, model, data)
-        broken = np.flatnonzero(~np.isfinite(test.scores.logits))
-        if len(broken):
-            raise DataError(
-                f"{path}:{broken[0] + 2}: the logit {test.scores.logits[broken[0]]} is no finite "
-                f"number ({len(broken)} such rows): the model is broken; train it with a lower lr"
-            )
-        made.append(test)
-    return made
+    return [
+        read_test(run_folder, model, data)
+        for other, data in tests
+        if other == model and paths.scores(folder, model, data).exists()
+    ]
 
 
 def joined(tests: Sequence[Tested]) -> Iterator[JoinedTests]:

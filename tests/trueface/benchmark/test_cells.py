@@ -4,9 +4,18 @@ import hashlib
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from trueface.benchmark.cells import Entry, manifest_of, read_manifest, write_manifest
+from trueface.benchmark.cells import (
+    CellScores,
+    Entry,
+    manifest_of,
+    read_manifest,
+    read_scores,
+    write_manifest,
+    write_scores,
+)
 from trueface.benchmark.conditions import Origin, contradiction, derive, family_of, kinds_of
 from trueface.runtime.errors import DataError
 
@@ -70,6 +79,23 @@ def test_a_manifest_that_was_changed_is_refused(tmp_path: Path, break_it) -> Non
 def test_a_manifest_that_is_not_there_is_an_error_with_advice(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="run the benchmark again"):
         read_manifest(tmp_path / "none.json")
+
+
+@pytest.mark.parametrize("broken", ["logits", "before"])
+def test_a_logit_of_a_cell_that_is_not_finite_is_named_with_its_image(
+    tmp_path: Path, broken: str
+) -> None:
+    good, bad = np.zeros(2), np.array([0.0, np.nan])
+    cell = CellScores(
+        paths=("a.png", "b.png"),
+        labels=np.array([0, 1], np.int8),
+        logits=bad if broken == "logits" else good,
+        before=bad if broken == "before" else good,
+    )
+    write_scores(tmp_path / "cell.npz", cell, "identity")
+    expected = r"cell\.npz: the logit nan of b\.png is not a finite number \(1 of 2 rows\)"
+    with pytest.raises(DataError, match=expected):
+        read_scores(tmp_path / "cell.npz")
 
 
 def origin(words: str, *processing: str) -> Origin:

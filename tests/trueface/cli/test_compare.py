@@ -120,6 +120,28 @@ def test_the_original_s_report_comes_out_to_the_letter() -> None:
     assert "\n".join(comparison_text.performance("50% poison", LAST)) == NARROW
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_logit_that_is_not_finite_is_refused_before_anything_is_computed(
+    tmp_path: Path, command: Command
+) -> None:
+    write_scores(tmp_path / "a.csv", confused(((9, 1), (1, 9))))
+    text = (tmp_path / "a.csv").read_text().splitlines()
+    text[4] = text[4].rpartition(",")[0] + ",nan"
+    (tmp_path / "b.csv").write_text("\n".join(text) + "\n")
+    said = command("compare", tmp_path / "a.csv", tmp_path / "b.csv", code=2)
+    assert said.err.startswith(f"error: {tmp_path / 'b.csv'}:5: the logit nan is not a finite")
+    assert said.err.count("\n") == 1
+
+
+def test_a_very_large_loss_is_written_with_its_power_of_ten(
+    tmp_path: Path, command: Command
+) -> None:
+    table = confused(((9, 1), (1, 9)))
+    write_scores(tmp_path / "a.csv", replace(table, logits=1e300 * table.logits))
+    said = command("compare", tmp_path / "a.csv", tmp_path / "a.csv")
+    assert "1.0000e+299 [0.0000, " in said.out
+
+
 def test_the_command_prints_the_original_s_report_first(tmp_path: Path, command: Command) -> None:
     small = (((96, 5), (1, 119)), ((16, 84), (13, 107)))
     for name, confusion in zip("ab", small, strict=True):

@@ -174,7 +174,7 @@ def test_a_logit_that_is_no_number_is_refused_with_file_and_line(run: Path) -> N
     lines = path.read_text().splitlines()
     lines[4] = lines[4].rpartition(",")[0] + ",nan"
     path.write_text("\n".join(lines) + "\n")
-    with pytest.raises(DataError, match=r"real:pre\.csv:5: the logit nan is no finite number"):
+    with pytest.raises(DataError, match=r"real:pre\.csv:5: the logit nan is not a finite number"):
         rows_of(run, EVEN[0])
 
 

@@ -85,6 +85,16 @@ def test_what_is_no_score_table_is_named_with_its_line(
         read_scores(tmp_path / "broken.csv")
 
 
+@pytest.mark.parametrize("logit", ["nan", "inf", "-inf", "1e400"])
+def test_a_logit_that_is_not_finite_is_named_with_its_line(tmp_path: Path, logit: str) -> None:
+    path = tmp_path / "broken.csv"
+    path.write_text(f'path,key,label,logit\n"two\nlines",a,1,0.5\nb,b,0,{logit}\nc,c,1,{logit}\n')
+    expected = rf"broken\.csv:4: the logit {logit} is not a finite number \(2 of 3 rows\)"
+    with pytest.raises(DataError, match=expected):
+        load(path)
+    assert len(load(path, finite=False)) == 3
+
+
 def test_an_absent_table_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"absent\.csv cannot be read"):
         read_scores(tmp_path / "absent.csv")

@@ -1,6 +1,7 @@
 """The job of a benchmark on a tiny image tree: cells, interruptions, settings, and rows measured again."""
 
 import io
+import math
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -230,12 +231,20 @@ def test_models_that_were_scored_on_different_images_stand_in_no_table(
 
 
 def test_the_table_is_read_as_it_was_written(run: RunResults, tmp_path: Path) -> None:
-    text = as_csv(rows_of(run))
+    rows = list(rows_of(run))
+    text = as_csv(rows)
     path = tmp_path / "benchmark.csv"
     path.write_text(text)
     assert as_csv(read_csv(path)) == text
     path.write_text(text.replace(",white,", ",white,x,", 1))
     with pytest.raises(DataError, match=r"benchmark.csv:2: not a row"):
+        read_csv(path)
+    at = next(at for at, row in enumerate(rows) if row.value is not None)
+    broken = [
+        replace(row, value=math.nan) if place == at else row for place, row in enumerate(rows)
+    ]
+    path.write_text(as_csv(broken))
+    with pytest.raises(DataError, match=rf"benchmark.csv:{at + 2}: not a row"):
         read_csv(path)
 
 
