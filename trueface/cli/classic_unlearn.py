@@ -304,6 +304,9 @@ def run(argv: Sequence[str]) -> None:
         log.info("command=%s", shlex.join(request.argv))
         if reason := weakness(request):
             log.warning("method=%s state=forced reason=%s", METHOD, reason)
+        run_here.warn_without_effect(
+            UNLEARN, request.settings.model_dump(mode="json"), typed_flags(request.argv)
+        )
         write_json(request.made / "config.json", {"schema": SCHEMA, **request.flags})
         job = partial(_job, request, device=run_here.device(request.device))
         compared = None if request.baseline is None else rival(job(), request.baseline)
@@ -318,6 +321,16 @@ def weakness(request: ClassicUnlearning) -> str | None:
     kind = request.poison.kind
     rate = float(request.poison.rate)
     return unusable(METHOD, Situation(goal="flips", rate=rate, random=is_random(kind)))
+
+
+def typed_flags(argv: Sequence[str]) -> dict[str, str]:
+    """Return the flags of a command line by the settings that they stand for."""
+    words = {word.partition("=")[0] for word in argv}
+    names = {
+        **{key: key for key in VOCABULARY},
+        **{ours: flag for flag, (ours, _) in RENAMED.items()},
+    }
+    return {ours: f"--{flag}" for ours, flag in names.items() if f"--{flag}" in words}
 
 
 def _draft(request: ClassicUnlearning) -> ClassicDraft:

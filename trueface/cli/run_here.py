@@ -59,6 +59,19 @@ def device(name: str) -> str:
     return name
 
 
+def warn_without_effect(kind: Kind, settings: Mapping[str, Json], flags: Mapping[str, str]) -> None:
+    """Log the flags on a command line whose settings change nothing beside the others.
+
+    Args:
+        kind: of the job.
+        settings: of the job, complete.
+        flags: the flags that were typed, by the names of their settings.
+    """
+    for name, reason in kind.settings.without_effect(settings).items():
+        if name in flags:
+            log.warning("flag=%s state=without effect reason=%s", flags[name], reason)
+
+
 def perform_draft(kind: Kind, draft: Draft, *, device_name: str) -> Mapping[str, Json]:
     """Run the job that a draft describes; see `perform` and `device`."""
     make = partial(

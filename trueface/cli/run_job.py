@@ -247,5 +247,7 @@ def perform(
     refuse_unfit(kind, draft)
     for each in () if draft.model is None else (draft.model, *further):
         paths.make_folder(draft.model_folder(each), each)
+    typed = {key: f"--{key.replace('_', '-')}" for key, value in given.items() if value is not None}
     with logs.shown():
+        run_here.warn_without_effect(kind, draft.settings, typed)
         return run_here.perform_draft(kind, draft, device_name=device)

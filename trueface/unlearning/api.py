@@ -73,7 +73,11 @@ def options_of(method: registry.Method, options: Options | Mapping[str, Any]) ->
             raise UsageError(
                 f"options of {method.name}: these are {type(options).__name__}, not {own.__name__}"
             )
-        return options if isinstance(options, own) else own.model_validate(options.model_dump())
+        return (
+            options
+            if isinstance(options, own)
+            else own.model_validate(options.model_dump(exclude_unset=True))
+        )
     try:
         return own.model_validate(dict(options))
     except ValidationError as error:
@@ -326,7 +330,13 @@ def run(
         seed=seed,
     )
     forced = unusable(name, situation)
-    notes = () if forced is None else (f"forced: {forced}",)
+    notes: tuple[str, ...] = () if forced is None else (f"forced: {forced}",)
+    idle = chosen.without_effect(goal, classes)
+    notes += tuple(
+        f"{key} has no effect here: {reason}"
+        for key, reason in idle.items()
+        if key in chosen.model_fields_set
+    )
     return _apply(method.function, request, notes)
 
 

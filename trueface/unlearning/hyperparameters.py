@@ -6,12 +6,15 @@ everywhere; task files call them `unlearn_<name>`, and a method's own `<method>_
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.fields import FieldInfo
 
 from trueface.runtime.field_types import Count, Finite
+
+if TYPE_CHECKING:  # it imports this module
+    from trueface.unlearning.registry import Goal
 
 Positive = Annotated[Finite, Field(gt=0)]
 NotNegative = Annotated[Finite, Field(ge=0)]
@@ -27,6 +30,15 @@ class Options(BaseModel):
         allow_inf_nan=False,
         defer_build=True,  # a plan reads the fields of all methods, and validates few or none
     )
+
+    def without_effect(self, goal: "Goal", classes: int | None) -> dict[str, str]:  # noqa: ARG002  # for others
+        """Return the hyperparameters that change nothing here, each with the reason.
+
+        Args:
+            goal: what shall be forgotten.
+            classes: number of classes of the model, or None if it is not known yet.
+        """
+        return {}
 
 
 class TrainingOptions(Options):

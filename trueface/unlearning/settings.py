@@ -72,6 +72,15 @@ def options_among(method: str, settings: Mapping[str, Any]) -> Options:
     )
 
 
+def _without_effect(
+    values: Mapping[str, Any], goal: Goal, *, classes: int | None = None
+) -> dict[str, str]:
+    """Return the settings of a method that change nothing beside the others, each with the reason."""
+    method = values["method"]
+    idle = options_among(method, values).without_effect(goal, classes)
+    return {flat_name(method, name): reason for name, reason in idle.items()}
+
+
 KEYS: Mapping[str, frozenset[str]] = MappingProxyType(
     {
         name: frozenset(flat_name(name, key) for key in method.hyperparameters.model_fields)
@@ -115,6 +124,11 @@ class UnlearningSettings(LearningSettings):
     afterwards: bool = Field(
         True, description="measure how soon the forgotten is learned again, and a linear probe"
     )
+
+    @classmethod
+    def without_effect(cls, values: Mapping[str, Any]) -> Mapping[str, str]:
+        """Return the hyperparameters that change nothing for a detector's flipped labels."""
+        return {**super().without_effect(values), **_without_effect(values, "flips", classes=2)}
 
     @property
     def options(self) -> Options:
@@ -163,10 +177,11 @@ class ForgettingSettings(ClassifySettings):
 
     @classmethod
     def without_effect(cls, values: Mapping[str, Any]) -> Mapping[str, str]:
-        """Return what only a training does."""
+        """Return what only a training does, and hyperparameters that change nothing here."""
         return {
             **super().without_effect(values),
             "tensorboard": "an unlearning writes no event files",
+            **_without_effect(values, "instances" if values.get("forget_fraction") else "class"),
         }
 
     @property

@@ -111,6 +111,19 @@ def test_what_is_left_out_is_as_in_the_original(paper: Path) -> None:
     assert (settings.blur_prob, settings.blur_sigma) == (0.2, (1e-6, 3.0))
 
 
+def test_a_flag_without_effect_is_named_if_it_was_typed(
+    lab: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert unlearn("--freeze", "--loss1_w", "2", "--loss2_w", "3") == 0
+    lines = [line for line in capsys.readouterr().err.splitlines() if "without effect" in line]
+    assert [line.partition(" state=")[0].rpartition(" ")[2] for line in lines] == ["flag=--loss2_w"]
+    assert lines[0].partition(" flag=")[2] in (lab / "runs/unlearning/u/unlearn.log").read_text()
+    record = json.loads((lab / "runs/unlearning/u/unlearning.json").read_text())
+    assert any(note.startswith("loss2 has no effect here: ") for note in record["notes"])
+    assert unlearn("--freeze") == 0
+    assert "without effect" not in capsys.readouterr().err
+
+
 def test_its_result_lies_in_the_output_folder_with_all_flags(
     lab: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -149,6 +149,16 @@ def test_what_does_not_go_with_it_is_refused_when_it_is_planned(
         a_plan(study, lab, **SETTINGS)
 
 
+def test_a_weight_of_pgu_without_effect_is_warned_of(lab: Path) -> None:
+    study = (
+        'train:\n  - {model: null, data: "gan2:pre", poison: 40}\n'
+        'unlearn:\n  - {model: "gan2:pre%40", method: pgu, pgu_loss1: 2, pgu_loss2: 3, force: true}\n'
+    )
+    made: Plan = a_plan(study, lab, **{**SETTINGS, "solver": "gradient"})
+    (message,) = [each.message for each in made.warnings if each.code == "no-effect"]
+    assert message.startswith("pgu_loss2 has no effect here: the rule depoison takes the entropy")
+
+
 def test_settings_of_steps_are_warned_of(lab: Path) -> None:
     study = 'train:\n  - {model: null, data: "gan2:pre", num_epochs: 7, lr: 0.1}\n'
     made: Plan = a_plan(study, lab, **SETTINGS)

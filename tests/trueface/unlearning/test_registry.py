@@ -25,7 +25,7 @@ from trueface.unlearning.registry import (
     register_method,
     unusable,
 )
-from trueface.unlearning.settings import KEYS, UnlearnSettings, options_among
+from trueface.unlearning.settings import KEYS, ForgetSettings, UnlearnSettings, options_among
 
 HEAD = """\
 import torch
@@ -206,6 +206,42 @@ def test_common_and_own_ones_reach_the_method() -> None:
     assert settings.options == METHODS["scrub"].hyperparameters.model_validate(
         {"epochs": 2, "alpha": 0.5}
     )
+
+
+@pytest.mark.parametrize(
+    ("given", "idle"),
+    [
+        ({"method": "pgu", "pgu_loss2": 3}, {"pgu_loss2"}),
+        ({"method": "pgu", "pgu_rule": "class"}, set()),
+        ({"method": "pgu", "pgu_rule": "instances"}, {"pgu_most_loss"}),
+        ({"method": "pgu", "pgu_loss": "relabel"}, {"pgu_offset", "pgu_loss1", "pgu_loss2"}),
+        ({"method": "rl"}, {"rl_redraw"}),
+        ({"method": "shrink"}, {"shrink_bound"}),
+        ({"method": "scrub"}, set()),
+    ],
+)
+def test_what_has_no_effect_on_a_detectors_flipped_labels_is_known(
+    given: dict[str, object], idle: set[str]
+) -> None:
+    settings = UnlearnSettings.model_validate({**PLACE, **given})
+    of_methods = frozenset().union(*KEYS.values())
+    assert of_methods.intersection(UnlearnSettings.without_effect(settings.model_dump())) == idle
+
+
+@pytest.mark.parametrize(
+    ("given", "idle"),
+    [
+        ({"method": "pgu"}, set()),
+        ({"method": "pgu", "forget_fraction": 0.1}, {"pgu_most_loss"}),
+        ({"method": "rl"}, set()),
+    ],
+)
+def test_what_has_no_effect_on_forgetting_is_known_without_the_number_of_classes(
+    given: dict[str, object], idle: set[str]
+) -> None:
+    settings = ForgetSettings.model_validate({"data_root": "data", **given})
+    of_methods = frozenset().union(*KEYS.values())
+    assert of_methods.intersection(ForgetSettings.without_effect(settings.model_dump())) == idle
 
 
 @pytest.mark.parametrize(

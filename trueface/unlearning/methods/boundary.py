@@ -35,7 +35,7 @@ from trueface.unlearning.adversarial import away, climb, floats, other, range_of
 from trueface.unlearning.api import Request, Result
 from trueface.unlearning.building_blocks import learned
 from trueface.unlearning.hyperparameters import DescentOptions, Positive
-from trueface.unlearning.registry import FORGETTING, register_method
+from trueface.unlearning.registry import FORGETTING, Goal, register_method
 
 
 class ShrinkOptions(DescentOptions):
@@ -44,6 +44,12 @@ class ShrinkOptions(DescentOptions):
     epochs: Count = Field(10, description="passes")
     lr: Positive = Field(1e-4, description="learning rate")
     bound: Positive = Field(0.1, description="of the attack, as a fraction of the inputs' range")
+
+    def without_effect(self, goal: Goal, classes: int | None) -> dict[str, str]:  # noqa: ARG002
+        """Return what only an attack reads; of two classes the nearest other one is known."""
+        if classes == 2:
+            return {"bound": "of two classes the nearest other one is found without an attack"}
+        return {}
 
 
 class ExpandOptions(DescentOptions):

@@ -38,7 +38,7 @@ from trueface.unlearning.api import Request, Result
 from trueface.unlearning.building_blocks import epochs
 from trueface.unlearning.hyperparameters import AnnealedOptions, NotNegative, Positive
 from trueface.unlearning.optimization import Descent, Step, teach
-from trueface.unlearning.registry import FLIPS, Limit, register_method
+from trueface.unlearning.registry import FLIPS, Goal, Limit, register_method
 from trueface.unlearning.subspaces import Layer, Space, groups_of, learns_bias
 
 LEAK = 0.8e-4  # fraction of a layer's way that may lie where it must not; 1e-4 is promised
@@ -248,6 +248,27 @@ class PguOptions(AnnealedOptions):
     )
     most_loss: Finite = Field(0.05, description="accuracy that may be lost before it stops, 0 to 1")
 
+    def rule_for(self, goal: Goal) -> Rule:
+        """Return which loss and stop rule hold."""
+        if self.rule != "auto":
+            return self.rule
+        return "depoison" if goal == "flips" else goal
+
+    def without_effect(self, goal: Goal, classes: int | None) -> dict[str, str]:
+        """Return the weights of terms that the loss lacks, and limits that no rule reads."""
+        rule, reasons = self.rule_for(goal), dict[str, str]()
+        if self.loss == "relabel":
+            reason = "loss: relabel is the cross entropy with the true label alone"
+            reasons |= dict.fromkeys(("offset", "loss1", "loss2"), reason)
+        elif rule == "depoison" and classes == 2:
+            reasons["loss2"] = (
+                "the rule depoison takes the entropy over the other classes, and of two classes there "
+                "is one other: it is 0"
+            )
+        if rule == "instances":
+            reasons["most_loss"] = "the stop rule of instances does not read it"
+        return reasons
+
 
 LIMITS = (
     Limit(
@@ -302,9 +323,7 @@ def rule_of(request: Request, options: PguOptions) -> Rule:
             "loss: relabel goes towards the true labels, and of what is to be forgotten none is known "
             "that differs from the trained one; take loss: paper"
         )
-    if options.rule != "auto":
-        return options.rule
-    return "depoison" if request.goal == "flips" else request.goal
+    return options.rule_for(request.goal)
 
 
 def loss_of(logits: Tensor, labels: Tensor, rule: Rule, options: PguOptions) -> Tensor:

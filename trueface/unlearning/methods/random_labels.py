@@ -20,7 +20,7 @@ from trueface.runtime.field_types import Count
 from trueface.unlearning.api import Request, Result
 from trueface.unlearning.building_blocks import ONLY_OTHER, learned, random_other_labels, retain_set
 from trueface.unlearning.hyperparameters import DescentOptions
-from trueface.unlearning.registry import register_method
+from trueface.unlearning.registry import Goal, register_method
 
 
 class RlOptions(DescentOptions):
@@ -29,6 +29,12 @@ class RlOptions(DescentOptions):
     epochs: Count = Field(3, description="passes")
     redraw: bool = Field(False, description="new random labels in every epoch")
     with_retain: bool = Field(False, description="learn from the kept images as well")
+
+    def without_effect(self, goal: Goal, classes: int | None) -> dict[str, str]:  # noqa: ARG002
+        """Return what needs more than one other class to choose from."""
+        if classes == 2:
+            return {"redraw": "of two classes there is only one other label to draw"}
+        return {}
 
 
 @register_method("rl", summary="random labels for the forget set", hyperparameters=RlOptions)

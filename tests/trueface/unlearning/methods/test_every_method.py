@@ -275,6 +275,49 @@ def test_a_layer_over_features_may_be_the_whole_model(
     assert last(done, "val_accuracy") >= kept
 
 
+@pytest.mark.parametrize(
+    ("method", "options", "name", "values"),
+    [
+        ("pgu", {"epochs": 2}, "loss2", (0.0, 1000.0)),
+        ("pgu", {"epochs": 2, "loss": "relabel"}, "loss1", (0.0, 1000.0)),
+        ("pgu", {"epochs": 2, "loss": "relabel"}, "offset", (0.01, 0.9)),
+        ("pgu", {"epochs": 2, "rule": "instances"}, "most_loss", (0.0, 1.0)),
+        ("rl", {"epochs": 2}, "redraw", (False, True)),
+        ("shrink", {"epochs": 2}, "bound", (0.01, 1.0)),
+    ],
+)
+def test_an_option_without_effect_for_two_classes_is_named_and_has_none(
+    method: str, options: Given, name: str, values: tuple[Any, Any]
+) -> None:
+    done = [
+        flipped(pictures=True).run(method, options={**options, name: value}, force=True)
+        for value in values
+    ]
+    weights = [list(each.model.state_dict().values()) for each in done]
+    assert all(map(torch.equal, *weights))
+    for each in done:
+        assert any(note.startswith(f"{name} has no effect here: ") for note in each.notes)
+    without = flipped(pictures=True).run(method, options=options, force=True)
+    assert not any("has no effect" in note for note in without.notes)
+
+
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [
+        ("pgu", {"loss2": 0.5}),
+        ("pgu", {"loss2": 0.5, "rule": "depoison"}),
+        ("pgu", {"loss1": 0.5, "offset": 0.1, "most_loss": 0.1}),
+        ("rl", {"redraw": True}),
+        ("shrink", {"bound": 0.5}),
+    ],
+)
+def test_options_with_an_effect_on_several_classes_are_not_named(
+    method: str, options: Given
+) -> None:
+    done = one_class().run(method, options={"epochs": 1, **options})
+    assert not any("has no effect" in note for note in done.notes)
+
+
 class Pixels(nn.Module):
     """A network that takes bytes, and values between 0 and 1."""
 
