@@ -31,6 +31,7 @@ from trueface.evaluation.fairness import (
 )
 from trueface.evaluation.group_columns import Missing, is_original
 from trueface.evaluation.group_rates import (
+    AREA_GAP,
     GAP,
     MEASURES,
     OF_BOTH,
@@ -108,6 +109,7 @@ def _csv_table(head: tuple[object, ...], table: GroupTable) -> Iterator[tuple[ob
         if floor is not None:
             yield (*head, "", f"{name}_floor", floor.p95, "", "", "", "")
             yield (*head, "", f"{name}_floor_mean", floor.mean, "", "", "", "")
+        yield (*head, "", f"{name}_groups", table.groups_with(name), "", "", "", "")
     for group in table.groups:
         for rate in RATES:
             cells = value_cells(group.rates.get(rate))
@@ -120,7 +122,8 @@ def _table(made: Sequence[FairnessMethod], *, rank: bool) -> list[str]:
     listed = [[*header, "rank", ""] if rank else [*header, ""]]
     for method in made:
         cells = [shown(method.model), str(len(method.rows))]
-        cells += [over_seeds(method.auc, 3), over_seeds(method.worst_auc, 3)]
+        worst = over_seeds(method.worst_auc, 3) + _bracketed(method.part(AREA_GAP))
+        cells += [over_seeds(method.auc, 3), worst]
         cells += [_floored(method, name) for name in SHOWN]
         cells.append(_floored(method, GAP, common=True))
         cells += [NO_VALUE if method.rank is None else str(method.rank)] if rank else []
@@ -134,7 +137,7 @@ def _table(made: Sequence[FairnessMethod], *, rank: bool) -> list[str]:
 
 def _words(method: FairnessMethod) -> str:
     """Return the verdict with what has to be known before any gap."""
-    words = [str(method.verdict)]
+    words = [str(method.verdict), *(f"{title} undefined" for title in method.undefined)]
     if method.standing is Standing.CONSTANT:
         words = ["constant"]
     if method.why_not:
@@ -197,7 +200,12 @@ def _group(row: GroupRow) -> tuple[str, ...]:
 def _floored(method: FairnessMethod, name: str, *, common: bool = False) -> str:
     floor = method.floor(name, common=common)
     below = "" if floor is None else f" [{floor.mean:.1f}]"
-    return over_seeds(method.measure(name, common=common), 1) + below
+    part = _bracketed(method.part(name, common=common))
+    return over_seeds(method.measure(name, common=common), 1) + below + part
+
+
+def _bracketed(part: str) -> str:
+    return f" ({part})" if part else ""
 
 
 EXAMPLES = """\b

@@ -187,6 +187,18 @@ class FairnessMethod(NamedTuple):
         tables = self.tables(common=common)
         return over_seeds(None if table is None else table.measures[name] for table in tables)
 
+    def part(self, name: str, *, common: bool = False) -> str:
+        """Return "2 of 3 groups" for a measure that some group is missing from; "" otherwise."""
+        tables = self.tables(common=common)
+        return next((part for table in tables if table and (part := table.part(name))), "")
+
+    @property
+    def undefined(self) -> tuple[str, ...]:
+        """Titles of the shown measures that are undefined although there is an FPR gap."""
+        if self.measure(GAP) is None:
+            return ()
+        return tuple(MEASURES[name] for name in SHOWN if self.measure(name) is None)
+
     def floor(self, name: str, *, common: bool = False) -> OverSeeds | None:
         """Return the 95 % point of a measure's shuffles."""
         tables = self.tables(common=common)
@@ -212,6 +224,10 @@ class FairnessMethod(NamedTuple):
             **{
                 name: value and {"mean": value.mean, "sd": value.sd}
                 for name, value in values.items()
+            },
+            **{
+                f"{name}_groups": min(row.table.groups_with(name) for row in self.rows)
+                for name in MEASURES
             },
             "constant": self.standing is Standing.CONSTANT,
             "verdict": str(self.verdict),

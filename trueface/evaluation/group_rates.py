@@ -49,8 +49,20 @@ SHUFFLES = 200
 HIGH = 0.95  # the floor: what so many of the shuffles do not exceed
 DEALT_ROWS = 100_000  # of all shuffles that are sorted at once
 AREA_ROWS = 20_000  # of a table whose AUC gap is shuffled, too: its rows have to be sorted anew
+# the rates that a measure compares; it is undefined if fewer than two groups have one of them
+RATES_OF: Mapping[str, tuple[str, ...]] = {
+    GAP: ("fpr",),
+    "tpr_gap": ("tpr",),
+    "f_fpr": ("fpr",),
+    "f_eo": ("fpr", "tpr"),
+    "f_oae": ("acc",),
+    "f_dp": ("positive",),
+    "f_meo": ("fpr", "tpr"),
+    AREA_GAP: (OF_BOTH,),
+}
 OF_CLASS = {"real": "fpr", "fake": "tpr"}  # rates that need a class
 TOO_FEW = "fewer than two groups have such a rate"
+TOO_FEW_WITH = "fewer than two groups have a known {}"
 ROUNDING = 1e-9  # of a gap in per cent
 NEAR = 2.0  # times its floor: a gap below that is said to be near it
 
@@ -135,7 +147,8 @@ def gaps(counts: Counts) -> dict[str, Floats]:
 
     fpr_gap, tpr_gap, f_oae and f_dp are largest minus smallest FPR, TPR, accuracy and fraction called fake;
     f_fpr is the sum of the distances of the groups' FPR from the overall one, f_eo that of FPR and TPR
-    together; f_meo is the larger one of FPR gap and TPR gap. NaN where fewer than two groups have the rate.
+    together; f_meo is the larger one of FPR gap and TPR gap. NaN if fewer than two groups have a rate that
+    the measure compares.
     """
     overall = counts.overall
     fpr, tpr = counts.fpr, counts.tpr
@@ -145,10 +158,10 @@ def gaps(counts: Counts) -> dict[str, Floats]:
         GAP: fpr_gap,
         "tpr_gap": tpr_gap,
         "f_fpr": by_fpr,
-        "f_eo": _defined_sum(by_fpr, by_tpr),
+        "f_eo": by_fpr + by_tpr,
         "f_oae": spread(counts.accuracy),
         "f_dp": spread(counts.positive),
-        "f_meo": np.fmax(fpr_gap, tpr_gap),
+        "f_meo": np.maximum(fpr_gap, tpr_gap),
     }
     return {name: PERCENT * value for name, value in values.items()}
 
@@ -166,12 +179,6 @@ def _deviation(rates: Floats, overall: Floats) -> Floats:
     defined = np.isfinite(rates)
     distances = np.abs(np.where(defined, rates - overall, 0.0)).sum(-1)
     summed: Floats = np.where(defined.sum(-1) >= FEWEST, distances, np.nan)
-    return summed
-
-
-def _defined_sum(first: Floats, second: Floats) -> Floats:
-    both: Floats = np.nan_to_num(first) + np.nan_to_num(second)
-    summed: Floats = np.where(np.isnan(first) & np.isnan(second), np.nan, both)
     return summed
 
 
@@ -386,14 +393,24 @@ class GroupTable(NamedTuple):
 
     @property
     def worst(self) -> GroupRow | None:
-        """The group with the lowest AUC; None where none has one."""
+        """The group with the lowest AUC; None if fewer than two groups have one."""
         areas = [row for row in self.groups if OF_BOTH in row.rates]
-        return min(areas, key=lambda row: row.rates[OF_BOTH].value, default=None)
+        return min(areas, key=lambda row: row.rates[OF_BOTH].value) if len(areas) > 1 else None
 
     @property
     def verdict(self) -> GapVerdict:
         """How the FPR gap stands to its floor."""
         return against_floor(self.measures[GAP], self.chance(GAP))
+
+    def groups_with(self, measure: str) -> int:
+        """Return how many groups a measure compares: those that have the rarest of its rates."""
+        return min(sum(rate in row.rates for row in self.groups) for rate in RATES_OF[measure])
+
+    def part(self, measure: str) -> str:
+        """Return "2 of 3 groups" for a measure that some group is missing from; "" otherwise."""
+        known, every = self.groups_with(measure), len(self.groups)
+        is_partial = self.measures[measure] is not None and known < every
+        return f"{known} of {every} groups" if is_partial else ""
 
     def chance(self, name: str) -> float | None:
         """Return the 95 % point of a measure's shuffles."""
@@ -410,6 +427,7 @@ class GroupTable(NamedTuple):
                 name: value,
                 f"{name}_floor": self.chance(name),
                 f"{name}_floor_mean": None if floor is None else floor.mean,
+                f"{name}_groups": self.groups_with(name),
             }
         return {
             **record,
@@ -529,6 +547,11 @@ def _undefined(
                 reason = f"no {kind} image of {name}"
                 yield Undefined(name, rate, kind, reason)
                 yield Undefined(name, OF_BOTH, kind, reason)
+    known = {"fpr": np.count_nonzero(counts.reals), "tpr": np.count_nonzero(counts.fakes)}
     for measure, value in values.items():
         if value is None:
-            yield Undefined("", measure, "", TOO_FEW)
+            rates = RATES_OF[measure]
+            missing = [RATES[rate] for rate in rates if known.get(rate, FEWEST) < FEWEST]
+            several = len(rates) > 1
+            reason = TOO_FEW_WITH.format(" and ".join(missing)) if several else TOO_FEW
+            yield Undefined("", measure, "", reason)

@@ -22,6 +22,7 @@ from trueface.evaluation.fairness import (
     methods,
 )
 from trueface.evaluation.group_rates import (
+    AREA_GAP,
     GAP,
     MEASURES,
     OF_BOTH,
@@ -147,7 +148,8 @@ def verdict(method: FairnessMethod) -> str:
     seeds, few = len(method.rows), ""
     if method.agreeing < seeds:
         few = f" (by themselves {method.agreeing} of {seeds} seeds)"
-    return "; ".join([*parts, f"{method.verdict}{few}"])
+    undefined = [f"{title} undefined" for title in method.undefined]
+    return "; ".join([*parts, f"{method.verdict}{few}", *undefined])
 
 
 def _chance(comparison: FairnessComparison) -> Iterator[str]:
@@ -438,7 +440,7 @@ def _rung_line(method: FairnessMethod, *, has_common: bool) -> str:
     cells = [
         f"<td>{len(method.rows)}</td>",
         f"<td>{cell(method.auc, 3)}{_interval(method)}</td>",
-        f"<td>{cell(method.worst_auc, 3)}{below}</td>",
+        f"<td>{cell(method.worst_auc, 3)}{below}{_small(method.part(AREA_GAP))}</td>",
         *(_gap(method, name) for name in SHOWN),
         _gap(method, GAP, common=True) if has_common else "",
         f'<td class="left">{escape(verdict(method))}{_reason(method)}</td>',
@@ -465,7 +467,12 @@ def _reason(method: FairnessMethod) -> str:
 def _gap(method: FairnessMethod, name: str, *, common: bool = False) -> str:
     floor = method.floor(name, common=common)
     below = "" if floor is None else f"<small>floor {floor.mean:.1f}</small>"
-    return f"<td>{cell(method.measure(name, common=common), 1)}{below}</td>"
+    part = _small(method.part(name, common=common))
+    return f"<td>{cell(method.measure(name, common=common), 1)}{part}{below}</td>"
+
+
+def _small(text: str) -> str:
+    return f"<small>{text}</small>" if text else ""
 
 
 def fairness_page(rows: Sequence[FairnessRow], name: str) -> Page:

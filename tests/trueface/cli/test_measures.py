@@ -78,6 +78,52 @@ def test_fairness_of_a_folder_of_the_original_says_that_a_logit_is_lost(
     assert "logit of class 1 only" in command("fairness", tmp_path).out
 
 
+def write_group(folder: Path, group: str, fakes: int) -> None:
+    """Write the files of a group of 60 reals and some fakes, of which each answer is right."""
+    labels = np.repeat([0, 1], [60, fakes])
+    np.save(folder / f"{group}labels.npy", labels)
+    np.save(folder / f"{group}predictions.npy", np.where(labels == 1, 3.0, -3.0))
+
+
+def test_equalized_odds_of_one_group_with_fakes_are_undefined_everywhere(
+    tmp_path: Path, command: Command
+) -> None:
+    folder, page = tmp_path / "npy", tmp_path / "page.html"
+    folder.mkdir()
+    write_group(folder, "male,asian", 60)
+    write_group(folder, "nonmale,asian", 0)
+    out = command("fairness", folder, "--by", "intersec", "--page", page).out
+    (line,) = re.findall(r"^npy .*$", out, re.MULTILINE)
+    head, verdict = "npy 1 1.000 – 0.0 [0.0] 0.0 [0.0] – –", "not above chance, F_EO undefined"
+    assert " ".join(line.split()) == f"{head} {verdict}"
+    assert "undefined: f_meo by intersec, fewer than two groups have a known TPR" in out
+    assert "not above chance; F_EO undefined" in page.read_text()
+    answer = command("fairness", folder, "--by", "intersec", "--json").json
+    for record in (answer["models"][0], answer["methods"][0]):
+        assert record["f_eo"] is record["f_meo"] is record["worst_group_auc"] is None
+        assert (record["f_eo_groups"], record["fpr_gap_groups"]) == (1, 2)
+    assert answer["models"][0]["f_meo_low"] is None
+    rows = csv.DictReader(command("fairness", folder, "--csv", "-").out.splitlines())
+    values = {row["measure"]: (row["value"], row["low"]) for row in rows if row["by"] == "intersec"}
+    assert values["f_eo"] == values["f_meo"] == ("", "")
+    assert values["f_eo_groups"] == ("1", "")
+
+
+def test_a_measure_that_lacks_a_group_says_over_how_many_it_is(
+    tmp_path: Path, command: Command
+) -> None:
+    folder, page = tmp_path / "npy", tmp_path / "page.html"
+    folder.mkdir()
+    for group, fakes in (("male,asian", 60), ("male,white", 60), ("nonmale,asian", 0)):
+        write_group(folder, group, fakes)
+    out = command("fairness", folder, "--by", "intersec", "--page", page).out
+    (line,) = re.findall(r"^npy .*$", out, re.MULTILINE)
+    some = "(2 of 3 groups)"
+    expected = f"npy 1 1.000 1.000 {some} 0.0 [0.0] 0.0 [0.0] 0.0 [0.0] {some} – not above chance"
+    assert " ".join(line.split()) == expected
+    assert page.read_text().count("<small>2 of 3 groups</small>") == 5  # F_EO, worst, and 3 further
+
+
 def test_fairness_without_attributes_says_what_to_write(tmp_path: Path, command: Command) -> None:
     values = [logits(y, power=3, skew=0) for y in (0, 1)]
     write_tests(tmp_path / "runs/plain", "plain", values, attributes="")

@@ -82,6 +82,37 @@ def test_a_gap_is_undefined_where_fewer_than_two_groups_have_its_rate() -> None:
     assert table.worst is None
 
 
+def test_a_measure_of_two_rates_is_undefined_if_fewer_than_two_groups_have_one_of_them() -> None:
+    table = table_of([(60, 6, 60, 60), (60, 6, 0, 0)], shuffles=20)
+    undefined = {"tpr_gap", "f_eo", "f_meo", "auc_gap"}
+    assert {name for name, value in table.measures.items() if value is None} == undefined
+    assert undefined.isdisjoint(table.floor)
+    assert undefined.isdisjoint(table.intervals)
+    assert table.worst is None
+    reasons = {each.rate: each.reason for each in table.undefined if not each.group}
+    assert reasons["f_eo"] == reasons["f_meo"] == "fewer than two groups have a known TPR"
+    turned = table_of([(60, 6, 60, 60), (0, 0, 60, 60)])
+    assert {name for name, value in turned.measures.items() if value is None} == {
+        "fpr_gap", "f_fpr", "f_eo", "f_meo", "auc_gap",
+    }  # fmt: skip
+
+
+def test_a_measure_says_over_how_many_groups_it_is() -> None:
+    table = table_of([(50, 5, 50, 45), (50, 10, 50, 40), (40, 10, 0, 0), (0, 0, 0, 0)])
+    assert table.measures["f_eo"] == pytest.approx(
+        sum(abs(100 * part / whole - 2500 / 140) for part, whole in ((5, 50), (10, 50), (10, 40)))
+        + 10.0
+    )
+    parts = {name: table.part(name) for name in table.measures}
+    partial = "2 of 3 groups"
+    assert parts == {
+        "fpr_gap": "", "tpr_gap": partial, "f_fpr": "", "f_eo": partial, "f_oae": "", "f_dp": "",
+        "f_meo": partial, "auc_gap": partial,
+    }  # fmt: skip
+    assert table.record["f_eo_groups"] == 2
+    assert table.record["fpr_gap_groups"] == 3
+
+
 def test_a_constant_detector_has_no_gaps_and_is_called_constant() -> None:
     table = table_of([(30, 30, 30, 30), (50, 50, 20, 20)], shuffles=20)
     assert table.constant
