@@ -19,7 +19,7 @@ from trueface.evaluation.over_seeds import OverSeeds, over_seeds
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError, Error, MachineError
 from trueface.runtime.files import read_json
-from trueface.runtime.ids import ModelId, parse_model
+from trueface.runtime.ids import ModelId, model_folder_name, parse_model
 from trueface.unlearning import record
 from trueface.unlearning.evaluation import measures
 from trueface.unlearning.evaluation.measures import (
@@ -75,6 +75,19 @@ def network_of(model: UnlearnedModel) -> str | None:
     if isinstance(network, str):
         return network
     return dict(_variant(model.record.base)).get("model")
+
+
+def _seed_of_base(model: UnlearnedModel) -> int | None:
+    """Return the seed of the training of a model's base, as its ID or its provenance says."""
+    parsed = parsed_id(model.record.base)
+    swept = () if parsed is None else parsed.last.variant
+    for key, value in swept:
+        if key.rpartition(".")[2] == "seed" and value.isdecimal():
+            return int(value)
+    folder = model.folder.parent / model_folder_name(model.record.base)
+    settings = (read_json(paths.provenance(folder)) or {}).get("settings")
+    seed = settings.get("seed") if isinstance(settings, dict) else None
+    return seed if isinstance(seed, int) else None
 
 
 def reference_model(models: Sequence[UnlearnedModel], method: str) -> UnlearnedModel | None:
@@ -137,6 +150,15 @@ class MeasuredModel(NamedTuple):
     def row(self) -> tuple[str, str]:
         """What tells its row from others: the method, and its swept settings."""
         return self.method, "" if self.method == BEFORE else self.model.swept
+
+    @property
+    def seed(self) -> int:
+        """The seed of the model; of a base that of its training, if anything says it."""
+        record = self.model.record
+        if self.method != BEFORE:
+            return record.seed
+        trained = _seed_of_base(self.model)
+        return record.seed if trained is None else trained
 
     @property
     def run(self) -> tuple[str, int]:
@@ -468,7 +490,8 @@ def _group(models: Sequence[UnlearnedModel]) -> UnlearningGroup:
     )
 
 
-def _row(models: Sequence[MeasuredModel]) -> UnlearningRow:
+def _row(measured_models: Sequence[MeasuredModel]) -> UnlearningRow:
+    models = _distinct(measured_models)
     names = dict.fromkeys(name for each in models for name in each.sheet.values)
     values = {name: over_seeds(each.sheet.get(name) for each in models) for name in names}
     reasons = {name: why for each in models for name, why in each.sheet.reasons.items()}
@@ -476,7 +499,7 @@ def _row(models: Sequence[MeasuredModel]) -> UnlearningRow:
     return UnlearningRow(
         method=method,
         swept=swept,
-        seeds=tuple(sorted(each.model.record.seed for each in models)),
+        seeds=tuple(sorted(each.seed for each in models)),
         values={name: value for name, value in values.items() if value is not None},
         reasons={name: why for name, why in reasons.items() if name not in values},
         alarms=_joined(models),
@@ -485,12 +508,44 @@ def _row(models: Sequence[MeasuredModel]) -> UnlearningRow:
     )
 
 
+def _distinct(models: Sequence[MeasuredModel]) -> list[MeasuredModel]:
+    """Return each model once: unlearnings of several seeds may have one base.
+
+    The measures of a base are the means over what its unlearnings were to forget.
+    """
+    by_model: dict[str, list[MeasuredModel]] = {}
+    for each in models:
+        record = each.model.record
+        name = record.base if each.method == BEFORE else str(each.model.folder)
+        by_model.setdefault(name, []).append(each)
+    return [_averaged(of_model) for of_model in by_model.values()]
+
+
+def _averaged(models: Sequence[MeasuredModel]) -> MeasuredModel:
+    """Return several measurements of one model as one."""
+    if len(models) == 1:
+        return models[0]
+    means: dict[str, float] = {}
+    for name in dict.fromkeys(name for each in models for name in each.sheet.values):
+        mean = over_seeds(each.sheet.get(name) for each in models)
+        means |= {} if mean is None else {name: mean.mean}
+    reasons = {name: why for each in models for name, why in each.sheet.reasons.items()}
+    alarms = {alarm.sort: alarm for each in reversed(models) for alarm in each.alarms}
+    return models[0]._replace(
+        sheet=Sheet(
+            values=means,
+            reasons={name: why for name, why in reasons.items() if name not in means},
+        ),
+        alarms=tuple(alarms.values()),
+    )
+
+
 def _joined(models: Sequence[MeasuredModel]) -> tuple[Alarm, ...]:
     """Return one alarm of a sort, with the seeds that have it where not all do."""
     by_sort: dict[Sort, list[tuple[int, Alarm]]] = {}
     for each in models:
         for alarm in each.alarms:
-            by_sort.setdefault(alarm.sort, []).append((each.model.record.seed, alarm))
+            by_sort.setdefault(alarm.sort, []).append((each.seed, alarm))
     joined = []
     for pairs in by_sort.values():
         alarm = pairs[0][1]

@@ -5,6 +5,7 @@ import math
 import subprocess
 import sys
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 
 from tests.trueface.unlearning.said import flips, leave, one_class, said, spoilt, told
 from trueface.runtime import paths
+from trueface.runtime.files import write_json
 from trueface.unlearning.evaluation.leaderboard import UnlearningGroup, UnlearningRow, ladder
 from trueface.unlearning.evaluation.measures import us
 from trueface.unlearning.evaluation.sanity import Sort
@@ -214,6 +216,41 @@ def test_what_changed_is_told_of_the_seeds_that_both_have(tmp_path: Path) -> Non
     leave(tmp_path, done, flips(24), flips(24))
     (alarm,) = [one for one in row(only(tmp_path), "ng").alarms if one.sort is Sort.NOISE]
     assert "changed by +0.00 points" in alarm.text
+
+
+def test_a_base_of_unlearnings_of_several_seeds_counts_once(tmp_path: Path) -> None:
+    before = flips(24, follows=30)
+    for seed in (1, 2, 42):
+        for method, wrong in (("retrain", 4), ("scrub", 8)):
+            variant = "" if seed == 42 else f"@unlearn.seed={seed}"
+            record = told(f"{BASE}~{method}{variant}", BASE, seed=seed)
+            leave(tmp_path, record, before, flips(wrong + PER_SEED.get(seed, 0), seed=seed))
+    (tmp_path / BASE).mkdir()
+    write_json(paths.provenance(tmp_path / BASE), {"settings": {"seed": 7}})
+    rows = {one.name: one for one in only(tmp_path).rows}
+    assert {name: one.seeds for name, one in rows.items()} == {
+        "before": (7,), "retrain": (1, 2, 42), "scrub": (1, 2, 42),
+    }  # fmt: skip
+    for name in ("test", "test_low", "test_high", "seconds", "gap_test"):
+        value = rows["before"].values[name]
+        assert (value.seeds, value.sd, len(value.values)) == (1, None, 1), name
+    assert rows["before"].values["test"].mean == pytest.approx(56 / 80)
+    assert rows["before"].values["gap_test"].mean == pytest.approx(
+        fmean((24 - 4 - more) / 80 for more in (2, 1, 0))
+    )
+    assert rows["retrain"].values["test"].seeds == rows["scrub"].values["test"].seeds == 3
+    assert not any(alarm.text.startswith("seed ") for alarm in rows["before"].alarms)
+
+
+def test_two_bases_count_twice_however_many_unlearnings_each_has(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        for own in (3, 4):
+            model = f"{BASE}~scrub@seed={seed},unlearn.seed={own}"
+            record = told(model, f"{BASE}@seed={seed}", seed=own)
+            leave(tmp_path, record, flips(20 + 8 * seed, follows=30), flips(8))
+    before, scrub = only(tmp_path).rows
+    assert (before.seeds, scrub.seeds) == ((0, 1), (3, 3, 4, 4))
+    assert before.values["test"].values == (60 / 80, 52 / 80)
 
 
 def test_a_draw_that_is_swept_with_the_seed_is_part_of_the_repetition(tmp_path: Path) -> None:
