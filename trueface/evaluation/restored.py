@@ -51,8 +51,9 @@ class RestoredFolder(NamedTuple):
 
     @property
     def replicate(self) -> tuple[Json, ...]:
-        """What one seed's folders have in common."""
-        return tuple(self.facts[name] for name in ("seed", "attack_seed", "translator"))
+        """The facts that folders of one seed share. The purifier none has no seed."""
+        seeds = ("attack_seed",) if self.text("purifier") == NONE else ("seed", "attack_seed")
+        return tuple(self.facts[name] for name in (*seeds, "translator"))
 
     def aim(self, *, named: bool = True) -> str:
         """Return the attack in words: its target, and what is not usual of it; `named`: its name, too."""

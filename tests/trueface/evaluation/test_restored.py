@@ -72,6 +72,19 @@ def test_a_row_is_the_mean_over_targets_then_over_seeds(run: Run) -> None:
     assert row["psnr"] is None
 
 
+def test_images_that_nothing_purified_count_once_whatever_the_seed_of_the_purifiers(
+    run: Run,
+) -> None:
+    for attack_seed in (1, 2):
+        for seed in (1, 2, 3):
+            run.add("ddpm@10", 0.01, seed=seed, attack_seed=attack_seed)
+            run.add("none", 0.08 + 0.02 * attack_seed, seed=seed, attack_seed=attack_seed)
+    rows = run.rows()
+    assert (rows["none"]["seeds"], rows["ddpm@10"]["seeds"]) == (2, 6)
+    assert rows["none"]["mse"] == pytest.approx(0.11)
+    assert rows["none"]["mse_sd"] == pytest.approx(0.02 / 2**0.5)
+
+
 def test_one_seed_has_no_spread(run: Run) -> None:
     run.add("jpeg@75", 0.01)
     assert not any(key.endswith("_sd") for key in run.rows()["jpeg@75"])
