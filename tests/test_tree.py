@@ -55,6 +55,10 @@ STORED = (  # in queues, in hashes of jobs, and in pickles of functions, their v
     "launcher.kinds:installed",
     "launcher.workers.job:Job",
 )
+# without a list of formats Pillow starts programs, and other readers have other limits
+OPENS_IMAGES = re.compile(
+    r"\bImage\.open\(|from PIL\.Image import [^\n]*\bopen\b|torchvision\.io|default_loader|imread\("
+)
 DESK = ROOT / "launcher/backends/ray_desk.py"
 
 
@@ -131,6 +135,15 @@ def test_alternatives_are_not_taken_for_doubles(
 
     assert module.doubles == doubles
     assert [text for _, text in module.strings] == ["launcher.nowhere"]
+
+
+def test_one_module_of_the_laboratory_opens_image_files() -> None:
+    opening = [
+        dotted
+        for dotted, module in modules("trueface").items()
+        if OPENS_IMAGES.search(module.path.read_text(encoding="utf-8"))
+    ]
+    assert opening == ["trueface.runtime.image_files"]
 
 
 @pytest.mark.parametrize("package", PACKAGES)

@@ -8,6 +8,8 @@ import torch
 from PIL.Image import Image, Resampling
 from torch import Tensor
 
+from trueface.runtime.image_files import open_image
+
 
 def to_image(pixels: Tensor) -> Image:
     """Return a tensor (3, H, W) uint8 as an RGB image."""
@@ -28,7 +30,7 @@ def coded(image: Image, form: str, quality: int) -> bytes:
 
 def recoded(image: Image, form: str, quality: int) -> Image:
     """Return an image after it was saved in a lossy format and read again."""
-    with PIL.Image.open(io.BytesIO(coded(image, form, quality))) as file:
+    with open_image(io.BytesIO(coded(image, form, quality))) as file:
         return file.convert("RGB")
 
 

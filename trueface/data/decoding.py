@@ -12,36 +12,34 @@ lower by its header ends the decoder there, and what comes after it is never loo
 """
 
 import io
-import os
-import stat
 import struct
-import warnings
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import PIL.Image
 import simplejpeg
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from trueface.data.folders import FORMATS
 from trueface.runtime.errors import BadImageError
+from trueface.runtime.image_files import (
+    RefusedImageError,
+    admit,
+    open_image,
+    open_regular,
+    unreadable_reason,
+)
 
-PIXELS = 1 << 27  # 400 MiB as RGB; a photograph of 100 megapixels passes, a bomb does not
-FILE_BYTES = 1 << 29  # of a file on disk; 8-bit colour of as many pixels takes less
+if TYPE_CHECKING:
+    from torch import Tensor
+
 SCALES = (8, 4, 2)  # what JPEG can be divided by while it is decoded, beside 1
 JPEG = b"\xff\xd8\xff"
 NARROW = 8  # columns of JPEG: fewer have the same width at several eighths of the size
 COLOURS = frozenset({"Gray", "YCbCr", "RGB"})  # of JPEG; Pillow knows how Adobe turns CMYK round
 INVENTED = "premature end of data"  # libjpeg's warning before it fills in grey; Pillow ignores it
-
-# What matters of them is checked here. Once for the process, as filters belong to all threads: two
-# that set them for a moment each would leave those of the other behind.
-warnings.filterwarnings("ignore", module=r"PIL\.")
 
 Bottom = Callable[[int, int], int]  # (height, width) -> the first row that is not needed
 
@@ -73,8 +71,20 @@ SIGNATURE = b"\x89PNG\r\n\x1a\n"
 HEADER = 33  # bytes: the signature, and the chunk that gives the size
 
 
-def decode(path: Path, *, scaling: Scaling | None = None, bottom: Bottom | None = None) -> Tensor:
+def decode(path: Path, *, scaling: Scaling | None = None, bottom: Bottom | None = None) -> "Tensor":
     """Return the pixels of an image file, (3, H, W) uint8 RGB, a view of (H, W, 3) in memory.
+
+    Arguments and errors are those of `decode_array`.
+    """
+    import torch  # here, as it takes seconds, and processes that forge faces need arrays only
+
+    return torch.from_numpy(decode_array(path, scaling=scaling, bottom=bottom)).permute(2, 0, 1)
+
+
+def decode_array(
+    path: Path, *, scaling: Scaling | None = None, bottom: Bottom | None = None
+) -> NDArray[np.uint8]:
+    """Return the pixels of an image file, (H, W, 3) uint8 RGB.
 
     They are those of Pillow's `convert("RGB")`, but for 16-bit grey, whose upper eight bits are
     taken as those of 16-bit colour are.
@@ -101,35 +111,17 @@ def decode(path: Path, *, scaling: Scaling | None = None, bottom: Bottom | None 
             )
         if scaling is not None and scaling.fitted:
             pixels = _fitted(pixels, scaling.side)
-    except _Refused as error:
-        raise BadImageError(path, str(error)) from error
-    except PIL.Image.DecompressionBombError as error:
-        raise BadImageError(path, _too_large()) from error
     except Exception as error:  # parsers of broken files raise whatever they trip over
-        raise BadImageError(path, _reason(error)) from error
-    return torch.from_numpy(pixels).permute(2, 0, 1)
-
-
-class _Refused(Exception):
-    """A file is not decoded, for a reason of ours."""
+        raise BadImageError(path, unreadable_reason(error)) from error
+    return pixels
 
 
 def _content(path: Path) -> bytes:
-    """Return the bytes of a regular file; others could keep a reader waiting for ever."""
-    with open(path, "rb", opener=_without_waiting) as file:  # pathlib takes no opener
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            raise _Refused("it is a pipe or a device")
-        if status.st_size > FILE_BYTES:
-            raise _Refused(f"it has {status.st_size:,} bytes, more than {FILE_BYTES:,}")
+    with open_regular(path) as file:
         content = file.read()
     if not content:
-        raise _Refused("the file is empty")
+        raise RefusedImageError("the file is empty")
     return content
-
-
-def _without_waiting(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _jpeg(content: bytes, scale_to: int | None, bottom: Bottom | None) -> NDArray[np.uint8] | None:
@@ -138,7 +130,7 @@ def _jpeg(content: bytes, scale_to: int | None, bottom: Bottom | None) -> NDArra
         height, width, colours, _ = simplejpeg.decode_jpeg_header(content)
         if colours not in COLOURS:
             return None
-        _admit(width, height)
+        admit(width, height)
         by = _divisor(width, height, scale_to)
         wide = width >= NARROW  # the size of a lower file follows from its width alone
         width, height = -(-width // by), -(-height // by)
@@ -150,7 +142,7 @@ def _jpeg(content: bytes, scale_to: int | None, bottom: Bottom | None) -> NDArra
             pixels = simplejpeg.decode_jpeg(content, min_width=width, min_height=height)
     except ValueError as error:  # also for what is harmless
         if INVENTED in str(error):
-            raise _Refused("parts of the image are missing in the file") from error
+            raise RefusedImageError("parts of the image are missing in the file") from error
         return None
     return pixels
 
@@ -167,9 +159,8 @@ def _upper(content: bytes, scale_to: int | None, bottom: Bottom) -> NDArray[np.u
 
 
 def _any(content: bytes, scale_to: int | None) -> NDArray[np.uint8]:
-    with PIL.Image.open(io.BytesIO(content), formats=FORMATS) as file:
+    with open_image(io.BytesIO(content)) as file:
         width, height = file.size
-        _admit(width, height)
         by = _divisor(width, height, scale_to)
         if by > 1:
             file.draft(None, (width // by, height // by))  # does nothing but to JPEG
@@ -177,7 +168,9 @@ def _any(content: bytes, scale_to: int | None) -> NDArray[np.uint8]:
             grey = (np.array(file) >> 8).astype(np.uint8)
             return np.repeat(grey[:, :, None], 3, axis=2)
         if file.mode in {"I", "F"}:
-            raise _Refused("its 32-bit samples have no known range; save it with 8 or 16 bits")
+            raise RefusedImageError(
+                "its 32-bit samples have no known range; save it with 8 or 16 bits"
+            )
         return np.array(file.convert("RGB"))
 
 
@@ -188,14 +181,9 @@ def _fitted(pixels: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
     if shorter == side:
         return pixels
     size = [max(1, round(length * side / shorter)) for length in (width, height)]
-    _admit(*size)
+    admit(*size)
     by = PIL.Image.Resampling.LANCZOS if shorter > side else PIL.Image.Resampling.BICUBIC
     return np.array(PIL.Image.fromarray(pixels).resize((size[0], size[1]), by))
-
-
-def _admit(width: int, height: int) -> None:
-    if width * height > PIXELS:
-        raise _Refused(f"{width:,} x {height:,}: {_too_large()}")
 
 
 def _divisor(width: int, height: int, scale_to: int | None) -> int:
@@ -204,20 +192,6 @@ def _divisor(width: int, height: int, scale_to: int | None) -> int:
             if -(-min(width, height) // by) >= scale_to:
                 return by
     return 1
-
-
-def _too_large() -> str:
-    return f"more than {PIXELS:,} pixels, which may be meant to fill the memory"
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, PIL.UnidentifiedImageError):
-        return f"no {', '.join(FORMATS[:-1])} or {FORMATS[-1]} image"
-    if isinstance(error, MemoryError):
-        return "there is not enough memory for it"
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return f"its data is cut off or damaged: {str(error) or type(error).__name__}"
 
 
 class JpegFrame(NamedTuple):

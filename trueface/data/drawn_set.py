@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from trueface.data.attribute_table import CSV, AttributeTable, read_attribute_table, table_text
 from trueface.data.folders import stem
-from trueface.data.made_folders import image_names, parts_of
+from trueface.data.made_folders import image_names, parts_of, read_image
 from trueface.data.settings import DRAWN_MARK, SHAPE_CLASSES, TRAIN_SHARE, DrawSettings
 from trueface.runtime.artifact import Artifact
 from trueface.runtime.errors import DataError
@@ -329,11 +329,7 @@ def small_square(file: Path, *, crop: int, size: int, channels: int = 3) -> Pixe
     Raises:
         DataError: it cannot be decoded, or is smaller than the crop.
     """
-    try:
-        with PIL.Image.open(file) as opened:
-            picture = opened.convert("L" if channels == 1 else "RGB")
-    except (OSError, ValueError, SyntaxError, PIL.Image.DecompressionBombError) as error:
-        raise DataError(f"{file} cannot be read as an image: {error}") from error
+    picture = read_image(file, channels=channels)
     side = crop or min(picture.size)
     if min(picture.size) < side:
         width, height = picture.size

@@ -30,8 +30,7 @@ from trueface.runtime.artifact import RACY_NS
 from trueface.runtime.artifact import cache_folder as cache_folder
 from trueface.runtime.files import write_atomic
 
-# that `decoding` reads; others start programs (EPS) or are old
-FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP")
+# endings of `image_files.FORMATS`, a module that imports Pillow
 SUFFIXES = frozenset({"bmp", "gif", "jfif", "jpe", "jpeg", "jpg", "png", "tif", "tiff", "webp"})
 READ = f"images end in {', '.join(f'.{ending}' for ending in sorted(SUFFIXES))}"
 

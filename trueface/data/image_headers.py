@@ -14,7 +14,6 @@ alone. So a model knows the formats of the files that it was trained on.
 import hashlib
 import random
 import struct
-import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -26,8 +25,8 @@ import PIL.Image
 from PIL import ExifTags
 from PIL.JpegImagePlugin import JpegImageFile
 
-from trueface.data.folders import FORMATS
 from trueface.runtime.files import Json
+from trueface.runtime.image_files import open_image
 
 SAMPLE = 200  # headers of a training's images, or of each class; 0.1 ms each
 SEED = 42  # of the sample
@@ -104,7 +103,7 @@ class Learned(NamedTuple):
 def read_size(file: str | Path) -> ImageSize | None:
     """Return the size that an image file states; None where it cannot be read."""
     try:
-        with PIL.Image.open(file, formats=FORMATS) as image:
+        with open_image(file) as image:
             return ImageSize(*image.size)
     except Exception:  # noqa: BLE001  # parsers of broken headers raise whatever they trip over
         return None
@@ -185,18 +184,16 @@ def sample_headers(labels: Mapping[str, int]) -> tuple[tuple[Header, ...], int]:
 def read_header(file: str, label: int) -> Header | None:
     """Return the header of an image file; None where it cannot be read."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of large images: only their header is read
-            with PIL.Image.open(file, formats=FORMATS) as image:
-                tables = getattr(image, "quantization", None)
-                # a JPEG file with previews in it is one all the same
-                name = "JPEG" if image.format == "MPO" else str(image.format)
-                return Header(
-                    label=label,
-                    format=name,
-                    size=f"{image.width}×{image.height}",
-                    tables=_mark(tables) if tables else "",
-                )
+        with open_image(file) as image:
+            tables = getattr(image, "quantization", None)
+            # a JPEG file with previews in it is one all the same
+            name = "JPEG" if image.format == "MPO" else str(image.format)
+            return Header(
+                label=label,
+                format=name,
+                size=f"{image.width}×{image.height}",
+                tables=_mark(tables) if tables else "",
+            )
     except BROKEN:
         return None
 
@@ -263,7 +260,7 @@ def _mark(tables: Mapping[int, Sequence[int]]) -> str:
 class Format(NamedTuple):
     """Of an image file."""
 
-    name: str  # one of `folders.FORMATS`
+    name: str  # one of `image_files.FORMATS`
     quality: int | None  # of JPEG: the quality of libjpeg whose table is nearest, 1 … 100
 
     def __str__(self) -> str:
@@ -338,7 +335,7 @@ class LearnedFormats:
 def read_format(file: str | Path) -> Format | None:
     """Return the format of an image file by its content; None where it cannot be read."""
     try:
-        with PIL.Image.open(file, formats=FORMATS) as image:
+        with open_image(file) as image:
             return format_of(image)
     except Exception:  # noqa: BLE001  # parsers of broken headers raise whatever they trip over
         return None

@@ -19,16 +19,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from trueface.data.decoding import decode_array
 from trueface.data.folders import few, is_image, stem
 from trueface.data.settings import PARTS
 from trueface.runtime.artifact import put_in_place, staged
-from trueface.runtime.errors import DataError, JobError
+from trueface.runtime.errors import BadImageError, DataError, JobError
 from trueface.runtime.files import Json, read_json, write_atomic, write_json
+from trueface.runtime.image_files import open_image, unreadable_reason
 from trueface.runtime.rng import derive
 
 GREY = frozenset({"1", "L", "LA"})  # modes of Pillow
+GREY_16_BITS = "I;16"  # begins the modes of each byte order
 CHUNK = 256  # images that are decoded at once
-_UNREADABLE = (OSError, ValueError, SyntaxError, PIL.Image.DecompressionBombError)
 
 
 def image_names(root: Path, *, limit: int = 0) -> tuple[str, ...]:
@@ -125,10 +127,28 @@ def shape_of(root: Path, name: str) -> tuple[int, int, int]:
         DataError: it cannot be read.
     """
     try:
-        with PIL.Image.open(root / name) as file:
-            return 1 if file.mode in GREY else 3, file.height, file.width
-    except _UNREADABLE as error:
-        raise _unreadable(root / name, error) from error
+        with open_image(root / name) as file:
+            is_grey = file.mode in GREY or file.mode.startswith(GREY_16_BITS)
+            return 1 if is_grey else 3, file.height, file.width
+    except Exception as error:  # parsers of broken files raise whatever they trip over
+        raise _unreadable(root / name, unreadable_reason(error)) from error
+
+
+def read_image(path: Path, *, channels: int = 3) -> PIL.Image.Image:
+    """Return an image file as an RGB or grey image of 8 bits.
+
+    Args:
+        path: of the file.
+        channels: 3 (RGB) or 1 (grey).
+
+    Raises:
+        DataError: it cannot be read; names the file and the reason.
+    """
+    try:
+        picture = PIL.Image.fromarray(decode_array(path))
+    except BadImageError as error:
+        raise _unreadable(path, error.reason) from error
+    return picture.convert("L") if channels == 1 else picture
 
 
 def read_images(
@@ -148,13 +168,8 @@ def read_images(
     images = []
     wanted = size if isinstance(size, tuple) else (size, size)
     for name in names:
-        try:
-            with PIL.Image.open(root / name) as file:
-                pixels = np.array(
-                    file.convert("L" if channels == 1 else "RGB")
-                )  # torch wants to own it
-        except _UNREADABLE as error:
-            raise _unreadable(root / name, error) from error
+        picture = read_image(root / name, channels=channels)
+        pixels = np.array(picture)  # torch wants to own it
         images.append(torch.from_numpy(pixels.reshape(*pixels.shape[:2], channels)))
         if wanted == (0, 0):
             wanted = (pixels.shape[0], pixels.shape[1])
@@ -206,8 +221,8 @@ def digest_of_images(
     return sha256.hexdigest()
 
 
-def _unreadable(path: Path, error: Exception) -> DataError:
-    return DataError(f"{path} cannot be read as an image: {error}; mend or remove the file")
+def _unreadable(path: Path, reason: str) -> DataError:
+    return DataError(f"{path} cannot be read as an image: {reason}; mend or remove the file")
 
 
 def to_unit(levels: Tensor) -> Tensor:

@@ -23,8 +23,6 @@ from typing import NamedTuple
 import numpy as np
 
 from trueface.corruptions.registry import NONE
-from trueface.data.decoding import PIXELS
-from trueface.data.folders import FORMATS
 from trueface.data.image_headers import Learned, LearnedFormats
 from trueface.evaluation.intervals import Measure, unvaried
 from trueface.evaluation.operating_threshold import Calibration
@@ -38,6 +36,7 @@ from trueface.runtime.artifact import put_in_place, staged
 from trueface.runtime.errors import CheckpointError, MachineError, UsageError
 from trueface.runtime.files import Json, file_sha256, read_json, write_atomic, write_json
 from trueface.runtime.ids import data_of_test, tested
+from trueface.runtime.image_files import FORMATS, PIXELS
 
 SCHEMA = 1
 MANIFEST, WEIGHTS, CARD = paths.MODEL_FOLDER, "weights.pt", "card.md"

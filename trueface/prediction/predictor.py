@@ -23,14 +23,13 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
-import PIL.Image
 import torch
 from numpy.typing import NDArray
 from pydantic import ValidationError
 from torch import Tensor
 
 from trueface.data.decoding import Scaling, decode
-from trueface.data.folders import FORMATS, Missing
+from trueface.data.folders import Missing
 from trueface.data.forging.blending import HIGHEST, LOWEST
 from trueface.data.image_headers import (
     FACTOR,
@@ -52,6 +51,7 @@ from trueface.models.inference import FrozenBody
 from trueface.prediction.reference import Reference
 from trueface.runtime.errors import BadImageError, CheckpointError, JobError, UsageError
 from trueface.runtime.files import Json
+from trueface.runtime.image_files import open_image
 
 Reason = Literal["size", "format", "orientation", "features"]
 # what a test's crop and decoding depend on; the rest of a training's settings is not its model's
@@ -81,7 +81,7 @@ class File(NamedTuple):
     def read(cls, path: Path) -> "File":
         """Read a file's header."""
         try:
-            with PIL.Image.open(path, formats=FORMATS) as image:
+            with open_image(path) as image:
                 return cls(
                     size=ImageSize(*image.size), form=format_of(image), is_turned=is_turned(image)
                 )

@@ -14,6 +14,7 @@ from trueface.evaluation.over_seeds import NO_VALUE, MethodRow, OverSeeds
 from trueface.report.figures import three_digits
 from trueface.report.svg import breakable
 from trueface.report.tables import table, table_row
+from trueface.runtime.image_files import open_image
 
 MOST_TILE_PX = 96  # larger ones are made smaller; the page enlarges small ones without smoothing
 MOST_PIXELS = 1 << 26  # of a picture that is read
@@ -133,7 +134,7 @@ def tiles(
         columns: of single tiles; (): the whole row.
     """
     try:
-        with PIL.Image.open(path, formats=("PNG",)) as file:
+        with open_image(path, formats=("PNG",)) as file:
             if file.width * file.height > MOST_PIXELS:
                 return ()
             picture = file.convert("RGB")

@@ -41,6 +41,7 @@ from trueface.report.outcome import detectors_outcome, unlearning_outcome
 from trueface.report.page import Page, filled
 from trueface.report.svg import picture, side_by_side
 from trueface.runtime import paths
+from trueface.runtime.image_files import open_image
 from trueface.unlearning.evaluation.leaderboard import Ladder
 
 PREVIEW_PX = 1000  # widest picture in the page
@@ -138,8 +139,7 @@ def _preview(model: Model) -> Preview | None:
 def _embedded(path: Path) -> str | None:
     """Return a picture as a data URL, made smaller where it is large; None if it is none."""
     try:
-        # of other formats Pillow would start programs
-        with PIL.Image.open(path, formats=("PNG", "JPEG")) as file:
+        with open_image(path, formats=("PNG", "JPEG")) as file:
             if file.width * file.height > PREVIEW_PIXELS:
                 return None
             picture = file.convert("RGB")

@@ -20,3 +20,11 @@ def file_sha256(path: Path | str) -> str:
     """
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def link_target(path: str | Path) -> str:
+    """Return where a symbolic link leads, as it is written; "" if the path is not a link."""
+    try:
+        return str(Path(path).readlink())
+    except OSError:
+        return ""

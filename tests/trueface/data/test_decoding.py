@@ -16,8 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from trueface.data.decoding import PIXELS, Scaling, decode
+from trueface.data.decoding import Scaling, decode
 from trueface.runtime.errors import BadImageError
+from trueface.runtime.image_files import PIXELS
 
 SHARED = Path(__file__).parents[4] / "shared" / "data"
 

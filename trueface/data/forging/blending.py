@@ -34,10 +34,12 @@ import numpy.typing as npt
 import PIL.Image
 from PIL import ImageDraw, ImageFilter
 
+from trueface.data.decoding import decode_array
 from trueface.data.forging.registry import SELF, SPECS, ForgerySpec, Part, source_of
 from trueface.data.index import Image
 from trueface.data.vocabulary import UNSHARED
-from trueface.runtime.errors import DataError
+from trueface.runtime.errors import BadImageError, DataError
+from trueface.runtime.image_files import open_image
 from trueface.runtime.rng import stream
 
 Pixels = npt.NDArray[np.uint8]
@@ -285,17 +287,18 @@ def read_face(file: Path, place: str) -> Pixels:
     """Return the pixels of an image file, (H, W, 3) RGB.
 
     Args:
-        file: in any format that Pillow reads.
+        file: in one of `image_files.FORMATS`.
         place: where it is named, for the message.
 
     Raises:
         DataError: it is missing, cut off, or no image.
     """
     try:
-        with PIL.Image.open(file) as image:
-            return np.asarray(image.convert("RGB"))
-    except (OSError, ValueError, SyntaxError, PIL.Image.DecompressionBombError) as error:
-        raise DataError(f"{place}: cannot decode {file}: {error}; mend or leave it out") from error
+        return decode_array(file)
+    except BadImageError as error:
+        raise DataError(
+            f"{place}: cannot decode {file}: {error.reason}; mend or leave it out"
+        ) from error
 
 
 def like(face: Pixels, form: tuple[int, ...]) -> Pixels:
@@ -320,7 +323,8 @@ def encoded(face: Pixels, quality: int) -> bytes:
 
 def decoded(content: bytes) -> Pixels:
     """Return the pixels of a JPEG file's bytes, (H, W, 3)."""
-    return np.array(PIL.Image.open(io.BytesIO(content)))
+    with open_image(io.BytesIO(content)) as image:
+        return np.array(image)
 
 
 SIDE = 16  # of the grey copies that are compared

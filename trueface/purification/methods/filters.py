@@ -15,6 +15,7 @@ from trueface.data.made_folders import to_levels, to_unit
 from trueface.purification.registry import register_purifier
 from trueface.purification.steps import Tools
 from trueface.runtime.errors import JobError
+from trueface.runtime.image_files import open_image
 
 REACH = 3  # standard deviations to each side: 11 pixels for 1.5, as in Anti-disrupt (WISA 2023)
 ROUNDS = 30  # of total variation
@@ -134,6 +135,6 @@ def _recoded(levels: Tensor, quality: int) -> Tensor:
     """Return an image C×H×W uint8 after it was a file."""
     pixels = levels[0].numpy() if len(levels) == 1 else levels.permute(1, 2, 0).numpy()
     file = coded(PIL.Image.fromarray(pixels), "JPEG", quality)
-    with PIL.Image.open(io.BytesIO(file)) as image:
+    with open_image(io.BytesIO(file)) as image:
         read = torch.from_numpy(np.array(image))
     return read[None] if read.dim() == 2 else read.permute(2, 0, 1)

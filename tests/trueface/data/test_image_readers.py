@@ -1,0 +1,141 @@
+"""Every reader of image files treats 16-bit grey, other formats, bombs and pipes alike."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import pytest
+
+from trueface.data.decoding import decode
+from trueface.data.drawn_set import small_square
+from trueface.data.forging.blending import read_face
+from trueface.data.image_headers import read_format, read_header, read_size
+from trueface.data.made_folders import load_images, read_images, shape_of, to_levels
+from trueface.prediction.predictor import File
+from trueface.runtime.errors import DataError
+from trueface.runtime.image_files import open_image
+
+SIDE = 32
+Reader = Callable[[Path], object]
+
+READERS: dict[str, Reader] = {
+    "decode": lambda path: decode(path).numpy(),
+    "read_images": lambda path: to_levels(read_images(path.parent, [path.name])).numpy(),
+    "read_images, grey": lambda path: to_levels(
+        read_images(path.parent, [path.name], channels=1)
+    ).numpy(),
+    "load_images": lambda path: load_images(path.parent, size=SIDE).numpy(),
+    "read_face": lambda path: read_face(path, "faces.csv:2"),
+    "small_square": lambda path: small_square(path, crop=0, size=SIDE),
+    "small_square, grey": lambda path: small_square(path, crop=0, size=SIDE, channels=1),
+}
+HEADER_READERS: dict[str, Reader] = {
+    "read_size": read_size,
+    "read_format": read_format,
+    "read_header": lambda path: read_header(str(path), 0),
+    "File.read": lambda path: File.read(path).size,
+}
+
+
+def write_postscript(path: Path) -> None:
+    PIL.Image.new("RGB", (SIDE, SIDE)).save(path, "EPS")
+
+
+def write_bomb(path: Path) -> None:
+    PIL.Image.new("1", (13_000, 13_000)).save(path, "PNG")
+
+
+def write_floats(path: Path) -> None:
+    PIL.Image.fromarray(np.zeros((SIDE, SIDE), dtype=np.float32)).save(path, "TIFF")
+
+
+def write_cut(path: Path) -> None:
+    PIL.Image.effect_noise((SIDE, SIDE), 50).save(path, "PNG")
+    path.write_bytes(path.read_bytes()[:200])
+
+
+REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
+    "PostScript": (write_postscript, "no JPEG, PNG, GIF, BMP, TIFF or WEBP image"),
+    "a bomb": (write_bomb, "13,000 x 13,000: more than 134,217,728 pixels"),
+    "floats": (write_floats, "32-bit samples"),
+    "a cut file": (write_cut, "cut off or damaged"),
+    "a pipe": (os.mkfifo, "it is a pipe or a device"),
+    "a link to nowhere": (
+        lambda path: path.symlink_to("absent.png"),
+        "No such file or directory: it is a link to absent.png",
+    ),
+}
+
+
+@pytest.fixture
+def ghostscript(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Put a program in the place of Ghostscript; return the file that it would write."""
+    started, program = tmp_path / "started", tmp_path / "bin/gs"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\ntouch {started}\nexit 1\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(program.parent), prepend=os.pathsep)
+    return started
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_16_bit_grey_keeps_its_contrast(tmp_path: Path, reader: str) -> None:
+    levels = np.arange(SIDE * SIDE, dtype=np.uint16).reshape(SIDE, SIDE) * 64
+    path = tmp_path / "a.png"
+    PIL.Image.fromarray(levels).save(path)
+    pixels = np.asarray(READERS[reader](path))
+    expected = (levels >> 8).astype(np.uint8)
+    squares = [axis for axis, length in enumerate(pixels.shape) if length == SIDE]
+    planes = np.moveaxis(pixels, squares, (0, 1)).reshape(SIDE, SIDE, -1)
+    assert (planes == expected[:, :, None]).all()
+
+
+@pytest.mark.parametrize("content", REFUSED)
+@pytest.mark.parametrize("reader", READERS)
+def test_what_is_refused_is_named_with_the_reason_and_starts_no_program(
+    tmp_path: Path, ghostscript: Path, reader: str, content: str
+) -> None:
+    path = tmp_path / "images/x.png"
+    path.parent.mkdir()
+    write, reason = REFUSED[content]
+    write(path)
+    with pytest.raises(DataError) as caught:
+        READERS[reader](path)
+    assert str(path) in str(caught.value)
+    assert reason in str(caught.value)
+    assert not ghostscript.exists()
+
+
+@pytest.mark.parametrize("content", ["PostScript", "a bomb", "a pipe"])
+@pytest.mark.parametrize("reader", HEADER_READERS)
+def test_readers_of_headers_refuse_the_same(
+    tmp_path: Path, ghostscript: Path, reader: str, content: str
+) -> None:
+    path = tmp_path / "x.png"
+    REFUSED[content][0](path)
+    assert HEADER_READERS[reader](path) is None
+    assert not ghostscript.exists()
+
+
+@pytest.mark.parametrize("content", ["PostScript", "a bomb", "a pipe", "a link to nowhere"])
+def test_the_shape_of_an_image_is_refused_in_the_same_words(tmp_path: Path, content: str) -> None:
+    write, reason = REFUSED[content]
+    write(tmp_path / "x.png")
+    with pytest.raises(DataError, match=reason):
+        shape_of(tmp_path, "x.png")
+
+
+def test_16_bit_grey_is_grey(tmp_path: Path) -> None:
+    PIL.Image.fromarray(np.zeros((4, 5), dtype=np.uint16)).save(tmp_path / "a.png")
+    assert shape_of(tmp_path, "a.png") == (1, 4, 5)
+
+
+def test_a_caller_may_accept_fewer_formats(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    PIL.Image.new("RGB", (4, 4)).save(path, "JPEG")
+    with open_image(path) as image:
+        assert image.format == "JPEG"
+    with pytest.raises(PIL.UnidentifiedImageError), open_image(path, formats=("PNG",)):
+        pass
