@@ -237,7 +237,7 @@ class Reader:
         if key not in self._trained:
             try:
                 keys, data = load_split(split, "train"), parse_data(images)
-                listed = split_images(root, data, keys, origin.vocabulary, missing="skip")
+                listed = split_images(root, data, keys, origin.vocabulary, missing="keep")
             except (UsageError, OSError) as error:
                 return _Trained(trouble=f"the training images cannot be listed: {error}")
             labels = {image.file: image.label for image in listed}

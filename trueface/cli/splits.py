@@ -1,7 +1,6 @@
 """`trueface splits`: divide images into three lists, make a split smaller, check one for leaks."""
 
 import json
-import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -17,7 +16,7 @@ from launcher.api import JobError, UsageError, parse_data
 from trueface.cli.run_job import own_words
 from trueface.data.attribute_table import CLASSES, FEW, GROUPS_BY, Cells
 from trueface.data.attributes import Attributes, OnMissing, attribute_files
-from trueface.data.index import Image, ImageSurvey, survey
+from trueface.data.index import Image, ImageSurvey, dangling_links, describe_links, survey
 from trueface.data.splits import (
     NAMES,
     digest,
@@ -75,6 +74,8 @@ class SplitRequest(NamedTuple):
 def survey_images(request: SplitRequest) -> ImageSurvey:
     """Return the images of the request's data ID, with what there is to remark on stderr.
 
+    Images behind links that lead nowhere are left out.
+
     Raises:
         UsageError: no data root is given.
     """
@@ -88,7 +89,15 @@ def survey_images(request: SplitRequest) -> ImageSurvey:
     click.echo(f"{len(on_disk.images)} images found of {data}", err=True)
     for remark in on_disk.remarks:
         click.echo(f"warning: {remark}", err=True)
-    return on_disk
+    dangling = dangling_links((image.file for image in on_disk.images), on_disk.links)
+    if not dangling:
+        return on_disk
+    click.echo(
+        f"warning: {len(dangling)} images left out, links that lead nowhere, such as "
+        f"{describe_links(dangling)}",
+        err=True,
+    )
+    return on_disk.without(frozenset(dangling))
 
 
 def divided(request: SplitRequest, grouping: Grouping | None) -> tuple[Lists, ImageSurvey]:
@@ -107,7 +116,8 @@ def divided(request: SplitRequest, grouping: Grouping | None) -> tuple[Lists, Im
             "--balance cells needs --attributes FILE, and does not go with --no-stratify"
         )
     on_disk = survey_images(request)
-    images = _there(on_disk.images)
+    images = on_disk.images
+    _warn_of_empty_classes(images)
     cells = grouping.cells_of_keys(images) if grouping and request.balance else None
     shares = SHARES if request.shares is None else shares_of(request.shares)
     groups = None
@@ -138,23 +148,13 @@ def divided(request: SplitRequest, grouping: Grouping | None) -> tuple[Lists, Im
     return lists, on_disk
 
 
-def _there(images: Sequence[Image]) -> Sequence[Image]:
-    """Return the images without dangling links; warn of those, and of a class without images."""
-    # os.path, as a Path for each of 200,000 takes longer than to look at its file
-    there = [image for image in images if os.path.exists(image.file)]  # noqa: PTH110
-    if left_out := len(images) - len(there):
-        first = next(image.file for image in images if not os.path.exists(image.file))  # noqa: PTH110
-        click.echo(
-            f"warning: {left_out} images left out, links that lead nowhere, such as {first}",
-            err=True,
-        )
+def _warn_of_empty_classes(images: Sequence[Image]) -> None:
     for label, word in ((0, "real"), (1, "fake")):
-        if not any(image.label == label for image in there):
+        if not any(image.label == label for image in images):
             click.echo(
                 f"warning: no {word} image: a detector cannot be trained on this split alone",
                 err=True,
             )
-    return there
 
 
 def groups_by_rules(given: Sequence[str], keys: Collection[str]) -> dict[str, str] | None:

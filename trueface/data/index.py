@@ -13,8 +13,8 @@ import glob
 import logging
 import os
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import repeat
 from pathlib import Path
@@ -23,6 +23,7 @@ from typing import NamedTuple
 from trueface.data.folders import READ, FolderListing, ListedFolder, is_image, listed, open_listing
 from trueface.data.vocabulary import BUILT_IN, Methods, Vocabulary, names_real
 from trueface.runtime.errors import DataError
+from trueface.runtime.files import link_target
 from trueface.runtime.ids import DataId, Part
 
 CLASSES = {"fake": 1, "real": 0}
@@ -42,6 +43,7 @@ class KeyedFolder(NamedTuple):
     place: tuple[int, int]  # device and inode: the folder itself, by whatever path
     others: Mapping[str, int]  # other files: suffix → how many
     broken: bool  # a link that leads nowhere, in place of a folder
+    links: frozenset[str]  # those of `names` that are links
 
 
 def list_image_folders(
@@ -67,6 +69,7 @@ def list_image_folders(
                     place=held.mark[:2] if held else (-1, -1),
                     others=held.others if held else {},
                     broken=held is None,
+                    links=held.links if held else frozenset(),
                 )
 
 
@@ -193,12 +196,23 @@ class ImageSurvey:
     # for the images without one, where those of both labels are meant
     methods: Mapping[str, frozenset[str]]
     passed_over: Mapping[str, int]  # files in the folders that are no images: suffix → how many
-    broken: tuple[str, ...]  # links below the data root that lead nowhere
+    broken: tuple[str, ...]  # links below the data root that lead nowhere, in place of folders
+    links: frozenset[str]  # files of images that are links, wherever these lead
 
     @property
     def images(self) -> tuple[Image, ...]:
         """All images in the defined order."""
         return tuple(image for images in self.parts.values() for image in images)
+
+    def without(self, files: Collection[str]) -> "ImageSurvey":
+        """Return the same without the images of some files."""
+        return replace(
+            self,
+            parts={
+                part: tuple(image for image in images if image.file not in files)
+                for part, images in self.parts.items()
+            },
+        )
 
     @property
     def remarks(self) -> Iterator[str]:
@@ -254,6 +268,7 @@ def survey(
     methods: dict[str, set[str]] = defaultdict(set)
     others: Counter[str] = Counter()
     broken: dict[str, None] = {}
+    links: set[str] = set()
     seen: set[str] = set()  # folders: whichever part names one has all its images
     places: dict[tuple[int, int], str] = {}
     for part in dict.fromkeys(data):
@@ -276,6 +291,7 @@ def survey(
                         folder.path, first, len(folder.names),
                     )  # fmt: skip
                 images += _images(folder)
+                links.update(f"{folder.path}/{name}" for name in folder.links)
         parts[part] = tuple(images)
     listing.keep()
     return ImageSurvey(
@@ -283,7 +299,41 @@ def survey(
         methods={name: _whole(names) for name, names in methods.items()},
         passed_over=dict(others),
         broken=tuple(broken),
+        links=frozenset(links),
     )
+
+
+def dangling_links(files: Iterable[str], links: Collection[str]) -> list[str]:
+    """Return the files among `files` that are links to nothing that can be read.
+
+    Only links are looked at: the listing of its folder shows that any other file is there.
+
+    Args:
+        files: of images, as `Image.file`.
+        links: files that are links, as `ImageSurvey.links`.
+    """
+    # os.path, as a Path for each of 200,000 takes longer than to look at its file
+    return [file for file in files if file in links and not os.path.exists(file)]  # noqa: PTH110
+
+
+MOST_LINKS = 2_000  # of one folder that a plan looks at; they take about 5 ms on a local disk
+
+
+def sample_dangling(folder: KeyedFolder) -> dict[str, str]:
+    """Return the images of a folder that are links to nothing, by key; of many links, a sample."""
+    links = sorted(folder.links)
+    count = min(len(links), MOST_LINKS)
+    names = [links[at * len(links) // count] for at in range(count)]
+    files = {f"{folder.path}/{name}": name for name in names}
+    return {
+        folder.below + files[file].rpartition(".")[0]: file
+        for file in dangling_links(files, files.keys())
+    }
+
+
+def describe_links(dangling: Sequence[str]) -> str:
+    """Return the first of some dangling links with its target: "a.png, which leads to /b/a.png"."""
+    return f"{dangling[0]}, which leads to {link_target(dangling[0])}"
 
 
 def part_files(data_root: Path, part: Part, vocabulary: Vocabulary = BUILT_IN) -> Iterator[str]:

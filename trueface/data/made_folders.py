@@ -21,6 +21,7 @@ from torch import Tensor
 
 from trueface.data.decoding import decode_array
 from trueface.data.folders import few, is_image, stem
+from trueface.data.index import describe_links
 from trueface.data.settings import PARTS
 from trueface.runtime.artifact import put_in_place, staged
 from trueface.runtime.errors import BadImageError, DataError, JobError
@@ -41,27 +42,38 @@ def image_names(root: Path, *, limit: int = 0) -> tuple[str, ...]:
         limit: how many are taken, evenly spread over the sorted names; 0: all.
 
     Raises:
-        DataError: there is no such folder, no image in it, or two that differ in their suffix alone.
+        DataError: there is no such folder, no image in it, two that differ in their suffix alone,
+            or a link that leads nowhere.
     """
     if not root.is_dir():
         raise DataError(f"there is no folder {root}")
-    names = sorted(_below(root, PurePosixPath()))
+    dangling = list[str]()
+    names = sorted(_below(root, PurePosixPath(), dangling))
     if not names:
         raise DataError(f"{root} holds no image; it needs files such as .png or .jpg")
     _refuse_twins(root, names)
+    if dangling:
+        raise DataError(
+            f"{len(dangling)} of {len(names)} images in {root} are links that lead nowhere, such as "
+            f"{describe_links(sorted(dangling))}; restore what they lead to, or remove the links"
+        )
     if 0 < limit < len(names):
         names = [names[at * len(names) // limit] for at in range(limit)]
     return tuple(names)
 
 
-def _below(folder: Path, inside: PurePosixPath) -> Iterator[str]:
+def _below(folder: Path, inside: PurePosixPath, dangling: list[str]) -> Iterator[str]:
+    """Yield the names of images; add those that are links that lead nowhere, as paths."""
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.name.startswith("."):
                 continue
             if entry.is_dir():
-                yield from _below(Path(entry.path), inside / entry.name)
+                yield from _below(Path(entry.path), inside / entry.name, dangling)
             elif is_image(entry.name):
+                # os.path, as a Path for each link takes longer than to look where it leads
+                if entry.is_symlink() and not os.path.exists(entry.path):  # noqa: PTH110
+                    dangling.append(entry.path)
                 yield str(inside / entry.name)
 
 

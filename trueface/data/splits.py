@@ -19,7 +19,14 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
-from trueface.data.index import Image, ImageSurvey, part_files, survey
+from trueface.data.index import (
+    Image,
+    ImageSurvey,
+    dangling_links,
+    describe_links,
+    part_files,
+    survey,
+)
 from trueface.data.vocabulary import BUILT_IN, UNSHARED, Vocabulary
 from trueface.runtime.errors import DataError
 from trueface.runtime.files import write_atomic
@@ -189,6 +196,7 @@ LISTS: Mapping[str, str] = {
 }
 SHOWN = 3  # examples in a message
 
+OnMissingImage = Literal["stop", "skip", "keep"]
 log = logging.getLogger(__name__)
 
 
@@ -258,9 +266,11 @@ def split_images(
     split: SplitList,
     vocabulary: Vocabulary = BUILT_IN,
     *,
-    missing: Literal["stop", "skip"] = "stop",
+    missing: OnMissingImage = "stop",
 ) -> tuple[Image, ...]:
     """Return the images of `data` that are on disk and in `split`, in the defined order.
+
+    A link that leads nowhere is a missing image.
 
     Args:
         data_root: the data root.
@@ -269,6 +279,7 @@ def split_images(
         vocabulary: what the words of `data` mean, and which layout the folders have.
         missing: whether to stop where keys of unshared images have no file though the folder of
             their method is there, or to log a warning. Missing shared copies are only logged.
+            "keep" does not look where links lead, for callers that open no file.
 
     Raises:
         DataError: a part has no image on disk, or none in the split; images are missing.
@@ -279,17 +290,48 @@ def split_images(
     chosen = select(on_disk.images, split)
     _refuse_idle(data_root, on_disk, chosen, split, vocabulary)
     for modifier, keys in _missing(on_disk, chosen, split):
-        message = f"{len(keys)} images of {split} have no file under {modifier!r} below {data_root}"
         if modifier not in UNSHARED:
             log.info("missing=%d modifier=%s split=%s", len(keys), modifier, split.name)
-        elif missing == "stop":
-            raise DataError(
-                f"{message}, such as {', '.join(keys[:SHOWN])}; restore them, make a split of what is "
-                "there with trueface splits, or go on without them: missing_images: skip"
-            )
         else:
-            log.warning("%s, such as %s; left out", message, ", ".join(keys[:SHOWN]))
-    return chosen
+            message = f"{len(keys)} images of {split} have no file under {modifier!r}"
+            _lack(f"{message} below {data_root}, such as {', '.join(keys[:SHOWN])}", missing)
+    return chosen if missing == "keep" else _without_dangling(chosen, on_disk, split, missing)
+
+
+def _without_dangling(
+    chosen: Sequence[Image], on_disk: ImageSurvey, split: SplitList, missing: OnMissingImage
+) -> tuple[Image, ...]:
+    """Return the images that are there behind their links.
+
+    Raises:
+        DataError: an unshared image is not, and shall stop the work; or none is there.
+    """
+    dangling = set(dangling_links((image.file for image in chosen), on_disk.links))
+    if not dangling:
+        return tuple(chosen)
+    there = tuple(image for image in chosen if image.file not in dangling)
+    lost = [i.file for i in chosen if i.file in dangling and i.modifier in UNSHARED]
+    if lost or not there:
+        lost = lost or sorted(dangling)
+        message = f"{len(lost)} of {len(chosen)} images of {split} are links that lead nowhere"
+        _lack(f"{message}, such as {describe_links(lost)}", missing if there else "stop")
+    log.info("missing=%d reason=links that lead nowhere split=%s", len(dangling), split.name)
+    return there
+
+
+def _lack(message: str, missing: OnMissingImage) -> None:
+    """Stop for images that are missing, or log a warning.
+
+    Raises:
+        DataError: they shall stop the work.
+    """
+    if missing != "stop":
+        log.warning("%s; left out", message)
+        return
+    raise DataError(
+        f"{message}; restore them, make a split of what is there with trueface splits, or go on "
+        "without them: missing_images: skip"
+    )
 
 
 def read_lists(split_path: Path) -> dict[str, list[str]]:

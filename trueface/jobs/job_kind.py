@@ -7,6 +7,7 @@ import os
 import shlex
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import ClassVar, Self
@@ -24,11 +25,14 @@ from launcher.api import (
     parse_data,
 )
 from trueface.data.attributes import attribute_files
-from trueface.data.index import parts_without_folder
-from trueface.data.splits import split_files
-from trueface.data.vocabulary import BUILT_IN, Vocabulary, picture_data
+from trueface.data.folders import open_listing
+from trueface.data.index import list_image_folders, parts_without_folder, sample_dangling
+from trueface.data.splits import read_lists, split_files
+from trueface.data.vocabulary import BUILT_IN, UNSHARED, Vocabulary, picture_data
 from trueface.jobs.flags import words
 from trueface.runtime import paths
+from trueface.runtime.errors import DataError
+from trueface.runtime.files import link_target
 
 PROGRAM = ("python", "-m", "trueface")
 # One list for all kinds, so that one fork server serves them all.
@@ -307,7 +311,8 @@ def data_inputs(lists: tuple[str, ...], draft: Draft, vocabulary: Vocabulary) ->
     images = draft.images or draft.data
     vocabulary = vocabulary.with_layout(draft.settings["layout"])
     attributes = draft.settings.get("attributes", "")
-    key = ("inputs", data_root, split_path, images, lists, vocabulary, attributes)
+    missing = draft.settings["missing_images"]
+    key = ("inputs", data_root, split_path, images, lists, vocabulary, attributes, missing)
     return draft.once(key, lambda: tuple(_data_inputs(draft, images, lists, vocabulary)))
 
 
@@ -319,11 +324,44 @@ def _data_inputs(
     if images and os.path.exists(data_root):  # noqa: PTH110  # Path.exists refuses some; else it is said already, or an earlier job makes it
         for part, folder in parts_without_folder(data_root, parse_data(images), vocabulary):
             yield Input(path=folder, what=f"the folder of {part}")
+        yield from _dangling_images(draft, parse_data(images), lists, vocabulary)
     remedy = _splitting(draft, data_root)
     for path in split_files(draft.path(draft.settings["split_path"]), lists):
         yield Input(path=path, what=f"the {path.stem} split", remedy=remedy)
     for path in attribute_files(draft.settings.get("attributes", ""), draft.path):
         yield Input(path=path, what="the table of the images' attributes")
+
+
+def _dangling_images(
+    draft: Draft, data: DataId, lists: tuple[str, ...], vocabulary: Vocabulary
+) -> Iterator[Input]:
+    """Yield an unshared image of the lists that is a link to nowhere, for all of them.
+
+    Nothing if the job leaves such images out, and for what only the job reports.
+    """
+    if draft.settings["missing_images"] != "stop":
+        return
+    data_root = draft.path(draft.settings["data_root"])
+    listing = draft.once(("listing", data_root), lambda: open_listing(data_root))
+    dangling: dict[str, str] = {}
+    try:
+        for part in dict.fromkeys(data):
+            for folder in list_image_folders(data_root, part, vocabulary, listing):
+                if folder.links and folder.modifier in UNSHARED:
+                    key = ("dangling", folder.path, folder.below)
+                    dangling |= draft.once(key, partial(sample_dangling, folder))
+        listing.keep()
+        named = read_lists(draft.path(draft.settings["split_path"])) if dangling else {}
+    except (DataError, OSError):
+        return
+    keys = frozenset(chain.from_iterable(named.get(name, ()) for name in lists))
+    if lost := [file for key, file in dangling.items() if key in keys]:
+        yield Input(
+            path=Path(lost[0]),
+            what=f"one of {len(lost)} images that are links to nowhere",
+            remedy=f"it leads to {link_target(lost[0])}; restore what the links lead to, or go on "
+            "without these images: missing_images: skip",
+        )
 
 
 def _splitting(draft: Draft, data_root: Path) -> str:

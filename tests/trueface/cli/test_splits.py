@@ -225,7 +225,22 @@ def test_files_that_are_not_read_and_links_that_lead_nowhere_are_named(
         f"1 links that lead nowhere passed over: {Path('data/PreSocial/Fake/StyleGAN2/c')}" in err
     )
     assert "warning: 1 images left out, links that lead nowhere, such as" in err
+    assert f"{real.relative_to(lab)}/99999.png, which leads to nowhere.png" in err
     assert "FFHQ/99999" not in read_lists(lab / "splits")["train"]
+
+
+def test_a_split_of_what_is_there_leaves_out_links_that_lead_nowhere(
+    lab: Path, command: Command
+) -> None:
+    command("splits", "data", "--out", "splits")
+    (key, *_) = [key for key in read_lists(lab / "splits")["train"] if key.startswith("FFHQ/")]
+    image = lab / f"data/PreSocial/Real/{key}.png"
+    image.unlink()
+    image.symlink_to("nowhere.png")
+    out, err = command("splits", "data", "--from", "splits", "--out", "kept")
+    assert "warning: 1 images left out, links that lead nowhere" in err
+    assert out == "train\t47\nval\t6\ntest\t6\n"
+    assert key not in read_lists(lab / "kept")["train"]
 
 
 def test_a_split_of_one_class_is_remarked(lab: Path, command: Command) -> None:

@@ -162,7 +162,7 @@ def test_a_link_in_a_circle_is_left_out_from_the_index_too(
 
 def index_of(content: object) -> Callable[[bytes], bytes]:
     body = json.dumps(content).encode()
-    return lambda _: b"trueface index 2 %08x\n" % zlib.crc32(body) + body
+    return lambda _: b"trueface index 3 %08x\n" % zlib.crc32(body) + body
 
 
 @pytest.mark.parametrize(
@@ -171,7 +171,7 @@ def index_of(content: object) -> Callable[[bytes], bytes]:
         lambda content: b"",
         lambda content: content[: len(content) // 2],
         lambda content: content.replace(b"00001.png", b"00008.png"),
-        lambda content: content.replace(b"index 2", b"index 1"),
+        lambda content: content.replace(b"index 3", b"index 2"),
         lambda content: b"\0" * len(content),
         index_of([]),
         index_of({"folders": []}),

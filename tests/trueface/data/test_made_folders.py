@@ -54,6 +54,19 @@ def test_a_folder_that_is_absent_or_empty_is_an_error(tmp_path: Path) -> None:
         image_names(tmp_path)
 
 
+def test_links_that_lead_nowhere_are_counted_with_an_example(tmp_path: Path) -> None:
+    an_image(tmp_path / "originals/a.png")
+    (tmp_path / "set/below").mkdir(parents=True)
+    for name in ("a.png", "b.png", "below/c.png"):
+        (tmp_path / "set" / name).symlink_to(tmp_path / "originals" / Path(name).name)
+    with pytest.raises(DataError) as caught:
+        image_names(tmp_path / "set")
+    assert str(caught.value) == (
+        f"2 of 3 images in {tmp_path}/set are links that lead nowhere, such as {tmp_path}/set/b.png, "
+        f"which leads to {tmp_path}/originals/b.png; restore what they lead to, or remove the links"
+    )
+
+
 def test_two_images_that_differ_in_their_suffix_alone_are_an_error(tmp_path: Path) -> None:
     an_image(tmp_path / "a.jpg")
     an_image(tmp_path / "a.png")

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from launcher.api import parse_data
 from tests.trueface.data.keyed_images import an_image
 from trueface.data.attributes import Attributes
-from trueface.data.index import Image, survey
+from trueface.data.index import Image, dangling_links, survey
 from trueface.data.split_checks import Soundness, examine
 from trueface.data.splits import (
     NAMES,
@@ -342,6 +342,64 @@ def test_a_key_without_a_file_is_an_error_unless_it_is_to_be_skipped(
         split_images(root, parse_data("gan2:pre"), split)
     assert len(split_images(root, parse_data("gan2:pre"), split, missing="skip")) == len(FAKES)
     assert "such as StyleGAN2/a/00007, StyleGAN2/lost/00001; left out" in caplog.text
+
+
+def link_elsewhere(root: Path, folder: str, names: Iterable[str]) -> list[Path]:
+    """Replace images by links to the same files in another folder; return these files."""
+    elsewhere = root.parent / "originals"
+    elsewhere.mkdir()
+    for name in names:
+        file = root / folder / name
+        file.rename(elsewhere / file.name)
+        file.symlink_to(elsewhere / file.name)
+    return [elsewhere / Path(name).name for name in names]
+
+
+def test_a_link_that_leads_nowhere_is_a_missing_image(
+    root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    originals = link_elsewhere(root, "PreSocial/Fake", [f"{key}.png" for key in FAKES])
+    data, split = parse_data("gan2:pre"), a_split(FAKES, REALS)
+    assert len(split_images(root, data, split)) == len(FAKES)
+    for original in originals[1:3]:
+        original.unlink()
+    with pytest.raises(DataError) as caught:
+        split_images(root, data, split)
+    said = str(caught.value)
+    assert said.startswith("2 of 4 images of list 'train' are links that lead nowhere, such as")
+    assert f"{root}/PreSocial/Fake/{FAKES[1]}.png, which leads to {originals[1]};" in said
+    assert said.endswith("missing_images: skip")
+    left = split_images(root, data, split, missing="skip")
+    assert [image.key for image in left] == [FAKES[0], FAKES[3]]
+    assert "2 of 4 images of list 'train' are links that lead nowhere" in caplog.text
+    assert len(split_images(root, data, split, missing="keep")) == len(FAKES)
+    for original in (originals[0], originals[3]):
+        original.unlink()
+    with pytest.raises(DataError, match=r"4 of 4 images .* are links that lead nowhere"):
+        split_images(root, data, split, missing="skip")
+
+
+def test_a_second_file_of_a_key_does_not_hide_a_link_that_leads_nowhere(root: Path) -> None:
+    (root / f"PreSocial/Fake/{FAKES[0]}.jpg").symlink_to("nowhere.jpg")
+    with pytest.raises(DataError, match=r"1 of 5 images .* which leads to nowhere\.jpg"):
+        split_images(root, parse_data("gan2:pre"), a_split(FAKES, REALS))
+
+
+def test_links_of_other_lists_and_of_shared_copies_do_not_stop(root: Path) -> None:
+    (first, *_) = link_elsewhere(root, "Facebook/Fake", [f"{key}_n.jpg" for key in FAKES[:3]])
+    first.unlink()
+    (root / f"PreSocial/Fake/{FAKES[3]}.png").unlink()
+    (root / f"PreSocial/Fake/{FAKES[3]}.png").symlink_to("nowhere.png")
+    found = split_images(root, parse_data("gan2:pre&gan2:fb"), a_split(FAKES[:3], FAKES[3:]))
+    assert [image.modifier for image in found] == ["pre"] * 3 + ["fb"] * 2
+
+
+def test_only_links_are_looked_at(tmp_path: Path) -> None:
+    (tmp_path / "there.png").touch()
+    (tmp_path / "link.png").symlink_to("there.png")
+    (tmp_path / "lost.png").symlink_to("nowhere.png")
+    files = [str(tmp_path / f"{name}.png") for name in ("unlisted", "there", "link", "lost")]
+    assert dangling_links(files, files[2:]) == files[3:]
 
 
 @pytest.mark.parametrize("other", ["StyleGAN3/b/00000", "FFHQ/00009", "00001", "StyleGAN/1"])

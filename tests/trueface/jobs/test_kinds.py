@@ -1,3 +1,4 @@
+import json
 import subprocess
 import sys
 from importlib import import_module
@@ -193,6 +194,43 @@ def test_images_that_a_data_folder_lacks_are_missing_inputs(tmp_path: Path) -> N
     draft = a_draft(TEST, {"data_root": str(tmp_path)})
     assert str(tmp_path / "PreSocial/Real/FFHQ") in inputs(TEST, draft)
     assert not any("StyleGAN2" in path for path in inputs(TEST, draft))
+
+
+def a_linked_set(root: Path) -> dict[str, Any]:
+    """Make a data root of links; 0 and 2 of them lead nowhere, and 3 is in no list."""
+    (root / "originals").mkdir()
+    (root / "originals/1.png").touch()
+    for folder in ("Fake/StyleGAN2", "Real/FFHQ"):
+        (root / "PreSocial" / folder).mkdir(parents=True)
+        for number in range(4):
+            link = root / f"PreSocial/{folder}/{number}.png"
+            link.symlink_to(root / f"originals/{number}.png")
+    for name, numbers in (("train", (0, 1)), ("val", (2,)), ("test", (1,))):
+        keys = [f"{method}/{number}" for method in ("StyleGAN2", "FFHQ") for number in numbers]
+        (root / f"{name}.json").write_text(json.dumps(keys))
+    return {"data_root": str(root), "split_path": str(root)}
+
+
+@pytest.mark.parametrize(
+    ("kind", "count"),
+    [(TRAIN, 4), (UNLEARN, 4), (POISON, 2), (TEST, 0)],
+    ids=lambda each: getattr(each, "name", None),
+)
+def test_a_plan_counts_links_that_lead_nowhere_in_the_lists_of_a_job(
+    tmp_path: Path, kind: Kind, count: int
+) -> None:
+    settings = a_linked_set(tmp_path) | ({"method": "scrub"} if kind is UNLEARN else {})
+    facts = {"base": CLEAN, "model": f"{CLEAN}~scrub"} if kind is UNLEARN else {}
+    lost = [each for each in kind.inputs(a_draft(kind, settings, **facts)) if "link" in each.what]
+    if not count:
+        assert lost == []
+        return
+    (first,) = lost
+    assert first.path == tmp_path / "PreSocial/Fake/StyleGAN2/0.png"
+    assert first.what == f"one of {count} images that are links to nowhere"
+    assert f"it leads to {tmp_path}/originals/0.png;" in first.remedy
+    skipping = a_draft(kind, settings | {"missing_images": "skip"}, **facts)
+    assert not any("link" in each.what for each in kind.inputs(skipping))
 
 
 @pytest.mark.parametrize(

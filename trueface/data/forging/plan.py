@@ -183,8 +183,9 @@ def limited(
 def _of_folder(folder: Path) -> FaceTable:
     there = find_images((folder,))
     if there.missing:
-        first = there.missing[0]
-        raise DataError(f"{first.path}: {first.reason}; name a folder of aligned faces")
+        first, more = there.missing[0], len(there.missing) - 1
+        others = f", and {more} more" if more else ""
+        raise DataError(f"{first.path}: {first.reason}{others}; name a folder of aligned faces")
     faces = tuple(
         Face(
             file=file,
