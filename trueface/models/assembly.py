@@ -41,9 +41,11 @@ from trueface.models.registry import (
 from trueface.runtime import tensor_files
 from trueface.runtime.errors import JobError, WeightsError
 from trueface.runtime.files import file_sha256
+from trueface.runtime.tensor_files import refuse_other_digest
 
 WRAPPERS = ("model_state_dict", "state_dict", "model", "state")  # under which files keep weights
 PREFIXES = ("_orig_mod.", "module.")  # of names in a compiled network, and in DataParallel
+DIGEST = re.compile(r"-([0-9a-f]{8,64})\.\w+$")  # in names of torch's hub: begins the SHA-256
 CLASSES = 1000  # of ImageNet; a last layer for them is replaced without a word# last layers of torchvision's networks, which ours may lack: see `pooled`
 FOREIGN_HEADS = ("fc.", "classifier.")
 COUNTER = ".num_batches_tracked"  # of batch norms; older and converted files have none
@@ -82,10 +84,18 @@ def read_state(path: Path) -> dict[str, Tensor]:
         or not all(isinstance(n, str) and isinstance(v, Tensor) for n, v in content.items())
     ):
         raise WeightsError(f"weights {path}: not a state dict (names and tensors); {REMEDY}")
-    for prefix in PREFIXES:
-        if all(name.startswith(prefix) for name in content):
-            content = {name.removeprefix(prefix): tensor for name, tensor in content.items()}
+    content = _without_prefixes(content)
     return {name: _whole(tensor, name, path) for name, tensor in content.items()}
+
+
+def _without_prefixes(state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """Return a state without the prefixes of torch's wrappers, which nest in any order."""
+    while True:
+        prefixes = (each for each in PREFIXES if all(name.startswith(each) for name in state))
+        prefix = next(prefixes, "")
+        if not prefix:
+            return state
+        state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
 
 
 def load_state(network: nn.Module, state: Mapping[str, Tensor], what: str) -> None:
@@ -157,9 +167,14 @@ def adopt(network: nn.Module, state: Mapping[str, Tensor], what: str, *, head: s
 def published_state(url: str) -> Mapping[str, Tensor]:
     """Return published weights from torch's cache, or from the network.
 
+    Torch compares the digest in a file's name with its content only after a download.
+
     Raises:
         WeightsError: they are not there and cannot be downloaded, or their checksum is wrong.
     """
+    path = _cached(url)
+    if path.is_file() and (digest := DIGEST.search(path.name)):
+        refuse_other_digest(path, digest[1], again="start again, which downloads it")
     try:
         # torch announces a download in one of them, by version
         with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
@@ -167,6 +182,11 @@ def published_state(url: str) -> Mapping[str, Tensor]:
                 url, progress=False, check_hash=True, weights_only=True
             )
     except (URLError, OSError, RuntimeError, pickle.UnpicklingError) as error:
+        if path.is_file():
+            raise WeightsError(
+                f"the published weights {path} cannot be read: {_first(error)}; delete the file, so "
+                f"that it is downloaded again, or {REMEDY}"
+            ) from error
         raise WeightsError(
             f"the published weights {url} cannot be had: {_first(error)}; {REMEDY}, or take "
             "a model that needs none: residuals, as tasks/photos_no_weights.yaml does"
@@ -191,13 +211,18 @@ def fingerprint(weights: str, url: str | None) -> str | None:
         return None
     path = Path(weights)
     if weights == "default" and url is not None:
-        path = Path(torch.hub.get_dir()) / "checkpoints" / Path(url).name
+        path = _cached(url)
         if not path.is_file():
             return None
     try:
         return file_sha256(path)
     except OSError as error:
         raise WeightsError(f"weights {path} cannot be read: {_first(error)}; {REMEDY}") from error
+
+
+def _cached(url: str) -> Path:
+    """Return where torch keeps the file of a URL."""
+    return Path(torch.hub.get_dir()) / "checkpoints" / Path(url).name
 
 
 def _whole(tensor: Tensor, name: str, path: Path) -> Tensor:

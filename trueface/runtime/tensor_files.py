@@ -7,14 +7,15 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from trueface.runtime.errors import CheckpointError, MachineError
-from trueface.runtime.files import write_atomic
+from trueface.runtime.errors import CheckpointError, MachineError, WeightsError
+from trueface.runtime.files import file_sha256, write_atomic
 
 # What torch's reader stumbles with over files that are cut off, empty, or something else altogether.
 _STUMBLES = (
@@ -82,6 +83,36 @@ def load(path: Path) -> Any:
         if isinstance(error, OSError) and error.errno not in {None, errno.EINVAL}:
             raise MachineError(f"cannot read {path}: {error.strerror}") from error
         raise BrokenFileError("it is cut off, or no file of tensors") from error
+
+
+def refuse_other_digest(path: Path, digest: str, *, again: str) -> None:
+    """Refuse a cached file whose content is not what its name promises.
+
+    Args:
+        path: of the file.
+        digest: the first hexadecimal digits of its SHA-256, or all of them.
+        again: how the file is had again, for the message.
+
+    Raises:
+        WeightsError: it has another one, or cannot be read.
+    """
+    try:
+        status = path.stat()
+        found = _sha256(path, status.st_size, status.st_mtime_ns)
+    except OSError as error:
+        raise WeightsError(f"cannot read {path}: {error.strerror or error}") from error
+    if not found.startswith(digest):
+        raise WeightsError(
+            f"{path} is damaged, or another file: its SHA-256 begins with {found[: len(digest)]}, not "
+            f"with {digest}; delete it and {again}, or name another file (--weights PATH, or "
+            "TRUEFACE_WEIGHTS=PATH in the environment)"
+        )
+
+
+@lru_cache(maxsize=8)  # a job asks several times, and the files are large
+def _sha256(path: Path, size: int, mtime_ns: int) -> str:
+    del size, mtime_ns  # they are part of the cache's key
+    return file_sha256(path)
 
 
 def load_model(path: Path, *, absent: str, unreadable: str) -> Any:

@@ -206,3 +206,19 @@ def test_published_weights_of_timm_are_not_downloaded(
     ):
         with pytest.raises(WeightsError, match=sentence):
             start()
+
+
+@NEEDS_TIMM
+def test_cached_weights_of_timm_with_another_digest_are_refused_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    repository = tmp_path / "models--timm--resnet18.a1_in1k"
+    blob, link = repository / "blobs" / ("0" * 64), repository / "snapshots/1/model.safetensors"
+    for path, content in ((blob, "cut off"), (repository / "refs/main", "1")):
+        path.parent.mkdir(parents=True)
+        path.write_text(content)
+    link.parent.mkdir(parents=True)
+    link.symlink_to(blob)
+    with pytest.raises(WeightsError, match=f"{blob} is damaged, or another file.*; delete it"):
+        made("timm/resnet18", "default")

@@ -16,10 +16,12 @@ from trueface.models.assembly import (
     adopt,
     chosen_weights,
     keep_resolution,
+    published_state,
     read_state,
     weights_sha256,
 )
 from trueface.models.detectors import Detector, build
+from trueface.models.registry import SPECS
 from trueface.runtime.errors import WeightsError
 
 torch.set_num_threads(1)  # two that wait for each other under load are slower
@@ -78,7 +80,17 @@ class TestAdoption:
         assert state(model)["conv1.weight"].dtype == torch.float32
         assert torch.equal(state(model)["conv1.weight"], half["conv1.weight"].float())
 
-    @pytest.mark.parametrize("prefix", ["module.", "_orig_mod."])
+    @pytest.mark.parametrize(
+        "prefix",
+        [
+            "module.",
+            "_orig_mod.",
+            "_orig_mod.module.",
+            "module._orig_mod.",
+            "module.module.",
+            "module._orig_mod.module.",
+        ],
+    )
     def test_what_wrappers_of_torch_put_before_names_is_left_out(
         self, prefix: str, tmp_path: Path
     ) -> None:
@@ -228,6 +240,41 @@ class TestRefusal:
         assert caught.value.exit_code == MachineError.exit_code == 3
         assert "--weights PATH" in str(caught.value)
         assert "TRUEFACE_WEIGHTS=none" in str(caught.value)
+
+
+@pytest.fixture
+def cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return where torch keeps the published weights of MobileNet, in an empty cache."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    spec = SPECS["mobilenet"]
+    assert spec.weights_url is not None
+    path = tmp_path / "hub/checkpoints" / Path(spec.weights_url).name
+    path.parent.mkdir(parents=True)
+    return path
+
+
+def test_cached_weights_of_another_digest_are_refused_by_name(cached: Path) -> None:
+    promised = cached.stem.rpartition("-")[2]
+    saved(cached, {"conv1.weight": torch.zeros(3)})
+    found = hashlib.sha256(cached.read_bytes()).hexdigest()[: len(promised)]
+    with pytest.raises(WeightsError) as caught:
+        build("mobilenet", weights="default", seed=1)
+    assert f"{cached} is damaged, or another file" in str(caught.value)
+    assert f"begins with {found}, not with {promised}; delete it" in str(caught.value)
+
+
+def test_cached_weights_whose_digest_is_that_of_their_name_are_read(cached: Path) -> None:
+    saved(cached, {"conv1.weight": torch.zeros(3)})
+    digest = hashlib.sha256(cached.read_bytes()).hexdigest()[:8]
+    named = cached.rename(cached.with_name(f"some-{digest}.pth"))
+    assert published_state(f"https://example.invalid/{named.name}").keys() == {"conv1.weight"}
+
+
+def test_cached_weights_without_a_digest_that_cannot_be_read_are_named(cached: Path) -> None:
+    cut = cached.with_name("some.pth")
+    cut.write_bytes(b"PK\3\4 no more")
+    with pytest.raises(WeightsError, match=r"some\.pth cannot be read: .*; delete the file"):
+        published_state(f"https://example.invalid/{cut.name}")
 
 
 def test_the_environment_replaces_the_default_and_nothing_else() -> None:

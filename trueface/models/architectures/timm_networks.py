@@ -4,6 +4,7 @@ A tag says which published weights are meant: their pixels and their licence. ti
 used, as it takes the file of another network and leaves what is missing at random.
 """
 
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -20,7 +21,9 @@ from torch import Tensor, nn
 from trueface.models.head import first_line
 from trueface.models.registry import Made, Spec, register_library
 from trueface.runtime.errors import JobError, UnknownName, WeightsError
+from trueface.runtime.tensor_files import refuse_other_digest
 
+SHA256 = re.compile(r"[0-9a-f]{64}")  # what the hub's cache calls a large file
 FILES = ("model.safetensors", "pytorch_model.bin")  # of a repository at the Hugging Face hub
 
 
@@ -138,11 +141,14 @@ def _published(model: str, repository: str) -> Path:
     """Return the file of the published weights, where the hub's own cache has it.
 
     Raises:
-        WeightsError: it has none; says where to get it.
+        WeightsError: it has none; says where to get it. Or its content is not that of its name.
     """
     for file in FILES if repository else ():
         path = try_to_load_from_cache(repository, file)
         if isinstance(path, str):
+            blob = Path(path).resolve()
+            if SHA256.fullmatch(blob.name):
+                refuse_other_digest(blob, blob.name, again="get it again")
             return Path(path)
     where = f"https://huggingface.co/{repository}/resolve/main/{FILES[0]}" if repository else ""
     raise WeightsError(
