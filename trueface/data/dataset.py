@@ -8,6 +8,7 @@ al., arXiv 1708.06733, section 4). The patch is stamped on what the network sees
 stamped on files, most random crops would miss it.
 """
 
+import errno
 import logging
 import os
 import threading
@@ -33,10 +34,13 @@ from trueface.data.loading import (
     ImageRequest,
     LoadedBatch,
     LoadingProcesses,
+    UnsharedBatch,
     closing,
+    describe_shortage,
     in_background,
     order_of,
     together,
+    together_shared,
     uses_gpu,
 )
 from trueface.data.settings import COLUMNS, AugmentationSettings, TestSettings
@@ -170,7 +174,8 @@ class ImageSet(Dataset[Tensor | BadFile]):
         self._decoded: dict[int, Tensor] = {}
         self._room_bytes = cache_bytes
         self._shared = shared
-        self._processes: LoadingProcesses[LoadedBatch] | None = None
+        self._processes: LoadingProcesses[LoadedBatch | UnsharedBatch] | None = None
+        self.loads_alone = False  # in processes it cannot be loaded on this machine
 
     def __len__(self) -> int:
         return len(self.images)
@@ -234,14 +239,18 @@ class ImageSet(Dataset[Tensor | BadFile]):
         for request in requests:
             yield self._item(request, shared.get(request.position))
 
-    def processes(self, count: int) -> LoadingProcesses[LoadedBatch]:
+    def processes(self, count: int) -> LoadingProcesses[LoadedBatch | UnsharedBatch]:
         """Return processes that load this set: those of the pass before, if it went through."""
         kept = self._processes
         if kept is None or kept.count != count or not kept.is_free:
             reader = copy(self)
             reader._processes = None  # noqa: SLF001  # they end when nobody but they refers to them
-            kept = self._processes = LoadingProcesses(reader, count, together)
+            kept = self._processes = LoadingProcesses(reader, count, together_shared)
         return kept
+
+    def load_alone(self) -> None:
+        """End the processes that load this set, and start no others."""
+        self._processes, self.loads_alone = None, True
 
     def _from_shared(
         self, requests: Sequence[ImageRequest], leave: threading.Event | None
@@ -346,10 +355,56 @@ def _loaded(
     """Load batches ahead of those who take them: in processes, or in a thread of this one."""
     # more of them than cores would wait for each other, and torch would say so each time
     count = min(num_threads, len(os.sched_getaffinity(0)))
-    if count == 0:
-        return in_background(partial(_in_this_process, image_set, requests))
-    loaded = image_set.processes(count).load(requests)
+    if count == 0 or image_set.loads_alone:
+        return _load_here(image_set, requests)
+    loaded = _load_in_processes(image_set, requests, count)
     return in_background(lambda _: (batch.pinned for batch in loaded)) if uses_gpu() else loaded
+
+
+def _load_here(
+    image_set: ImageSet, requests: Sequence[Sequence[ImageRequest]], first: int = 0
+) -> Iterator[LoadedBatch]:
+    """Load the batches from the first on in a thread of this process."""
+    describe = partial(_describe_batch, image_set, requests)
+    make = partial(_in_this_process, image_set, requests[first:])
+    return in_background(make, describe=lambda number: describe(first + number))
+
+
+def _load_in_processes(
+    image_set: ImageSet, requests: Sequence[Sequence[ImageRequest]], processes: int
+) -> Iterator[LoadedBatch]:
+    """Load in processes; in this one from the batch on that finds no room in shared memory."""
+    number, unshared = 0, UnsharedBatch(0)
+    describe = partial(_describe_batch, image_set, requests)
+    try:
+        with closing(image_set.processes(processes).load(requests, describe)) as loaded:
+            for batch in loaded:
+                if isinstance(batch, UnsharedBatch):
+                    unshared = batch
+                    break
+                number += 1
+                yield batch
+    except OSError as error:  # not even the processes' locks have room
+        if error.errno != errno.ENOSPC:
+            raise
+    else:
+        if not unshared.nbytes:
+            return
+    shortage = describe_shortage(processes, unshared.nbytes)
+    image_set.load_alone()
+    log.warning("state=images are loaded in the job's own process reason=%s", shortage)
+    yield from _load_here(image_set, requests, number)
+
+
+def _describe_batch(
+    image_set: ImageSet, requests: Sequence[Sequence[ImageRequest]], number: int
+) -> str:
+    """Return which batch of a pass one is, and where its first image lies."""
+    if number >= len(requests):
+        return "the end of the pass"
+    files = (image_set.images[request.position].file for request in requests[number])
+    first = next((f", which begins with {file}" for file in files), "")
+    return f"batch {number + 1} of {len(requests)}{first}"
 
 
 def _in_this_process(

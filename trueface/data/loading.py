@@ -11,11 +11,13 @@ must know of a pass comes with every request, so that it makes no difference how
 """
 
 import contextlib
+import logging
+import shutil
 import threading
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import cycle, islice
+from itertools import count, cycle, islice
 from pathlib import Path
 from random import Random
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -25,6 +27,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from trueface.runtime.errors import MachineError
+from trueface.runtime.files import format_bytes
+
+log = logging.getLogger(__name__)
 
 
 def order_of(
@@ -98,7 +103,72 @@ def uses_gpu() -> bool:
     return bool(torch.cuda.is_initialized())  # type: ignore[no-untyped-call]  # torch
 
 
-def in_background(make: Make[Item], ahead: int = AHEAD) -> Iterator[Item]:
+STALL_S = 60.0  # without an item until that is logged; large batches from slow disks take less
+LOOK_S = 5.0  # seconds between two looks
+
+
+class StallWatch:
+    """Logs a warning if one wait lasts STALL_S seconds, and again whenever it has doubled.
+
+    A thread looks every LOOK_S seconds. It counts looks and reads no clock, so that the time in which
+    a job is paused does not count.
+
+    Args:
+        describe: returns what is waited for, from its number.
+    """
+
+    def __init__(self, describe: Callable[[int], str]) -> None:
+        self._describe = describe
+        self._awaited: int | None = None  # number of the item that is waited for
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="stalls", daemon=True)
+        self._thread.start()
+
+    @contextlib.contextmanager
+    def wait(self, number: int) -> Iterator[None]:
+        """Watch a block that waits for one item; numbers differ from wait to wait."""
+        self._awaited = number
+        try:
+            yield
+        finally:
+            self._awaited = None
+
+    def end(self) -> None:
+        """End the thread."""
+        self._ended.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        last, waited, due = None, 0.0, STALL_S
+        while not self._ended.wait(LOOK_S):
+            number = self._awaited
+            if number is None or number != last:
+                last, waited, due = number, 0.0, STALL_S
+                continue
+            waited += LOOK_S
+            if waited >= due:
+                due *= 2
+                log.warning("no images for %.0f s; waiting for %s", waited, self._describe(number))
+
+
+@contextlib.contextmanager
+def stalls_reported(
+    describe: Callable[[int], str] | None,
+) -> Iterator[Callable[[int], contextlib.AbstractContextManager[None]]]:
+    """Give what watches the wait for an item, by its number; nothing is watched without `describe`."""
+    if describe is None:
+        yield lambda _: contextlib.nullcontext()
+        return
+    watch = StallWatch(describe)
+    try:
+        yield watch.wait
+    finally:
+        watch.end()
+
+
+def in_background(
+    make: Make[Item], ahead: int = AHEAD, *, describe: Callable[[int], str] | None = None
+) -> Iterator[Item]:
     """Yield what `make` yields, up to `ahead` items of which are made before they are asked for.
 
     The thread is gone when this ends, is closed, or raises.
@@ -106,6 +176,7 @@ def in_background(make: Make[Item], ahead: int = AHEAD) -> Iterator[Item]:
     Args:
         make: starts the items, in the thread; gets an event that is set when no more are wanted.
         ahead: items that exist beside the one that was yielded last.
+        describe: says what an item is, from its number, if long waits are to be logged.
 
     Raises:
         BaseException: what `make` or its items raise, where the item would have come.
@@ -117,9 +188,13 @@ def in_background(make: Make[Item], ahead: int = AHEAD) -> Iterator[Item]:
     try:
         items = pool.submit(make, leave).result()
         ready = deque(pool.submit(next, items, _ENDED) for _ in range(ahead))
-        with closing(items):
+        with closing(items), stalls_reported(describe) as waiting:
             try:
-                while (item := ready.popleft().result()) is not _ENDED:
+                for number in count():
+                    with waiting(number):
+                        item = ready.popleft().result()
+                    if item is _ENDED:
+                        break
                     ready.append(pool.submit(next, items, _ENDED))
                     yield item
             finally:  # the thread finishes the image that it is at
@@ -184,6 +259,52 @@ def together(items: Sequence[Tensor | BadFile]) -> LoadedBatch:
     return LoadedBatch(torch.stack(good) if good else None, bad)
 
 
+class UnsharedBatch(NamedTuple):
+    """A batch whose pixels found no room in shared memory, and did not come."""
+
+    nbytes: int
+
+
+def together_shared(items: Sequence[Tensor | BadFile]) -> LoadedBatch | UnsharedBatch:
+    """Make a batch in a loading process, its pixels in shared memory.
+
+    Torch would move them there in a thread, and lose the batch if there is no room.
+    """
+    batch = together(items)
+    if batch.pixels is None:
+        return batch
+    try:
+        batch.pixels.share_memory_()  # type: ignore[no-untyped-call]  # torch
+    except RuntimeError:  # as torch reports that nothing is left of /dev/shm
+        return UnsharedBatch(batch.pixels.nbytes)
+    return batch
+
+
+SHARED_MEMORY = "/dev/shm"  # where Linux has it
+PREFETCHED = 2  # batches of each process that exist before they are asked for; torch's default
+
+
+def describe_shortage(processes: int, batch_bytes: int) -> str:
+    """Return how much shared memory there is, how much loading takes, and what helps.
+
+    Args:
+        processes: that load.
+        batch_bytes: of the batch that found no room; 0: the processes could not start.
+    """
+    try:
+        usage = shutil.disk_usage(SHARED_MEMORY)
+        reason = f"{SHARED_MEMORY} has {format_bytes(usage.total)}"
+    except OSError as error:
+        reason = f"{SHARED_MEMORY} cannot be used ({error.strerror})"
+    if batch_bytes:
+        batches = PREFETCHED * processes + 1  # the last one is in use
+        reason += f", and {processes} processes keep {batches} batches of {format_bytes(batch_bytes)} there"
+    return (
+        f"{reason}; set num_threads: 0 or a smaller batch_size, or give the container more (docker run "
+        "--shm-size)"
+    )
+
+
 DEAD = "DataLoader worker"  # how torch begins when one of its processes is gone
 
 Batch = TypeVar("Batch")
@@ -207,20 +328,21 @@ class LoadingProcesses(Generic[Batch]):
 
     Args:
         dataset: returns an item for a request; must not refer to this object.
-        count: of processes.
+        processes: how many.
         together: makes a batch of items.
     """
 
     def __init__(
-        self, dataset: Dataset[Any], count: int, together: Callable[[Sequence[Any]], Batch]
+        self, dataset: Dataset[Any], processes: int, together: Callable[[Sequence[Any]], Batch]
     ) -> None:
-        self.count = count
+        self.count = processes
         self._groups = _Groups()
         # None during a pass: one that is left or fails takes its processes along
         self._loader: DataLoader[Batch] | None = DataLoader(
             dataset,
             batch_sampler=self._groups,
-            num_workers=count,
+            num_workers=processes,
+            prefetch_factor=PREFETCHED,
             collate_fn=together,
             persistent_workers=True,
             generator=torch.Generator(),  # else a pass would draw from torch's global generator
@@ -231,8 +353,14 @@ class LoadingProcesses(Generic[Batch]):
         """Whether a pass can begin: none is under way, was left, or failed."""
         return self._loader is not None
 
-    def load(self, groups: Sequence[Sequence[Any]]) -> Iterator[Batch]:
+    def load(
+        self, groups: Sequence[Sequence[Any]], describe: Callable[[int], str] | None = None
+    ) -> Iterator[Batch]:
         """Start a pass: a batch for each group of requests, in their order.
+
+        Args:
+            groups: the requests.
+            describe: says what a group is, from its number, if long waits are to be logged.
 
         Raises:
             MachineError: a process died.
@@ -241,11 +369,20 @@ class LoadingProcesses(Generic[Batch]):
         if loader is None:
             raise ValueError("these processes are not free")
         self._groups.groups = groups
-        return self._passing(loader)
+        return self._passing(loader, describe)
 
-    def _passing(self, loader: DataLoader[Batch]) -> Iterator[Batch]:
+    def _passing(
+        self, loader: DataLoader[Batch], describe: Callable[[int], str] | None
+    ) -> Iterator[Batch]:
         try:
-            yield from loader
+            batches = iter(loader)  # forks; the thread that watches begins later
+            with stalls_reported(describe) as waiting:
+                for number in count():
+                    with waiting(number):
+                        batch = next(batches, _ENDED)
+                    if batch is _ENDED:
+                        break
+                    yield batch
         except RuntimeError as error:
             if not str(error).startswith(DEAD):
                 raise

@@ -1,9 +1,14 @@
 """How images are loaded: headers, sizes, sets of pictures, batches."""
 
+import json
+import logging
 import os
 import random
 import signal
+import subprocess
+import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,6 +18,8 @@ import pytest
 import torch
 from torch.utils.data import Dataset
 
+from tests.source_tree import ROOT
+from trueface.data import loading
 from trueface.data.image_headers import (
     FORMAT,
     SIZE,
@@ -165,6 +172,41 @@ def test_memory_is_pinned_where_a_gpu_is_used_and_only_there() -> None:
     assert pinned(pixels).is_pinned() == uses_gpu()
 
 
+def test_a_long_wait_is_logged_with_what_is_waited_for_and_is_not_ended(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(loading, "STALL_S", 0.02)
+    monkeypatch.setattr(loading, "LOOK_S", 0.01)
+    go_on = threading.Event()
+
+    def stuck(leave: threading.Event) -> Iterator[int]:
+        yield 0
+        assert go_on.wait(PATIENCE_S)
+        yield 1
+
+    logged = threading.Event()
+
+    class Signal(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if "batch 1" in record.getMessage():
+                logged.set()
+
+    handler = Signal()
+    loading.log.addHandler(handler)
+    try:
+        items = in_background(stuck, describe=lambda number: f"batch {number} of 2")
+        assert next(items) == 0
+        release = threading.Thread(target=lambda: logged.wait(PATIENCE_S) and go_on.set())
+        release.start()
+        assert list(items) == [1]
+        release.join()
+    finally:
+        loading.log.removeHandler(handler)
+    assert logged.is_set()
+    assert "no images for 0 s; waiting for batch 1 of 2" in caplog.text
+    assert [thread for thread in threading.enumerate() if thread.name == "stalls"] == []
+
+
 DEADLY = -1
 
 
@@ -217,6 +259,100 @@ def test_processes_of_which_one_was_killed_are_of_no_more_use() -> None:
     with pytest.raises(MachineError, match=r"died.*num_threads"):
         list(pool.load([[(DEADLY,)]]))
     assert not pool.is_free
+
+
+class Slow(Dataset[tuple[int, ...]]):
+    """Waits for a file before it returns a request."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def __getitem__(self, request: tuple[int, ...]) -> tuple[int, ...]:
+        while not self.file.exists():
+            time.sleep(0.01)
+        return request
+
+
+def test_processes_that_deliver_nothing_are_logged_and_may_go_on(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(loading, "STALL_S", 0.02)
+    monkeypatch.setattr(loading, "LOOK_S", 0.01)
+    file = tmp_path / "go on"
+
+    def describe(number: int) -> str:
+        file.touch()  # it is called when the wait is logged
+        return f"group {number}"
+
+    pool = LoadingProcesses(Slow(file), 1, joined)
+    assert list(pool.load([[(1, 2)]], describe)) == [[(1, 2)]]
+
+
+SMALL_SHARED_MEMORY = """\
+import hashlib, json, logging, sys, tempfile
+from pathlib import Path
+import numpy as np
+import PIL.Image
+import torch
+from launcher.api import parse_data
+from trueface.data.dataset import ImageSet, batches
+from trueface.data.index import survey
+from trueface.data.settings import TestSettings
+from trueface.data.transforms import test_transform
+
+torch.set_num_threads(1)
+logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
+with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
+    draw = np.random.default_rng(0)
+    for name in ("Real/FFHQ", "Fake/StyleGAN2"):
+        (Path(folder) / "PreSocial" / name).mkdir(parents=True)
+        for number in range(16):
+            pixels = draw.integers(0, 256, (96, 96, 3), dtype=np.uint8)
+            PIL.Image.fromarray(pixels).save(Path(folder, "PreSocial", name, f"{number}.png"))
+    images = survey(Path(folder), parse_data("all:pre")).images
+    settings = TestSettings(data_root=folder, split_path=folder, resize_size=96)
+
+    def passes(threads):
+        image_set = ImageSet(images, test_transform(settings), cache_bytes=0)
+        for epoch in range(2):
+            for batch in batches(image_set, batch_size=4, num_threads=threads, epoch=epoch):
+                yield batch.indices.tolist(), hashlib.sha256(batch.images.numpy()).hexdigest()
+
+    json.dump([list(passes(threads)) for threads in (0, 2)], sys.stdout)
+"""
+UNSHARE = ("unshare", "--mount") if os.geteuid() == 0 else ("unshare", "--map-root-user", "--mount")
+
+
+def with_shared_memory(size: str, program: str) -> subprocess.CompletedProcess[str]:
+    """Run a program in Python where /dev/shm has that size; skip if nothing may be mounted."""
+    mount = f"mount -t tmpfs -o size={size} tmpfs /dev/shm"
+    tried = subprocess.run([*UNSHARE, "sh", "-c", mount], capture_output=True, check=False)
+    if tried.returncode:
+        pytest.skip("a small /dev/shm cannot be mounted here")
+    run = f'{mount} && exec "$0" -c "$1"'
+    return subprocess.run(
+        [*UNSHARE, "sh", "-c", run, sys.executable, program],
+        env=os.environ | {"TRUEFACE_CACHE": ""},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+
+
+@pytest.mark.parametrize(("size", "keeps"), [("300k", True), ("64k", True), ("64m", False)])
+def test_a_small_shared_memory_changes_no_image_and_is_logged(size: str, *, keeps: bool) -> None:
+    done = with_shared_memory(size, SMALL_SHARED_MEMORY)
+    assert done.returncode == 0, done.stderr
+    alone, in_processes = json.loads(done.stdout)
+    assert len(alone) == 16
+    assert in_processes == alone
+    said = "images are loaded in the job's own process reason=/dev/shm has"
+    assert (said in done.stderr) == keeps
+    if keeps:
+        assert "batches of 108 KiB there; set num_threads: 0 or a smaller batch_size" in done.stderr
+        assert "--shm-size" in done.stderr
 
 
 def test_a_batch_is_what_gave_pixels_and_what_did_not() -> None:
