@@ -2,7 +2,7 @@
 
 import gc
 import sys
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -49,13 +49,17 @@ def of_jobs(**settings: Any) -> Callable[[Callable[..., Any]], click.Command]:
     return click.command(epilog=f"PATTERN: {HELP}", **settings)
 
 
-def select(store: Store, patterns: Sequence[str], *, newest: bool = False) -> list[JobRow]:
+def select(
+    store: Store, patterns: Sequence[str], *, newest: bool = False, current: bool = False
+) -> list[JobRow]:
     """Return the jobs that match any of the patterns, in the order in which they were queued.
 
     Args:
         store: the queue.
         patterns: as in `HELP`.
-        newest: a whole name means the newest job of that name, not those of all runs.
+        newest: a whole name means the newest job of that name, not those of all runs. Includes `current`.
+        current: return the newest job of its name for each superseded job, unless a pattern is its number or its
+            whole name.
 
     Raises:
         UsageError: a pattern matches nothing; the nearest name is suggested.
@@ -65,10 +69,17 @@ def select(store: Store, patterns: Sequence[str], *, newest: bool = False) -> li
         matching = store.read.named(pattern)
         if not matching:
             raise UsageError(_nothing(store, pattern))
-        if newest and all(job.name in {pattern, f"command/{pattern}"} for job in matching):
+        if not names_job(pattern, matching):
+            matching = store.read.newest(matching) if newest or current else matching
+        elif newest:
             matching = matching[-1:]
         chosen.update({job.id: job for job in matching})
     return sorted(chosen.values(), key=lambda job: job.id)
+
+
+def names_job(pattern: str, jobs: Iterable[JobRow]) -> bool:
+    """Whether a pattern is the number or the whole name of all these jobs."""
+    return pattern.isdecimal() or all(job.name in {pattern, f"command/{pattern}"} for job in jobs)
 
 
 def only_job(store: Store, pattern: str) -> JobRow:

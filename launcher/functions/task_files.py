@@ -212,6 +212,8 @@ def wait(
 ) -> dict[int, str]:
     """Wait until jobs have ended, done or not; return the state of each by its number: {12: "done"}.
 
+    The name of a run means the newest job of each name.
+
     Args:
         jobs: futures, runs, names of runs, numbers of jobs, or several of these.
         timeout: seconds; then the states are returned as they are. None: as long as it takes.
@@ -226,7 +228,7 @@ def wait(
         numbers = numbers_of(
             jobs,
             "wait: expected futures, runs, names of runs or numbers of jobs",
-            lambda run: [row.id for row in run_named(store, run)],
+            lambda run: [row.id for row in store.read.newest(run_named(store, run))],
         )
         followed = FollowedJobs(home, store)
         known = {row.id for row in followed.add(numbers)}

@@ -15,6 +15,7 @@ from launcher.accounts import Account
 from launcher.job import PROGRAM
 from launcher.states import ENDED, OPEN, Reason, State
 from launcher.store.connection import UNMET, known_record, known_state, reason_of, sources_of
+from launcher.store.job_names import newest_of_names
 from launcher.store.listings import search, selection
 from launcher.store.rows import ATTEMPT_COLUMNS, AttemptRow, Group, JobRow, job_row
 from launcher.store.runs import FirstJobs, Flow, account_of
@@ -234,6 +235,19 @@ class JobQueries:
         """Return the jobs that a pattern means, as `selection` has it."""
         chosen = selection(self._db.execute, pattern)
         return self._where(chosen.condition, selected=chosen.selected)
+
+    def superseded(self, jobs: Iterable[JobRow]) -> dict[int, int]:
+        """Return superseded job → the newest job of its name, of those given."""
+        return newest_of_names(self._db.execute, jobs)
+
+    def newest(self, jobs: Iterable[JobRow]) -> list[JobRow]:
+        """Return jobs in the order of their numbers, each superseded one replaced by the newest of its name."""
+        rows = {job.id: job for job in jobs}
+        newest = self.superseded(rows.values())
+        current = {number: row for number, row in rows.items() if number not in newest}
+        missing = {*newest.values()} - current.keys()
+        current |= {row.id: row for row in self.jobs_by_id(missing)} if missing else {}
+        return [current[number] for number in sorted(current)]
 
     def names(self) -> list[str]:
         """Return some names of jobs, the newest jobs' first."""

@@ -49,6 +49,7 @@ from launcher.store.client import (
     say_if_stopped,
     see_served,
 )
+from launcher.store.job_names import queued_name, superseded_name
 from launcher.store.queue import NEW, WAITING, NewJob, Store, replace_waiting
 from launcher.store.rows import JobRow
 from launcher.store.runs import owner_of
@@ -321,7 +322,7 @@ def ended_holder(store: Store, run: int, name: str) -> JobRow | None:
             f"one with `launcher cancel {number}`; when it has ended a new job may have its name, "
             f"or `launcher retry {number}` runs it again"
         )
-    if name.rstrip("'").endswith(f"@{number}"):
+    if queued_name(name, number) != name:
         raise UsageError(
             f"{name!r} stays the name of job {number}: so an older job is called when a newer one "
             "takes its name; give another --name"
@@ -331,7 +332,7 @@ def ended_holder(store: Store, run: int, name: str) -> JobRow | None:
 
 def renamed(store: Store, run: int, holder: JobRow) -> tuple[JobRow, str]:
     """Take a name from the ended job that has it; return that job as it was, and its name from now on."""
-    older = f"{holder.name}@{holder.id}"
+    older = superseded_name(holder.name, holder.id)
     while store.read.in_run(run, older):
         older += "'"
     store.steering.rename(holder.id, older)

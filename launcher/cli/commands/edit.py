@@ -250,7 +250,8 @@ def retry(
 
     Jobs that they depend on, and jobs that were skipped because of them, are queued, too. Retries
     count from zero. A job that was held when it was cancelled is held again, and one whose
-    --not-before is still to come waits for that time.
+    --not-before is still to come waits for that time. A job that a newer job of the same name
+    replaced is queued again only if PATTERN is its number or its whole name.
 
     \b
     Examples:
@@ -312,13 +313,15 @@ def _to_retry(store: Store, patterns: Sequence[str], *, failed: bool, force: boo
         raise UsageError("say which jobs: PATTERN…, or --failed")
     if not patterns:
         failed_jobs = store.read.in_state(State.FAILED)
+        superseded = store.read.superseded(failed_jobs)
+        failed_jobs = [job for job in failed_jobs if job.id not in superseded]
         if not failed_jobs:
             raise UsageError(
                 "nothing to retry: no job failed; `launcher retry PATTERN…` takes others"
             )
         return failed_jobs
     states = {State.FAILED} if failed else ENDED if force else ENDED - {State.DONE}
-    jobs = select(store, patterns)
+    jobs = select(store, patterns, current=True)
     if not force and all(job.state is State.DONE for job in jobs):
         raise UsageError("nothing to retry: all of them are done; --force runs them again")
     return in_states(jobs, states, "retry")

@@ -15,6 +15,7 @@ from launcher.backends.pilots_file import NO_PILOTS, seen_pilots
 from launcher.cli.jobs import of_jobs, select, some, uncollected
 from launcher.cli.option_types import States, json_option
 from launcher.errors import UsageError
+from launcher.job import PROGRAM
 from launcher.scheduler.chosen_policy import chosen_discipline
 from launcher.scheduler.waiting_line import screen_order
 from launcher.screens.format import iso_if_known
@@ -58,7 +59,11 @@ TITLES = ("id", "run", "name", "state", "since", "why", "params")
 )
 @click.option("--header", is_flag=True, help="In a pipe, print the names of the columns first.")
 @json_option
-@click.option("--exit-status", is_flag=True, help="Exit with 1 if a listed job failed.")
+@click.option(
+    "--exit-status",
+    is_flag=True,
+    help="Exit with 1 if a listed job failed. A failed job that a newer job of its name replaced does not count.",
+)
 def command(
     patterns: tuple[str, ...],
     watch: str | None,
@@ -113,11 +118,13 @@ def command(
         if everything:
             wanted = wanted or store.read.each_job
         if sys.stdout.isatty() and not as_json:
-            any_failed = _draw(home, store, wanted)
+            failed_jobs = _draw(home, store, wanted)
         else:
             with uncollected():
-                any_failed = _tell(home, store, wanted, header=header, as_json=as_json)
-    return 1 if exit_status and any_failed else 0
+                failed_jobs = _tell(home, store, wanted, header=header, as_json=as_json)
+        if exit_status and failed_jobs:
+            return 1 if _any_current(store, failed_jobs, patterns) else 0
+    return 0
 
 
 def _chosen(store: Store, patterns: Sequence[str], states: frozenset[State] | None) -> list[JobRow]:
@@ -149,23 +156,24 @@ def _every(watch: str | None, patterns: tuple[str, ...]) -> tuple[float | None, 
     return every_s, patterns
 
 
-def _tell(home: Home, store: Store, wanted: Wanted, *, header: bool, as_json: bool) -> bool:
-    """Print the queue for programs; tell whether a listed job failed."""
+def _tell(home: Home, store: Store, wanted: Wanted, *, header: bool, as_json: bool) -> list[int]:
+    """Print the queue for programs; return the listed jobs that failed."""
     record: dict[str, Json] = {}
     lines = [tabbed([TITLES])] * header
-    any_failed = told_params = False
+    failed: list[int] = []
+    told_params = False
     with store.reading():  # or a job that ends meanwhile would be listed twice
         jobs, waiting, ended = _listed(home, store, wanted)
         if as_json:
             details = importlib.import_module("launcher.screens.job_details")  # as `watch`
             jobs = [*jobs]
-            any_failed = any(job.state is State.FAILED for job in jobs)
+            failed = [job.id for job in jobs if job.state is State.FAILED]
             records = details.job_records(home, store, jobs)
             record = _record(home, store, records, waiting=waiting, ended=ended)
         else:
             for view in _views(home, store, jobs):
                 lines.append(tabbed([view.columns()]))
-                any_failed |= view.state is State.FAILED
+                failed += [view.id] if view.state is State.FAILED else []
                 told_params |= bool(view.params)
     if as_json:
         say_json(record)
@@ -177,7 +185,7 @@ def _tell(home: Home, store: Store, wanted: Wanted, *, header: bool, as_json: bo
     told = [f"{number:,} more {what}" for what, number in left.items() if number]
     if told and not as_json:
         remark(f"… and {' and '.join(told)}: launcher status --all lists them")
-    return any_failed
+    return failed
 
 
 def _views(home: Home, store: Store, jobs: Iterable[JobRow]) -> Iterator[JobView]:
@@ -241,8 +249,8 @@ def _record(
     }
 
 
-def _draw(home: Home, store: Store, wanted: Wanted) -> bool:
-    """Draw the queue, or the jobs that were asked for; tell whether a listed job failed."""
+def _draw(home: Home, store: Store, wanted: Wanted) -> list[int]:
+    """Draw the queue, or the jobs that were asked for; return the listed jobs that failed."""
     # half of what a command in a terminal imports; in a pipe nothing is drawn
     from launcher.screens.queue_view import jobs_listed, screen_lines
     from launcher.screens.snapshots import Queue
@@ -251,7 +259,15 @@ def _draw(home: Home, store: Store, wanted: Wanted) -> bool:
         with store.reading():
             jobs = views_of(home, store, [*wanted()])
         say(jobs_listed(jobs, time.time()).drawn(width()))
-        return any(job.state is State.FAILED for job in jobs)
+        return [job.id for job in jobs if job.state is State.FAILED]
     screen = Queue(home, store).look()
     say(screen_lines(screen, width()))
-    return any(ending.latest is State.FAILED for ending in screen.recent)
+    return [ending.id for ending in screen.recent if ending.latest is State.FAILED]
+
+
+def _any_current(store: Store, jobs: Sequence[int], patterns: Sequence[str]) -> bool:
+    """Whether one of some jobs is not superseded, or is named by a pattern itself."""
+    rows = store.read.jobs_by_id(jobs)
+    superseded = store.read.superseded(rows)
+    named = {*patterns, *(f"{PROGRAM}/{pattern}" for pattern in patterns)}
+    return any(job.id not in superseded or {str(job.id), job.name} & named for job in rows)

@@ -53,8 +53,9 @@ def _say_held(followed: FollowedJobs, jobs: Collection[int]) -> None:
 def command(patterns: tuple[str, ...], timeout: float | None, as_json: bool) -> int:
     """Wait until the jobs have ended; without PATTERN, all queued and running jobs.
 
-    A full name means the newest job of that name. The exit code is 0 if all jobs are done, and 1 if
-    one failed, was cancelled or skipped; these are printed.
+    A name counts once: PATTERN means the newest job of each name, so a failed job that a newer job of
+    the same name replaced does not count. The exit code is 0 if all jobs are done, and 1 if one
+    failed, was cancelled or skipped; these are printed.
 
     \b
     Examples:

@@ -1,0 +1,50 @@
+"""Names of the jobs of a run: a new job may take the name of an ended one, which is then called NAME@NUMBER.
+
+The job that got such a name is superseded: a newer job of its run has the name under which it was queued.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from launcher.store.rows import JobRow
+
+_MARK = "'"  # is appended as often as needed if a job already has the name NAME@NUMBER
+# By the index (run, name). Behind the name and "@" comes a number, and ":" follows "9".
+_NEWER = (
+    "SELECT max((SELECT coalesce(max(id), 0) FROM jobs WHERE run = ?1 AND name = ?2),"
+    " (SELECT coalesce(max(id), 0) FROM jobs WHERE run = ?1 AND name >= ?2 || '@0'"
+    " AND name < ?2 || '@:' AND rtrim(name, '''') = ?2 || '@' || id))"
+)
+
+
+def superseded_name(name: str, number: int) -> str:
+    """Return the name of a job after a newer one took its name."""
+    return f"{name}@{number}"
+
+
+def queued_name(name: str, number: int) -> str:
+    """Return the name under which a job was queued.
+
+    Args:
+        name: its name now.
+        number: of the job.
+    """
+    before, at, digits = name.rstrip(_MARK).rpartition("@")
+    return before if at and digits == str(number) else name
+
+
+def newest_of_names(execute: Callable[..., Any], jobs: Iterable[JobRow]) -> dict[int, int]:
+    """Return superseded job → the newest job of the name under which it was queued, of those given.
+
+    Args:
+        execute: of a database.
+        jobs: some jobs; those that no newer job superseded are left out.
+    """
+    newest: dict[int, int] = {}
+    for job in jobs:
+        name = queued_name(job.name, job.id)
+        if name != job.name:
+            (number,) = execute(_NEWER, (job.run_id, name)).fetchone()
+            if number > job.id:
+                newest[job.id] = number
+    return newest

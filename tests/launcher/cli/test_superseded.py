@@ -1,0 +1,100 @@
+"""A job name counts once: commands look at the newest job of a name."""
+
+import pytest
+
+from launcher.states import Done, Failed, Outcome
+from launcher.store.job_names import queued_name, superseded_name
+from launcher.store.queue import Store
+from tests.build import a_spec, enqueue, finished, job_row
+from tests.launcher.conftest import Launcher
+
+RUN = "fix"
+FAILED = Failed(at=2.0, error="no")
+
+
+def add(store: Store, name: str, outcome: Outcome | None, seed: int = 1) -> int:
+    """Queue a program under a name as `launcher add` does, let it end so, and return its number."""
+    run = store.read.number_of_run("/nowhere", RUN)
+    if holder := store.read.in_run(run, name):
+        with store.writing():
+            store.steering.rename(holder.id, superseded_name(name, holder.id))
+    spec = a_spec("t.py", "--seed", str(seed), name=name, settings={"argv": ["t.py"]})
+    (job,) = enqueue(store, spec, run=RUN)
+    if outcome is not None:
+        finished(store, job, outcome)
+    return job
+
+
+@pytest.fixture
+def queued_twice(store: Store) -> Store:
+    """Return a sweep of which seed 7 failed, queued again as a whole and done."""
+    for bad in (True, False):
+        for seed in (6, 7):
+            add(store, f"command/s@seed={seed}", FAILED if bad and seed == 7 else None, seed)
+            if not (bad and seed == 7):
+                finished(store, store.next_number() - 1)
+    return store
+
+
+@pytest.mark.parametrize(
+    ("name", "number", "queued"),
+    [
+        ("command/s@seed=6@1", 1, "command/s@seed=6"),
+        ("command/s@1''", 1, "command/s"),
+        ("command/s@2", 1, "command/s@2"),
+        ("command/s@seed=1", 1, "command/s@seed=1"),
+        ("command/11", 1, "command/11"),
+    ],
+)
+def test_a_name_with_the_number_of_its_job_stands_for_the_name_before(
+    name: str, number: int, queued: str
+) -> None:
+    assert queued_name(name, number) == queued
+
+
+def test_the_newest_job_of_a_name_supersedes_all_older_ones(store: Store) -> None:
+    first, second, third = (add(store, "command/s", FAILED) for _ in range(3))
+    other = add(store, "command/s@seed=1", FAILED)
+    rows = store.read.of_run(RUN)
+    assert store.read.superseded(rows) == {first: third, second: third}
+    assert [row.id for row in store.read.newest(rows)] == [third, other]
+    store.steering.forget([third])
+    assert store.read.superseded(store.read.of_run(RUN)) == {first: second}
+
+
+@pytest.mark.parametrize("pattern", ["run:fix", "s@*", "command/", "tag:old"])
+def test_a_failed_job_that_a_newer_one_replaced_does_not_count(
+    launcher: Launcher, queued_twice: Store, pattern: str
+) -> None:
+    assert job_row(queued_twice, 2).name == "command/s@seed=7@2"
+    queued_twice.steering.change_tags([2], ["old"], [])
+    answer = launcher("wait", pattern)
+    assert (answer.code, answer.out) == (0, "")
+    assert launcher("status", pattern, "--exit-status").code == 0
+    assert launcher("retry", pattern, "--failed", "--dry-run").code == 2
+    assert "all of them are done" in launcher.refused("retry", pattern)
+    assert "no job failed" in launcher.refused("retry", "--failed")
+
+
+@pytest.mark.parametrize("pattern", ["2", "command/s@seed=7@2", "s@seed=7@2"])
+def test_a_replaced_job_is_meant_where_it_is_named_itself(
+    launcher: Launcher, queued_twice: Store, pattern: str
+) -> None:
+    assert launcher("wait", pattern).code == 1
+    assert launcher("status", pattern, "--exit-status").code == 1
+    assert launcher.well("retry", pattern, "--failed", "--dry-run").out.startswith("2\t")
+
+
+def test_the_newest_job_of_a_name_counts_where_it_failed(launcher: Launcher, store: Store) -> None:
+    add(store, "command/s", Done(at=2.0))
+    add(store, "command/s", FAILED)
+    assert launcher("wait", "run:fix").code == 1
+    assert launcher("status", "run:fix", "--exit-status").code == 1
+    assert launcher.well("retry", "--failed", "--dry-run").out.startswith("2\t")
+
+
+def test_a_job_that_follows_a_run_does_not_follow_what_was_replaced(
+    launcher: Launcher, queued_twice: Store
+) -> None:
+    launcher.well("add", "--hold", "--after", "run:fix", "--", "true")
+    assert [row.id for row in queued_twice.read.needed_by(5)] == [3, 4]
