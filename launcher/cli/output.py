@@ -129,8 +129,7 @@ def _plain(cell: Cell) -> str:
 def long_rows(rows: Sequence[Mapping[str, Any]]) -> list[list[Value]]:
     """Return records as rows below the names of their columns, nothing left out.
 
-    A number with an interval makes three columns: accuracy, accuracy_low, accuracy_high; a mean two
-    more, accuracy_sd and accuracy_n.
+    X If values are missing from a mean, accuracy_expected and accuracy_note say so.
     """
     keys = list(dict.fromkeys(key for row in rows for key in row))
     further = {key: _further([row.get(key) for row in rows]) for key in keys}
@@ -145,7 +144,9 @@ def _further(values: Sequence[object]) -> tuple[str, ...]:
     found = [read_metric(value) for value in values if isinstance(value, Mapping)]
     metrics: list[Metric] = [metric for metric in found if metric is not None]
     means = any(metric.n is not None for metric in metrics)
-    return (("low", "high") if metrics else ()) + (("sd", "n") if means else ())
+    incomplete = any(metric.note is not None for metric in metrics)
+    parts = (("low", "high") if metrics else ()) + (("sd", "n") if means else ())
+    return parts + (("expected", "note") if incomplete else ())
 
 
 def _cells(value: Any, further: tuple[str, ...]) -> tuple[Value, ...]:

@@ -12,12 +12,14 @@ from typing import Any
 
 from launcher.cli.output import NONE, shown_cell
 from launcher.draft import condition_of_test, data_of_test
-from launcher.results.over import COUNT
 from launcher.results.rows import JOB
 from launcher.results.table import (
+    COUNT,
     DATA,
+    EXPECTED,
     MODEL,
     MODIFIER,
+    NOTE,
     POOLED,
     Metric,
     Pivot,
@@ -322,6 +324,7 @@ def measure(value: Row | None, *, percent: bool = False, interval: bool = True) 
 # of the metrics of a detector those that a table shows; JSON and CSV have all
 MAIN = ("balanced_accuracy", "accuracy", "auc", "eer", "ece", "loss")
 _ALWAYS = (JOB, MODEL, DATA, COUNT)
+_COUNTED = (EXPECTED, NOTE)  # which the cell of COUNT says already
 _SHORTEST_TEXT = 20  # columns
 
 
@@ -337,10 +340,31 @@ def shown_columns(results: RunResults, first: Sequence[str] = ()) -> list[str]:
     main = [name for name in MAIN if name in metrics]
     if POOLED not in results.names:
         named = [name for name in results.columns if name in results.names]
-        return list(dict.fromkeys([*named, *asked, *metrics, *results.names]))
+        shown = dict.fromkeys([*named, *asked, *metrics, *results.names])
+        return [name for name in shown if name not in _COUNTED or name in first]
     varying = {*results.varying, *_ALWAYS} - {POOLED}
+    varying -= {*_COUNTED} - {*first}
     named = [name for name in results.columns if name in varying and name in results.names]
     return list(dict.fromkeys([*named, *asked, *(main or metrics)]))
+
+
+def _noted(row: Row, names: Sequence[str]) -> Row:
+    """Return a row of means that says once of how many values they are: behind their count, otherwise behind each.
+
+    Args:
+        row: of a table.
+        names: of the columns that are shown.
+    """
+    note = row.get(NOTE)
+    if note is None or COUNT not in names:
+        return row
+    said = {
+        name: metric
+        for name in names
+        if (metric := read_metric(row.get(name))) and metric.note == note
+    }
+    without = {name: metric._replace(note=None).record() for name, metric in said.items()}
+    return {**row, **without, COUNT: note}
 
 
 def flat_table(results: RunResults, names: Sequence[str], *, intervals: bool = True) -> Table:
@@ -352,9 +376,9 @@ def flat_table(results: RunResults, names: Sequence[str], *, intervals: bool = T
             metric.low is None and metric.sd is None and isinstance(metric.value, int)
         ):
             return shown_cell(cell)
-        return metric.text() if intervals else Metric(metric.value, sd=metric.sd).text()
+        return metric.text() if intervals else metric._replace(low=None, high=None).text()
 
-    table = _texts(results.rows, names, text_of)
+    table = _texts([_noted(row, names) for row in results.rows], names, text_of)
 
     def fitting(index: int, column: Column) -> Column:
         """What is alike in all rows goes first, then what stands on the right."""
@@ -374,7 +398,7 @@ def pivot_table(pivot: Pivot, head: str, *, intervals: bool = True) -> Table:
     def cell(metric: Metric | None) -> str:
         if metric is None:
             return NONE
-        return str(metric) if intervals else short(metric.value)
+        return str(metric if intervals else Metric(metric.value, note=metric.note))
 
     rows = [(name, *map(cell, row)) for name, row in pivot.rows()]
     head = "" if pivot.data == (head,) else head

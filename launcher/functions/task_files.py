@@ -121,26 +121,31 @@ def _plan(
     return file
 
 
-def results(run: str | Run, *, frame: bool | None = None) -> Any:
+def results(run: str | Run, *, frame: bool | None = None, all_jobs: bool = False) -> Any:
     """Return what came out of a run, as `launcher results` has it: a row for each test, else one for each job that told something.
 
-    A number with an interval makes three columns: accuracy, accuracy_low, accuracy_high.
+    A number with an interval makes three columns: accuracy, accuracy_low, accuracy_high. A name counts once: the newest
+    job of a name that has a result is a row.
 
     Args:
         run: its name (that of this folder, else the newest), or what `submit` returned.
         frame: True: a DataFrame of pandas; False: a list of dicts; None: a DataFrame where pandas is
             installed.
+        all_jobs: also return jobs that a newer job of the same name replaced.
 
     Raises:
         UsageError: there is no such run.
         MachineError: packages that its laboratory reads results with are not installed.
         ModuleNotFoundError: `frame` is True, and pandas is not installed.
     """
-    from launcher.results.rows import kinds_of, rows_of  # which tell the kinds of laboratories
+    # which tell the kinds of laboratories
+    from launcher.results.result_jobs import result_jobs
+    from launcher.results.rows import kinds_of, rows_of
 
     with open_queue() as (home, store):
         jobs = run_named(store, run) if isinstance(run, str) else store.read.jobs_by_id(run.jobs)
-        rows = [flat(row) for row in rows_of(home, store, jobs, kinds_of(jobs)).rows]
+        chosen = [each.job for each in result_jobs(home, store, jobs, all_jobs=all_jobs)]
+        rows = [flat(row) for row in rows_of(home, store, chosen, kinds_of(chosen)).rows]
     if frame is None:
         frame = find_spec("pandas") is not None
     return import_module("pandas").DataFrame(rows) if frame else rows

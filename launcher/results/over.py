@@ -7,22 +7,29 @@ independently from a normal distribution. SciPy has t, too, and the queue is ins
 
 import math
 import statistics
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from launcher.draft import condition_of_test, data_of_test, tested
 from launcher.errors import UsageError
 from launcher.ids import Stage
+from launcher.results.result_jobs import listed_states
 from launcher.results.rows import JOB, LABELS_KIND, OF_DATA, OF_LABELS, OF_METHODS, read_model
 from launcher.results.table import (
     CONDITION,
+    COUNT,
+    COUNTS,
     DATA,
+    EXPECTED,
     MODEL,
     MODIFIER,
+    NOTE,
     PLACE,
     POOLED,
+    AbsentRow,
     Metric,
     Row,
     RunResults,
@@ -71,12 +78,31 @@ def t_quantile(freedom: int, confidence: float) -> float:
 
 
 CONFIDENCE = 0.95
-COUNT = "count"  # of the rows that were taken together
 ANY = "*"  # in a model's ID, in the place of the data
+_SEED = "seed"
+_NO_VALUE = "without a value"
+
+
+class Missing(NamedTuple):
+    """Values that a mean has not, and what its values are called."""
+
+    noun: str  # "seeds", "values"
+    why: Mapping[str, int]  # "failed" → number
+
+    def note(self, known: int) -> str:
+        """Return "5 of 6 seeds, 1 failed".
+
+        Args:
+            known: number of values.
+        """
+        expected = known + sum(self.why.values())
+        return f"{known} of {expected} {self.noun}, {listed_states(self.why)}"
 
 
 def over(results: RunResults, names: Sequence[str], settings: Mapping[str, str]) -> RunResults:
     """Return the rows that differ in some columns only as one row, with mean, deviation and interval.
+
+    If jobs are missing from a mean, the rows say how many are expected, and why they are missing.
 
     Args:
         results: of a run.
@@ -99,8 +125,53 @@ def over(results: RunResults, names: Sequence[str], settings: Mapping[str, str])
         named = {**row, **_without(row, names, settings)}
         groups.setdefault(_key(named, results.columns, names), []).append(named)
     columns = tuple(name for name in results.columns if name not in {*names, JOB})
-    rows = [_joined(group, columns, {*names, JOB}) for group in groups.values()]
-    return RunResults(rows=rows, columns=(*columns, COUNT))
+    absent = [
+        each._replace(row={**each.row, **_without(each.row, names, settings)})
+        for each in results.absent
+    ]
+    noun = "seeds" if [*names] == [_SEED] else "values"
+    rows = []
+    for group in groups.values():
+        fitting = [each for each in absent if _would_belong(each.row, results, group, names)]
+        missing = Missing(noun, _reasons(group, fitting, names))
+        rows.append(_joined(group, columns, {*names, JOB}, missing))
+    if not any(row[NOTE] for row in rows):
+        rows = [{name: row[name] for name in row if name not in {EXPECTED, NOTE}} for row in rows]
+        return RunResults(rows=rows, columns=(*columns, COUNT))
+    return RunResults(rows=rows, columns=(*columns, *COUNTS))
+
+
+def _reasons(
+    group: Sequence[Row], absent: Sequence[AbsentRow], names: Sequence[str]
+) -> Mapping[str, int]:
+    """Return why → number of the values that are missing from a mean.
+
+    Args:
+        group: the rows of the mean.
+        absent: the jobs without a result that would belong to it.
+        names: of the columns in which they differ.
+    """
+    known = {tuple(row.get(name) for name in names) for row in group}
+    values = {tuple(each.row.get(name) for name in names): each.why for each in absent}
+    return dict(Counter(why for value, why in values.items() if value not in known))
+
+
+def _would_belong(
+    row: Row, results: RunResults, group: Sequence[Row], names: Sequence[str]
+) -> bool:
+    """Whether the row of a job without a result would be one of the rows of a mean.
+
+    Args:
+        row: of the job; of a test it has no more than its model and its data.
+        results: of a run.
+        group: the rows of the mean.
+        names: of the columns in which they differ.
+    """
+    first = group[0]
+    if POOLED not in first:
+        return _key(row, results.columns, names) == _key(first, results.columns, names)
+    of_data = first[POOLED] or DATA in names or row.get(DATA) == first.get(DATA)
+    return row.get(MODEL) == first.get(MODEL) and bool(of_data)
 
 
 def in_step(results: RunResults, names: Sequence[str]) -> list[str]:
@@ -172,11 +243,15 @@ def _key(row: Row, columns: Sequence[str], names: Sequence[str]) -> tuple[Any, .
     return tuple(row.get(name) for name in place if name not in names)
 
 
-def _joined(group: Sequence[Row], columns: Sequence[str], without: set[str]) -> Row:
+def _joined(
+    group: Sequence[Row], columns: Sequence[str], without: set[str], missing: Missing
+) -> Row:
     """Return rows as one: what they agree in, and statistics of the numbers that came out."""
-    first = group[0]
+    first, count = group[0], len(group)
     joined: dict[str, Any] = {name: _common(group, name) for name in columns if name in first}
-    joined[COUNT] = len(group)
+    joined[COUNT] = count
+    joined[EXPECTED] = count + sum(missing.why.values())
+    joined[NOTE] = missing.note(count) if missing.why else None
     for name in dict.fromkeys(name for row in group for name in row):
         if name in joined or name in without:
             continue
@@ -186,10 +261,26 @@ def _joined(group: Sequence[Row], columns: Sequence[str], without: set[str]) -> 
         if whole and same is not None:  # such as a number of images
             joined[name] = same
         elif numbers:
-            joined[name] = statistic(numbers).record()
+            joined[name] = _mean(numbers, count, missing).record()
         else:
             joined[name] = same
     return joined
+
+
+def _mean(numbers: Sequence[float], count: int, missing: Missing) -> Metric:
+    """Return the mean of the rows that have a value, and which values it has not.
+
+    Args:
+        numbers: the values.
+        count: number of rows.
+        missing: values of which there is no row.
+    """
+    why = {**missing.why, **({_NO_VALUE: count - len(numbers)} if len(numbers) < count else {})}
+    mean = statistic(numbers)
+    if not why:
+        return mean
+    note = missing._replace(why=why).note(len(numbers))
+    return mean._replace(expected=len(numbers) + sum(why.values()), note=note)
 
 
 def _common(group: Sequence[Row], name: str) -> Any:

@@ -13,17 +13,19 @@ from typing import Any, NamedTuple
 from launcher.draft import condition_of_test, tested
 from launcher.errors import IdError, MachineError
 from launcher.ids import ModelId, model_folder_name, parse_model
-from launcher.job import FUNCTION, PROGRAM, Spec
+from launcher.job import FUNCTION, PROGRAM, Spec, program_signature
 from launcher.kind_interface import Kind, NamesModels, RanksMetrics, Role
 from launcher.kinds import find_kinds, installed
 from launcher.params import number, scalar, swept_values, varying
 from launcher.planning.missing_packages import missing_packages
+from launcher.results.result_jobs import MAKERS, TELLING, state_word
 from launcher.results.table import (
     CONDITION,
     DATA,
     MODEL,
     PLACE,
     POOLED,
+    AbsentRow,
     Measured,
     Row,
     RunResults,
@@ -70,7 +72,6 @@ def _neutral(kind: Kind | None) -> frozenset[str]:
 SEED = "seed"
 OF_DATA, OF_LABELS, LABELS_KIND, OF_METHODS = "#", "%", "%kind", "~"  # parts of a model's ID
 TRAINED = "train"  # the method of a model from which nothing was unlearned
-_MAKERS = frozenset({Role.TRAIN, Role.METHOD})
 _LONGEST = 64  # stages of a model: a base of its own base would have no end
 
 
@@ -95,9 +96,9 @@ class Models:
             for column, part in kind.model_columns.items()
         }
         self.parts = (*self._of_id, SEED)  # columns of what a model is made of
-        makers = [spec for spec in specs if spec.role in _MAKERS and spec.model]
+        makers = [spec for spec in specs if spec.role in MAKERS and spec.model]
         self.makers = {str(spec.model): spec for spec in makers}
-        others = [spec for spec in among if spec.role in _MAKERS and spec.model]
+        others = [spec for spec in among if spec.role in MAKERS and spec.model]
         self._by_kind = swept([*makers, *others], kinds)
         named = {name for spec in makers for name in self._named(spec).values()} | {SEED}
         named |= {column for column, part in self._of_id.items() if part == OF_METHODS}
@@ -184,15 +185,15 @@ def read_model(model: str) -> ModelId | None:
 
 # --- what laboratories tell, and what jobs returned
 
-_TELLING = frozenset({Role.TEST, Role.FOLDER})  # of which a table of results tells
-
 
 def kinds_of(jobs: Iterable[JobRow]) -> Mapping[str, Kind]:
     """Return the kinds of jobs by name, those that are installed."""
     return find_kinds(sorted({job.kind for job in jobs})).kinds
 
 
-def results_of(jobs: Sequence[JobRow], models: Models | None = None) -> RunResults:
+def results_of(
+    jobs: Sequence[JobRow], models: Models | None = None, now: Sequence[JobRow] | None = None
+) -> RunResults:
     """Return the results of a run's tests and folders, each laboratory telling its own.
 
     A row of a test has besides the parts of its model, the settings in which the trainings and
@@ -201,6 +202,7 @@ def results_of(jobs: Sequence[JobRow], models: Models | None = None) -> RunResul
     Args:
         jobs: of the run.
         models: of the run, where they were looked through already.
+        now: the newest jobs of the same names as they are; None: these jobs.
 
     Raises:
         MachineError: packages that a laboratory reads its results with are not installed.
@@ -221,7 +223,25 @@ def results_of(jobs: Sequence[JobRow], models: Models | None = None) -> RunResul
     columns = tuple(dict.fromkeys((MODEL, *models.parts, *more, *PLACE[1:])))
     names = names_of(described, columns)
     ordered = [{name: row[name] for name in names if name in row} for row in described]
-    return RunResults(rows=ordered, columns=columns)
+    absent = [
+        AbsentRow(_described(row, models, swept, under), why)
+        for row, why in _absent_tests(jobs if now is None else now)
+    ]
+    return RunResults(rows=ordered, columns=columns, absent=absent)
+
+
+def _absent_tests(jobs: Sequence[JobRow]) -> Iterator[tuple[Row, str]]:
+    """Yield model and data of each test without a result, and why it has none."""
+    absent = [
+        job
+        for job in jobs
+        if job.state is not State.DONE and job.plain_spec.role == Role.TEST and job.plain_spec.model
+    ]
+    kinds = kinds_of(absent) if absent else {}
+    for job in absent:
+        spec = job.plain_spec
+        row = {MODEL: spec.model, DATA: test_name(kinds.get(job.kind), spec), POOLED: False}
+        yield row, state_word(job.state)
 
 
 def test_name(kind: Kind | None, spec: Spec) -> str:
@@ -231,7 +251,7 @@ def test_name(kind: Kind | None, spec: Spec) -> str:
 
 def _told(jobs: Sequence[JobRow]) -> list[Row]:
     """Return the rows as the laboratories tell them."""
-    done = [job for job in jobs if job.state is State.DONE and job.plain_spec.role in _TELLING]
+    done = [job for job in jobs if job.state is State.DONE and job.plain_spec.role in TELLING]
     rows: list[Row] = []
     for name in sorted({job.kind for job in done}):
         kind = installed([name]).get(name)
@@ -340,6 +360,7 @@ def _free(name: str, taken: set[str]) -> str:
 
 
 JOB = "job"
+_HEAD = 2  # words of a command line that name the program: `python train.py`
 
 
 class Returned(NamedTuple):
@@ -374,7 +395,7 @@ def returned_by(
         if not result and not spec.entry:
             result = last_metrics(job.attempt_in(home))
         if result:
-            data = test_name(kinds.get(job.kind), spec)
+            data = _data_of(job, kinds)
             numbers = of_result(spec.name, spec.model or "", data, result)
             told = leaves(result) if spec.kind == FUNCTION else ()
             texts = {name: value for name, value in told if isinstance(value, str | bool)}
@@ -408,7 +429,10 @@ def rows_of(
 
 
 def returned_rows(
-    returned: Iterable[Returned], kinds: Mapping[str, Kind], among: Sequence[Spec] = ()
+    returned: Iterable[Returned],
+    kinds: Mapping[str, Kind],
+    among: Sequence[Spec] = (),
+    now: Iterable[JobRow] = (),
 ) -> RunResults:
     """Return a row for each job with what it returned, and the settings in which they differ.
 
@@ -416,14 +440,17 @@ def returned_rows(
         returned: by jobs of a run.
         kinds: of the jobs, by name, those that are installed.
         among: jobs of other runs; settings in which the run differs from them are columns, too.
+        now: jobs of the run as they are; those without a result that are like one with a result become absent rows.
     """
     telling = [each for each in returned if each.numbers.metrics or each.texts]
+    absent = _alike_without_result(telling, now)
     specs = [each.job.plain_spec for each in telling]
-    models = Models(specs, kinds)
+    every = [*specs, *(job.plain_spec for job in absent)]
+    models = Models(every, kinds)
     parts = (MODEL, *models.parts) if any(spec.model for spec in specs) else ()
     told = {name for each in telling for name in (*each.numbers.metrics, *each.texts)}
     taken = {JOB, DATA, REMOVED, *parts, *told}
-    columns = {name: _free(name, taken) for name in _telling(specs, among, kinds, parts)}
+    columns = {name: _free(name, taken) for name in _telling(every, among, kinds, parts)}
     rows = [
         {**_row(spec, each, models, columns), REMOVED: "yes" if each.is_removed else None}
         for spec, each in zip(specs, telling, strict=True)
@@ -432,7 +459,41 @@ def returned_rows(
     there = {name for row in rows for name in order if row.get(name) not in {None, ""}}
     names = [name for name in names_of(rows, order) if name in there or name not in order]
     listed = [{name: row.get(name) for name in names} for row in rows]
-    return RunResults(rows=listed, columns=tuple(name for name in order if name in there))
+    return RunResults(
+        rows=listed,
+        columns=tuple(name for name in order if name in there),
+        absent=[
+            AbsentRow(_place(job.plain_spec, _data_of(job, kinds), models, columns), _why(job))
+            for job in absent
+        ],
+    )
+
+
+def _alike_without_result(telling: Sequence[Returned], jobs: Iterable[JobRow]) -> list[JobRow]:
+    """Return the jobs without a result that are like a job with one: repetitions, other values of a sweep."""
+    known = {each.job.id for each in telling}
+    alike = {_likeness(each.job) for each in telling}
+    without = (job for job in jobs if job.state is not State.DONE or job.id not in known)
+    return [job for job in without if _likeness(job) in alike]
+
+
+def _likeness(job: JobRow) -> tuple[Any, ...]:
+    """Return what jobs have in common that differ in values only."""
+    spec = job.plain_spec
+    if spec.kind == PROGRAM:
+        return spec.kind, program_signature(spec.argv[:_HEAD]), frozenset(spec.params)
+    if spec.kind == FUNCTION:
+        return spec.kind, spec.name.rpartition("#")[0], frozenset(spec.params)
+    return (spec.kind,)
+
+
+def _why(job: JobRow) -> str:
+    return "without a result" if job.state is State.DONE else state_word(job.state)
+
+
+def _data_of(job: JobRow, kinds: Mapping[str, Kind]) -> str:
+    """Return the data of a job as a table has it."""
+    return test_name(kinds.get(job.kind), job.plain_spec)
 
 
 def _telling(
@@ -450,17 +511,22 @@ _PLACE = frozenset({JOB, MODEL, DATA, POOLED, REMOVED})
 
 
 def _row(spec: Spec, told: Returned, models: Models, columns: Mapping[str, str]) -> Row:
+    row = _place(spec, told.numbers.data, models, columns)
+    metrics = {name: metric.record() for name, metric in told.numbers.metrics.items()}
+    cells = {**metrics, **told.texts}
+    return row | {f"{name}_" if name in _PLACE else name: cell for name, cell in cells.items()}
+
+
+def _place(spec: Spec, data: str, models: Models, columns: Mapping[str, str]) -> dict[str, Any]:
+    """Return the columns that say what the row of a job is of."""
     settings = settings_of(spec)
-    row: dict[str, Any] = {JOB: spec.name, DATA: told.numbers.data or None}
+    row: dict[str, Any] = {JOB: spec.name, DATA: data or None}
     if spec.model:
         parts = models.columns(spec.model)
         row |= {MODEL: spec.model, **{name: parts.get(name) for name in models.parts}}
     if SEED in settings and SEED not in columns:
         row[SEED] = scalar(settings[SEED])
-    row |= {column: scalar(settings.get(name)) for name, column in columns.items()}
-    metrics = {name: metric.record() for name, metric in told.numbers.metrics.items()}
-    cells = {**metrics, **told.texts}
-    return row | {f"{name}_" if name in _PLACE else name: cell for name, cell in cells.items()}
+    return row | {column: scalar(settings.get(name)) for name, column in columns.items()}
 
 
 # words in the names of metrics that measure errors, distances or costs

@@ -12,14 +12,15 @@ from launcher.errors import UsageError, known_words, meant
 from launcher.system.files import Json
 from launcher.system.text import harmless
 
-_FURTHER = ("low", "high", "sd", "n")  # that may stand beside a value
+_FURTHER = ("low", "high", "sd", "n", "expected", "note")  # that may stand beside a value
 _KEYS = frozenset({"value", *_FURTHER})
 
 
 class Metric(NamedTuple):
     """A number, and the interval in which the true one lies, if that is known.
 
-    A mean has the standard deviation of its values and their number, too.
+    A mean has the standard deviation of its values and their number, too. If values are missing, it has the number
+    that is expected, and a note: "5 of 6 seeds, 1 failed".
     """
 
     value: float | int
@@ -27,6 +28,8 @@ class Metric(NamedTuple):
     high: float | None = None
     sd: float | None = None
     n: int | None = None
+    expected: int | None = None  # None: no value is missing
+    note: str | None = None
 
     def __str__(self) -> str:
         return self.text()
@@ -43,16 +46,20 @@ class Metric(NamedTuple):
             return short(value) if digits is None else f"{factor * value:.{digits}f}"
 
         spread = "" if self.sd is None else f" ± {shown(self.sd)}"
+        note = "" if self.note is None else f" ({self.note})"
         if self.low is None or self.high is None:
-            return f"{shown(self.value)}{spread}"
-        return f"{shown(self.value)}{spread} [{shown(self.low)}, {shown(self.high)}]"
+            return f"{shown(self.value)}{spread}{note}"
+        return f"{shown(self.value)}{spread} [{shown(self.low)}, {shown(self.high)}]{note}"
 
     def record(self) -> Json:
         """Return it as `read_metric` reads it: a number, or one with what is known besides."""
         if self.low is None and self.n is None:
             return self.value
         bounds: dict[str, Json] = {"value": self.value, "low": self.low, "high": self.high}
-        return bounds if self.n is None else {**bounds, "sd": self.sd, "n": self.n}
+        if self.n is None:
+            return bounds
+        missing = {} if self.note is None else {"expected": self.expected, "note": self.note}
+        return {**bounds, "sd": self.sd, "n": self.n, **missing}
 
 
 def short(value: float) -> str:
@@ -65,10 +72,13 @@ def read_metric(record: object) -> Metric | None:
     if _is_number(record):
         return Metric(value=record)
     if isinstance(record, Mapping) and "value" in record and record.keys() <= _KEYS:
-        value, *further = (record.get(key) for key in ("value", *_FURTHER))
+        value, *further, note = (record.get(key) for key in ("value", *_FURTHER))
         if _is_number(value):
-            low, high, sd, n = (part if _is_number(part) else None for part in further)
-            return Metric(value=value, low=low, high=high, sd=sd, n=None if n is None else int(n))
+            low, high, sd, *counts = (part if _is_number(part) else None for part in further)
+            n, expected = (None if part is None else int(part) for part in counts)
+            return Metric(
+                value, low, high, sd, n, expected, note if isinstance(note, str) else None
+            )
     return None
 
 
@@ -79,7 +89,18 @@ def _is_number(record: object) -> TypeGuard[float]:
 Row = Mapping[str, Any]
 MODEL, DATA, MODIFIER = "model", "data", "modifier"
 CONDITION, POOLED = "condition", "pooled"
+COUNT = "count"  # of the rows that a mean was taken over
+EXPECTED = "count_expected"  # of the rows, if no job had failed, waited or been skipped
+NOTE = "count_note"  # "5 of 6 seeds, 1 failed"; None: no row is missing
+COUNTS = (COUNT, EXPECTED, NOTE)
 PLACE = (MODEL, DATA, MODIFIER, CONDITION, POOLED, "data_root")  # where a row belongs
+
+
+class AbsentRow(NamedTuple):
+    """A job that has no result: what its row would be of."""
+
+    row: Row  # columns that say what it is of; may hold more than the rows of a table
+    why: str  # "failed", "waiting", "without a result"
 
 
 class RunResults(NamedTuple):
@@ -87,6 +108,7 @@ class RunResults(NamedTuple):
 
     rows: Sequence[Row]
     columns: tuple[str, ...]  # that say what a row is of; the others hold what came out
+    absent: Sequence[AbsentRow] = ()  # jobs that have no row, and may belong to a mean
 
     @property
     def names(self) -> list[str]:
@@ -281,10 +303,17 @@ class Pivot(NamedTuple):
                 "value": metric.value,
                 "low": metric.low,
                 "high": metric.high,
+                **({} if metric.n is None else _counts(metric)),
             }
             for (name, data), metric in self.cells.items()
         ]
         return {"metric": self.metric, "values": values}
+
+
+def _counts(metric: Metric) -> dict[str, Json]:
+    """Return of how many values a mean is."""
+    expected = metric.n if metric.expected is None else metric.expected
+    return {"sd": metric.sd, "n": metric.n, "expected": expected, "note": metric.note}
 
 
 def of_rows(rows: Iterable[Mapping[str, Any]], columns: Collection[str] = PLACE) -> list[Measured]:
@@ -309,10 +338,11 @@ def _name(row: Mapping[str, Any], columns: Collection[str]) -> str:
     """Return the model of a test's row; of any other, the first text in it, else what it is of."""
     if "pooled" in row:
         return str(row["model"])
-    for value in row.values():
-        if isinstance(value, str) and value:
+    for name, value in row.items():
+        if isinstance(value, str) and value and name != NOTE:
             return value
-    return " ".join(f"{name}={row[name]}" for name in columns if row.get(name) is not None)
+    shown = (name for name in columns if name not in {EXPECTED, NOTE})
+    return " ".join(f"{name}={row[name]}" for name in shown if row.get(name) is not None)
 
 
 def of_result(job: str, model: str, data: str, result: Mapping[str, Json]) -> Measured:

@@ -8,7 +8,7 @@ import json
 import os
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from launcher.context import Context, placed_context, read_context
 from launcher.job import CPU, Spec, read_spec
@@ -89,6 +89,19 @@ def read_order(text: bytes) -> Order:
                 project=surroundings.folder,
                 queue=queue if isinstance(queue, dict) else {},
             )
+    raise ValueError("this is not an order")
+
+
+def read_ordered_spec(text: bytes) -> dict[str, Any]:
+    """Return the record of the spec in an order.
+
+    Raises:
+        ValueError: the text is no order, or was cut off.
+    """
+    record = json.loads(text.partition(b"\n")[0])
+    match record:
+        case {"spec": dict(spec)}:
+            return spec
     raise ValueError("this is not an order")
 
 

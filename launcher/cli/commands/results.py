@@ -33,7 +33,8 @@ from launcher.errors import UsageError, counted
 from launcher.job import PROGRAM
 from launcher.kind_interface import Kind
 from launcher.results.database import ask
-from launcher.results.over import COUNT, in_step, over
+from launcher.results.over import in_step, over
+from launcher.results.result_jobs import ResultCounts, ResultJob, count_results, result_jobs
 from launcher.results.rows import (
     Models,
     Returned,
@@ -45,9 +46,11 @@ from launcher.results.rows import (
     shown_settings,
 )
 from launcher.results.table import (
+    COUNT,
     DATA,
     DESCENDING,
     PLACE,
+    Metric,
     Pivot,
     RunResults,
     best,
@@ -62,6 +65,7 @@ from launcher.store.client import open_queue, run_named
 from launcher.store.listings import RUN_PREFIX
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
+from launcher.system.paths import Home
 
 LIMIT_S = 60.0
 TO_PRINT = "; a program prints them: `launcher: acc=0.91`, or `launcher: step=3 total=10 loss=.2` as it goes"
@@ -90,6 +94,11 @@ class Choice(NamedTuple):
     "everything",
     is_flag=True,
     help="Print a row for each model and data set, without pooling.",
+)
+@click.option(
+    "--all-jobs",
+    is_flag=True,
+    help="Also print jobs that a newer job of the same name replaced.",
 )
 @click.option(
     "--metric",
@@ -127,6 +136,7 @@ def command(
     run: str | None,
     patterns: tuple[str, ...],
     everything: bool,
+    all_jobs: bool,
     metric: str | None,
     over: str | None,
     best: str | None,
@@ -139,7 +149,9 @@ def command(
     """Print the results of RUN, models × data; without RUN, those of the newest run that tests models.
 
     Of programs, and of other jobs that test nothing, each is a row: its parameters, and the numbers
-    that it told last. PATTERN chooses jobs of the run.
+    that it told last. PATTERN chooses jobs of the run. A name counts once: the newest job of a name
+    that has a result is a row. A note counts the jobs whose older results are shown, and those
+    without a result.
 
     Where folders were made of others (images purified, for example), their table follows.
     Real images are joined with each set of fakes of the same modifier. Intervals are 95 % confidence
@@ -160,38 +172,73 @@ def command(
     shape, chooses = chosen_form(form, as_json=as_json), any(choice)
     with open_queue() as (home, store):
         every = _run_of(store, run)
-        jobs = _matching(store, every, patterns)
         if database is not None:
-            if chooses or metric is not None or form or as_json or patterns:
+            if chooses or metric is not None or form or as_json or patterns or all_jobs:
                 raise UsageError(
                     "--db writes everything and prints nothing; ask with `launcher query --db FILE SQL`"
                 )
-            written = write_run(database, home, store, jobs)
+            written = write_run(database, home, store, every)
             remark(f"{database}: {counted(written, 'new or changed row')}")
             return
-        kinds = kinds_of(every)
-        results = results_of(jobs, Models([job.plain_spec for job in every], kinds))
+        of_run = result_jobs(home, store, every, all_jobs=all_jobs)
+        matching = _matching(home, store, every, of_run, patterns, all_jobs=all_jobs)
+        jobs, kinds = [each.job for each in matching], kinds_of(every)
+        now = [each.newest for each in matching]
+        models = Models([each.job.plain_spec for each in of_run], kinds)
+        results = results_of(jobs, models, now)
         wanted = metric is not None or chooses or not results.rows
         returned = returned_by(home, store, jobs, kinds) if wanted else []
-    name, numbers = jobs[0].run, [each.numbers for each in returned]
-    if chooses:
-        results = _chosen(_sole(results, returned, kinds), choice, kinds.values())
-        numbers = []
-    if metric is not None:
-        told = of_rows(results.rows, results.columns)
-        write(_metric(pivot(metric, told, numbers, everything=everything), name, shape), shape)
-    elif chooses:
-        write(_rows_chosen(results, choice, name, shape), shape)
-    elif not results.rows and (flat := returned_rows(returned, kinds)).rows:
-        write(_rows_chosen(flat, choice, name, shape), shape)
-    elif results.rows or shape is Format.JSON:
-        parts = [column for column in results.varying if column not in PLACE]
-        write(all_rows(results.rows, name, everything=everything, parts=parts), shape)
-        if shape is Format.TABLE and not all(map(is_plain, results.rows)):
-            click.echo(f"\n{GUIDE}", err=True)
-    else:
+    counts = count_results(matching, tests=bool(results.rows))
+    found = Found(every[0].run, results, returned, now, kinds)
+    answer = _answer(found, choice, metric, shape, everything=everything)
+    if answer is None:
         hint = TO_PRINT if any(job.kind == PROGRAM for job in jobs) else ""
         remark(f"{NOTHING}{hint}")
+        return
+    write(_with_counts(answer, counts), shape)
+    of_tests = not all(map(is_plain, results.rows))
+    if metric is None and not chooses and shape is Format.TABLE and of_tests:
+        click.echo(f"\n{GUIDE}", err=True)
+    if results.rows or returned:
+        for note in counts.notes():
+            _note(note)
+
+
+class Found(NamedTuple):
+    """What came out of the jobs of a run."""
+
+    run: str
+    results: RunResults  # what laboratories tell
+    returned: Sequence[Returned]  # what jobs returned, if that is wanted
+    now: Sequence[JobRow]  # the newest job of each name as it is
+    kinds: Mapping[str, Kind]
+
+
+def _answer(
+    found: Found, choice: Choice, metric: str | None, shape: Format, *, everything: bool
+) -> Answer | None:
+    """Return what is asked of the results of a run; None if there is nothing."""
+    results, run = found.results, found.run
+    flat = results if results.rows else returned_rows(found.returned, found.kinds, (), found.now)
+    if any(choice):
+        results = _chosen(_sole(flat), choice, found.kinds.values())
+    if metric is not None:
+        numbers = [] if any(choice) else [each.numbers for each in found.returned]
+        told = of_rows(results.rows, results.columns)
+        return _metric(pivot(metric, told, numbers, everything=everything), run, shape)
+    if any(choice):
+        return _rows_chosen(results, choice, run, shape)
+    if not results.rows and flat.rows:
+        return _rows_chosen(flat, choice, run, shape)
+    if results.rows or shape is Format.JSON:
+        parts = [column for column in results.varying if column not in PLACE]
+        return all_rows(results.rows, run, everything=everything, parts=parts)
+    return None
+
+
+def _with_counts(answer: Answer, counts: ResultCounts) -> Answer:
+    """Return an answer whose JSON says how many jobs it is of, and which of them have an older result or none."""
+    return answer._replace(record=lambda: {**answer.record(), "counts": counts.record()})
 
 
 def _listed(text: str | None) -> tuple[str, ...]:
@@ -211,23 +258,33 @@ def _run_of(store: Store, run: str | None) -> list[JobRow]:
     return run_named(store, run.removeprefix(RUN_PREFIX))
 
 
-def _matching(store: Store, jobs: list[JobRow], patterns: Sequence[str]) -> list[JobRow]:
-    """Return those of the jobs of a run that match a pattern; all where there is none."""
+def _matching(
+    home: Home,
+    store: Store,
+    every: Sequence[JobRow],
+    of_run: list[ResultJob],
+    patterns: Sequence[str],
+    *,
+    all_jobs: bool,
+) -> list[ResultJob]:
+    """Return those of the jobs of a run that match a pattern; all where there is none.
+
+    A superseded job matches if a pattern is its number or its whole name.
+    """
     if not patterns:
-        return jobs
-    chosen = {job.id for job in select(store, patterns)}
-    matching = [job for job in jobs if job.id in chosen]
+        return of_run
+    chosen = {job.id for job in select(store, patterns, current=not all_jobs)}
+    matching = [each for each in of_run if each.newest.id in chosen]
+    others = chosen - {each.newest.id for each in matching}
+    named = [job for job in every if job.id in others]
+    matching += result_jobs(home, store, named, all_jobs=True)
     if not matching:
-        raise UsageError(f"no job of the run {jobs[0].run!r} matches {' '.join(patterns)}")
+        raise UsageError(f"no job of the run {every[0].run!r} matches {' '.join(patterns)}")
     return matching
 
 
-def _sole(
-    results: RunResults, returned: Sequence[Returned], kinds: Mapping[str, Kind]
-) -> RunResults:
-    """Return the rows of one sort: those of tests, else those of folders, else what jobs returned."""
-    if not results.rows:
-        return returned_rows(returned, kinds)
+def _sole(results: RunResults) -> RunResults:
+    """Return the rows of one sort: those of tests, if there are some."""
     tested = [row for row in results.rows if not is_plain(row)]
     return results._replace(rows=tested or results.rows)
 
@@ -320,12 +377,23 @@ def _rows_chosen(results: RunResults, choice: Choice, run: str, form: Format) ->
 
 
 def _metric(table: Pivot, run: str, form: Format) -> Answer:
+    def note_of(metric: Metric | None) -> str | None:
+        return None if metric is None else metric.note
+
+    rows = [*table.rows()]
+    noted = [at for at in range(len(table.data)) if any(note_of(row[at]) for _, row in rows)]
+
     def cells() -> Sequence[Sequence[object]]:
-        head = ("" if form is Format.TABS else "model", *table.data)
+        names = (*table.data, *(f"{table.data[at]}_note" for at in noted))
         values = (
-            (name, *(metric and metric.value for metric in row)) for name, row in table.rows()
+            (
+                name,
+                *(metric and metric.value for metric in row),
+                *(note_of(row[at]) for at in noted),
+            )
+            for name, row in rows
         )
-        return [head, *values]
+        return [("" if form is Format.TABS else "model", *names), *values]
 
     return Answer(
         record=lambda: {"run": run, **table.record()},

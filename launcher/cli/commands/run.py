@@ -40,6 +40,7 @@ from launcher.planning.preview import (
 )
 from launcher.planning.queue_comparison import ACCEPT_CODE, ADOPT, Comparison
 from launcher.planning.submit import Submitted, submit
+from launcher.results.result_jobs import count_results, result_jobs
 from launcher.results.rows import results_of
 from launcher.scheduler.chosen_policy import choose_discipline, told_of
 from launcher.scheduler.policy.disciplines import Discipline
@@ -65,7 +66,7 @@ from launcher.store.queue import Store
 from launcher.store.rows import JobRow
 from launcher.system.files import Json
 from launcher.system.git import WorkTree, worktree
-from launcher.system.paths import find_home
+from launcher.system.paths import Home, find_home
 from launcher.taskfile.legacy_names import Wanted
 
 
@@ -238,7 +239,7 @@ def command(
 
             for submission in submitted:
                 watch_run(home, store, submission.jobs, since, live=sys.stderr.isatty())
-                code = max(code, _conclude(store, submission))
+                code = max(code, _conclude(home, store, submission))
         except KeyboardInterrupt:
             _say_left(store, submitted)
             return LEFT
@@ -283,10 +284,14 @@ def _warn_of_programs(plans: Iterable[Plan]) -> None:
 
 def _print_results(plans: Iterable[Plan]) -> int:
     """Print the result tables of runs: the meaning of `parse: true` in a file of the original."""
-    with open_queue() as (_, store):
+    with open_queue() as (home, store):
         for plan in plans:
             rows = [*store.read.jobs_of(Path.cwd(), plan.name).values()]
-            click.echo(draw(results_of(rows).rows, width=terminal_width()))
+            chosen = result_jobs(home, store, rows)
+            table = results_of([each.job for each in chosen]).rows
+            click.echo(draw(table, width=terminal_width()))
+            for note in count_results(chosen, tests=bool(table)).notes():
+                remark(f"note: {note}")
     return 0
 
 
@@ -314,13 +319,16 @@ def _say_left(store: Store, submitted: Iterable[Submitted]) -> None:
     )
 
 
-def _conclude(store: Store, submission: Submitted) -> int:
+def _conclude(home: Home, store: Store, submission: Submitted) -> int:
     rows = store.read.jobs_by_id(submission.jobs)
-    table = results_of(rows).rows
+    chosen = result_jobs(home, store, rows)
+    table = results_of([each.job for each in chosen]).rows
     if table:
         click.echo(draw(table, width=terminal_width()))
     if not all(map(is_plain, table)):
         remark(f"\n{GUIDE}")
+    for note in count_results(chosen, tests=bool(table)).older_notes() if table else ():
+        remark(f"note: {note}")
     _say_what_is_missing(rows)
     remark(f"\nfiles: {rows[0].spec.run_folder}")
     return 0 if all(row.state is State.DONE for row in rows) else 1

@@ -2,37 +2,22 @@
 
 import pytest
 
-from launcher.states import Done, Failed, Outcome
-from launcher.store.job_names import queued_name, superseded_name
+from launcher.states import Done
+from launcher.store.job_names import queued_name
 from launcher.store.queue import Store
-from tests.build import a_spec, enqueue, finished, job_row
+from tests.build import a_spec, job_row
 from tests.launcher.conftest import Launcher
+from tests.launcher.queued_again import FAILED, RUN, a_seed, add
 
-RUN = "fix"
-FAILED = Failed(at=2.0, error="no")
-
-
-def add(store: Store, name: str, outcome: Outcome | None, seed: int = 1) -> int:
-    """Queue a program under a name as `launcher add` does, let it end so, and return its number."""
-    run = store.read.number_of_run("/nowhere", RUN)
-    if holder := store.read.in_run(run, name):
-        with store.writing():
-            store.steering.rename(holder.id, superseded_name(name, holder.id))
-    spec = a_spec("t.py", "--seed", str(seed), name=name, settings={"argv": ["t.py"]})
-    (job,) = enqueue(store, spec, run=RUN)
-    if outcome is not None:
-        finished(store, job, outcome)
-    return job
+PROGRAM = a_spec("t.py", name="command/s")
 
 
 @pytest.fixture
 def queued_twice(store: Store) -> Store:
     """Return a sweep of which seed 7 failed, queued again as a whole and done."""
-    for bad in (True, False):
-        for seed in (6, 7):
-            add(store, f"command/s@seed={seed}", FAILED if bad and seed == 7 else None, seed)
-            if not (bad and seed == 7):
-                finished(store, store.next_number() - 1)
+    for outcome in (FAILED, Done(at=2.0)):
+        add(store, a_seed(6), Done(at=2.0))
+        add(store, a_seed(7), outcome)
     return store
 
 
@@ -53,8 +38,8 @@ def test_a_name_with_the_number_of_its_job_stands_for_the_name_before(
 
 
 def test_the_newest_job_of_a_name_supersedes_all_older_ones(store: Store) -> None:
-    first, second, third = (add(store, "command/s", FAILED) for _ in range(3))
-    other = add(store, "command/s@seed=1", FAILED)
+    first, second, third = (add(store, PROGRAM, FAILED) for _ in range(3))
+    other = add(store, a_seed(1), FAILED)
     rows = store.read.of_run(RUN)
     assert store.read.superseded(rows) == {first: third, second: third}
     assert [row.id for row in store.read.newest(rows)] == [third, other]
@@ -86,8 +71,8 @@ def test_a_replaced_job_is_meant_where_it_is_named_itself(
 
 
 def test_the_newest_job_of_a_name_counts_where_it_failed(launcher: Launcher, store: Store) -> None:
-    add(store, "command/s", Done(at=2.0))
-    add(store, "command/s", FAILED)
+    add(store, PROGRAM, Done(at=2.0))
+    add(store, PROGRAM, FAILED)
     assert launcher("wait", "run:fix").code == 1
     assert launcher("status", "run:fix", "--exit-status").code == 1
     assert launcher.well("retry", "--failed", "--dry-run").out.startswith("2\t")

@@ -227,6 +227,7 @@ def test_a_metric_for_machines_is_one_object(launcher: Launcher, store: Store) -
         "run": "test",
         "metric": "speed",
         "values": [{"model": "m:pre", "data": "d:pre", "value": 0.5, "low": 0.4, "high": 0.6}],
+        "counts": {"jobs": 2, "older_results": {}, "without_result": {}},
     }
 
 

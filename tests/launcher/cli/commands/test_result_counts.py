@@ -1,0 +1,219 @@
+"""`launcher results`: each name of a run counts once, and a mean says how many values it has."""
+
+import csv
+import io
+
+import pytest
+
+from launcher.functions.task_files import results as results_in_python
+from launcher.states import Done, Failed, Outcome
+from launcher.store.queue import Store
+from launcher.system.paths import Home
+from tests.build import a_spec, enqueue, finished
+from tests.launcher.conftest import Launcher
+from tests.launcher.queued_again import FAILED, a_seed, add, done
+from tests.launcher.results.conftest import scored
+
+__all__ = ["scored"]  # a fixture
+
+OVER = ("results", "fix", "--over", "seed")
+NOTE = "2 of 3 seeds, 1 failed"
+
+
+def test_a_sweep_that_was_queued_twice_counts_once(
+    launcher: Launcher, store: Store, home: Home
+) -> None:
+    for seed in (6, 7, 8):
+        if seed == 7:
+            add(store, a_seed(seed), FAILED)
+        else:
+            done(store, home, a_seed(seed), 0.1)
+    for seed in (6, 7, 8):
+        done(store, home, a_seed(seed), seed / 10)
+    answer = launcher.json("results", "fix")
+    assert [(row["seed"], row["acc"]) for row in answer["rows"]] == [(6, 0.6), (7, 0.7), (8, 0.8)]
+    assert answer["counts"] == {"jobs": 3, "older_results": {}, "without_result": {}}
+    (mean,) = launcher.json(*OVER)["rows"]
+    assert (mean["count"], mean["acc"]["n"]) == (3, 3)
+    assert mean["acc"]["value"] == pytest.approx(0.7)
+    assert launcher("results", "fix").err == ""
+    assert [row["seed"] for row in results_in_python("fix", frame=False)] == [6, 7, 8]
+
+
+def test_older_jobs_of_a_name_are_printed_on_request(
+    launcher: Launcher, store: Store, home: Home
+) -> None:
+    for value in (0.1, 0.6):
+        done(store, home, a_seed(6), value)
+    rows = launcher.json("results", "fix", "--all-jobs")["rows"]
+    assert [(row["job"], row["acc"]) for row in rows] == [
+        ("command/s@seed=6@1", 0.1),
+        ("command/s@seed=6", 0.6),
+    ]
+    (row,) = launcher.json("results", "fix", "s@seed=6@1")["rows"]
+    assert row["acc"] == 0.1
+    (row,) = launcher.json("results", "fix", "s@*")["rows"]
+    assert row["acc"] == 0.6
+    assert len(results_in_python("fix", frame=False, all_jobs=True)) == 2
+
+
+@pytest.mark.parametrize(
+    ("outcome", "counted", "note"),
+    [
+        (None, {"waiting": 1}, "is waiting again"),
+        (FAILED, {"failed": 1}, "failed when it ran again"),
+    ],
+)
+def test_a_name_whose_newest_job_has_no_result_keeps_the_older_one_and_a_note_says_so(
+    launcher: Launcher,
+    store: Store,
+    home: Home,
+    outcome: Outcome | None,
+    counted: dict[str, int],
+    note: str,
+) -> None:
+    for seed in (6, 7):
+        done(store, home, a_seed(seed), seed / 10)
+    add(store, a_seed(7), outcome)
+    answer = launcher.json("results", "fix")
+    assert [(row["job"], row["acc"]) for row in answer["rows"]] == [
+        ("command/s@seed=6", 0.6),
+        ("command/s@seed=7@2", 0.7),
+    ]
+    assert answer["counts"] == {"jobs": 2, "older_results": counted, "without_result": {}}
+    said = launcher("results", "fix").err
+    assert said == f"note: 1 of 2 jobs {note}; its older result is shown\n"
+
+
+def test_a_job_that_runs_again_keeps_the_result_of_its_attempt_that_was_done(
+    launcher: Launcher, store: Store, home: Home
+) -> None:
+    jobs = [done(store, home, a_seed(seed), seed / 10) for seed in (6, 7, 8)]
+    store.steering.retry(jobs[:2], 3.0)
+    answer = launcher.json("results", "fix")
+    assert [row["acc"] for row in answer["rows"]] == [0.6, 0.7, 0.8]
+    text = "note: 2 of 3 jobs are waiting again; their older results are shown\n"
+    assert launcher("results", "fix").err == text
+    finished(store, jobs[0], FAILED)
+    assert launcher.json("results", "fix")["counts"]["older_results"] == {"failed": 1, "waiting": 1}
+    store.steering.cancel(jobs[1:2], 4.0)
+    assert "1 of 3 jobs was cancelled before it ran again" in launcher("results", "fix").err
+
+
+def test_an_older_result_has_the_settings_of_its_attempt(
+    launcher: Launcher, store: Store, home: Home
+) -> None:
+    """A task file replaces a job that was changed in place."""
+    for seed in (1, 2):
+        done(store, home, a_seed(seed, lr=0.1), seed / 10)
+    enqueue(store, a_seed(2, lr=0.2), run="fix")
+    rows = launcher.json("results", "fix")["rows"]
+    assert [(row["seed"], row["lr"], row["acc"]) for row in rows] == [(1, 0.1, 0.1), (2, 0.1, 0.2)]
+    done(store, home, a_seed(3, lr=0.2), 0.3)
+    low, high = launcher.json(*OVER)["rows"]
+    assert (low["lr"], low["count"], low["count_note"]) == (0.1, 2, None)
+    assert (high["lr"], high["count_note"]) == (0.2, "1 of 2 seeds, 1 waiting")
+
+
+@pytest.fixture
+def incomplete(store: Store, home: Home) -> None:
+    """Queue a sweep over three seeds of which one failed, and jobs that belong to no mean of it."""
+    for seed in (6, 8):
+        done(store, home, a_seed(seed), seed / 10)
+    add(store, a_seed(7), FAILED)
+    add(store, a_spec("sh", "plot.sh", name="command/plot"))
+
+
+@pytest.mark.usefixtures("incomplete")
+def test_a_mean_says_in_every_form_how_many_values_it_has(launcher: Launcher) -> None:
+    for form in ("table", "latex", "markdown"):
+        assert NOTE in launcher(*OVER, "--format", form).out, form
+        assert f"({NOTE})" in launcher(*OVER, "--columns", "acc", "--format", form).out, form
+        assert f"({NOTE})" in launcher(*OVER, "--metric", "acc", "--format", form).out, form
+    for delimiter, form in ((",", "csv"), ("\t", "tabs")):
+        for words in ((), ("--columns", "acc"), ("--metric", "acc")):
+            text = launcher(*OVER, *words, "--format", form).out
+            (row,) = csv.DictReader(io.StringIO(text), delimiter=delimiter)
+            assert row["acc_note"] == NOTE, (form, words)
+    answer = launcher.json(*OVER)
+    (row,) = answer["rows"]
+    assert (row["count"], row["count_expected"], row["count_note"]) == (2, 3, NOTE)
+    assert (row["acc"]["n"], row["acc"]["expected"], row["acc"]["note"]) == (2, 3, NOTE)
+    assert answer["counts"]["without_result"] == {"failed": 1, "waiting": 1}
+    (value,) = launcher.json(*OVER, "--metric", "acc")["values"]
+    assert (value["n"], value["expected"], value["note"]) == (2, 3, NOTE)
+    assert launcher(*OVER).err == "note: 2 of 4 jobs have no result: 1 failed, 1 waiting\n"
+
+
+def test_each_reason_of_a_missing_value_is_counted(
+    launcher: Launcher, store: Store, home: Home
+) -> None:
+    for seed in (1, 2):
+        done(store, home, a_seed(seed, lr=0.1), seed / 10)
+    add(store, a_seed(3, lr=0.1), FAILED)
+    add(store, a_seed(4, lr=0.1))
+    store.steering.cancel([add(store, a_seed(5, lr=0.1))], 1.0)
+    finished(store, add(store, a_seed(6, lr=0.1)), Done(at=2.0))
+    add(store, a_seed(1, name="other", lr=0.2), FAILED)
+    add(store, a_seed(1, name="again", lr=0.1), FAILED)  # whose value is known
+    (row,) = launcher.json(*OVER)["rows"]
+    assert row["count_note"] == (
+        "2 of 6 seeds, 1 failed, 1 waiting, 1 cancelled, 1 without a result"
+    )
+    assert row["lr"] == 0.1
+
+
+def test_a_number_that_some_rows_have_not_says_so(launcher: Launcher, store: Store) -> None:
+    for seed, result in ((1, {"acc": 0.5, "f1": 0.4}), (2, {"acc": 0.7})):
+        add(store, a_seed(seed), Done(at=2.0, result=result))
+    answer = launcher(*OVER, "--format", "table").out
+    assert "0.4 (1 of 2 seeds, 1 without a value)" in answer
+    (row,) = launcher.json(*OVER)["rows"]
+    assert (row["count"], row["f1"]["note"]) == (2, "1 of 2 seeds, 1 without a value")
+    assert "note" not in row["acc"]
+
+
+def test_a_complete_mean_is_as_before(launcher: Launcher, store: Store) -> None:
+    for seed in (1, 2):
+        add(store, a_seed(seed), Done(at=2.0, result={"acc": seed}))
+    (row,) = launcher.json(*OVER)["rows"]
+    assert [*row] == ["count", "acc"]
+    assert [*row["acc"]] == ["value", "low", "high", "sd", "n"]
+
+
+@pytest.mark.usefixtures("scored")
+def test_means_of_tests_count_the_tests_that_failed(launcher: Launcher, store: Store) -> None:
+    model = "line:pre@lr=0.1,seed=2"
+    jobs = {row.name: row.id for row in store.read.of_run("test")}
+    tests = [number for name, number in jobs.items() if name.startswith(f"scoredtest/{model}/")]
+    store.steering.retry(tests, 3.0)
+    for number in tests:
+        finished(store, number, Failed(at=4.0, error="no"))
+    rows = launcher.json("results", "test", "--over", "seed")["rows"]
+    notes = {(row["model"], row["pooled"]): row["count_note"] for row in rows}
+    assert notes == {
+        ("line:pre@lr=0.1", False): NOTE,
+        ("line:pre@lr=0.1", True): NOTE,
+        ("line:pre@lr=0.2", False): None,
+        ("line:pre@lr=0.2", True): None,
+    }
+
+
+@pytest.mark.usefixtures("scored")
+def test_a_test_of_a_model_that_was_made_again_has_no_older_result(
+    launcher: Launcher, store: Store, home: Home
+) -> None:
+    model = "line:pre@lr=0.1,seed=2"
+    jobs = {row.name: row.id for row in store.read.of_run("test")}
+    train, test = jobs[f"scoredtrain/{model}"], jobs[f"scoredtest/{model}/dot:pre"]
+    order = home.attempt(test, 1).spec
+    order.parent.mkdir(parents=True)
+    (row,) = store.read.jobs_by_id([test])
+    order.write_text(f'{{"spec": {row.spec_text}}}\n')
+    store.steering.retry([test], 3.0)
+    counts = launcher.json("results", "test")["counts"]
+    assert (counts["older_results"], counts["without_result"]) == ({"waiting": 1}, {})
+    store.steering.retry([train], 3.0)
+    finished(store, train, Done(at=5.0))
+    counts = launcher.json("results", "test")["counts"]
+    assert (counts["older_results"], counts["without_result"]) == ({}, {"waiting": 1})

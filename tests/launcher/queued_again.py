@@ -1,0 +1,50 @@
+"""Jobs that were queued again under their names, as `launcher add`, `retry` and task files do it."""
+
+from launcher.job import Spec
+from launcher.states import Done, Failed, Outcome
+from launcher.store.job_names import superseded_name
+from launcher.store.queue import Store
+from launcher.system.files import Json
+from launcher.system.paths import Home
+from launcher.workers.order import order_text
+from tests.build import a_spec, claimed, enqueue, finished
+
+RUN = "fix"
+FAILED = Failed(at=2.0, error="no")
+
+
+def a_seed(seed: int, *, name: str = "s", **params: Json) -> Spec:
+    """Return a program of a sweep over seeds."""
+    settings = {"params": {**params, "seed": seed}}
+    return a_spec("python", "t.py", name=f"command/{name}@seed={seed}", settings=settings)
+
+
+def add(store: Store, spec: Spec, outcome: Outcome | None = None) -> int:
+    """Queue a program under its name, which a job that ended gives up; let it end so, and return its number."""
+    run = store.read.number_of_run("/nowhere", RUN)
+    if holder := store.read.in_run(run, spec.name):
+        with store.writing():
+            store.steering.rename(holder.id, superseded_name(spec.name, holder.id))
+    (job,) = enqueue(store, spec, run=RUN)
+    if outcome is not None:
+        finished(store, job, outcome)
+    return job
+
+
+def done(store: Store, home: Home, spec: Spec, accuracy: float) -> int:
+    """Queue a program under its name, let it be done with a result, and return its number."""
+    job = add(store, spec)
+    claim = claimed(store, job)
+    attempt = home.attempt(job, claim.number)
+    attempt.folder.mkdir(parents=True)
+    order = order_text(
+        job=job,
+        number=claim.number,
+        device="cpu",
+        cpus=1,
+        spec_text=claim.spec_text,
+        context_text="{}",
+    )
+    attempt.spec.write_text(order)
+    store.scheduling.finish(claim, Done(at=2.0, result={"acc": accuracy}), outputs={}, now=2.0)
+    return job
