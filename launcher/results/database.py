@@ -80,7 +80,7 @@ TABLES: Mapping[str, Table] = {
             **PARTS, "command": TEXT, "folder": TEXT, "priority": INTEGER,
             "cpus": INTEGER, "ram": INTEGER, "gpus": INTEGER, "vram": INTEGER, "job_group": TEXT,
             "attempts": INTEGER, "failures": INTEGER, "submitted": TEXT, "started": TEXT, "ended": TEXT,
-            "seconds": REAL, "hash": TEXT,
+            "seconds": REAL, "hash": TEXT, "superseded": INTEGER,
         },
         key=("run", "number"),
         refers={"run": "runs"},
@@ -109,7 +109,7 @@ TABLES: Mapping[str, Table] = {
         columns={
             ID: INTEGER, "run": INTEGER, "row": TEXT, "test": INTEGER, "maker": INTEGER, "model": TEXT,
             **PARTS, "data": TEXT, "modifier": TEXT, "condition": TEXT,
-            "pooled": INTEGER,
+            "pooled": INTEGER, "superseded": INTEGER,
         },
         key=("run", "row"),
         refers={"run": "runs", "test": "jobs", "maker": "jobs"},
@@ -132,10 +132,13 @@ TABLES: Mapping[str, Table] = {
 
 
 def make_tables(database: "Database") -> None:
-    """Make the tables that are not there, with their keys, indexes and full-text search."""
+    """Make the tables that are not there, with their keys, indexes and full-text search; add columns that older files lack."""
     there = set(database.table_names())
     for name, shape in TABLES.items():
         if name in there:
+            table = database.table(name)
+            for column in shape.columns.keys() - table.columns_dict.keys():
+                table.add_column(column, shape.columns[column])
             continue
         has_id = ID in shape.columns
         table = database.create_table(
@@ -339,6 +342,9 @@ def _names(database: "Database", source: str) -> list[str]:
     return [str(name) for (name,) in rows]
 
 
+_COUNTS = "scores.superseded IS NOT 1"  # each name of a run once
+
+
 def _results(swept: Sequence[str], measured: Sequence[str]) -> str:
     """Return the query of all results, a row each, with the swept settings of the models.
 
@@ -361,7 +367,9 @@ def _results(swept: Sequence[str], measured: Sequence[str]) -> str:
         "scores.maker",
         "scores.row AS name",
     ]
-    return f"SELECT {', '.join(columns)} FROM scores JOIN runs ON runs.id = scores.run"
+    return (
+        f"SELECT {', '.join(columns)} FROM scores JOIN runs ON runs.id = scores.run WHERE {_COUNTS}"
+    )
 
 
 def _best(metrics: Sequence[str], low: Collection[str]) -> str:
@@ -377,7 +385,7 @@ def _best(metrics: Sequence[str], low: Collection[str]) -> str:
         f"SELECT runs.name AS run, data, {_text(name)} AS metric, coalesce(model, row) AS model,"
         f" {'min' if name in low else 'max'}({quoted(name)}) AS value"
         " FROM scores JOIN runs ON runs.id = scores.run"
-        f" WHERE pooled = 0 AND {quoted(name)} IS NOT NULL GROUP BY scores.run, data"
+        f" WHERE pooled = 0 AND {_COUNTS} AND {quoted(name)} IS NOT NULL GROUP BY scores.run, data"
         for name in metrics
     )
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import closing, suppress
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from launcher.errors import Error, MachineError
 from launcher.job import CPU, FUNCTION, PROGRAM
@@ -31,6 +31,7 @@ from launcher.results.database import (
     upsert,
     writing,
 )
+from launcher.results.result_jobs import result_jobs
 from launcher.results.rows import (
     JOB,
     SEED,
@@ -68,7 +69,13 @@ if TYPE_CHECKING:
 
 
 def job_cells(
-    job: JobRow, run: int, number: int, models: Models, attempt: AttemptRow | None
+    job: JobRow,
+    run: int,
+    number: int,
+    models: Models,
+    attempt: AttemptRow | None,
+    *,
+    superseded: bool,
 ) -> tuple[Any, ...]:
     """Return the cells of a job.
 
@@ -78,6 +85,7 @@ def job_cells(
         number: its own row.
         models: of its run.
         attempt: its newest one.
+        superseded: a newer job of the run has its name.
     """
     spec = job.plain_spec
     parts = models.columns(spec.model) if spec.model else {}
@@ -91,7 +99,7 @@ def job_cells(
         shlex.join(spec.argv), str(spec.run_folder), job.priority, resources.cpus, resources.ram,
         resources.gpus if resources.may_need_gpu else 0, resources.min_vram, spec.terms.group or None,
         job.attempts, job.failures, iso(job.submitted), iso_if_known(began), iso_if_known(job.ended),
-        None if began is None or ended is None else ended - began, job.hash,
+        None if began is None or ended is None else ended - began, job.hash, int(superseded),
     )  # fmt: skip
 
 
@@ -125,7 +133,9 @@ def setting_rows(
 
 
 _INTERVAL = frozenset({"value", "low", "high"})  # of a number, as laboratories write it
-OURS = frozenset({"id", "run", "row", "test", "maker", "job"})  # columns that no laboratory gives
+SUPERSEDED = "superseded"
+# columns that no laboratory gives
+OURS = frozenset({"id", "run", "row", "test", "maker", "job", SUPERSEDED})
 
 
 def score_rows(
@@ -148,11 +158,15 @@ def score_rows(
             "test": None if test is None else rows[test],
             "maker": None if maker is None else rows[maker],
             **flat(row),
+            SUPERSEDED: 0,
         }
 
 
 def program_rows(
-    returned: Iterable[Returned], kinds: Mapping[str, Kind], rows: Mapping[int, int]
+    returned: Iterable[Returned],
+    kinds: Mapping[str, Kind],
+    rows: Mapping[int, int],
+    counted: Collection[int],
 ) -> Iterator[dict[str, Any]]:
     """Yield a row for each program or function: its parameters, and the numbers that it told last.
 
@@ -160,13 +174,14 @@ def program_rows(
         returned: by the jobs of a run.
         kinds: of the jobs, by name, those that are installed.
         rows: number of a job → its row.
+        counted: the jobs that count, one of each name.
     """
     programs = [each for each in returned if each.job.kind in {PROGRAM, FUNCTION}]
-    number_of = {each.job.name: rows[each.job.id] for each in programs}
+    number_of = {each.job.name: each.job.id for each in programs}
     for row in returned_rows(programs, kinds).rows:
-        number, cells = number_of[row[JOB]], {key: cell for key, cell in row.items() if key != JOB}
-        own = {"row": row[JOB], "test": number, "maker": number, POOLED: 0}
-        yield {**own, **flat(cells)}
+        job, cells = number_of[row[JOB]], {key: cell for key, cell in row.items() if key != JOB}
+        own = {"row": row[JOB], "test": rows[job], "maker": rows[job], POOLED: 0}
+        yield {**own, **flat(cells), SUPERSEDED: int(job not in counted)}
 
 
 def _label(row: Row) -> str:
@@ -259,18 +274,22 @@ def write_run(path: Path, home: Home, store: Store, jobs: Sequence[JobRow]) -> i
     """
     wrap = _sqlite_utils()
     kinds = kinds_of(jobs)
-    models = Models([job.plain_spec for job in jobs], kinds)
+    counted = [each.job for each in result_jobs(home, store, jobs)]
+    every = [each.job for each in result_jobs(home, store, jobs, all_jobs=True)]
+    models = Models([job.plain_spec for job in counted], kinds)
     # before the file is locked: it may take minutes
-    results, returned = results_of(jobs, models), returned_by(home, store, jobs, kinds)
+    results, returned = results_of(counted, models), returned_by(home, store, every, kinds)
     with writing(path) as connection:
         database = wrap(connection, execute_plugins=False)
         make_tables(database)
         run = _run_row(connection, home, jobs)
         numbers = _job_numbers(connection, run, jobs)
-        changed = _write_jobs(connection, home, store, jobs, kinds, models, run, numbers, returned)
-        of_rows = JobsOfRows(jobs, kinds, models)
+        writer = _RunWriter(connection, home, store, run, numbers)
+        changed = writer.write(jobs, every, kinds, models, returned)
+        of_rows = JobsOfRows(counted, kinds, models)
         of_models = score_rows(results, of_rows, numbers)
-        scores = (*of_models, *program_rows(returned, kinds, numbers))
+        those = {job.id for job in counted}
+        scores = (*of_models, *program_rows(returned, kinds, numbers, those))
         changed += _mirror(database, "scores", run, scores)
         makers = {model: numbers[job] for model, job in of_rows.makers.items()}
         epochs = epoch_rows(jobs, kinds, makers)
@@ -292,34 +311,61 @@ def _sqlite_utils() -> "type[Database]":
     return Database
 
 
-def _write_jobs(
-    connection: sqlite3.Connection,
-    home: Home,
-    store: Store,
-    jobs: Sequence[JobRow],
-    kinds: Mapping[str, Kind],
-    models: Models,
-    run: int,
-    numbers: Mapping[int, int],
-    returned: Iterable[Returned],
-) -> int:
-    """Write jobs with their attempts, settings, numbers and errors; return how many rows changed."""
-    _forget_changed(connection, run, jobs, numbers)
-    attempts = store.read.attempts(numbers)
-    newest = {attempt.job: attempt for attempt in attempts}
-    known = set(connection.execute("SELECT job, attempt FROM errors"))
-    rows: dict[str, Iterable[Sequence[Any]]] = {
-        "jobs": (job_cells(job, run, numbers[job.id], models, newest.get(job.id)) for job in jobs),
-        "attempts": (attempt_cells(attempt, numbers[attempt.job]) for attempt in attempts),
-        "settings": setting_rows(jobs, numbers, kinds),
-        "metrics": (
-            (numbers[job.id], name, metric.value, metric.low, metric.high)
-            for job, told, *_ in returned
-            for name, metric in told.metrics.items()
-        ),
-        "errors": error_rows(home, attempts, numbers, known),
-    }
-    return sum(upsert(connection, name, those) for name, those in rows.items())
+class _RunWriter(NamedTuple):
+    """Writes the jobs of a run."""
+
+    connection: sqlite3.Connection
+    home: Home
+    store: Store
+    run: int  # its row
+    numbers: Mapping[int, int]  # number of a job → its row
+
+    def write(
+        self,
+        jobs: Sequence[JobRow],
+        with_results: Iterable[JobRow],
+        kinds: Mapping[str, Kind],
+        models: Models,
+        returned: Iterable[Returned],
+    ) -> int:
+        """Write jobs with their attempts, settings, numbers and errors; return how many rows changed.
+
+        Args:
+            jobs: of the run, as they are.
+            with_results: the same as they were when they were done last: their numbers are of these settings.
+            kinds: of the jobs, by name, those that are installed.
+            models: of the run.
+            returned: what the jobs returned.
+        """
+        numbers, store = self.numbers, self.store
+        _forget_changed(self.connection, self.run, jobs, numbers)
+        attempts = store.read.attempts(numbers)
+        newest = {attempt.job: attempt for attempt in attempts}
+        known = set(self.connection.execute("SELECT job, attempt FROM errors"))
+        older = store.read.superseded(jobs)
+        settled = {job.id: job for job in with_results}
+        rows: dict[str, Iterable[Sequence[Any]]] = {
+            "jobs": (
+                job_cells(
+                    job,
+                    self.run,
+                    numbers[job.id],
+                    models,
+                    newest.get(job.id),
+                    superseded=job.id in older,
+                )
+                for job in jobs
+            ),
+            "attempts": (attempt_cells(attempt, numbers[attempt.job]) for attempt in attempts),
+            "settings": setting_rows([settled.get(job.id, job) for job in jobs], numbers, kinds),
+            "metrics": (
+                (numbers[job.id], name, metric.value, metric.low, metric.high)
+                for job, told, *_ in returned
+                for name, metric in told.metrics.items()
+            ),
+            "errors": error_rows(self.home, attempts, numbers, known),
+        }
+        return sum(upsert(self.connection, name, those) for name, those in rows.items())
 
 
 def _forget_changed(
@@ -371,11 +417,14 @@ def _run_row(connection: sqlite3.Connection, home: Home, jobs: Sequence[JobRow])
 _STATES = ("done", "failed", "cancelled", "skipped")
 
 
+_CONTENT = 1  # is increased if the same jobs get other rows; 1: superseded rows are marked
+
+
 def mark_of(jobs: Sequence[JobRow]) -> str:
     """Return what changes when the queue knows something new of ended jobs of a run."""
     newest = max(job.ended or job.submitted for job in jobs)
     tried = sum(job.attempts for job in jobs)
-    return f"{SCHEMA} {len(jobs)} {max(job.id for job in jobs)} {tried} {newest!r}"
+    return f"{SCHEMA}.{_CONTENT} {len(jobs)} {max(job.id for job in jobs)} {tried} {newest!r}"
 
 
 def _job_numbers(

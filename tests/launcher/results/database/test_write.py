@@ -14,6 +14,8 @@ from launcher.store.queue import Store
 from launcher.system.files import Json
 from launcher.system.paths import Home
 from tests.build import DEADLINE_S, a_spec, claimed, enqueue, finished
+from tests.launcher.queued_again import FAILED, a_seed, add
+from tests.launcher.queued_again import done as done_again
 
 pytest.importorskip("sqlite_utils")
 
@@ -410,3 +412,48 @@ def test_scores_that_are_told_no_more_are_gone(
     assert not any(name.endswith("· ring:pre") for name in names)
     # jobs that the queue does not hold any more stay
     assert select(path, "SELECT count(*) FROM jobs WHERE name LIKE '%ring:pre'") == [(6,)]
+
+
+def test_a_name_counts_once_in_the_views_and_older_jobs_stay_in_the_tables(
+    path: Path, home: Home, store: Store
+) -> None:
+    for value in (0.9, 0.5):
+        done_again(store, home, a_seed(6), value)
+    add(store, a_seed(7), FAILED)
+    write(path, home, store, "fix")
+    assert select(path, "SELECT name, acc FROM results") == [("command/s@seed=6", 0.5)]
+    assert select(path, "SELECT model, value FROM best") == [("command/s@seed=6", 0.5)]
+    assert select(path, "SELECT name, superseded FROM jobs ORDER BY id") == [
+        ("command/s@seed=6@1", 1), ("command/s@seed=6", 0), ("command/s@seed=7", 0),
+    ]  # fmt: skip
+    assert select(path, "SELECT row, superseded FROM scores ORDER BY id") == [
+        ("command/s@seed=6@1", 1), ("command/s@seed=6", 0),
+    ]  # fmt: skip
+    assert select(path, "SELECT value FROM metrics ORDER BY job") == [(0.9,), (0.5,)]
+    assert write(path, home, store, "fix") == 0
+
+
+def test_a_job_that_waits_again_keeps_numbers_and_settings_of_when_it_was_done(
+    path: Path, home: Home, store: Store
+) -> None:
+    done_again(store, home, a_seed(1, lr=0.1), 0.5)
+    enqueue(store, a_seed(1, lr=0.2), run="fix")
+    write(path, home, store, "fix")
+    assert select(path, "SELECT state, superseded FROM jobs") == [("queued", 0)]
+    assert select(path, "SELECT value FROM settings WHERE name = 'lr'") == [(0.1,)]
+    assert select(path, "SELECT acc FROM results") == [(0.5,)]
+
+
+def test_a_file_without_a_column_of_today_gets_it(path: Path, home: Home, store: Store) -> None:
+    done_again(store, home, a_seed(6), 0.5)
+    write(path, home, store, "fix")
+    connection = sqlite3.connect(path)
+    for view in ("results", "best", "failures"):
+        connection.execute(f"DROP VIEW {view}")
+    for table in ("jobs", "scores"):
+        connection.execute(f"ALTER TABLE {table} DROP COLUMN superseded")
+    connection.commit()
+    connection.close()
+    done_again(store, home, a_seed(6), 0.6)
+    write(path, home, store, "fix")
+    assert select(path, "SELECT acc FROM results") == [(0.6,)]
