@@ -4,9 +4,7 @@ The job that got such a name is superseded: a newer job of its run has the name 
 """
 
 from collections.abc import Callable, Iterable
-from typing import Any
-
-from launcher.store.rows import JobRow
+from typing import Any, Protocol
 
 _MARK = "'"  # is appended as often as needed if a job already has the name NAME@NUMBER
 # By the index (run, name). Behind the name and "@" comes a number, and ":" follows "9".
@@ -15,6 +13,25 @@ _NEWER = (
     " (SELECT coalesce(max(id), 0) FROM jobs WHERE run = ?1 AND name >= ?2 || '@0'"
     " AND name < ?2 || '@:' AND rtrim(name, '''') = ?2 || '@' || id))"
 )
+
+
+class Named(Protocol):
+    """A job of which at least this is known."""
+
+    @property
+    def id(self) -> int:
+        """Its number."""
+        ...
+
+    @property
+    def run_id(self) -> int:
+        """The number of its run."""
+        ...
+
+    @property
+    def name(self) -> str:
+        """Its name in the run."""
+        ...
 
 
 def superseded_name(name: str, number: int) -> str:
@@ -33,7 +50,7 @@ def queued_name(name: str, number: int) -> str:
     return before if at and digits == str(number) else name
 
 
-def newest_of_names(execute: Callable[..., Any], jobs: Iterable[JobRow]) -> dict[int, int]:
+def newest_of_names(execute: Callable[..., Any], jobs: Iterable[Named]) -> dict[int, int]:
     """Return superseded job → the newest job of the name under which it was queued, of those given.
 
     Args:

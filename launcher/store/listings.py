@@ -6,12 +6,14 @@ Every command, every screen and the page take from here which jobs a text means.
 import json
 import os
 import sqlite3
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from launcher.states import OPEN, State
 from launcher.store.connection import known_record, known_state
+from launcher.store.job_names import newest_of_names
 
 RUN_PREFIX, TAG_PREFIX = "run:", "tag:"
 WILD = frozenset("*?[")
@@ -95,6 +97,7 @@ def _may_be_there(text: str) -> bool:
 # --- lists
 
 _FEW = 2000  # jobs, whose order is quickly made
+_MOST_NAMES = 5000  # of a run, which are read whenever it is listed: 1 ms
 
 
 class JobFilter(NamedTuple):
@@ -125,7 +128,10 @@ class RunRecord(NamedTuple):
     submitted: float  # its first job, in seconds since 1970
     started: float | None  # its first attempt; None: none has begun
     ended: float | None  # the newest end of an attempt
-    counts: Mapping[State, int] = MappingProxyType({})
+    counts: Mapping[State, int] = MappingProxyType(
+        {}
+    )  # each name once, unless it has very many jobs
+    replaced: int = 0  # jobs that a newer job of the same name replaced, which are not counted
 
     @property
     def jobs(self) -> int:
@@ -136,6 +142,13 @@ class RunRecord(NamedTuple):
     def open(self) -> int:
         """How many of its jobs have not ended."""
         return sum(self.counts.get(state, 0) for state in OPEN)
+
+
+class _NamedJob(NamedTuple):
+    id: int
+    run_id: int
+    name: str
+    state: str
 
 
 class Listing:
@@ -261,12 +274,33 @@ class Listing:
             " ON times.run = runs.id WHERE runs.id IN (SELECT value FROM json_each(?1))",
             (wanted,),
         )
+        few = [run for run, of_run in counts.items() if sum(of_run.values()) <= _MOST_NAMES]
+        replaced = self._replaced(few)
         records = {
-            row["id"]: RunRecord(**dict(row), counts=counts.get(row["id"], {}))
+            row["id"]: RunRecord(
+                **dict(row),
+                counts={
+                    state: number - replaced[row["id"], state]
+                    for state, number in counts.get(row["id"], {}).items()
+                    if number > replaced[row["id"], state]
+                },
+                replaced=sum(number for (run, _), number in replaced.items() if run == row["id"]),
+            )
             for row in rows
             if row["submitted"] is not None
         }
         return [records[run] for run in numbers if run in records]
+
+    def _replaced(self, runs: Iterable[int]) -> Counter[tuple[int, State]]:
+        """Return (run, state) → how many jobs of runs a newer job of the same name replaced."""
+        rows = self._db.execute(
+            "SELECT id, run, name, state FROM jobs WHERE run IN (SELECT value FROM json_each(?))"
+            " AND name GLOB '*@[0-9]*'",  # by the index (run, name)
+            (json.dumps([*runs]),),
+        )
+        jobs = [_NamedJob(*row) for row in rows.fetchall()]
+        older = newest_of_names(self._db.execute, jobs)
+        return Counter((job.run_id, known_state(job.state)) for job in jobs if job.id in older)
 
     def job_numbers(self, run: int) -> list[int]:
         """Return the numbers of a run's jobs."""

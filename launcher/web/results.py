@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 from launcher.kind_interface import Kind
+from launcher.results.result_jobs import ResultJob, count_results
 from launcher.results.rows import JOB, JobsOfRows, kinds_of, lower_is_better, rows_of
 from launcher.results.table import (
     DATA,
@@ -24,7 +25,6 @@ from launcher.results.table import (
 )
 from launcher.screens.format import harmless
 from launcher.store.queue import Store
-from launcher.store.rows import JobRow
 from launcher.system.paths import Home
 
 RUN, NUMBER = "run", "job number"  # columns beside those of a run's results
@@ -36,33 +36,46 @@ class Compared(NamedTuple):
 
     results: RunResults
     kinds: Mapping[str, Kind]
+    notes: tuple[str, ...] = ()  # on older results that are shown, and on jobs without a result
 
 
-def compare(home: Home, store: Store, runs: Sequence[Sequence[JobRow]]) -> Compared:
+def compare(home: Home, store: Store, runs: Sequence[Sequence[ResultJob]]) -> Compared:
     """Return the results of runs with the settings in which any two of their jobs differ.
 
     Args:
         home: whose runs.
         store: its queue.
-        runs: the jobs of each.
+        runs: the jobs of each, each name once.
 
     Raises:
         MachineError: packages that a laboratory reads its results with are not installed.
     """
-    kinds = kinds_of(job for jobs in runs for job in jobs)
-    specs = [job.plain_spec for jobs in runs for job in jobs]
+    kinds = kinds_of(each.job for chosen in runs for each in chosen)
+    specs = [each.job.plain_spec for chosen in runs for each in chosen]
     rows: list[Row] = []
+    notes: list[str] = []
     columns: dict[str, None] = {RUN: None}
-    for jobs in runs:
+    for chosen in runs:
+        jobs = [each.job for each in chosen]
         results = rows_of(home, store, jobs, kinds, specs)
         of = JobsOfRows(jobs, kinds)
         for row in results.rows:
             cells = {_free(name): value for name, value in row.items()}
             rows.append({RUN: jobs[0].run, **cells, NUMBER: _job_of(of, row)})
         columns |= dict.fromkeys(map(_free, results.columns))
+        if results.rows:
+            notes += _notes(chosen, results, named=len(runs) > 1)
     # where a row belongs comes after what tells models apart
     order = sorted(columns, key=lambda name: name in PLACE and name != MODEL)
-    return Compared(results=RunResults(rows=rows, columns=(*order, NUMBER)), kinds=kinds)
+    results = RunResults(rows=rows, columns=(*order, NUMBER))
+    return Compared(results=results, kinds=kinds, notes=tuple(notes))
+
+
+def _notes(chosen: Sequence[ResultJob], results: RunResults, *, named: bool) -> list[str]:
+    """Return the notes on the results of a run, with its name if there are several runs."""
+    of_tests = JOB not in results.columns
+    before = f"run {harmless(chosen[0].job.run)}: " if named else ""
+    return [f"{before}{note}" for note in count_results(chosen, tests=of_tests).notes()]
 
 
 def _job_of(jobs: JobsOfRows, row: Row) -> int | None:
@@ -119,6 +132,7 @@ class ResultTable(NamedTuple):
     shows_pooled: bool
     data: str  # of all rows, where they have the same
     data_differs: bool
+    notes: tuple[str, ...] = ()
 
     @property
     def intervals(self) -> bool:
@@ -162,6 +176,7 @@ def result_table(
         shows_pooled=shows_pooled,
         data_differs=DATA in named,
         data=_text(rows[0], DATA) if rows and DATA not in named else "",
+        notes=compared.notes,
     )
 
 

@@ -16,8 +16,10 @@ from typing import BinaryIO, NamedTuple
 
 from launcher.errors import Error, counted
 from launcher.kind_interface import Role
+from launcher.results.result_jobs import ResultJob, result_jobs
 from launcher.results.table import RunResults
 from launcher.screens.job_actions import one_line
+from launcher.states import State
 from launcher.store.listings import Listing
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
@@ -236,7 +238,8 @@ def read_runs(home: Home, runs: Sequence[int]) -> RunData:
                 "`launcher results RUN` prints what came out of them"
             )
         jobs = [rows for ids in numbers if (rows := store.read.jobs_by_id(ids))]
-        compared, trouble = _results(home, store, jobs)
+        chosen = [result_jobs(home, store, rows) for rows in jobs]
+        compared, trouble = _results(home, store, chosen)
     if len(jobs) != 1:
         return RunData(compared=compared, trouble=trouble)
     folders = folders_of(home, jobs[0])
@@ -245,13 +248,13 @@ def read_runs(home: Home, runs: Sequence[int]) -> RunData:
         trouble=trouble,
         gallery=find_pictures(folders),
         reports=tuple(_reports(folders.get(RUN_FOLDER))),
-        curves=_with_curves(home, jobs[0]),
+        curves=_with_curves(home, [_with_steps(each) for each in chosen[0]]),
     )
 
 
-def _results(home: Home, store: Store, jobs: Sequence[Sequence[JobRow]]) -> tuple[Compared, str]:
+def _results(home: Home, store: Store, runs: Sequence[Sequence[ResultJob]]) -> tuple[Compared, str]:
     try:
-        return compare(home, store, jobs), ""
+        return compare(home, store, runs), ""
     except (Error, OSError) as error:
         return _NO_RESULTS, one_line(error)
     except Exception as error:  # noqa: BLE001  # a laboratory's code: what it raises is its own
@@ -276,6 +279,11 @@ def folders_of(home: Home, jobs: Sequence[JobRow]) -> dict[str, Path]:
             if not output.is_relative_to(run):
                 folders[f"output-{job.id}-{place}"] = output
     return folders
+
+
+def _with_steps(each: ResultJob) -> JobRow:
+    """Return the job of a name whose steps are drawn: the one with a result, unless a newer one runs."""
+    return each.newest if each.newest.state is State.RUNNING else each.job
 
 
 def _with_curves(home: Home, jobs: Sequence[JobRow]) -> tuple[int, ...]:

@@ -95,6 +95,8 @@ def fill_run(view: View, address: Address) -> Content:
             for state in (State.RUNNING, State.FAILED)
         }
         rows = view.store.read.jobs_by_id(job for jobs in listed.values() for job in jobs)
+        replaced = view.store.read.superseded(rows)
+        rows = [row for row in rows if row.id not in replaced]
         lines = {line.id: line for line in views_of(view.home, view.store, rows)}
     run = records[0]
     look = _look_at(view, records)
@@ -105,7 +107,7 @@ def fill_run(view: View, address: Address) -> Content:
             "states": [state for state in ORDER if run.counts.get(state)],
             "took_s": took_s(run, view.now),
             "listed": [
-                (state, jobs_listed([lines[job] for job in jobs], view.now))
+                (state, jobs_listed([lines[job] for job in jobs if job in lines], view.now))
                 for state, jobs in listed.items()
             ],
             "data": look.data or RunData(),

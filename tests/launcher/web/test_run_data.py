@@ -6,7 +6,10 @@ from typing import Any
 
 import pytest
 
+from launcher.results.result_jobs import result_jobs
 from launcher.results.table import RunResults
+from launcher.states import State
+from launcher.store.listings import Listing
 from launcher.store.queue import Store
 from launcher.system.files import Json
 from launcher.system.paths import Home
@@ -24,6 +27,7 @@ from launcher.web.results import (
 from launcher.web.run_data import folders_of, read_runs
 from launcher.web.run_filter import SettingsIndex, canonical, matches, read_filter, unknown_settings
 from tests.build import a_spec, claimed, enqueue, job_row
+from tests.launcher.queued_again import FAILED, a_seed, add, done
 from tests.launcher.results.conftest import scored
 from tests.launcher.results.scored_toys import SCORES
 from tests.launcher.web.made_runs import a_png, a_training
@@ -177,7 +181,7 @@ def test_no_results_make_an_empty_table() -> None:
 
 def test_each_row_has_its_run_and_its_job(home: Home, store: Store, scored: Path) -> None:
     jobs = store.read.of_run("test")
-    compared = compare(home, store, [jobs])
+    compared = compare(home, store, [result_jobs(home, store, jobs)])
     names = {job.id: job.name for job in jobs}
     for row in compared.results.rows:
         assert row[RUN] == "test"
@@ -193,7 +197,7 @@ def test_runs_are_compared_by_the_settings_in_which_they_differ(
     for run, rate in (("night", 0.1), ("day", 0.2)):
         settings: dict[str, Json] = {"lr": rate, "depth": 3, "name": f"x{rate}"}
         a_training(store, tmp_path, run, settings=settings, result={"loss": rate * 2})
-    runs = [store.read.of_run(name) for name in ("night", "day")]
+    runs = [result_jobs(home, store, store.read.of_run(name)) for name in ("night", "day")]
     results = compare(home, store, runs).results
     assert [(row[RUN], row["lr"], row["loss"]) for row in results.rows] == [
         ("night", 0.1, 0.2),
@@ -206,13 +210,29 @@ def test_runs_are_compared_by_the_settings_in_which_they_differ(
 
 def test_a_result_that_is_called_run_is_kept(home: Home, store: Store, tmp_path: Path) -> None:
     a_training(store, tmp_path, "night", settings={"lr": 1}, result={"run": 5})
-    (row,) = compare(home, store, [store.read.of_run("night")]).results.rows
+    night = result_jobs(home, store, store.read.of_run("night"))
+    (row,) = compare(home, store, [night]).results.rows
     assert (row[RUN], row["setting_run"]) == ("night", 5)
 
 
 def test_a_run_without_results_has_no_rows(home: Home, store: Store, tmp_path: Path) -> None:
     a_training(store, tmp_path, "night", settings={"lr": 1})
-    assert compare(home, store, [store.read.of_run("night")]).results.rows == []
+    night = result_jobs(home, store, store.read.of_run("night"))
+    assert compare(home, store, [night]).results.rows == []
+
+
+def test_a_name_of_a_run_counts_once_on_its_page(home: Home, store: Store) -> None:
+    first, again = (done(store, home, a_seed(6), value) for value in (0.1, 0.6))
+    add(store, a_seed(7), FAILED)
+    add(store, a_seed(7))
+    (jobs,) = [store.read.of_run("fix")]
+    data = read_runs(home, [jobs[0].run_id])
+    (row,) = data.compared.results.rows
+    assert (row[NUMBER], row["acc"], first) == (again, 0.6, 1)
+    assert result_table(data.compared).notes == ("1 of 2 jobs has no result: 1 waiting",)
+    (record,) = Listing(store.database).run_records([jobs[0].run_id])
+    assert (record.jobs, record.replaced) == (2, 2)
+    assert record.counts == {State.DONE: 1, State.QUEUED: 1}
 
 
 SETTINGS = {"lr": {"0.1"}, "method": {"pgu", "npo"}, "seed": {"1", "2"}, "amp": {"true"}}
