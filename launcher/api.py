@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from launcher.functions.api import submit, submit_many
     from launcher.functions.future import Future, future
     from launcher.functions.options import JobOptions
-    from launcher.functions.task_files import Run, results, wait
+    from launcher.functions.task_files import Run, results, unfinished_models, wait
     from launcher.kind_interface import (
         HasEpochs,
         KeepsWork,
@@ -102,6 +102,7 @@ _LATE = {
     "results": "launcher.functions.task_files",
     "submit": "launcher.functions.api",
     "submit_many": "launcher.functions.api",
+    "unfinished_models": "launcher.functions.task_files",
     "wait": "launcher.functions.task_files",
 }
 
@@ -165,6 +166,7 @@ __all__ = [
     "submit",
     "submit_many",
     "tested",
+    "unfinished_models",
     "wait",
     "write_atomic",
     "write_json",

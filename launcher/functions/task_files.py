@@ -9,7 +9,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from html import escape
 from importlib import import_module
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from launcher.backends.settings import configured_backends, placed_terms
-from launcher.errors import TaskFileError, UsageError
+from launcher.errors import Error, TaskFileError, UsageError
 from launcher.functions.future import Future
 from launcher.results.table import leaves, read_metric, with_interval
 from launcher.screens.format import tally
@@ -27,11 +27,13 @@ from launcher.states import ENDED, State
 from launcher.store.client import (
     context_to_store,
     lift_stop,
+    look_at_queue,
     open_queue,
     run_named,
     set_off,
 )
 from launcher.store.feed import FollowedJobs
+from launcher.system.paths import find_home
 
 if TYPE_CHECKING:
     from launcher.planning.plan import Plan
@@ -149,6 +151,27 @@ def results(run: str | Run, *, frame: bool | None = None, all_jobs: bool = False
     if frame is None:
         frame = find_spec("pandas") is not None
     return import_module("pandas").DataFrame(rows) if frame else rows
+
+
+def unfinished_models(run_folder: Path) -> dict[str, str]:
+    """Return which models and made folders of a run have a job without a result, and why.
+
+    The keys are IDs of models and names of made folders. The values are "failed", "cancelled", "skipped", "running" or
+    "waiting". Returns nothing if this machine has no queue with the run.
+
+    Args:
+        run_folder: runs/<run>.
+    """
+    from launcher.results.result_jobs import result_jobs, unfinished  # which need pydantic
+
+    home, place = find_home(os.environ), run_folder.resolve()
+    if not home.exists() or place.parent.name != "runs":
+        return {}
+    with suppress(Error), look_at_queue(home) as (_, store):
+        rows = store.read.of_run(place.name)
+        jobs = [row for row in rows if Path(row.root).resolve() == place.parent.parent]
+        return unfinished(result_jobs(home, store, jobs))
+    return {}
 
 
 def flat(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,6 +11,8 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from launcher.errors import counted
+from launcher.ids import model_folder_name
+from launcher.job import Spec
 from launcher.kind_interface import Role
 from launcher.states import OPEN, State
 from launcher.store.queue import Store
@@ -116,6 +118,26 @@ def _without_stale(chosen: list[ResultJob]) -> list[ResultJob]:
         return each.is_older and spec.role == Role.TEST and later
 
     return [ResultJob(each.newest, each.newest) if is_stale(each) else each for each in chosen]
+
+
+_WORST_FIRST = ("failed", "cancelled", "skipped", "running", WAITING)
+
+
+def unfinished(chosen: Iterable[ResultJob]) -> dict[str, str]:
+    """Return ID of a model, or name of a made folder → the worst state of its jobs that have no result."""
+    states: dict[str, str] = {}
+    for each in chosen:
+        spec = each.newest.plain_spec
+        of = made_folder_name(spec) if spec.role == Role.FOLDER else spec.model or ""
+        if of and not each.has_result:
+            words = {state_word(each.newest.state), states.get(of, WAITING)}
+            states[of] = next(word for word in _WORST_FIRST if word in words)
+    return states
+
+
+def made_folder_name(spec: Spec) -> str:
+    """Return the name of the folder that a job makes in its run's folder."""
+    return model_folder_name(spec.name.partition("/")[2])
 
 
 def state_word(state: State) -> str:

@@ -12,13 +12,13 @@ from typing import Any, NamedTuple
 
 from launcher.draft import condition_of_test, tested
 from launcher.errors import IdError, MachineError
-from launcher.ids import ModelId, model_folder_name, parse_model
+from launcher.ids import ModelId, parse_model
 from launcher.job import FUNCTION, PROGRAM, Spec, program_signature
 from launcher.kind_interface import Kind, NamesModels, RanksMetrics, Role
 from launcher.kinds import find_kinds, installed
 from launcher.params import number, scalar, swept_values, varying
 from launcher.planning.missing_packages import missing_packages
-from launcher.results.result_jobs import MAKERS, TELLING, state_word
+from launcher.results.result_jobs import MAKERS, TELLING, made_folder_name, state_word
 from launcher.results.table import (
     CONDITION,
     DATA,
@@ -319,7 +319,7 @@ def _is_there(spec: Spec) -> bool:
 def _subject(kind: Kind, spec: Spec) -> tuple[str, str]:
     """Return what a table tells of a job: a model and its test, or no model and a folder."""
     if spec.role == Role.FOLDER:
-        return "", model_folder_name(spec.name.partition("/")[2])
+        return "", made_folder_name(spec)
     return spec.model or "", test_name(kind, spec)
 
 

@@ -10,7 +10,7 @@ corruptions of one set, and sets that share real images, are not independent.
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import combinations
 
 import numpy as np
@@ -36,6 +36,7 @@ from trueface.evaluation.intervals import (
     interval,
     resampled_over_seeds,
 )
+from trueface.evaluation.over_seeds import NO_MODELS, MissingModels, MissingSeeds
 from trueface.evaluation.significance import delong
 from trueface.runtime.errors import DataError
 
@@ -88,6 +89,7 @@ class Line:
     ece_scaled: float | None
     ms_image: float
     parameters: int
+    missing: MissingSeeds = field(default_factory=dict)  # seeds without a result
 
     @property
     def worst(self) -> float:
@@ -185,8 +187,13 @@ class _Group:
         ])  # fmt: skip
 
 
-def leaderboard(run: RunResults) -> Leaderboard:
-    """Return the leaderboard of a run."""
+def leaderboard(run: RunResults, missing: MissingModels = NO_MODELS) -> Leaderboard:
+    """Return the leaderboard of a run.
+
+    Args:
+        run: its results.
+        missing: its models without a result.
+    """
     models: dict[str, list[Result]] = {}
     for result in run.results:
         models.setdefault(result.group, []).append(result)
@@ -198,7 +205,7 @@ def leaderboard(run: RunResults) -> Leaderboard:
             columns[name][setting] = column
         if differing := _pairs(groups):
             pairs[setting] = differing
-    lines = [_line(name, results, columns[name]) for name, results in models.items()]
+    lines = [_line(name, results, columns[name], missing) for name, results in models.items()]
     return Leaderboard(
         run=run,
         lines=tuple(sorted(lines, key=lambda line: (-line.worst, line.model))),
@@ -442,7 +449,12 @@ def _delong(
             yield (first, second), p
 
 
-def _line(name: str, results: Sequence[Result], columns: Mapping[Setting, Column]) -> Line:
+def _line(
+    name: str,
+    results: Sequence[Result],
+    columns: Mapping[Setting, Column],
+    missing: MissingModels,
+) -> Line:
     models = {result.index.model: result for result in results}
     clean = [result for result in results if result.cell.condition.is_clean]
     first = results[0]
@@ -455,6 +467,7 @@ def _line(name: str, results: Sequence[Result], columns: Mapping[Setting, Column
         ece_scaled=_mean(clean, SCALED),
         ms_image=float(np.median([result.facts.ms_image for result in models.values()])),
         parameters=first.facts.parameters,
+        missing=missing.of(models),
     )
 
 

@@ -11,9 +11,9 @@ import click
 from launcher.api import UsageError, write_atomic
 from trueface.audit.finding import count
 from trueface.audit.run_facts import found_folder
-from trueface.cli.studies import figure_options, page_writer
+from trueface.cli.studies import figure_options, missing_models, page_writer
 from trueface.cli.text_tables import aligned, shown
-from trueface.evaluation.over_seeds import NO_VALUE
+from trueface.evaluation.over_seeds import NO_VALUE, seeds_text
 
 if TYPE_CHECKING:  # scipy and torch take a second to import
     from trueface.benchmark.leaderboard import Column, Leaderboard
@@ -95,7 +95,7 @@ def benchmark(
         tables += [(str(other), table.read_csv(other)) for other in join]
         click.echo(table.as_csv(table.join(tables)), nl=False)
         return
-    board = leaderboard(results)
+    board = leaderboard(results, missing_models(folder))
     if as_json:
         click.echo(json.dumps(document(board)))
     elif not page and not opened:
@@ -221,7 +221,7 @@ def _table(board: "Leaderboard") -> Iterator[tuple[str, ...]]:
         columns = (_column(line.columns.get(setting)) for setting in board.settings)
         yield (
             shown(board.names[line.model]),
-            str(line.seeds),
+            seeds_text(line.seeds, line.missing),
             *(cell for column in columns for cell in column),
             _number(line.ece),
             _number(line.ece_scaled),

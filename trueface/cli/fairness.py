@@ -12,6 +12,7 @@ from trueface.cli.studies import (
     STANDARD_OUTPUT,
     csv_option,
     json_option,
+    missing_models,
     page_option,
     page_writer,
     tests_of_run,
@@ -39,7 +40,7 @@ from trueface.evaluation.group_rates import (
     GroupRow,
     GroupTable,
 )
-from trueface.evaluation.over_seeds import NO_VALUE
+from trueface.evaluation.over_seeds import NO_VALUE, seeds_text
 from trueface.evaluation.over_seeds import shown as over_seeds
 from trueface.runtime.errors import DataError
 
@@ -121,7 +122,7 @@ def _table(made: Sequence[FairnessMethod], *, rank: bool) -> list[str]:
     header = ["method", "seeds", "AUC", "worst group", *gaps, AT_COMMON]
     listed = [[*header, "rank", ""] if rank else [*header, ""]]
     for method in made:
-        cells = [shown(method.model), str(len(method.rows))]
+        cells = [shown(method.model), seeds_text(len(method.rows), method.missing)]
         worst = over_seeds(method.worst_auc, 3) + _bracketed(method.part(AREA_GAP))
         cells += [over_seeds(method.auc, 3), worst]
         cells += [_floored(method, name) for name in SHOWN]
@@ -272,13 +273,14 @@ def fairness(
     write = page_writer(page)
     columns, files = _listed(by), [Path(word).expanduser() for word in _listed(attributes)]
     name, rows = _rows(run, columns, files, missing, against)
+    without = missing_models(found_folder(run))
     if csv_out is not None:
         write_csv(csv_out, CSV_HEADER, csv_rows(rows))
     if write:
         from trueface.report.fairness_page import fairness_page
 
-        write(fairness_page(rows, name or Path(run).absolute().name))
-    made = methods(rows)
+        write(fairness_page(rows, name or Path(run).absolute().name, without))
+    made = methods(rows, without)
     if as_json:
         click.echo(json.dumps(document(name, rows, made)))
     elif csv_out != STANDARD_OUTPUT:

@@ -12,7 +12,7 @@ from launcher.api import Json, Role, UsageError, read_json
 from trueface.audit.run_facts import found_folder
 from trueface.cli import run_here
 from trueface.cli.run_job import options, perform
-from trueface.cli.studies import json_option, page_option, page_writer, tests_of_run
+from trueface.cli.studies import json_option, missing_models, page_option, page_writer, tests_of_run
 from trueface.jobs.job_kind import GenerationKind
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError
@@ -120,13 +120,15 @@ def erasing(run: str, *, as_json: bool, page: Path | None) -> None:
     from trueface.erasing.study import RULE, erased_methods
     from trueface.report.erasing_page import COLUMNS, Erasing, erasing_page, sentences
 
-    study = Erasing(run_folder.name, erased_methods(_made(run_folder, "erased")))
+    missing = missing_models(run_folder)
+    study = Erasing(run_folder.name, erased_methods(_made(run_folder, "erased")), missing)
     if write := page_writer(page):
         write(erasing_page(study))
     if as_json:
         rows = [dict(method.row.record) for method in study.methods]
         said = list(sentences(study))
-        _print_json(run_folder, {"methods": rows, "rule": RULE, "verdict": said})
+        content = {"methods": rows, "rule": RULE, "verdict": said, "missing": dict(missing.why)}
+        _print_json(run_folder, content)
         return
     lines = [f"erasing {run_folder.name}", "", *_table("method", COLUMNS, study.rows)]
     click.echo("\n".join([*lines, "", *_shown(sentences(study))]))
@@ -162,22 +164,25 @@ def purification(run: str, *, as_json: bool, page: Path | None) -> None:
 
     measured = study.restored_folders(_made(run_folder, "restored"))
     rows, attacks = study.purifier_rows(measured), study.attack_rows(measured)
-    tested = study.detectors(run_folder, _results(run_folder))
+    missing = missing_models(run_folder)
+    tested = study.detectors(run_folder, _results(run_folder), missing)
     if write := page_writer(page):
-        write(purification_page(Purification(run_folder.name, rows, attacks, measured, tested)))
+        whole = Purification(run_folder.name, rows, attacks, measured, tested, missing)
+        write(purification_page(whole))
     if as_json:
         content: dict[str, Any] = {
             "purifiers": [dict(row.record) for row in rows],
             "attacks": [dict(row.record) for row in attacks],
             "detectors": [each._asdict() for each in tested],
             "rule": study.RULE,
-            "verdict": list(sentences(rows)),
+            "verdict": list(sentences(rows, missing)),
+            "missing": dict(missing.why),
         }
         _print_json(run_folder, content)
         return
     lines = [f"purification {run_folder.name}", "", *_table("method", PURIFIERS, rows), ""]
     lines += _table("attack", ATTACKS, attacks, left=2) if attacks else []
-    click.echo("\n".join([*lines, "", *_shown(sentences(rows))]))
+    click.echo("\n".join([*lines, "", *_shown(sentences(rows, missing))]))
 
 
 def _made(run_folder: Path, kind: str) -> list[Path]:

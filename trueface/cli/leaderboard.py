@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from trueface.cli.text_tables import shown
-from trueface.evaluation.over_seeds import NO_VALUE
+from trueface.evaluation.over_seeds import NO_VALUE, seeds_text
 from trueface.runtime.errors import UsageError
 from trueface.unlearning.evaluation.columns import (
     CIFAR_10,
@@ -59,9 +59,10 @@ def unlearned(run: str, *, as_json: bool, published: bool) -> None:
     from trueface.audit.run_facts import found_folder
 
     folder = found_folder(run)
+    from trueface.cli.studies import missing_models
     from trueface.unlearning.evaluation.leaderboard import ladder
 
-    board = ladder(folder)
+    board = ladder(folder, missing_models(folder))
     if not board.groups and not board.troubles:
         raise UsageError(
             f"nothing was unlearned in {folder}: no model there has an unlearning.json"
@@ -169,7 +170,7 @@ def _row(row: "UnlearningRow", shown_columns: Sequence[MeasureColumn]) -> tuple[
     return (
         shown(row.name),
         row.verdict,
-        str(len(row.seeds)),
+        seeds_text(len(row.seeds), row.missing),
         *(_cell(row, column) for column in shown_columns),
         ", ".join(alarm.sort for alarm in row.alarms),
     )
@@ -283,6 +284,7 @@ def _row_json(row: "UnlearningRow") -> dict[str, Any]:
         "told": row.swept,
         "verdict": row.verdict,
         "seeds": list(row.seeds),
+        "missing": dict(row.missing),
         "values": {
             name: {"mean": value.mean, "std": value.sd, "n": len(value.values)}
             for name, value in row.values.items()

@@ -11,6 +11,7 @@ from trueface.cli.studies import (
     STANDARD_OUTPUT,
     csv_option,
     json_option,
+    missing_models,
     page_option,
     page_writer,
     tests_of_run,
@@ -18,7 +19,7 @@ from trueface.cli.studies import (
     write_csv,
 )
 from trueface.cli.text_tables import aligned, shown
-from trueface.evaluation.over_seeds import NO_VALUE, OverSeeds
+from trueface.evaluation.over_seeds import NO_MODELS, NO_VALUE, MissingModels, OverSeeds, seeds_text
 from trueface.evaluation.over_seeds import shown as over_seeds
 from trueface.evaluation.qualities import (
     NOT_IN_TWO,
@@ -35,12 +36,12 @@ from trueface.runtime.errors import DataError
 CSV_HEADER = ("model", "data", "quality", "measure", "value", "low", "high")
 
 
-def text(name: str, rows: Sequence[QualityRow]) -> str:
+def text(name: str, rows: Sequence[QualityRow], missing: MissingModels = NO_MODELS) -> str:
     """Return tables of AUC and of mean scores by quality, and the differences to the reference."""
     lines = [
         f"qualities {shown(name)}: AUC, ± over seeds; of one seed its 95 % interval over images"
     ]
-    for compared in comparisons(rows, apart=True):
+    for compared in comparisons(rows, missing, apart=True):
         names, methods = compared.qualities, compared.methods
         areas = (*names, *SUMMARIES)
         lines += ["", shown(compared.data), ""]
@@ -48,7 +49,11 @@ def text(name: str, rows: Sequence[QualityRow]) -> str:
             [
                 ("method", "seeds", *areas),
                 *(
-                    (shown(each.model), str(len(each.rows)), *(_area(each, name) for name in areas))
+                    (
+                        shown(each.model),
+                        seeds_text(len(each.rows), each.missing),
+                        *(_area(each, name) for name in areas),
+                    )
                     for each in methods
                 ),
             ]
@@ -68,9 +73,12 @@ def text(name: str, rows: Sequence[QualityRow]) -> str:
     return "\n".join(lines)
 
 
-def document(name: str, rows: Sequence[QualityRow]) -> dict[str, Any]:
-    """Return all of it as one JSON object."""
-    return {"schema": 1, "run": name, "models": [row.record for row in rows]}
+def document(
+    name: str, rows: Sequence[QualityRow], missing: MissingModels = NO_MODELS
+) -> dict[str, Any]:
+    """Return all of it as one JSON object; `missing` are models whose jobs have no result."""
+    models = [row.record for row in rows]
+    return {"schema": 1, "run": name, "models": models, "missing": dict(missing.why)}
 
 
 def csv_rows(rows: Sequence[QualityRow]) -> Iterator[tuple[object, ...]]:
@@ -178,6 +186,7 @@ def qualities(
             f"no model of {run_folder.name} was tested on the same images in two qualities: write "
             "`corrupt: [none, jpeg75, jpeg50]` into the tests of its task file"
         )
+    missing = missing_models(run_folder)
     if lacking := unmeasured(tests, (row.model for row in rows)):
         click.echo(f"left out: {', '.join(map(shown, lacking))}: {NOT_IN_TWO}", err=True)
     if csv_out is not None:
@@ -185,8 +194,8 @@ def qualities(
     if write:
         from trueface.report.qualities_page import collaborations, quality_page
 
-        write(quality_page(rows, run_folder.name, tuple(collaborations(run_folder))))
+        write(quality_page(rows, run_folder.name, tuple(collaborations(run_folder)), missing))
     if as_json:
-        click.echo(json.dumps(document(run_folder.name, rows)))
+        click.echo(json.dumps(document(run_folder.name, rows, missing)))
     elif csv_out != STANDARD_OUTPUT:
-        click.echo(text(run_folder.name, rows))
+        click.echo(text(run_folder.name, rows, missing))

@@ -7,7 +7,7 @@ import click
 
 from trueface.audit.check import judge
 from trueface.audit.reading import Reader
-from trueface.cli.studies import figure_options, page_writer
+from trueface.cli.studies import figure_options, missing_models, page_writer
 from trueface.report import erasing_page, purification_page
 from trueface.report import fairness_page as fairness
 from trueface.report import qualities_page as qualities
@@ -72,13 +72,15 @@ def report(
     path = out or run_facts.folder / FILE
     # a name of a folder that is no Unicode is shown as it can be
     beside = [(title, file) for title, file in BESIDE if (path.parent / file).is_file()]
+    missing = missing_models(run_facts.folder)
     page = run_page(
         run_facts,
         judge(run_facts),
         models,
         date=date,
-        unlearned=ladder(run_facts.folder),
+        unlearned=ladder(run_facts.folder, missing),
         beside=beside,
+        missing=missing,
     )
     if write := page_writer(path, svg=out is None):
         write(page)

@@ -18,6 +18,7 @@ from trueface.audit.run_facts import (
     score_paths,
 )
 from trueface.evaluation.intervals import Difference, Measure
+from trueface.evaluation.over_seeds import MissingModels
 from trueface.evaluation.score_tables import OLD_SUFFIXES
 from trueface.runtime.errors import DataError, MachineError
 from trueface.runtime.paths import CONDITIONS
@@ -117,6 +118,13 @@ def tests_of_run(run: str) -> tuple[Path, list[tuple[str, str]]]:
     if not tests:
         raise DataError(f"no scores in {folder}: test its models first")
     return folders[0].parent, tests
+
+
+def missing_models(run_folder: Path) -> MissingModels:
+    """Return the models and folders of a run that the queue knows, and that have no result."""
+    from launcher.api import unfinished_models  # the queue: 0.1 s, which help need not wait for
+
+    return MissingModels(unfinished_models(run_folder))
 
 
 def value_cells(measure: Measure | Difference | None) -> tuple[object, object, object]:

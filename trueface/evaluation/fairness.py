@@ -38,6 +38,10 @@ from trueface.evaluation.intervals import (
     resamples,
 )
 from trueface.evaluation.over_seeds import (
+    NO_MODELS,
+    NO_SEEDS,
+    MissingModels,
+    MissingSeeds,
     OverSeeds,
     known_reference,
     over_seeds,
@@ -139,6 +143,7 @@ class FairnessMethod(NamedTuple):
     name: str  # as short as still tells it from the other methods
     rows: tuple[FairnessRow, ...]
     rank: int | None = None  # by FPR gap, from 1 on; None: not ranked
+    missing: MissingSeeds = NO_SEEDS  # seeds without a result
 
     @property
     def place(self) -> tuple[str, str]:
@@ -221,6 +226,7 @@ class FairnessMethod(NamedTuple):
             "data": data,
             "by": by,
             "seeds": len(self.rows),
+            "missing": dict(self.missing),
             **{
                 name: value and {"mean": value.mean, "sd": value.sd}
                 for name, value in values.items()
@@ -239,7 +245,9 @@ class FairnessMethod(NamedTuple):
         }
 
 
-def methods(rows: Sequence[FairnessRow]) -> list[FairnessMethod]:
+def methods(
+    rows: Sequence[FairnessRow], missing: MissingModels = NO_MODELS
+) -> list[FairnessMethod]:
     """Return the rows over seeds, in the order of their first one, with their ranks.
 
     The smallest mean FPR gap comes first. A method is ranked only where its AUC is not lower than the
@@ -250,7 +258,12 @@ def methods(rows: Sequence[FairnessRow]) -> list[FairnessMethod]:
     groups: dict[tuple[str, str, str], list[FairnessRow]] = {}
     for row in rows:
         groups.setdefault((without_seed(row.model), row.data, row.by), []).append(row)
-    made = [FairnessMethod(key[0], names[key[0]], tuple(seeds)) for key, seeds in groups.items()]
+    made = [
+        FairnessMethod(
+            key[0], names[key[0]], tuple(seeds), missing=missing.of({row.model for row in seeds})
+        )
+        for key, seeds in groups.items()
+    ]
     ranked: dict[tuple[str, str], list[tuple[float, int]]] = {}
     for at, method in enumerate(made):
         gap = method.measure(GAP)

@@ -1,12 +1,14 @@
 """Models that differ in nothing but their seed, as one method: its name, and a number with its spread.
 
 A mean over seeds is that of the seeds that have a value, and so is its deviation; where some have none, the
-text says of how many it is. A method of which no seed has a value has no mean.
+text says of how many it is. A method of which no seed has a value has no mean. Seeds whose jobs failed or wait
+are counted as missing.
 """
 
 import math
 import statistics
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 from typing import NamedTuple, TypeVar
@@ -21,6 +23,55 @@ Place = TypeVar("Place", bound=Hashable)
 Row = TypeVar("Row")
 
 
+MissingSeeds = Mapping[
+    str, int
+]  # why seeds have no model or no test, such as "failed" → their number
+NO_SEEDS: MissingSeeds = {}  # never changed
+
+
+class MissingModels(NamedTuple):
+    """Models of a run that have no result, or folders, by name."""
+
+    why: Mapping[str, str] = MappingProxyType({})  # ID → "failed", "waiting", "skipped"
+
+    def of(self, known: Collection[str], name: Callable[[str], str] | None = None) -> MissingSeeds:
+        """Return the missing seeds of a method.
+
+        Args:
+            known: the IDs of its models that have a result.
+            name: returns an ID without its seeds; None: `without_seed`.
+        """
+        named = name or without_seed
+        names = {named(model) for model in known} if self.why else set()
+        missing = (model for model in self.why if model not in known and named(model) in names)
+        return dict(Counter(self.why[model] for model in missing))
+
+
+NO_MODELS = MissingModels()
+
+
+def seeds_text(seeds: int, missing: MissingSeeds) -> str:
+    """Return a number of seeds for a table: "6", or "5 of 6, 1 failed"."""
+    if not missing:
+        return str(seeds)
+    return f"{seeds} of {seeds + sum(missing.values())}, {listed(missing)}"
+
+
+def listed(missing: MissingSeeds) -> str:
+    """Return "1 failed, 2 waiting"."""
+    return ", ".join(f"{number} {why}" for why, number in missing.items())
+
+
+def missing_sentence(missing: MissingModels) -> str:
+    """Return a sentence on the models and folders of a run without a result; "" if there is none."""
+    number = len(missing.why)
+    if not number:
+        return ""
+    what = "model or folder of the run has" if number == 1 else "models or folders of the run have"
+    why = listed(Counter(missing.why.values()))
+    return f"{number} {what} no result: {why}. Means over seeds are without them."
+
+
 class OverSeeds(NamedTuple):
     """A number over the seeds of a method."""
 
@@ -28,12 +79,15 @@ class OverSeeds(NamedTuple):
     sd: float | None  # of a sample; None: one seed has a value
     values: tuple[float, ...]  # of the seeds that have one
     seeds: int  # of the method, those without a value among them
+    missing: MissingSeeds = NO_SEEDS  # seeds that are not among these
 
     @property
     def part(self) -> str:
-        """Say of how many seeds it is, "2 of 3 seeds"; "" where every one has a value."""
-        known = len(self.values)
-        return "" if known == self.seeds else f"{known} of {self.seeds} seeds"
+        """Say of how many seeds it is, "2 of 3 seeds, 1 failed"; "" where every one has a value."""
+        known, seeds = len(self.values), self.seeds + sum(self.missing.values())
+        if known == seeds:
+            return ""
+        return ", ".join(filter(None, (f"{known} of {seeds} seeds", listed(self.missing))))
 
     def text(self, digits: int) -> str:
         """Return "63.0 ± 3.1", "63.0" of one seed, or "63.0 ± 3.1 (2 of 3 seeds)"."""
@@ -48,16 +102,18 @@ class OverSeeds(NamedTuple):
         return f"{self.mean:.{digits}f}{small}"
 
 
-def over_seeds(values: Iterable[float | None]) -> OverSeeds | None:
+def over_seeds(
+    values: Iterable[float | None], missing: MissingSeeds = NO_SEEDS
+) -> OverSeeds | None:
     """Return the mean of a number over seeds, None standing for a seed without it; None of nothing."""
-    listed = tuple(values)
-    known = tuple(value for value in listed if value is not None)
+    of_seeds = tuple(values)
+    known = tuple(value for value in of_seeds if value is not None)
     if not known:
         return None
     sd = None
     if len(known) > 1:
         sd = statistics.stdev(known) if all(map(math.isfinite, known)) else math.nan
-    return OverSeeds(statistics.fmean(known), sd, known, len(listed))
+    return OverSeeds(statistics.fmean(known), sd, known, len(of_seeds), missing)
 
 
 def shown(value: OverSeeds | None, digits: int) -> str:

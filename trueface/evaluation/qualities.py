@@ -22,6 +22,10 @@ from trueface.evaluation.intervals import (
     unvaried,
 )
 from trueface.evaluation.over_seeds import (
+    NO_MODELS,
+    NO_SEEDS,
+    MissingModels,
+    MissingSeeds,
     OverSeeds,
     by_method,
     known_reference,
@@ -131,6 +135,7 @@ class QualityMethod(NamedTuple):
     model: str  # their ID without the seed
     name: str  # as short as still tells it from the other methods
     rows: tuple[QualityRow, ...]  # one a seed
+    missing: MissingSeeds = NO_SEEDS  # seeds without a result
 
     def area(self, name: str) -> OverSeeds | None:
         """Return the AUC at a quality, or one of SUMMARIES."""
@@ -176,12 +181,13 @@ class ComparedQualities(NamedTuple):
 
 
 def comparisons(
-    rows: Sequence[QualityRow], *, apart: bool = False
+    rows: Sequence[QualityRow], missing: MissingModels = NO_MODELS, *, apart: bool = False
 ) -> tuple[ComparedQualities, ...]:
     """Return rows by set of images and method, each in the order of its first row.
 
     Args:
         rows: one a model and set of images.
+        missing: models of the run without a result.
         apart: models of other qualities are compared by themselves.
     """
     names = short_names([without_seed(row.model) for row in rows])
@@ -194,7 +200,10 @@ def comparisons(
             tuple(
                 dict.fromkeys(name for of in methods.values() for row in of for name in row.names)
             ),
-            tuple(QualityMethod(model, names[model], tuple(of)) for model, of in methods.items()),
+            tuple(
+                QualityMethod(model, names[model], tuple(of), missing.of({row.model for row in of}))
+                for model, of in methods.items()
+            ),
         )
         for (data, _), methods in places.items()
     )

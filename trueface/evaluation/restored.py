@@ -10,7 +10,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from trueface.evaluation.over_seeds import MethodRow, OverSeeds, over_seeds, without_seed
+from trueface.evaluation.over_seeds import (
+    NO_MODELS,
+    NO_SEEDS,
+    MethodRow,
+    MissingModels,
+    MissingSeeds,
+    OverSeeds,
+    over_seeds,
+    without_seed,
+)
 from trueface.runtime import paths
 from trueface.runtime.files import Json, read_json
 from trueface.runtime.ids import model_folder_name
@@ -231,14 +240,18 @@ class DetectorRow(NamedTuple):
     data: str
     auc: tuple[float, ...]  # of each seed
     accuracy: tuple[float, ...]
+    missing: MissingSeeds = NO_SEEDS  # seeds without a result
 
 
-def detectors(run_folder: Path, rows: Iterable[Mapping[str, Json]]) -> tuple[DetectorRow, ...]:
+def detectors(
+    run_folder: Path, rows: Iterable[Mapping[str, Json]], missing: MissingModels = NO_MODELS
+) -> tuple[DetectorRow, ...]:
     """Return the detectors of a run, those trained on clean images first.
 
     Args:
         run_folder: runs/<run>.
         rows: of `launcher results`; rows that pool others are left out.
+        missing: models of the run without a result.
     """
     groups: dict[tuple[str, str, str], list[Mapping[str, Json]]] = {}
     for row in rows:
@@ -247,7 +260,13 @@ def detectors(run_folder: Path, rows: Iterable[Mapping[str, Json]]) -> tuple[Det
             key = without_seed(model), trained_on(run_folder, model), str(row["data"])
             groups.setdefault(key, []).append(row)
     made = [
-        DetectorRow(*key, _known(of, "auc"), _known(of, "accuracy")) for key, of in groups.items()
+        DetectorRow(
+            *key,
+            _known(of, "auc"),
+            _known(of, "accuracy"),
+            missing.of({str(row["model"]) for row in of}),
+        )
+        for key, of in groups.items()
     ]
     return tuple(sorted(made, key=lambda each: each.trained_on != CLEAN))
 

@@ -18,7 +18,7 @@ from trueface.benchmark.leaderboard import Column, Leaderboard, Line
 from trueface.benchmark.results import AREA, AT_THRESHOLD, BALANCED, Result, Value
 from trueface.evaluation.curves import Labels, probabilities
 from trueface.evaluation.intervals import Floats, Measure, unvaried
-from trueface.evaluation.over_seeds import NO_VALUE
+from trueface.evaluation.over_seeds import NO_VALUE, seeds_text
 from trueface.evaluation.published_tables import published_tables
 from trueface.report.figures import (
     Axis,
@@ -389,7 +389,7 @@ def _line(line: Line, names: Mapping[str, str], settings: Sequence[Setting]) -> 
     name = names[line.model]
     below = "" if name == line.model else f'<small class="id">{breakable(line.model)}</small>'
     return (
-        f'<tr><th scope="row">{escape(name)}{below}</th><td>{line.seeds}</td>{cells}'
+        f'<tr><th scope="row">{escape(name)}{below}</th><td>{seeds_text(line.seeds, line.missing)}</td>{cells}'
         f"<td>{told}<small>{scaled}</small></td>"
         f"<td>{line.ms_image:.1f}<small>{line.parameters:,}</small></td></tr>"
     )

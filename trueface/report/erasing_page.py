@@ -22,7 +22,13 @@ from trueface.erasing.study import (
     ErasedMethod,
     Point,
 )
-from trueface.evaluation.over_seeds import NO_VALUE, MethodRow
+from trueface.evaluation.over_seeds import (
+    NO_MODELS,
+    NO_VALUE,
+    MethodRow,
+    MissingModels,
+    missing_sentence,
+)
 from trueface.evaluation.published_tables import CITATION, MARK, NOTE, published_erasing
 from trueface.report.figures import (
     CHARACTER_PX,
@@ -105,6 +111,7 @@ class Erasing(NamedTuple):
 
     name: str  # of the run
     methods: Sequence[ErasedMethod]  # the teacher among them
+    missing: MissingModels = NO_MODELS  # models and folders without a result
 
     @property
     def has_several(self) -> bool:
@@ -226,6 +233,8 @@ def _points(curve: Sequence[Point], images: int) -> list[Place]:
 
 def sentences(run: Erasing) -> Iterator[str]:
     """Yield what the table of a run says, of each concept its own; plain text, to be escaped."""
+    if sentence := missing_sentence(run.missing):
+        yield sentence
     for concept in dict.fromkeys(method.concept for method in run.methods):
         of = [method.row for method in run.methods if method.concept == concept]
         before = f"{concept}: " if run.has_several else ""

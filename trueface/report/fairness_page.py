@@ -33,7 +33,17 @@ from trueface.evaluation.group_rates import (
     GroupTable,
 )
 from trueface.evaluation.intervals import Measure
-from trueface.evaluation.over_seeds import NO_VALUE, OverSeeds, cell, over_seeds, seed_of, shown
+from trueface.evaluation.over_seeds import (
+    NO_MODELS,
+    NO_VALUE,
+    MissingModels,
+    OverSeeds,
+    cell,
+    over_seeds,
+    seed_of,
+    seeds_text,
+    shown,
+)
 from trueface.report.figures import (
     CHARACTER_PX,
     Axis,
@@ -94,10 +104,12 @@ class FairnessComparison(NamedTuple):
         return [method for method in self.methods if method.standing is standing]
 
 
-def comparisons(rows: Sequence[FairnessRow]) -> list[FairnessComparison]:
+def comparisons(
+    rows: Sequence[FairnessRow], missing: MissingModels = NO_MODELS
+) -> list[FairnessComparison]:
     """Return the rows by test and column, each in the order of their first row."""
     places: dict[tuple[str, str], list[FairnessMethod]] = {}
-    for method in methods(rows):
+    for method in methods(rows, missing):
         places.setdefault(method.place, []).append(method)
     return [
         FairnessComparison(*place, tuple(sorted(made, key=lambda method: method.standing)))
@@ -438,7 +450,7 @@ def _rung_line(method: FairnessMethod, *, has_common: bool) -> str:
     worst = {row.table.worst.name for row in method.rows if row.table.worst}
     below = f"<small>{escape(worst.pop())}</small>" if len(worst) == 1 else ""
     cells = [
-        f"<td>{len(method.rows)}</td>",
+        f"<td>{seeds_text(len(method.rows), method.missing)}</td>",
         f"<td>{cell(method.auc, 3)}{_interval(method)}</td>",
         f"<td>{cell(method.worst_auc, 3)}{below}{_small(method.part(AREA_GAP))}</td>",
         *(_gap(method, name) for name in SHOWN),
@@ -475,15 +487,18 @@ def _small(text: str) -> str:
     return f"<small>{text}</small>" if text else ""
 
 
-def fairness_page(rows: Sequence[FairnessRow], name: str) -> Page:
+def fairness_page(
+    rows: Sequence[FairnessRow], name: str, missing: MissingModels = NO_MODELS
+) -> Page:
     """Return the page: the same rows give the same page.
 
     Args:
         rows: one a model (a seed), test and column.
         name: of the run.
+        missing: models of the run without a result.
     """
     figures: list[Figure] = []
-    sections = [_section(each, figures) for each in comparisons(rows)]
+    sections = [_section(each, figures) for each in comparisons(rows, missing)]
     html = filled("fairness.html", _about(rows), name=name, sections=sections)
     return Page(html, {"": figures})
 

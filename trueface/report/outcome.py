@@ -8,7 +8,14 @@ deviation is taken to be the largest that is known.
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from trueface.evaluation.over_seeds import OverSeeds, by_method, over_seeds, short_names
+from trueface.evaluation.over_seeds import (
+    NO_MODELS,
+    MissingModels,
+    OverSeeds,
+    by_method,
+    over_seeds,
+    short_names,
+)
 from trueface.report.content import Shown
 from trueface.report.figures import three_digits
 from trueface.report.unlearning import to_be_forgotten
@@ -43,7 +50,7 @@ def rivals(first: RankedMethod, others: Sequence[RankedMethod]) -> list[RankedMe
     ]
 
 
-def detectors_outcome(models: Sequence[Shown]) -> Iterator[str]:
+def detectors_outcome(models: Sequence[Shown], missing: MissingModels = NO_MODELS) -> Iterator[str]:
     """Yield a sentence about the tests of detectors, plain text; nothing where none has an AUC.
 
     Detectors are ranked by their mean AUC over the tests that all of them have.
@@ -67,7 +74,10 @@ def detectors_outcome(models: Sequence[Shown]) -> Iterator[str]:
         return
     ranked = []
     for method, seeds in methods.items():
-        value = over_seeds(_mean([each[test] for test in shared]) for _, each in seeds)
+        value = over_seeds(
+            (_mean([each[test] for test in shared]) for _, each in seeds),
+            missing.of({model for model, _ in seeds}),
+        )
         if value is not None:
             ranked.append(RankedMethod(names[method], value))
     ranked.sort(key=lambda each: -each.value.mean)
@@ -104,7 +114,7 @@ def unlearning_outcome(group: UnlearningGroup) -> str:
     ruined = [row.name for row in methods if row.verdict]
     working = {row.name: row for row in methods if not row.verdict}
     ranked = [
-        RankedMethod(name, value)
+        RankedMethod(name, value._replace(missing=row.missing))
         for name, row in working.items()
         if (value := row.values.get("gap")) is not None
     ]

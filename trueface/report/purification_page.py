@@ -10,7 +10,14 @@ from html import escape
 from pathlib import Path
 from typing import NamedTuple
 
-from trueface.evaluation.over_seeds import NO_VALUE, MethodRow
+from trueface.evaluation.over_seeds import (
+    NO_MODELS,
+    NO_VALUE,
+    MethodRow,
+    MissingModels,
+    missing_sentence,
+    seeds_text,
+)
 from trueface.evaluation.restored import CONTROL, NONE, RULE, DetectorRow, RestoredFolder
 from trueface.report.figures import (
     LEAST_MARKS,
@@ -94,8 +101,10 @@ ATTACKS = (
 )
 
 
-def sentences(rows: Sequence[MethodRow]) -> Iterator[str]:
+def sentences(rows: Sequence[MethodRow], missing: MissingModels = NO_MODELS) -> Iterator[str]:
     """Yield the sentences of a table of purifiers; plain text, to be escaped."""
+    if sentence := missing_sentence(missing):
+        yield sentence
     unpurified = next((row for row in rows if row.name == NONE), None)
     purifiers = [row for row in rows if row.name != NONE]
     if not purifiers:
@@ -227,7 +236,7 @@ def detector_table(detectors: Sequence[DetectorRow]) -> str:
     rows = (
         f'<tr><th scope="row">{breakable(each.model)}</th><td class="left">{escape(each.trained_on)}'
         f'</td><td class="left">{breakable(each.data)}</td>'
-        f"<td>{_mean(each.auc)}</td><td>{_mean(each.accuracy)}</td><td>{len(each.auc)}</td></tr>"
+        f"<td>{_mean(each.auc)}</td><td>{_mean(each.accuracy)}</td><td>{seeds_text(len(each.auc), each.missing)}</td></tr>"
         for each in detectors
     )
     return table(head, rows, words=head[1:3]) if detectors else ""
@@ -328,6 +337,7 @@ class Purification(NamedTuple):
     attacks: Sequence[MethodRow]  # one an attack, the control among them
     restored: Sequence[RestoredFolder]  # with tiles
     detectors: Sequence[DetectorRow] = ()
+    missing: MissingModels = NO_MODELS  # models and folders without a result
 
 
 class Strip(NamedTuple):
@@ -345,7 +355,7 @@ def purification_page(run: Purification) -> Page:
         "purification.html",
         _about(run),
         name=run.name,
-        sentences=list(sentences(rows)),
+        sentences=list(sentences(rows, run.missing)),
         attacks=attack_table(run.attacks),
         purifiers=page_table("purifier", PURIFIERS, rows),
         aims=aim_table(rows),

@@ -15,10 +15,13 @@ from markupsafe import Markup
 
 from trueface.evaluation.intervals import Difference
 from trueface.evaluation.over_seeds import (
+    NO_MODELS,
     NO_VALUE,
+    MissingModels,
     OverSeeds,
     by_method,
     cell,
+    seeds_text,
     short_names,
     without_seed,
 )
@@ -72,7 +75,10 @@ class Collaboration(NamedTuple):
 
 
 def quality_page(
-    rows: Sequence[QualityRow], name: str, trained: Sequence[Collaboration] = ()
+    rows: Sequence[QualityRow],
+    name: str,
+    trained: Sequence[Collaboration] = (),
+    missing: MissingModels = NO_MODELS,
 ) -> Page:
     """Return the page: the same rows give the same page.
 
@@ -80,9 +86,10 @@ def quality_page(
         rows: one a model (a seed) and test.
         name: of the run.
         trained: what its trainings logged of their collaboration.
+        missing: models of the run without a result.
     """
     figures: list[Figure] = []
-    sections = [_section(each, figures) for each in comparisons(rows)]
+    sections = [_section(each, figures) for each in comparisons(rows, missing)]
     collaboration = list(collaboration_plots(trained))
     html = filled(
         "qualities.html",
@@ -145,7 +152,7 @@ def _areas(compared: ComparedQualities) -> str:
         table_row(
             breakable(method.name),
             (
-                f"<td>{len(method.rows)}</td>",
+                f"<td>{seeds_text(len(method.rows), method.missing)}</td>",
                 *(f"<td>{_area(method, name)}</td>" for name in (*names, *SUMMARIES)),
             ),
         )

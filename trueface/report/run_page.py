@@ -20,6 +20,7 @@ from trueface.audit.run_facts import FlipRecord, Model, Run
 from trueface.data.image_headers import BROKEN
 from trueface.evaluation.intervals import Floats
 from trueface.evaluation.measurement import METRICS, roc
+from trueface.evaluation.over_seeds import NO_MODELS, MissingModels
 from trueface.report import tables, unlearning
 from trueface.report.content import ReportRow, Shown
 from trueface.report.figures import (
@@ -70,6 +71,7 @@ def run_page(
     date: str,
     unlearned: Ladder | None = None,
     beside: Sequence[tuple[str, str]] = (),
+    missing: MissingModels = NO_MODELS,
 ) -> Page:
     """Return the page; `date` is all in it that does not follow from the run.
 
@@ -80,9 +82,10 @@ def run_page(
         date: when the report is made, as text.
         unlearned: what was unlearned in it; None: the page says nothing of that.
         beside: other pages that lie beside it, title and file name.
+        missing: models of the run without a result.
     """
     groups = () if unlearned is None else unlearned.groups
-    outcome = [*detectors_outcome(models), *map(unlearning_outcome, groups)]
+    outcome = [*detectors_outcome(models, missing), *map(unlearning_outcome, groups)]
     if outcome and audit.faults:
         found = finding.count(audit.faults, "fault")
         outcome.append(

@@ -14,7 +14,7 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from trueface.evaluation import predictions
-from trueface.evaluation.over_seeds import NO_VALUE
+from trueface.evaluation.over_seeds import NO_VALUE, seeds_text
 from trueface.evaluation.predictions import Answered
 from trueface.report import tables
 from trueface.report.figures import (
@@ -329,7 +329,7 @@ def _row(row: UnlearningRow, shown: Sequence[MeasureColumn], *, remarks: bool) -
     )
     return (
         f'<tbody class="{"reference" if row.is_reference else "method"}"><tr>'
-        f'<th scope="row">{escape(row.method)}{small}</th><td>{len(row.seeds)}</td>{cells}</tr>'
+        f'<th scope="row">{escape(row.method)}{small}</th><td>{seeds_text(len(row.seeds), row.missing)}</td>{cells}</tr>'
         f"{more if remarks and below else ''}</tbody>"
     )
 

@@ -4,7 +4,16 @@ import math
 
 import pytest
 
-from trueface.evaluation.over_seeds import by_method, cell, over_seeds, short_names, shown
+from trueface.evaluation.over_seeds import (
+    MissingModels,
+    by_method,
+    cell,
+    missing_sentence,
+    over_seeds,
+    seeds_text,
+    short_names,
+    shown,
+)
 
 
 @pytest.mark.parametrize(
@@ -56,3 +65,17 @@ def test_rows_of_one_method_differ_in_their_seed_alone() -> None:
 )
 def test_names_are_short_where_they_still_differ(methods: list[str], short: list[str]) -> None:
     assert list(short_names(methods).values()) == short
+
+
+def test_a_mean_counts_the_seeds_without_a_result_and_says_why() -> None:
+    why = {"a:pre@seed=3": "failed", "a:pre@seed=4": "waiting", "a:pre@seed=5": "waiting"}
+    models = MissingModels({**why, "b:pre@seed=3": "failed", "a:pre@seed=1": "failed"})
+    missing = models.of({"a:pre@seed=1", "a:pre@seed=2"})
+    assert missing == {"failed": 1, "waiting": 2}
+    assert seeds_text(2, missing) == "2 of 5, 1 failed, 2 waiting"
+    assert seeds_text(2, {}) == "2"
+    assert shown(over_seeds((1.0, 3.0), missing), 1) == (
+        "2.0 ± 1.4 (2 of 5 seeds, 1 failed, 2 waiting)"
+    )
+    assert missing_sentence(models).startswith("5 models or folders of the run have no result: ")
+    assert missing_sentence(MissingModels()) == ""

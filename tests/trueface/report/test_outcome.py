@@ -11,7 +11,7 @@ from tests.trueface.unlearning.said import flips, leave, one_class, told
 from trueface.audit.run_facts import Model
 from trueface.benchmark.conditions import Setting
 from trueface.evaluation.intervals import Measure
-from trueface.evaluation.over_seeds import over_seeds
+from trueface.evaluation.over_seeds import MissingModels, over_seeds
 from trueface.report.benchmark_page import outcome
 from trueface.report.content import ReportRow, Shown
 from trueface.report.outcome import RankedMethod, detectors_outcome, rivals, unlearning_outcome
@@ -271,4 +271,13 @@ def test_without_retraining_or_methods_the_sentence_says_why(tmp_path: Path) -> 
     left(tmp_path / "b", "retrain", 8)
     assert said_of(tmp_path / "b") == (
         "a:b, forgetting flipped labels: only references were trained, and no method is compared with them."
+    )
+
+
+def test_a_sentence_says_of_how_many_seeds_a_mean_is() -> None:
+    (said,) = detectors_outcome(
+        seeds("gan:pre", 0.8, 0.82), MissingModels({"gan:pre@seed=7": "failed"})
+    )
+    assert (
+        said == "gan:pre has the AUC on x 0.810 ± 0.014 (2 of 3 seeds, 1 failed); 0.5 is a guess."
     )

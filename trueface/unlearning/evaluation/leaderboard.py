@@ -15,7 +15,14 @@ from typing import NamedTuple
 from trueface.evaluation import predictions
 from trueface.evaluation.intervals import Measure
 from trueface.evaluation.measurement import few_sources
-from trueface.evaluation.over_seeds import OverSeeds, over_seeds
+from trueface.evaluation.over_seeds import (
+    NO_MODELS,
+    NO_SEEDS,
+    MissingModels,
+    MissingSeeds,
+    OverSeeds,
+    over_seeds,
+)
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError, Error, MachineError
 from trueface.runtime.files import read_json
@@ -406,6 +413,7 @@ class UnlearningRow(NamedTuple):
     alarms: tuple[Alarm, ...]
     notes: tuple[str, ...]
     models: tuple[UnlearnedModel, ...]  # a seed each; none of the model as it came
+    missing: MissingSeeds = NO_SEEDS  # seeds without a result
 
     @property
     def name(self) -> str:
@@ -447,11 +455,12 @@ class Ladder(NamedTuple):
     troubles: tuple[str, ...] = ()  # folders that could not be read, and why
 
 
-def ladder(run: Path) -> Ladder:
+def ladder(run: Path, missing: MissingModels = NO_MODELS) -> Ladder:
     """Return the unlearnings of a run; without groups and troubles where nothing was unlearned.
 
     Args:
         run: its folder, or that of one unlearned model.
+        missing: models of the run without a result.
     """
     models, troubles = find(run)
     groups: dict[tuple[object, ...], list[UnlearnedModel]] = {}
@@ -459,7 +468,18 @@ def ladder(run: Path) -> Ladder:
         record = model.record
         key = (seedless(record.base), record.goal, record.forgotten, record.fraction)
         groups.setdefault(key, []).append(model)
-    return Ladder(run.name, tuple(map(_group, groups.values())), tuple(troubles))
+    made = (_with_missing(_group(each), missing) for each in groups.values())
+    return Ladder(run.name, tuple(made), tuple(troubles))
+
+
+def _with_missing(group: UnlearningGroup, missing: MissingModels) -> UnlearningGroup:
+    """Return a group whose rows say which seeds have no result."""
+    bases = {model.record.base for row in group.rows for model in row.models}
+    rows = []
+    for row in group.rows:
+        known = {model.record.model for model in row.models} or bases
+        rows.append(row._replace(missing=missing.of(known, seedless)))
+    return group._replace(rows=tuple(rows))
 
 
 def _group(models: Sequence[UnlearnedModel]) -> UnlearningGroup:

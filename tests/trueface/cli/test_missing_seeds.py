@@ -1,0 +1,114 @@
+"""A mean over seeds says which seeds have no result, as the queue knows them."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from launcher.states import Failed
+from launcher.store.queue import Store
+from launcher.system.paths import Home, make_home
+from tests.build import a_spec, enqueue, finished
+from tests.trueface.commands import Command
+from tests.trueface.group_runs import logits, write_faces, write_tests
+from tests.trueface.unlearning.said import flips, leave, told
+from trueface.cli.studies import missing_models
+from trueface.evaluation.over_seeds import MissingModels
+from trueface.report.outcome import unlearning_outcome
+from trueface.report.unlearning import section
+from trueface.unlearning.evaluation.leaderboard import ladder
+
+BASE, FAIR = "gan:pre%20", "gan2:pre@fair"
+
+
+@pytest.fixture
+def queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
+    """Return a queue of its own."""
+    home = Home(tmp_path / "home")
+    monkeypatch.setenv("LAUNCHER_HOME", str(home.folder))
+    make_home(home)
+    store = Store(home, durable=False)
+    yield store
+    store.close()
+
+
+def model_job(store: Store, run: Path, model: str, role: str, *, fails: bool) -> None:
+    """Queue the job that makes a model; let it fail, or wait."""
+    root = run.parent.parent
+    spec = a_spec(name=f"{role}/{model}", kind=role, role=role, model=model, root=str(root))
+    (job,) = enqueue(store, spec, run=run.name, root=root)
+    if fails:
+        finished(store, job, Failed(at=2.0, error="no"))
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Path:
+    """Return a run of one unlearning method with two seeds, beside retraining."""
+    run = tmp_path / "runs" / "study"
+    run.mkdir(parents=True)
+    for seed in (0, 1):
+        for method, off in (("retrain", 4), ("scrub", 8)):
+            record = told(f"{BASE}~{method}@seed={seed}", f"{BASE}@seed={seed}", seed=seed)
+            leave(run, record, flips(24), flips(off))
+    return run
+
+
+def test_unlearned_counts_seeds_whose_jobs_failed_or_wait(
+    study: Path, queue: Store, command: Command
+) -> None:
+    model_job(queue, study, f"{BASE}~scrub@seed=2", "method", fails=True)
+    model_job(queue, study, f"{BASE}~scrub@seed=3", "method", fails=False)
+    model_job(queue, study, f"{BASE}@seed=4", "train", fails=True)
+    header, *rows = [line.split("\t") for line in command("unlearned", study).out.splitlines()]
+    numbers = {row[header.index("method")]: row[header.index("n")] for row in rows}
+    assert numbers["retrain"] == "2"
+    assert numbers["scrub"] == "2 of 4, 1 failed, 1 waiting"
+    assert numbers["before"].endswith(", 1 failed")
+    (group,) = command("unlearned", study, "--json").json["groups"]
+    missing = {row["method"]: row["missing"] for row in group["rows"]}
+    assert missing == {
+        "before": {"failed": 1},
+        "retrain": {},
+        "scrub": {"failed": 1, "waiting": 1},
+    }
+
+
+def test_the_section_of_a_report_and_its_sentence_count_missing_seeds(study: Path) -> None:
+    board = ladder(study, MissingModels({f"{BASE}~scrub@seed=2": "failed"}))
+    assert "<td>2 of 3, 1 failed</td>" in section(board, {})
+    assert "(2 of 3 seeds, 1 failed)" in unlearning_outcome(board.groups[0])
+
+
+def test_fairness_and_qualities_count_missing_seeds_on_screen_in_json_and_on_their_pages(
+    tmp_path: Path, queue: Store, command: Command
+) -> None:
+    run = tmp_path / "runs" / "skew"
+    write_faces(tmp_path / "faces.csv")
+    for model in (f"{FAIR}=none,seed=1", f"{FAIR}=none,seed=2", f"{FAIR}=dag,seed=1"):
+        for corrupt in ("none", "jpeg50"):
+            values = [logits(y, power=3, skew=0.5) for y in (0, 1)]
+            write_tests(run, model, values, corrupt=corrupt)
+    lost = f"{FAIR}=none,seed=3"
+    model_job(queue, run, lost, "train", fails=True)
+    page, text = tmp_path / "page.html", "2 of 3, 1 failed"
+    for words in (("fairness", "--by", "gender"), ("qualities",)):
+        assert text in command(words[0], run, *words[1:], "--page", page).out
+        assert f"<td>{text}</td>" in page.read_text()
+    methods = command("fairness", run, "--by", "gender", "--json").json["methods"]
+    missing = {method["model"]: method["missing"] for method in methods}
+    assert missing == {f"{FAIR}=none": {"failed": 1}, f"{FAIR}=dag": {}}
+    assert command("qualities", run, "--json").json["missing"] == {lost: "failed"}
+
+
+@pytest.mark.parametrize("place", ["elsewhere/study", "runs/other"])
+def test_models_of_other_runs_are_not_missing(tmp_path: Path, queue: Store, place: str) -> None:
+    model_job(queue, tmp_path / "runs" / "study", "gan:pre@seed=1", "train", fails=True)
+    assert missing_models(tmp_path / "runs" / "study").why == {"gan:pre@seed=1": "failed"}
+    assert missing_models(tmp_path / place).why == {}
+
+
+def test_without_a_queue_nothing_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LAUNCHER_HOME", str(tmp_path / "none"))
+    assert missing_models(tmp_path / "runs" / "study").why == {}
