@@ -162,7 +162,7 @@ def unfinished_models(run_folder: Path) -> dict[str, str]:
     Args:
         run_folder: runs/<run>.
     """
-    from launcher.results.result_jobs import result_jobs, unfinished  # which need pydantic
+    from launcher.results.result_jobs import result_jobs, unfinished_states  # which need pydantic
 
     home, place = find_home(os.environ), run_folder.resolve()
     if not home.exists() or place.parent.name != "runs":
@@ -170,7 +170,7 @@ def unfinished_models(run_folder: Path) -> dict[str, str]:
     with suppress(Error), look_at_queue(home) as (_, store):
         rows = store.read.of_run(place.name)
         jobs = [row for row in rows if Path(row.root).resolve() == place.parent.parent]
-        return unfinished(result_jobs(home, store, jobs))
+        return unfinished_states(result_jobs(home, store, jobs))
     return {}
 
 

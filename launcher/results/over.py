@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from launcher.draft import condition_of_test, data_of_test, tested
 from launcher.errors import UsageError
 from launcher.ids import Stage
-from launcher.results.result_jobs import listed_states
+from launcher.results.result_jobs import states_text
 from launcher.results.rows import JOB, LABELS_KIND, OF_DATA, OF_LABELS, OF_METHODS, read_model
 from launcher.results.table import (
     CONDITION,
@@ -96,7 +96,7 @@ class Missing(NamedTuple):
             known: number of values.
         """
         expected = known + sum(self.why.values())
-        return f"{known} of {expected} {self.noun}, {listed_states(self.why)}"
+        return f"{known} of {expected} {self.noun}, {states_text(self.why)}"
 
 
 def over(results: RunResults, names: Sequence[str], settings: Mapping[str, str]) -> RunResults:

@@ -23,8 +23,15 @@ from launcher.system.paths import Home
 from launcher.workers.order import read_ordered_spec
 
 MAKERS = frozenset({Role.TRAIN, Role.METHOD})
-TELLING = frozenset({Role.TEST, Role.FOLDER})  # of which a table of results tells
+TELLING = frozenset({Role.TEST, Role.FOLDER})  # jobs that are rows of a laboratory's table
 WAITING = "waiting"
+_AGAIN = (WAITING, str(State.RUNNING))
+_ENDED = {
+    "failed": "failed when {} ran again",
+    "cancelled": "{was} cancelled before {} ran again",
+    "skipped": "{was} skipped before {} ran again",
+}
+_WORST_FIRST = ("failed", "cancelled", "skipped", "running", WAITING)
 
 
 class ResultJob(NamedTuple):
@@ -120,10 +127,7 @@ def _without_stale(chosen: list[ResultJob]) -> list[ResultJob]:
     return [ResultJob(each.newest, each.newest) if is_stale(each) else each for each in chosen]
 
 
-_WORST_FIRST = ("failed", "cancelled", "skipped", "running", WAITING)
-
-
-def unfinished(chosen: Iterable[ResultJob]) -> dict[str, str]:
+def unfinished_states(chosen: Iterable[ResultJob]) -> dict[str, str]:
     """Return ID of a model, or name of a made folder → the worst state of its jobs that have no result."""
     states: dict[str, str] = {}
     for each in chosen:
@@ -145,7 +149,7 @@ def state_word(state: State) -> str:
     return WAITING if state in OPEN - {State.RUNNING} else str(state)
 
 
-def listed_states(states: Mapping[str, int]) -> str:
+def states_text(states: Mapping[str, int]) -> str:
     """Return "1 failed, 2 waiting"."""
     return ", ".join(f"{number:,} {word}" for word, number in states.items() if number)
 
@@ -193,14 +197,6 @@ def count_results(chosen: Iterable[ResultJob], *, tests: bool) -> ResultCounts:
     )
 
 
-_AGAIN = (WAITING, str(State.RUNNING))
-_ENDED = {
-    "failed": "failed when {} ran again",
-    "cancelled": "{was} cancelled before {} ran again",
-    "skipped": "{was} skipped before {} ran again",
-}
-
-
 def _older_notes(older: Mapping[str, int], jobs: int) -> Iterable[str]:
     again = [word for word in _AGAIN if older.get(word)]
     if again:
@@ -222,4 +218,4 @@ def _missing_notes(missing: Mapping[str, int], jobs: int) -> Iterable[str]:
     if number := sum(missing.values()):
         verb = "have" if number > 1 else "has"
         text = f"{number:,} of {counted(jobs, 'job')} {verb} no result"
-        yield f"{text}: {listed_states(missing)}"
+        yield f"{text}: {states_text(missing)}"

@@ -202,7 +202,7 @@ def results_of(
     Args:
         jobs: of the run.
         models: of the run, where they were looked through already.
-        now: the newest jobs of the same names as they are; None: these jobs.
+        now: the newest jobs of the same names as they are. None if these are `jobs`.
 
     Raises:
         MachineError: packages that a laboratory reads its results with are not installed.
@@ -440,7 +440,7 @@ def returned_rows(
         returned: by jobs of a run.
         kinds: of the jobs, by name, those that are installed.
         among: jobs of other runs; settings in which the run differs from them are columns, too.
-        now: jobs of the run as they are; those without a result that are like one with a result become absent rows.
+        now: jobs of the run as they are. Those without a result that are like one with a result become absent rows.
     """
     telling = [each for each in returned if each.numbers.metrics or each.texts]
     absent = _alike_without_result(telling, now)

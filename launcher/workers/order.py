@@ -96,7 +96,7 @@ def read_ordered_spec(text: bytes) -> dict[str, Any]:
     """Return the record of the spec in an order.
 
     Raises:
-        ValueError: the text is no order, or was cut off.
+        ValueError: the text is not an order, or was cut off.
     """
     record = json.loads(text.partition(b"\n")[0])
     match record:

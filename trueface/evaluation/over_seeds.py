@@ -54,10 +54,10 @@ def seeds_text(seeds: int, missing: MissingSeeds) -> str:
     """Return a number of seeds for a table: "6", or "5 of 6, 1 failed"."""
     if not missing:
         return str(seeds)
-    return f"{seeds} of {seeds + sum(missing.values())}, {listed(missing)}"
+    return f"{seeds} of {seeds + sum(missing.values())}, {reasons_text(missing)}"
 
 
-def listed(missing: MissingSeeds) -> str:
+def reasons_text(missing: MissingSeeds) -> str:
     """Return "1 failed, 2 waiting"."""
     return ", ".join(f"{number} {why}" for why, number in missing.items())
 
@@ -68,7 +68,7 @@ def missing_sentence(missing: MissingModels) -> str:
     if not number:
         return ""
     what = "model or folder of the run has" if number == 1 else "models or folders of the run have"
-    why = listed(Counter(missing.why.values()))
+    why = reasons_text(Counter(missing.why.values()))
     return f"{number} {what} no result: {why}. Means over seeds are without them."
 
 
@@ -87,7 +87,7 @@ class OverSeeds(NamedTuple):
         known, seeds = len(self.values), self.seeds + sum(self.missing.values())
         if known == seeds:
             return ""
-        return ", ".join(filter(None, (f"{known} of {seeds} seeds", listed(self.missing))))
+        return ", ".join(filter(None, (f"{known} of {seeds} seeds", reasons_text(self.missing))))
 
     def text(self, digits: int) -> str:
         """Return "63.0 ± 3.1", "63.0" of one seed, or "63.0 ± 3.1 (2 of 3 seeds)"."""

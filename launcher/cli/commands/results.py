@@ -189,7 +189,7 @@ def command(
         wanted = metric is not None or chooses or not results.rows
         returned = returned_by(home, store, jobs, kinds) if wanted else []
     counts = count_results(matching, tests=bool(results.rows))
-    found = Found(every[0].run, results, returned, now, kinds)
+    found = RunOutcome(every[0].run, results, returned, now, kinds)
     answer = _answer(found, choice, metric, shape, everything=everything)
     if answer is None:
         hint = TO_PRINT if any(job.kind == PROGRAM for job in jobs) else ""
@@ -204,18 +204,18 @@ def command(
             _note(note)
 
 
-class Found(NamedTuple):
-    """What came out of the jobs of a run."""
+class RunOutcome(NamedTuple):
+    """The results of a run and of its jobs."""
 
     run: str
-    results: RunResults  # what laboratories tell
+    results: RunResults  # of tests and folders
     returned: Sequence[Returned]  # what jobs returned, if that is wanted
     now: Sequence[JobRow]  # the newest job of each name as it is
     kinds: Mapping[str, Kind]
 
 
 def _answer(
-    found: Found, choice: Choice, metric: str | None, shape: Format, *, everything: bool
+    found: RunOutcome, choice: Choice, metric: str | None, shape: Format, *, everything: bool
 ) -> Answer | None:
     """Return what is asked of the results of a run; None if there is nothing."""
     results, run = found.results, found.run
