@@ -12,8 +12,10 @@ from trueface.benchmark.cells import Cell, CellScores, Index, Manifest, ModelFac
 from trueface.benchmark.conditions import Setting
 from trueface.benchmark.leaderboard import holm, leaderboard
 from trueface.benchmark.results import Marked, Result, RunResults, measure_scores
+from trueface.cli.benchmark import document, text
 from trueface.data.image_headers import Shortcut
 from trueface.evaluation.intervals import Floats, resamples
+from trueface.evaluation.over_seeds import MissingModels
 
 TEST, COUNT, SEEDS = "gan1:pre&realFFHQ:pre", 30, (1, 2, 3)
 LABELS = np.array([0] * COUNT + [1] * COUNT, np.int8)
@@ -191,3 +193,12 @@ def test_what_the_files_alone_tell_is_said_once_for_each_set() -> None:
         f"{TEST}: the file format alone tells fake from real images in 100% of the cases "
         "(real: 30 × JPEG; fake: 30 × PNG)"
     ]
+
+
+def test_a_model_counts_its_seeds_without_a_result() -> None:
+    lost = "gan1:pre@seed=9,model=good"
+    board = leaderboard(a_run(SEEDS), MissingModels({lost: "failed", "gan2:pre@seed=9": "failed"}))
+    missing = {line.architecture: (line.seeds, line.missing) for line in board.lines}
+    assert missing == {"good": (3, {"failed": 1}), "fair": (3, {}), "poor": (3, {})}
+    assert "3 of 4, 1 failed" in text(board)
+    assert document(board)["models"][0]["missing"] == {"failed": 1}

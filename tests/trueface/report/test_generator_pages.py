@@ -19,7 +19,7 @@ from tests.trueface.report.run_by_hand import (
     rows,
 )
 from tests.trueface.report.test_page import NASTY, Reading, safe
-from trueface.evaluation.over_seeds import over_seeds
+from trueface.evaluation.over_seeds import MissingModels, over_seeds
 from trueface.evaluation.restored import DetectorRow, detectors, trained_on
 from trueface.report.erasing_page import BARS_WIDTH, Erasing, erasing_page, rate_bars, sentences
 from trueface.report.figures import Label, Polyline
@@ -266,3 +266,12 @@ def test_what_a_study_cannot_tell_is_said(
 ) -> None:
     rows = [{**row, **changed} for row in method_rows()]
     assert any(text in line for line in sentences(erasing(rows))) == is_told
+
+
+def test_a_study_with_jobs_that_have_no_result_says_so_first() -> None:
+    missing = MissingModels({"erased@seed=3": "failed"})
+    sentence = (
+        "1 model or folder of the run has no result: 1 failed. Means over seeds are without them."
+    )
+    assert next(sentences(erasing(method_rows())._replace(missing=missing))) == sentence
+    assert next(purification_sentences(rows(purifier_rows()), missing)) == sentence
