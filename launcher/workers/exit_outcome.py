@@ -319,7 +319,7 @@ def judge(status: int, attempt: Attempt, how: Circumstances, now: float) -> Outc
         return done
     if how.stopped:
         return Stopped(at=now, by=how.signalled)
-    if how.over_limit_s is not None and code != 0:
+    if how.over_limit_s is not None:
         limit = f"reached its time limit of {format_seconds(how.over_limit_s)}"
         how_ended = " and was killed after its grace" if how.insisted else ""
         return Failed(at=now, error=limit + how_ended, over_limit=True, **_status(code))

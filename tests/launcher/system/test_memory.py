@@ -119,7 +119,7 @@ USED = (
         (CUDA, signal.SIGABRT, Circumstances(max_rss=1), (CUDA.strip(), Shortage(where="gpu"))),
         (LOADER, FAILED, Circumstances(oom_kills=1), None),  # what the kernel killed was below it
         (CUDA, 0, NOTHING, Done),  # it got over it
-        ("", 0, Circumstances(over_limit_s=1.0), Done),
+        ("", 0, Circumstances(over_limit_s=1.0), "reached its time limit of 1 s"),
     ],
 )
 def test_an_end_is_explained_by_the_kernel_and_the_end_of_the_log(

@@ -311,6 +311,18 @@ def test_a_program_that_reaches_its_time_limit_has_failed_and_is_killed_after_it
     assert outcome.signal == (signal.SIGKILL if error else signal.SIGTERM)
 
 
+@pytest.mark.parametrize("code", [0, 3])
+def test_a_program_that_handles_the_signal_of_its_time_limit_has_reached_the_limit(
+    fork_server: ForkServer, home: Home, code: int
+) -> None:
+    script = f"trap 'echo saved; exit {code}' TERM; echo ready; while :; do sleep 0.05; done"
+    attempt = an_attempt(home, a_spec(*shell(script)), time_limit_s=0.3)
+    outcome = outcome_of(started(fork_server, attempt))
+    assert isinstance(outcome, Failed)
+    assert (outcome.over_limit, outcome.exit_code) == (True, code)
+    assert outcome.error == "reached its time limit of 0.3 s"
+
+
 def test_a_time_limit_of_months_is_no_trouble(fork_server: ForkServer, home: Home) -> None:
     attempt = an_attempt(home, a_spec("sleep", "60"), time_limit_s=90 * 86_400.0)
     supervised = started(fork_server, attempt)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from launcher.job import Resources, Terms
-from launcher.states import Failed, State
+from launcher.states import Failed, ReasonCode, State
 from launcher.store.queue import Store
 from launcher.system.daemon_control import scheduler_pid
 from launcher.system.files import write_json
@@ -283,6 +283,21 @@ def test_the_terms_are_kept_with_the_job(launcher: Launcher, store: Store) -> No
     assert row.starts_at is not None
     assert row.starts_at - row.submitted == pytest.approx(7200.0, abs=60.0)
     assert store.read.groups()[0].name == "downloads"
+
+
+def test_jobs_that_need_a_program_which_its_time_limit_stopped_are_skipped(
+    launcher: Launcher, store: Store
+) -> None:
+    """Although the program saves its state at SIGTERM and ends with exit code 0; one retry ends in the same way."""
+    script = "trap 'exit 0' TERM; while :; do sleep 0.05; done"
+    limit = ("--time-limit", "1s", "--retries", "1", "--backoff", "0s")
+    launcher.well("add", "--name", "limited", *limit, "--", "sh", "-c", script)
+    launcher.well("add", "--name", "evaluate", "--after", "limited", "--", "true")
+    launcher.well("add", "--name", "report", "--after-any", "limited", "--", "true")
+    assert launcher("wait").code == 1
+    rows = [job_row(store, number) for number in (1, 2, 3)]
+    assert [row.state for row in rows] == [State.FAILED, State.SKIPPED, State.DONE]
+    assert (rows[0].why.code, rows[0].attempts) == (ReasonCode.TIME_LIMIT, 2)
 
 
 @pytest.mark.parametrize(
