@@ -319,10 +319,11 @@ def left(claimed: Identity, attempt: Attempt) -> Outcome | Watch:
 
 
 def _alone(attempt: Attempt, at: float) -> Outcome | None:
-    """Return the end of a program that ended with 0 after its supervisor; None: it did not, or was asked to end."""
+    """Return the end of a process that ended with exit code 0 after its supervisor, None if it was asked to end."""
     if not ended_well(attempt) or attempt.asked.exists():
         return None
-    outcome, order = judge(0, attempt, Circumstances(), at), read_order(read_bytes(attempt.spec))
+    order = read_order(read_bytes(attempt.spec))
+    outcome = judge(0, attempt, Circumstances(has_worker=bool(order.spec.entry)), at)
     if not isinstance(outcome, Done) or order.spec.entry:
         return outcome
     spec, run_folder = order.spec, order.spec.run_folder

@@ -278,6 +278,7 @@ SIGNALLED_PATIENCE_S = 1.0  # the program ended of a signal that may be meant fo
 FAILED_PATIENCE_S = 0.2  # it may have caught the signal, and ended with a code of its own
 PATIENT_SHARE = 0.01  # of its time that a program at most costs more that ended well
 SHORT_S = 0.5  # one that ran no longer costs no more at all
+NOT_REPORTED = "its process ended with exit code 0 before it reported a result"
 _KILLED = 128 + signal.SIGKILL  # how a shell tells that its program was killed
 # it was ended from outside: its log does not say why
 _SENT = {signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
@@ -298,13 +299,16 @@ class Circumstances(NamedTuple):
     signalled: str = ""  # name of the signal that ended us, its supervisor
     over_limit_s: float | None = None  # its time limit was reached
     insisted: bool = False  # we killed it, after its grace
+    has_worker: bool = False  # its process is a worker, which reports its end; False: a program
     oom_kills: int | None = None  # processes of our cgroup that the kernel killed; None: not known
     max_rss: int | None = None  # bytes, the most that its program or one below that held
     ram: int | None = None  # bytes of main memory that are reserved for it; None: not declared
 
 
 def judge(status: int, attempt: Attempt, how: Circumstances, now: float) -> Outcome:
-    """Return the outcome of a program that ended.
+    """Return the outcome of a program or worker that ended.
+
+    The exit code 0 of a worker proves nothing: any code in its process may have ended it.
 
     Args:
         status: as `waitpid` gives it.
@@ -335,7 +339,7 @@ def judge(status: int, attempt: Attempt, how: Circumstances, now: float) -> Outc
         case {"ok": False, "error": str(error)}:
             return Failed(at=now, error=error, exit_code=code, exception=_exception(error))
     if code == 0:
-        return Done(at=now)
+        return _not_reported(attempt, now) if how.has_worker else Done(at=now)
     shortage = _shortage(code, attempt, how)
     if shortage is not None:
         words = shortage.message
@@ -358,7 +362,7 @@ def patience_s(status: int, attempt: Attempt, how: Circumstances, ran_s: float) 
     if how.stopped or how.over_limit_s is not None:
         return 0.0
     code = os.waitstatus_to_exitcode(status)
-    if code == 0 and ran_s <= SHORT_S:
+    if code == 0 and ran_s <= SHORT_S and not how.has_worker:
         return 0.0
     if -code in _SENT or code - 128 in _SENT:
         return SIGNALLED_PATIENCE_S
@@ -367,7 +371,7 @@ def patience_s(status: int, attempt: Attempt, how: Circumstances, ran_s: float) 
             return SIGNALLED_PATIENCE_S
         case {"ok": bool()}:  # a worker knows whether it got a signal
             return 0.0
-    if code:
+    if code or how.has_worker:
         return FAILED_PATIENCE_S
     return min(FAILED_PATIENCE_S, ran_s * PATIENT_SHARE)
 
@@ -387,6 +391,12 @@ def done_of(word: Mapping[str, Json] | None, at: float) -> Done | None:
             made = more.get("made")
             return Done(at=at, result=result, made=made if isinstance(made, bool) else None)
     return None
+
+
+def _not_reported(attempt: Attempt, now: float) -> Failed:
+    words = last_line(attempt.log)
+    error = f"{NOT_REPORTED}: {words}" if words else NOT_REPORTED
+    return Failed(at=now, error=error, exit_code=0)
 
 
 class _Status(TypedDict, total=False):

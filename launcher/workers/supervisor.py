@@ -490,6 +490,7 @@ class _Supervisor:
             signalled=self._signals.received,
             over_limit_s=terms.time_limit_s if times.over else None,
             insisted=times.insisted,
+            has_worker=bool(begun.order.spec.entry),
             max_rss=usage.ru_maxrss * 1024,
             ram=begun.order.spec.resources.ram,
         )

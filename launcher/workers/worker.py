@@ -423,21 +423,29 @@ def _tell_model(job: Job) -> None:
 def _tell_result(attempt: Attempt, record: Mapping[str, Json], stop: threading.Event) -> None:
     """Write what a job came to; wait for room when the disk is full: the job is done, after all.
 
+    If the job has deleted the folder of its attempt, it is made again: without a report the job has failed.
+
     Raises:
         OSError: it was asked to end while it waited, or the folder was away for too long.
     """
     waits = f"the job is done, and waits to write {attempt.result}"
-    try:
-        when_there_is_room(
-            partial(write_json, attempt.result, record),
-            is_away=attempt.is_away,
-            over=stop.is_set,
-            passing=errno.errorcode.keys() - ABSENT,  # whatever the disk says
-            warn=lambda why: say(f"launcher: {waits}: {why}"),
-        )
-    except FileNotFoundError:  # the job has deleted its attempt's folder: its exit code tells
-        if attempt.is_away():
-            raise
+
+    def write() -> None:
+        try:
+            write_json(attempt.result, record)
+        except FileNotFoundError:
+            if attempt.is_away():
+                raise
+            attempt.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            write_json(attempt.result, record)
+
+    when_there_is_room(
+        write,
+        is_away=attempt.is_away,
+        over=stop.is_set,
+        passing=errno.errorcode.keys() - ABSENT,  # whatever the disk says
+        warn=lambda why: say(f"launcher: {waits}: {why}"),
+    )
 
 
 def _failed(

@@ -1,3 +1,4 @@
+import contextlib
 import json
 import os
 import random
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from launcher.context import WorkerEnvironment
 from launcher.states import Done, Failed, Lost, Outcome, Stopped, Void, outcome_record
 from launcher.system.files import write_json
 from launcher.system.paths import Attempt, Home
@@ -206,6 +208,25 @@ def test_a_program_that_ends_after_its_supervisor_must_have_made_its_outputs(
         settings = {"argv": [*argv], "outputs": ["made"]}
         attempt = an_attempt(home, a_spec(*argv, kind="program", settings=settings), job=job)
         supervised = started(fork_server, attempt)
+        program_of(attempt)
+        kill_supervisor(supervised)
+        (attempt.folder / "go").touch()
+        assert isinstance(the_end(seen(attempt)), end)
+
+
+@pytest.mark.parametrize(("last", "end"), [("os._exit(0)", Failed), ("return {}", Done)])
+def test_a_worker_that_ends_after_its_supervisor_must_have_reported(
+    fork_server: ForkServer, home: Home, tmp_path: Path, last: str, end: type[Outcome]
+) -> None:
+    (tmp_path / "silent.py").write_text(
+        "import os, time\n\ndef work(job):\n    while not os.path.exists('go'):\n"
+        f"        time.sleep(0.01)\n    {last}\n"
+    )
+    environment = WorkerEnvironment(sys.executable, (), str(tmp_path))
+    with contextlib.closing(ForkServer(home, environment)) as laboratory:
+        spec = a_spec(name="toy/1", kind="toy", entry="silent:work")
+        attempt = an_attempt(home, spec)
+        supervised = started(laboratory, attempt)
         program_of(attempt)
         kill_supervisor(supervised)
         (attempt.folder / "go").touch()

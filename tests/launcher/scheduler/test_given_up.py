@@ -85,6 +85,13 @@ def tell(job):
         "other": str(job.model_folder("b:pre")), "output": str(job.outputs[0]), "run": names
     }
 
+def leave(job):
+    job.outputs[0].parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(job.outputs[0], f"attempt {job.attempt}")
+    if job.attempt == 1:
+        os._exit(0)
+    return {}
+
 def fail(job):
     write_atomic(job.outputs[0], "half")
     raise JobError("no")
@@ -188,6 +195,25 @@ def test_what_a_failed_attempt_made_is_kept_out_of_the_run_until_it_is_cleaned(
     assert f"made so far  {made}" in launcher("show", "work/a").out
     assert launcher("clean", "work/a", "--yes").code == 0
     assert files_in(project / "runs") == {"test/a:pre/model.json": "whole"}
+
+
+@pytest.mark.parametrize("retries", [0, 1])
+def test_what_an_attempt_made_that_ended_with_exit_code_0_and_reported_nothing_is_not_accepted(
+    home: Home, store: Store, project: Path, retries: int
+) -> None:
+    job = queued(home, store, project, "leave", terms=Terms(retries=retries, backoff_s=0.0))
+    until_ended(store, job)
+    row = job_row(store, job)
+    assert endings(store, job) == ["failed", "done"][: retries + 1]
+    assert row.state is (State.DONE if retries else State.FAILED)
+    model = project / "runs/test/a:pre/model.json"
+    assert model.exists() == bool(retries)
+    if retries:
+        assert files_in(project / "runs") == {"test/a:pre/model.json": "attempt 2"}
+    else:
+        assert row.reason == "its process ended with exit code 0 before it reported a result"
+        made = Path(left_by(home.attempt(job, 1), project / "runs" / "test"))
+        assert (made / "a:pre/model.json").read_text() == "attempt 1"
 
 
 def test_a_scheduler_killed_after_the_end_of_an_attempt_leaves_its_acceptance_to_the_next(

@@ -124,6 +124,7 @@ def test_a_supervisor_that_gets_its_signal_last_waits_for_it(
         (0, 0.1, Circumstances(), 0.0),  # a flood of short programs does not wait
         (0, 10.0, Circumstances(), 0.1),
         (0, 9e5, Circumstances(), FAILED_PATIENCE_S),  # it may have caught the signal, too
+        (0, 0.1, Circumstances(has_worker=True), FAILED_PATIENCE_S),  # it reported nothing
     ],
 )
 def test_only_an_end_that_a_signal_to_all_may_explain_is_waited_for(

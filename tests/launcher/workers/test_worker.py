@@ -70,6 +70,23 @@ def leaves(job):
 def dies(job):
     os.kill(os.getpid(), 9)
 
+def leaves_silently(job):
+    import ctypes, signal, sys, threading
+    print("epoch 3 of 30", flush=True)
+    match job.settings["way"]:
+        case "_exit":
+            os._exit(0)
+        case "exit of C":
+            ctypes.CDLL(None).exit(0)
+        case "_exit of a thread":
+            threading.Thread(target=os._exit, args=(0,)).start()
+        case "exec":
+            os.execvp("true", ["true"])
+        case "handler of SIGTERM":
+            signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+            os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(60)
+
 class OutOfMemoryError(RuntimeError):
     __module__ = "torch"
 
@@ -208,7 +225,7 @@ def test_a_worker_tells_its_result_and_how_far_it_is(run: Run) -> None:
     ("function", "result"),
     [
         ("cramped", {"auc": 0.9}),  # it waits for room for its result
-        ("litters", None),  # it deletes the place of its result
+        ("litters", {"auc": 0.9}),  # it deletes the place of its result
         ("broken_pipe", {"caught": True}),
         ("forks", {"way": "parent", "codes": [0, 1]}),  # what it forks off tells no result
     ],
@@ -218,7 +235,7 @@ def test_a_worker_is_done_whatever_becomes_of_its_place_and_its_children(
 ) -> None:
     attempt, outcome = run(a_job(function))
     assert isinstance(outcome, Done), outcome
-    assert result is None or outcome.result == result
+    assert outcome.result == result
     assert function != "forks" or "JobError: of a fork" in said_by(attempt)
 
 
@@ -352,6 +369,18 @@ def test_a_worker_that_is_asked_to_stop_finishes_or_leaves(
     until(lambda: lines_of(attempt.log), "the worker is ready")
     supervised.stop()
     assert isinstance(outcome_of(supervised), state)
+
+
+@pytest.mark.parametrize(
+    "way", ["_exit", "exit of C", "_exit of a thread", "exec", "handler of SIGTERM"]
+)
+def test_a_worker_that_ends_with_exit_code_0_and_reported_nothing_has_failed(
+    run: Run, way: str
+) -> None:
+    _, outcome = run(a_job("leaves_silently", settings={"way": way}))
+    assert isinstance(outcome, Failed)
+    error = "its process ended with exit code 0 before it reported a result: epoch 3 of 30"
+    assert (outcome.error, outcome.exit_code, outcome.over_limit) == (error, 0, False)
 
 
 def test_an_edit_of_a_kind_counts_at_once(run: Run, lab: Path) -> None:
