@@ -17,7 +17,11 @@ TASK_FILES = ("old.yaml", "later.yaml")
 
 def queue_sql(schema: int) -> str:
     """Return the queue that a launcher of a schema left, as SQL; paths stand as marks."""
-    return (DATA / f"homes/schema-{schema}.sql").read_text(encoding="utf-8")
+    return _sql(f"schema-{schema}")
+
+
+def _sql(name: str) -> str:
+    return (DATA / f"homes/{name}.sql").read_text(encoding="utf-8")
 
 
 def put_up(project: Project) -> None:
@@ -44,18 +48,25 @@ def put_up(project: Project) -> None:
 
 def put_up_schema(toys: Project, schema: int) -> None:
     """Give a project of toys the home and the run that the launcher of a schema, from 3 on, left."""
+    put_up_toys(toys, f"schema-{schema}")
+
+
+def put_up_toys(toys: Project, name: str) -> None:
+    """Give a project of toys a stored home and its runs; see tests/data/homes/README.md."""
     toys.home.folder.mkdir(mode=0o700)
     places = {"attempts": toys.home.folder / "attempts", "project": toys.folder}
-    text = (DATA / f"homes/schema-{schema}.json").read_text(encoding="utf-8")
-    for name, content in json.loads(text).items():  # in the order of their names
-        top, _, rest = name.partition("/")
+    text = (DATA / f"homes/{name}.json").read_text(encoding="utf-8")
+    for file, content in json.loads(text).items():  # in the order of their names
+        top, _, rest = file.partition("/")
         path = places[top] / rest
         path.parent.mkdir(parents=True, exist_ok=True)
-        if isinstance(content, dict):
+        if isinstance(content, dict) and "symlink" in content:
+            path.symlink_to(_placed(toys, content["symlink"]))
+        elif isinstance(content, dict):
             os.link(path.with_name(content["link"]), path)
         else:
             path.write_text(_placed(toys, content), encoding="utf-8")
-    _make_queue(toys, queue_sql(schema))
+    _make_queue(toys, _sql(name))
 
 
 def _placed(project: Project, text: str) -> str:

@@ -43,6 +43,7 @@ from launcher.store.usage import NOT_MEASURED, Measured
 from launcher.system.answering import NoAnswer, within
 from launcher.system.files import FileVersion, stamp
 from launcher.system.paths import Home
+from launcher.workers.exit_outcome import NOT_REPORTED, done_of, word_of
 from launcher.workers.program_files import settle
 
 NOBODY: Mapping[str, int] = MappingProxyType({})
@@ -288,7 +289,10 @@ class Endings:
         due = [
             ended
             for ended in due
-            if self._accepted(ended) and self._settled(ended) and self._stamped(ended)
+            if self._reported(ended)
+            and self._accepted(ended)
+            and self._settled(ended)
+            and self._stamped(ended)
         ]
         for ended in due:
             if isinstance(ended.outcome, Done):
@@ -312,6 +316,28 @@ class Endings:
 
     def _waits(self, ended: Ended) -> bool:
         return time.monotonic() < ended.again_at or self._puzzles(ended)
+
+    def _reported(self, ended: Ended) -> bool:
+        """Return whether it is known if the worker of a job that is done has reported a result.
+
+        The supervisors of older versions recorded exit code 0 as done. They may end after an upgrade. Where a
+        worker of this version reported, its outcome says whether it made something.
+        """
+        claim, outcome = ended.claim, ended.outcome
+        if not (isinstance(outcome, Done) and claim.spec.entry and outcome.made is None):
+            return True
+        attempt = self._home.attempt(*claim.key)
+        try:
+            report = done_of(within(attempt.folder, partial(word_of, attempt)), outcome.at)
+        except NoAnswer as error:
+            return not self._again(ended, f"{error.strerror}", inf)
+        if report is not None:
+            return True
+        unseen = f"the report of its worker is not seen in {attempt.folder}"
+        if claim.pilot and self._again(ended, unseen, MOVE_PATIENCE_S):
+            return False
+        ended.outcome = Failed(at=outcome.at, error=NOT_REPORTED, exit_code=0)
+        return True
 
     def _accepted(self, ended: Ended) -> bool:
         """Move what a job that is done has made into its run's folder; False: later.

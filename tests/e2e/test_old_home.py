@@ -11,8 +11,8 @@ from launcher.store.migration_steps import STEPS
 from launcher.store.queue import Store
 from launcher.system.daemon_control import ensure_scheduler, wake
 from tests.build import endings, until
-from tests.e2e.conftest import Project
-from tests.old_home import STORED, put_up, put_up_schema
+from tests.e2e.conftest import Project, reading
+from tests.old_home import STORED, put_up, put_up_schema, put_up_toys
 
 
 @pytest.fixture
@@ -156,3 +156,28 @@ def test_a_home_of_each_schema_opens_and_its_jobs_go_on(toys: Project, schema: i
     assert rows["toytrain/dot:pre"]["seen"] == 2
     assert rows["toytest/dot:pre/dot:pre"]["known"] == 1.0
     assert (toys.folder / "runs/later/line:pre/scores/line:pre.json").exists()
+
+
+def test_a_worker_that_ended_under_an_older_version_is_done_only_if_it_reported(
+    toys: Project,
+) -> None:
+    put_up_toys(toys, "unreported")
+    ensure_scheduler(toys.home)
+    wake(toys.home)
+    with reading(toys.home) as store:
+        until(lambda: store.read.counts().get(State.DONE) == 3, "all jobs are done")
+        ends = {row.name: endings(store, row.id) for row in store.read.jobs()}
+        reasons = [reason.text for _, _, reason in store.read.events_of(3)]
+    assert ends == {
+        "toyshapes/toys": ["done"],
+        "toytrain/dot:pre": ["done"],
+        "toytrain/line:pre": ["failed", "done"],
+    }
+    assert any("exit code 0 before it reported a result" in reason for reason in reasons)
+    models = {
+        name: toys.folder / f"runs/toys/{name}/model.json" for name in ("dot:pre", "line:pre")
+    }
+    assert {name: json.loads(path.read_text()) for name, path in models.items()} == {
+        "dot:pre": {"seen": ["dot-pre-0", "real-pre-0"]},
+        "line:pre": {"seen": ["line-pre-0", "real-pre-0"]},
+    }

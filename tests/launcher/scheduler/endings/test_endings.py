@@ -39,6 +39,7 @@ from launcher.store.queue import Store
 from launcher.store.rows import PILOT, Lane
 from launcher.store.transitions import Requeue
 from launcher.system import answering
+from launcher.system.files import write_json
 from launcher.system.paths import Attempt, Home
 from tests.build import GIB, a_claim, a_gpu, a_reason, a_spec, enqueue, until
 
@@ -161,6 +162,27 @@ def test_a_job_whose_results_are_never_seen_is_not_done(
 
 def test_a_job_that_has_made_nothing_is_done_at_once(take: Take) -> None:
     assert take(Done(at=1.0, made=False)) == Done(at=1.0, made=False)
+
+
+def test_exit_code_0_that_an_older_supervisor_recorded_counts_only_with_a_report(
+    home: Home, take: Take, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attempt = home.attempt(1, 1)
+    attempt.folder.mkdir(parents=True)
+    assert take(Done(at=1.0)) is None, "the network file system may show the report later"
+    write_json(attempt.result, {"schema": 1, "ok": True, "result": {}})
+    impatient(monkeypatch)
+    assert take(Done(at=1.0)) == Done(at=1.0)
+
+
+def test_exit_code_0_that_an_older_supervisor_recorded_without_a_report_is_a_failure(
+    home: Home, take: Take, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home.attempt(1, 1).folder.mkdir(parents=True)
+    impatient(monkeypatch)
+    outcome = take(Done(at=1.0))
+    assert isinstance(outcome, Failed)
+    assert outcome.error == "its process ended with exit code 0 before it reported a result"
 
 
 @of_both
