@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterable
 from contextlib import ExitStack
 from math import inf
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from launcher.errors import JobError, MachineError, UsageError
@@ -22,7 +23,8 @@ from launcher.store.feed import FollowedJobs
 from launcher.store.rows import JobRow
 from launcher.system.daemon_control import wake
 from launcher.system.files import last_lines
-from launcher.system.paths import Home
+from launcher.system.paths import Attempt, Home
+from launcher.workers.exit_outcome import NOT_REPORTED, done_of, word_of
 
 Value = TypeVar("Value")
 
@@ -199,8 +201,7 @@ class Future(concurrent.futures.Future[Value], Generic[Value]):
             try:
                 return read_value(folder, row.name), None
             except FileNotFoundError:
-                gone = f"what {row.name} returned is gone: {folder} was cleaned"
-                return None, MachineError(f"{gone}; submit it again")
+                return None, MachineError(_no_value(row.name, folder))
         error = read_exception(folder) if row.state is State.FAILED and row.attempts else None
         return None, error or JobError(self._why())
 
@@ -209,6 +210,19 @@ class Future(concurrent.futures.Future[Value], Generic[Value]):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return future, (self.job,)
+
+
+def _no_value(name: str, folder: Path) -> str:
+    """Return why there is no value of a function that is done."""
+    if not folder.exists():
+        why = f"{folder}, which held it, was deleted, as by `launcher clean`"
+    elif (
+        done_of(word_of(Attempt(folder)), 0.0) is None
+    ):  # an older version judged it by its exit code
+        why = NOT_REPORTED
+    else:
+        why = f"its file in {folder} was deleted"
+    return f"the value that {name} returned is not there: {why}. Submit it again."
 
 
 def future(job: int) -> Future[Any]:

@@ -4,6 +4,7 @@ import importlib.util
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import sys
 import time
@@ -28,11 +29,12 @@ from launcher.api import (
     wait,
 )
 from launcher.functions.calls import FOLDER
+from launcher.functions.pickling import VALUE
 from launcher.functions.task_files import Run, flat
 from launcher.store.queue import NewJob, Store
 from launcher.system.daemon_control import scheduler_pid
 from launcher.system.paths import Home
-from tests.build import DEADLINE_S, a_context, a_spec, until
+from tests.build import DEADLINE_S, a_context, a_spec, endings, until
 from tests.launcher.conftest import Launcher
 from tests.launcher.functions.conftest import followers
 
@@ -52,6 +54,27 @@ def test_a_fork_that_is_left_behind_dies_and_the_value_of_its_parent_stays() -> 
     assert answer.state == "done"
     assert not Path(f"/proc/{pid}").exists()
     assert "Traceback" not in answer.log()
+
+
+def test_a_function_whose_process_ends_before_it_returned_has_failed(store: Store) -> None:
+    answer = submit(lambda: os._exit(0), retries=1, backoff=0)
+    with pytest.raises(JobError, match="ended with exit code 0 before it reported a result"):
+        answer.result(DEADLINE_S)
+    assert (answer.state, endings(store, answer.job)) == ("failed", ["failed", "failed"])
+
+
+def test_why_the_value_of_a_function_is_not_there_is_said(home: Home) -> None:
+    answers = submit_many(int, range(3))
+    folders = [home.attempt(answer.job, 1).folder for answer in answers]
+    assert wait(answers, DEADLINE_S) == {answer.job: "done" for answer in answers}
+    (folders[0] / VALUE).unlink()
+    (folders[1] / VALUE).unlink()
+    home.attempt(answers[1].job, 1).result.unlink()  # as an older version left it
+    shutil.rmtree(folders[2])
+    causes = ["its file in .* was deleted", "before it reported a result", "by `launcher clean`"]
+    for answer, cause in zip(answers, causes, strict=True):
+        with pytest.raises(MachineError, match=f"{cause}. Submit it again"):
+            answer.result(DEADLINE_S)
 
 
 def test_a_fork_that_returns_ends_there_and_its_parent_returns_the_value(home: Home) -> None:
