@@ -123,6 +123,7 @@ class ReasonCode(StrEnum):
     NEVER_FITS = "never-fits"
     NO_GPU = "no-gpu"  # none can be seen
     WORKER_STARTING = "worker-starting"
+    OUTPUT_IN_USE = "output-in-use"  # need: the number of a running job that writes the same; path
     ATTEMPT_RUNS = "attempt-runs"  # one that the queue has no record of
     ATTEMPT_UNCLEAR = "attempt-unclear"  # the content of its attempt's folder cannot be understood
     UNEXPLAINED = (

@@ -317,7 +317,7 @@ class Launches:
         number: int,
         prepare: Callable[[Claim], None] | None = None,
     ) -> Claim | None:
-        """Claim a job; None: its owner cancelled it meanwhile, or it was set aside.
+        """Claim a job; return None if it was cancelled or set aside, or if another job writes the same path.
 
         Raises:
             OSError: the disk is full.

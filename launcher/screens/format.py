@@ -82,6 +82,9 @@ def reason_to_show(job: JobRow, need: Need | None = None) -> Reason:
         return job.why
     pause = job.starts_at is not None
     needs = job.waits - pause  # the store counts a time to wait for as one of them
+    writer = job.why.data.get("need") if job.why.code is ReasonCode.OUTPUT_IN_USE else None
+    if needs > 0 and writer is not None and (need is None or need.job == writer):
+        return job.why
     waits = [_needs(needs, need)] if needs > 0 else []
     if job.starts_at is not None and not job.failures:
         waits.append(f"not before {moment(job.starts_at)}")

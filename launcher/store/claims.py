@@ -12,6 +12,7 @@ from launcher.context import WorkerEnvironment, read_context
 from launcher.job import Resources, is_exact, numbers_of, read_spec, with_sources
 from launcher.states import Reason, ReasonCode, State
 from launcher.store.connection import NEW_EVENT, Connection, reason_columns, sources_of
+from launcher.store.output_conflicts import find_writer, wait_for_writer
 from launcher.store.rows import Claim, Lane, ReadyJob, claim_row, lane_of, rank_of, read_lane
 from launcher.store.runs import FirstJobs, Flow
 from launcher.store.usage import Usage
@@ -143,7 +144,7 @@ class Claims:
     ) -> Claim | None:
         """Promise a queued job to a new attempt; None when it is not queued any more.
 
-        A job that cannot be understood is set aside: it fails.
+        A job that cannot be understood is set aside: it fails. A job waits while another one writes the same path.
 
         Args:
             job: its number.
@@ -156,6 +157,9 @@ class Claims:
         """
         with self._db.writing():
             claim = self._next_claim(job, seat, number, now)
+            if claim is not None and (writer := find_writer(self._db, job, claim.spec)):
+                wait_for_writer(self._db, job, writer, now)
+                return None
             if claim is not None:
                 prepare(
                     claim

@@ -20,6 +20,7 @@ from launcher.states import (
     is_signal,
 )
 from launcher.store.connection import Connection, reason_columns
+from launcher.store.output_conflicts import release_waiting
 from launcher.store.rows import Claim, read_lane
 from launcher.system.files import Json
 from launcher.system.stored_fields import Unreadable
@@ -67,6 +68,7 @@ class Transitions:
             (code, data, claim.job, claim.number),
         )
         if self._db.move(claim.job, state, reason, now, only_from=(State.RUNNING,)):
+            release_waiting(self._db, claim.job)
             self._after(claim, state, outcome, outputs, now)
         return state
 

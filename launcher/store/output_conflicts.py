@@ -1,0 +1,73 @@
+"""Jobs that write the same path do not run at the same time.
+
+A job that is about to start waits while another one that runs writes one of its outputs. A row of `needs` says so. It is
+deleted when the attempt of the other job has ended, whatever its end, so no job waits for one that does not run.
+"""
+
+import os
+from functools import lru_cache
+from typing import NamedTuple
+
+from launcher.job import Spec
+from launcher.states import Reason, ReasonCode, State
+from launcher.store.connection import Connection, known_record, reason_columns
+
+WHILE_RUNNING = 2  # in `needs.any_end`: the job waits only for the end of the attempt that runs
+_CACHED_SPECS = 4096  # the running jobs of all pilots; their specs do not change meanwhile
+
+
+class Writer(NamedTuple):
+    """A running job that writes a path."""
+
+    job: int
+    name: str
+    path: str
+
+
+def find_writer(db: Connection, job: int, spec: Spec) -> Writer | None:
+    """Return a running job that writes an output of another job, None if there is none.
+
+    The outputs of an entry function in the folder of its run do not count: each attempt writes them in its own staging folder.
+    """
+    own = f"{spec.run_folder}/"
+    shared = {
+        os.path.normpath(path) for path in spec.outputs if not (spec.entry and path.startswith(own))
+    }
+    if not shared:
+        return None
+    running = db.execute("SELECT id, name, spec FROM jobs WHERE state = 'running' ORDER BY id")
+    for number, name, text in running:
+        if number != job and (same := shared & _outputs_of(text)):
+            return Writer(number, name, min(same, key=len))
+    return None
+
+
+def wait_for_writer(db: Connection, job: int, writer: Writer, now: float) -> None:
+    """Let a queued job wait while another one writes the same path. Inside `writing`."""
+    reason = Reason(
+        code=ReasonCode.OUTPUT_IN_USE,
+        text=f"waiting for job {writer.job} ({writer.name}), which writes {writer.path}",
+        data={"need": writer.job, "path": writer.path},
+    )
+    insert = "INSERT OR IGNORE INTO needs (job, need, any_end) VALUES (?, ?, ?)"
+    db.execute(insert, (job, writer.job, WHILE_RUNNING))
+    db.count_waits([job])
+    update = "UPDATE jobs SET reason_code = ?, reason = ?, reason_data = ? WHERE id = ?"
+    db.execute(update, (*reason_columns(reason), job))
+    db.event(job, State.QUEUED, reason, now)
+
+
+def release_waiting(db: Connection, writer: int) -> None:
+    """Let the jobs start that waited while a job ran that writes the same path. Inside `writing`."""
+    of_writer = "FROM needs WHERE need = ? AND any_end = ?"
+    waiting = db.numbers(f"SELECT job {of_writer}", writer, WHILE_RUNNING)
+    if waiting:
+        db.execute(f"DELETE {of_writer}", (writer, WHILE_RUNNING))
+        db.count_waits(waiting)
+
+
+@lru_cache(maxsize=_CACHED_SPECS)
+def _outputs_of(spec_text: str) -> frozenset[str]:
+    outputs = known_record(spec_text).get("outputs")
+    listed = outputs if isinstance(outputs, list) else []
+    return frozenset(os.path.normpath(path) for path in listed if isinstance(path, str))

@@ -1,0 +1,119 @@
+"""Jobs of different runs that write the same path run one after the other."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from launcher.job import Terms
+from launcher.screens.format import reason_to_show
+from launcher.states import Outcome, ReasonCode, State
+from launcher.store.queue import Store
+from launcher.system.paths import Home
+from tests.build import a_context, a_seat, a_spec, claimed, endings, enqueue, job_row, shell, until
+from tests.launcher.conftest import Launcher
+from tests.launcher.queued import DONE, FAILED, LOST, STOPPED, VOID, end, ready, serve, until_done
+
+DATA = "/nowhere/data/set"
+
+
+def put(store: Store, run: str, *outputs: str, entry: str = "", **terms: Any) -> int:
+    spec = a_spec(name=f"sample/{run}", run=run, entry=entry, outputs=outputs, terms=Terms(**terms))
+    (job,) = enqueue(store, spec, run=run)
+    return job
+
+
+def is_refused(store: Store, job: int) -> bool:
+    return store.scheduling.claim(job, a_seat(), reason="", now=2.0) is None
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "entry", "conflict"),
+    [
+        ((DATA, f"{DATA}/mark.json"), (DATA, f"{DATA}/mark.json"), "m:f", True),
+        ((DATA,), ("/nowhere/data/../data/set",), "m:f", True),
+        (("/nowhere/a.csv", "/nowhere/b.csv"), ("/nowhere/c.csv", "/nowhere/b.csv"), "", True),
+        ((DATA,), ("/nowhere/data/other",), "m:f", False),
+        ((DATA,), (), "m:f", False),
+        # each attempt writes into a staging folder of its own
+        (("/nowhere/runs/two/x",), ("/nowhere/runs/two/x",), "m:f", False),
+        (("/nowhere/runs/two/x",), ("/nowhere/runs/two/x",), "", True),
+    ],
+)
+def test_a_job_is_not_claimed_while_another_one_that_runs_writes_the_same(
+    store: Store, first: tuple[str, ...], second: tuple[str, ...], entry: str, conflict: bool
+) -> None:
+    claimed(store, put(store, "one", *first, entry=entry))
+    job = put(store, "two", *second, entry=entry)
+    assert is_refused(store, job) == conflict
+    assert ready(store) == []
+    if conflict:
+        row = job_row(store, job)
+        shown = reason_to_show(row, store.read.needs([job])[job])
+        assert (row.state, shown.code) == (State.QUEUED, ReasonCode.OUTPUT_IN_USE)
+        assert shown.text.startswith("waiting for job 1 (sample/one), which writes /nowhere/")
+        assert shown.data["need"] == 1
+
+
+@pytest.mark.parametrize("outcome", [DONE, FAILED, STOPPED, LOST, VOID])
+def test_a_job_starts_when_the_attempt_has_ended_that_writes_the_same(
+    store: Store, outcome: Outcome
+) -> None:
+    claim = claimed(store, put(store, "one", DATA, retries=1, backoff_s=60.0))
+    job = put(store, "two", DATA)
+    assert is_refused(store, job)
+    end(store, claim, outcome)
+    assert job in ready(store)
+    claimed(store, job)
+
+
+def test_jobs_that_write_the_same_wait_for_each_other_and_never_in_a_circle(store: Store) -> None:
+    """The first is queued again while the second runs, and waits for that one then."""
+    first, second = put(store, "one", DATA), put(store, "two", DATA)
+    claim = claimed(store, first)
+    assert is_refused(store, second)
+    end(store, claim, VOID)
+    claim = claimed(store, second)
+    assert is_refused(store, first)
+    end(store, claim, VOID)
+    assert sorted(ready(store)) == [first, second]
+    end(store, first)
+    end(store, second)
+    assert {row.state for row in store.read.jobs()} == {State.DONE}
+
+
+def test_a_job_that_waits_to_write_the_same_can_be_cancelled_and_needs_nothing_afterwards(
+    store: Store, launcher: Launcher
+) -> None:
+    claim = claimed(store, put(store, "one", DATA))
+    job = put(store, "two", DATA)
+    assert is_refused(store, job)
+    store.steering.cancel([job], 3.0)
+    end(store, claim)
+    assert job_row(store, job).state is State.CANCELLED
+    store.steering.retry([job], 4.0)
+    assert ready(store) == [job]
+    assert launcher.json("show", str(job))["after_any"] == []
+
+
+def test_programs_of_two_runs_that_make_the_same_file_run_one_after_the_other(
+    home: Home, store: Store, tmp_path: Path, launcher: Launcher
+) -> None:
+    """Each finds no other that writes, although there is room for both."""
+    script = "mkdir lock || exit 7; echo $1 > begun; until [ -e go ]; do sleep 0.01; done; rmdir lock; echo $1 > made"
+    jobs = []
+    for run in ("one", "two"):
+        argv = shell(script, run)
+        settings = {"argv": [*argv], "outputs": ["made"]}
+        spec = a_spec(*argv, kind="program", settings=settings, outputs=(f"{tmp_path}/made",))
+        jobs += enqueue(store, spec, run=run, context=a_context(tmp_path))
+    serve(home)
+    until((tmp_path / "begun").exists, "the first one runs")
+    waits = f"waiting for job 1 (command/1), which writes {tmp_path}/made"
+    until(lambda: waits in launcher("status", "2").out, "the second one waits")
+    record = launcher.json("status", "2")["jobs"][0]
+    assert (record["reason"], record["reason_code"]) == (waits, "output-in-use")
+    (tmp_path / "go").touch()
+    until_done(store, *jobs)
+    assert [endings(store, job) for job in jobs] == [["done"], ["done"]]
+    assert (tmp_path / "made").read_text() == "two\n"
