@@ -401,8 +401,8 @@ def make_drawn(
         settings: what to make; places in it are those above.
         source: folder of photographs, for `resized`.
         attributes: their table, if there is one.
-        progress: called with the number of images made and their total; what it raises ends the
-            work, and nothing of it stays.
+        progress: called with the number of images made and their total. While another process writes the
+            folder, both are 0. An exception of it ends the work, and nothing of it stays.
 
     Raises:
         DataError: the folder holds something else, or cannot be written; the source is at fault.
@@ -418,16 +418,17 @@ def make_drawn(
     }
     done: dict[str, Json] = {**mark, "images": len(plan.works), "parts": dict(plan.counts)}
     artifact = Artifact("drawn set", root, DRAWN_MARK, mark)
-    if artifact.is_there((f"{work.file}.png" for work in plan.works), _other):
-        return done
-    with artifact.made(done) as folder:
-        files = [*(work.file for work in plan.works), *plan.tables]
-        for above in sorted({file.rpartition("/")[0] for file in files}):
-            (folder / above).mkdir(parents=True, exist_ok=True)
-        doing = f"made images for {root}"
-        _draw_all(folder, plan.works, settings, source, doing=doing, progress=progress)
-        for name, text in plan.tables.items():
-            write_atomic(folder / name, text)
+    with artifact.locked(progress):
+        if artifact.is_there((f"{work.file}.png" for work in plan.works), _other):
+            return done
+        with artifact.made(done) as folder:
+            files = [*(work.file for work in plan.works), *plan.tables]
+            for above in sorted({file.rpartition("/")[0] for file in files}):
+                (folder / above).mkdir(parents=True, exist_ok=True)
+            doing = f"made images for {root}"
+            _draw_all(folder, plan.works, settings, source, doing=doing, progress=progress)
+            for name, text in plan.tables.items():
+                write_atomic(folder / name, text)
     return done
 
 

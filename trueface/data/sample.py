@@ -446,8 +446,8 @@ def make_sample(
         root: absent, empty, or holding a sample of the same spec, whole or not.
         spec: what to make.
         workers: processes; None: one for each core that we may use.
-        progress: called with the number of images made and their total; what it raises ends
-            the work, and the next call goes on from there.
+        progress: called with the number of images made and their total. While another process writes the
+            folder, both are 0. An exception of it ends the work, and the next call continues.
 
     Raises:
         DataError: the folder holds something else, or cannot be written.
@@ -457,21 +457,22 @@ def make_sample(
     mark: dict[str, Json] = {"schema": SCHEMA, "recipe": RECIPE, "spec": asdict(spec)}
     done = {**mark, **_counts(spec, pictures)}
     artifact = Artifact("sample", root, paths.SAMPLE_MARK, mark)
-    finished = _is_finished(artifact)
-    missing = _missing(root, pictures)
-    if finished and not missing:
-        return done
-    try:
-        _begin(root, mark)
-        make, doing = partial(_make_chunk, root, spec), f"made images in {root}"
-        work_through(
-            make, missing, CHUNK, workers, doing=doing, total=len(pictures), progress=progress
-        )
-        write_splits(root / "splits", _lists(pictures))
-        write_json(root / paths.SAMPLE_MARK, done)
-        (root / UNFINISHED).unlink()
-    except OSError as error:
-        raise DataError(f"cannot write the sample to {root}: {error}") from error
+    with artifact.locked(progress):
+        finished = _is_finished(artifact)
+        missing = _missing(root, pictures)
+        if finished and not missing:
+            return done
+        try:
+            _begin(root, mark)
+            make, doing = partial(_make_chunk, root, spec), f"made images in {root}"
+            work_through(
+                make, missing, CHUNK, workers, doing=doing, total=len(pictures), progress=progress
+            )
+            write_splits(root / "splits", _lists(pictures))
+            write_json(root / paths.SAMPLE_MARK, done)
+            (root / UNFINISHED).unlink()
+        except OSError as error:
+            raise DataError(f"cannot write the sample to {root}: {error}") from error
     return done
 
 

@@ -74,7 +74,10 @@ def progress_of(job: Job, noun: str = "images") -> Callable[[int, int], None]:
     """Return what the maker of a set tells how many of how many it has made; it ends with a stop."""
 
     def progress(made: int, total: int) -> None:
-        job.progress(step=made, total=total)
+        if total:
+            job.progress(step=made, total=total)
+        else:
+            job.progress(step=0, waiting="another process writes the folder")
         if job.stop.is_set():
             raise JobError(f"stopped after {made} of {total} {noun}; the next attempt begins anew")
 

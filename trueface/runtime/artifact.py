@@ -118,6 +118,29 @@ class Artifact(NamedTuple):
                 )
 
     @contextmanager
+    def locked(self, waiting: Callable[[int, int], None] | None = None) -> Iterator[None]:
+        """Hold the place; wait while another process of this machine holds it.
+
+        Nothing is held if no lock can be made beside the place, as on a disk that is read-only or has no locks.
+
+        Args:
+            waiting: called with 0 and 0 while another process holds the place. An exception of it ends the waiting.
+        """
+        path = self.place.with_name(f".{self.place.name[:_MOST_NAME]}{LOCK}")
+        descriptor = None
+        with contextlib.suppress(OSError):
+            descriptor = _locked_place(path, self.place, waiting or (lambda *_: None))
+        try:
+            yield
+        finally:
+            if descriptor is not None:
+                with contextlib.suppress(OSError):
+                    path.unlink()
+                # processes that were forked meanwhile have it, too: closing alone would leave it held
+                fcntl.flock(descriptor, fcntl.LOCK_UN)
+                os.close(descriptor)
+
+    @contextmanager
     def made(self, facts: dict[str, Json]) -> Iterator[Path]:
         """Give a folder to fill; at the end it gets its mark and stands in its place as a whole.
 
@@ -135,6 +158,44 @@ class Artifact(NamedTuple):
                 put_in_place(folder, self.place)
         except OSError as error:
             raise DataError(f"cannot write the {self.kind} {self.place}: {error}") from error
+
+
+def _locked_place(path: Path, place: Path, waiting: Callable[[int, int], None]) -> int:
+    """Return the descriptor of the lock of a place, once no other process holds it.
+
+    Raises:
+        OSError: no lock can be made there.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    logged_at = -LOG_EVERY_S
+    while True:
+        descriptor = _opened_lock(path)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+        except OSError:
+            os.close(descriptor)
+            raise
+        else:
+            if _lies_at(descriptor, path):
+                CreationLock(descriptor).report(0, 0)
+                return descriptor
+            os.close(descriptor)  # its holder removed it
+            continue
+        if time.monotonic() - logged_at > LOG_EVERY_S:
+            logged_at, note = time.monotonic(), _note(path)
+            log.warning("waiting for process %d on %s, which writes %s", note.pid, note.host, place)
+        waiting(0, 0)
+        time.sleep(POLL_S)
+
+
+def _opened_lock(path: Path) -> int:
+    """Open a lock file, made where there is none; that of another user may be read only."""
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    except PermissionError:
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 
 
 def difference(wanted: Mapping[str, Json], stored: Mapping[str, Json]) -> tuple[str, ...]:

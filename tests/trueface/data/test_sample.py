@@ -1,5 +1,7 @@
 import io
 import json
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -13,6 +15,7 @@ import PIL.Image
 import pytest
 
 from launcher.api import parse_data
+from tests.build import until
 from trueface.data.index import survey
 from trueface.data.sample import (
     CELL,
@@ -305,3 +308,36 @@ def test_an_odd_size_is_taken_as_well() -> None:
     for trace in (None, *FINGERPRINTS.values()):
         pixels = develop(scene, np.random.default_rng(1), trace)
         assert (pixels.shape, pixels.dtype) == ((33, 33, 3), np.dtype(np.uint8))
+
+
+MAKER = """
+import sys, time
+from pathlib import Path
+from tests.trueface.data.test_sample import TINY
+from trueface.data.sample import make_sample
+
+root, name, go = map(Path, sys.argv[1:])
+
+def progress(made, total):
+    Path(f"{name}.{'works' if total else 'waits'}").touch()
+    while total and not go.exists():
+        time.sleep(0.01)
+
+make_sample(root, TINY, workers=1, progress=progress)
+"""
+
+
+def test_two_processes_that_make_the_same_sample_make_it_once(root: Path, tmp_path: Path) -> None:
+    """As two queues do; both end well, and one that asks for another sample is refused."""
+    there, go = tmp_path / "data/sample", tmp_path / "go"
+    first = subprocess.Popen([sys.executable, "-c", MAKER, there, tmp_path / "one", go])
+    until((tmp_path / "one.works").exists, "the first one has made some images")
+    second = subprocess.Popen([sys.executable, "-c", MAKER, there, tmp_path / "two", go])
+    until((tmp_path / "two.waits").exists, "the second one waits")
+    go.touch()
+    assert (first.wait(), second.wait()) == (0, 0)
+    assert not (tmp_path / "two.works").exists()
+    assert contents(there) == contents(root)
+    assert [path.name for path in there.parent.iterdir()] == ["sample"]
+    with pytest.raises(DataError, match="other settings"):
+        make_sample(there, replace(TINY, seed=4))

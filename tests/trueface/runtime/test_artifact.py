@@ -1,10 +1,14 @@
 import fcntl
 import os
+import signal
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
+from tests.build import until
 from trueface.runtime.artifact import (
     Artifact,
     BusyError,
@@ -19,7 +23,7 @@ from trueface.runtime.artifact import (
     put_in_place,
     staged,
 )
-from trueface.runtime.errors import DataError, UsageError
+from trueface.runtime.errors import DataError, JobError, UsageError
 from trueface.runtime.files import Json
 
 ENTRIES = [
@@ -187,3 +191,65 @@ def test_a_lock_is_one_holders_at_a_time(tmp_path: Path) -> None:
         pass
     with held_at_once(path):
         pass
+
+
+# --- one process at a time writes a place
+
+WRITER = """
+import sys, time
+from pathlib import Path
+from trueface.runtime.artifact import Artifact
+
+place, begun, go = map(Path, sys.argv[1:])
+artifact = Artifact("set", place, "mark.json", {"seed": 1})
+with artifact.locked(lambda *_: Path(f"{begun}.waits").touch()):
+    begun.touch()
+    while not go.exists():
+        time.sleep(0.01)
+    if not artifact.is_there((), lambda *_: "another set"):
+        with artifact.made({"seed": 1}) as folder:
+            (folder / "a.txt").write_text(begun.name)
+"""
+
+
+def writer(tmp_path: Path, name: str) -> subprocess.Popen[bytes]:
+    words = (tmp_path / "data/set", tmp_path / name, tmp_path / "go")
+    return subprocess.Popen([sys.executable, "-c", WRITER, *words])
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_process_waits_while_another_one_writes_the_same_place(
+    tmp_path: Path, killed: bool
+) -> None:
+    """The lock of a process that is killed falls with it."""
+    first = writer(tmp_path, "first")
+    until((tmp_path / "first").exists, "the first one writes")
+    second = writer(tmp_path, "second")
+    until((tmp_path / "second.waits").exists, "the second one waits")
+    assert not (tmp_path / "second").exists()
+    if killed:
+        first.kill()
+        until((tmp_path / "second").exists, "the second one writes")
+    (tmp_path / "go").touch()
+    assert (first.wait(), second.wait()) == (-signal.SIGKILL if killed else 0, 0)
+    made = "second" if killed else "first"
+    assert (tmp_path / "data/set/a.txt").read_text() == made
+    assert [path.name for path in (tmp_path / "data").iterdir()] == ["set"]
+
+
+def test_who_waits_for_a_place_can_be_stopped(tmp_path: Path) -> None:
+    artifact = Artifact("set", tmp_path / "set", "mark.json", {})
+
+    def stop(*_: int) -> None:
+        raise JobError("stopped")
+
+    with artifact.locked(), pytest.raises(JobError, match="stopped"), artifact.locked(stop):
+        raise AssertionError
+
+
+def test_a_place_that_is_whole_is_found_where_no_lock_can_be_made(tmp_path: Path) -> None:
+    place = tmp_path / "file" / "set"
+    (tmp_path / "file").touch()
+    with Artifact("set", place, "mark.json", {}).locked():
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]

@@ -106,8 +106,8 @@ def make_forged(
         faces: a table or a folder.
         settings: what to make; `data_root` and `faces` are those above.
         workers: processes; None: one for each core that we may use.
-        progress: called with the number of pairs made and their total; what it raises ends the
-            work, and nothing of it stays.
+        progress: called with the number of pairs made and their total. While another process writes the
+            folder, both are 0. An exception of it ends the work, and nothing of it stays.
 
     Raises:
         DataError: the table or an image of it cannot be read; the folder holds something else, or
@@ -125,13 +125,16 @@ def make_forged(
     }
     done = {**mark, **_counts(plan)}
     artifact = Artifact("forged set", root, MARK, mark)
-    if artifact.is_there((path for pair in plan.pairs for path, _ in pair.images), _other):
-        return done
-    for reason in remarks(plan):
-        log.warning("faces=%s %s", faces, reason)
-    with artifact.made(done) as folder:
-        _make(folder, plan, settings, workers, doing=f"forged faces for {root}", progress=progress)
-        write_tables(folder, root, plan)
+    with artifact.locked(progress):
+        if artifact.is_there((path for pair in plan.pairs for path, _ in pair.images), _other):
+            return done
+        for reason in remarks(plan):
+            log.warning("faces=%s %s", faces, reason)
+        with artifact.made(done) as folder:
+            _make(
+                folder, plan, settings, workers, doing=f"forged faces for {root}", progress=progress
+            )
+            write_tables(folder, root, plan)
     return done
 
 
