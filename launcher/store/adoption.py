@@ -23,7 +23,9 @@ class DoneElsewhere(NamedTuple):
     number: int
     hash: str  # that the queue has of it
     spec: Spec  # as it is to be stored here, with the hash that counts here
-    outputs: Mapping[str, Sequence[int | str]]  # its files as they are recorded, by their paths here
+    outputs: Mapping[
+        str, Sequence[int | str]
+    ]  # its files as they are recorded, by their paths here
 
 
 def adopt(
