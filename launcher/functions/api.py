@@ -28,6 +28,7 @@ from launcher.functions.calls import (
     write_calls,
 )
 from launcher.functions.future import Future, follow
+from launcher.functions.main_module import refuse_spawned_import
 from launcher.functions.options import JobOptions, check_request, request_of
 from launcher.functions.pickling import name_of
 from launcher.functions.task_files import Run, numbers_of, submit_plan
@@ -169,6 +170,7 @@ def _submit_calls(
             can never run it, or a job that it should wait for does not exist.
         MachineError: the queue cannot be used.
     """
+    refuse_spawned_import()
     if not is_utf8(name):
         raise UsageError(f"name: {name!r} is no UTF-8 text")
     keywords = {} if kwargs is None else _keywords(kwargs)

@@ -1,23 +1,28 @@
 """Calls on their way to a job: one file for all calls of a submission, the function in it only once; and what people see of them.
 
-The file holds pickles one after another: the submitter's search path for modules, the function, then
-the arguments of each call. A job's settings say where its own begin.
+The file holds pickles one after another: the submitting script, the function, then the arguments of each
+call. A job's settings say where its own begin.
 """
 
 import inspect
 import math
 import os
-import pickle
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
-
-import cloudpickle
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from launcher.errors import MachineError
+from launcher.functions.main_module import (
+    CallPickler,
+    Script,
+    add_values,
+    describe_script,
+    dump_script,
+    load_script,
+)
 from launcher.functions.pickling import (
     dump,
     load,
@@ -97,15 +102,16 @@ def write_calls(
     name, path = name_of(function), folder / f"{os.urandom(12).hex()}{SUFFIX}"
     calls = []
     with write_private(path) as file:
-        cloudpickle.dump([str(Path(entry or ".").absolute()) for entry in sys.path], file)
-        dump(function, file, f"the function {name}", REMEDY)
+        dump_script(describe_script(), file)
+        dump(function, file, f"the function {name}", REMEDY, pickler=CallPickler)
         for given in arguments:
             at = file.tell()
             named = [
                 *((f"argument {n}", value) for n, value in enumerate(given, 1)),
                 *keywords.items(),
             ]
-            dump((tuple(given), dict(keywords)), file, f"a call of {name}", REMEDY, named)
+            what = f"a call of {name}"
+            dump((tuple(given), dict(keywords)), file, what, REMEDY, named, pickler=CallPickler)
             text = call_text(name, tuple(given), keywords)
             plain = named_arguments(function, given, keywords)
             calls.append(Call(text, str(path), at, plain))
@@ -134,6 +140,16 @@ def find_file(call: Call, attempt: Attempt) -> Call:
     return call._replace(file=str(found))
 
 
+def read_script(call: Call) -> Script:
+    """Return the script that submitted a call.
+
+    Raises:
+        MachineError: the file may be another user's, or is gone.
+    """
+    with _opened(call) as file:
+        return load_script(file)
+
+
 def read_call(call: Call) -> tuple[Callable[..., object], tuple[object, ...], dict[str, object]]:
     """Return the function of a call and its arguments; its modules are looked for as its submitter did.
 
@@ -141,19 +157,27 @@ def read_call(call: Call) -> tuple[Callable[..., object], tuple[object, ...], di
         MachineError: the file may be another user's, or is gone.
         CannotLoad: the function or an argument cannot be loaded.
     """
+    with _opened(call) as file:
+        script = load_script(file)
+        sys.path[:] = dict.fromkeys([*script.path, *sys.path])
+        where = f"of {call.call} cannot be loaded in the job"
+        function = load(file, f"the function {where}")
+        file.seek(call.offset)
+        arguments, keywords = load(file, f"an argument {where}")
+    if script.argv is not None:
+        add_values([function, *arguments, *keywords.values()])
+    return function, arguments, keywords
+
+
+@contextmanager
+def _opened(call: Call) -> Iterator[BinaryIO]:
     try:
         with open_private(Path(call.file)) as file:
-            submitters: Sequence[str] = pickle.load(file)  # ours: it was checked
-            sys.path[:] = dict.fromkeys([*submitters, *sys.path])
-            where = f"of {call.call} cannot be loaded in the job"
-            function = load(file, f"the function {where}")
-            file.seek(call.offset)
-            arguments, keywords = load(file, f"an argument {where}")
+            yield file
     except FileNotFoundError as error:
         raise MachineError(
             f"{call.file} is gone, which holds the function and its arguments; submit it again"
         ) from error
-    return function, arguments, keywords
 
 
 def call_text(name: str, arguments: tuple[object, ...], keywords: Mapping[str, object]) -> str:

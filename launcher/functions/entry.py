@@ -4,9 +4,11 @@ import contextlib
 import signal
 from collections.abc import Iterator, Mapping
 from functools import partial
+from pathlib import Path
 from types import FrameType
 
-from launcher.functions.calls import call_of, find_file, read_call, shown
+from launcher.functions.calls import call_of, find_file, read_call, read_script, shown
+from launcher.functions.main_module import installed_script
 from launcher.functions.pickling import CannotLoad, name_of, write_exception, write_value
 from launcher.system.files import Json, when_there_is_room
 from launcher.system.paths import Attempt
@@ -28,17 +30,19 @@ def call(job: Job) -> Mapping[str, Json]:
     """
     attempt = Attempt(job.attempt_folder)
     try:
-        with forks_end_here(), _interrupted_by(signal.SIGTERM, signal.SIGHUP, job=job):
-            function, arguments, keywords = read_call(find_file(call_of(job.settings), attempt))
-            value = function(*arguments, **keywords)
-        when_there_is_room(  # it may have taken days to compute
-            partial(write_value, attempt.folder, name_of(function), value),
-            is_away=attempt.is_away,
-            over=job.stop.is_set,
-            warn=lambda why: say(
-                f"launcher: the call is done, and its value waits for room: {why}"
-            ),
-        )
+        made = find_file(call_of(job.settings), attempt)
+        with installed_script(read_script(made), Path(made.file)):
+            with forks_end_here(), _interrupted_by(signal.SIGTERM, signal.SIGHUP, job=job):
+                function, arguments, keywords = read_call(made)
+                value = function(*arguments, **keywords)
+            when_there_is_room(  # it may have taken days to compute
+                partial(write_value, attempt.folder, name_of(function), value),
+                is_away=attempt.is_away,
+                over=job.stop.is_set,
+                warn=lambda why: say(
+                    f"launcher: the call is done, and its value waits for room: {why}"
+                ),
+            )
     except BaseException as error:
         if isinstance(error, CannotLoad):  # whose words do not say where it failed
             print_traceback(error.__cause__)

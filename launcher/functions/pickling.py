@@ -56,7 +56,15 @@ def load(file: BinaryIO, what: str) -> Any:
         raise CannotLoad(f"{what}: {words}") from error
 
 
-def dump(value: object, file: BinaryIO, what: str, remedy: str, parts: Parts = ()) -> None:
+def dump(
+    value: object,
+    file: BinaryIO,
+    what: str,
+    remedy: str,
+    parts: Parts = (),
+    *,
+    pickler: type[cloudpickle.Pickler] = cloudpickle.Pickler,
+) -> None:
     """Append the pickle of a value to a file; functions and classes of a script or notebook go whole.
 
     Args:
@@ -65,18 +73,19 @@ def dump(value: object, file: BinaryIO, what: str, remedy: str, parts: Parts = (
         what: names the value in a message.
         remedy: says there what to do.
         parts: of the value, by the names that they have there; none: those that Python shows.
+        pickler: makes the pickle.
 
     Raises:
         CannotPickle: it cannot be pickled; says which object inside of it is to blame.
         OSError: the disk is full.
     """
     try:
-        cloudpickle.dump(value, file)
+        pickler(file).dump(value)
     except (OSError, MemoryError):
         raise
     except Exception as error:  # whatever an object's own __reduce__ raises
         words = str(error).partition("\n")[0][:_LONGEST] or type(error).__name__
-        path, culprit = _culprit(value, parts)
+        path, culprit = _culprit(value, parts, pickler)
         blame = f"{path or 'it'} is of type {_type_name(culprit)} ({words})"
         raise CannotPickle(f"{what} cannot be pickled: {blame}; {remedy}") from error
 
@@ -87,12 +96,12 @@ def _type_name(value: object) -> str:
     return kind.__qualname__ if own else f"{kind.__module__}.{kind.__qualname__}"
 
 
-def _culprit(value: object, parts: Parts) -> tuple[str, object]:
+def _culprit(value: object, parts: Parts, pickler: type[cloudpickle.Pickler]) -> tuple[str, object]:
     """Return the innermost object that cannot be pickled, and the way to it as Python writes it."""
     path, seen = "", {id(value)}
     for _ in range(_MOST_LEVELS):
         for step, part in parts or _parts(value):
-            if id(part) not in seen and not _can_be_pickled(part):
+            if id(part) not in seen and not _can_be_pickled(part, pickler):
                 seen.add(id(part))
                 path, value = f"{path}{step}" if path else step.removeprefix("."), part
                 break
@@ -102,9 +111,9 @@ def _culprit(value: object, parts: Parts) -> tuple[str, object]:
     return path, value
 
 
-def _can_be_pickled(value: object) -> bool:
+def _can_be_pickled(value: object, pickler: type[cloudpickle.Pickler]) -> bool:
     try:
-        cloudpickle.dump(value, _Nowhere())
+        pickler(_Nowhere()).dump(value)
     except Exception:  # noqa: BLE001  # likewise
         return False
     return True

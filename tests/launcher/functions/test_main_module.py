@@ -1,0 +1,198 @@
+"""Names of the submitting program inside a job: from a script, a module started with `-m`, and a notebook."""
+
+import ast
+import importlib
+import pickle
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from launcher.functions.calls import Call, read_call, read_script
+from launcher.functions.pickling import make_private_folder, write_private
+from tests.build import DEADLINE_S
+
+DEFINITIONS = """
+import functools, inspect, multiprocessing, pickle, sys
+from dataclasses import dataclass
+from launcher.api import submit
+
+@dataclass
+class Config:
+    x: int = 1
+
+class Unnamed:
+    y = 7
+
+@functools.lru_cache(maxsize=7)
+def cached():
+    return 41
+
+def square(x):
+    return x * x
+
+def cube(x):
+    return x**3
+
+def pool(method):
+    with multiprocessing.get_context(method).Pool(1) as workers:
+        return workers.map(square, [3])
+
+def work(given):
+    pickled = pickle.loads(pickle.dumps([Config(), square, work, given]))
+    return {
+        "pools": [pool(method) for method in ("fork", "spawn", "forkserver")],
+        "config": pickled[0].x,
+        "functions": [pickled[1](2), pickled[2].__name__, pickled[3](2)],
+        "unnamed": pickle.load(open("unnamed.pickle", "rb")).y,
+        "cached": [cached(), cached.cache_info().maxsize],
+        "source": inspect.getsource(square),
+        "argv": sys.argv[1:],
+    }
+"""
+SUBMIT = """
+pickle.dump(Unnamed(), open("unnamed.pickle", "wb"))
+print(submit(work, cube, cpus=1).result(90))
+"""
+SCRIPT = f"{DEFINITIONS}\nif __name__ == '__main__':\n{textwrap.indent(SUBMIT, '    ')}"
+
+
+def expected(*argv: str) -> dict[str, object]:
+    return {
+        "pools": [[9], [9], [9]],
+        "config": 1,
+        "functions": [4, "work", 8],
+        "unnamed": 7,
+        "cached": [41, 7],
+        "source": "def square(x):\n    return x * x\n",
+        "argv": [*argv],
+    }
+
+
+def output_of(*words: str, folder: Path) -> str:
+    ended = subprocess.run(
+        [sys.executable, *words], cwd=folder, capture_output=True, text=True, timeout=3 * DEADLINE_S
+    )
+    return ended.stdout + ended.stderr
+
+
+pytestmark = pytest.mark.usefixtures("one_queue", "queue")
+
+
+def test_names_of_a_script_resolve_in_its_job(tmp_path: Path) -> None:
+    (tmp_path / "study.py").write_text(SCRIPT)
+    printed = output_of("study.py", "--seed", "3", folder=tmp_path)
+    assert printed.strip() == str(expected("--seed", "3"))
+
+
+def test_names_of_a_module_started_with_m_resolve_in_its_job(tmp_path: Path) -> None:
+    package = tmp_path / "labs" / "first"
+    package.mkdir(parents=True)
+    (package / "numbers.py").write_text("two = 2\n")
+    relative = "def work(given):\n    from .numbers import two\n    assert two == 2"
+    (package / "study.py").write_text(SCRIPT.replace("def work(given):", relative))
+    printed = output_of("-m", "labs.first.study", "-v", folder=tmp_path)
+    assert printed.strip() == str(expected("-v"))
+
+
+def test_names_of_a_notebook_resolve_in_its_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for needed in ("nbclient", "nbformat", "ipykernel"):
+        pytest.importorskip(needed)
+    formats: Any = importlib.import_module("nbformat")
+    cells = [formats.v4.new_code_cell(text) for text in (DEFINITIONS, SUBMIT)]
+    formats.write(formats.v4.new_notebook(cells=cells), tmp_path / "study.ipynb")
+    monkeypatch.setenv("PYDEVD_DISABLE_FILE_VALIDATION", "1")
+    run = (
+        "import nbclient, nbformat; notebook = nbformat.read('study.ipynb', 4);"
+        "nbclient.NotebookClient(notebook, timeout=100).execute();"
+        "print(notebook.cells[1].outputs[0]['text'])"
+    )
+    printed = output_of("-c", run, folder=tmp_path)
+    result = ast.literal_eval(next(line for line in printed.splitlines() if "pools" in line))
+    assert {**result, "argv": []} == expected()
+
+
+def test_a_job_of_a_script_that_is_gone_finds_its_names(tmp_path: Path) -> None:
+    gone = "pickle.dump(Unnamed(), open('unnamed.pickle', 'wb'))\n"
+    gone += "import os; os.remove(__file__); print(submit(pool, 'spawn', cpus=1).result(90))"
+    script = f"{DEFINITIONS}\nif __name__ == '__main__':\n{textwrap.indent(gone, '    ')}"
+    (tmp_path / "study.py").write_text(script)
+    assert output_of("study.py", folder=tmp_path).strip() == "[9]"
+
+
+def test_a_spawned_process_that_imports_the_script_submits_nothing(tmp_path: Path) -> None:
+    script = """
+import multiprocessing
+from launcher.api import submit
+
+def spawn():
+    process = multiprocessing.get_context("spawn").Process(target=print)
+    process.start()
+    process.join()
+    return process.exitcode
+
+answer = submit(spawn, name="unguarded", cpus=1)
+print(answer.result(90), answer.log())
+"""
+    (tmp_path / "study.py").write_text(script)
+    printed = output_of("study.py", folder=tmp_path)
+    assert printed.startswith("1 ")
+    assert 'Put the call of submit below `if __name__ == "__main__":`' in printed
+    jobs = output_of("-m", "launcher", "status", "--all", folder=tmp_path)
+    assert jobs.count("function/unguarded#") == 1
+
+
+def test_a_traceback_of_a_job_shows_the_lines_of_the_script(tmp_path: Path) -> None:
+    script = f"{DEFINITIONS}\ndef fail():\n    raise ValueError('here')\nif __name__ == '__main__':\n    submit(fail).result(90)"
+    (tmp_path / "study.py").write_text(script)
+    printed = output_of("study.py", folder=tmp_path)
+    assert "study.py" in printed.partition("direct cause")[0]
+    assert "    raise ValueError('here')" in printed.partition("direct cause")[0]
+
+
+def test_an_object_that_is_stored_as_a_name_of_the_script_is_refused(tmp_path: Path) -> None:
+    script = (
+        "from typing import NewType\nfrom launcher.api import UsageError, submit\n"
+        "User = NewType('User', int)\n"
+        "def first(): return User(3)\n"
+        "try:\n    submit(first)\nexcept UsageError as error:\n    print(error)\n"
+    )
+    (tmp_path / "study.py").write_text(script)
+    printed = output_of("study.py", folder=tmp_path)
+    assert "the function first cannot be pickled: User is of type typing.NewType" in printed
+    assert "define it in a module of its own" in printed
+
+
+def test_a_file_of_an_earlier_version_has_the_search_path_alone(tmp_path: Path) -> None:
+    folder = tmp_path / "functions"
+    make_private_folder(folder)
+    path = folder / "old.calls"
+    with write_private(path) as file:
+        pickle.dump(["/of/the/submitter"], file)
+        pickle.dump(divmod, file)
+        offset = file.tell()
+        pickle.dump(((7, 2), {}), file)
+    call = Call("divmod(7, 2)", str(path), offset, {})
+    assert read_script(call).argv is None
+    before = [*sys.path]
+    try:
+        function, arguments, _ = read_call(call)
+        assert (function(*arguments), sys.path[0]) == ((3, 1), "/of/the/submitter")
+    finally:
+        sys.path[:] = before
+
+
+def test_a_large_class_is_left_to_the_calls_that_use_it(tmp_path: Path) -> None:
+    script = (
+        "from launcher.functions.main_module import describe_script\n"
+        "class Small: pass\n"
+        "class Large:\n    table = bytes(1 << 20)\n"
+        "print([*describe_script().classes])\n"
+    )
+    (tmp_path / "study.py").write_text(script)
+    assert output_of("study.py", folder=tmp_path).strip() == "['Small']"
