@@ -65,8 +65,8 @@ class Future(concurrent.futures.Future[Value], Generic[Value]):
 
         Raises:
             Exception: what the function raised, caused by the traceback of its process.
-            JobError: it was killed, ran out of memory or time, or was skipped; says where its log is;
-                or what it returned cannot be loaded here.
+            JobError: it was killed, called `sys.exit`, ran out of memory or time, or was skipped; says where its
+                log is; or what it returned cannot be loaded here.
             CancelledError: it was cancelled.
             TimeoutError: it has not ended in time; it goes on.
             MachineError: the queue is stopped, or gone.
@@ -203,7 +203,11 @@ class Future(concurrent.futures.Future[Value], Generic[Value]):
             except FileNotFoundError:
                 return None, MachineError(_no_value(row.name, folder))
         error = read_exception(folder) if row.state is State.FAILED and row.attempts else None
-        return None, error or JobError(self._why())
+        if isinstance(error, Exception):
+            return None, error
+        ended = JobError(self._why())  # SystemExit or KeyboardInterrupt would end this program, too
+        ended.__cause__ = error
+        return None, ended
 
     def __repr__(self) -> str:
         return f"<Future {self.name} {self._row.state}>"

@@ -61,6 +61,15 @@ def test_an_exception_comes_back_as_it_was_raised_with_the_traceback_of_the_job(
     assert answer.state == "failed"
 
 
+@pytest.mark.parametrize("code", [0, 3])
+def test_a_function_that_calls_sys_exit_does_not_end_who_collects_its_result(code: int) -> None:
+    answer = submit(sys.exit, code)
+    with pytest.raises(JobError, match=f"failed: SystemExit: {code}") as caught:
+        answer.result(DEADLINE_S)
+    assert isinstance(caught.value.__cause__, SystemExit)
+    assert isinstance(answer.exception(), JobError)
+
+
 def test_an_exception_that_cannot_be_made_again_comes_back_in_words() -> None:
     class Picky(Exception):
         def __init__(self, first: int, second: int) -> None:
