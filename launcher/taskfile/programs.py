@@ -72,6 +72,8 @@ _DISTRIBUTIONS = {
 }
 _PROMPT = "launcher add"  # what errors call a command line
 _RANGE = re.compile(r"(-?[0-9]{1,18})\.\.(-?[0-9]{1,18})")
+_NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
+_OTHER_RANGE = re.compile(rf"{_NUMBER}\.\.{_NUMBER}(?:\.\.{_NUMBER})?")  # fractions, or with a step
 _BRACES_TWICE = "a brace of the text is written {{ or }}"
 
 
@@ -434,6 +436,9 @@ def _pair(word: Scalar, problems: Problems) -> tuple[Scalar, Items]:
         elif last - first >= MOST_COMBINATIONS:
             message = f"{last - first + 1:,} values, and {MOST_COMBINATIONS:,} at most are taken"
             problems.blame(value, "matrix", message)
+        elif not ends and _OTHER_RANGE.fullmatch(text):
+            message = f"{text} is not a range of whole numbers FIRST..LAST"
+            problems.blame(value, "matrix", message, "write the values: lr=0.1,0.2,0.3")
         elif ends:
             values += [value.named(str(number)) for number in range(first, last + 1)]
         else:
