@@ -29,11 +29,12 @@ from launcher.functions.calls import (
 )
 from launcher.functions.future import Future, follow
 from launcher.functions.main_module import refuse_spawned_import
-from launcher.functions.options import JobOptions, check_request, request_of
+from launcher.functions.options import JobOptions, absent_gpu_warning, check_request, request_of
 from launcher.functions.pickling import name_of
 from launcher.functions.task_files import Run, numbers_of, submit_plan
 from launcher.job import Spec, Terms, program_signature
 from launcher.job_options.registry import JobRequest
+from launcher.screens.terminal import remark
 from launcher.states import State
 from launcher.store.client import context_to_store, open_queue, say_if_stopped, see_served
 from launcher.store.queue import NEW, NewJob, Store
@@ -206,6 +207,8 @@ def _submit_calls(
     wake(home)
     if not say_if_stopped(home):
         see_served(home)
+    if warning := absent_gpu_warning(home, [(request.resources, request.terms)] * len(rows)):
+        remark(warning)
     futures: list[Future[Value]] = [Future(home, row) for row in rows]
     follow(home, futures)
     return futures

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from launcher.backends.settings import Backends, impossible_there, runs_only_here
-from launcher.errors import MachineError, UnknownName, UsageError, nearest
+from launcher.errors import MachineError, UnknownName, UsageError, counted, nearest
 from launcher.gpu.snapshot import seen_gpus
 from launcher.job import CPU, Resources, Terms
 from launcher.job_options.registry import JobRequest, job_options
@@ -222,23 +222,34 @@ def check_possible(home: Home, resources: Resources) -> None:
         raise UsageError(f"this machine can never run it: {harmless(why)}")
 
 
-def unseen_gpus(home: Home, resources: Resources) -> str:
-    """Return why a job will wait that has to work on GPUs of this machine: none can be seen now; '' where one can."""
-    if not resources.works_on_gpu(there=False):
+def absent_gpu_warning(home: Home, requests: Iterable[tuple[Resources, Terms]]) -> str:
+    """Return a warning about jobs that need a GPU of this machine while none is visible; '' if there are none."""
+    waiting = sum(
+        runs_only_here(terms) and resources.works_on_gpu(there=False)
+        for resources, terms in requests
+    )
+    if not waiting or not (why := _absent_gpus(home)):
         return ""
+    jobs = f"{counted(waiting, 'job')} {'waits' if waiting == 1 else 'wait'} for a GPU"
+    remedy = (
+        "Remove gpus, vram, exclusive and device to use the CPU, or choose a cluster with --on."
+    )
+    return f"warning: {harmless(why)}. {jobs}. {remedy}"
+
+
+def _absent_gpus(home: Home) -> str:
+    """Return why no GPU of this machine is visible; '' if one is."""
     from launcher.gpu.monitor import look_once  # the driver's library, which few commands need
     from launcher.gpu.nvml import Nvml
 
-    runs, probe = scheduler_pid(home) is not None, Nvml()
-    look = seen_gpus(home) if runs else None
-    if runs and look is None:
-        return ""  # the scheduler looks at once, and says it: the driver is not asked by two
+    probe = Nvml()
+    look = seen_gpus(home) if scheduler_pid(home) is not None else None
     try:
         gpus = look.gpus if look else look_once(probe.snapshot, patience_s=DRIVER_S)
     except MachineError as error:
-        return str(error)
+        return f"no GPU is visible on this machine: {error}"
     shown = visible_devices(owners_environment(os.environ))
     if any(shown is None or is_visible(gpu, shown) for gpu in gpus):
         return ""
     hidden = "CUDA_VISIBLE_DEVICES hides all of them" if gpus else "the driver lists none"
-    return f"no GPU can be seen on this machine: {probe.absent or hidden}"
+    return f"no GPU is visible on this machine: {probe.absent or hidden}"

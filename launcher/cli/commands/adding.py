@@ -20,7 +20,6 @@ from launcher.backends.settings import (
     BackendSettings,
     configured_backends,
     placed_terms,
-    runs_only_here,
 )
 from launcher.cli.added_files import check_files, done_before
 from launcher.cli.command_lines import (
@@ -34,7 +33,7 @@ from launcher.cli.jobs import HELP, select, uncollected
 from launcher.cli.option_types import RUN, SHARE, TextDefaultOption, flag, typed
 from launcher.context import INPUTS, OUTPUTS, Context, file_paths
 from launcher.errors import UsageError, counted
-from launcher.functions.options import assembled, check_request, unseen_gpus
+from launcher.functions.options import absent_gpu_warning, assembled, check_request
 from launcher.job import FUNCTION, PROGRAM, Spec, program_signature, run_name_fault
 from launcher.job_options.registry import job_options
 from launcher.job_options.value_types import TRUTH, on_command_line
@@ -229,18 +228,24 @@ def add(
             priority=request.priority,
         )
         asked = Asked(spec, context, after, after_any, hold=hold, replaces=replace, share=share)
+        asked_for = [(request.resources, request.terms)] * len(programs)
         if dry_run:
             _list(home, store, asked, programs)
+            _warn(absent_gpu_warning(home, asked_for))
             return
         _queue(home, store, asked, programs, file)
         if not say_if_stopped(home):  # a script that queues must not lift what a person decided
             see_served(home)
         on = request.terms.on
-        if runs_only_here(request.terms) and (why := unseen_gpus(home, request.resources)):
-            remark(f"warning: {harmless(why)}; the job waits until one can")
+        _warn(absent_gpu_warning(home, asked_for))
         _warn_of_partitions(
             [backends.by_name[name] for name in on if name in backends.by_name], home
         )
+
+
+def _warn(text: str) -> None:
+    if text:
+        remark(text)
 
 
 def _warn_of_partitions(asked: Sequence[BackendSettings], home: Home) -> None:

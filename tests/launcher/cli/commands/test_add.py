@@ -441,3 +441,21 @@ def test_the_environment_may_ask_for_it(
     monkeypatch.setenv("LAUNCHER_ADD_REPLACE", "1")
     answer = launcher("add", "--name", "prep", "--hold", "--", "true")
     assert (answer.out, job_row(store, 1).spec.argv) == ("1\tcommand/prep\n", ("true",)), answer
+
+
+@pytest.mark.parametrize("asked", [("--gpus", "1"), ("--vram", "20GiB"), ("--device", "cuda:1")])
+@pytest.mark.parametrize("dry_run", [(), ("--dry-run",)])
+def test_a_request_for_a_gpu_that_is_not_there_warns_and_names_a_remedy(
+    launcher: Launcher,
+    monkeypatch: pytest.MonkeyPatch,
+    asked: tuple[str, ...],
+    dry_run: tuple[str, ...],
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    warning = launcher.well("add", *asked, *dry_run, "--", "true").err
+    assert "warning: no GPU is visible on this machine: " in warning
+    assert "1 job waits for a GPU. Remove gpus, vram, exclusive and device" in warning
+
+
+def test_a_program_without_a_request_for_a_gpu_is_not_warned_of(launcher: Launcher) -> None:
+    assert "GPU" not in launcher.well("add", "--", "true").err
