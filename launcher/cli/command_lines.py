@@ -1,9 +1,7 @@
 """A file of commands, one a line: its words are those of a shell, and no shell runs; mistakes are drawn as in task files."""
 
-import os
 import re
 import shlex
-import shutil
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,6 +12,7 @@ from typing import BinaryIO, NamedTuple
 from launcher.errors import MOST_PROBLEMS, Place, Problem, Severity, TaskFileError, UsageError
 from launcher.screens.format import harmless
 from launcher.screens.terminal import remark
+from launcher.system.executables import missing_program, missing_script, script_of
 
 LONGEST_LINE = 128 * 1024  # bytes: the longest argument that Linux gives to a program
 _SHOWN = 1000  # characters of a line that is too long
@@ -233,13 +232,19 @@ def missing_programs(
         environment: with their PATH.
     """
     first: dict[str, CommandLine] = {}
+    missing: dict[str, str] = {}
+    known: set[tuple[str, str]] = set()
     for command in file.commands:
-        first.setdefault(command.argv[0], command)
-    missing = {
-        program: reason
-        for program in first
-        if (reason := missing_program(program, folder, environment))
-    }
+        argv = command.argv
+        script = script_of(argv)
+        if (argv[0], script) in known:
+            continue
+        known.add((argv[0], script))
+        reason = missing_program(argv[0], folder, environment)
+        word = argv[0] if reason else script
+        reason = reason or missing_script(argv, folder)
+        if reason and word not in missing:
+            missing[word], first[word] = reason, command
     if not missing:
         return
     program, *others = missing
@@ -276,7 +281,7 @@ def typed_oddities(
         job: its number; None: the same program is started by several.
     """
     program, *arguments = argv
-    if reason := missing_program(program, folder, environment):
+    if reason := missing_program(program, folder, environment) or missing_script(argv, folder):
         way = "its jobs fail unless it is there when they start"
         if job is not None:
             way = f"it fails unless it is there by then; `launcher cancel {job}` takes it out"
@@ -287,25 +292,3 @@ def typed_oddities(
     operator = next((word for word in arguments if word in OPERATORS), None)
     if operator and Path(program).name not in _TAKE_OPERATORS:
         yield f"{_NO_SHELL.format(operator)}; {_A_SHELL}"
-
-
-def missing_program(program: str, folder: Path, environment: Mapping[str, str]) -> str:
-    """Return why a program cannot be started as it is typed, from its folder; '' if it can.
-
-    Args:
-        program: the first word of a command line.
-        folder: in which the program is started.
-        environment: with its PATH.
-    """
-    if "/" not in program:
-        executable = shutil.which(program, path=environment.get("PATH", os.defpath))
-        return "" if executable else f"no program {program!r} is on PATH"
-    path = folder / program
-    try:
-        if not path.exists():
-            return f"there is no program {program!r}"
-        if path.is_dir() or not os.access(path, os.X_OK):
-            return f"{program!r} cannot be executed; chmod +x makes a script a program"
-    except (OSError, ValueError):  # a name that no file can have
-        return f"there is no program {program!r}"
-    return ""

@@ -23,6 +23,7 @@ from launcher.errors import Error, TaskFileError, UsageError
 from launcher.functions.future import Future
 from launcher.results.table import leaves, read_metric, with_interval
 from launcher.screens.format import tally
+from launcher.screens.terminal import remark
 from launcher.states import ENDED, State
 from launcher.store.client import (
     context_to_store,
@@ -83,7 +84,9 @@ def submit_plan(
         UsageError: some jobs could never start.
         MachineError: packages are not installed, or the queue cannot be used.
     """
+    from launcher.functions.options import absent_gpu_warning
     from launcher.functions.plan_checks import check_plans, compare
+    from launcher.planning.queue_comparison import open_jobs
     from launcher.planning.submit import submit
 
     made = _plan(file, settings, on)
@@ -96,6 +99,9 @@ def submit_plan(
     with open_queue(make=True) as (home, store):
         comparison = compare(store, made, root, force=force, accept_code=accept_code)
         check_plans(home, store, [comparison], backends, root)
+        jobs = [compared.job for compared in open_jobs(comparison.jobs)]
+        if warning := absent_gpu_warning(home, [(job.resources, job.terms) for job in jobs]):
+            remark(warning)
         submitted = submit(store, root, comparison, context, time.time())
         if submitted.queued or submitted.joined:
             lift_stop(home)

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import re
+import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from importlib.metadata import EntryPoint, entry_points
@@ -34,6 +35,8 @@ from launcher.taskfile.yaml_tree import MOST_BYTES
 
 _WORD = re.compile(r"\w[\w-]*")
 _KEY_AT_TOP = re.compile(r"^([^\s#:]+)\s*:", re.MULTILINE)
+_TASK_FILES = (".yaml", ".yml")
+_RUN_BY = {".py": "python", ".sh": "sh", ".R": "Rscript", ".jl": "julia"}
 _WORDS_AT_TOP = {COMMAND.name, *TOP} - {"autotest", "include", "modifiers", "subsets"}
 
 
@@ -208,6 +211,9 @@ def _text(path: Path) -> str:
         with path.open("rb") as file:
             data = file.read(MOST_BYTES + 1)
     except FileNotFoundError as error:
+        if path.is_symlink():
+            message = f"{str(path)!r} is a link to {str(path.readlink())!r}, which does not exist"
+            raise UsageError(message) from error
         by_stem = {Path(name).stem: name for name in _neighbours(path)}
         close = nearest(path.stem, by_stem)
         hint = f", did you mean {path.with_name(by_stem[close])}?" if close else ""
@@ -221,6 +227,10 @@ def _text(path: Path) -> str:
         why = error.strerror if isinstance(error, OSError) and error.strerror else error
         message = f"cannot read task file {str(path)!r}: {why}; make it a file that you may read"
         raise UsageError(message) from error
+    if words := _as_program(path, data):
+        raise UsageError(
+            f"{str(path)!r} is a program, not a task file. Queue it: launcher add -- {words}"
+        )
     if len(data) > MOST_BYTES:
         raise UsageError(
             f"{str(path)!r} is no task file: it has more than {MOST_BYTES:,} bytes; give the path "
@@ -229,11 +239,20 @@ def _text(path: Path) -> str:
     return _decoded(data, str(path))
 
 
+def _as_program(path: Path, data: bytes) -> str:
+    """Return the command line that starts a file which is a program; '' if it may be a task file."""
+    if path.suffix in _TASK_FILES:
+        return ""
+    typed = shlex.quote(str(path))
+    local = typed if "/" in str(path) else f"./{typed}"
+    if path.suffix in _RUN_BY:
+        return f"{_RUN_BY[path.suffix]} {typed}"
+    return local if data.startswith((b"#!", b"\x7fELF")) else ""
+
+
 def _neighbours(path: Path) -> list[str]:
     try:
-        return sorted(
-            file.name for file in path.parent.iterdir() if file.suffix in (".yaml", ".yml")
-        )
+        return sorted(file.name for file in path.parent.iterdir() if file.suffix in _TASK_FILES)
     except (OSError, ValueError):
         return []
 

@@ -23,6 +23,7 @@ from launcher.params import PARAMS
 from launcher.staging.view import NotWritable, Wanted, make
 from launcher.states import Failed, Void
 from launcher.system import cgroups
+from launcher.system.executables import interpreter_fault
 from launcher.system.file_digests import FileDigests
 from launcher.system.files import FULL, SILENT, Json, read_all, read_bytes, write_json
 from launcher.system.paths import LOG, Attempt
@@ -69,11 +70,20 @@ def spawn(order: Order, environment: Mapping[str, str], log: int) -> int:
         with _surroundings(order.context):
             return _spawn_first(_candidates(argv[0], environment), argv, environment, log)
     except FileNotFoundError as error:
-        raise CannotStart(NOT_FOUND, "no such program") from error
+        raise CannotStart(NOT_FOUND, _fault_of(order) or "no such program") from error
     except OSError as error:
-        raise CannotStart(CANNOT_EXECUTE, f"{error.strerror}", error.errno) from error
+        fault = _fault_of(order) if error.errno == errno.ENOEXEC else ""
+        why = f"{error.strerror}: {fault}" if fault else f"{error.strerror}"
+        raise CannotStart(CANNOT_EXECUTE, why, error.errno) from error
     except ValueError as error:  # a null byte in its arguments
         raise CannotStart(CANNOT_EXECUTE, str(error)) from error
+
+
+def _fault_of(order: Order) -> str:
+    """Return what is wrong with the file of a program that exists and cannot be started; '' if it is unknown."""
+    program = order.spec.argv[0]
+    path = Path(order.context.folder, program)
+    return interpreter_fault(path, program) if "/" in program and path.exists() else ""
 
 
 @contextlib.contextmanager

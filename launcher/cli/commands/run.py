@@ -18,27 +18,27 @@ import click
 
 from launcher.accounts import Account
 from launcher.backends.settings import Backends, configured_backends, placed_terms
-from launcher.cli.command_lines import missing_program
 from launcher.cli.complete import offer_task_files
 from launcher.cli.jobs import LEFT, uncollected
 from launcher.cli.option_types import flag, policy_option
 from launcher.cli.result_tables import GUIDE, draw, is_plain
 from launcher.context import Context
 from launcher.errors import TaskFileError, UsageError, counted, known_words, nearest
+from launcher.functions.options import absent_gpu_warning
 from launcher.functions.plan_checks import asked_once, check_plans, compare, reasons_against
 from launcher.job_options.notifications import RunNotify
 from launcher.notify.settings import configured_notify
 from launcher.planning.estimates import read_history
 from launcher.planning.first_wave import read_machine_state
 from launcher.planning.load import plan_files
-from launcher.planning.plan import Plan
+from launcher.planning.plan import Plan, PlannedJob
 from launcher.planning.preview import (
     plan_commands,
     plan_json,
     preview_backends,
     preview_plan,
 )
-from launcher.planning.queue_comparison import ACCEPT_CODE, ADOPT, Comparison
+from launcher.planning.queue_comparison import ACCEPT_CODE, ADOPT, Comparison, open_jobs
 from launcher.planning.submit import Submitted, submit
 from launcher.results.result_jobs import count_results, result_jobs
 from launcher.results.rows import results_of
@@ -64,6 +64,7 @@ from launcher.store.client import (
 )
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
+from launcher.system.executables import missing_program, missing_script, script_of
 from launcher.system.files import Json
 from launcher.system.git import WorkTree, worktree
 from launcher.system.paths import Home, find_home
@@ -214,6 +215,7 @@ def command(
             # compare all of them before any is queued, so that a refusal leaves nothing behind
             comparisons = [compared(store, plan) for plan in plans]
             check_plans(home, store, comparisons, backends, Path.cwd())
+            _warn_of_gpus(home, comparisons)
             if policy is not None:
                 choose_discipline(home, policy)
                 remark(told_of(home))
@@ -266,20 +268,33 @@ def _warn_of_targets(run: str, notify: RunNotify, environ: Mapping[str, str]) ->
 
 
 def _warn_of_programs(plans: Iterable[Plan]) -> None:
-    """Tell which programs of task files cannot be found; each once, for an earlier job may make it."""
-    first: dict[tuple[str, str, str], str] = {}  # program, folder and PATH → the first such job
+    """Print which programs and scripts of task files do not exist, each once."""
+    first: dict[tuple[str, str, str, str], PlannedJob] = {}  # program, script, folder, PATH
+    made: set[Path] = set()
     here = os.environ.get("PATH", os.defpath)
-    for made in plans:
-        for job in made.jobs:
+    for plan in plans:
+        for job in plan.jobs:
+            made.update(map(Path, job.outputs))
             if not job.entry:
                 folder, variables = job.settings.get("cwd"), job.settings.get("env")
                 path = variables.get("PATH", here) if isinstance(variables, dict) else here
-                first.setdefault((job.argv[0], str(folder or ""), str(path)), job.name)
-    for (program, folder, path), name in first.items():
+                key = job.argv[0], script_of(job.argv), str(folder or ""), str(path)
+                first.setdefault(key, job)
+    for (program, script, folder, path), job in first.items():
         place = Path.cwd() / Path(folder).expanduser()
-        if reason := missing_program(program, place, {"PATH": path}):
-            text = f"warning: {reason}; {name} fails unless it is there when that starts"
+        reason = missing_program(program, place, {"PATH": path})
+        if not reason and place / script not in made:
+            reason = missing_script(job.argv, place)
+        if reason:
+            text = f"warning: {reason}; {job.name} fails unless it is there when that starts"
             remark(harmless(text))
+
+
+def _warn_of_gpus(home: Home, comparisons: Iterable[Comparison]) -> None:
+    """Print how many jobs need a GPU of this machine while none is visible."""
+    jobs = [compared.job for each in comparisons for compared in open_jobs(each.jobs)]
+    if warning := absent_gpu_warning(home, [(job.resources, job.terms) for job in jobs]):
+        remark(warning)
 
 
 def _print_results(plans: Iterable[Plan]) -> int:
@@ -380,6 +395,7 @@ def _list(
     """
     home, refused, lines = find_home(os.environ), False, list[str]()
     records: list[dict[str, Json]] = []
+    comparisons: list[Comparison] = []
     ask = asked_once(home)
     with look_at_queue(home) if home.exists() else nullcontext((home, None)) as (_, store):
         state = read_machine_state(home, store, Path.cwd() / "runs", time.time(), policy)
@@ -387,6 +403,7 @@ def _list(
         history = read_history(store, kinds, gpus=bool(state.machine.gpus))
         for plan, path in zip(plans, taskfiles, strict=True):
             comparison = compared(store, plan)
+            comparisons.append(comparison)
             jobs = comparison.jobs
             elsewhere = () if form is Form.COMMANDS else preview_backends(jobs, backends, ask)
             own = state._replace(account=_account(store, plan))
@@ -417,6 +434,7 @@ def _list(
         say_json(records[0] if len(records) == 1 else {"plans": records})
     for line in lines:
         click.echo(line)
+    _warn_of_gpus(home, comparisons)
     return UsageError.exit_code if refused and form is not Form.JSON else 0
 
 

@@ -169,6 +169,33 @@ def test_a_missing_file_is_named_with_what_to_do(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "data", "command"),
+    [
+        ("train.py", b"import torch", "python train.py"),
+        ("my run.sh", b"ls", "sh 'my run.sh'"),
+        ("run", b"#!/bin/sh\n", "./run"),
+        ("tool", b"\x7fELF\x00", "./tool"),
+    ],
+)
+def test_a_program_in_place_of_a_task_file_points_to_add(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, data: bytes, command: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(name).write_bytes(data)
+    with pytest.raises(UsageError) as caught:
+        load(name)
+    expected = f"{name!r} is a program, not a task file. Queue it: launcher add -- {command}"
+    assert str(caught.value) == expected
+
+
+def test_a_link_to_nowhere_is_named_with_its_target(tmp_path: Path) -> None:
+    link = tmp_path / "study.yaml"
+    link.symlink_to("gone.yaml")
+    with pytest.raises(UsageError, match=r"is a link to 'gone.yaml', which does not exist"):
+        load(link)
+
+
+@pytest.mark.parametrize(
     ("data", "line", "column", "message"),
     [
         (b"name: x\nabout: caf\xe9\n", 2, 11, "the byte 0xe9 is not UTF-8"),

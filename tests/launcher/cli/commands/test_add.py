@@ -14,7 +14,7 @@ from launcher.job import Resources, Terms
 from launcher.states import Failed, ReasonCode, State
 from launcher.store.queue import Store
 from launcher.system.daemon_control import scheduler_pid
-from launcher.system.files import write_json
+from launcher.system.files import Json, write_json
 from launcher.system.paths import Home
 from launcher.system.processes import cores
 from tests.build import (
@@ -459,3 +459,39 @@ def test_a_request_for_a_gpu_that_is_not_there_warns_and_names_a_remedy(
 
 def test_a_program_without_a_request_for_a_gpu_is_not_warned_of(launcher: Launcher) -> None:
     assert "GPU" not in launcher.well("add", "--", "true").err
+
+
+def test_a_script_that_does_not_exist_is_reported(launcher: Launcher, home: Home) -> None:
+    warning = launcher.well("add", "--", sys.executable, "trian.py").err
+    assert (
+        f"warning: there is no script 'trian.py' for {sys.executable!r}; it fails unless" in warning
+    )
+
+
+def test_a_program_that_cannot_be_started_is_told_with_the_cause(
+    launcher: Launcher, home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run.sh").write_bytes(b"#!/bin/sh\r\nexit\r\n")
+    (tmp_path / "run.sh").chmod(0o755)
+    launcher("add", "--", "./run.sh")
+    launcher("wait", "1")
+    shown = launcher.json("show", "1")["reason"]
+    assert "has Windows line ends, so its interpreter is '/bin/sh\\r'" in shown
+
+
+def test_a_task_file_is_warned_of_absent_gpus_and_scripts(
+    launcher: Launcher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    entries: list[Json] = [
+        {"name": "make", "argv": ["cp", "/dev/null", "made.sh"], "outputs": ["made.sh"]},
+        {"name": "use", "argv": ["sh", "made.sh"], "inputs": ["made.sh"], "gpus": 1},
+        {"name": "typo", "argv": ["sh", "mdae.sh"], "gpus": 1},
+    ]
+    write_json(tmp_path / "x.yaml", {"name": "x", "command": entries})
+    warnings = launcher.well("run", "x.yaml", "--dry-run").err
+    assert "there is no script 'mdae.sh' for 'sh'; command/typo fails unless" in warnings
+    assert "2 jobs wait for a GPU." in warnings
+    assert "made.sh" not in warnings

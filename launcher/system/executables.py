@@ -1,0 +1,119 @@
+"""Why a program cannot be started as it is written: it is missing, its interpreter is, or the script that it runs."""
+
+import os
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+_MOST_HEAD_BYTES = 256  # of the first line of a script, as Linux reads it
+_ELF = b"\x7fELF"
+_WRAPPERS = {"env", "nice", "nohup", "time", "setsid"}  # without options: the program follows
+_VARIABLE = re.compile(r"\w+=.*", re.DOTALL)
+_PYTHON = re.compile(r"(?:python|pypy)[\d.]*")
+# interpreter → options that take the next word, letters of options that replace the script
+_INTERPRETERS: Mapping[str, tuple[frozenset[str], str]] = {
+    "python": (frozenset({"-W", "-X", "--check-hash-based-pycs"}), "cmhV"),
+    "sh": (frozenset({"-o", "+o", "-O", "+O", "--rcfile", "--init-file"}), "cs"),
+    "perl": (frozenset({"-I"}), "eEhvV"),
+    "ruby": (frozenset({"-I", "-r", "-C"}), "ehv"),
+    "Rscript": (frozenset(), "e"),
+    "julia": (frozenset({"-p", "-t", "-L", "-J"}), "eEhv"),
+}
+_SHELLS = {"sh", "bash", "dash", "zsh", "ksh"}
+
+
+def missing_program(program: str, folder: Path, environment: Mapping[str, str]) -> str:
+    """Return why a program cannot be started as it is typed, from its folder; '' if it can.
+
+    Args:
+        program: the first word of a command line.
+        folder: in which the program is started.
+        environment: with its PATH.
+    """
+    if "/" not in program:
+        executable = shutil.which(program, path=environment.get("PATH", os.defpath))
+        return "" if executable else f"no program {program!r} is on PATH"
+    path = folder / program
+    try:
+        if not path.exists():
+            return f"there is no program {program!r}"
+        if path.is_dir() or not os.access(path, os.X_OK):
+            return f"{program!r} cannot be executed; chmod +x makes a script a program"
+    except (OSError, ValueError):  # a name that no file can have
+        return f"there is no program {program!r}"
+    return interpreter_fault(path, program)
+
+
+def interpreter_fault(path: Path, name: str) -> str:
+    """Return why Linux cannot start an executable file that exists; '' if nothing is known against it.
+
+    Args:
+        path: of the file.
+        name: of the file in the message.
+    """
+    try:
+        with path.open("rb") as file:
+            head = file.read(_MOST_HEAD_BYTES)
+    except (OSError, ValueError):  # it may be executable and not readable
+        return ""
+    if not head.startswith(b"#!"):
+        if head.startswith(_ELF) or b"\0" in head:
+            return ""
+        return f"{name!r} has no interpreter line. Write #!/bin/sh as its first line"
+    line = head[2:].partition(b"\n")[0]
+    interpreter = os.fsdecode(line.strip(b" \t").partition(b" ")[0].partition(b"\t")[0])
+    if interpreter.endswith("\r"):
+        return (
+            f"{name!r} has Windows line ends, so its interpreter is {interpreter!r}. "
+            f"Convert it: sed -i 's/\\r$//' {name}"
+        )
+    if interpreter and not Path(interpreter).exists():
+        return f"{name!r} names the interpreter {interpreter!r}, which does not exist"
+    return ""
+
+
+def missing_script(argv: Sequence[str], folder: Path) -> str:
+    """Return that the script of an interpreter does not exist; '' if it does, or if there is none.
+
+    Other words of a command line are not checked: they may name outputs.
+
+    Args:
+        argv: the program and its arguments.
+        folder: in which the program is started.
+    """
+    script = script_of(argv)
+    if not script or "{" in script:  # a folder that is filled in when the job starts
+        return ""
+    try:
+        if (folder / script).exists():
+            return ""
+    except (OSError, ValueError):
+        pass  # a name that no file can have
+    return f"there is no script {script!r} for {argv[0]!r}"
+
+
+def script_of(argv: Sequence[str]) -> str:
+    """Return the script that an interpreter is asked to run; '' if there is none, or none is known."""
+    words = [*argv]
+    while words and (Path(words[0]).name in _WRAPPERS or _VARIABLE.fullmatch(words[0])):
+        del words[0]
+    if not words:
+        return ""
+    interpreter = Path(words.pop(0)).name
+    name = "python" if _PYTHON.fullmatch(interpreter) else interpreter
+    with_value, instead = _INTERPRETERS.get("sh" if name in _SHELLS else name, (None, ""))
+    if with_value is None:
+        return ""
+    while words:
+        word = words.pop(0)
+        if word == "--":
+            return words[0] if words else ""
+        if not word.startswith(("-", "+")):
+            return word
+        letters = "" if word.startswith("--") else word[1:]
+        if word == "-" or set(letters) & set(instead) or word in {"--help", "--version"}:
+            return ""
+        if word in with_value:
+            del words[:1]
+    return ""

@@ -1,0 +1,67 @@
+"""Programs and scripts that cannot be started as they are written."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from launcher.system.executables import missing_program, missing_script, script_of
+
+
+@pytest.mark.parametrize(
+    ("line", "script"),
+    [
+        ("python train.py", "train.py"),
+        ("/opt/bin/python3.11 -u -W ignore train.py --lr 1", "train.py"),
+        ("env A=1 nice bash -e run.sh x", "run.sh"),
+        ("Rscript fit.R", "fit.R"),
+        ("perl -I lib fit.pl", "fit.pl"),
+        ("python -- odd", "odd"),
+        ("python -c pass x.py", ""),
+        ("python -uc pass x.py", ""),
+        ("python -m pkg.train x.py", ""),
+        ("python - x.py", ""),
+        ("python --version", ""),
+        ("bash -lc ls x.sh", ""),
+        ("sh -o pipefail x.sh", "x.sh"),
+        ("cp a.py b.py", ""),
+        ("./train.py data.csv", ""),
+        ("nice -n 5 python x.py", ""),
+        ("env", ""),
+    ],
+)
+def test_the_script_of_an_interpreter_is_found(line: str, script: str) -> None:
+    assert script_of(line.split()) == script
+
+
+def test_only_a_script_that_does_not_exist_is_reported(tmp_path: Path) -> None:
+    (tmp_path / "train.py").touch()
+    assert missing_script(["python", "train.py", "no-such-output"], tmp_path) == ""
+    assert missing_script(["python", "{job_folder}/x.py"], tmp_path) == ""
+    reported = missing_script(["python", "trian.py"], tmp_path)
+    assert reported == "there is no script 'trian.py' for 'python'"
+
+
+@pytest.mark.parametrize(
+    ("content", "reported"),
+    [
+        (b"#!/bin/sh\n", ""),
+        (b"#! /bin/sh -e\n", ""),
+        (b"\x7fELF", ""),
+        (b"MZ\0\0", ""),
+        (
+            b"#!/bin/sh\r\nls\r\n",
+            "'./run' has Windows line ends, so its interpreter is '/bin/sh\\r'",
+        ),
+        (b"#!/no/such/python\n", "names the interpreter '/no/such/python', which does not exist"),
+        (b"echo\n", "'./run' has no interpreter line. Write #!/bin/sh as its first line"),
+    ],
+)
+def test_the_interpreter_line_of_a_program_is_checked(
+    tmp_path: Path, content: bytes, reported: str
+) -> None:
+    (tmp_path / "run").write_bytes(content)
+    (tmp_path / "run").chmod(0o755)
+    fault = missing_program("./run", tmp_path, os.environ)
+    assert reported in fault
+    assert bool(reported) == bool(fault)
