@@ -328,7 +328,8 @@ class JobQueries:
         makers: dict[str, list[JobRow]] = {}
         for row in self._where(
             "jobs.kind = ? AND jobs.state IN (SELECT value FROM json_each(?))"
-            """ AND instr(jobs.spec, '"outputs": [') > 0""",
+            # SQLite writes JSON without spaces: the spec of a job that was renamed
+            """ AND instr(jobs.spec, '"outputs": [') + instr(jobs.spec, '"outputs":[') > 0""",
             PROGRAM,
             json.dumps(states),
         ):

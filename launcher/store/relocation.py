@@ -94,12 +94,14 @@ def _hold_unfinished(connection: sqlite3.Connection, original: str, now: float) 
 def _rename_roots(connection: sqlite3.Connection, before: str, after: str) -> None:
     """Correct the paths of the runs inside the home, which are those of added programs and of functions."""
     connection.execute("UPDATE OR IGNORE runs SET root = ?1 WHERE root = ?2", (after, before))
-    roots = [f'"root": {json.dumps(folder)}' for folder in (before, after)]
+    folders = [json.dumps(folder) for folder in (before, after)]
+    # SQLite writes JSON without spaces: the spec of a job that was renamed
+    roots = [f'"root":{space}{folder}' for space in (" ", "") for folder in folders]
     paths = [json.dumps(f"{folder}/runs/")[:-1] for folder in (before, after)]  # how they begin
     connection.execute(
-        "UPDATE jobs SET spec = replace(replace(spec, ?1, ?2), ?3, ?4),"
-        " outputs = replace(outputs, ?3, ?4)"
-        " WHERE run IN (SELECT id FROM runs WHERE root = ?5)",
+        "UPDATE jobs SET spec = replace(replace(replace(spec, ?1, ?2), ?3, ?4), ?5, ?6),"
+        " outputs = replace(outputs, ?5, ?6)"
+        " WHERE run IN (SELECT id FROM runs WHERE root = ?7)",
         (*roots, *paths, after),
     )
 

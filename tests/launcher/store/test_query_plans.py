@@ -8,13 +8,16 @@ import pytest
 from launcher.job import Resources, Terms
 from launcher.job_options.notifications import RunNotify
 from launcher.states import ENDED, OPEN, Done, State, Void
+from launcher.store.adoption import DoneElsewhere, adopt
 from launcher.store.claims import set_lanes_aside
 from launcher.store.completion_queries import open_completing
 from launcher.store.connection import Connection
 from launcher.store.feed import Feed, RunNewsReader
 from launcher.store.history import History
+from launcher.store.job_names import newest_of_names, superseded_name
 from launcher.store.listings import JobFilter, Listing
 from launcher.store.opening import look_at
+from launcher.store.output_conflicts import find_writer, wait_for_writer
 from launcher.store.queue import NewJob, Store, replace_waiting
 from launcher.store.runs import jobs_before, open_runs, owner_of
 from launcher.store.runs import places as running_places
@@ -155,6 +158,49 @@ def run_jobs(store: Store, chain: list[int]) -> None:
         end(store, claimed(store, lone, now), Void(at=now), now=now)
 
 
+def share_outputs(store: Store) -> None:
+    """Let a job wait for another one that writes the same path."""
+    connection = Connection(store.database, ROOT)
+    writer = one(store, "writer", outputs=("/shared",))
+    claim = claimed(store, writer)
+    waiting = one(store, "waiting", outputs=("/shared",))
+    spec = job_row(store, waiting).spec
+    with store.writing():
+        found = find_writer(connection, waiting, spec)
+        assert found is not None
+        wait_for_writer(connection, waiting, found, 1.0)
+    end(store, claim, DONE)
+
+
+def adopt_jobs(store: Store) -> None:
+    """Take results over from another folder, which is gone or still there."""
+    done = put(store, "mn", needs={"n": "m"})
+    for job in done:
+        end(store, claimed(store, job), DONE)
+    for folder, keep in (("/copy", True), ("/moved", False)):
+        found = [
+            DoneElsewhere(row.id, row.hash, row.spec, {}) for row in store.read.jobs_by_id(done)
+        ]
+        with store.writing():
+            run = store.run(Path(folder), "test")
+            (failed,) = store.put_new(run, a_context(), [NewJob(spec=found[0].spec)], 1.0)
+        store.steering.cancel([failed], 2.0)
+        with store.writing():
+            adopt(store, run, a_context(), found, a_reason("adopted"), now=3.0, keep=keep)
+    store.read.done_in_other_roots(ROOT, "test")
+    store.read.roots_of("test")
+
+
+def replace_jobs(store: Store) -> None:
+    """Ask which jobs a newer one of their name replaced."""
+    former = one(store, "replaced")
+    end(store, claimed(store, former), DONE)
+    row = job_row(store, former)
+    with store.writing():
+        store.steering.rename(former, superseded_name(row.name, former))
+    newest_of_names(store.database.execute, [job_row(store, former)])
+
+
 def schedule_jobs(store: Store) -> None:
     """Ask what a scheduler asks."""
     scheduling = store.scheduling
@@ -290,10 +336,13 @@ def run_all(home: Home, monkeypatch: pytest.MonkeyPatch) -> Recorder:
     chain = queue_jobs(store)
     steer_jobs(store, chain)
     run_jobs(store, chain)
+    share_outputs(store)
+    replace_jobs(store)
     schedule_jobs(store)
     read_jobs(store, chain)
     list_jobs(store, chain)
     complete_words(home)
+    adopt_jobs(store)
     look_at(home.database)
     store.close()
     home.renumber.touch()

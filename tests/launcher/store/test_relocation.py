@@ -168,9 +168,16 @@ def test_the_runs_in_a_home_go_with_it(home: Home, store: Store) -> None:
     for root, name in ((str(home.folder), "inside"), ("/elsewhere", "outside")):
         spec = a_spec(name=name, root=root, run="add", outputs=(output,))
         enqueue(store, spec, run="add", root=Path(root))
+    renamed = a_spec(name="renamed", root=str(home.folder), run="add", outputs=(output,))
+    number = enqueue(store, renamed, run="add", root=home.folder)[0]
+    finished(store, number)
+    with store.writing():
+        store.steering.rename(number, f"renamed@{number}")
+    assert job_row(store, number).id in [row.id for row in store.read.makers()[output]]
     store.close()
     new = moved(home)
     rows = jobs_in(new)
+    assert rows[f"renamed@{number}"].plain_spec.root == str(new.folder)
     assert (rows["inside"].root, rows["outside"].root) == (str(new.folder), "/elsewhere")
     spec = rows["inside"].plain_spec
     assert spec.run_folder == new.folder / "runs/add"
