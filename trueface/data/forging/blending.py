@@ -26,7 +26,6 @@ fakes stay as they are.
 import io
 import math
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol, cast
 
 import numpy as np
@@ -34,11 +33,9 @@ import numpy.typing as npt
 import PIL.Image
 from PIL import ImageDraw, ImageFilter
 
-from trueface.data.decoding import decode_array
 from trueface.data.forging.registry import SELF, SPECS, ForgerySpec, Part, source_of
 from trueface.data.index import Image
 from trueface.data.vocabulary import UNSHARED
-from trueface.runtime.errors import BadImageError, DataError
 from trueface.runtime.image_files import open_image
 from trueface.runtime.rng import stream
 
@@ -281,24 +278,6 @@ def forged(
 
 LOWEST, HIGHEST = 85, 95  # quality of a pair, drawn
 FULL_COLOUR = 0  # Pillow's 4:4:4: no type is told by the resolution of its colour
-
-
-def read_face(file: Path, place: str) -> Pixels:
-    """Return the pixels of an image file, (H, W, 3) RGB.
-
-    Args:
-        file: in one of `image_files.FORMATS`.
-        place: where it is named, for the message.
-
-    Raises:
-        DataError: it is missing, cut off, or no image.
-    """
-    try:
-        return decode_array(file)
-    except BadImageError as error:
-        raise DataError(
-            f"{place}: cannot decode {file}: {error.reason}; mend or leave it out"
-        ) from error
 
 
 def like(face: Pixels, form: tuple[int, ...]) -> Pixels:

@@ -44,6 +44,7 @@ from trueface.data.attribute_table import (
     SPLIT,
 )
 from trueface.data.dataset_file import quoted, write_dataset_file
+from trueface.data.decoding import decode_array
 from trueface.data.forging.blending import (
     Pixels,
     Thumbnails,
@@ -52,7 +53,6 @@ from trueface.data.forging.blending import (
     like,
     nearest,
     quality_of,
-    read_face,
     thumbnail,
 )
 from trueface.data.forging.plan import (
@@ -70,7 +70,7 @@ from trueface.data.forging.plan import (
 from trueface.data.forging.registry import SPECS, parse_types
 from trueface.data.splits import write_splits
 from trueface.runtime.artifact import Artifact
-from trueface.runtime.errors import DataError
+from trueface.runtime.errors import BadImageError, DataError
 from trueface.runtime.files import Json, write_atomic
 from trueface.runtime.process_pool import chunks_of, spread, work_through
 from trueface.runtime.rng import stream
@@ -159,6 +159,24 @@ def remarks(plan: ForgingPlan) -> Iterator[str]:
     for name, keys in plan.lists.items():
         if not keys:
             yield f"the list {name} is empty"
+
+
+def read_face(file: Path, place: str) -> Pixels:
+    """Return the pixels of an image file, (H, W, 3) RGB.
+
+    Args:
+        file: in one of `image_files.FORMATS`.
+        place: where it is named, for the message.
+
+    Raises:
+        DataError: it is missing, cut off, or no image.
+    """
+    try:
+        return decode_array(file)
+    except BadImageError as error:
+        raise DataError(
+            f"{place}: cannot decode {file}: {error.reason}; mend or leave it out"
+        ) from error
 
 
 def works_of(plan: ForgingPlan, thumbnails: Sequence[Thumbnails]) -> list[ForgedPair]:

@@ -14,8 +14,14 @@ from launcher.api import parse_data
 from tests.trueface.data.forging.build import a_face, a_table, row, settings, written
 from trueface.data.dataset_file import read_words
 from trueface.data.folders import find_images
-from trueface.data.forging.blending import read_face, thumbnail
-from trueface.data.forging.forged_set import make_forged, remarks, works_of, write_contact_sheet
+from trueface.data.forging.blending import thumbnail
+from trueface.data.forging.forged_set import (
+    make_forged,
+    read_face,
+    remarks,
+    works_of,
+    write_contact_sheet,
+)
 from trueface.data.forging.plan import MARK, plan_of, read_faces
 from trueface.data.image_headers import PROPERTIES, sample_headers, shortcut
 from trueface.data.index import survey
