@@ -345,8 +345,10 @@ def batches(
                 yield batch_of(image_set, [], torch.empty(0), epoch)
     due = sum(map(len, groups))
     if (seen == 0 and shard.size == 1) or seen + left_out != due:
-        bad = next((f", such as {each.path}: {each.reason}" for each in image_set.bad.values()), "")
-        raise DataError(f"{seen} of {due} images could be read, {left_out} are bad{bad}")
+        reasons = (f", such as {each.path}: {each.reason}" for each in image_set.bad.values())
+        raise DataError(
+            f"{seen} of {due} images could be read, {left_out} are bad{next(reasons, '')}"
+        )
 
 
 def _loaded(
