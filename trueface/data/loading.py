@@ -289,7 +289,7 @@ def describe_shortage(processes: int, batch_bytes: int) -> str:
 
     Args:
         processes: that load.
-        batch_bytes: of the batch that found no room; 0: the processes could not start.
+        batch_bytes: size of the batch that found no room; 0 if the processes could not start.
     """
     try:
         usage = shutil.disk_usage(SHARED_MEMORY)
@@ -300,7 +300,7 @@ def describe_shortage(processes: int, batch_bytes: int) -> str:
         batches = PREFETCHED * processes + 1  # the last one is in use
         reason += f", and {processes} processes keep {batches} batches of {format_bytes(batch_bytes)} there"
     return (
-        f"{reason}; set num_threads: 0 or a smaller batch_size, or give the container more (docker run "
+        f"{reason}. Set num_threads: 0 or a smaller batch_size, or give the container more (docker run "
         "--shm-size)"
     )
 

@@ -359,8 +359,8 @@ def _dangling_images(
         yield Input(
             path=Path(lost[0]),
             what=f"one of {len(lost)} images that are links to nowhere",
-            remedy=f"it leads to {link_target(lost[0])}; restore what the links lead to, or go on "
-            "without these images: missing_images: skip",
+            remedy=f"it leads to {link_target(lost[0])}. Restore what the links lead to, or leave "
+            "these images out with missing_images: skip",
         )
 
 

@@ -184,7 +184,7 @@ def published_state(url: str) -> Mapping[str, Tensor]:
     except (URLError, OSError, RuntimeError, pickle.UnpicklingError) as error:
         if path.is_file():
             raise WeightsError(
-                f"the published weights {path} cannot be read: {_first(error)}; delete the file, so "
+                f"the published weights {path} cannot be read: {_first(error)}. Delete the file, so "
                 f"that it is downloaded again, or {REMEDY}"
             ) from error
         raise WeightsError(

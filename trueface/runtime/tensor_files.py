@@ -103,8 +103,8 @@ def refuse_other_digest(path: Path, digest: str, *, again: str) -> None:
         raise WeightsError(f"cannot read {path}: {error.strerror or error}") from error
     if not found.startswith(digest):
         raise WeightsError(
-            f"{path} is damaged, or another file: its SHA-256 begins with {found[: len(digest)]}, not "
-            f"with {digest}; delete it and {again}, or name another file (--weights PATH, or "
+            f"{path} is damaged or another file: its SHA-256 begins with {found[: len(digest)]}, not "
+            f"with {digest}. Delete it and {again}, or name another file (--weights PATH, or "
             "TRUEFACE_WEIGHTS=PATH in the environment)"
         )
 

@@ -259,8 +259,8 @@ def test_cached_weights_of_another_digest_are_refused_by_name(cached: Path) -> N
     found = hashlib.sha256(cached.read_bytes()).hexdigest()[: len(promised)]
     with pytest.raises(WeightsError) as caught:
         build("mobilenet", weights="default", seed=1)
-    assert f"{cached} is damaged, or another file" in str(caught.value)
-    assert f"begins with {found}, not with {promised}; delete it" in str(caught.value)
+    assert f"{cached} is damaged or another file" in str(caught.value)
+    assert f"begins with {found}, not with {promised}. Delete it" in str(caught.value)
 
 
 def test_cached_weights_whose_digest_is_that_of_their_name_are_read(cached: Path) -> None:
@@ -273,7 +273,7 @@ def test_cached_weights_whose_digest_is_that_of_their_name_are_read(cached: Path
 def test_cached_weights_without_a_digest_that_cannot_be_read_are_named(cached: Path) -> None:
     cut = cached.with_name("some.pth")
     cut.write_bytes(b"PK\3\4 no more")
-    with pytest.raises(WeightsError, match=r"some\.pth cannot be read: .*; delete the file"):
+    with pytest.raises(WeightsError, match=r"some\.pth cannot be read: .*\. Delete the file"):
         published_state(f"https://example.invalid/{cut.name}")
 
 
