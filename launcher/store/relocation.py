@@ -12,7 +12,8 @@ import time
 from pathlib import Path
 
 from launcher.states import Lost, Reason, ReasonCode, State, outcome_record
-from launcher.store.connection import reason_columns
+from launcher.store.connection import Connection, reason_columns
+from launcher.store.output_conflicts import WHILE_RUNNING
 from launcher.store.recovery import alone
 from launcher.system.home_checks import Relocation, record_relocation, relocation
 from launcher.system.paths import Home
@@ -44,6 +45,7 @@ def follow_relocation(connection: sqlite3.Connection, home: Home) -> None:
         connection.execute("BEGIN IMMEDIATE")
         try:
             if where.is_copy:
+                _release_waiting(Connection(connection, home.database))
                 _hold_unfinished(connection, where.before, time.time())
             for before in {where.before, where.path} - {str(home.folder)}:
                 _rename_roots(connection, before, str(home.folder))
@@ -89,6 +91,16 @@ def _hold_unfinished(connection: sqlite3.Connection, original: str, now: float) 
         f" paused = NULL WHERE {_UNFINISHED}",
         (State.HELD, *columns),
     )
+
+
+def _release_waiting(db: Connection) -> None:
+    """Let no job wait for one that runs, and so writes the same path, in the original."""
+    of_running = (
+        "FROM needs WHERE any_end = ? AND need IN (SELECT id FROM jobs WHERE state = 'running')"
+    )
+    waiting = db.numbers(f"SELECT job {of_running}", WHILE_RUNNING)
+    db.execute(f"DELETE {of_running}", (WHILE_RUNNING,))
+    db.count_waits(waiting)
 
 
 def _rename_roots(connection: sqlite3.Connection, before: str, after: str) -> None:

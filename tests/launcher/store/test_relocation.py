@@ -15,7 +15,7 @@ from launcher.store.rows import JobRow
 from launcher.system.files import read_json, write_json
 from launcher.system.home_checks import relocation
 from launcher.system.paths import Home, check_home
-from tests.build import a_spec, claimed, enqueue, finished, job_row
+from tests.build import a_seat, a_spec, claimed, enqueue, finished, job_row
 from tests.launcher.conftest import Launcher
 
 
@@ -86,6 +86,22 @@ def test_a_job_that_is_held_in_a_copy_says_of_what_and_can_be_released(busy: Hom
     store.close()
     assert jobs_in(copy)["waits"].state is State.QUEUED
     assert {name: row.state for name, row in jobs_in(busy).items()} == STATES
+
+
+def test_a_job_of_a_copy_does_not_wait_for_one_that_wrote_the_same_path_in_the_original(
+    home: Home, store: Store
+) -> None:
+    first, second = (
+        enqueue(store, a_spec(name=name, outputs=("/nowhere/made",)))[0] for name in ("one", "two")
+    )
+    claimed(store, first)
+    assert store.scheduling.claim(second, a_seat(), reason="", now=2.0) is None
+    store.close()
+    copy = Store(copied(home))
+    copy.steering.cancel([first], 3.0)
+    copy.steering.release([second], 3.0)
+    assert copy.scheduling.claim(second, a_seat(), reason="", now=4.0) is not None
+    copy.close()
 
 
 def test_a_copy_of_a_copy_is_one_and_so_is_one_that_is_copied_back(busy: Home) -> None:
