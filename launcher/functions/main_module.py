@@ -56,7 +56,7 @@ def describe_script() -> Script:
         module=None if spec is None else spec.name,
         package=getattr(main, "__package__", None),
         sources=_cell_sources(vars(main)),
-        classes=_pickled_classes(vars(main)),
+        classes={**_unloaded_classes(main), **_pickled_classes(vars(main))},
     )
 
 
@@ -105,14 +105,26 @@ def _module_of(script: Script) -> types.ModuleType:
 
 def add_classes(namespace: dict[str, Any], script: Script) -> None:
     """Let a module find the classes of a script by name; each is loaded at its first use."""
+    namespace["__getattr__"] = _ClassFinder(namespace, script.classes)
 
-    def find(name: str) -> object:
-        if name not in script.classes:
+
+class _ClassFinder:
+    """Finds the classes of a script by name; each is loaded at its first use."""
+
+    def __init__(self, namespace: dict[str, Any], classes: Mapping[str, bytes]) -> None:
+        self._namespace, self.classes = namespace, classes
+
+    def __call__(self, name: str) -> object:
+        if name not in self.classes:
             raise AttributeError(f"module {MAIN!r} has no attribute {name!r}", name=name)
-        namespace[name] = pickle.loads(script.classes[name])  # ours: it was checked
-        return namespace[name]
+        self._namespace[name] = pickle.loads(self.classes[name])  # ours: it was checked
+        return self._namespace[name]
 
-    namespace["__getattr__"] = find
+
+def _unloaded_classes(module: types.ModuleType) -> Mapping[str, bytes]:
+    """Return the classes that a module finds by name, as one that stands for a script does."""
+    find = vars(module).get("__getattr__")
+    return find.classes if isinstance(find, _ClassFinder) else {}
 
 
 def add_values(values: Sequence[object]) -> None:

@@ -125,6 +125,29 @@ def test_a_job_of_a_script_that_is_gone_finds_its_names(tmp_path: Path) -> None:
     assert output_of("study.py", folder=tmp_path).strip() == "[9]"
 
 
+NESTED = """
+import pickle
+from launcher.api import future, submit
+
+class Box:
+    pass
+
+def name_of(pickled):
+    return type(pickle.loads(pickled)).__name__
+
+def outer(pickled):
+    return submit(name_of, pickled, cpus=1).job
+
+if __name__ == "__main__":
+    print(future(submit(outer, pickle.dumps(Box()), cpus=1).result(90)).result(90))
+"""
+
+
+def test_a_function_that_a_job_submits_finds_the_classes_of_the_script(tmp_path: Path) -> None:
+    (tmp_path / "study.py").write_text(NESTED)
+    assert output_of("study.py", folder=tmp_path).strip() == "Box"
+
+
 def test_a_spawned_process_that_imports_the_script_submits_nothing(tmp_path: Path) -> None:
     script = """
 import multiprocessing
