@@ -211,8 +211,8 @@ class Transitions:
     ) -> None:
         job = claim.job
         if state is State.DONE and isinstance(outcome, Done):
-            if claim.number > 1:  # one of an earlier time
-                self._db.execute("DELETE FROM results WHERE job = ?", (job,))
+            # that of an earlier attempt, or of another folder
+            self._db.execute("DELETE FROM results WHERE job = ?", (job,))
             if outcome.result:
                 self._db.execute(
                     "INSERT INTO results VALUES (?, ?, ?)",

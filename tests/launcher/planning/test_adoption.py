@@ -138,6 +138,18 @@ def test_the_jobs_of_a_copied_project_stay_and_count_in_the_copy_too(
     assert {row.state for row in store.read.jobs_by_id(copies)} == {State.DONE}
 
 
+def test_a_job_of_a_copied_project_runs_again_and_has_its_new_result(
+    store: Store, old: Path
+) -> None:
+    run(store, old)
+    new = Path(shutil.copytree(old, old.with_name("new")))
+    make, _ = queue(store, new, adopt=old)
+    store.steering.retry([make], 2.0)
+    claim = claimed(store, make)
+    store.scheduling.finish(claim, Done(at=3.0, result={"value": "new"}), outputs={}, now=3.0)
+    assert store.read.result_of(make) == {"value": "new"}
+
+
 @pytest.mark.parametrize(
     ("entry", "written", "again"),
     [
