@@ -18,7 +18,7 @@ from launcher.backends.settings import (
 )
 from launcher.errors import MachineError, UsageError, counted
 from launcher.functions.options import absent_groups, check_groups, check_places
-from launcher.planning.adoption import adoption_from, done_elsewhere, with_adoption
+from launcher.planning.adoption import adoption_from, done_elsewhere, with_adoption, with_printed
 from launcher.planning.first_wave import (
     MachineState,
     hopeless_elsewhere,
@@ -90,7 +90,7 @@ def compare(
     if made.index is not None:
         made.index.save()
     if adoption is not None:
-        comparison = with_adoption(comparison, adoption, own)
+        comparison = with_printed(with_adoption(comparison, adoption, own), find_home(os.environ))
     elif store is not None and any(job.name not in own for job in made.jobs):
         there = store.read.done_in_other_roots(root, made.name)
         comparison = comparison._replace(elsewhere=done_elsewhere(made, comparison.jobs, there))

@@ -23,6 +23,8 @@ from launcher.planning.queue_comparison import (
 )
 from launcher.states import OPEN, State
 from launcher.store.rows import JobRow
+from launcher.system.paths import Home
+from launcher.workers.progress.attempt_progress import last_metrics
 
 
 class _Move:
@@ -146,6 +148,19 @@ def with_adoption(
     cached = {compared.job.name for compared in jobs if compared.action is Action.CACHED}
     adopted = {name: row for name, row in adoption.rows.items() if name in cached}
     return comparison._replace(jobs=tuple(jobs), adoption=adoption._replace(rows=adopted))
+
+
+def with_printed(comparison: Comparison, home: Home) -> Comparison:
+    """Return a comparison with the numbers of the programs of which copies are made, which have no attempt."""
+    adoption = comparison.adoption
+    if adoption is None or not adoption.keeps:
+        return comparison
+    printed = {
+        name: numbers
+        for name, row in adoption.rows.items()
+        if not row.spec.entry and row.attempts and (numbers := last_metrics(row.attempt_in(home)))
+    }
+    return comparison._replace(adoption=adoption._replace(printed=printed))
 
 
 def done_elsewhere(

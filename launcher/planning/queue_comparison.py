@@ -11,6 +11,7 @@ from dataclasses import replace
 from enum import StrEnum
 from functools import cache, partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 from launcher.context import INPUTS, OUTPUTS, RUN_FOLDER, path_from
@@ -158,6 +159,8 @@ class Adoption(NamedTuple):
     root: str  # the other folder
     rows: Mapping[str, JobRow]  # by name, as if they had been done here
     waiting: tuple[int, ...] = ()  # jobs of the plan that wait there, and stay there
+    # the numbers that programs printed, by name; files of the attempts there hold them
+    printed: Mapping[str, Mapping[str, Json]] = MappingProxyType({})
 
     @property
     def keeps(self) -> bool:

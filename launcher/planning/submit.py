@@ -119,6 +119,7 @@ def _adopt(
             hash=there[job.name].hash if job.name in there else "",
             spec=_spec_of(job, folders)._replace(hash=row.hash),
             outputs={path: version.record() for path, version in row.outputs.items()},
+            printed=adoption.printed.get(job.name, {}),
         )
         for job in plan.jobs
         if (row := adoption.rows.get(job.name)) is not None

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 from launcher.context import Context
@@ -10,6 +11,7 @@ from launcher.job import Spec, SpecWriter
 from launcher.states import ENDED, Reason, State
 from launcher.store.connection import reason_columns
 from launcher.store.queue import NewJob, Store
+from launcher.system.files import Json
 
 _COUNT = (
     "INSERT INTO counters VALUES (?, ?, ?)"
@@ -26,6 +28,7 @@ class DoneElsewhere(NamedTuple):
     outputs: Mapping[
         str, Sequence[int | str]
     ]  # its files as they are recorded, by their paths here
+    printed: Mapping[str, Json] = MappingProxyType({})  # numbers of a program that is copied
 
 
 def adopt(
@@ -128,6 +131,11 @@ def _copy(
         store.database.execute(
             "INSERT INTO results SELECT ?, at, body FROM results WHERE job = ?", (copy, job.number)
         )
+        if job.printed:
+            store.database.execute(
+                "INSERT OR IGNORE INTO results VALUES (?, ?, ?)",
+                (copy, now, json.dumps(dict(job.printed))),
+            )
         needs = store.database.execute(
             "SELECT need, any_end FROM needs WHERE job = ?", (job.number,)
         ).fetchall()

@@ -12,10 +12,12 @@ from launcher.kinds import COMMAND
 from launcher.planning.plan import Plan
 from launcher.planning.queue_comparison import Action, Comparison
 from launcher.planning.submit import submit
+from launcher.results.rows import returned_by
 from launcher.states import Done, State
 from launcher.store.queue import Store
 from launcher.system.file_digests import FileDigests
 from launcher.system.files import stamp
+from launcher.system.paths import Home
 from tests.build import a_context, claimed, job_row
 from tests.launcher import language
 
@@ -136,6 +138,21 @@ def test_the_jobs_of_a_copied_project_stay_and_count_in_the_copy_too(
     }
     assert [row.id for row in store.read.needed_by(copies[1])] == [copies[0]]
     assert {row.state for row in store.read.jobs_by_id(copies)} == {State.DONE}
+
+
+def test_a_program_of_a_copied_project_keeps_the_numbers_that_it_printed(
+    home: Home, store: Store, old: Path
+) -> None:
+    queue(store, old, ENTRIES[1])
+    claim = claimed(store, store.scheduling.ready(1)[0].id)
+    attempt = home.attempt(*claim.key)
+    attempt.folder.mkdir(parents=True)
+    attempt.log.write_text("launcher: acc=0.5\n")
+    store.scheduling.finish(claim, Done(at=1.0), outputs={}, now=1.0)
+    new = Path(shutil.copytree(old, old.with_name("new")))
+    (copy,) = queue(store, new, ENTRIES[1], adopt=old)
+    (returned,) = returned_by(home, store, store.read.jobs_by_id([copy]), {"command": COMMAND})
+    assert {name: metric.value for name, metric in returned.numbers.metrics.items()} == {"acc": 0.5}
 
 
 def test_a_job_of_a_copied_project_runs_again_and_has_its_new_result(

@@ -179,7 +179,8 @@ def adopt_jobs(store: Store) -> None:
         end(store, claimed(store, job), DONE)
     for folder, keep in (("/copy", True), ("/moved", False)):
         found = [
-            DoneElsewhere(row.id, row.hash, row.spec, {}) for row in store.read.jobs_by_id(done)
+            DoneElsewhere(row.id, row.hash, row.spec, {}, {"acc": 1.0})
+            for row in store.read.jobs_by_id(done)
         ]
         with store.writing():
             run = store.run(Path(folder), "test")
