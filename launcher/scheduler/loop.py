@@ -147,6 +147,7 @@ class Scheduler:
         """Serve until asked to leave, stopped, idle for LEAVE_AFTER_S, or the home is gone."""
         self._gpus.begin()
         self._fleet.begin()
+        self._queue.release_forgotten()
         for claim in self._queue.claims():
             self._adopt(claim)
         self._fork_servers.prepare(WorkerEnvironment())

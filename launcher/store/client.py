@@ -68,9 +68,11 @@ def _copy_note(home: Home, original: str, held: int) -> str:
     text = f"note: the queue folder {home.folder} is a copy of {original}"
     if not held:
         return text
-    its = "Its unfinished job is" if held == 1 else f"Its {held:,} unfinished jobs are"
+    its, them = "Its unfinished job is", "it"
+    if held > 1:
+        its, them = f"Its {held:,} unfinished jobs are", "them"
     return (
-        f"{text}. {its} held, because the original may have run them; "
+        f"{text}. {its} held, because the original may have run {them}; "
         "`launcher status --state held` lists them, `launcher release JOB` starts one here"
     )
 

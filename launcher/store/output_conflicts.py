@@ -66,6 +66,17 @@ def release_waiting(db: Connection, writer: int) -> None:
         db.count_waits(waiting)
 
 
+def release_forgotten(db: Connection) -> None:
+    """Let the jobs start that wait for an attempt whose end an older launcher recorded: it kept their rows."""
+    with db.writing():
+        for writer in db.numbers(
+            "SELECT DISTINCT need FROM needs JOIN jobs ON jobs.id = need"
+            " WHERE any_end = ? AND jobs.state <> 'running'",
+            WHILE_RUNNING,
+        ):
+            release_waiting(db, writer)
+
+
 @lru_cache(maxsize=_CACHED_SPECS)
 def _outputs_of(spec_text: str) -> frozenset[str]:
     outputs = known_record(spec_text).get("outputs")

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from launcher.states import Outcome, Reason, State, Void, outcome_record
 from launcher.store.claims import Claims, ReadyJobs
 from launcher.store.connection import Connection, reason_columns
+from launcher.store.output_conflicts import release_forgotten
 from launcher.store.rows import PILOT_OF, Claim
 from launcher.store.runs import charge
 from launcher.store.transitions import Requeue, Transitions
@@ -54,6 +55,10 @@ class Scheduling:
         self._claims = Claims(connection)
         self.claim, self.next_claim = self._claims.claim, self._claims.next_claim
         self.claims = self._claims.claims
+
+    def release_forgotten(self) -> None:
+        """Let the jobs start that wait for the end of an attempt that has ended."""
+        release_forgotten(self._db)
 
     def set_vtimes(self, vtimes: Mapping[str, float]) -> None:
         """Set the virtual times of runs that have just come beside others."""

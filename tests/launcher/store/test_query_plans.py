@@ -63,6 +63,7 @@ MAY_READ_MANY = {
     "AND attempts.ended >= :since": "as the one before",
     "WHERE attempts.ended > ?1 AND attempts.ended <= ?2": "a scheduler asks once, when it starts",
     "id NOT IN (SELECT context FROM jobs)": "`clean` asks once which environments no job has",
+    "SELECT DISTINCT need FROM needs JOIN jobs": "a scheduler asks once, when it starts",
     "FROM lanes JOIN jobs ON jobs.lane = lanes.id": "`doctor` asks for waits without a cause",
 }
 ROOT = Path("/nowhere")
@@ -170,6 +171,7 @@ def share_outputs(store: Store) -> None:
         assert found is not None
         wait_for_writer(connection, waiting, found, 1.0)
     end(store, claim, DONE)
+    store.scheduling.release_forgotten()
 
 
 def adopt_jobs(store: Store) -> None:

@@ -55,6 +55,24 @@ def test_a_job_is_not_claimed_while_another_one_that_runs_writes_the_same(
         assert shown.data["need"] == 1
 
 
+def test_a_job_starts_although_an_older_launcher_recorded_the_end_of_the_other_one(
+    store: Store,
+) -> None:
+    writer = put(store, "one", DATA, entry="m:f")
+    claim = claimed(store, writer)
+    job = put(store, "two", DATA, entry="m:f")
+    assert is_refused(store, job)
+    store.scheduling.release_forgotten()
+    assert ready(store) == []  # the other one still runs
+    end(store, claim, DONE)
+    with store.writing():  # an older launcher leaves the row
+        store.database.execute("INSERT INTO needs VALUES (?, ?, 2)", (job, writer))
+        store.database.execute("UPDATE jobs SET waits = 1 WHERE id = ?", (job,))
+    assert ready(store) == []
+    store.scheduling.release_forgotten()
+    assert ready(store) == [job]
+
+
 @pytest.mark.parametrize("outcome", [DONE, FAILED, STOPPED, LOST, VOID])
 def test_a_job_starts_when_the_attempt_has_ended_that_writes_the_same(
     store: Store, outcome: Outcome
