@@ -1,6 +1,7 @@
 """Equal files of both classes."""
 
 import os
+import tracemalloc
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -54,3 +55,18 @@ def test_a_file_that_is_gone_is_equal_to_no_other(tmp_path: Path, size: int) -> 
 def test_comparing_stops_when_the_time_is_over(tmp_path: Path) -> None:
     files = write(tmp_path, {"real": BODY, "fake": BODY})
     assert contradictions(files, is_over=lambda: True) == []
+
+
+def test_many_files_of_one_size_take_less_memory_than_their_bytes(tmp_path: Path) -> None:
+    number = 400
+    contents = {
+        f"{'fake' if n % 2 else 'real'}{n}": bytes(END_BYTES) + b"%4d" % n for n in range(number)
+    }
+    files = write(tmp_path, contents)
+    tracemalloc.start()
+    try:
+        assert contradictions(files) == []
+        most_bytes = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert most_bytes < number * END_BYTES / 2
