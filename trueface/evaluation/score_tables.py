@@ -12,6 +12,7 @@ import io
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
@@ -211,14 +212,13 @@ def read_scores(path: Path, *, finite: bool = True) -> Scores:
         raise DataError(f"scores {path} cannot be read: {error}; test again") from error
     lines = csv.reader(io.StringIO(text))
     try:
-        header = next(lines, [])
-        numbered = [(lines.line_num, row) for row in lines]
+        header, *rows = list(lines) or [[]]
     except csv.Error as error:
         raise DataError(f"{path}:{lines.line_num}: {error}; test again") from error
     if tuple(header) not in {COLUMNS, (*COLUMNS, VIDEO)}:
         raise DataError(f"{path}:1: expected the columns {','.join(COLUMNS)}")
     labels, logits = [], []
-    for number, row in numbered:
+    for at, row in enumerate(rows):
         try:
             _, _, label, logit, *video = row
             if len(video) != len(header) - len(COLUMNS):
@@ -226,11 +226,11 @@ def read_scores(path: Path, *, finite: bool = True) -> Scores:
             labels.append(_LABELS[label])
             logits.append(float(logit))
         except (ValueError, KeyError) as error:
-            raise DataError(f"{path}:{number}: not a row path,key,label,logit: {row}") from error
-    _refuse_contradictions(path, numbered)
+            line = _line_of(text, at)
+            raise DataError(f"{path}:{line}: not a row path,key,label,logit: {row}") from error
+    _refuse_contradictions(path, text, rows)
     if finite:
-        _refuse_broken_logits(path, numbered, logits)
-    rows = [row for _, row in numbered]
+        _refuse_broken_logits(path, text, rows, logits)
     return Scores(
         paths=tuple(row[0] for row in rows),
         keys=tuple(row[1] for row in rows),
@@ -240,28 +240,43 @@ def read_scores(path: Path, *, finite: bool = True) -> Scores:
     )
 
 
-def _refuse_contradictions(path: Path, numbered: Sequence[tuple[int, Sequence[str]]]) -> None:
+def _line_of(text: str, at: int) -> int:
+    """Return the line on which a row of a table ends, from 1 on; a quoted cell may have several lines."""
+    lines = csv.reader(io.StringIO(text))
+    next(islice(lines, at + 1, None))  # after the header
+    return lines.line_num
+
+
+def _refuse_contradictions(path: Path, text: str, rows: Sequence[Sequence[str]]) -> None:
     """Refuse a second row of an image that has another label or logit."""
-    first: dict[str, tuple[int, Sequence[str]]] = {}
-    for number, row in numbered:
-        line, earlier = first.setdefault(row[0], (number, row))
-        if earlier[2:4] != row[2:4]:
+    if len({row[0] for row in rows}) == len(rows):
+        return
+    first: dict[str, int] = {}
+    for at, row in enumerate(rows):
+        earlier = rows[first.setdefault(row[0], at)]
+        if earlier[2:4] != row[2:4] and _answer(earlier) != _answer(row):
             raise DataError(
-                f"{path}:{number}: {row[0]} has label {row[2]} and logit {row[3]} here, but label "
-                f"{earlier[2]} and logit {earlier[3]} in line {line}. Keep one of the rows."
+                f"{path}:{_line_of(text, at)}: {row[0]} has label {row[2]} and logit {row[3]} here, but "
+                f"label {earlier[2]} and logit {earlier[3]} in line {_line_of(text, first[row[0]])}. "
+                "Keep one of the rows."
             )
 
 
+def _answer(row: Sequence[str]) -> tuple[int, float]:
+    """Return the label and the logit of a row."""
+    return _LABELS[row[2]], float(row[3])
+
+
 def _refuse_broken_logits(
-    path: Path, numbered: Sequence[tuple[int, Sequence[str]]], logits: Sequence[float]
+    path: Path, text: str, rows: Sequence[Sequence[str]], logits: Sequence[float]
 ) -> None:
     """Refuse logits that are not finite."""
     broken = np.flatnonzero(~np.isfinite(logits))
     if len(broken):
-        number, row = numbered[broken[0]]
+        at = int(broken[0])
         raise DataError(
-            f"{path}:{number}: the logit {row[3]} is not a finite number ({len(broken)} of "
-            f"{len(logits)} rows). The model is broken: train it with a lower lr, and test it again."
+            f"{path}:{_line_of(text, at)}: the logit {rows[at][3]} is not a finite number ({len(broken)} of "
+            f"{len(rows)} rows). The model is broken: train it with a lower lr, and test it again."
         )
 
 

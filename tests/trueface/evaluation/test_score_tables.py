@@ -67,6 +67,14 @@ def test_a_second_row_of_an_image_that_says_otherwise_is_refused_with_both_lines
         read_scores(tmp_path / "a.csv")
 
 
+@pytest.mark.parametrize("second", ["x.png,x,1.0,0.5", "x.png,x,1,0.50", "x.png,x,1,5e-1"])
+def test_a_second_row_with_the_same_numbers_written_otherwise_is_read(
+    tmp_path: Path, second: str
+) -> None:
+    (tmp_path / "a.csv").write_text(f"path,key,label,logit\nx.png,x,1,0.5\n{second}\n")
+    assert merge([read_scores(tmp_path / "a.csv")]).logits.tolist() == [0.5]
+
+
 @pytest.mark.parametrize(
     ("text", "place"),
     [
