@@ -172,7 +172,7 @@ def _image(table: Path, row: _Row, options: LayoutOptions) -> ImportedImage:
         source,
         _below(written, video),
         cells.get("modifier", "pre"),
-        ties=people_of_video(video.rstrip("/").rpartition("/")[2]),
+        ties=people_of_video(PurePosixPath(video).stem),
         is_frame=bool(video),
         lists=(LISTS[split],) if split else (),
     )

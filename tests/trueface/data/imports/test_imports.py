@@ -565,6 +565,13 @@ def test_a_row_may_have_several_groups_and_the_people_of_its_video(files: Files)
     assert third.ties == ()
 
 
+@pytest.mark.parametrize("video", ["000_001.mp4", "fakes/000_001.avi", "fakes/000_001/"])
+def test_the_name_of_a_video_file_names_its_people(files: Files, video: str) -> None:
+    table = files(["a.png"]) / "t.csv"
+    table.write_text(f"path,label,video\na.png,1,{video}\n")
+    assert [image.ties for image in of_table(table)] == [("FF 000", "FF 001")]
+
+
 def test_one_picture_that_is_real_and_fake_is_refused_with_both_lines(files: Files) -> None:
     top = files(["img/a.png", "img/b.png"])
     (top / "link.png").symlink_to(top / "img/b.png")
