@@ -26,7 +26,12 @@ from launcher.api import (
 )
 from trueface.data.attributes import attribute_files
 from trueface.data.folders import open_listing
-from trueface.data.index import list_image_folders, parts_without_folder, sample_dangling
+from trueface.data.index import (
+    list_image_folders,
+    parts_without_folder,
+    sample_dangling,
+    share_of_links,
+)
 from trueface.data.splits import read_lists, split_files
 from trueface.data.vocabulary import BUILT_IN, UNSHARED, Vocabulary, picture_data
 from trueface.jobs.flags import words
@@ -345,11 +350,16 @@ def _dangling_images(
     listing = draft.once(("listing", data_root), lambda: open_listing(data_root))
     dangling: dict[str, str] = {}
     try:
-        for part in dict.fromkeys(data):
-            for folder in list_image_folders(data_root, part, vocabulary, listing):
-                if folder.links and folder.modifier in UNSHARED:
-                    key = ("dangling", folder.path, folder.below)
-                    dangling |= draft.once(key, partial(sample_dangling, folder))
+        linked = [
+            folder
+            for part in dict.fromkeys(data)
+            for folder in list_image_folders(data_root, part, vocabulary, listing)
+            if folder.links and folder.modifier in UNSHARED
+        ]
+        share = share_of_links(linked)
+        for folder in linked:
+            key = ("dangling", folder.path, folder.below, share)
+            dangling |= draft.once(key, partial(sample_dangling, folder, share))
         listing.keep()
         named = read_lists(draft.path(draft.settings["split_path"])) if dangling else {}
     except (DataError, OSError):

@@ -211,6 +211,26 @@ def a_linked_set(root: Path) -> dict[str, Any]:
     return {"data_root": str(root), "split_path": str(root)}
 
 
+def test_a_plan_looks_at_a_sample_of_links_in_many_folders(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = []
+    for folder in ("Fake/StyleGAN2", "Real/FFHQ"):
+        for video in range(3):
+            below = tmp_path / f"PreSocial/{folder}/v{video}"
+            below.mkdir(parents=True)
+            for frame in range(10):
+                (below / f"{frame}.png").symlink_to("nowhere")
+                keys.append(f"{below.parent.name}/v{video}/{frame}")
+    for name in ("train", "val", "test"):
+        (tmp_path / f"{name}.json").write_text(json.dumps(keys))
+    settings = {"data_root": str(tmp_path), "split_path": str(tmp_path)}
+    for most, seen in ((12, 12), (1000, 60)):
+        monkeypatch.setattr("trueface.data.index.MOST_LINKS", most)
+        whats = [each.what for each in TRAIN.inputs(a_draft(TRAIN, settings))]
+        assert f"one of {seen} images that are links to nowhere" in whats
+
+
 @pytest.mark.parametrize(
     ("kind", "count"),
     [(TRAIN, 4), (UNLEARN, 4), (POISON, 2), (TEST, 0)],
