@@ -19,6 +19,7 @@ class TestedFiles:
     """
 
     project: Path
+    absent: set[str] = field(default_factory=set)  # a file of each set of images that is not there
     _known: dict[tuple[str, tuple[str, ...]], Shortcut | None] = field(default_factory=dict)
 
     def confound(self, tests: JoinedTests) -> Shortcut | None:
@@ -33,7 +34,11 @@ class TestedFiles:
         if key not in self._known:
             place = self.project / Path(root).expanduser()
             labels = zip(scores.paths, scores.labels.tolist(), strict=True)
-            self._known[key] = _confound({f"{place}/{path}": label for path, label in labels})
+            files = {f"{place}/{path}": label for path, label in labels}
+            self._known[key] = _confound(files)
+            first = next(iter(files), None)
+            if first is not None and not Path(first).exists():
+                self.absent.add(first)
         return self._known[key]
 
 

@@ -83,7 +83,10 @@ def _logit_of_mean(logits: Floats) -> float:
 
 
 def compare(
-    run_folder: Path, tests: Sequence[tuple[str, str]], groups: AttributeFiles | None = None
+    run_folder: Path,
+    tests: Sequence[tuple[str, str]],
+    groups: AttributeFiles | None = None,
+    files: TestedFiles | None = None,
 ) -> list[dict[str, Json]]:
     """Return the rows of `results.table` for tests whose score files are all there.
 
@@ -91,12 +94,13 @@ def compare(
         run_folder: runs/<run>.
         tests: (model ID, test) pairs.
         groups: tables of attributes that are read; None: as the tests name them.
+        files: the tested image files; None: those of this run.
 
     Raises:
         DataError: a score file cannot be read, or holds what is no finite number.
     """
     project = run_folder.parent.parent
-    groups, files = groups or AttributeFiles(project=project), TestedFiles(project=project)
+    groups, files = groups or AttributeFiles(project=project), files or TestedFiles(project=project)
     rows: list[dict[str, Json]] = []
     for model in dict.fromkeys(model for model, _ in tests):
         done = [read_test(run_folder, model, data) for other, data in tests if other == model]

@@ -68,21 +68,31 @@ def table(run_folder: Path, tests: Sequence[tuple[str, str]]) -> list[dict[str, 
     kept = read_json(run_folder / KEPT)
     if kept is not None and kept.get("schema") == KEPT_SCHEMA and kept.get("mark") == mark:
         kept_rows = kept["rows"]
-        if isinstance(kept_rows, list) and _unchanged(kept.get("attributes")):
+        is_current = _unchanged(kept.get("attributes")) and not _any_exists(kept.get("absent"))
+        if isinstance(kept_rows, list) and is_current:
             return [row for row in kept_rows if isinstance(row, dict)]
     # scikit-learn takes a second to import: only where there is something to measure
+    from trueface.evaluation.confounds import TestedFiles
     from trueface.evaluation.group_columns import AttributeFiles
     from trueface.evaluation.result_rows import compare, not_run
 
-    groups = AttributeFiles(project=run_folder.parent.parent)
-    rows = compare(run_folder, done, groups)
+    project = run_folder.parent.parent
+    groups, files = AttributeFiles(project=project), TestedFiles(project=project)
+    rows = compare(run_folder, done, groups, files)
     rows += [not_run(run_folder, *test, reason) for test, reason in refused.items()]
     with contextlib.suppress(OSError):  # a folder that only others may write: measured each time
         record: dict[str, Json] = {"schema": KEPT_SCHEMA, "mark": mark, "rows": list(rows)}
         if groups.used:
             record["attributes"] = {str(path): _state(path) for path in sorted(groups.used)}
+        if files.absent:
+            record["absent"] = sorted(files.absent)
         write_json(run_folder / KEPT, record)
     return rows
+
+
+def _any_exists(absent: Json) -> bool:
+    """Return whether image files are there now that could not be looked at before."""
+    return isinstance(absent, list) and any(Path(str(path)).exists() for path in absent)
 
 
 def _unchanged(attributes: Json) -> bool:

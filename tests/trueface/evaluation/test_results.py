@@ -233,6 +233,20 @@ def test_a_row_whose_files_tell_the_class_by_their_form_is_marked(
     assert verdict in draw([row])
 
 
+def test_a_row_is_marked_when_its_files_can_be_read_again(tmp_path: Path) -> None:
+    folder = tmp_path / "runs" / "away"
+    write_tests(folder, "clean", [logits(y, power=2.0, skew=0) for y in (0, 1)], attributes="")
+    (row,) = table(folder, pairs_of("clean"))
+    assert "confounded" not in row
+    for place, form in (("Real/FFHQ", "PNG"), ("Fake/StyleGAN2", "JPEG")):
+        images = tmp_path / "data" / "PreSocial" / place
+        images.mkdir(parents=True)
+        for number in range(COUNT):
+            PIL.Image.new("RGB", (8, 8)).save(images / f"{number}.png", form)
+    (row,) = table(folder, pairs_of("clean"))
+    assert "the file format alone" in str(row.get("confounded"))
+
+
 def _number(value: Json) -> float:
     assert isinstance(value, float)
     return value
