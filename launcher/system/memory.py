@@ -7,9 +7,8 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from launcher.system.files import read_bytes
+from launcher.system.cgroup_limits import cpu_quota, group_folders, read_text
 
-_CGROUPS = Path("/sys/fs/cgroup")
 _UNLIMITED = 1 << 60  # version 1 says "no limit" with a number near 2^63
 
 
@@ -33,9 +32,9 @@ def limiting(root: Path = Path("/")) -> Path | None:
 def _limits(root: Path) -> dict[int, Path]:
     """Return limits of our group and those above it, each with the highest that has it."""
     controllers = {}
-    for folder in folders(root):
+    for folder in group_folders("memory", root):
         for name in ("memory.max", "memory.limit_in_bytes"):
-            text = _read(folder / name).strip()
+            text = read_text(folder / name).strip()
             if text.isdigit() and int(text) < _UNLIMITED:
                 controllers[int(text)] = folder
     return controllers
@@ -53,7 +52,7 @@ def oom_kills(root: Path = Path("/")) -> int | None:
     """
     kills = None
     for file in _oom_files(root):
-        for line in _read(file).splitlines():
+        for line in read_text(file).splitlines():
             if line.startswith("oom_kill "):
                 kills = max(kills or 0, int(line.split()[1]))
     return kills
@@ -62,7 +61,7 @@ def oom_kills(root: Path = Path("/")) -> int | None:
 @cache
 def _oom_files(root: Path) -> list[Path]:
     names = ("memory.events.local", "memory.events", "memory.oom_control")
-    for folder in folders(root):  # a group of ours has no memory of its own: that above it counts
+    for folder in group_folders("memory", root):  # one of ours has none: that above counts
         files = [folder / name for name in names if (folder / name).exists()]
         if files:
             return files
@@ -70,39 +69,11 @@ def _oom_files(root: Path) -> list[Path]:
 
 
 def _meminfo(root: Path) -> dict[str, int]:
-    lines = (line.split() for line in _read(root / "proc/meminfo").splitlines())
+    lines = (line.split() for line in read_text(root / "proc/meminfo").splitlines())
     return {words[0].rstrip(":"): int(words[1]) * 1024 for words in lines if len(words) == 3}
 
 
-def folders(root: Path) -> list[Path]:
-    """Return the folders of our memory cgroup and those above it, the nearest first."""
-    cgroups = root / _CGROUPS.relative_to("/")
-    for line in _read(root / "proc/self/cgroup").splitlines():
-        number, _, rest = line.partition(":")
-        controllers, _, name = rest.partition(":")
-        if number == "0" and (cgroups / "cgroup.controllers").exists():
-            top = cgroups
-        elif "memory" in controllers.split(","):
-            top = cgroups / "memory"
-        else:
-            continue
-        here = top / name.strip("/")
-        chain = [here, *here.parents]
-        # inside a container the path may be the host's, and not be there
-        present = [folder for folder in chain if folder.is_relative_to(top) and folder.is_dir()]
-        if present:
-            return present
-    return []
-
-
-def _read(path: Path) -> str:
-    try:
-        return read_bytes(path).decode(errors="replace")
-    except OSError:
-        return ""
-
-
-_MOST = 16  # groups one below the other that are published
+_MOST = 16  # groups of one hierarchy that are published
 
 
 class Quotas(NamedTuple):
@@ -115,15 +86,15 @@ class Quotas(NamedTuple):
 
 def of_this_process(root: Path = Path("/")) -> Quotas:
     """Return ours."""
-    top = root / "sys/fs/cgroup"
-    # where the quota of CPU time is looked for, see `processes.cores`
-    time = top if (top / "cpu.max").exists() else top / "cpu"
-    limit = limiting(root)
-    groups = [time, *folders(root)]
+    quota, time, space = cpu_quota(root), *(group_folders(name, root) for name in ("cpu", "memory"))
+    # without a quota the highest group counts, which holds all processes that we can see
+    limits_cores = time[-1:] if quota is None else [quota.folder]
+    limits_memory = limiting(root)
+    groups = [*limits_cores, *time[:_MOST], *space[:_MOST]]
     return Quotas(
-        within=frozenset(filter(None, map(_name, groups[:_MOST]))),
-        cores=_name(time),
-        memory="" if limit is None else _name(limit),
+        within=frozenset(filter(None, map(_name, groups))),
+        cores=next(map(_name, limits_cores), ""),
+        memory="" if limits_memory is None else _name(limits_memory),
     )
 
 

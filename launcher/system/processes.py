@@ -22,6 +22,7 @@ from functools import cache
 from pathlib import Path
 from typing import TypeVar
 
+from launcher.system.cgroup_limits import cpu_quota
 from launcher.system.files import Json, opened, read_bytes, read_record
 from launcher.units import format_seconds
 
@@ -99,24 +100,10 @@ def core_mask() -> int:
     return sum(1 << core for core in os.sched_getaffinity(0))
 
 
-def cores() -> int:
-    """Return how many cores we may keep busy: our affinity, and our cgroup's quota of CPU time."""
-    allowed = len(os.sched_getaffinity(0))
-    quota = _quota()
-    return allowed if quota is None else max(1, min(allowed, int(quota)))
-
-
-def _quota(cgroup: Path = Path("/sys/fs/cgroup")) -> float | None:
-    """Return the cores' worth of CPU time that our cgroup gets, None where there is no limit."""
-    try:
-        if (cgroup / "cpu.max").exists():
-            most, period = (cgroup / "cpu.max").read_text(encoding="ascii").split()
-        else:
-            most = (cgroup / "cpu/cpu.cfs_quota_us").read_text(encoding="ascii")
-            period = (cgroup / "cpu/cpu.cfs_period_us").read_text(encoding="ascii")
-        return int(most) / int(period) if int(most) > 0 else None
-    except (OSError, ValueError):  # "max", or no such file
-        return None
+def cores(root: Path = Path("/")) -> int:
+    """Return how many cores we may keep busy: our affinity, and our cgroups' quotas of CPU time."""
+    allowed, quota = len(os.sched_getaffinity(0)), cpu_quota(root)
+    return allowed if quota is None else max(1, min(allowed, int(quota.cores)))
 
 
 def identity(pid: int, *, ended: bool = False) -> Identity | None:

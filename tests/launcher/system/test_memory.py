@@ -10,6 +10,7 @@ import pytest
 
 from launcher.states import Done, Failed, OutOfMemory, Shortage
 from launcher.system import memory
+from launcher.system.cgroup_limits import group_folders
 from launcher.system.files import write_json
 from launcher.system.paths import Attempt, Home
 from launcher.workers.exit_outcome import Circumstances, judge, last_line
@@ -154,7 +155,7 @@ def test_the_end_of_a_huge_log_is_read_at_once(tmp_path: Path) -> None:
 @pytest.fixture
 def narrow_cgroup() -> Iterator[Path]:
     """A memory cgroup of 64 MiB below our own."""
-    mine = memory.folders(Path("/"))
+    mine = group_folders("memory")
     if os.geteuid() != 0 or not mine:
         pytest.skip("only root can make a memory cgroup, where the kernel shows them")
     folder = mine[0] / f"launcher-test-{os.getpid()}"
