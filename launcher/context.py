@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from launcher.job import PROGRAM, Spec
 from launcher.system.environment import owners_environment
+from launcher.system.process_limits import is_limits, niceness_of, soft_limits
 from launcher.system.stored_fields import Unreadable
 
 JOB_FOLDER, RUN_FOLDER = "{job_folder}", "{run_folder}"  # in the entry of a program
@@ -22,17 +23,20 @@ _NAMED = re.compile(r"\{(?:job|run)_folder\}")
 _ODD = re.compile(r"[^\w.,=@+%~-]|^\.")
 INPUTS, OUTPUTS = "inputs", "outputs"  # settings of a program: the files that it reads, and makes
 _OPTION = re.compile(r"-{0,2}[A-Za-z_][\w.-]*=(.+)", re.DOTALL)
+LIMITS, NICENESS = "limits", "niceness"  # of a stored context
 KINDS = "launcher.kinds"  # what a worker imports of ours, and with it pydantic
 
 
 class Context(NamedTuple):
-    """The folder, environment and affinity in which a job's program runs."""
+    """The folder, environment and affinity in which a job's program runs, with its limits and niceness."""
 
     folder: str
     umask: int
     interpreter: str
     environment: Mapping[str, str]
     affinity: tuple[int, ...]
+    limits: Mapping[str, int | None] = {}  # soft; one that is not named is the supervisor's
+    niceness: int | None = None  # None: the supervisor's
 
     @property
     def digest(self) -> str:
@@ -55,7 +59,11 @@ def read_context(record: Mapping[str, Any]) -> Context:
             "environment": dict(environment),
             "affinity": [*affinity],
         } if {*map(type, environment), *map(type, environment.values())} <= {str}:
-            return Context(folder, umask, interpreter, environment, tuple(affinity))
+            limits, niceness = record.get(LIMITS, {}), record.get(NICENESS)  # not in older records
+            if isinstance(limits, dict) and is_limits(limits) and isinstance(niceness, int | None):
+                return Context(
+                    folder, umask, interpreter, environment, tuple(affinity), limits, niceness
+                )
     raise Unreadable("the record of its surroundings is not complete")
 
 
@@ -248,4 +256,6 @@ def this_context(environment: Mapping[str, str]) -> Context:
         interpreter=sys.executable,
         environment=owners_environment(environment),
         affinity=tuple(sorted(os.sched_getaffinity(0))),
+        limits=soft_limits(),
+        niceness=niceness_of(),
     )

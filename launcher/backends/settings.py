@@ -18,6 +18,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
+from launcher.context import LIMITS, NICENESS
 from launcher.errors import UsageError
 from launcher.job import Resources, Terms
 from launcher.system.config import Fault, absolute, read_configuration, read_keys, unknown
@@ -356,8 +357,8 @@ class NodePaths:
         return json.dumps(self._mapped(json.loads(text))) if self._pairs else text
 
     def context(self, text: str) -> str:
-        """Return the folder and environment of a job as the node gets them; both are JSON."""
-        return self._context(text) if self._pairs or self._python else text
+        """Return a job's context as the node gets it; both are JSON. The limits are the node's own."""
+        return self._context(text)
 
     def interpreter(self, path: str = sys.executable) -> str:
         """Return the interpreter of the nodes for one of this machine, which is ours by default."""
@@ -373,6 +374,9 @@ class NodePaths:
 
     def _new_context(self, text: str) -> str:
         record: dict[str, Json] = json.loads(text)
+        own = [record.pop(name) for name in (LIMITS, NICENESS) if name in record]
+        if not (own or self._pairs or self._python):
+            return text
         mapped = {name: self._mapped(value) for name, value in record.items()}
         environment = record.get("environment")
         if isinstance(environment, dict):

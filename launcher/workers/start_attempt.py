@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -27,6 +27,7 @@ from launcher.system.executables import interpreter_fault
 from launcher.system.file_digests import FileDigests
 from launcher.system.files import FULL, SILENT, Json, read_all, read_bytes, write_json
 from launcher.system.paths import LOG, Attempt
+from launcher.system.process_limits import Changes, changes_for
 from launcher.system.processes import Identity, identity
 from launcher.workers import worker
 from launcher.workers.order import Order, read_order
@@ -53,7 +54,8 @@ class CannotStart(Exception):
 def spawn(order: Order, environment: Mapping[str, str], log: int) -> int:
     """Start a program in a session of its own and return its pid; no shell is involved.
 
-    Our memory is not copied for it, which makes it three times as quick as a fork. It inherits all
+    Our memory is not copied for it, which makes it three times as quick as a fork. Only a program whose limits or
+    niceness are not ours is forked: a spawn cannot set them, and they must not be ours. It inherits all
     descriptors that are not closed on exec: see `close_on_exec`.
 
     Args:
@@ -68,7 +70,10 @@ def spawn(order: Order, environment: Mapping[str, str], log: int) -> int:
     argv = order.spec.argv
     try:
         with _surroundings(order.context):
-            return _spawn_first(_candidates(argv[0], environment), argv, environment, log)
+            changes = changes_for(order.context.limits, order.context.niceness)
+            start = partial(_start_limited, changes) if changes else _spawn
+            candidates = _candidates(argv[0], environment)
+            return _start_first(candidates, partial(start, argv, environment, log))
     except FileNotFoundError as error:
         raise CannotStart(NOT_FOUND, _fault_of(order) or "no such program") from error
     except OSError as error:
@@ -129,9 +134,7 @@ def _candidates(program: str, environment: Mapping[str, str]) -> Iterator[str]:
             yield path
 
 
-def _spawn_first(
-    candidates: Iterable[str], argv: tuple[str, ...], environment: Mapping[str, str], log: int
-) -> int:
+def _start_first(candidates: Iterable[str], start: Callable[[str], int]) -> int:
     """Start the first candidate that can be executed; return its pid.
 
     Raises:
@@ -140,22 +143,88 @@ def _spawn_first(
     failure: OSError = FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
     for path in candidates:
         try:
-            return os.posix_spawn(
-                path,
-                argv,
-                environment,
-                file_actions=(
-                    (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDWR, 0),
-                    (os.POSIX_SPAWN_DUP2, log, 1),
-                    (os.POSIX_SPAWN_DUP2, log, 2),
-                ),
-                setsid=True,
-                setsigdef=_IGNORED_BY_PYTHON,
-            )
+            return start(path)
         except OSError as error:
             if failure.errno in _ABSENT:
                 failure = error
     raise failure
+
+
+def _spawn(argv: tuple[str, ...], environment: Mapping[str, str], log: int, path: str) -> int:
+    return os.posix_spawn(
+        path,
+        argv,
+        environment,
+        file_actions=(
+            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDWR, 0),
+            (os.POSIX_SPAWN_DUP2, log, 1),
+            (os.POSIX_SPAWN_DUP2, log, 2),
+        ),
+        setsid=True,
+        setsigdef=_IGNORED_BY_PYTHON,
+    )
+
+
+def _start_limited(
+    changes: Changes, argv: tuple[str, ...], environment: Mapping[str, str], log: int, path: str
+) -> int:
+    """Start a program with limits and a niceness that are not ours, which a spawn cannot set; return its pid.
+
+    Raises:
+        OSError: it cannot be executed.
+        CannotStart: its own limits leave it too little memory.
+    """
+    failed, tell = os.pipe2(os.O_CLOEXEC)  # closed by the exec
+    try:
+        pid = os.fork()
+        if pid == 0:
+            _be_limited(changes, argv, environment, (log, tell), path)
+    finally:
+        os.close(tell)
+        with os.fdopen(failed, "rb") as pipe:
+            text = pipe.read()
+    if not text:
+        return pid
+    os.waitpid(pid, 0)
+    number = int(text)
+    if number == errno.ENOMEM:  # the machine had room for a fork
+        raise CannotStart(CANNOT_EXECUTE, "its memory limit (ulimit -v, ulimit -d) is too small")
+    raise OSError(number, os.strerror(number), path)
+
+
+def _be_limited(
+    changes: Changes,
+    argv: tuple[str, ...],
+    environment: Mapping[str, str],
+    descriptors: tuple[int, int],
+    path: str,
+) -> NoReturn:
+    """Become a program in a session of its own.
+
+    Args:
+        changes: of limits and niceness.
+        argv: its words.
+        environment: its own.
+        descriptors: of its log, and of the pipe that takes the number of an error.
+        path: of its file.
+    """
+    log, tell = descriptors
+    try:
+        os.setsid()
+        _reset_signals()
+        os.dup2(os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC), 0)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        changes.apply()  # last: they may leave us no memory
+        os.execve(path, argv, environment)
+    except MemoryError:
+        os.write(tell, str(errno.ENOMEM).encode())
+    except OSError as error:
+        os.write(tell, str(error.errno or errno.EIO).encode())
+    except BaseException:  # noqa: BLE001  # nothing may escape into the supervisor's code
+        os.write(tell, str(errno.EIO).encode())
+    finally:
+        os._exit(CANNOT_EXECUTE)
 
 
 def close_on_exec() -> None:

@@ -37,6 +37,7 @@ from launcher.staging.view import NotWritable, Wanted, inside, make, stage_of
 from launcher.system.environment import SITE, SWEPT, placed_environment, with_site
 from launcher.system.files import ABSENT, Json, when_there_is_room, write_atomic, write_json
 from launcher.system.paths import Attempt
+from launcher.system.process_limits import changes_for
 from launcher.system.processes import MARK, StopEvent
 from launcher.workers.exit_outcome import read_error
 from launcher.workers.job import Job, refuse_given_up
@@ -251,6 +252,7 @@ def surround(order: Order, attempt: Attempt) -> None:
     os.environ.update(own)
     with contextlib.suppress(OSError):  # cores may have been taken offline since
         os.sched_setaffinity(0, order.context.affinity)
+    changes_for(order.context.limits, order.context.niceness).apply()
     os.chdir(order.context.folder)
 
 

@@ -3,7 +3,9 @@
 import csv
 import json
 import os
+import resource
 import signal
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +18,7 @@ from launcher.system.daemon_control import scheduler_pid
 from launcher.system.processes import cores, descendants, send
 from tests.build import job_row, lines_of, supervisor_of, until
 from tests.e2e.conftest import TOYLAB, Project, reading
+from tests.forked import BIN
 
 TASK = """\
 name: files
@@ -370,3 +373,32 @@ def test_those_who_share_work_start_after_its_end_whether_it_is_done_or_not(
     store.close()
     again = sharing.call("launcher", "run", "cancelled.yaml")
     assert "3 jobs, 0 queued, 3 done before" in again.stderr, "what is shared is not needed again"
+
+
+def test_limits_and_niceness_are_those_of_the_shell_that_queued_a_program(
+    project: Project,
+) -> None:
+    look = "ulimit -S -n; ulimit -S -s; nice"
+    first = 'ulimit -S -n 256; ulimit -S -s 16384; exec nice -n 5 "$@"'
+    add = (str(BIN / "launcher"), "add")
+    queued = [
+        subprocess.run(
+            ["sh", "-c", script, "sh", *add, "--", "sh", "-c", look],
+            cwd=project.folder,
+            env=project.environment,
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout.split()[0]
+        for script in (first, first, 'ulimit -S -n 200; exec "$@"')
+    ]
+    assert project.call("launcher", "wait", *queued).returncode == 0
+    said = [project.call("launcher", "logs", job).stdout.split() for job in queued]
+    here, nice = resource.getrlimit(resource.RLIMIT_STACK)[0], os.nice(0)
+    stack = "unlimited" if here == resource.RLIM_INFINITY else f"{here // 1024}"
+    assert said[:2] == [["256", "16384", f"{nice + 5}"]] * 2
+    # the niceness of a scheduler can be lowered with privilege only
+    assert said[2] == ["200", stack, f"{nice if os.geteuid() == 0 else nice + 5}"]
+    with sqlite3.connect(project.home.database) as database:
+        ((contexts,),) = database.execute("SELECT count(*) FROM contexts")
+    assert contexts == 2

@@ -8,7 +8,15 @@ from pathlib import Path
 import pytest
 
 from launcher import api
-from launcher.context import has_folder, job_folder, own_folder, placed_context, with_folders
+from launcher.context import (
+    Context,
+    has_folder,
+    job_folder,
+    own_folder,
+    placed_context,
+    read_context,
+    with_folders,
+)
 from launcher.job import Resources
 from launcher.store.rows import lane_of
 from launcher.system.environment import QUEUE, SITE, owners_environment, queue_variables
@@ -134,6 +142,43 @@ def test_the_gpus_that_an_entry_shows_count_for_its_lane() -> None:
     own = a_spec(resources=resources, settings={"env": {"CUDA_VISIBLE_DEVICES": "1"}})
     assert lane_of(plain, context).visible == ("0", "1")
     assert lane_of(own, context).visible == ("1",)
+
+
+# --- limits and niceness
+
+
+def test_an_older_context_names_no_limits() -> None:
+    record = a_context(limits={"NOFILE": 64, "AS": None}, niceness=5)._asdict()
+    assert read_context(json.loads(json.dumps(record))) == Context(**record)
+    del record["limits"], record["niceness"]
+    assert read_context(record) == Context(**record)
+    assert (Context(**record).limits, Context(**record).niceness) == ({}, None)
+
+
+@pytest.mark.parametrize(
+    "odd", [{"limits": {"NOFILE": "64"}}, {"limits": [64]}, {"limits": {"AS": -1}}, {"niceness": "5"}]
+)  # fmt: skip
+def test_limits_that_are_no_numbers_are_refused(odd: dict[str, object]) -> None:
+    with pytest.raises(Unreadable):
+        read_context({**a_context()._asdict(), **odd})
+
+
+def test_a_shell_has_one_context_until_its_limits_change() -> None:
+    script = """
+import os, resource
+from launcher.context import this_context
+first = this_context({})
+_, hard = resource.getrlimit(resource.RLIMIT_CORE)
+print(first.digest == this_context({}).digest, first.niceness == os.nice(0))
+resource.setrlimit(resource.RLIMIT_CORE, (0 if first.limits["CORE"] else hard, hard))
+print(first.digest == this_context({}).digest)
+os.nice(1)
+print(this_context({}).niceness == first.niceness + 1)
+"""
+    asked = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert asked.stdout.split() == ["True", "True", "False", "True"]
 
 
 # --- `launcher.api`: the names that laboratories import

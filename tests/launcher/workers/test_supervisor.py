@@ -1,6 +1,7 @@
 import json
 import os
 import random
+import resource
 import shutil
 import signal
 import stat
@@ -204,6 +205,89 @@ def test_a_program_finds_itself_where_it_was_queued(run: Run, tmp_path: Path) ->
         *(f"{library}_NUM_THREADS=3" for library in ("OMP", "MKL", "OPENBLAS")),
         *said[:2],
         f"Cpus_allowed_list:\t{core}",
+    }
+
+
+LIMITED = {"NOFILE": 64, "STACK": 1 << 20, "CORE": 1 << 60}
+WHICH = (resource.RLIMIT_NOFILE, resource.RLIMIT_STACK, resource.RLIMIT_CORE)
+
+
+def limited_by(limits: dict[str, int]) -> list[tuple[int, int]]:
+    """Return soft and hard limits of a process below this one that wants these soft ones."""
+    hard = [resource.getrlimit(which)[1] for which in WHICH]
+    return [
+        (soft if most == resource.RLIM_INFINITY else min(soft, most), most)
+        for soft, most in zip(limits.values(), hard, strict=True)
+    ]
+
+
+def test_a_program_has_the_limits_and_niceness_of_its_shell_and_its_supervisor_keeps_its_own(
+    fork_server: ForkServer, home: Home, tmp_path: Path
+) -> None:
+    script = (
+        f"import os, resource; print([*map(resource.getrlimit, {WHICH})], os.nice(0), os.getcwd())"
+    )
+    context = a_context(tmp_path, limits=LIMITED, niceness=os.nice(0) + 3)
+    spec = a_spec(sys.executable, "-c", script)
+    supervised = started(fork_server, an_attempt(home, spec, context=context))
+    assert ended(supervised.descriptor)
+    assert isinstance(supervised.ending(), Done)
+    said = said_by(supervised.attempt)
+    assert said == f"{limited_by(LIMITED)} {os.nice(0) + 3} {tmp_path}\n"
+    supervisor = supervised.supervisor.who.pid
+    assert os.getpriority(os.PRIO_PROCESS, supervisor) == os.nice(0)
+    assert [resource.prlimit(supervisor, which) for which in WHICH] == [
+        *map(resource.getrlimit, WHICH)
+    ]
+    spec = a_spec("sh", "-c", "ulimit -S -n; nice")
+    again = replace(supervised, attempt=an_attempt(home, spec, job=2))
+    again.supervisor.run(again.attempt)
+    assert isinstance(outcome_of(again), Done)
+    assert said_by(again.attempt).split() == [f"{resource.getrlimit(WHICH[0])[0]}", f"{os.nice(0)}"]
+
+
+def test_a_program_with_limits_inherits_nothing_but_its_output(run: Run) -> None:
+    script = "ls -l /proc/$$/fd; grep Sig /proc/self/status; ps -o sid= $$; echo $$"
+    attempt, outcome = run(a_spec(*shell(script)), context=a_context(limits={"NOFILE": 64}))
+    assert isinstance(outcome, Done)
+    said = said_by(attempt)
+    opened = [line.split(" -> ")[1] for line in said.splitlines() if " -> " in line]
+    assert opened == ["/dev/null", str(attempt.log), str(attempt.log)]
+    assert "SigBlk:\t0000000000000000" in said
+    *_, session, pid = said.split()
+    assert session == pid
+
+
+@pytest.mark.parametrize(
+    ("program", "error"),
+    [
+        ("no-such-program", "cannot start 'no-such-program': no such program"),
+        ("/etc/passwd", "cannot start '/etc/passwd': Permission denied"),
+    ],
+)
+def test_a_program_with_limits_that_cannot_start_says_why(
+    run: Run, program: str, error: str
+) -> None:
+    _, outcome = run(a_spec(program), context=a_context(limits={"NOFILE": 64}))
+    assert isinstance(outcome, Failed)
+    assert error in outcome.error
+
+
+def test_a_worker_has_the_limits_and_niceness_of_its_shell(home: Home, tmp_path: Path) -> None:
+    (tmp_path / "limited.py").write_text(
+        "import os, resource\ndef run(job):\n"
+        f"    return {{'limits': [*map(resource.getrlimit, {WHICH})], 'nice': os.nice(0)}}\n"
+    )
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(tmp_path)}
+    context = a_context(environment=environment, limits=LIMITED, niceness=os.nice(0) + 3)
+    fork_server = ForkServer(home, WorkerEnvironment(sys.executable, (), str(tmp_path)))
+    spec = a_spec(name="toy/1", entry="limited:run")
+    _, outcome = run_attempt(fork_server, home, spec, context=context)
+    fork_server.close()
+    assert isinstance(outcome, Done)
+    assert outcome.result == {
+        "limits": [[*pair] for pair in limited_by(LIMITED)],
+        "nice": os.nice(0) + 3,
     }
 
 

@@ -544,3 +544,10 @@ def test_each_part_of_a_search_path_is_turned_and_the_interpreter_is_that_of_the
 def test_where_nothing_differs_texts_stay_as_they_are() -> None:
     same = NodePaths(BackendSettings(name="box", kind="local"))
     assert (same.spec('{"a":  1}'), same.context('{"b":  2}')) == ('{"a":  1}', '{"b":  2}')
+
+
+@pytest.mark.parametrize("paths", [{}, {"/local": "/shared"}])
+def test_a_node_keeps_its_own_limits_and_niceness(paths: dict[str, str]) -> None:
+    own = NodePaths(BackendSettings(name="box", kind="local", paths=paths))
+    context = {"folder": "/x", "umask": 18, "limits": {"NOFILE": 64}, "niceness": 5}
+    assert json.loads(own.context(json.dumps(context))) == {"folder": "/x", "umask": 18}
