@@ -8,7 +8,6 @@ import ast
 import contextlib
 import json
 import os
-import resource
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -29,6 +28,7 @@ from launcher.screens.format import harmless, moment
 from launcher.store.rows import visible_devices
 from launcher.system.files import Json
 from launcher.system.home_checks import file_system, is_remote, without_links
+from launcher.system.process_limits import Limit, limit_of, niceness_of, smaller
 from launcher.system.processes import answer, in_time
 from launcher.units import format_bytes, format_seconds
 from launcher.workers.worker import THREADS
@@ -439,6 +439,18 @@ def judge_shared(disk: Disk | None) -> Finding:
 
 # --- clock, cores and limits
 
+_TITLES = {
+    "NOFILE": "open files",
+    "NPROC": "processes",
+    "AS": "virtual memory",
+    "DATA": "data memory",
+    "FSIZE": "file size",
+    "CPU": "CPU time",
+}
+_ALWAYS_SHOWN = frozenset({"NOFILE", "NPROC"})
+_RESTART = "restart the scheduler from this shell: `launcher stop`, then `launcher start`"
+_IN_BYTES = frozenset({"AS", "DATA", "FSIZE"})
+
 
 def judge_clock(now: float, newest: float | None) -> Finding:
     """Check the time against what calendars and the queue know.
@@ -489,36 +501,131 @@ def judge_cores(machine: int, allowed: int, usable: int, environ: Mapping[str, s
     return ok(summary)
 
 
-def limits(which: int) -> tuple[int | None, ...]:
-    """Return a limit of this shell, and to what it can be raised; None: there is none."""
-    infinite = resource.RLIM_INFINITY
-    return tuple(None if value == infinite else value for value in resource.getrlimit(which))
+class ProcessLimits(NamedTuple):
+    """Limits of a process and its niceness."""
+
+    limits: Mapping[str, Limit]  # by name, such as NOFILE; those that are known
+    niceness: int
 
 
-def judge_open_files(soft: int | None, hard: int | None) -> Finding:
-    """Check a limit of this shell that jobs inherit, and to what it can be raised; None: there is none."""
+def see_limits(pid: int) -> ProcessLimits | None:
+    """Return the limits of a process, 0 for this one; None if they are unknown."""
+    niceness = niceness_of(pid)
+    if niceness is None:
+        return None
+    known = {name: limit for name in _TITLES if (limit := limit_of(name, pid)) is not None}
+    return ProcessLimits(known, niceness)
+
+
+def see_scheduler_limits(pid: int | None) -> ProcessLimits | None:
+    """Return the limits of a scheduler; None if none is running, or they are unknown."""
+    return see_limits(pid) if pid else None
+
+
+def judge_job_limits(shell: ProcessLimits | None, scheduler: ProcessLimits | None) -> Findings:
+    """Check the limits of jobs: those of this shell, as far as the running scheduler allows.
+
+    Args:
+        shell: the limits of this process; None if they are unknown.
+        scheduler: those of the running scheduler; None: one would have the limits of this shell.
+    """
+    if shell is None:
+        return {}
+    findings: dict[str, Finding | None] = {}
+    for name, judge in (("NOFILE", judge_open_files), ("NPROC", judge_processes)):
+        limit = shell.limits[name]
+        if name in _lowered(shell, scheduler) and scheduler is not None:
+            hard = scheduler.limits[name].hard
+            findings[_TITLES[name]] = judge(smaller(limit.soft, hard), hard, advice=_RESTART)
+        else:
+            findings[_TITLES[name]] = judge(*limit)
+    findings["scheduler limits"] = _judge_scheduler_limits(shell, scheduler)
+    return findings
+
+
+def _lowered(shell: ProcessLimits, scheduler: ProcessLimits | None) -> list[str]:
+    """Return the limits that the scheduler cannot raise as far as this shell can."""
+    if scheduler is None:
+        return []
+    return [
+        name
+        for name, limit in scheduler.limits.items()
+        if limit.hard is not None
+        and name in shell.limits
+        and smaller(limit.hard, shell.limits[name].hard) != shell.limits[name].hard
+    ]
+
+
+def _judge_scheduler_limits(
+    shell: ProcessLimits, scheduler: ProcessLimits | None
+) -> Finding | None:
+    if scheduler is None:
+        return None
+    shown = [
+        _limit_text(name, limit)
+        for name, limit in scheduler.limits.items()
+        if name in _ALWAYS_SHOWN or limit.hard is not None
+    ]
+    summary = ", ".join([*shown, f"niceness {scheduler.niceness}"])
+    if lowered := _lowered(shell, scheduler):
+        titles = ", ".join(_TITLES[name] for name in lowered)
+        return warning(f"{summary}; jobs of this shell get less than the shell: {titles}", _RESTART)
+    if scheduler.niceness > shell.niceness:
+        return warning(
+            f"{summary}; without privilege, jobs of this shell get no lower niceness", _RESTART
+        )
+    return ok(summary)
+
+
+def _limit_text(name: str, limit: Limit) -> str:
+    soft, hard = (_amount(name, value) for value in limit)
+    return f"{_TITLES[name]} {soft}" if soft == hard else f"{_TITLES[name]} {soft} (at most {hard})"
+
+
+def _amount(name: str, value: int | None) -> str:
+    if value is None:
+        return "unlimited"
+    if name == "CPU":
+        return format_seconds(value)
+    return format_bytes(value) if name in _IN_BYTES else f"{value:,}"
+
+
+def judge_open_files(soft: int | None, hard: int | None, advice: str = "") -> Finding:
+    """Check a limit of jobs from this shell.
+
+    Args:
+        soft: the limit; None: unlimited.
+        hard: to what it can be raised; None: to any number.
+        advice: how to raise it; '': in the shell.
+    """
     if soft is None or soft >= FEW_OPEN_FILES:
         return ok("no limit" if soft is None else f"at most {soft:,} for each process")
     more = "any number" if hard is None else f"{hard:,}"
     most = f" (can be raised to {more})" if hard is None or hard > soft else ""
     wanted = FEW_OPEN_FILES * 4 if hard is None else min(hard, FEW_OPEN_FILES * 4)
-    advice = f"ulimit -n {wanted} in this shell, before jobs are queued"
-    if hard is not None and hard < FEW_OPEN_FILES:
-        advice = "have an administrator raise nofile in /etc/security/limits.conf"
-    return warning(f"at most {soft:,} for each process{most}: loaders need more", advice)
+    way = advice or f"ulimit -n {wanted} in this shell, before jobs are queued"
+    if not advice and hard is not None and hard < FEW_OPEN_FILES:
+        way = "have an administrator raise nofile in /etc/security/limits.conf"
+    return warning(f"at most {soft:,} for each process{most}: loaders need more", way)
 
 
-def judge_processes(soft: int | None, hard: int | None) -> Finding:
-    """Check a limit of this shell that jobs inherit, and to what it can be raised; None: there is none."""
+def judge_processes(soft: int | None, hard: int | None, advice: str = "") -> Finding:
+    """Check a limit of jobs from this shell.
+
+    Args:
+        soft: the limit; None: unlimited.
+        hard: to what it can be raised; None: to any number.
+        advice: how to raise it; '': in the shell.
+    """
     if soft is None:
         return ok("no limit")
     summary = f"at most {soft:,} of one user, threads among them"
     if soft >= FEW_PROCESSES:
         return ok(summary)
-    advice = f"ulimit -u {hard or 'unlimited'} in this shell, before jobs are queued"
-    if hard is not None and hard < FEW_PROCESSES:
-        advice = "have an administrator raise nproc in /etc/security/limits.conf"
-    return warning(f"{summary}: a training has hundreds", advice)
+    way = advice or f"ulimit -u {hard or 'unlimited'} in this shell, before jobs are queued"
+    if not advice and hard is not None and hard < FEW_PROCESSES:
+        way = "have an administrator raise nproc in /etc/security/limits.conf"
+    return warning(f"{summary}: a training has hundreds", way)
 
 
 # --- the terminal

@@ -73,6 +73,11 @@ def niceness_of(pid: int = 0) -> int | None:
         return None
 
 
+def smaller(one: int | None, other: int | None) -> int | None:
+    """Return the smaller of two limits; None is unlimited."""
+    return min((limit for limit in (one, other) if limit is not None), default=None)
+
+
 def soft_limits() -> dict[str, int | None]:
     """Return the soft limits of this process."""
     return {name: _from_kernel(resource.getrlimit(which)[0]) for name, which in _NUMBERS.items()}
@@ -102,7 +107,7 @@ def changes_for(limits: Limits, niceness: int | None) -> Changes:
 def _changed(wanted: Iterable[tuple[int, int | None]]) -> Iterable[tuple[int, int, int]]:
     for which, limit in wanted:
         soft, hard = resource.getrlimit(which)
-        capped = _to_kernel(_smaller(limit, _from_kernel(hard)))
+        capped = _to_kernel(smaller(limit, _from_kernel(hard)))
         if capped != soft:
             yield which, capped, hard
 
@@ -118,10 +123,6 @@ def _set_niceness(niceness: int) -> None:
             lowest = max(niceness, _NICE_OF_LIMIT - soft)
             if lowest < os.getpriority(os.PRIO_PROCESS, 0):
                 os.setpriority(os.PRIO_PROCESS, 0, lowest)
-
-
-def _smaller(one: int | None, other: int | None) -> int | None:
-    return min((limit for limit in (one, other) if limit is not None), default=None)
 
 
 def _from_kernel(limit: int) -> int | None:

@@ -399,6 +399,10 @@ def test_limits_and_niceness_are_those_of_the_shell_that_queued_a_program(
     assert said[:2] == [["256", "16384", f"{nice + 5}"]] * 2
     # the niceness of a scheduler can be lowered with privilege only
     assert said[2] == ["200", stack, f"{nice if os.geteuid() == 0 else nice + 5}"]
+    findings = json.loads(project.call("launcher", "doctor", "--json").stdout)["findings"]
+    (told,) = [finding["told"] for finding in findings if finding["name"] == "scheduler limits"]
+    assert "open files 256" in told
+    assert f"niceness {nice + 5}" in told
     with sqlite3.connect(project.home.database) as database:
         ((contexts,),) = database.execute("SELECT count(*) FROM contexts")
     assert contexts == 2

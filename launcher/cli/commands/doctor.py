@@ -2,7 +2,6 @@
 
 import os
 import platform
-import resource
 import sqlite3
 import time
 from collections import Counter
@@ -82,8 +81,9 @@ def check(
         "cores": machine.judge_cores(
             os.cpu_count() or 1, len(os.sched_getaffinity(0)), cores(), environ
         ),
-        "open files": machine.judge_open_files(*machine.limits(resource.RLIMIT_NOFILE)),
-        "processes": machine.judge_processes(*machine.limits(resource.RLIMIT_NPROC)),
+        **machine.judge_job_limits(
+            machine.see_limits(0), machine.see_scheduler_limits(queue.scheduler)
+        ),
         "logout": queued.judge_logout(queued.see_logout(user, environ)),
         # supervisors live where their scheduler does, which may be a service of systemd's
         "leftovers": queued.judge_leftovers(

@@ -11,13 +11,22 @@ import pytest
 from launcher import __version__
 from launcher.cli import machine_checks, queue_checks
 from launcher.cli.commands.doctor import draw
-from launcher.cli.machine_checks import Disk, Driver, Finding, Torch, Verdict
+from launcher.cli.machine_checks import (
+    Disk,
+    Driver,
+    Finding,
+    ProcessLimits,
+    Torch,
+    Verdict,
+    judge_job_limits,
+)
 from launcher.cli.queue_checks import Logout, Queue
 from launcher.gpu.snapshot import GpuProcess, GpuSnapshot
 from launcher.notify.settings import NotifySettings, Target
 from launcher.screens.text_table import width_of
 from launcher.store.opening import KNOWN_SCHEMA, Look
 from launcher.system.config import Configuration
+from launcher.system.process_limits import Limit
 from tests.build import GIB, a_gpu
 
 GOLDEN = Path(__file__).parents[2] / "data" / "golden"
@@ -408,3 +417,38 @@ def test_each_target_of_messages_is_judged_under_its_name() -> None:
 
 def test_a_path_of_config_toml_that_is_no_path_is_said_once_elsewhere() -> None:
     assert queue_checks.judge_targets(None, {"LAUNCHER_CONFIG": "relative.toml"}) == {}
+
+
+def limits(files: int | None, space: int | None = None, niceness: int = 0) -> ProcessLimits:
+    """Limits of a process on open files and virtual memory; it can raise the first one fourfold."""
+    hard = None if files is None else 4 * files
+    known = {"NOFILE": Limit(files, hard), "NPROC": Limit(None, None), "AS": Limit(space, space)}
+    return ProcessLimits(known, niceness)
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "files", "judged"),
+    [
+        (None, "at most 8,192", None),
+        (limits(8192), "at most 8,192", ("ok", "open files 8,192 (at most 32,768), processes unlimited, niceness 0")),
+        (limits(None), "at most 8,192", ("ok", "open files unlimited, processes unlimited, niceness 0")),
+        (limits(64), "at most 256", ("warning", "jobs of this shell get less than the shell: open files")),
+        (limits(8192, GIB), "at most 8,192", ("warning", "virtual memory 1 GiB, niceness 0; jobs of this shell get less")),
+        (limits(8192, niceness=15), "at most 8,192", ("warning", "niceness 15; without privilege")),
+    ],
+)  # fmt: skip
+def test_limits_of_jobs_are_those_of_the_shell_as_far_as_the_scheduler_allows(
+    scheduler: ProcessLimits | None, files: str, judged: tuple[str, str] | None
+) -> None:
+    found = judge_job_limits(limits(8192), scheduler)
+    open_files, own = found["open files"], found["scheduler limits"]
+    assert open_files is not None
+    assert files in open_files.summary
+    if judged is None:
+        assert own is None
+        return
+    assert own is not None
+    assert (own.verdict.value, judged[1] in own.summary) == (judged[0], True)
+    restart = "restart the scheduler from this shell"
+    assert (restart in open_files.advice) == judged[1].endswith("open files")
+    assert (restart in own.advice) == (own.verdict is Verdict.WARNING)
