@@ -20,6 +20,8 @@ CPU = "cpu"
 MOST_GPUS = 64  # that a job may ask for
 LONGEST_BACKOFF_S = 3600.0  # the pause before a retry doubles up to this
 MOST_RUN_NAME = 100  # bytes
+UUIDS, NUMBERS = "uuids", "numbers"
+GPU_IDS = (UUIDS, NUMBERS)  # how CUDA_VISIBLE_DEVICES can name GPUs
 RERUNS = ("again", "never")  # what can follow a lost or stopped attempt
 
 
@@ -60,6 +62,14 @@ class Resources(NamedTuple):
     ram: int | None = None  # bytes of main memory that are promised to it; None: not said
     gpus: int = 1  # where it works on GPUs: on how many, all of them or none
     exclusive: bool = False  # it shares its GPUs with no other job
+    gpu_ids: str = UUIDS  # how CUDA_VISIBLE_DEVICES names its GPUs: one of GPU_IDS
+
+    def record(self) -> dict[str, Json]:
+        """Return the request as JSON; a field that older versions do not know only if it is set."""
+        record = self._asdict()
+        if self.gpu_ids == UUIDS:
+            del record["gpu_ids"]
+        return record
 
     @property
     def may_need_gpu(self) -> bool:
@@ -136,7 +146,7 @@ class Spec(NamedTuple):
 
     def record(self) -> dict[str, Json]:
         """Return the spec as JSON."""
-        parts = {"resources": self.resources._asdict(), "terms": self.terms._asdict()}
+        parts = {"resources": self.resources.record(), "terms": self.terms._asdict()}
         return {**self._asdict(), **parts}
 
 
@@ -197,6 +207,8 @@ class SpecWriter:
 @lru_cache(maxsize=256)
 def _flat(part: Resources | Terms) -> dict[str, Json]:
     """Return a part of a spec as it is read back; terms that older versions do not know only where they are set."""
+    if isinstance(part, Resources):
+        return part.record()
     record = part._asdict()
     if on := record.pop("on", ()):
         record["on"] = [*on]
@@ -269,6 +281,7 @@ def _checked_resources(record: object) -> Resources:
         "min_vram": asked.min_vram is None or asked.min_vram >= 0,
         "ram": asked.ram is None or asked.ram >= 0,
         "device": is_device(asked.device),
+        "gpu_ids": asked.gpu_ids in GPU_IDS,
     }
     _refuse_odd(asked, fits, "resources")
     return asked

@@ -57,6 +57,7 @@ class JobOptions(TypedDict, total=False):
     rerun: str
     on: str | Sequence[str]
     tensorboard: str | Path
+    gpu_ids: str  # uuids, or numbers
 
 
 def request_of(options: Mapping[str, Any]) -> JobRequest:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Protocol
 
 from launcher import job_options as room
 from launcher.errors import UsageError
-from launcher.job import Resources, Terms
+from launcher.job import UUIDS, Resources, Terms
 from launcher.job_options.value_types import ValueType
 
 
@@ -32,7 +32,9 @@ class JobRequest(NamedTuple):
 
     def without_gpu(self) -> "JobRequest":
         """Return what holds for a job that needs no GPU: what all ask for of GPUs is not for it."""
-        resources = self.resources._replace(device="auto", min_vram=None, gpus=1, exclusive=False)
+        resources = self.resources._replace(
+            device="auto", min_vram=None, gpus=1, exclusive=False, gpu_ids=UUIDS
+        )
         return self._replace(resources=resources, gpus=None)
 
     def on_device(self, device: str) -> "JobRequest":

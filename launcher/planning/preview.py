@@ -385,7 +385,7 @@ def _words(job: PlannedJob) -> Sequence[str]:
 
 _TOLD_FIRST = ("name", "kind", "role", "model", "base", "data", "images")
 # as they were called in a job's record from the beginning
-_OF_RESOURCES = ("cpus", "min_vram", "device", "exclusive", "ram")
+_OF_RESOURCES = ("cpus", "min_vram", "device", "exclusive", "ram", "gpu_ids")
 _OF_TERMS = (
     "rerun", "retries", "time_limit_s", "group", "not_before", "backoff_s", "warn_s", "grace_s",
 )  # fmt: skip

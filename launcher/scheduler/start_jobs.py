@@ -17,8 +17,8 @@ from typing import NamedTuple
 from launcher.backends.pilot import PilotLink
 from launcher.backends.settings import BackendSettings, NodePaths
 from launcher.context import has_folder
-from launcher.gpu.snapshot import ForeignReservation
-from launcher.job import CPU
+from launcher.gpu.snapshot import ForeignReservation, GpuSnapshot
+from launcher.job import CPU, NUMBERS
 from launcher.scheduler.attempt_watch import (
     Launched,
     OnPilot,
@@ -352,7 +352,14 @@ class Launches:
         Raises:
             OSError: that cannot be taken now which those before it have left.
         """
-        return order_of(self._home, claim, claim.spec_text, claim.context_text, self._variables)
+        return order_of(
+            self._home,
+            claim,
+            claim.spec_text,
+            claim.context_text,
+            queue=self._variables,
+            gpus=self._gpus.gpus,
+        )
 
     def _lay_out(self, link: PilotLink, paths: NodePaths, claim: Claim) -> None:
         """Make an attempt's folder below its pilot's, and its name in the home.
@@ -362,7 +369,8 @@ class Launches:
         """
         spec, context = paths.spec(spec_text_of(claim)), paths.context(claim.context_text)
         queue = {name: paths.path(text) for name, text in self._variables.items()}
-        text = order_of(self._home, claim, spec, context, queue)
+        gpus = () if link.hello is None else link.hello.gpus
+        text = order_of(self._home, claim, spec, context, queue=queue, gpus=gpus)
         within(link.root, partial(self._lay_there, link, claim, text))
 
     def _lay_there(self, link: PilotLink, claim: Claim, text: str) -> None:
@@ -411,7 +419,13 @@ def seat_of(start: Start, who: Identity) -> Seat:
 
 
 def order_of(
-    home: Home, claim: Claim, spec_text: str, context_text: str, queue: Mapping[str, str]
+    home: Home,
+    claim: Claim,
+    spec_text: str,
+    context_text: str,
+    *,
+    queue: Mapping[str, str],
+    gpus: Sequence[GpuSnapshot],
 ) -> str:
     """Return an attempt's order; it goes on from the stage that those before it have left.
 
@@ -421,6 +435,7 @@ def order_of(
         spec_text: the job's spec as JSON.
         context_text: its context as JSON.
         queue: the variables by which `launcher` in the job finds this queue.
+        gpus: those of the machine on which it runs.
 
     Raises:
         OSError: that cannot be taken from them now.
@@ -437,9 +452,25 @@ def order_of(
         if goes_on
         else "",
         queue=queue,
+        gpu_numbers=gpu_numbers_of(claim.gpus, gpus)
+        if claim.spec.resources.gpu_ids == NUMBERS
+        else (),
         spec_text=spec_text,
         context_text=context_text,
     )
+
+
+def gpu_numbers_of(gpus: Sequence[str], there: Sequence[GpuSnapshot]) -> tuple[int, ...]:
+    """Return the numbers of GPUs in PCI bus order; none if one is unknown, or MIG makes them ambiguous.
+
+    Args:
+        gpus: their UUIDs.
+        there: all GPUs that a process there can see.
+    """
+    numbers = {gpu.uuid: gpu.index for gpu in there}
+    if any(gpu.mig is not None for gpu in there) or not numbers.keys() >= {*gpus}:
+        return ()
+    return tuple(numbers[uuid] for uuid in gpus)
 
 
 def _place_of(link: PilotLink) -> str:

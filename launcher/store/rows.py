@@ -64,7 +64,7 @@ class Lane(NamedTuple):
         """The lane as text, by which it is found again."""
         record = {
             "group": self.group,
-            "resources": self.resources._asdict(),
+            "resources": self.resources.record(),
             "breed": self.environment,
         }
         for name, usual in self._field_defaults.items():

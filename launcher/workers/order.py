@@ -6,12 +6,12 @@ How a scheduler writes orders into attempts' folders: that of the next attempt b
 import contextlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from launcher.context import Context, placed_context, read_context
-from launcher.job import CPU, Spec, read_spec
+from launcher.job import CPU, NUMBERS, Spec, read_spec
 from launcher.system.files import write_whole
 from launcher.system.paths import LOG, SPEC, Attempt, Home
 
@@ -29,11 +29,25 @@ class Order(NamedTuple):
     left: str = ""  # name of the stage of an earlier attempt, from which this one goes on
     project: str = ""  # the folder in which it was queued
     queue: Mapping[str, str] = MappingProxyType({})  # variables that name the queue which runs it
+    gpu_numbers: tuple[int, ...] = ()  # of its GPUs in PCI bus order, if the job requests numbers
 
     @property
     def gpus(self) -> tuple[str, ...]:
         """The UUIDs of its GPUs; none where it works on the CPU."""
         return () if self.device == CPU else tuple(self.device.split(","))
+
+    @property
+    def visible_gpus(self) -> str:
+        """CUDA_VISIBLE_DEVICES of its program."""
+        if self.spec.resources.gpu_ids == NUMBERS:
+            return ",".join(map(str, self.gpu_numbers))
+        return ",".join(self.gpus)
+
+    @property
+    def lacks_gpu_numbers(self) -> bool:
+        """Whether the job requests numbers of its GPUs and the scheduler knew none."""
+        wanted = len(self.gpus) if self.spec.resources.gpu_ids == NUMBERS else 0
+        return len(self.gpu_numbers) < wanted
 
 
 def order_text(
@@ -45,6 +59,7 @@ def order_text(
     claim: int | None = None,
     left: str = "",
     queue: Mapping[str, str] = MappingProxyType({}),
+    gpu_numbers: Sequence[int] = (),
     spec_text: str,
     context_text: str,
 ) -> str:
@@ -53,6 +68,7 @@ def order_text(
     head |= {} if claim is None else {"claim": claim}
     head |= {"left": left} if left else {}
     head |= {"queue": dict(queue)} if queue else {}
+    head |= {"gpu_numbers": list(gpu_numbers)} if gpu_numbers else {}
     # spliced, not parsed and printed again: this is done for every attempt
     return f'{json.dumps(head)[:-1]}, "spec": {spec_text}, "context": {context_text}}}\n'
 
@@ -67,6 +83,7 @@ def read_order(text: bytes) -> Order:
     claim = record.get("claim") if isinstance(record, dict) else None
     left = record.get("left") if isinstance(record, dict) else None
     queue = record.get("queue") if isinstance(record, dict) else None
+    numbers = record.get("gpu_numbers") if isinstance(record, dict) else None
     match record:
         case {
             "spec": dict(spec),
@@ -88,6 +105,7 @@ def read_order(text: bytes) -> Order:
                 left=left if isinstance(left, str) else "",
                 project=surroundings.folder,
                 queue=queue if isinstance(queue, dict) else {},
+                gpu_numbers=tuple(numbers) if isinstance(numbers, list) else (),
             )
     raise ValueError("this is not an order")
 

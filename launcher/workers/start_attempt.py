@@ -324,6 +324,12 @@ LACKS = {
 _PASSING = {errno.ETXTBSY, *SILENT}
 
 
+_NO_GPU_NUMBERS = (
+    "the numbers of its GPUs are unknown, or a GPU of the machine has MIG instances "
+    "(gpu_ids: numbers); use gpu_ids: uuids"
+)
+
+
 class Begun(NamedTuple):
     """An attempt whose process lives; from here on it counts as begun."""
 
@@ -374,6 +380,8 @@ class Starter:
                 opened.callback(_close, record)
                 text = self._sign(record)
                 order, environment = self._order(text, attempt)
+                if order.lacks_gpu_numbers:
+                    return _failed(attempt, _NO_GPU_NUMBERS, CANNOT_EXECUTE)
                 log = os.open(attempt.text(LOG), _APPEND, 0o600)
                 opened.callback(_close, log)
                 if order.spec.log_link is not None:
@@ -530,10 +538,13 @@ def _void(error: OSError | ValueError | CannotStart) -> Void:
 
 
 def _cannot_start(order: Order, attempt: Attempt, error: CannotStart) -> Failed:
-    message = f"cannot start {order.spec.argv[0]!r}: {error}"
+    return _failed(attempt, f"cannot start {order.spec.argv[0]!r}: {error}", error.code)
+
+
+def _failed(attempt: Attempt, message: str, code: int) -> Failed:
     with contextlib.suppress(OSError), attempt.log.open("a", encoding="utf-8") as log:
         log.write(f"launcher: {message}\n")
-    return Failed(at=time.time(), error=message, exit_code=error.code)
+    return Failed(at=time.time(), error=message, exit_code=code)
 
 
 def _close(descriptor: int) -> None:

@@ -224,7 +224,7 @@ def environment(order: Order, attempt: Attempt) -> dict[str, str]:
     cpus = str(order.cpus)
     place = {
         "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
-        "CUDA_VISIBLE_DEVICES": ",".join(order.gpus),
+        "CUDA_VISIBLE_DEVICES": order.visible_gpus,
         "LAUNCHER_CPUS": cpus,
         "LAUNCHER_JOB": str(order.job),
         MARK: str(attempt.folder),

@@ -165,6 +165,44 @@ def test_a_job_gets_the_card_that_was_asked_for_and_of_those_its_caller_sees(
         assert f"CUDA_VISIBLE_DEVICES={shown}, with which it was queued, shows" in refusal
 
 
+def test_a_job_gets_its_gpus_as_numbers_of_pci_order_if_it_requests_them(
+    machine: Machine, gpus: Devices
+) -> None:
+    cards = [gpus.add(used=0) for _ in range(3)]
+
+    def queued(**options: object) -> list[str]:
+        said, gate = machine.places()
+        script = 'echo "$CUDA_VISIBLE_DEVICES/$CUDA_DEVICE_ORDER" >"$1.tmp"; mv "$1.tmp" "$1"'
+        argv = shell(script, str(said))
+        job = machine.add(*argv, environ=None, vram="1GiB", **options)
+        return [*Program(job=job, said=said, gate=gate).cards, str(job)]
+
+    *numbers, numbered = queued(device="cuda:2", gpu_ids="numbers")
+    assert (numbers, queued(device="cuda:2")[:-1]) == (["2"], [cards[2]])
+    assert queued(gpus=3, gpu_ids="numbers")[:-1] == ["0", "1", "2"]
+    assert "gpu ids" in machine.told(int(numbered))
+    name = machine.project.write(
+        "numbers.yaml",
+        "name: numbers\nresources: {gpu_ids: numbers, gpus: 1}\n"
+        'command:\n  - {name: some, argv: ["sh", "-c", "echo $CUDA_VISIBLE_DEVICES > given"]}\n',
+    )
+    machine.call("run", name, "--detach")
+    machine.call("wait", "run:numbers")
+    assert (machine.project.folder / "given").read_text().strip() in {"0", "1", "2"}
+
+
+def test_gpu_numbers_are_refused_on_a_machine_with_mig_instances(
+    machine: Machine, gpus: Devices
+) -> None:
+    gpus.divide(gpus.add(40 * GIB, used=0), 20 * GIB, 10 * GIB)
+    known = machine.hold(0, gpus=1, vram="1GiB")
+    assert known.cards
+    said = "gpu_ids: numbers is not possible on a machine with MIG instances; use gpu_ids: uuids"
+    words = ("--gpus=1", "--gpu-ids=numbers")
+    assert said in machine.refused("add", *words, "--", "true")
+    known.let_go()
+
+
 def test_what_the_machine_can_never_give_is_refused_and_the_limit_is_named(
     machine: Machine, gpus: Devices
 ) -> None:

@@ -176,6 +176,11 @@ class Accelerators:
         self.moved: dict[int, str] = {}
 
     @property
+    def gpus(self) -> tuple[GpuSnapshot, ...]:
+        """The GPUs of this machine at the newest look."""
+        return tuple(self._sight.gpus)
+
+    @property
     def seen(self) -> bool:
         """Whether the GPUs were looked at lately; while the driver hangs, that is known, too."""
         age_s = time.monotonic() - self._sight.at - self._sight.took_s

@@ -272,7 +272,10 @@ class Pool:
 
     def __init__(self, cards: Iterable[Card], need: Need) -> None:
         """Choose the GPUs that fit a need by name, by its owner's choice, and as parts of a group."""
+        cards = tuple(cards)
         named = [card for card in cards if is_named(card.gpu, need.device)]
+        if need.numbered and any(card.gpu.mig is not None for card in cards):
+            named = []  # the driver's number of a GPU need not be CUDA's then
         if need.visible is not None:
             named = [card for card in named if is_visible(card.gpu, need.visible)]
         if (

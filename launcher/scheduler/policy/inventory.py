@@ -231,7 +231,7 @@ class Inventory:
 
     def pool(self, need: Need) -> Pool:
         """Return the GPUs that a job with such a need may have."""
-        key = (need.device, need.visible, need.count > 1)
+        key = (need.device, need.visible, need.count > 1, need.numbered)
         if key not in self._pools:
             self._pools[key] = Pool(self._cards.values(), need)
         return self._pools[key]
@@ -421,6 +421,10 @@ def _wanted(need: Need) -> str:
 
 
 def _offered(pool: Sequence[Card], need: Need, machine: Machine) -> str:
+    if need.numbered and any(gpu.mig is not None for gpu in machine.gpus):
+        return (
+            "gpu_ids: numbers is not possible on a machine with MIG instances; use gpu_ids: uuids"
+        )
     if need.visible is not None:
         seen = f"CUDA_VISIBLE_DEVICES={','.join(need.visible)}, with which it was queued,"
         return f"{seen} shows {_gpus(len(pool))}"

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from launcher.accounts import NO_USE, Colleague, Lacking, Use
 from launcher.gpu.snapshot import ForeignReservation, GpuSnapshot
-from launcher.job import Resources, is_exact
+from launcher.job import NUMBERS, Resources, is_exact
 from launcher.scheduler.policy.co_location import UNKNOWN_LOAD, Load, load_of
 from launcher.scheduler.policy.oom_policy import NEGLIGIBLE
 from launcher.scheduler.policy.vram_request import lesson_of, vram_request_of
@@ -286,6 +286,7 @@ class Need:
     excludes_others: bool = False  # other users' jobs share them neither
     into_reserve: bool = False  # it may take of what is kept for others
     load: Load = UNKNOWN_LOAD  # what it does to a card, and what others there do to it
+    numbered: bool = False  # its GPUs are named by numbers, which MIG makes ambiguous
 
 
 def need_of(job: Waiting) -> Need:
@@ -299,6 +300,7 @@ def need_of(job: Waiting) -> Need:
         job.visible,
         asked.exclusive,
         load=job.demand,
+        numbered=asked.gpu_ids == NUMBERS,
     )
 
 

@@ -203,6 +203,7 @@ def test_python_takes_every_option_of_the_command_line() -> None:
         ({"vram": 10 << 30}, "resources.min_vram", 10 << 30),
         ({"ram": 5_000_000_000}, "resources.ram", 5_000_000_000),
         ({"gpus": 2}, "resources.gpus", 2),
+        ({"gpus": 1, "gpu_ids": "numbers"}, "resources.gpu_ids", "numbers"),
         ({"gpus": 2}, "resources.device", "cuda"),
         ({}, "resources.device", "cpu"),
         ({"gpus": 0}, "resources.device", "cpu"),

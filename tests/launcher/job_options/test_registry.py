@@ -19,6 +19,7 @@ EXAMPLES = {
     "gpus": ("2", JobRequest(resources=Resources(gpus=2), gpus=2)),
     "device": ("cuda:1", JobRequest(resources=Resources(device="cuda:1"))),
     "exclusive": ("true", JobRequest(resources=Resources(exclusive=True))),
+    "gpu_ids": ("numbers", JobRequest(resources=Resources(gpu_ids="numbers"))),
     "priority": ("3", JobRequest(priority=3)),
     "group": ("night", JobRequest(terms=Terms(group="night"))),
     "not_before": ("+2h", JobRequest(terms=Terms(not_before=7300.0))),
@@ -37,6 +38,7 @@ WRONG = {
     "ram": "8",
     "vram": "much",
     "gpus": "65",
+    "gpu_ids": "names",
     "device": "gpu0",
     "priority": "high",
     "not_before": "tomorrow",
@@ -88,7 +90,8 @@ def test_both_refuse_a_wrong_value_in_the_same_words(name: str, text: str) -> No
     (flag,) = (one for one in add.params if one.name == name)
     with pytest.raises(click.BadParameter) as shown:
         flag.type.convert(text, flag, None)
-    wording = "'maybe' is not one of 'again', 'never'" if name == "rerun" else str(refused.value)
+    words = ", ".join(map(repr, option.takes.words))
+    wording = f"{text!r} is not one of {words}" if words else str(refused.value)
     assert wording in shown.value.message
 
 

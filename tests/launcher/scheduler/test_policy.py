@@ -366,6 +366,18 @@ CASES = {
         ],
         [on_a_card("GPU-1", job=7, reservation=30 * GIB)],
     ),
+    "a job with GPU numbers never starts beside instances of a divided card": Case(
+        Machine(cpus=4, gpus=DIVIDED),
+        [
+            a_waiting(1, device="cuda", min_vram=GIB, gpu_ids="numbers"),
+            a_waiting(2, device="cuda", min_vram=GIB),
+        ],
+        [
+            "needs a GPU, and gpu_ids: numbers is not possible on a machine with MIG instances; "
+            "use gpu_ids: uuids",
+            "+on cuda:0: gets 1 GiB of 40 GiB free",
+        ],
+    ),
     "a job on several GPUs never gets an instance of a divided card": Case(
         Machine(cpus=4, gpus=DIVIDED),
         [a_waiting(1, gpus=2, min_vram=GIB), a_waiting(2, device="cuda:1:1", min_vram=GIB)],

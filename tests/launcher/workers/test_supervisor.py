@@ -291,6 +291,17 @@ def test_a_worker_has_the_limits_and_niceness_of_its_shell(home: Home, tmp_path:
     }
 
 
+def test_a_program_whose_gpu_numbers_are_unknown_fails_with_the_remedy(
+    fork_server: ForkServer, home: Home
+) -> None:
+    spec = a_spec("true", resources=Resources(device="cuda", gpu_ids="numbers"))
+    attempt = an_attempt(home, spec, device="GPU-1")
+    outcome = outcome_of(started(fork_server, attempt))
+    assert isinstance(outcome, Failed)
+    assert "the numbers of its GPUs are unknown" in outcome.error
+    assert "use gpu_ids: uuids" in said_by(attempt)
+
+
 def test_words_reach_a_program_unchanged(run: Run) -> None:
     words = ["a b", "", "$HOME", "*", "ü\n'\"\\", os.fsdecode(b"\xff")]
     attempt, _ = run(a_spec("printf", "%s|", *words))

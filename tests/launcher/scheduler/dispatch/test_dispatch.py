@@ -23,6 +23,7 @@ from launcher.system.answering import NoAnswer
 from launcher.system.config import Followed
 from launcher.workers import fork_server_pool
 from launcher.workers.memory_share import CONTEXT, Share, read_share
+from launcher.workers.order import read_order
 from tests.build import GIB, a_gpu, a_spec, until
 from tests.launcher.scheduler.dispatch.conftest import NOW, Office
 from tests.launcher.scheduler.remote.toy_cluster import HELLO, Pilot, ToyClock, World
@@ -351,6 +352,26 @@ def test_two_jobs_share_a_card_of_a_pilot_where_their_memory_allows_it(
     assert [claim.gpus for claim in office.store.scheduling.claims()] == [(CARD.uuid,)] * 2
 
 
+def test_a_job_with_gpu_numbers_gets_those_of_its_node(office: Office) -> None:
+    given = tuple(a_gpu(number, total=40, uuid=f"GPU-{number}") for number in (2, 5))
+    pilot = office.pilot(cpus=8, gpus=given)
+    last = Resources(device="cuda:5", min_vram=15 * GIB)
+    office.queue("box", spec=a_spec(resources=last._replace(gpu_ids="numbers")))
+    office.queue("box", spec=a_spec(resources=last), retries=1)
+    office.decide()
+    orders = [
+        read_order(pilot.folder.attempt(f"{job}-1").spec.read_bytes()) for job in pilot.runs()
+    ]
+    assert [order.visible_gpus for order in orders] == ["5", "GPU-5"]
+
+
+def test_a_job_with_gpu_numbers_is_not_sent_to_a_pilot_with_mig_instances(office: Office) -> None:
+    pilot = office.pilot(cpus=8, gpus=(a_gpu(0, total=40, mig=1, uuid="MIG-a"),))
+    office.queue("box", spec=a_spec(resources=on_gpu(gpu_ids="numbers")))
+    assert "gpu_ids: numbers is not possible on a machine with MIG" in office.told()
+    assert pilot.orders() == []
+
+
 def test_job_that_needs_a_gpu_is_not_sent_to_a_pilot_without_one(office: Office) -> None:
     pilot = office.pilot()  # it was to have one, and got none
     office.queue("box", spec=a_spec(resources=on_gpu()))
@@ -634,7 +655,7 @@ def test_as_many_pilots_as_jobs_wait() -> None:
 def test_job_whose_run_lies_in_a_folder_that_hangs_waits_and_names_it(
     office: Office, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def hangs(*_: object) -> str:
+    def hangs(*_: object, **__: object) -> str:
         raise NoAnswer("/far/runs/first")
 
     (job,) = office.queue("local")

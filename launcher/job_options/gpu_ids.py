@@ -1,0 +1,15 @@
+"""How a program finds its GPUs in CUDA_VISIBLE_DEVICES: by their UUIDs, or by numbers."""
+
+from launcher.job import GPU_IDS, UUIDS
+from launcher.job_options.registry import JobOption, register_options
+from launcher.job_options.value_types import choice
+
+register_options(
+    JobOption(
+        name="gpu_ids",
+        takes=choice(*GPU_IDS),
+        field="resources.gpu_ids",
+        default=UUIDS,
+        help="How CUDA_VISIBLE_DEVICES names its GPUs; numbers are those of PCI bus order, and exclude MIG",
+    ),
+)
