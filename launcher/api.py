@@ -36,6 +36,7 @@ from launcher.ids import (
     parse_poison,
 )
 from launcher.system.files import Json, read_json, write_atomic, write_json
+from launcher.system.installation import install_command
 from launcher.units import format_bytes, parse_bytes
 from launcher.workers.job import Entry, Job
 from launcher.workers.memory_share import Share, VramLimit
@@ -153,6 +154,7 @@ __all__ = [
     "data_of_test",
     "format_bytes",
     "future",
+    "install_command",
     "load",
     "model_folder_name",
     "nearest",

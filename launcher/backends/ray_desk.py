@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import queue
+import shlex
 import socket
 import subprocess
 import sys
@@ -24,7 +25,6 @@ WAITING = ("DEPENDENCIES_UNREADY", "PENDING_CREATION")  # states of actors
 IDLE_S = 600.0  # without a request for so long, it ends; it is started again when it is needed
 CREATED_WITHIN_S = 45.0  # actors; the answer has to come before who asked loses his patience
 KNOCK_S = 10.0
-INSTALL = "pip install 'launcher-trueface[ray]'"
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "error"}
 
 
@@ -286,7 +286,9 @@ def _read(requests: "queue.SimpleQueue[bytes]") -> None:
 
 def _text(error: Exception) -> str:
     if isinstance(error, ImportError):
-        return f"Ray is not installed in {sys.executable}: {INSTALL} ({error})"
+        # the cluster's interpreter may lack launcher, and with it `install_command`
+        command = f"{shlex.quote(sys.executable)} -m pip install 'launcher-trueface[ray]'"
+        return f"Ray is not installed in {sys.executable}: {command} ({error})"
     return str(getattr(error, "cause", None) or error) or type(error).__name__
 
 

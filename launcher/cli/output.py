@@ -18,6 +18,7 @@ from launcher.results.table import Metric, distinct_names, in_unicode, read_metr
 from launcher.screens.format import harmless
 from launcher.screens.terminal import Answer, tell
 from launcher.screens.text_table import Cell, Table, in_a_line, of_texts, text_of
+from launcher.system.installation import install_command
 
 Value = str | int | float | None
 NONE = "–"
@@ -172,9 +173,7 @@ def parquet_bytes(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> byte
         import pyarrow
         from pyarrow import parquet
     except ImportError as error:
-        raise MachineError(
-            "Parquet files need pyarrow; pip install 'launcher-trueface[data]'"
-        ) from error
+        raise MachineError(f"Parquet files need pyarrow: {install_command('data')}") from error
     table = pyarrow.table(
         [pyarrow.array(_alike([row[index] for row in rows])) for index in range(len(columns))],
         names=list(distinct_names(columns)),

@@ -50,6 +50,7 @@ from launcher.system.home_checks import (
     without_links,
     writers,
 )
+from launcher.system.installation import install_command
 from launcher.system.paths import Home, find_home
 from launcher.system.processes import answer
 
@@ -290,7 +291,7 @@ def _ray(settings: BackendSettings) -> Finding:
     complaint = printed.splitlines()[-1] if printed else "it printed nothing"
     return trouble(
         f"{python} has no ray: {complaint}",
-        f"pip install 'launcher-trueface[ray]' there, or name another `python` in {table}",
+        f"run `{install_command('ray', python=python)}`, or name another `python` in {table}",
     )
 
 

@@ -21,6 +21,7 @@ from typing import IO, Any, NamedTuple
 from launcher.errors import UsageError
 from launcher.notify.notices import Message
 from launcher.notify.settings import Target, address_of, without_secrets
+from launcher.system.installation import install_command
 from launcher.system.processes import MARK
 from launcher.system.text import harmless
 from launcher.units import format_bytes, format_seconds
@@ -31,7 +32,7 @@ MOST_PRINTED = 64 << 20  # bytes; a command that prints without end would fill t
 MOST_ANSWER = 300  # characters
 MOST_SERVICE_ANSWER = 500  # likewise
 LOOK_S = 0.05
-MISSING = "apprise is not installed for {python}: pip install 'launcher-trueface[notify]'"
+MISSING = "apprise is not installed for {python}: {command}"
 UNKNOWN = "apprise knows no service of this address; its forms: https://appriseit.com/services/"
 _IDLE_TALK = "Notifying "  # so many services
 _END = "\x1e"  # of what apprise logs, which may have several lines
@@ -169,7 +170,7 @@ def _delivered(order: dict[str, Any]) -> tuple[bool, str]:
     try:
         import apprise  # an extra; only this process needs it
     except ImportError:
-        return False, MISSING.format(python=sys.executable)
+        return False, MISSING.format(python=sys.executable, command=install_command("notify"))
     service = apprise.Apprise(asset=apprise.AppriseAsset(app_id="launcher", app_desc="launcher"))
     delivered = False
     with apprise.LogCapture(level=logging.INFO, fmt=f"%(message)s{_END}") as log:

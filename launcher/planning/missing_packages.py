@@ -13,6 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 from launcher.kind_interface import Kind
 from launcher.kinds import GROUP
+from launcher.system.installation import install_command
 
 _EXTRA = re.compile(r"""^([A-Za-z0-9._-]+).*\bextra *== *["']([^"']+)["']""")
 
@@ -57,8 +58,7 @@ def _remedy(package: Distribution | None, modules: Collection[str]) -> str:
     if not extra:
         return f"install what {package.name} needs"
     folder = _folder(package.read_text("direct_url.json"))
-    where = f"{folder or package.name}[{extra}]"
-    return f"install them with `pip install '{where}'`"
+    return f"install them with `{install_command(extra, folder or package.name)}`"
 
 
 def _extra(requires: Iterable[str], modules: Collection[str]) -> str:

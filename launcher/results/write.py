@@ -61,6 +61,7 @@ from launcher.states import OPEN, State
 from launcher.store.queue import Store
 from launcher.store.rows import AttemptRow, JobRow
 from launcher.system.files import last_lines, read_json
+from launcher.system.installation import install_command
 from launcher.system.paths import Home
 from launcher.system.text import without_colours
 
@@ -252,9 +253,6 @@ def error_rows(
         yield row, attempt.number, str(error), "\n".join(map(without_colours, lines))
 
 
-INSTALL = "pip install 'launcher-trueface[data]'"
-
-
 def write_run(path: Path, home: Home, store: Store, jobs: Sequence[JobRow]) -> int:
     """Bring one run in a file up to date, and return how many rows were new or changed.
 
@@ -307,7 +305,9 @@ def _sqlite_utils() -> "type[Database]":
     try:
         from sqlite_utils import Database
     except ImportError as error:
-        raise MachineError(f"a database of results needs sqlite-utils; {INSTALL}") from error
+        raise MachineError(
+            f"a database of results needs sqlite-utils; {install_command('data')}"
+        ) from error
     return Database
 
 

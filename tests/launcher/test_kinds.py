@@ -1,5 +1,6 @@
 """Kinds that installed packages offer, and packages that cannot be used."""
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -112,12 +113,11 @@ def test_packages_that_a_kind_needs_are_named_with_the_command_that_installs_the
     install(site, "heavylab", {"heavy": "heavylab:HEAVY"}, requires)
     (kind,) = installed(["heavy"]).values()
     (said,) = missing_packages([kind])
-    assert said == (
-        "heavy needs atoms, not installed here; install them with `pip install 'heavylab[physics]'`"
-    )
+    install_with = f"install them with `{sys.executable} -m pip install"
+    assert said == f"heavy needs atoms, not installed here; {install_with} 'heavylab[physics]'`"
     (site / "heavylab-1.0.dist-info/direct_url.json").write_text(
         '{"url": "file:///home/me/heavy%20lab", "dir_info": {}}'
     )
-    assert "`pip install '/home/me/heavy lab[physics]'`" in missing_packages([kind])[0]
+    assert f"{install_with} '/home/me/heavy lab[physics]'`" in missing_packages([kind])[0]
     (site / "atoms.py").write_text("")
     assert missing_packages([kind, installed(["command"])["command"]]) == ()

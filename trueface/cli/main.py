@@ -149,9 +149,11 @@ def can_work(argv: Sequence[str]) -> bool:
     missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
     if not missing:
         return True
+    from launcher.api import install_command  # help need not wait for it
+
     sys.stderr.write(
-        f"error: trueface needs {', '.join(missing)}, not installed here; install the laboratory "
-        "with `pip install 'launcher-trueface[lab]'`, in a checkout with `pip install '.[lab]'`\n"
+        f"error: trueface needs {', '.join(missing)}, not installed here. "
+        f"Run `{install_command('lab')}`.\n"
     )
     return False
 

@@ -20,7 +20,7 @@ from trueface.audit.run_facts import (
 from trueface.evaluation.intervals import Difference, Measure
 from trueface.evaluation.over_seeds import MissingModels
 from trueface.evaluation.score_tables import OLD_SUFFIXES
-from trueface.runtime.errors import DataError, MachineError
+from trueface.runtime.errors import DataError, MachineError, install_command
 from trueface.runtime.paths import CONDITIONS
 
 if TYPE_CHECKING:  # jinja2 and numpy take long to import
@@ -43,9 +43,7 @@ def figure_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
     def asked(context: click.Context, option: click.Parameter, wanted: bool) -> None:
         if wanted and find_spec("matplotlib") is None:
-            raise MachineError(
-                f"--{option.name} needs matplotlib: pip install 'launcher-trueface[plots]'"
-            )
+            raise MachineError(f"--{option.name} needs matplotlib: {install_command('plots')}")
         context.meta[DRAWN] = [*context.meta.get(DRAWN, ()), *([option.name] if wanted else [])]
 
     for kind in ("pdf", "png"):

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from trueface.diffusion.diffuser import Diffuser, Prediction, Schedule, ScheduleName, make_schedule
 from trueface.diffusion.networks import EpsNetwork, NetworkShape
 from trueface.runtime import tensor_files
-from trueface.runtime.errors import CheckpointError, DataError, JobError
+from trueface.runtime.errors import CheckpointError, DataError, JobError, install_command
 
 INDEX = "model_index.json"
 # what must lie in a folder: its parts, with the file that describes each
@@ -40,7 +40,6 @@ WEIGHTS = (
     "pytorch_model.bin",
 )
 PACKAGES = ("diffusers", "transformers", "safetensors")
-INSTALL = "pip install 'launcher-trueface[diffusion]'"
 
 
 NAME: Final = "stable"
@@ -126,7 +125,7 @@ def need_packages() -> None:
     missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
         raise JobError(
-            f"Stable Diffusion needs {', '.join(missing)}, not installed here: {INSTALL}"
+            f"Stable Diffusion needs {', '.join(missing)}, not installed here: {install_command('diffusion')}"
         )
     # read when they are imported; a folder that lacks something must not be looked for elsewhere
     os.environ["HF_HUB_OFFLINE"] = "1"

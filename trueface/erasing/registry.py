@@ -22,7 +22,7 @@ from pydantic import (
 )
 
 from trueface.runtime.declarations import Declared, Registry
-from trueface.runtime.errors import UnknownName
+from trueface.runtime.errors import UnknownName, install_command
 from trueface.runtime.field_types import Count, Finite, Probability, Settings
 
 Scope = Literal["all", "maps", "rest"]
@@ -244,9 +244,6 @@ def _rising(values: tuple[int, ...]) -> tuple[int, ...]:
     return values
 
 
-INSTALL = "pip install 'launcher-trueface[metrics]'"
-
-
 def lacking(*, inception: bool, clip: bool) -> Iterator[str]:
     """Yield why measures of publications cannot be made here: each whose packages are not installed.
 
@@ -260,7 +257,7 @@ def lacking(*, inception: bool, clip: bool) -> Iterator[str]:
     ):
         missing = [name for name in packages if importlib.util.find_spec(name) is None]
         if wanted and missing:
-            yield f"{what} needs {', '.join(missing)}, not installed here: {INSTALL}"
+            yield f"{what} needs {', '.join(missing)}, not installed here: {install_command('metrics')}"
 
 
 Rising = Annotated[tuple[Count, ...], BeforeValidator(_several), AfterValidator(_rising)]

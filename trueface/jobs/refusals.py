@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from launcher.api import Draft, UnknownName, UsageError, parse_model
+from launcher.api import Draft, UnknownName, UsageError, install_command, parse_model
 from trueface.corruptions.registry import missing_programs
 from trueface.data.attribute_table import FORGERY, FORGERY_GROUP, GROUPS_BY
 from trueface.data.attributes import attribute_files, columns_in
@@ -62,7 +62,7 @@ def no_tensorboard(draft: Draft, *_: object) -> Iterable[str]:
     if draft.settings.get("tensorboard") and find_spec(PACKAGE) is None:
         yield (
             f"tensorboard: true writes event files with the package {PACKAGE}, which is not installed: "
-            "pip install 'launcher-trueface[tensorboard]', or leave the setting out"
+            f"{install_command('tensorboard')}, or leave the setting out"
         )
 
 

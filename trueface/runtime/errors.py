@@ -20,6 +20,7 @@ from launcher.api import JobError as JobError
 from launcher.api import MachineError as MachineError
 from launcher.api import UnknownName as UnknownName
 from launcher.api import UsageError as UsageError
+from launcher.api import install_command as install_command
 from launcher.api import nearest as nearest
 
 MOST_ROWS = 3  # of a table, whose faults are said

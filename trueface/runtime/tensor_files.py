@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from trueface.runtime.errors import CheckpointError, MachineError, WeightsError
+from trueface.runtime.errors import CheckpointError, MachineError, WeightsError, install_command
 from trueface.runtime.files import file_sha256, write_atomic
 
 # What torch's reader stumbles with over files that are cut off, empty, or something else altogether.
@@ -165,7 +165,7 @@ def _load_safetensors(path: Path) -> dict[str, Tensor]:
         from safetensors.torch import load_file
     except ImportError as error:
         raise BrokenFileError(
-            "safetensors is not installed, which reads it: pip install 'launcher-trueface[timm]'"
+            f"safetensors is not installed, which reads it: {install_command('timm')}"
         ) from error
     if path.stat().st_size == 0:
         raise BrokenFileError("it is empty")

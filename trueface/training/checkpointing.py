@@ -26,7 +26,7 @@ from trueface.evaluation.operating_threshold import Calibration
 from trueface.models import assembly, checkpoint, detectors
 from trueface.models.detectors import Classifier, Detector
 from trueface.runtime import artifact, paths, stepping, tensor_files
-from trueface.runtime.errors import CheckpointError, JobError
+from trueface.runtime.errors import CheckpointError, JobError, install_command
 from trueface.runtime.files import Json, file_sha256, read_json, write_json
 from trueface.runtime.progress import Watch
 from trueface.training.distributed import ProcessGroup
@@ -146,7 +146,7 @@ def logged(watch: Watch, folder: Path, *, wanted: bool, images_read: int = 0) ->
     try:
         from torch.utils.tensorboard import SummaryWriter  # an extra, and slow to import
     except ImportError as error:
-        remedy = "pip install 'launcher-trueface[tensorboard]'"
+        remedy = install_command("tensorboard")
         raise JobError(f"tensorboard: true cannot be done: {error}; {remedy}") from error
     purge_step = images_read + 1 if images_read else None
     writer = SummaryWriter(

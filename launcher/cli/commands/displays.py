@@ -24,13 +24,13 @@ from launcher.store.client import open_queue, revive_if_dead
 from launcher.store.rows import Claim
 from launcher.system.config import read_configuration
 from launcher.system.gpu_sharing import notes
+from launcher.system.installation import install_command
 from launcher.system.paths import check_home, find_home
 
 if TYPE_CHECKING:
     from launcher.screens.snapshots import Queue, Screen
 
 FIRST_LOOK_S = 1.0  # for the first look at the GPUs
-INSTALL = "pip install 'launcher-trueface[web]'"
 LAST_PORT = 65_535
 
 
@@ -171,7 +171,7 @@ def web(port: int, read_only: bool) -> None:
         # every other command must start at once, and the server takes a third of a second to import
         server = importlib.import_module("launcher.web.server")
     except ImportError as error:
-        raise MachineError(f"launcher web needs {error.name}: {INSTALL}") from error
+        raise MachineError(f"launcher web needs {error.name}: {install_command('web')}") from error
     home = find_home(os.environ)
     if home.exists():
         check_home(home)

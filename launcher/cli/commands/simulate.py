@@ -30,11 +30,11 @@ from launcher.simulate.trace import (
 )
 from launcher.store.client import open_queue
 from launcher.system.files import write_atomic
+from launcher.system.installation import install_command
 from launcher.system.paths import find_home
 from launcher.system.processes import cores
 from launcher.units import format_bytes
 
-INSTALL = "pip install 'launcher-trueface[plots]'"
 DURATION_S, VRAM = 3600.0, 8 * 1024**3  # of a planned job of which nothing is known
 MANY_JOBS = 5000  # of fewer, all policies are replayed before other processes are there
 _TASKFILES = (".yaml", ".yml")
@@ -260,5 +260,5 @@ def _drawing(text: str) -> Callable[[str, Study], None]:
         # matplotlib is an extra, and takes longer to import than most replays
         picture = importlib.import_module("launcher.simulate.picture")
     except ImportError as error:
-        raise MachineError(f"--timeline needs {error.name}: {INSTALL}") from error
+        raise MachineError(f"--timeline needs {error.name}: {install_command('plots')}") from error
     return lambda name, done: write_atomic(path, picture.draw_timeline(name, done))
