@@ -20,7 +20,9 @@ from typing import ClassVar, NamedTuple, Protocol
 MOST_PROBLEMS = 20  # like a compiler: more than a screen helps nobody
 LISTED_WHOLE = 9  # known words; of more, a message lists the nearest
 MOST_LISTED = 5
-_ALIKE = 0.4  # how much of a listed word is as in what was written, from 0 to 1
+MOST_LISTED_WHOLE = 50  # known words, if none is close and no command lists them
+CLOSE_MISTAKES = 2  # letters; a name with more mistakes is not suggested
+CLOSE_PREFIX = 3  # letters; a name that begins with the same ones is suggested
 WIDTH = 100  # columns of a drawn problem; longer lines of the file are cut around the caret
 
 _UNPRINTABLE = r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]"
@@ -194,9 +196,9 @@ def known_words(name: str, names: Iterable[str], where: str = "") -> str:
     words = list(dict.fromkeys(names))
     if len(words) <= LISTED_WHOLE:
         return f"known: {', '.join(words) or 'none'}"
-    alike = _close(name.casefold(), words, _ALIKE)
-    if (first := nearest(name, words)) is not None:
-        alike = [first, *(word for word in alike if word != first)][:MOST_LISTED]
+    alike = _close(name, words)[:MOST_LISTED]
+    if not alike and not where and len(words) <= MOST_LISTED_WHOLE:
+        return f"known: {', '.join(words)}"
     if not alike:
         return f"all {len(words):,}: {where}" if where else f"{len(words):,} are known"
     return f"nearest of {len(words):,}: {', '.join(alike)}{f'; all: {where}' if where else ''}"
@@ -228,25 +230,34 @@ def question(close: str | None) -> str:
 
 
 def nearest(name: str, names: Iterable[str]) -> str | None:
-    """Return the known name that is most like `name`, or None when none is close."""
+    """Return the known name that is closest to `name`, or None if none is close."""
+    return next(iter(_close(name, names)), None)
+
+
+def _close(name: str, names: Iterable[str]) -> list[str]:
+    """Return the known names that are close to `name`, the closest first."""
+    typed = name.casefold()
     by_fold = {candidate.casefold(): candidate for candidate in names}
-    folded = name.casefold()
-    if folded in by_fold:
-        return by_fold[folded]
-    matches = _close(folded, list(by_fold), 0.6)
-    # difflib takes two swapped letters for two mistakes; it is the commonest one
-    closest = min(
-        matches,
-        key=lambda match: (_mistakes(folded, match), abs(len(folded) - len(match))),
-        default=None,
-    )
-    return None if closest is None else by_fold[closest]
+    ranks = {word: rank for word in by_fold if (rank := _rank(typed, word)) is not None}
+    return [by_fold[word] for word in sorted(ranks, key=lambda word: ranks[word])]
 
 
-def _close(name: str, words: Sequence[str], cutoff: float) -> list[str]:
-    import difflib  # of use after a mistake only
+def _rank(typed: str, word: str) -> tuple[int, int, int] | None:
+    """Return the distance of a known word from the typed text, or None if it is not close.
 
-    return difflib.get_close_matches(name, words, n=MOST_LISTED, cutoff=cutoff)
+    Few mistakes are closer than one word that begins the other, which is closer than a common prefix.
+    """
+    longer, shorter = max(len(typed), len(word)), min(len(typed), len(word))
+    prefix = next((at for at in range(shorter) if typed[at] != word[at]), shorter)
+    begins_alike = prefix >= CLOSE_PREFIX and 2 * prefix >= shorter
+    if not begins_alike and longer - shorter > CLOSE_MISTAKES:
+        return None
+    mistakes = _mistakes(typed, word)
+    # most letters of a short word must match: 'ls' may be 'logs', 'nope' is not 'open'
+    most = min(CLOSE_MISTAKES, (longer - (longer == shorter)) // 2)
+    if mistakes <= most:
+        return 0, mistakes, longer - shorter
+    return (1 if prefix == shorter else 2, mistakes, longer - shorter) if begins_alike else None
 
 
 def _mistakes(first: str, second: str) -> int:

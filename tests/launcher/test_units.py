@@ -22,6 +22,7 @@ from launcher.errors import (
     UnknownName,
     UsageError,
     counted,
+    known_words,
     nearest,
 )
 from launcher.units import (
@@ -270,10 +271,25 @@ def test_an_unknown_name_suggests_the_nearest_and_lists_the_known() -> None:
         ("SDXL", ["sdXL", "sd15"], "sdXL"),
         ("lr", [], None),
         ("quite different", ["model"], None),
+        ("logs", ["lgos", "logs"], "logs"),
+        ("ls", ["logs", "add"], "logs"),
+        ("mode", ["num_modes", "modality", "modal"], "modal"),
+        ("resnet19", ["mesonet", "mobilenet", "residuals", "squeezenet"], None),
+        ("nope", ["open"], None),
+        ("seed", ["share", "reuse", "phases"], None),
+        ("colour", ["sources", "accuracy", "loss", "confusion", "condition"], None),
+        ("dot:pre#line:pre", ["dot:pre%20", "dot:pre"], "dot:pre"),
     ],
 )
 def test_the_nearest_name_is_found(name: str, known: list[str], found: str | None) -> None:
     assert nearest(name, known) == found
+
+
+def test_known_words_are_listed_if_no_command_lists_them_and_none_is_close() -> None:
+    names = [f"column{n}" for n in range(20)]
+    assert known_words("zzz", names) == f"known: {', '.join(names)}"
+    assert known_words("zzz", names, "launcher kinds") == "all 20: launcher kinds"
+    assert known_words("colunm7", names, "launcher kinds").startswith("nearest of 20: column7, ")
 
 
 def test_things_are_counted_in_english() -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from trueface.runtime.declarations import Declaration, Declared, Registry
-from trueface.runtime.errors import UnknownName, UsageError, nearest
+from trueface.runtime.errors import UnknownName, UsageError, install_command, nearest
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)  # of torchvision's published weights
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -325,8 +325,8 @@ def without_library(library: Library, network: str) -> str:
     }
     near = names.get(nearest(network, names) or "")
     return (
-        f"model {library.name}/{network}: {library.summary} is not installed; install it by pip "
-        f"install 'launcher-trueface[{library.extra}]'"
+        f"model {library.name}/{network}: {library.summary} is not installed; install it with "
+        f"`{install_command(library.extra)}`"
         + (f", or take the nearest network that is there, {near}" if near else "")
     )
 
@@ -341,7 +341,10 @@ def _unknown(name: str, meant: str | None = None, names: Collection[str] = ()) -
     by_summary = {_letters(spec.summary): spec.name for spec in SPECS.values()}
     meant = meant or by_summary.get(_letters(name))  # resnet50 is what we call baseline
     further = [f"{first}/NETWORK" for first in (*FAMILIES, *LIBRARIES)]
-    return UnknownName("model", name, names or (*SPECS, *further), suggestion=meant)
+    known = names or (*SPECS, *further)
+    if meant is None and nearest(name, known) is None:
+        meant = by_summary.get(nearest(_letters(name), by_summary) or "")
+    return UnknownName("model", name, known, where="launcher kinds train", suggestion=meant)
 
 
 def _letters(name: str) -> str:

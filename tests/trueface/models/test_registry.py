@@ -156,13 +156,23 @@ def test_a_library_that_is_not_installed_is_named_with_its_extra_and_another_net
 ) -> None:
     assert not names_of(ABSENT.package)
     assert not renamed_by(ABSENT.package)
-    sentence = r"pip install 'launcher-trueface\[absent\]', or take .* there, tv/resnet18$"
+    sentence = r"pip install 'launcher-trueface\[absent\]'`, or take .* there, tv/resnet18$"
     monkeypatch.setattr(registry, "LIBRARIES", {"tv": LIBRARIES["tv"], "absent": ABSENT})
     with pytest.raises(ValueError, match=sentence):
         model_name("absent/resnet18d.tag")
     with pytest.raises(UsageError, match="absent"):
         registry.maker_of_model("absent/resnet18")
-    assert without_library(ABSENT, "zzzzzz").endswith("'launcher-trueface[absent]'")
+    assert without_library(ABSENT, "zzzzzz").endswith("'launcher-trueface[absent]'`")
+
+
+def test_an_unknown_model_suggests_the_name_here_of_a_like_network_or_the_command() -> None:
+    told = r"did you mean baseline18\? \(all [0-9]+: launcher kinds train\)"
+    with pytest.raises(ValueError, match=told):
+        model_name("resnet19")
+    with pytest.raises(
+        ValueError, match=r"unknown model 'zzz' \(all [0-9]+: launcher kinds train\)"
+    ):
+        model_name("zzz")
 
 
 @pytest.mark.parametrize("family", FAMILIES)
