@@ -69,6 +69,21 @@ def options_of(argv: tuple[str, ...]) -> Mapping[str, Scalar]:
     return {name: value for name, value in read.items() if not _is_place(value)}
 
 
+def with_option(argv: Sequence[str], name: str, value: str) -> list[str]:
+    """Return a command line in which each option of a name has another value."""
+    words = list(argv)
+    for at, word in enumerate(argv[1:], 1):
+        match = _OPTION.fullmatch(word) or _PAIR.fullmatch(word)
+        before, equals, _ = word.partition("=")
+        if match is None or before.lstrip("-+") != name:
+            continue
+        if equals:
+            words[at] = f"{before}={value}"
+        elif at + 1 < len(words):
+            words[at + 1] = value
+    return words
+
+
 def _is_place(value: Scalar) -> bool:
     return isinstance(value, str) and ("/" in value or value.startswith("{"))
 

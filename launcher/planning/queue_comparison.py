@@ -31,6 +31,7 @@ from launcher.system.file_digests import FileDigests, file_changes, found_now
 from launcher.system.files import Json, Stamp
 from launcher.taskfile.header import WARM_START
 from launcher.taskfile.language import Reuse
+from launcher.taskfile.settings import shortened
 
 
 class _ProgramFiles:
@@ -458,7 +459,7 @@ def _changes(
         and (key in before.settings or key in decisive)
     ]
     changes = [
-        f"{key} {_shown(before.settings, key)} → {_shown(job.settings, key)}"
+        f"{key} {' → '.join(_shown_pair(before.settings, job.settings, key))}"
         for key in settings
         if key not in but
     ]
@@ -518,13 +519,16 @@ def _is_by_files(sources: Mapping[str, str]) -> bool:
     return bool(sources) and WHOLE not in sources
 
 
+def _shown_pair(before: Mapping[str, Json], after: Mapping[str, Json], key: str) -> tuple[str, str]:
+    """Return two values of a setting as a task file says them, shortened if they are long."""
+    return shortened(_shown(before, key), _shown(after, key), LONGEST_VALUE)
+
+
 def _shown(settings: Mapping[str, Json], key: str) -> str:
-    """Return a setting's value as a task file says it, cut where it is long."""
     if key not in settings:
         return "unset"
     value = settings[key]
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= LONGEST_VALUE else f"{text[: LONGEST_VALUE - 1]}…"
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _digest(digest: str | None) -> str:

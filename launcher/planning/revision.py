@@ -8,6 +8,7 @@ in its task file, and is changed there. A change is refused where others count o
 import hashlib
 import json
 import re
+import shlex
 import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -15,12 +16,13 @@ from operator import attrgetter
 from typing import NamedTuple
 
 from launcher.context import INPUTS, OUTPUTS, file_paths
-from launcher.errors import Place, Problems, Severity, TaskFileError, UsageError
+from launcher.errors import Place, Problem, Problems, Severity, TaskFileError, UsageError
 from launcher.job import CPU, FUNCTION, Resources, Spec
 from launcher.job_options.registry import JobOption, JobRequest, job_options
 from launcher.job_options.value_types import in_task_file, terms_fault
 from launcher.kind_interface import Kind, Role
 from launcher.kinds import COMMAND, find_kinds, program_cost, signature_of
+from launcher.params import options_of, swept_values, with_option
 from launcher.planning.plan_builder import resources_of
 from launcher.states import OPEN, Reason, ReasonCode, State
 from launcher.store.queue import Store
@@ -30,7 +32,7 @@ from launcher.system.files import Json
 from launcher.taskfile.overrides import OPTION, Overrides, read_overrides
 from launcher.taskfile.scope import EVERY, Scope, read_request
 from launcher.taskfile.sections import check_variables
-from launcher.taskfile.settings import known, settle, spelt, unknown_key
+from launcher.taskfile.settings import known, settle, spelt_pair, unknown_key
 from launcher.taskfile.yaml_tree import (
     TRUTHS,
     Fields,
@@ -273,13 +275,37 @@ def _overrides(row: JobRow, sets: Sequence[str], scope: Scope) -> Overrides:
             message = f"{said.key.text!r} is a setting of {row.kind}, on which results depend"
             hint = "change the task file, and run it: only the jobs that it concerns run again"
             scope.problems.blame(said.key, "set", message, hint)
-    scope.problems.extend(overrides.free.values())
+    scope.problems.extend(_free_name(row, *free) for free in overrides.free.items())
     for name in overrides.free:  # one job is not swept
         for layer in overrides.settings.values():
             layer.pop(name, None)
     if overrides.labels is not None:
         scope.problems.blame(overrides.labels, "set", "what is poisoned stands in the job's name")
     return overrides
+
+
+def _free_name(row: JobRow, name: str, problem: Problem) -> Problem:
+    """Return the problem of a name that is no setting, with what can be set of a program instead."""
+    if not is_program(row) or problem.hint:
+        return problem
+    swept = name in swept_values(row.spec.settings)
+    if problem.place is None or not (swept or name in options_of(tuple(row.spec.argv))):
+        settings = ", ".join(COMMAND.settings.model_fields)
+        return problem._replace(notes=(f"--set changes {settings} and resources.KEY of a program",))
+    value = problem.place.text.partition("=")[2].strip()
+    argv: list[Json] = [*with_option(row.spec.argv, name, value)]
+    command = shlex.quote(f"argv={yaml_text(argv)}")
+    notes = [f"the whole command line can be set: --set {command}"]
+    if swept:
+        notes.append(
+            f"job {row.id} then keeps its name; to queue a new job with its own name, "
+            f"run `launcher add --sweep {shlex.quote(f'{name}={value}')} -- PROGRAM`",
+        )
+    return problem._replace(
+        code="set",
+        message=f"{name!r} is a value in the command line of job {row.id}",
+        notes=tuple(notes),
+    )
 
 
 def yaml_text(value: Json) -> str:
@@ -406,7 +432,7 @@ def revise(store: Store, row: JobRow, before: JobValues, after: JobValues) -> Re
     if not (changed or options):
         return None
     changes = [
-        f"{name} {spelt(before.settings.get(name))} → {spelt(after.settings[name])}"
+        f"{name} {' → '.join(spelt_pair(before.settings.get(name), after.settings[name]))}"
         for name in changed
     ]
     # `launcher priority` writes the row's own, and not that of its spec

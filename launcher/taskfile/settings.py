@@ -248,10 +248,25 @@ def accepted(kind: Kind, name: str, value: str) -> str | None:
     return value
 
 
-def spelt(value: Json) -> str:
-    """Return a setting's value as JSON, which YAML reads too, cut where it is long."""
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= LONGEST_VALUE else f"{text[: LONGEST_VALUE - 1]}…"
+def shortened(first: str, second: str, longest: int = LONGEST_VALUE) -> tuple[str, str]:
+    """Return two different texts cut to a length in which their first difference is visible."""
+    pairs = enumerate(zip(first, second, strict=False))
+    differs = next((at for at, (a, b) in pairs if a != b), min(len(first), len(second)))
+    begin = max(0, differs - longest // 3)  # a third for what both begin with
+    return _cut(first, begin, longest), _cut(second, begin, longest)
+
+
+def _cut(text: str, begin: int, longest: int) -> str:
+    if len(text) <= longest:
+        return text
+    begin = min(begin, len(text) - longest + 1)
+    text = f"…{text[begin + 1 :]}" if begin > 0 else text
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"
+
+
+def spelt_pair(first: Json, second: Json) -> tuple[str, str]:
+    """Return two values of a setting as JSON, which YAML also reads, shortened if they are long."""
+    return shortened(json.dumps(first, ensure_ascii=False), json.dumps(second, ensure_ascii=False))
 
 
 def settle(kind: Kind, given: Given, where: Place, problems: Problems) -> Settled | None:
@@ -383,7 +398,7 @@ def with_values(kind: Kind, settled: Settled, values: Mapping[str, Json]) -> Set
 def differences(before: Mapping[str, Json], after: Mapping[str, Json]) -> list[str]:
     """Return in a few words each in which settings two jobs differ."""
     return [
-        f"{name}: {spelt(before.get(name))} and {spelt(value)}"
+        f"{name}: {' and '.join(spelt_pair(before.get(name), value))}"
         for name, value in after.items()
         if before.get(name) != value
     ]

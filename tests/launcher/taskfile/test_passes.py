@@ -17,7 +17,7 @@ from launcher.taskfile.legacy_names import Wanted, translate
 from launcher.taskfile.matrix import layers_of, sweeps_of_file
 from launcher.taskfile.overrides import laid_over, read_overrides
 from launcher.taskfile.scope import EVERY, Scope, resources_today
-from launcher.taskfile.settings import settle, spelt, unknown_key
+from launcher.taskfile.settings import settle, spelt_pair, unknown_key
 from launcher.taskfile.yaml_tree import Fields, Said, plain_value, read_document
 from tests.launcher.folder_toys import KINDS as TOYS
 from tests.launcher.language import a_plan, job, names
@@ -49,7 +49,7 @@ def scope_of(text: str, *arguments: str) -> Scope:
 def test_a_value_that_fills_a_line_is_shown_whole_and_a_longer_one_is_cut(
     length: int, shown: str
 ) -> None:
-    assert spelt(length * "x") == shown
+    assert spelt_pair(length * "x", 1) == (shown, "1")
 
 
 def test_variables_are_filled_in_below_keys_and_nowhere_else() -> None:

@@ -266,6 +266,29 @@ def test_what_cannot_be_set_is_refused_as_in_a_task_file(
     assert job_row(store, 1).spec == before
 
 
+def test_a_value_of_a_command_line_is_refused_with_the_command_line_that_sets_it(
+    launcher: Launcher, store: Store
+) -> None:
+    launcher("stop")
+    words = ("python", "train.py", "--epochs=4", "--sleep", "0.3", "--seed", "{seed}")
+    launcher("add", "--name", "s", "--hold", "--sweep", "seed=6,7", "--", *words)
+    answer = launcher.refused("edit", "1", "--set", "seed=9")
+    assert "'seed' is a value in the command line of job 1" in answer
+    line = " ".join(answer.split())
+    assert "launcher add --sweep seed=9" in line
+    command = 'argv=[python, train.py, "--epochs=4", "--sleep", "0.3", "--seed", "9"]'
+    assert f"--set '{command}'" in line
+    changed = launcher.well("edit", "1", "--set", command).out
+    assert '"--seed", "6"] → …' in changed
+    assert changed.endswith('"--seed", "9"]\n')
+    assert job_row(store, 1).spec.argv[-1] == "9"
+    line = " ".join(launcher.refused("edit", "2", "--set", "epochs=5").split())
+    assert '"--epochs=5"' in line
+    assert "launcher add --sweep" not in line
+    line = " ".join(launcher.refused("edit", "2", "--set", "zzz=5").split())
+    assert "--set changes argv, cwd, env, inputs, outputs and resources.KEY" in line
+
+
 def test_a_program_whose_words_are_no_text_is_not_edited(launcher: Launcher) -> None:
     launcher("add", "--hold", "--", "echo", "\udcff")
     assert "cannot be written as text" in launcher.refused("edit", "1", "--set", "resources.cpus=1")
