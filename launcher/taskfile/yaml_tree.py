@@ -182,6 +182,11 @@ _WIDE_SAID = "this is a full-width colon, which YAML takes for a letter: write '
 _BRACED = re.compile(r"[^\s,\[\]{}]*\{\w+\}[^\s,\[\]{}]*")  # a value between braces, in a word
 
 
+# A comment that looks like a part of a value: `#3` behind a word, `#b]` in a list.
+_NUMBER_SIGN = re.compile(r"\s+(?P<comment>#\d.*)")
+_CLOSING_COMMENT = re.compile(r"\s(?P<comment>#[^\s\]}]*[\]}].*)")
+_COMMENT_HINT = "'#' after a space begins a comment; quote the value if it contains '#'"
+
 _NESTED = "exceeded maximum nesting depth"  # what the parser says, since PyYAML 6.0.4
 _TOO_DEEP = f"nested more than {MOST_DEPTH} levels deep"
 
@@ -301,7 +306,19 @@ class _Builder:
         plain = not event.style and event.tag is None
         if "\0" in event.value:
             self._stop(event, "yaml-syntax", "a text cannot hold the character '\\x00'")
-        return Scalar(self.source, start.line, start.column, length, event.value, plain)
+        scalar = Scalar(self.source, start.line, start.column, length, event.value, plain)
+        if plain and not isinstance(scalar.value, bool | int | float):
+            self._warn_of_comment(end.line, end.column)
+        return scalar
+
+    def _warn_of_comment(self, line: int, column: int) -> None:
+        """Warn of a number sign behind a text, of which YAML reads the rest as a comment."""
+        text = self.source.lines[line] if line < len(self.source.lines) else ""
+        if found := _NUMBER_SIGN.match(text, column):
+            comment = found["comment"].rstrip()
+            place = self.source.place(line, found.start("comment"), len(comment))
+            message = f"{comment!r} is a comment and not a part of the value"
+            self.problems.note(place, "comment", message, _COMMENT_HINT)
 
     def _close(self, done: _Open) -> Node:
         mark = done.event.start_mark
@@ -398,7 +415,10 @@ def _syntax_problem(source: Source, error: yaml.MarkedYAMLError) -> Problem:
         if found := _WIDE.search(text):
             place, hint = source.place(number, found.start("colon")), _WIDE_SAID
     notes = []
-    if error.context and begun is not None and begun.line != line:
+    comment = _comment_that_closes(source, first, line)
+    if comment is not None:
+        place, hint = comment, _COMMENT_HINT
+    elif error.context and begun is not None and begun.line != line:
         notes.append(f"{error.context} that begins in line {begun.line + 1}")
     return Problem(
         code="yaml-syntax",
@@ -407,6 +427,14 @@ def _syntax_problem(source: Source, error: yaml.MarkedYAMLError) -> Problem:
         hint=hint,
         notes=tuple(notes),
     )
+
+
+def _comment_that_closes(source: Source, first: int, last: int) -> Place | None:
+    """Return the first comment of some lines that contains a closing bracket or brace."""
+    for number, text in enumerate(source.lines[first : last + 1], first):
+        if found := _CLOSING_COMMENT.search(text):
+            return source.place(number, found.start("comment"), len(found["comment"].rstrip()))
+    return None
 
 
 def wide_colons(problems: Iterable[Problem]) -> list[Problem]:

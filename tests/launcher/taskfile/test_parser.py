@@ -372,6 +372,38 @@ def test_commas_in_parentheses_divide_no_pairs(text: str, meant: object) -> None
     assert (plain_value(root), list(problems)) == ({"x": meant}, [])
 
 
+@pytest.mark.parametrize(
+    ("line", "comment"),
+    [
+        ("argv: [python, --tag, #1]", "#1]"),
+        ("command: [{argv: [python, --tag, #1]}]", "#1]}]"),
+        ("env: {TAG: a #b}", "#b}"),
+    ],
+)
+def test_a_comment_that_hides_a_closing_bracket_is_named(line: str, comment: str) -> None:
+    with pytest.raises(TaskFileError) as caught:
+        read_document(f"a: 1\n{line}\nb: 2\n", "x.yaml", Problems())
+    (problem,) = caught.value.problems
+    assert problem.hint.startswith("'#' after a space begins a comment")
+    assert problem.place is not None
+    assert problem.place.text[problem.place.column - 1 :] == comment
+
+
+@pytest.mark.parametrize(
+    ("text", "comments"),
+    [
+        ("about: study #3 of 4", ["#3 of 4"]),
+        ("- --tag=no #1\n- #2\n", ["#1", "#2"]),
+        ("a: x # 3 of 4\nb: 8 #10\nc: 'x' #1\nd: x#1\ne: true #1\n#1\n", []),
+    ],
+)
+def test_a_number_sign_behind_a_text_is_warned_of(text: str, comments: list[str]) -> None:
+    problems = Problems()
+    read_document(text, "x.yaml", problems)
+    assert [problem.message.split("'")[1] for problem in problems] == comments
+    assert not problems.has_errors()
+
+
 if __name__ == "__main__":
     for one in sorted(BROKEN.glob("*.yaml")):
         one.with_suffix(".txt").write_text(told(one.read_text()))
