@@ -63,6 +63,7 @@ if TYPE_CHECKING:
         SharedWork,
         SharesWork,
         Volume,
+        WarnsOfJobs,
     )
     from launcher.planning.load import load, plan
     from launcher.planning.plan import Plan, PlannedJob
@@ -87,6 +88,7 @@ _LATE = {
             "SharedWork",
             "SharesWork",
             "Volume",
+            "WarnsOfJobs",
         ),
         "launcher.kind_interface",  # it imports pydantic
     ),
@@ -147,6 +149,7 @@ __all__ = [
     "UsageError",
     "Volume",
     "VramLimit",
+    "WarnsOfJobs",
     "Words",
     "canonical",
     "code_digest",

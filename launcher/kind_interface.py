@@ -2,7 +2,7 @@
 
 `Kind` is the door: what a kind reads and makes, when it must not run, and which code does the work. A kind
 is described without heavy imports; the work itself is a function named by `entry`, imported in the worker.
-What a kind may say besides (`HasEpochs`, `RanksMetrics`, `NamesModels`, `RepeatsWork`, `SharesWork`) is a protocol of its own.
+What a kind may say besides (`HasEpochs`, `RanksMetrics`, `NamesModels`, `RepeatsWork`, `SharesWork`, `WarnsOfJobs`) is a protocol of its own.
 
 A kind may say what of a job's work other jobs repeat (`RepeatsWork`), and another kind, one of the
 role `shared`, may do such work once and keep its result where those jobs find it (`SharesWork`).
@@ -274,6 +274,14 @@ class SharedJob(NamedTuple):
     base: str | None = None  # ID of the model that it reads
     data: str | None = None  # data ID as written
     images: str | None = None  # data ID with real data added
+
+
+@runtime_checkable
+class WarnsOfJobs(Protocol):
+    """An optional part of a `Kind`: warnings about jobs that may run all the same."""
+
+    def warnings(self, draft: Draft) -> Sequence[str]:
+        """Return what the user should know before the job runs; a plan prints each text once."""
 
 
 @runtime_checkable

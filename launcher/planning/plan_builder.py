@@ -19,7 +19,7 @@ from launcher.errors import MOST_LISTED, Error, Problem, Problems, Severity, Tas
 from launcher.ids import NO_WORDS, DataId, Words, model_folder_name, parse_data, parse_model
 from launcher.job import Resources
 from launcher.job_options.registry import JobRequest
-from launcher.kind_interface import Kind, Role, SharedJob
+from launcher.kind_interface import Kind, Role, SharedJob, WarnsOfJobs
 from launcher.kinds import program_cost, roots_of, signature_of
 from launcher.planning.dependencies import (
     NOTHING,
@@ -162,6 +162,7 @@ def _prepared(
 ) -> Iterator[PreparedStep]:
     """Give steps with what their kinds say of them; blame those that cannot be, or must not."""
     made_by: dict[str, tuple[Draft, ...]] = {}  # model → the steps from which it comes
+    warned: set[str] = set()
     phases = drafter.task.phases
     for step in steps:
         starts = [step.model if step.kind.role in SCORING else step.base]
@@ -178,7 +179,17 @@ def _prepared(
         if not phases or step.kind.name in phases:
             for reason in step.kind.refusals(prepared.draft, makers):
                 problems.blame(step, "refused", reason, "", *_poisoned_beside(step, made_by))
+            _warn(step, prepared.draft, warned, problems)
         yield prepared
+
+
+def _warn(step: Step, draft: Draft, warned: set[str], problems: Problems) -> None:
+    """Add the warnings of a step's kind that are not among those of earlier steps."""
+    if isinstance(step.kind, WarnsOfJobs):
+        for text in step.kind.warnings(draft):
+            if text not in warned:
+                problems.note(step, "kind-warning", text)
+                warned.add(text)
 
 
 def _poisoned_beside(step: Step, made: Iterable[str]) -> Iterator[str]:

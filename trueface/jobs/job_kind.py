@@ -71,6 +71,14 @@ Reading = Callable[[Draft, Vocabulary], Iterable[Input]]
 Refusal = Callable[[Draft, Sequence[Draft], Vocabulary], Iterable[str]]
 
 
+# measured: 240 images of 64 pixels with slim18, 340 s instead of 1.4 s for an epoch
+SLOW_FP16 = (
+    "precision: fp16 is about 200 times slower than fp32 on the CPU. Use precision: fp32 on a "
+    "machine without a GPU."
+)
+GPU_DEVICES = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")  # NVIDIA, WSL 2, AMD
+
+
 def nothing(*_: object) -> tuple[()]:
     """Return what a kind says that has nothing to say to a question."""
     return ()
@@ -127,6 +135,12 @@ class JobKind:
         )
         return (*idle, *chain.from_iterable(every))
 
+    def warnings(self, draft: Draft) -> tuple[str, ...]:
+        """Return a warning if the job's precision is very slow on its device."""
+        half = draft.settings.get("precision") == "fp16"
+        on_cpu = draft.device == "cpu" or (draft.device == "auto" and not _has_gpu_driver())
+        return (SLOW_FP16,) if half and on_cpu else ()
+
     def inputs(self, draft: Draft) -> tuple[Input, ...]:
         """Return every path that the job reads."""
         every = (reading(draft, self.vocabulary) for reading in self.reads)
@@ -155,6 +169,11 @@ class LaboratoryKind(JobKind):
     def shared_work(self, draft: Draft, makers: Sequence[Draft]) -> tuple[SharedWork, ...]:
         """Return what of the job's work other jobs of a plan may repeat."""
         return tuple(self.repeats(draft, makers))
+
+
+def _has_gpu_driver() -> bool:
+    """Return whether a GPU's driver is loaded; torch is not imported while jobs are planned."""
+    return any(os.path.exists(path) for path in GPU_DEVICES)  # noqa: PTH110  # fast
 
 
 def _misnamed(draft: Draft, makers: Sequence[Draft], _: Vocabulary) -> Iterator[str]:

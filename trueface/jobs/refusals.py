@@ -310,6 +310,18 @@ def _unfit_objective(draft: Draft, makers: Sequence[Draft], _: Vocabulary) -> It
         yield f"{trained.model} is trained with {differs}; {remedy}"
 
 
+def _all_flipped(draft: Draft, *_: object) -> Iterable[str]:
+    """Refuse to unlearn a poison of which no correctly labelled image is left."""
+    poison = None
+    with suppress(UsageError):  # a name that says nothing
+        poison = parse_model(draft.base).last.poison if draft.base else None
+    if poison is not None and poison.rate >= 1 and draft.settings.get("known", 1) == 1:
+        yield (
+            f"{draft.base}: all training labels are flipped, so no image is left to retain. Use a "
+            "poison below 100"
+        )
+
+
 def _unfit_solver(draft: Draft, makers: Sequence[Draft], _: Vocabulary) -> Iterable[str]:
     """Refuse what does not go with a training in closed form, or only with one."""
     settings, base = draft.settings, next(iter(makers[::-1]), None)
@@ -351,4 +363,5 @@ OF_UNLEARNINGS = (
     unreadable_attributes,
     _self_blended,
     _unfit_method,
+    _all_flipped,
 )

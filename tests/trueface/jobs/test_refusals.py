@@ -14,6 +14,7 @@ from tests.trueface.jobs import build
 from tests.trueface.jobs.test_kinds import a_draft
 from trueface.jobs.benchmark.kind import BENCHMARK
 from trueface.jobs.classes.kinds import CLASSIFY
+from trueface.jobs.job_kind import SLOW_FP16
 from trueface.jobs.kinds import TEST, TRAIN, UNLEARN
 
 CLEAN = "gan2:pre&real:pre"
@@ -224,3 +225,39 @@ def test_a_list_of_files_is_an_input_and_read_while_it_is_planned(tmp_path: Path
     assert "pair 1 of train is not of one item" in refusals(**given)
     path.write_text(json.dumps({"train": {"raw": ["1.png"], "c23": ["1.jpg"]}}))
     assert "mine is neither a corruption nor a list" in refusals(**given)
+
+
+@pytest.mark.parametrize(
+    ("precision", "device", "warned"),
+    [
+        ("fp16", "cpu", True),
+        ("fp16", "cuda", False),
+        ("bf16", "cpu", False),
+        ("fp32", "cpu", False),
+    ],
+)
+def test_half_precision_on_the_cpu_is_warned_of(
+    lab: Path, precision: str, device: str, warned: bool
+) -> None:
+    settings = {"data_root": "data", "split_path": "splits", "precision": precision}
+    draft = build.a_draft(TRAIN, lab, settings, model=CLEAN, data=CLEAN, device=device)
+    assert TRAIN.warnings(draft) == ((SLOW_FP16,) if warned else ())
+
+
+@pytest.mark.parametrize(
+    ("base", "known", "refused"),
+    [
+        ("gan2:pre%100", 1.0, True),
+        ("gan2:pre%100", 0.5, False),
+        ("gan2:pre%50", 1.0, False),
+        ("gan2:pre", 1.0, False),
+    ],
+)
+def test_an_unlearning_without_an_image_to_retain_is_refused(
+    lab: Path, base: str, known: float, refused: bool
+) -> None:
+    settings = {"data_root": "d", "split_path": "s", "method": "relabel", "known": known}
+    draft = build.a_draft(UNLEARN, lab, settings, model=f"{base}~relabel", base=base)
+    reasons = [each for each in UNLEARN.refusals(draft, ()) if "no image is left to retain" in each]
+    assert len(reasons) == refused
+    assert all(each.startswith(f"{base}: all training labels are flipped") for each in reasons)
