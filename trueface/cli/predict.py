@@ -60,7 +60,21 @@ def chosen(
     if model is None and run is None and variable:
         place = Path(variable)
         return _folder(place) if place.is_dir() else _file(place, VARIABLE)
-    return _of_run(run or DEFAULT_RUN, model)
+    return _of_run(run or _usual_run(), model)
+
+
+def _usual_run() -> str:
+    """Return the run that is meant if none is named: the default one, or the only one with models.
+
+    Raises:
+        UsageError: several others have models.
+    """
+    runs = [folder.name for folder in _folders(Path.cwd() / "runs") if _models(folder)]
+    if DEFAULT_RUN in runs or not runs:
+        return DEFAULT_RUN
+    if len(runs) > 1:
+        raise UsageError(f"{len(runs)} runs have trained models. Add --name: {', '.join(runs)}")
+    return runs[0]
 
 
 def _of_run(run_name: str, model: str | None) -> Path:
@@ -348,7 +362,7 @@ def passed_over_line(passed_over: Mapping[str, int]) -> str:
 @click.option(
     "--model", "model_id", metavar="ID", help="Model in runs/NAME/ID/; default: the only one."
 )
-@click.option("--name", help="The model's run.  [default: test]")
+@click.option("--name", help="The model's run.  [default: test, or the only one]")
 @click.option(
     "--checkpoint",
     "weights",
@@ -435,6 +449,15 @@ def _load(place: Path, *, device: str, batch_size: int, abstain: float | None) -
     with logs.shown():
         on = run_here.device(device)
     kept = model_folder.load(place) if place.is_dir() else checkpoint.load(place)
+    if place.is_dir() and (failed := model_folder.failed_tests(place)):
+        tests = ", ".join(failed[:NAMED]) + (
+            f" and {len(failed) - NAMED} more" * (len(failed) > NAMED)
+        )
+        click.echo(
+            f"warning: the model failed its own tests (balanced accuracy: {tests}). Do not rely on "
+            f"its answers; {place / model_folder.CARD} has the details",
+            err=True,
+        )
     predictor = Predictor(kept, place, device=on, batch_size=batch_size, abstain=abstain)
     if predictor.selection is not None:
         selection = predictor.selection

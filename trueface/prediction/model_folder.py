@@ -411,7 +411,7 @@ def _failures(facts: Facts) -> Iterator[str]:
             f"{wrong:,} of {each.images:,} | {mark} |"
         )
     for row in facts.tests:
-        if _value(row.get("balanced_accuracy_at_threshold") or row.get("balanced_accuracy")) < WEAK:
+        if _balanced_accuracy(row) < WEAK:
             yield ""
             yield f"**Do not use it on images as in this test:** {_of_row(facts, row)}."
     yield from _untested(facts)
@@ -486,6 +486,19 @@ def _use() -> Iterator[str]:
     yield "trueface predict photo.jpg --model-folder FOLDER"
     yield "trueface predict photos --model-folder FOLDER --abstain 0.1 --json"
     yield "```"
+
+
+def failed_tests(folder: Path) -> list[str]:
+    """Return a model folder's tests that its card calls failures, as text with balanced accuracies."""
+    content = read_json(folder / TESTS) or {}
+    tests = content.get("tests")
+    rows = [row for row in tests if isinstance(row, Mapping)] if isinstance(tests, list) else []
+    accuracies = [(row.get("data"), _balanced_accuracy(row)) for row in rows]
+    return [f"{data} {100 * value:.1f} %" for data, value in accuracies if value < WEAK]
+
+
+def _balanced_accuracy(row: Mapping[str, Json]) -> float:
+    return _value(row.get("balanced_accuracy_at_threshold") or row.get("balanced_accuracy"))
 
 
 def _measure(measure: Json) -> str:

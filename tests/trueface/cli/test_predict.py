@@ -119,6 +119,14 @@ def test_an_unknown_model_or_run_is_told_with_those_that_there_are(
 ) -> None:
     assert MODEL in predict("data", "--model", "gan2:pre&real:fb", code=2).err
     assert "test" in predict("data", "--model", MODEL, "--name", "tset", code=2).err
+    (lab / "runs/test").rename(lab / "runs/mine")
+    image = "data/PreSocial/Real/FFHQ/00009.png"
+    assert predict(image, "--model", MODEL, "--json").json["images"]  # of the only run
+    other = paths.checkpoint(lab / "runs/two" / MODEL)
+    other.parent.mkdir(parents=True)
+    other.touch()
+    told = predict(image, code=2).err
+    assert "2 runs have trained models. Add --name: mine, two" in told
     with chdir(lab / "data"):
         assert "no trained model in" in predict("x.png", "--model", MODEL, code=2).err
 

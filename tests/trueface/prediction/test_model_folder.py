@@ -203,3 +203,19 @@ def test_a_card_tells_what_has_no_answer_from_what_has_a_warning(
 )
 def test_a_card_says_whether_images_are_resized(decode: str, said: str) -> None:
     assert said in card({"settings": {"resize_size": 64, "decode": decode}})
+
+
+def test_tests_that_the_card_calls_failures_are_listed(tmp_path: Path, kept: Checkpoint) -> None:
+    tests: list[Json] = [
+        {"data": "gan2:pre", "balanced_accuracy": {"value": 0.93}},
+        {"data": "gan3:pre", "balanced_accuracy": {"value": 0.507}},
+        {
+            "data": "flux:pre",
+            "balanced_accuracy": {"value": 0.5},
+            "balanced_accuracy_at_threshold": {"value": 0.8},
+        },
+        {"data": "real:pre"},
+    ]
+    folder = tmp_path / "m"
+    model_folder.write(folder, kept, name="m", licence="MIT", tests=tests, card="# card\n")
+    assert model_folder.failed_tests(folder) == ["gan3:pre 50.7 %"]
