@@ -106,8 +106,9 @@ def span(*, most_s: float = FARTHEST_S, positive: bool = False, bare: bool = Fal
     limit = f", at most {format_seconds(most_s)}" if most_s < FARTHEST_S else ""
 
     def value_of(text: str, _: float) -> float:
-        number = bare and text.replace(".", "", 1).isdecimal()
-        span_s = float(text) if number else parse_seconds(text)
+        number = text.replace(".", "", 1).isdecimal()
+        zero = positive and number and float(text) == 0  # no unit makes it valid
+        span_s = float(text) if zero or (bare and number) else parse_seconds(text)
         if span_s > most_s:
             raise UsageError(f"expected at most {most_s / 3600:,.0f}h, got {text!r}")
         if positive and span_s == 0:

@@ -17,7 +17,7 @@ from launcher.job_options.notifications import (
     read_run_notify,
     recorded_run_notify,
 )
-from launcher.job_options.value_types import MOMENT
+from launcher.job_options.value_types import MOMENT, span
 
 
 @pytest.fixture(autouse=True)
@@ -79,6 +79,12 @@ def test_a_moment_is_read_as_local_clocks_show_it(text: str, now: str, expected:
 def test_what_is_no_moment_to_come_is_refused(text: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         MOMENT.read(text, at("2026-11-20T12:00"))
+
+
+@pytest.mark.parametrize("text", ["0", "0.0", "0s", "0h"])
+def test_no_time_at_all_is_refused_with_the_same_words_with_and_without_a_unit(text: str) -> None:
+    with pytest.raises(UsageError, match="expected more than 0s; without it there is no limit"):
+        span(positive=True).read(text, 0.0)
 
 
 @given(
