@@ -13,6 +13,7 @@ from trueface.audit.run_facts import found_folder
 from trueface.cli import run_here
 from trueface.cli.run_job import options, perform
 from trueface.cli.studies import json_option, missing_models, page_option, page_writer, tests_of_run
+from trueface.jobs.generation.purification_kinds import EXAMPLES
 from trueface.jobs.job_kind import GenerationKind
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError
@@ -30,7 +31,6 @@ RUN = click.option(
     "--run", default="test", show_default=True, help="Name of the run, a folder in runs/."
 )
 DEVICE = click.option("--device", default="cuda:0", show_default=True, help="cpu or cuda:N.")
-MODEL = click.option("--model", required=True, metavar="ID", help="ID of the model, as 'images:A'.")
 BASE = click.option("--base", help="Model to start from.  [default: the model before its last '~']")
 NAME = click.option("--name", help="Name of the folder in runs/RUN/made/.  [default: the kind]")
 
@@ -93,7 +93,9 @@ def _command(kind: GenerationKind) -> click.Command:
     if kind.role is Role.METHOD:
         decorated = BASE(decorated)
     if kind.role in MAKES_MODELS:
-        decorated = MODEL(decorated)
+        example = EXAMPLES.get(kind.name, "images:A")
+        model_help = f"ID of the model, as '{example}'."
+        decorated = click.option("--model", required=True, metavar="ID", help=model_help)(decorated)
     return command(RUN(DEVICE(decorated)))
 
 

@@ -116,7 +116,9 @@ class DisruptSettings(Settings):
     denoiser: str = Field("", description="ID of the denoiser, where the purifier needs one")
     seed: int = Field(42, ge=0, description="seed of all that is drawn, by the image's name")
     limit: int = Field(0, ge=0, description="images at most, evenly spread over the names; 0: all")
-    batch_size: Count = Field(32, description="images at once; changes no result")
+    batch_size: Count = Field(
+        32, description="images at once; another number changes rounding, and with it some pixels"
+    )
 
     @field_validator("eps")
     @classmethod

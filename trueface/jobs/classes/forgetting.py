@@ -1,5 +1,6 @@
 """The entry function of `forget`: a class, or a fraction of the images, as an unlearning problem of a network of classes."""
 
+import logging
 import random
 from collections.abc import Mapping, Sequence
 
@@ -22,6 +23,8 @@ from trueface.runtime.rng import derive
 from trueface.unlearning import problem, record
 from trueface.unlearning.problem import Base, Done, MethodSets, NamedExamples, Problem, ProblemFacts
 from trueface.unlearning.settings import SINGLE, ForgetSettings, ForgettingSettings, differences
+
+log = logging.getLogger(__name__)
 
 
 @entry(ForgetSettings)
@@ -198,5 +201,10 @@ def drawn(places: Sequence[int], fraction: float, seed: int) -> list[int]:
         fraction: above 0, below 1; rounded to a whole number of images.
         seed: of the job.
     """
-    count = min(max(1, round(fraction * len(places))), len(places) - 1)
+    nearest = round(fraction * len(places))
+    count = min(max(1, nearest), len(places) - 1)
+    if count != nearest:
+        log.warning(
+            "forget_fraction=%g of images=%d is rounded to forget=%d", fraction, len(places), count
+        )
     return sorted(random.Random(derive("forget", seed)).sample(places, count))

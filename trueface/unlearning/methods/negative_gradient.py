@@ -111,16 +111,22 @@ def _notes(request: Request, first: Measured, last: Measured, epochs: int) -> tu
     """Return what a person should know of where it began and where it ended."""
     notes = []
     forget, target = _share(last, "forget_accuracy_trained"), aim(request, last)
+    left, right = _share(first, "val_accuracy"), _share(last, "val_accuracy")
+    fell = left - right > FELL
     result = f"the forget set gets its trained labels in {forget:.1%}"
-    if forget > target:
+    if forget > target and fell:
+        notes.append(
+            f"{result} after {epochs} epochs, {target:.1%} were wanted, and validation accuracy fell "
+            f"from {left:.1%} to {right:.1%}: no lr of this method mends both, take npo"
+        )
+    elif forget > target:
         notes.append(
             f"{result} after {epochs} epochs, {target:.1%} were wanted: take a higher lr or more "
             "epochs (of answers that are quite sure the gradient all but vanishes)"
         )
     elif not epochs:
         notes.append(f"{result} already, no more than {target:.1%}: nothing was changed")
-    left, right = _share(first, "val_accuracy"), _share(last, "val_accuracy")
-    if left - right > FELL:
+    if fell and forget <= target:
         notes.append(
             f"validation accuracy fell from {left:.1%} to {right:.1%}: this loss has no floor, "
             "take a lower lr or npo"

@@ -169,6 +169,17 @@ def test_what_is_forgotten_follows_the_seed_and_nothing_else() -> None:
     assert [len(drawn(range(2), fraction, 0)) for fraction in (0.01, 0.99)] == [1, 1]
 
 
+@pytest.mark.parametrize(
+    ("fraction", "told"),
+    [(0.0001, ["forget_fraction=0.0001 of images=297 is rounded to forget=1"]), (0.1, [])],
+)
+def test_a_fraction_of_less_than_an_image_is_logged_with_what_is_forgotten(
+    fraction: float, told: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    drawn(range(297), fraction, 1)
+    assert caplog.messages == told
+
+
 @pytest.mark.parametrize("fractions", [(0.1, 0.0), (0.0, 0.1), (0.1, 0.1)])
 def test_images_are_forgotten_once(lab: Path, fractions: tuple[float, float]) -> None:
     first, then = fractions
