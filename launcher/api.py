@@ -69,6 +69,7 @@ if TYPE_CHECKING:
     from launcher.planning.plan import Plan, PlannedJob
     from launcher.system.code_digests import code_digest
     from launcher.taskfile.entries import TaskFile
+    from launcher.taskfile.settings import fault_text
 
 # A worker imports this module before it begins: what it never needs is imported when it is asked for.
 _LATE = {
@@ -99,6 +100,7 @@ _LATE = {
     "Run": "launcher.functions.task_files",
     "TaskFile": "launcher.taskfile.entries",
     "code_digest": "launcher.system.code_digests",
+    "fault_text": "launcher.taskfile.settings",
     "future": "launcher.functions.future",
     "load": "launcher.planning.load",
     "plan": "launcher.planning.load",
@@ -155,6 +157,7 @@ __all__ = [
     "code_digest",
     "condition_of_test",
     "data_of_test",
+    "fault_text",
     "format_bytes",
     "future",
     "install_command",

@@ -193,6 +193,11 @@ def unknown_name(error: Mapping[str, Any]) -> UnknownName | None:
     return inner if isinstance(inner, UnknownName) else None
 
 
+def fault_text(error: Mapping[str, Any]) -> str:
+    """Return what a validator expected, in the words of task files."""
+    return f"expected {_expected(error)}" if error["type"] in _EXPECTED else _said(error)
+
+
 def _expected(error: Mapping[str, Any]) -> str:
     context = error.get("ctx", {})
     length = context.get("min_length", context.get("max_length", 0))

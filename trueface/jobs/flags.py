@@ -8,7 +8,7 @@ from typing import Any, TypeVar, get_args
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
-from launcher.api import Settings, UsageError, Words
+from launcher.api import Settings, UsageError, Words, fault_text
 from trueface.data.dataset_file import read_words
 from trueface.data.settings import BATCH_SIZE
 
@@ -98,13 +98,10 @@ def checked(model: type[Model], given: Mapping[str, Any], *, dashes: bool = Fals
         for fault in error.errors(include_url=False):
             flag = f"--{fault['loc'][0]}" if fault["loc"] else "settings"
             flag = flag.replace("_", "-") if dashes else flag
-            message = fault["msg"].removeprefix("Value error, ")
             if fault["type"] == "missing":
                 lines.append(f"{flag} is needed")
             else:
-                lines.append(
-                    f"{flag}: {message[:1].lower()}{message[1:]}, got {_shown(fault['input'])}"
-                )
+                lines.append(f"{flag}: {fault_text(fault)}, got {_shown(fault['input'])}")
         raise UsageError("\n       ".join(dict.fromkeys(lines))) from error
 
 

@@ -26,7 +26,7 @@ from tests.launcher.language import (
     refusal,
     told,
 )
-from tests.launcher.toylab import ReadingSettings, TestSettings, Toy, as_named
+from tests.launcher.toylab import ReadingSettings, TestSettings, Toy, as_named, laboratory
 
 # --- poison and unlearning
 
@@ -261,6 +261,27 @@ def test_phases_choose_kinds_of_jobs_and_change_no_hash(phases: str, wanted: lis
     }.items()
     kept = set(names(made))
     assert all(set(one.needs) <= kept for one in made.jobs)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Slow(Toy):
+    """A kind that warns of its jobs."""
+
+    def warnings(self, draft: Draft) -> tuple[str, ...]:
+        """Return a warning about each job of a subset."""
+        return (f"slow on {draft.device}",) if draft.data == "dot:pre" else ()
+
+
+def test_a_warning_of_a_kind_is_planned_once_at_the_first_job_that_it_is_about() -> None:
+    train = laboratory()["train"]
+    assert isinstance(train, Toy)
+    slow = Slow(name="train", role=train.role, entry=train.entry, settings=train.settings)
+    text = "train: [{data: ring:pre}, {data: dot:pre}, {data: dot:pre, poison: 5}]\n"
+    made = a_plan(text, kinds={**laboratory(), "train": slow})
+    (warning,) = [one for one in made.warnings if one.code == "kind-warning"]
+    assert warning.message == "slow on auto"
+    assert warning.place is not None
+    assert warning.place.text[warning.place.column - 1 :].startswith("data: dot:pre}")
 
 
 def test_what_phases_leave_out_is_missing_unless_it_is_there() -> None:

@@ -225,9 +225,9 @@ def test_a_model_is_constant_only_if_there_were_two_classes_to_tell() -> None:
         (("--baseline_model", "no.pt"), "the model of --baseline_model"),
         (("--name", "../u"), "would lead outside runs/"),
         (("--name", "bad", "--output_dir", "runs/study"), "the poisoned model's own folder"),
-        (("--start_lr", "-1"), "--start_lr: input should be greater than 0, got '-1'"),
-        (("--num_epochs", "x"), "--num_epochs: input should be a valid integer"),
-        (("--retained_var", "2"), "--retained_var: input should be less than or equal to 1"),
+        (("--start_lr", "-1"), "--start_lr: expected more than 0, got '-1'"),
+        (("--num_epochs", "x"), "--num_epochs: expected a whole number, got 'x'"),
+        (("--retained_var", "2"), "--retained_var: expected at most 1"),
         (("--early_stop_thres", "x"), "--early_stop_thres 'x' is no number"),
         (("--early_stop_thres", "nan"), "--early_stop_thres"),
         (("--num_epoch", "3"), "unknown argument '--num_epoch', did you mean --num_epochs?"),
@@ -268,7 +268,7 @@ def test_data_of_another_training_is_refused(lab: Path, capsys: pytest.CaptureFi
 def test_it_is_a_command_too(lab: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert program.main(["unlearn-classic", *line()]) == 0
     assert program.main(["unlearn_trueface", *line("--start_lr", "0")]) == 2
-    assert "--start_lr: input should be greater than 0" in capsys.readouterr().err
+    assert "--start_lr: expected more than 0" in capsys.readouterr().err
 
 
 def test_it_runs_from_a_shell_and_help_waits_for_no_torch() -> None:

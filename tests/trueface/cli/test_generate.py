@@ -71,6 +71,16 @@ def test_every_kind_of_generators_that_is_installed_is_a_command(
 
 
 @pytest.mark.parametrize(
+    ("kind", "example"),
+    [("translator", "labelled:A"), ("diffuser", "images:A"), ("denoiser", "noisy:A")],
+)
+def test_the_help_of_a_kind_shows_an_id_that_it_takes(
+    kind: str, example: str, command: Command
+) -> None:
+    assert f"as '{example}'" in " ".join(command("generate", kind, "--help").out.split())
+
+
+@pytest.mark.parametrize(
     ("words", "message"),
     [
         (["diffusr"], "diffusr"),
