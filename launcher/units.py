@@ -48,8 +48,10 @@ def parse_bytes(text: str) -> Bytes:
 def format_bytes(amount: int) -> str:
     """Print an amount of memory with three digits: `512 MiB`, `11.2 GiB`."""
     value, power = float(amount), 0
-    while abs(value) >= 1024 and power + 1 < len(_BINARY):
+    while round(abs(value)) >= 1024 and power + 1 < len(_BINARY):
         value, power = value / 1024, power + 1
+    if power and abs(value) < 1:  # it would be printed as 1024 of the smaller unit
+        value = round(value)
     digits = 0 if power == 0 or abs(value) >= 100 or value == int(value) else 1
     return f"{value:.{digits}f} {_BINARY[power]}"
 

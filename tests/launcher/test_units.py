@@ -1,4 +1,4 @@
-"""None"""
+"""Sizes, time spans and dates: what is read, what is printed, and errors of options."""
 
 import math
 import statistics
@@ -79,6 +79,9 @@ def test_ambiguous_memory_is_refused(text: str, message: str) -> None:
         (0, "0 B"),
         (1023, "1023 B"),
         (1024, "1 KiB"),
+        (1023 * 1024 + 511, "1023 KiB"),
+        (2**20 - 1, "1 MiB"),
+        (1 - 2**30, "-1 GiB"),
         (512 * 2**20, "512 MiB"),
         (round(11.2 * GIB), "11.2 GiB"),
         (round(39.44 * GIB), "39.4 GiB"),
