@@ -109,7 +109,7 @@ _TASKFILES = (".yaml", ".yml")
     default="0",
     help="VRAM of each GPU that is in use when no job runs on it.",
 )
-@flag("--users", help="Give each user of the trace (column user) a queue of his own.")
+@flag("--users", help="Give each user of the trace (column user) a separate queue.")
 @click.option(
     "--others",
     metavar="TRACE",

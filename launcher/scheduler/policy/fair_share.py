@@ -231,7 +231,7 @@ class Courtesy:
             turn.unheeded_until, turn.strikes = now + longest, min(turn.strikes + 1, 16)
             turn.room_since, turn.kept_since, turn.wasted = inf, inf, 0.0
             self.complaints.append(
-                f"nothing is left to {user} for {format_seconds(round(longest))}: his scheduler waits and {why}"
+                f"nothing is left to {user} for {format_seconds(round(longest))}: the scheduler of {user} waits and {why}"
             )
 
 

@@ -389,7 +389,7 @@ def test_who_never_takes_what_is_left_to_him_costs_little_and_is_named(gpus: int
     assert ada.use.cards >= 0.95 * Use().grown(Use(cards=4.0), float(span_s)).cards
     assert complaints
     assert all("eve" in complaint for complaint in complaints)
-    assert "his scheduler waits and does not start although there is room" in complaints[0]
+    assert "the scheduler of eve waits and does not start although there is room" in complaints[0]
 
 
 def test_the_patience_with_a_liar_is_bounded_and_ends_when_he_starts_something() -> None:
