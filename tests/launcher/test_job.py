@@ -1,4 +1,4 @@
-"""None"""
+"""Signatures, parameters and stored specs of jobs; their states and outcomes."""
 
 import json
 from typing import Any

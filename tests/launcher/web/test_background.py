@@ -1,4 +1,4 @@
-"""None"""
+"""The web page reads slow values in a thread and keeps them until the queue changes."""
 
 import re
 import threading

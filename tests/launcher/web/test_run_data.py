@@ -1,4 +1,4 @@
-"""None"""
+"""What the web page shows of a run: its results, pictures, reports and folders."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""None"""
+"""The web server: access, the pages, live updates, and changes to jobs."""
 
 import asyncio
 import contextlib

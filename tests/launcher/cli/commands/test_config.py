@@ -1,4 +1,4 @@
-"""None"""
+"""`launcher config` prints defaults and their sources, and refuses wrong values."""
 
 import json
 import os
