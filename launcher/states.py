@@ -206,6 +206,16 @@ def is_signal(by: str) -> bool:
 
 Outcome = Done | Failed | OutOfMemory | Stopped | Lost | Void
 
+# stored in attempts, and read by other versions
+_ENDINGS: Mapping[type[Outcome], str] = {
+    Done: "done",
+    Failed: "failed",
+    OutOfMemory: "out-of-memory",
+    Stopped: "stopped",
+    Lost: "lost",
+    Void: "void",
+}
+
 
 def outcome_record(outcome: Outcome) -> dict[str, Json]:
     """Return the outcome as it is put on record (schema 1)."""
@@ -268,7 +278,7 @@ def read_outcome(record: Mapping[str, Json]) -> Outcome:
 
 def ending(outcome: Outcome) -> str:
     """Return the one word for how an attempt ended."""
-    return "out-of-memory" if isinstance(outcome, OutOfMemory) else type(outcome).__name__.lower()
+    return _ENDINGS[type(outcome)]
 
 
 def _failure(outcome: Failed | OutOfMemory) -> dict[str, Json]:

@@ -10,7 +10,7 @@ miss them for 30 s.
 import contextlib
 import json
 import os
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -260,6 +260,21 @@ class Bye(NamedTuple):
 News = Hello | Beat | Began | Ended | Leaving | Bye
 
 
+# the words of messages: pilots of other versions read them
+_ORDERS: Mapping[str, type[Order]] = {"run": Run, "stop": Stop, "lease": Lease, "leave": Leave}
+_NEWS: Mapping[str, type[News]] = {
+    "hello": Hello,
+    "beat": Beat,
+    "began": Began,
+    "ended": Ended,
+    "leaving": Leaving,
+    "bye": Bye,
+}
+_WORDS: Mapping[type[Order | News], str] = {
+    message: word for words in (_ORDERS, _NEWS) for word, message in words.items()
+}
+
+
 def order_line(order: Order) -> bytes:
     """Return an order as a line."""
     return _line(order, order._asdict())
@@ -281,18 +296,18 @@ def news_line(news: News) -> bytes:
 
 def read_order(line: bytes) -> Order | None:
     """Return the order of a line; None where it is none that we know."""
-    order: Order | None = _read(line, (Run, Stop, Lease, Leave))
+    order: Order | None = _read(line, _ORDERS)
     return order
 
 
 def read_news(line: bytes) -> News | None:
     """Return the news of a line; None where it is none that we know."""
-    news: News | None = _read(line, (Hello, Beat, Began, Ended, Leaving, Bye))
+    news: News | None = _read(line, _NEWS)
     return news
 
 
 def _line(message: Order | News, record: Mapping[str, Any]) -> bytes:
-    said = {"say": type(message).__name__.lower(), **record}
+    said = {"say": _WORDS[type(message)], **record}
     return json.dumps(said, separators=(",", ":")).encode() + b"\n"
 
 
@@ -305,16 +320,15 @@ def _short_record(gpu: GpuSnapshot) -> dict[str, Any]:
     return {name: value for name, value in record.items() if value != _NO_GPU[name]}
 
 
-def _read(line: bytes, kinds: Collection[type[Order | News]]) -> Any:
+def _read(line: bytes, kinds: Mapping[str, type[Order | News]]) -> Any:
     try:
         record = json.loads(line)
-        said = record.pop("say")
-        kind = next(kind for kind in kinds if kind.__name__.lower() == said)
+        kind = kinds[record.pop("say")]
         for name in _READ.keys() & record.keys():
             record[name] = _READ[name](record[name])
         # an end counts, whatever a newer launcher says beside it
         message = (known_of if kind is Ended else restored)(kind, record, "a message")
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, StopIteration):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
     numbers = [value for value in message if isinstance(value, int | float)]
     return message if all(0 <= number < _MOST for number in numbers) else None

@@ -30,6 +30,7 @@ from launcher.states import (
 )
 from launcher.system.files import FileVersion, Json
 from launcher.system.stored_fields import Unreadable
+from tests.build import renamed
 from tests.launcher.plans import KINDS
 
 
@@ -340,6 +341,24 @@ def test_an_ending_is_one_word(outcome: Outcome) -> None:
     words = {"done", "failed", "out-of-memory", "stopped", "lost", "void"}
     assert ending(outcome) in words
     assert outcome_record(outcome)["ending"] == ending(outcome)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "word"),
+    [
+        (Done(0.0), "done"),
+        (Failed(0.0, "x"), "failed"),
+        (OutOfMemory(0.0, "x", Shortage("gpu")), "out-of-memory"),
+        (Stopped(0.0), "stopped"),
+        (Lost(0.0, "x"), "lost"),
+        (Void(0.0), "void"),
+    ],
+)
+def test_a_stored_ending_does_not_depend_on_the_name_of_its_class(
+    outcome: Outcome, word: str
+) -> None:
+    with renamed(type(outcome)):
+        assert outcome_record(outcome)["ending"] == word
 
 
 def test_facts_are_read_as_they_were_written_without_the_words() -> None:

@@ -36,7 +36,7 @@ from launcher.backends.channel import (
 )
 from launcher.backends.protocol import HUNG_S, MOST_HUNG, Backend, EngineCalls, EngineError
 from launcher.states import Done, Failed, Stopped, Void
-from tests.build import GIB, a_gpu
+from tests.build import GIB, a_gpu, renamed
 from tests.launcher.scheduler.remote.toy_cluster import HELLO, PATIENCE_S, Pilot, ToyClock
 
 # --- the scheduler's end of a pilot, through the pilot's real files
@@ -329,6 +329,34 @@ def test_a_result_that_is_no_number_keeps_its_end() -> None:
     read = read_news(news_line(ended))
     assert isinstance(read, Ended)
     assert isinstance(read.outcome, Done)
+
+
+@pytest.mark.parametrize(
+    ("message", "word"),
+    [
+        (Run("1-1"), "run"),
+        (Stop("1-1"), "stop"),
+        (Lease(1), "lease"),
+        (Leave(), "leave"),
+        (HELLO, "hello"),
+        (Beat(1), "beat"),
+        (Began("1-1"), "began"),
+        (Ended("1-1"), "ended"),
+        (Leaving("x"), "leaving"),
+        (Bye("x"), "bye"),
+    ],
+)
+def test_the_word_of_a_message_does_not_depend_on_the_name_of_its_class(
+    message: Order | News, word: str
+) -> None:
+    with renamed(type(message)):
+        if isinstance(message, Run | Stop | Lease | Leave):
+            line = order_line(message)
+            assert read_order(line) == message
+        else:
+            line = news_line(message)
+            assert read_news(line) == message
+    assert json.loads(line)["say"] == word
 
 
 def test_an_outcome_that_is_too_long_for_a_line_is_left_to_the_folder() -> None:
