@@ -51,7 +51,8 @@ COLOURS = (
 _TURNS = re.compile(rb"\r\n|\n|\r(?!\Z)")
 _LINES = re.compile(rb"\n")
 _TEXT = re.compile(r"[^\t\n]+")  # what is made harmless
-_BEGUN = re.compile(r"\x1b(?:\[[0-9;:]{0,64})?\Z")  # a colour whose end is still to be read
+# a colour or an end of a line whose second part is still to be read
+_BEGUN = re.compile(r"(?:\x1b(?:\[[0-9;:]{0,64})?|\r)\Z")
 
 
 def labels_of(jobs: Mapping[int, str], *, terminal: bool, colour: bool) -> dict[int, str]:
@@ -118,6 +119,11 @@ class Output:
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         self._kept = ""
 
+    def tail_offset(self, file: BinaryIO, lines: int) -> int:
+        """Return where the last lines of a log begin, counted as they are printed here."""
+        as_shown = sys.stdout.isatty() and (bool(self._label) or not self._raw)
+        return tail_offset(file, lines, as_shown=as_shown)
+
     def write(self, chunk: bytes) -> None:
         """Print a piece."""
         if self._label:
@@ -127,7 +133,7 @@ class Output:
             begun = _BEGUN.search(text)
             cut = begun.start() if begun else len(text)
             self._kept = text[cut:]
-            self._show(text[:cut].replace("\r\n", "\n").replace("\r", "\n"))
+            self._show(_with_newlines(text[:cut]))
         else:
             click.echo(chunk if self._raw else self._plain.feed(chunk), nl=False)
 
@@ -136,7 +142,7 @@ class Output:
         if self._label:
             self._say(self._lines.rest())
         elif self._as_text:
-            self._show(self._kept + (RESET if self._colour else ""))
+            self._show(_with_newlines(self._kept) + (RESET if self._colour else ""))
         else:
             click.echo(self._plain.rest(), nl=False)
 
@@ -154,6 +160,10 @@ class Output:
     def _show(self, text: str) -> None:
         shown = with_colours if self._colour else without_colours
         click.echo(_TEXT.sub(lambda match: shown(match[0]), text), nl=False, color=True)
+
+
+def _with_newlines(text: str) -> str:
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _plain(text: bytes) -> bytes:
@@ -174,7 +184,7 @@ def print_log(log: Path, lines: int | None, *, raw: bool) -> bool:
     """
     with opened(log) as file, closing(Output(raw=raw)) as output:
         if lines is not None:
-            file.seek(tail_offset(file, lines))
+            file.seek(output.tail_offset(file, lines))
         end = b"\n"
         while chunk := file.read(CHUNK_BYTES):
             output.write(chunk)
@@ -242,7 +252,8 @@ class _Source:
         if self.tail is not None:
             try:
                 with log.open("rb") as file:
-                    self.position, self.tail = tail_offset(file, self.tail), None
+                    self.position = self.output.tail_offset(file, self.tail)
+                    self.tail = None
             except OSError:  # not made yet, or cleaned
                 return b""
         part = read_part(log, begin=self.position, most_bytes=CHUNK_BYTES)

@@ -253,6 +253,10 @@ MOST_BYTES = 16 << 20  # a log may be 10 GB long, and have no line end in it
 
 
 LINE_END = re.compile(rb"\r\n|\n|\r")  # a progress bar never writes a newline
+_NEWLINES = re.compile(rb"\n")
+_ENDS_SHOWN = re.compile(rb"\n|\r(?!\n)")  # those of LINE_END; of "\r\n" the second byte
+_LAST_NEWLINE = re.compile(rb"\n\Z")
+_LAST_END = re.compile(rb"(?:\r\n|\n|\r)\Z")
 
 
 class Part(NamedTuple):
@@ -304,39 +308,50 @@ def read_part(
     return Part(data[cut.end() :], first + cut.end(), size)
 
 
-def tail_offset(file: BinaryIO, lines: int) -> int:
-    """Return where the last `lines` lines begin, or the last 16 MiB where those are fewer."""
+def tail_offset(file: BinaryIO, lines: int, *, as_shown: bool = False) -> int:
+    """Return where the last `lines` lines begin, or the last 16 MiB if those have fewer lines.
+
+    Args:
+        file: the file.
+        lines: how many lines.
+        as_shown: count lines as the screens show them, which also end them at a carriage return.
+    """
     position = end = file.seek(0, 2)
     lowest = max(0, end - MOST_BYTES)
-    count = 0
+    count, following = 0, b""
     while position > lowest:
         size = min(BLOCK_BYTES, position - lowest)
         position -= size
         file.seek(position)
         block = file.read(size)
-        if position + size == end:
-            block = block.removesuffix(b"\n")  # ends the last line, begins none
+        if position + size == end:  # this end of a line begins no other line
+            block = (_LAST_END if as_shown else _LAST_NEWLINE).sub(b"", block)
+        data = block + following
         inside = block.count(b"\n")
+        if as_shown:
+            inside += block.count(b"\r") - data.count(b"\r\n")
         if count + inside < lines:
             count += inside
+            following = b"\n" if block.startswith(b"\n") else b""
             continue
-        cut = len(block)
-        for _ in range(lines - count):
-            cut = block.rfind(b"\n", 0, cut)
-        return position + cut + 1
+        matches = (_ENDS_SHOWN if as_shown else _NEWLINES).finditer(data)
+        ends = [match.end() for match in matches if match.start() < len(block)]
+        return position + ends[count - lines]
     return lowest
 
 
 def last_lines(log: Path, lines: int, most_bytes: int = 1 << 16) -> list[str]:
-    """Return the last lines of a log, cut to so many bytes; none where there is no log."""
+    """Return the last lines of a log as screens show them, cut to so many bytes; none without a log."""
     try:
         with log.open("rb") as file:
             end = file.seek(0, 2)
-            start = max(tail_offset(file, lines), end - most_bytes)
+            start = max(tail_offset(file, lines, as_shown=True), end - most_bytes)
             file.seek(start)
-            return file.read(end - start).decode(errors="replace").splitlines()
+            data = file.read(end - start)
     except OSError:
         return []
+    shown = LINE_END.split(_LAST_END.sub(b"", data)) if data else []
+    return [line.decode(errors="replace") for line in shown]
 
 
 def read_end(path: Path, most_bytes: int) -> tuple[bytes, float]:

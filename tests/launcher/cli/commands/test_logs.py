@@ -15,10 +15,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from launcher.screens import follow_logs
-from launcher.screens.follow_logs import COLOURS, LONGEST_BYTES, Followers, Lines, labels_of
+from launcher.screens.follow_logs import (
+    COLOURS,
+    LONGEST_BYTES,
+    Followers,
+    Lines,
+    Output,
+    labels_of,
+)
 from launcher.states import State
 from launcher.store.queue import Store
-from launcher.system.files import MOST_BYTES, tail_offset, write_json
+from launcher.system.files import BLOCK_BYTES, MOST_BYTES, last_lines, tail_offset, write_json
 from launcher.system.paths import Home
 from launcher.system.text import Plain
 from tests.build import a_spec, an_attempt, enqueue, finished, shell
@@ -205,6 +212,69 @@ def test_the_last_lines_are_those_that_splitting_gives(log: list[bytes], lines: 
     whole = b"".join(log)
     tail = whole[tail_offset(io.BytesIO(whole), lines) :]
     assert tail == b"".join(whole.splitlines(keepends=True)[-lines:])
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    log=st.lists(st.sampled_from([b"\r\n", b"\n", b"\r", b"a\x0c", b"x" * (BLOCK_BYTES - 1)])),
+    lines=st.integers(1, 9),
+)
+def test_the_last_lines_that_are_shown_also_end_at_carriage_returns(
+    log: list[bytes], lines: int
+) -> None:
+    whole = b"".join(log)
+    tail = whole[tail_offset(io.BytesIO(whole), lines, as_shown=True) :]
+    assert tail == b"".join(whole.splitlines(keepends=True)[-lines:])
+
+
+def test_the_last_line_of_a_progress_bar_is_its_last_state(
+    launcher: Launcher, home: Home, store: Store, tmp_path: Path
+) -> None:
+    bar = "".join(f"\r{step}/9" for step in range(1, 10))
+    job = with_a_log(home, store, f"begins\n{bar}".encode())
+    assert in_a_terminal("logs", "1", "-n", "1") == "9/9"
+    assert in_a_terminal("logs", "1", "-n", "2") == "8/9\n9/9"
+    assert last_lines(home.attempt(job, 1).log, 1) == ["9/9"]
+    assert launcher("logs", "1", "-n", "1").out == bar  # a pipe gets what was written
+
+
+@pytest.mark.parametrize(
+    ("log", "lines"),
+    [
+        (b"", []),
+        (b"\n", [""]),
+        (b"a\x0cb\x85\xe2\x80\xa8c\r\nd\n", ["a\x0cb\ufffd\u2028c", "d"]),
+        (b"a\rb\r", ["a", "b"]),
+    ],
+)
+def test_lines_end_at_newlines_and_carriage_returns_only(
+    tmp_path: Path, log: bytes, lines: list[str]
+) -> None:
+    (tmp_path / "log").write_bytes(log)
+    assert last_lines(tmp_path / "log", 9) == lines
+
+
+@pytest.mark.parametrize(
+    ("chunks", "shown"),
+    [
+        ((b"a\r", b"\nb\n"), "a\nb\n"),
+        ((b"a\r", b"b\r"), "a\nb\n"),
+        ((b"a\r",), "a\n"),
+    ],
+)
+def test_a_line_end_may_lie_where_two_readings_meet(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    chunks: tuple[bytes, ...],
+    shown: str,
+) -> None:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("NO_COLOR", "1")
+    output = Output(raw=False)
+    for chunk in chunks:
+        output.write(chunk)
+    output.close()
+    assert capsys.readouterr().out == shown
 
 
 def test_logs_for_machines_are_one_object(launcher: Launcher, home: Home, store: Store) -> None:
