@@ -8,9 +8,16 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
-import yaml
-
-from launcher.errors import IdError, Problem, Problems, UnknownName, UsageError, nearest, question
+from launcher.errors import (
+    IdError,
+    Problem,
+    Problems,
+    TaskFileError,
+    UnknownName,
+    UsageError,
+    nearest,
+    question,
+)
 from launcher.ids import (
     DataId,
     ModelId,
@@ -26,7 +33,16 @@ from launcher.taskfile.entries import At
 from launcher.taskfile.language import MISLABELLED
 from launcher.taskfile.scope import Scope
 from launcher.taskfile.settings import accepted, all_settings
-from launcher.taskfile.yaml_tree import Fields, Items, Node, Scalar, is_null, listed
+from launcher.taskfile.yaml_tree import (
+    MOST_BYTES,
+    Fields,
+    Items,
+    Node,
+    Scalar,
+    is_null,
+    listed,
+    read_document,
+)
 
 T = TypeVar("T")
 _CUT = re.compile(r"\s+(?P<rest>#[A-Za-z0-9]\S*:\S+)")
@@ -100,13 +116,17 @@ def _naming_file(error: UnknownName, kind: Kind, scope: Scope) -> Path | None:
 
 
 def _declares(file: Path, word: str) -> bool:
-    """Tell whether a task file has a subset or modifier of that name; one that is broken has none."""
+    """Return whether a task file has a subset or modifier of that name; one that is broken has none."""
     try:
-        content = yaml.safe_load(file.read_bytes())
-    except (OSError, ValueError, yaml.YAMLError):
+        with file.open("rb") as opened:
+            text = opened.read(MOST_BYTES + 1).decode()
+        root = read_document(text, str(file), Problems())
+    except (OSError, ValueError, TaskFileError):
         return False
-    sections = content if isinstance(content, dict) else {}
-    return any(word in (sections.get(name) or ()) for name in ("subsets", "modifiers"))
+    sections = (
+        [root.said(name) for name in ("subsets", "modifiers")] if isinstance(root, Fields) else []
+    )
+    return any(isinstance(each, Fields) and each.pair(word) is not None for each in sections)
 
 
 def _warn_comment(node: Scalar, scope: Scope) -> None:

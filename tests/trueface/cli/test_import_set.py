@@ -52,6 +52,21 @@ def test_a_forgotten_include_is_named_where_its_word_is_unknown(
             plan(load(str(task)))
 
 
+@pytest.mark.parametrize(
+    "text", ["subsets: 5", "subsets: [FF-DF]", "subsets: {a: b", "[" * 3000, "- subsets", "\xff"]
+)
+def test_a_dataset_file_that_is_broken_names_no_word(text: str, tmp_path: Path) -> None:
+    (tmp_path / "dataset.yaml").write_text(text, encoding="latin-1")
+    task = tmp_path / "task.yaml"
+    task.write_text(
+        f'name: ff\ndefaults: {{data_root: {tmp_path}}}\ntrain: [{{model: null, data: "FF-DF:pre"}}]\n'
+    )
+    with pytest.raises(TaskFileError) as caught:
+        plan(load(str(task)))
+    assert "unknown subset 'FF-DF'" in str(caught.value)
+    assert "include:" not in str(caught.value)
+
+
 def test_the_split_of_an_import_has_no_leak_by_its_groups(
     faceforensics: Path, tmp_path: Path, command: Command
 ) -> None:
