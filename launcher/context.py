@@ -200,14 +200,29 @@ def file_fault(
     project: str,
     *,
     is_output: bool,
+    name: str = "",
     is_link: Callable[[Path], bool] = Path.is_symlink,
     is_folder: Callable[[Path], bool] = Path.is_dir,
 ) -> tuple[str, str]:
-    """Return what hinders that a path is a file of a program, and what to do; '' where nothing does."""
+    """Return what hinders that a path is a file of a program, and what to do; '' where nothing does.
+
+    Args:
+        path: of the file.
+        project: the folder in which outputs lie.
+        is_output: the program makes the file.
+        name: the path as it was written, which may end with a slash.
+        is_link: whether a path is a link.
+        is_folder: whether a path is a folder.
+    """
+    in_folder = "name files in it"
+    if is_output:
+        in_folder += f", or let the program write to {JOB_FOLDER}, a folder that is kept"
+    if is_output and name.endswith("/"):
+        return "names a folder, not a file", in_folder
     if is_output and is_link(path):
         return "is a link", "name the file to which it leads, or another one"
     if is_folder(path):
-        return "is a folder", "name files in it"
+        return "is a folder", in_folder
     if is_output and not os.path.normpath(path).startswith(f"{project}/"):
         return f"lies outside of the project {project}", "let it lie in the project"
     return "", ""

@@ -84,7 +84,7 @@ def check_files(
     made: set[str] = set()
     for spec in specs:
         for name, path in _named(OUTPUTS, spec, folder):
-            _refuse(f"--output {name}", path, folder, is_output=True)
+            _refuse("--output", name, path, folder)
             if path in made:
                 raise UsageError(
                     f"--output {name}: two of these programs would make it; put a value into its name"
@@ -97,7 +97,7 @@ def check_files(
                 )
         before: list[int] = []
         for name, path in _named(INPUTS, spec, folder):
-            _refuse(f"--input {name}", path, folder, is_output=False)
+            _refuse("--input", name, path, folder)
             before += (rows := [row.id for row in _open(makers, path) if row.id not in own])
             if not rows and not os.path.exists(path):  # noqa: PTH110  # done for thousands of programs
                 raise UsageError(
@@ -117,7 +117,7 @@ def _open(makers: Makers, path: str) -> list[JobRow]:
     return [row for row in makers.get(path, ()) if row.state in OPEN]
 
 
-def _refuse(what: str, path: str, folder: str, *, is_output: bool) -> None:
-    fault, hint = file_fault(Path(path), folder, is_output=is_output)
+def _refuse(option: str, name: str, path: str, folder: str) -> None:
+    fault, hint = file_fault(Path(path), folder, is_output=option == "--output", name=name)
     if fault:
-        raise UsageError(f"{what} {fault}; {hint}")
+        raise UsageError(f"{option} {name} {fault}; {hint}")

@@ -391,12 +391,14 @@ class Dependencies:
             given = step.settings.given.get(setting)
             nodes = () if given is None else listed(given.node)
             for place, path in enumerate(paths):
-                at = nodes[place].place if place < len(nodes) else step.place
+                node = nodes[place] if place < len(nodes) else None
+                at = step.place if node is None else node.place
                 places.setdefault(_normal(path), at)
                 fault, hint = file_fault(
                     path,
                     str(self._disk.root),
                     is_output=setting == OUTPUTS,
+                    name=node.text if isinstance(node, Scalar) else "",
                     is_link=self._disk.is_link,
                     is_folder=self._disk.is_folder,
                 )

@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Iterable, Sequence
 
-from launcher.context import INPUTS, OUTPUTS, named_files, path_from
+from launcher.context import INPUTS, JOB_FOLDER, OUTPUTS, named_files, path_from
 from launcher.states import Done, Failed
 from launcher.system.file_digests import (
     CHANGED,
@@ -117,6 +117,9 @@ def with_outputs(outcome: Done, order: Order) -> Done | Failed:
         path = _path_of(order, name)
         if not os.path.isfile(path) or (at := stamp(path)) is None:  # noqa: PTH113  # likewise
             error = f"ended with exit code 0, and has not made its output {name}"
+            if os.path.isdir(path):  # noqa: PTH112  # likewise
+                fault = f"ended with exit code 0, but its output {name} is a folder, not a file"
+                error = f"{fault}; write folders to {JOB_FOLDER}"
             return Failed(at=outcome.at, error=error, exit_code=0)
         outputs.append(FileVersion(*at))
     return outcome._replace(outputs=outputs)

@@ -343,6 +343,7 @@ def test_programs_run_behind_those_that_make_what_they_read(
         ([in_and_out("a", "", "ok, /tmp/out")], "3:52", "outputs: '/tmp/out' lies outside of"),
         ([in_and_out("a", "", "sub")], "3:48", "outputs: 'sub' is a folder"),
         ([in_and_out("a", "", ".")], "3:48", "is a folder"),
+        ([in_and_out("a", "", "ok, out/")], "3:52", "out' names a folder, not a file"),
         ([in_and_out("a", "", "link")], "3:48", "outputs: 'link' is a link"),
         ([in_and_out("a", "sub")], "3:35", "inputs: 'sub' is a folder"),
         ([in_and_out("a", "in.txt", "in.txt")], "3:54", "is read and made by one program"),

@@ -186,6 +186,11 @@ def test_hashing_shows_how_far_it_is_and_ends_when_its_supervisor_is_to_leave(
     [
         (["never.txt"], ":", "ended with exit code 0, and has not made its output never.txt"),
         (["in.txt", "a", "b"], ":", "ended with exit code 0, and has not made its output in.txt"),
+        (
+            ["new"],
+            "mkdir new",
+            "ended with exit code 0, but its output new is a folder, not a file; write folders to",
+        ),
         (["sub"], ":", "cannot start '/bin/sh': what stands in its output sub cannot be put aside"),
     ],
 )

@@ -117,6 +117,8 @@ def test_of_a_sweep_only_what_is_not_done_is_queued(
     [
         (("--output", "../out", "--", "x"), "--output ../out lies outside of the project"),
         (("--output", "sub", "--", "x"), "--output sub is a folder; name files in it"),
+        (("--output", "out/", "--", "x"), "--output out/ names a folder, not a file; name files"),
+        (("--output", "out/", "--", "x"), "let the program write to {job_folder}"),
         (("--output", "link", "--", "x"), "--output link is a link; name the file to which it"),
         (("--input", "sub", "--", "x"), "--input sub is a folder"),
         (("--input", "no", "--", "x"), "--input no is not there, and no job that waits or runs"),
@@ -304,7 +306,7 @@ def test_files_that_are_added_at_once_get_numbers_of_their_own(
 def test_a_number_that_is_the_name_of_another_job_gets_a_suffix(
     launcher: Launcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    launcher("add", "--hold", "--name", "3", "--", "true")
+    launcher("add", "--hold", "--name", "command/3", "--", "true")
     give(monkeypatch, b"true\ntrue\n")
     assert launcher("add", "--from", "-", "--hold").out == "2\tcommand/2\n3\tcommand/3'\n"
 
