@@ -48,6 +48,15 @@ def selection(execute: Execute, pattern: str) -> Selection:
     return NO_JOB
 
 
+def meaning_of(text: str) -> str:
+    """Return what a text selects if that is not a job of that name; '' if it is."""
+    if text.startswith(RUN_PREFIX):
+        return "the jobs of a run"
+    if text.startswith(TAG_PREFIX):
+        return "the jobs with a tag"
+    return f"job number {text}" if _is_number(text) else ""
+
+
 def search(execute: Execute, text: str) -> Selection:
     """Return what selects the jobs that a text means, or, where it means none, those in whose name or run's name it is."""
     chosen = selection(execute, text)
@@ -70,13 +79,17 @@ def _meanings(pattern: str) -> Iterator[Selection]:
     elif pattern.startswith(TAG_PREFIX):
         tag = pattern.removeprefix(TAG_PREFIX)
         yield Selection("jobs.id IN (SELECT job FROM tags WHERE tag GLOB :selected)", tag)
-    elif pattern.isascii() and pattern.isdecimal():
+    elif _is_number(pattern):
         if len(pattern) <= _LONGEST_NUMBER:
             yield Selection("jobs.id = CAST(:selected AS INTEGER)", pattern)
     else:
         names = [pattern] if "/" in pattern else [pattern, f"command/{pattern}"]
         yield from (Selection(f"{_AMONG} jobs.name = :selected", name) for name in names)
         yield from map(_several, names)
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdecimal()
 
 
 def _several(name: str) -> Selection:

@@ -49,6 +49,7 @@ from launcher.store.client import (
     see_served,
 )
 from launcher.store.job_names import queued_name, superseded_name
+from launcher.store.listings import meaning_of
 from launcher.store.queue import NEW, WAITING, NewJob, Store, replace_waiting
 from launcher.store.rows import JobRow
 from launcher.store.runs import owner_of
@@ -300,7 +301,7 @@ def checked_name(name: str | None) -> str:
     """Return a name as it was typed with what stands before every name; '' where none was typed.
 
     Raises:
-        UsageError: it is empty, or no text.
+        UsageError: it is empty, no text, or selects something else.
     """
     if name is None:
         return ""
@@ -308,7 +309,16 @@ def checked_name(name: str | None) -> str:
         raise UsageError("a job's name has at least one character; without --name it gets a number")
     if not is_utf8(name):
         raise UsageError(f"the name {name!r} is no UTF-8 text; give another --name")
+    if meaning := meaning_of(name):
+        raise UsageError(
+            f"--name {name!r}: `launcher cancel {name}` selects {meaning}, not this job. Write "
+            f"another name, such as {_other_name(name)}"
+        )
     return f"{PREFIX}{name.removeprefix(PREFIX) or name}"
+
+
+def _other_name(name: str) -> str:
+    return name.replace(":", "-") if ":" in name else f"job-{name}"
 
 
 def ended_holder(store: Store, run: int, name: str) -> JobRow | None:

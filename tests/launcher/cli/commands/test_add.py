@@ -309,6 +309,9 @@ def test_jobs_that_need_a_program_which_its_time_limit_stopped_are_skipped(
         (("--ram", "999TiB"), "error: this machine can never run it: needs 999 TiB of memory"),
         (("--cpus", "9999"), f"needs 9999 cores, and {cores()} may be used on this machine"),
         (("--name", os.fsdecode(b"caf\xe9")), "is no UTF-8 text"),
+        (("--name", "6"), "`launcher cancel 6` selects job number 6, not this job"),
+        (("--name", "run:x"), "selects the jobs of a run, not this job. Write another name, such"),
+        (("--name", "tag:y"), "selects the jobs with a tag, not this job"),
         (("--time-limit", "99999d"), "expected at most 87,600h, got '99999d'"),
         (("--time-limit", "5m", "--warn", "5m"), "expected a time shorter than --time-limit"),
         (("--signal", "KILL"), "such as SIGUSR1, got 'KILL'"),
@@ -344,8 +347,14 @@ def test_a_job_after_one_that_failed_is_skipped_and_that_is_said(
 def test_a_number_that_somebody_took_as_a_name_is_no_trouble(
     launcher: Launcher, store: Store
 ) -> None:
-    launcher("add", "--hold", "--name", "2", "--", "true")
+    launcher("add", "--hold", "--name", "command/2", "--", "true")
     assert launcher("add", "--hold", "--", "true").out == "2\tcommand/2'\n"
+
+
+@pytest.mark.parametrize("name", ["6b", "x:1", "run", "[6]", "٦", "command/6"])
+def test_a_name_that_selects_its_job_is_taken(launcher: Launcher, name: str) -> None:
+    launcher("add", "--hold", "--name", name, "--", "true")
+    assert launcher.json("show", name)["id"] == 1
 
 
 def test_a_job_that_is_added_waits_in_a_stopped_queue_until_somebody_starts_that(
