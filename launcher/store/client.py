@@ -83,12 +83,15 @@ def open_home(home: Home) -> Iterator[Store]:
 
     Raises:
         MachineError: its database is damaged.
+        UsageError: a name or folder that the block uses is not UTF-8 text.
     """
     store = Store(home)
     try:
         yield store
     except sqlite3.Error as error:  # a look may find damage, or a disk that fails
         raise trouble(home.database, error) from error
+    except UnicodeEncodeError as error:  # SQLite stores and compares UTF-8 only
+        raise _not_utf8(error) from error
     finally:
         store.close()
 
@@ -101,14 +104,24 @@ def look_at_queue(home: Home) -> Iterator[tuple[Home, Store]]:
 
     Raises:
         MachineError: the home belongs to another user, or its database is damaged or newer.
+        UsageError: a name or folder that the block uses is not UTF-8 text.
     """
     store = Store(home, reading=True)
     try:
         yield home, store
     except sqlite3.Error as error:
         raise MachineError(f"cannot read the queue {home.database}: {error}") from error
+    except UnicodeEncodeError as error:
+        raise _not_utf8(error) from error
     finally:
         store.close()
+
+
+def _not_utf8(error: UnicodeEncodeError) -> UsageError:
+    return UsageError(
+        f"{error.object!r} is not UTF-8 text, so a queue cannot store it. Use another name, or rename "
+        "the folder"
+    )
 
 
 def run_named(store: Store, name: str) -> list[JobRow]:
