@@ -41,6 +41,7 @@ MOST_RESERVATIONS = 256  # of a file; and how many others it names
 MOST_MEASUREMENTS = 8  # of a GPU
 _DEVICE = re.compile(r"[!-~]{1,96}")
 _LARGEST = 1 << 62  # bytes, or seconds
+_LONGEST_FOLDER = 1024  # characters; it is printed in reasons
 
 
 class Publication(NamedTuple):
@@ -61,6 +62,7 @@ class Publication(NamedTuple):
         None  # by its publisher's home until `at`; None: an earlier version's, or unknown
     )
     heads: tuple[Identity, ...] = ()  # processes of its user for whose jobs it reserves
+    folder: str = ""  # its publisher's queue folder, for messages; "" if it does not say
     odd: str = ""  # what of the file cannot be, and does not count
 
     def held(self, device: str, looked_at: float | None = None) -> int:
@@ -134,8 +136,15 @@ def parse(name: str, data: bytes, user: str = "") -> Publication | None:
         wish=wish,
         use=use,
         heads=_read_heads(more.get("heads"), boot),
+        folder=_read_folder(more.get("folder")),
         odd=f"its {', '.join(odd)} cannot be, and does not count" if odd else "",
     )
+
+
+def _read_folder(record: object) -> str:
+    """Return the queue folder that a file names; '' if it cannot be printed as it is."""
+    is_shown = isinstance(record, str) and record.startswith("/") and record.isprintable()
+    return str(record) if is_shown and len(str(record)) <= _LONGEST_FOLDER else ""
 
 
 def _read_heads(record: object, boot: str) -> tuple[Identity, ...]:
@@ -184,6 +193,7 @@ def write_publication(folder: Path, name: str, publication: Publication) -> None
         "at": publication.at,
         "serial": publication.serial,
         "home": publication.home,
+        "folder": publication.folder,
         "within": [*sorted(publication.within)],
         # a publisher that is not named takes us for a rival, which does no harm
         "seen": {

@@ -212,7 +212,7 @@ def sums_by_user(
     me: str,
     quotas: Quotas,
 ) -> tuple[ForeignReservation, ...]:
-    """Return each user's sum for each resource.
+    """Return each queue's sum for each resource; queues that do not name their folder are summed by user.
 
     Args:
         publications: of others, by file.
@@ -221,16 +221,17 @@ def sums_by_user(
         me: our user.
         quotas: what limits our cores and memory.
     """
-    sums = Counter[tuple[str, str, bool]]()
+    sums = Counter[tuple[str, str, bool, str]]()
     for name, publication in publications.items():
         user = f"{OWN_HOME}{me}" if publication.user == me else publication.user
         new = {} if name in later else publication.fresh
         for device in {*publication.settled, *new}:
             amount = publication.held(device, looked_at) + new.get(device, 0)
-            sums[user, device, _is_inside(publication, device, quotas)] += amount
+            inside = _is_inside(publication, device, quotas)
+            sums[user, device, inside, publication.folder] += amount
     return tuple(
-        ForeignReservation(user=user, device=device, amount=amount, inside=inside)
-        for (user, device, inside), amount in sorted(sums.items())
+        ForeignReservation(user, device, amount, inside, folder)
+        for (user, device, inside, folder), amount in sorted(sums.items())
         if amount
     )
 
@@ -391,7 +392,7 @@ class ReservationBoard:
         self.trouble = ""
         self._folder = folder
         self._uid = os.geteuid() if uid is None else uid
-        self._file = OwnFile(folder, home, self._uid)
+        self._file, self._home = OwnFile(folder, home, self._uid), home
         self._quotas = quotas or Quotas()
         self._reader = ReservationReader(folder, self._complain)
         self._clock = clock
@@ -489,7 +490,7 @@ class ReservationBoard:
         return self._file.name
 
     def others(self, looked_at: float | None = None) -> tuple[ForeignReservation, ...]:
-        """Return what others have reserved and do not use yet: each user's sum for each resource.
+        """Return what others have reserved and do not use yet: each queue's sum for each resource.
 
         Args:
             looked_at: when the GPUs were last looked at; None: unknown.
@@ -502,7 +503,7 @@ class ReservationBoard:
         looked_at: float | None,
         later: Collection[str] = (),
     ) -> tuple[ForeignReservation, ...]:
-        """Return each user's sum for each resource, without what is fresh in the files of `later`."""
+        """Return each queue's sum for each resource, without what is fresh in the files of `later`."""
         me = login(self._uid)
         return sums_by_user(publications, looked_at, later, me=me, quotas=self._quotas)
 
@@ -564,6 +565,7 @@ class ReservationBoard:
             wish=self.wish,
             use=self._use,
             heads=self.heads,
+            folder=str(self._home),
         )
         try:
             write_publication(self._folder, self._file.name, ours)

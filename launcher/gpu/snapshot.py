@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from types import NoneType
 from typing import Any, NamedTuple, get_args, get_origin
 
+from launcher.accounts import OWN_HOME
 from launcher.system.files import Json, read_json, write_json
 from launcher.system.paths import Home
 
@@ -241,6 +242,15 @@ class ForeignReservation(NamedTuple):
     device: str  # the resource: a GPU's UUID, or one of the names above
     amount: int  # bytes, or how many
     inside: bool = False  # its home shares the quota that limits ours, of cores or of memory
+    folder: str = ""  # of the queue that reserved it; "" if an earlier version published it
+
+    @property
+    def queue(self) -> str:
+        """The queue that reserved it, for messages."""
+        user = self.user.removeprefix(OWN_HOME)
+        if not self.folder:
+            return f"another queue of user {user}"
+        return f"the queue {self.folder} of user {user}"
 
 
 def labels_of(home: Home) -> dict[str, str]:

@@ -33,7 +33,7 @@ from launcher.scheduler.policy.disciplines import (
     arranged,
     queue_length,
 )
-from launcher.scheduler.policy.inventory import impossible
+from launcher.scheduler.policy.inventory import Inventory, impossible
 from launcher.scheduler.policy.model import Machine, Running, Start, Waiting, waiting
 from launcher.scheduler.waiting_line import Newcomers, in_turn
 from launcher.states import ReasonCode
@@ -64,6 +64,12 @@ class MachineState(NamedTuple):
     account: Account = NO_ACCOUNT  # of the plan's run
     discipline: Discipline = OURS  # the policy that decides
     queue_s: float = 0.0  # how long the queue is, as `queue_length` has it
+
+    @property
+    def free(self) -> tuple[int, int]:
+        """Cores, and bytes of main memory, that neither this queue nor another one has reserved."""
+        left = Inventory(self.machine, self.running, explain=False)
+        return max(0, left.cpus), max(0, min(left.ram, self.machine.ram_free))
 
 
 class FirstWave(NamedTuple):

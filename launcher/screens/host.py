@@ -12,11 +12,14 @@ from os import sysconf
 from pathlib import Path
 from typing import NamedTuple
 
+from launcher.gpu.reservation_files import reservations_folder
+from launcher.gpu.reservations import ReservationBoard
+from launcher.gpu.snapshot import shares_cores
 from launcher.screens.text_table import Line, Span, Tone, joined, width_of
 from launcher.store.rows import Claim
 from launcher.system import memory
 from launcher.system.files import Json, read_bytes
-from launcher.system.processes import cores, descendants
+from launcher.system.processes import core_mask, cores, descendants
 
 HOME, RUNS = "home", "runs"  # what a disk is for
 
@@ -45,6 +48,7 @@ class Host(NamedTuple):
     memory_used: int = 0  # bytes of these that are in use and cannot be reclaimed
     memory_ours: int | None = None  # bytes of running jobs of this queue, without shared pages
     disks: tuple[Disk, ...] = ()
+    reserved_elsewhere: int = 0  # cores that other queues of the machine have reserved
 
     @property
     def others(self) -> float | None:
@@ -60,6 +64,7 @@ class Host(NamedTuple):
             "cores": self.cores,
             "usable": self.usable,
             "promised": self.promised,
+            "reserved_elsewhere": self.reserved_elsewhere,
             "load": self.load,
             "memory": self.memory,
             "memory_used": self.memory_used,
@@ -143,10 +148,13 @@ def host_line(host: Host, width: int) -> Line:
 
 def _cores(host: Host, *, detailed: bool) -> Span:
     if host.busy is None:
-        text = f"host: {host.promised}/{host.cores} cores promised"
+        reserved = min(host.cores, host.promised + host.reserved_elsewhere)
+        text = f"host: {reserved}/{host.cores} cores reserved"
     else:
         text = f"host: {host.busy:.1f}/{host.cores} cores"
     notes = []
+    if host.reserved_elsewhere:
+        notes.append(f"{host.reserved_elsewhere} reserved by other queues")
     if host.ours is not None and host.others is not None:
         notes += [f"{host.ours:.1f} ours", f"{host.others:.1f} others'"]
     if host.usable < host.cores:
@@ -296,6 +304,7 @@ class HostReader:
             memory_used=used,
             memory_ours=measured.memory_ours,
             disks=(*([home] if home else []), *measured.disks),
+            reserved_elsewhere=cores_reserved_elsewhere(self._home),
         )
 
     def _note_work(self, stat: CpuTime | None) -> None:
@@ -345,6 +354,13 @@ class HostReader:
 
     def _text(self, name: str) -> str:
         return _text(self._root / name)
+
+
+def cores_reserved_elsewhere(home: Path) -> int:
+    """Return how many of the cores that we may use other queues of the machine have reserved."""
+    foreign = ReservationBoard(reservations_folder(os.environ), home).others()
+    mask = core_mask()
+    return sum(each.amount for each in foreign if shares_cores(each.device, mask))
 
 
 def disks_of(runs: Sequence[Path], *, beside: Path) -> tuple[Disk, ...]:

@@ -111,10 +111,10 @@ def _free(machine_state: MachineState) -> str:
     machine = machine_state.machine
     absent = f" ({harmless(machine.absent)})" if machine.absent else ""
     parts = [_gpu(gpu, machine_state) for gpu in machine.gpus] or [f"no GPU{absent}"]
-    cores = max(0, machine.cpus - sum(running.cpus for running in machine_state.running))
+    cores, memory = machine_state.free
     parts.append(f"{cores} of {counted(machine.cpus, 'core')}")
     if machine.ram:
-        parts.append(f"{format_bytes(machine.ram_free)} of {format_bytes(machine.ram)} memory")
+        parts.append(f"{format_bytes(memory)} of {format_bytes(machine.ram)} memory")
     return " · ".join(part.replace(" ", _KEPT) for part in parts)
 
 

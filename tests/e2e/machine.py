@@ -361,6 +361,12 @@ def two_people(
         yield first, other
 
 
+def queue_of(person: Machine) -> str:
+    """Return how reasons of other queues name the queue of a user."""
+    user = pwd.getpwuid(NOBODY if person.prefix else os.geteuid()).pw_name
+    return f"the queue {person.project.home.folder} of user {user}"
+
+
 def name_of(person: Machine) -> str:
     """Return the name by which others know a user."""
     me = pwd.getpwuid(os.geteuid()).pw_name

@@ -9,7 +9,7 @@ import pytest
 from launcher.gpu.reservations import STALE_S
 from launcher.scheduler.gpus.gpu_state import FRESH_S
 from tests.build import end_everything, until
-from tests.e2e.machine import Machine, Program, a_machine, name_of, two_people
+from tests.e2e.machine import Machine, Program, a_machine, name_of, queue_of, two_people
 from tests.nvml.standin import GIB, Devices
 
 
@@ -120,8 +120,8 @@ def test_two_users_never_promise_more_than_a_card_has_and_each_is_told_of_the_ot
 
     mine, theirs = (person.hold(1, gpus=1, vram="7GiB") for person in people)
 
-    one.until_told(mine.job, "needs 7 GiB", f"to {name_of(other)}")
-    other.until_told(theirs.job, "needs 7 GiB", f"to {name_of(one)}")
+    one.until_told(mine.job, "needs 7 GiB", f"by {queue_of(other)}")
+    other.until_told(theirs.job, "needs 7 GiB", f"by {queue_of(one)}")
     assert not mine.started
     assert not theirs.started
     assert promised(*people) == 20 * GIB
@@ -164,7 +164,7 @@ def test_an_exclusive_job_shares_its_card_with_no_other_users_jobs_either(
     shared.let_go()
     assert alone.cards == [card]
     beside = other.hold(0.25, gpus=1, vram="0.25GiB")
-    other.until_told(beside.job, f"cuda:0 is promised to {name_of(one)}, who shares it with nobody")
+    other.until_told(beside.job, f"cuda:0 is reserved by {queue_of(one)}, which shares it with no")
     assert not beside.started
     alone.let_go()
     assert beside.cards == [card]
@@ -180,7 +180,7 @@ def test_what_a_dead_scheduler_promised_does_not_block_others_for_ever(
     other.kill_scheduler()
     end_everything(other.project.home)
     mine = one.hold(1, gpus=1, vram="10GiB")
-    one.until_told(mine.job, "needs 10 GiB", f"to {name_of(other)}")
+    one.until_told(mine.job, "needs 10 GiB", f"by {queue_of(other)}")
     assert not mine.started
 
     folder = Path(one.project.environment["LAUNCHER_CLAIMS"])

@@ -51,19 +51,19 @@ class Card:
         alone = ""
         for reservation in machine.foreign:
             if reservation.device == gpu.uuid:
-                self._owed[reservation.user] += reservation.amount
+                self._owed[reservation.queue] += reservation.amount
                 self.guests[reservation.user] += 0  # an older launcher does not tell how many
             elif reservation.device == resource(JOBS, gpu.uuid):
                 self.guests[reservation.user] += reservation.amount
             elif reservation.device == resource(ALONE, gpu.uuid):
-                alone = reservation.user
+                alone = reservation.queue
         self.foreign = sum(self._owed.values())
         self.most = rules.max_per_gpu  # jobs of ours; None: as many as pays
         self.reserve = rules.reserve
         self.free = gpu.total - self.others - self.foreign - self.reserve
         self.is_ours = rules.devices is None or is_visible(gpu, rules.devices)
         self.shut = _shut(gpu, machine) or (
-            f"is promised to {alone}, who shares it with nobody" if alone else ""
+            f"is reserved by {alone}, which shares it with no other queue" if alone else ""
         )
         self.ours: list[Running] = []
         self.loads: tuple[Load, ...] = ()  # what each of ours does to it
@@ -211,8 +211,8 @@ class Card:
 
     def _foreign(self) -> str:
         owed = [
-            f"{format_bytes(amount)} of it promised to {user}"
-            for user, amount in self._owed.items()
+            f"{format_bytes(amount)} of it reserved by {queue}"
+            for queue, amount in self._owed.items()
         ]
         return ", ".join(owed)
 

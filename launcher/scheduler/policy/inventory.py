@@ -58,7 +58,7 @@ class _Share(NamedTuple):
     """What other homes have of cores or main memory."""
 
     there: int  # of which theirs are a part: our quota, or what the machine has
-    theirs: Counter[str]  # user → how much
+    theirs: Counter[str]  # queue, as messages name it → how much
 
     @property
     def ours(self) -> int:
@@ -67,12 +67,12 @@ class _Share(NamedTuple):
 
 def _share(quota: int, there: int, promises: Iterable[ForeignReservation]) -> _Share:
     """Return what leaves us less: what all reserve counts against the machine, and against a quota what shares it."""
-    by_user, inside = Counter[str](), Counter[str]()
+    by_queue, inside = Counter[str](), Counter[str]()
     for promise in promises:
-        by_user[promise.user] += promise.amount
+        by_queue[promise.queue] += promise.amount
         if promise.inside:
-            inside[promise.user] += promise.amount
-    return min(_Share(there, by_user), _Share(quota, inside), key=lambda share: share.ours)
+            inside[promise.queue] += promise.amount
+    return min(_Share(there, by_queue), _Share(quota, inside), key=lambda share: share.ours)
 
 
 def wants_gpu(resources: Resources, machine: Machine, visible: Sequence[str] | None = None) -> bool:
@@ -212,17 +212,17 @@ class Inventory:
             theirs = min(shared.there, shared.theirs.total())
             if not theirs:
                 return Lack(need, of="cores")
-            users = ", ".join(shared.theirs)
-            situation = f"{theirs} of {shared.there} cores are promised to jobs of {users}"
+            queues = ", ".join(shared.theirs)
+            situation = f"{theirs} of {shared.there} cores are reserved by {queues}"
             return Lack(need, situation, of="cores")
         ram = request.resources.ram
         if ram is None or (ram <= self.ram and ram <= self.unused_ram):
             return None
         free = max(0, min(self.ram, self.unused_ram))
-        state = "not promised to others" if self.ram <= free else "not in use"
+        state = "not reserved" if self.ram <= free else "not in use"
         promises = (
-            f"{format_bytes(amount)} are promised to jobs of {user}"
-            for user, amount in self._shared_ram.theirs.items()
+            f"{format_bytes(amount)} are reserved by {queue}"
+            for queue, amount in self._shared_ram.theirs.items()
         )
         need = f"needs {format_bytes(ram)} of memory, {format_bytes(free)} are {state}"
         return Lack(need, "; ".join(promises), of="memory")

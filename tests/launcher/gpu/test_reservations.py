@@ -17,9 +17,10 @@ from launcher.gpu.reservations import (
     STALE_S,
     Reservation,
     ReservationBoard,
+    whole,
 )
 from launcher.gpu.snapshot import ForeignReservation
-from launcher.system.processes import boot_id
+from launcher.system.processes import boot_id, login
 from tests.build import Clock
 from tests.launcher.users import NOBODY, as_user, root_only, said_by, shared_folder
 
@@ -60,7 +61,7 @@ def a_reservation(
 
 
 def amounts(promises: Sequence[ForeignReservation]) -> dict[str, int]:
-    return {one.device: one.amount for one in promises}
+    return dict(whole(promises))
 
 
 def test_what_one_promises_the_others_know_by_user_and_gpu(tmp_path: Path) -> None:
@@ -73,11 +74,23 @@ def test_what_one_promises_the_others_know_by_user_and_gpu(tmp_path: Path) -> No
     assert other.others() == ()
 
 
-def test_homes_of_one_user_are_summed(tmp_path: Path) -> None:
+def test_each_queue_of_a_user_is_named_with_what_it_reserved(tmp_path: Path) -> None:
     ours = a_board(tmp_path, "a")
     for name in "bc":
         assert a_board(tmp_path, name).publish([a_reservation()])
-    assert [one.amount for one in ours.others()] == [2 * CLAIM]
+    user = login(os.geteuid())
+    assert [(one.queue, one.amount) for one in ours.others()] == [
+        (f"the queue /queues/b of user {user}", CLAIM),
+        (f"the queue /queues/c of user {user}", CLAIM),
+    ]
+
+
+@pytest.mark.parametrize("folder", ["", "relative", "/a\nb", "/\udcff", f"/{'x' * 2000}", 5, None])
+def test_a_folder_that_cannot_be_printed_is_left_out(tmp_path: Path, folder: object) -> None:
+    path = a_publication_of_0_2(tmp_path, file_name(os.geteuid(), Path("/queues/b")))
+    path.write_text(json.dumps({**json.loads(path.read_text()), "folder": folder}))
+    (one,) = a_board(tmp_path, "a").others()
+    assert one.queue == f"another queue of user {login(os.geteuid())}"
 
 
 def test_what_is_taken_back_or_removed_is_not_counted(tmp_path: Path) -> None:
@@ -291,7 +304,7 @@ def test_another_users_promise_bears_the_name_of_its_user(public: Path) -> None:
         return str(ReservationBoard(public, Path("/queues/b")).publish([a_reservation()]))
 
     assert said_by(as_user(NOBODY, publish)) == "True"
-    expected = (ForeignReservation(user="nobody", device=GPU, amount=CLAIM),)
+    expected = (ForeignReservation("nobody", GPU, CLAIM, folder="/queues/b"),)
     assert a_board(public, "a").others() == expected
     assert said_by(as_user(NOBODY + 1, lambda: a_board(public, "a").others())) == str(expected)
 

@@ -265,7 +265,7 @@ CASES = {
             a_waiting(5, cpus=2),
         ],
         [
-            "needs 7 GiB of memory, 6 GiB are not promised to others",
+            "needs 7 GiB of memory, 6 GiB are not reserved",
             "+on the CPU with 2 cores",
             "+on the CPU with 1 core",  # there is room for both
             "would delay job 1, which is first and gets 2 cores",
@@ -423,8 +423,8 @@ CASES = {
         Machine(cpus=4, gpus=(a_gpu(0),), foreign=(promised("bob", "alone:GPU-0", 1),)),
         [a_waiting(1, min_vram=GIB), a_waiting(2, gpus=1, device="cuda")],
         [
-            "needs 1 GiB; cuda:0 is promised to bob, who shares it with nobody",
-            "needs a GPU that it shares with no other job; cuda:0 is promised to bob, who shares it with nobody",
+            "needs 1 GiB; cuda:0 is reserved by another queue of user bob, which shares it with no other queue",
+            "needs a GPU that it shares with no other job; cuda:0 is reserved by another queue of user bob, which shares it with no other queue",
         ],
     ),
     "cores that other homes have promised are not given away": Case(
@@ -432,15 +432,15 @@ CASES = {
         [a_waiting(1), a_waiting(2), a_waiting(3, ram=3 * GIB)],
         [
             "+on the CPU with 1 core",
-            "needs 1 core, 0 of 8 free; 7 of 8 cores are promised to jobs of another home of ann, bob",
-            "needs 1 core, 0 of 8 free; 7 of 8 cores are promised to jobs of another home of ann, bob",
+            "needs 1 core, 0 of 8 free; 7 of 8 cores are reserved by another queue of user ann, another queue of user bob",
+            "needs 1 core, 0 of 8 free; 7 of 8 cores are reserved by another queue of user ann, another queue of user bob",
         ],
     ),
     "nor memory": Case(
         OTHERS,
         [a_waiting(3, ram=3 * GIB)],
         [
-            "needs 3 GiB of memory, 2 GiB are not promised to others; 6 GiB are promised to jobs of bob*"
+            "needs 3 GiB of memory, 2 GiB are not reserved; 6 GiB are reserved by another queue of user bob*"
         ],
     ),
     "cores that we may not use are none of our business": Case(
@@ -460,7 +460,7 @@ CASES = {
         CROWDED,
         [a_waiting(1, min_vram=4 * GIB)],
         [
-            "needs 4 GiB; cuda:0 has 15 GiB free, 5 GiB of it promised to jobs 7, 9, 4 GiB of it promised to ada, 1 GiB of it promised to bob, 2 GiB kept for others"
+            "needs 4 GiB; cuda:0 has 15 GiB free, 5 GiB of it promised to jobs 7, 9, 4 GiB of it reserved by another queue of user ada, 1 GiB of it reserved by another queue of user bob, 2 GiB kept for others"
         ],
         CROWD,
     ),
@@ -550,7 +550,7 @@ CASES = {
             a_waiting(4, ram=4 * GIB),
         ],
         [
-            "needs 12 GiB of memory, 10 GiB are not promised to others; there will be room on 1 core in about 1 m",
+            "needs 12 GiB of memory, 10 GiB are not reserved; there will be room on 1 core in about 1 m",
             "would delay job 1, which is first and gets 1 core in about 1 m",
             "+on the CPU with 1 core",
             "+on the CPU with 1 core",

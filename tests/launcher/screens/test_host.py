@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from launcher.gpu.reservations import Reservation, ReservationBoard
+from launcher.gpu.snapshot import core_resource
 from launcher.screens.host import (
     PATIENCE_S,
     CpuTime,
@@ -27,7 +29,7 @@ from launcher.screens.host import (
 from launcher.screens.terminal import in_ascii
 from launcher.screens.text_table import Line, Tone, width_of
 from launcher.store.rows import Claim
-from launcher.system.processes import boot_id
+from launcher.system.processes import boot_id, core_mask
 from tests.build import GIB, until
 from tests.screens import a_host
 
@@ -203,7 +205,23 @@ def test_it_fits_any_screen(width: int) -> None:
 
 def test_before_any_work_is_measured_it_tells_what_is_promised() -> None:
     line = host_line(a_host(busy=None, ours=None, usable=8), 200)
-    assert line.text.startswith("host: 6/16 cores promised (8 usable) · load 8.3")
+    assert line.text.startswith("host: 6/16 cores reserved (8 usable) · load 8.3")
+
+
+def test_cores_that_other_queues_have_reserved_are_counted() -> None:
+    line = host_line(a_host(busy=None, ours=None, reserved_elsewhere=8), 200)
+    assert line.text.startswith("host: 14/16 cores reserved (8 reserved by other queues)")
+
+
+def test_a_reader_counts_the_cores_that_other_queues_have_reserved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LAUNCHER_CLAIMS", str(tmp_path))
+    for name, cores in (("ours", 5), ("other", 1)):
+        board = ReservationBoard(tmp_path, tmp_path / name)
+        assert board.publish([Reservation(core_resource(core_mask()), cores, None, job=1)])
+    host = HostReader(tmp_path / "ours").look([])
+    assert (host.reserved_elsewhere, host.record()["reserved_elsewhere"]) == (1, 1)
 
 
 def test_what_runs_short_stands_out() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from launcher.gpu.snapshot import MEMORY, ForeignReservation, core_resource
 from launcher.ids import Words
 from launcher.planning.estimates import History
 from launcher.planning.first_wave import MachineState
@@ -187,6 +188,21 @@ def test_a_machine_without_cards_says_so_and_asks_for_no_memory() -> None:
     text = drawn(made, judged)
     assert "Now free: no GPU · 4 of 4 cores · 12 GiB of 16 GiB memory" in text
     assert "11.2 GiB" not in text
+
+
+def test_what_another_queue_has_reserved_is_not_free() -> None:
+    made = some_commands("")
+    foreign = (
+        ForeignReservation("kim", core_resource(3), 2, folder="/home/kim/q"),
+        ForeignReservation("kim", MEMORY, 4 * GIB, folder="/home/kim/q"),
+    )
+    idle = here(cpus=2)
+    around = idle._replace(machine=idle.machine._replace(foreign=foreign))
+    text = drawn(made, compared_jobs(made), around=around)
+    assert "Now free: no GPU · 0 of 2 cores · 12 GiB of 16 GiB memory" in text
+    assert "2 of 2 cores are reserved by the queue /home/kim/q of user kim" in " ".join(
+        text.split()
+    )
 
 
 def test_a_clean_tree_has_no_mark() -> None:

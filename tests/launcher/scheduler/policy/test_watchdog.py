@@ -390,7 +390,7 @@ def test_a_large_job_is_passed_for_a_while_and_then_not_until_ours_are_gone_and_
         decisions = decide(waiting, [one for _, one in running], CROWDED)
         patience.note(decisions, now)
         assert isinstance(decisions[0], Wait)
-        assert "1 of 2 cores are promised to jobs of ada" in decisions[0].reason
+        assert "1 of 2 cores are reserved by another queue of user ada" in decisions[0].reason
         if isinstance(decisions[1], Start):
             started.append(now)
             running.append((now + LASTS_S, Running(job=number, cpus=1)))
@@ -410,7 +410,7 @@ def test_a_job_that_insists_starts_as_soon_as_others_leave() -> None:
     first, second = decide([big, small], [], CROWDED)
     assert as_read(first) == Wait(
         job=1,
-        reason="needs 2 cores, 1 of 2 free; 1 of 2 cores are promised to jobs of ada",
+        reason="needs 2 cores, 1 of 2 free; 1 of 2 cores are reserved by another queue of user ada",
         for_others=True,
     )
     assert as_read(second) == Wait(
