@@ -32,6 +32,7 @@ from launcher.store.client import (
     open_queue,
     run_named,
     set_off,
+    without_own_job,
 )
 from launcher.store.feed import FollowedJobs
 from launcher.system.paths import find_home
@@ -246,7 +247,7 @@ def wait(
 ) -> dict[int, str]:
     """Wait until jobs have ended, done or not; return the state of each by its number: {12: "done"}.
 
-    The name of a run means the newest job of each name.
+    The name of a run means the newest job of each name. Inside a job, the job itself is left out.
 
     Args:
         jobs: futures, runs, names of runs, numbers of jobs, or several of these.
@@ -264,6 +265,7 @@ def wait(
             "wait: expected futures, runs, names of runs or numbers of jobs",
             lambda run: [row.id for row in store.read.newest(run_named(store, run))],
         )
+        numbers = without_own_job(home, numbers)
         followed = FollowedJobs(home, store)
         known = {row.id for row in followed.add(numbers)}
         for number in numbers:

@@ -21,6 +21,7 @@ from launcher.scheduler.policy.fair_share import Courtesy, starves_of, wish_of
 from launcher.scheduler.policy.model import Decision, Machine, Start
 from launcher.scheduler.policy.watchdog import Watchdog
 from launcher.scheduler.start_jobs import Flow, Launches, StartableJobs, sole_flow
+from launcher.scheduler.submitters import lacks_cores, submitters, with_submitters
 from launcher.scheduler.turn import POLL_S, RETRY_S, Reasons, Requests, TurnResult
 from launcher.scheduler.waiting_line import Line, WaitingLine
 from launcher.states import ReasonCode
@@ -28,6 +29,7 @@ from launcher.store.queue import Store
 from launcher.store.rows import Claim, ReadyJob
 from launcher.store.scheduler_actions import Scheduling
 from launcher.system import memory
+from launcher.system.paths import Home
 from launcher.workers.fork_server_pool import ForkServerPool, Outage
 
 
@@ -85,6 +87,7 @@ class Admission:
 
     def __init__(
         self,
+        home: Home,
         store: Store,
         *,
         cpus: int,
@@ -101,6 +104,7 @@ class Admission:
         """Begin without decisions.
 
         Args:
+            home: the queue's.
             store: the home's.
             cpus: cores that we may keep busy.
             cores: those that this process may use, as a mask.
@@ -113,7 +117,8 @@ class Admission:
             outage: whether this machine can start programs.
             dispatch: starts jobs on pilots.
         """
-        self._store, self._queue, self._clock = store, store.scheduling, clock
+        self._home, self._store, self._clock = home, store, clock
+        self._queue = store.scheduling
         self._cpus, self._cores = cpus, cores
         self._ram = memory.total()
         self._gpus = gpus
@@ -302,9 +307,12 @@ class Admission:
             logger.warning("colleague reason=%r", complaint)
         self._courtesy.complaints.clear()
         self._gpus.waits_for(*wish_of(candidates, decisions, machine), jobs)
-        return [jobs[job.job] for job in ordered], self._gpus.announce(
+        announced = self._gpus.announce(
             decisions, claims, (candidates, running, machine, now), requests.discipline
         )
+        if lacks_cores(announced):
+            announced = with_submitters(announced, submitters(self._home, claims))
+        return [jobs[job.job] for job in ordered], announced
 
     def _claim(self, ready: Sequence[ReadyJob], decisions: Sequence[Decision]) -> Reasons:
         """Claim what starts; return why the first job of each lane does not, None where it does."""

@@ -119,6 +119,7 @@ class Scheduler:
         )
         self._endings = Endings(home, self._queue, self._gpus, self._dispatch.places.of)
         self._admission = Admission(
+            home,
             store,
             cpus=cpus,
             cores=mask,

@@ -4,8 +4,8 @@ import os
 import sqlite3
 import sys
 import time
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
@@ -26,10 +26,10 @@ from launcher.system.daemon_control import (
     wake,
 )
 from launcher.system.environment import left_out_note, remembered
-from launcher.system.files import read_json
+from launcher.system.files import file_number, read_json
 from launcher.system.home_checks import relocation
-from launcher.system.paths import Home, check_home, find_home, make_home
-from launcher.system.processes import cores
+from launcher.system.paths import Attempt, Home, check_home, find_home, make_home
+from launcher.system.processes import MARK, cores
 from launcher.system.text import harmless
 
 GOING_ON = "`launcher start` goes on, as `launcher run` and `launcher retry` do"
@@ -57,10 +57,34 @@ def open_queue(*, make: bool = False) -> Iterator[tuple[Home, Store]]:
     else:
         check_home(home)
     where = relocation(home.record)
+    if make and (attempt := surrounding_attempt(home)) is not None:
+        with suppress(OSError):  # only reasons of waiting jobs need it
+            attempt.queued.touch()
     with open_home(home) as store:
         if where is not None and where.is_copy:
             _tell(harmless(_copy_note(home, where.before, held_in_copy(store.database))))
         yield home, store
+
+
+def surrounding_attempt(home: Home) -> Attempt | None:
+    """Return the attempt of this queue inside which this process runs; None if there is none."""
+    folder = Path(os.environ.get(MARK, ""))
+    job, _, number = folder.name.partition("-")
+    if not (job.isdecimal() and number.isdecimal()):
+        return None
+    attempt = home.attempt(int(job), int(number))
+    ours = file_number(attempt.folder)
+    return attempt if ours is not None and ours == file_number(folder) else None
+
+
+def without_own_job(home: Home, jobs: Iterable[int]) -> list[int]:
+    """Return jobs without the one inside which this process runs; print a note if it is among them."""
+    listed = [*jobs]
+    attempt = surrounding_attempt(home)
+    own = None if attempt is None else int(attempt.folder.name.partition("-")[0])
+    if own in listed:
+        _tell(f"note: job {own} is not waited for, because this program runs inside it")
+    return [job for job in listed if job != own]
 
 
 def _copy_note(home: Home, original: str, held: int) -> str:

@@ -52,6 +52,7 @@ class Attempt(_Folder):
     result.json    worker       what the entry function returned, or how it failed
     outcome.json   supervisor   how it ended, of a launcher before 0.3
     log            program      standard output and error
+    queued         commands     present when its program has queued jobs in this queue
     runs           worker       link to the stage that holds what it makes: see `launcher.staging`
     runs.moved     scheduler    the same, when all of it is in the run's folder
     """
@@ -61,6 +62,7 @@ class Attempt(_Folder):
     share = _File("share.json")
     paused = _File("paused")
     asked = _File("asked")
+    queued = _File("queued")
     memory = _File("memory.json")
     progress = _File("progress.jsonl")
     hashing = _File("hashing")  # how far its supervisor is with the digest of a large file

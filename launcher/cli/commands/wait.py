@@ -13,7 +13,7 @@ from launcher.screens.job_details import job_records
 from launcher.screens.terminal import remark, say_json
 from launcher.screens.text_table import tabbed
 from launcher.states import State
-from launcher.store.client import open_queue
+from launcher.store.client import open_queue, without_own_job
 from launcher.store.feed import FollowedJobs
 from launcher.units import format_seconds
 
@@ -55,7 +55,7 @@ def command(patterns: tuple[str, ...], timeout: float | None, as_json: bool) -> 
 
     A name counts once: PATTERN means the newest job of each name, so a failed job that a newer job of
     the same name replaced does not count. The exit code is 0 if all jobs are done, and 1 if one
-    failed, was cancelled or skipped; these are printed.
+    failed, was cancelled or skipped; these are printed. Inside a job, the job itself is left out.
 
     \b
     Examples:
@@ -65,6 +65,8 @@ def command(patterns: tuple[str, ...], timeout: float | None, as_json: bool) -> 
     with open_queue() as (home, store):
         last = store.read.last_event()
         jobs = select(store, patterns, newest=True) if patterns else store.read.jobs_open()
+        others = set(without_own_job(home, [job.id for job in jobs]))
+        jobs = [job for job in jobs if job.id in others]
         followed = FollowedJobs(home, store, jobs, since=last, served=False)
         until_ended(followed, timeout)
         ended = [*followed.rows.values()]

@@ -1,0 +1,46 @@
+"""Running jobs that queue jobs themselves: if those lack cores, their reasons name the jobs that hold them.
+
+Two programs that wait for their own jobs on a full machine wait until one of them ends or is cancelled.
+"""
+
+from collections.abc import Iterable, Sequence
+
+from launcher.errors import counted
+from launcher.scheduler.policy.co_location import jobs_in_words
+from launcher.scheduler.policy.model import Decision, Wait
+from launcher.store.rows import Claim
+from launcher.system.paths import Home
+
+
+def submitters(home: Home, claims: Iterable[Claim]) -> list[Claim]:
+    """Return the running attempts whose programs have queued jobs in this queue."""
+    return [claim for claim in claims if home.attempt(*claim.key).queued.exists()]
+
+
+def lacks_cores(decisions: Iterable[Decision]) -> bool:
+    """Return whether a job waits because there are too few cores."""
+    return any(isinstance(each, Wait) and each.lacks == "cores" for each in decisions)
+
+
+def with_submitters(decisions: Sequence[Decision], found: Sequence[Claim]) -> list[Decision]:
+    """Return decisions in which the reasons of jobs that lack cores name running submitters."""
+    if not found:
+        return [*decisions]
+    which = jobs_in_words([str(number) for number in sorted(claim.job for claim in found)])
+    holds = "holds" if len(found) == 1 else "hold"
+    held = sum(claim.cpus for claim in found)
+    told = f"{which}, which queued other jobs, {holds} {counted(held, 'core')}"
+    return [
+        _told(each, told) if isinstance(each, Wait) and each.lacks == "cores" else each
+        for each in decisions
+    ]
+
+
+def _told(wait: Wait, told: str) -> Wait:
+    situation = wait.data.get("situation")
+    data = {
+        **wait.data,
+        "need": wait.data.get("need", wait.reason),
+        "situation": f"{situation}; {told}" if situation else told,
+    }
+    return wait._replace(reason=f"{wait.reason}; {told}", data=data)

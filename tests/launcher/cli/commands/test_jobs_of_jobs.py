@@ -1,0 +1,81 @@
+"""Jobs that queue jobs, and wait for them, from inside."""
+
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+
+from launcher.store.queue import Store
+from launcher.system.paths import Home
+from launcher.system.processes import cores
+from tests.build import job_row, shell, until
+from tests.launcher.conftest import Launcher
+from tests.terminal import COMMAND
+
+NOTE = "note: job 1 is not waited for, because this program runs inside it\n"
+
+
+def log_of(home: Home, job: int = 1) -> str:
+    return home.attempt(job, 1).log.read_text()
+
+
+def test_a_job_that_lacks_cores_names_the_running_jobs_that_queued_jobs(
+    launcher: Launcher, store: Store, tmp_path: Path
+) -> None:
+    queue = shlex.join([*COMMAND, "add", "--name", "child", "--", "true"])
+    flag = tmp_path / "flag"
+    script = f'{queue}; until [ -e "$1" ]; do sleep 0.02; done'
+    launcher("add", "--cpus", str(cores()), "--name", "parent", "--", *shell(script, str(flag)))
+    held = f"job 1, which queued other jobs, holds {cores()} core"
+    until(lambda: held in launcher("status").out, "the reason of the child names its parent")
+    waits = launcher.json("show", "child")
+    assert waits["note_code"] == "no-room"
+    flag.touch()
+    launcher.well("wait", "child", "parent")
+    assert job_row(store, 2).name == "command/child"
+
+
+def test_jobs_without_jobs_of_their_own_are_not_named(
+    launcher: Launcher, store: Store, tmp_path: Path
+) -> None:
+    script = 'until [ -e "$1" ]; do sleep 0.02; done'
+    flag = tmp_path / "flag"
+    launcher("add", "--cpus", str(cores()), "--name", "other", "--", *shell(script, str(flag)))
+    launcher("add", "--name", "waits", "--", "true")
+    until(lambda: "needs 1 core" in launcher("status").out, "the second job waits")
+    assert "queued other jobs" not in launcher("status").out
+    flag.touch()
+    launcher.well("wait", "waits")
+
+
+@pytest.mark.parametrize("words", [(), ("run:add",), ("command/w*",), ("1",)])
+def test_wait_inside_a_job_leaves_the_job_out(
+    launcher: Launcher, home: Home, store: Store, words: tuple[str, ...]
+) -> None:
+    launcher.well("add", "--time-limit", "60s", "--name", "w", "--", *COMMAND, "wait", *words)
+    launcher.well("wait", "1")
+    assert log_of(home) == NOTE
+
+
+def test_wait_of_python_inside_a_job_leaves_the_job_out(
+    launcher: Launcher, home: Home, store: Store
+) -> None:
+    script = "from launcher.api import wait; print(wait([1, 2]))"
+    launcher("add", "--hold", "--time-limit", "60s", "--", sys.executable, "-c", script)
+    launcher("add", "--", "true")
+    launcher.well("wait", "2")
+    launcher("release", "1")
+    launcher.well("wait", "1")
+    assert sorted(log_of(home).splitlines(keepends=True)) == sorted([NOTE, "{2: 'done'}\n"])
+
+
+def test_a_job_of_another_queue_is_not_left_out(
+    launcher: Launcher, home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launcher.well("add", "--", "true")
+    folder = tmp_path / "1-1"
+    folder.mkdir()
+    monkeypatch.setenv("LAUNCHER_JOB", "1")
+    monkeypatch.setenv("LAUNCHER_ATTEMPT", str(folder))
+    assert launcher.well("wait", "1").err == ""
