@@ -88,6 +88,8 @@ def read_words(root: Path) -> Words:
         )
     except (FileNotFoundError, NotADirectoryError):
         return Words()
+    except RecursionError as error:
+        raise DataError(f"cannot read {root / DATASET}: it is nested too deeply") from error
     except (OSError, ValueError, yaml.YAMLError, AttributeError, TypeError) as error:
         raise DataError(f"cannot read {root / DATASET}: {error}") from error
     return Words(subsets=subsets, modifiers=modifiers)

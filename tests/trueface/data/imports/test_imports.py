@@ -630,3 +630,12 @@ def test_a_table_without_the_needed_columns_does_not_fit(files: Files) -> None:
     assert not CsvTable().fits(top)
     with pytest.raises(DataError, match=r"t\.csv:1: no column path and label"):
         of_table(top / "t.csv")
+
+
+@pytest.mark.parametrize("text", ["subsets: 5", "[" * 3000, "\xff"])
+def test_words_of_a_broken_dataset_file_are_an_error_with_its_path(
+    tmp_path: Path, text: str
+) -> None:
+    (tmp_path / "dataset.yaml").write_text(text, encoding="latin-1")
+    with pytest.raises(DataError, match=r"cannot read .*dataset\.yaml"):
+        read_words(tmp_path)
