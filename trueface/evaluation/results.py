@@ -85,7 +85,7 @@ def table(run_folder: Path, tests: Sequence[tuple[str, str]]) -> list[dict[str, 
         if groups.used:
             record["attributes"] = {str(path): _state(path) for path in sorted(groups.used)}
         if files.absent:
-            record["absent"] = sorted(files.absent)
+            record["absent"] = [*sorted(files.absent)]
         write_json(run_folder / KEPT, record)
     return rows
 
