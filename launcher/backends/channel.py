@@ -182,6 +182,12 @@ class Stop(NamedTuple):
     attempt: str
 
 
+class Kill(NamedTuple):
+    """Kill an attempt without a grace period; a pilot of an earlier version skips this line."""
+
+    attempt: str
+
+
 class Lease(NamedTuple):
     """The scheduler has read the beat of this number: the pilot's lease runs from when it sent that."""
 
@@ -194,7 +200,7 @@ class Leave(NamedTuple):
     now: bool = False  # end what runs, too: trainings save and go on elsewhere
 
 
-Order = Run | Stop | Lease | Leave
+Order = Run | Stop | Kill | Lease | Leave
 
 
 # --- news: pilot to scheduler
@@ -261,7 +267,13 @@ News = Hello | Beat | Began | Ended | Leaving | Bye
 
 
 # the words of messages: pilots of other versions read them
-_ORDERS: Mapping[str, type[Order]] = {"run": Run, "stop": Stop, "lease": Lease, "leave": Leave}
+_ORDERS: Mapping[str, type[Order]] = {
+    "run": Run,
+    "stop": Stop,
+    "kill": Kill,
+    "lease": Lease,
+    "leave": Leave,
+}
 _NEWS: Mapping[str, type[News]] = {
     "hello": Hello,
     "beat": Beat,

@@ -197,6 +197,12 @@ class Attempts:
         if name in self._running:
             self._running[name].stop()
 
+    def kill_one(self, name: str) -> Iterator[News]:
+        """End an attempt without a grace period."""
+        if name in self._running:
+            self._running[name].kill()
+        yield from self.stop(name)
+
     def stop_all(self) -> Iterator[News]:
         """End all of them."""
         for name in [*self._waiting, *self._running]:

@@ -26,6 +26,7 @@ from launcher.backends.channel import (
     Bye,
     Ended,
     Hello,
+    Kill,
     Lease,
     Leave,
     Leaving,
@@ -211,6 +212,8 @@ class Pilot:
                 self._busy_at = now
             case Stop(attempt=name):
                 self._tell(self._attempts.stop(name), now)
+            case Kill(attempt=name):
+                self._tell(self._attempts.kill_one(name), now)
             case Lease(beat=number):
                 self._renew(number)
             case Leave(now=at_once):

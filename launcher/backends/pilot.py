@@ -15,6 +15,7 @@ from launcher.backends.channel import (
     Bye,
     Ended,
     Hello,
+    Kill,
     Lease,
     Leave,
     Leaving,
@@ -70,6 +71,7 @@ class PilotLink:
         self.expected: set[str] = set()  # attempts whose ends are not taken in
         self.ends: dict[str, Ended] = {}  # by attempt, as the pilot has told
         self.stopping: set[str] = set()  # attempts that we have asked to end
+        self.killing: set[str] = set()  # attempts that we have ordered to be killed
 
     @property
     def token(self) -> str:
@@ -187,9 +189,16 @@ class PilotLink:
             self.stopping.add(attempt)
             self.send(Stop(attempt=attempt))
 
+    def kill(self, attempt: str) -> None:
+        """Have an attempt killed without a grace period."""
+        if attempt not in self.killing:
+            self.killing.add(attempt)
+            self.send(Kill(attempt=attempt))
+
     def forget(self, attempt: str) -> None:
         """Know that an attempt's end is taken in."""
         self.expected.discard(attempt)
+        self.killing.discard(attempt)
         self.stopping.discard(attempt)
         self.ends.pop(attempt, None)
         if self._sent is not None:

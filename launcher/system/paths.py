@@ -48,6 +48,8 @@ class Attempt(_Folder):
     progress.jsonl worker       steps and metrics
     paused         scheduler    present while its processes are to stand still
     asked          scheduler    present when its program, whose supervisor is dead, was asked to end
+    kill           scheduler    present when its processes are to be killed without a grace period
+    termination.json supervisor since when its program is being ended, and which processes resist
     memory.json    worker       how much of its card it takes
     result.json    worker       what the entry function returned, or how it failed
     outcome.json   supervisor   how it ended, of a launcher before 0.3
@@ -63,6 +65,8 @@ class Attempt(_Folder):
     paused = _File("paused")
     asked = _File("asked")
     queued = _File("queued")
+    kill = _File("kill")
+    termination = _File("termination.json")
     memory = _File("memory.json")
     progress = _File("progress.jsonl")
     hashing = _File("hashing")  # how far its supervisor is with the digest of a large file

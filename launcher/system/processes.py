@@ -116,6 +116,12 @@ def identity(pid: int, *, ended: bool = False) -> Identity | None:
     )
 
 
+def state_of(pid: int) -> str:
+    """Return the letter of a process's state, such as S or D; '' for the dead and for zombies."""
+    stat = _stat(pid)
+    return "" if stat is None else stat[0]
+
+
 def is_stopped(pid: int) -> bool:
     """Tell whether a process stands still, by a signal or a debugger, or is none any more.
 

@@ -13,7 +13,7 @@ import select
 import signal
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -56,7 +56,13 @@ from launcher.workers.started_file import (
     starter_of,
     void_attempt,
 )
-from launcher.workers.supervisor import PAUSES
+from launcher.workers.supervisor import PAUSES, UNKILLABLE_S
+from launcher.workers.termination import (
+    Termination,
+    read_termination,
+    resisting,
+    write_termination,
+)
 
 LOOK_AGAIN_S = 1.0
 PAUSE_PATIENCE_S = 0.2  # for a program without a supervisor to stand still; it is tried again
@@ -83,6 +89,10 @@ class Watch(ABC):
     def insist(self) -> None:  # noqa: B027  # likewise
         """Kill what did not stop, where no supervisor does."""
 
+    def kill(self) -> bool:
+        """Have it killed without a grace period; False if that is to be asked again."""
+        return False
+
     def pause(self, *, paused: bool) -> bool:  # noqa: ARG002  # others tell
         """Have its processes stand still, or go on; False where that is to be asked again."""
         return True
@@ -108,6 +118,10 @@ class Supervised(Watch):
     def stop(self) -> None:
         """Ask the supervisor; it insists by itself."""
         self.supervisor.stop(self.attempt)
+
+    def kill(self) -> bool:
+        """Have the supervisor kill its program."""
+        return order_kill(self.attempt, self.supervisor.who)
 
     def pause(self, *, paused: bool) -> bool:
         """Leave word in the attempt's folder, and have the supervisor look there."""
@@ -154,9 +168,20 @@ class Adopted(Watch):
     def insist(self) -> None:
         """Kill an unsupervised program and all below it; a supervisor does that by itself."""
         if self.program and not _readable(self.descriptor):
-            for pid in self._pids():
+            pids = self._pids()
+            for pid in pids:
                 send(pid, signal.SIGKILL)
             _end_group(self.claimed, self.attempt)
+            note_killed(self.attempt, pids)
+
+    def kill(self) -> bool:
+        """Have the supervisor kill its program; without one, kill that and all below it."""
+        if not self.program:
+            return order_kill(self.attempt, _supervisor(self.claimed, self.attempt))
+        with contextlib.suppress(OSError):
+            self.attempt.asked.touch(0o600)
+        self.insist()
+        return True
 
     def pause(self, *, paused: bool) -> bool:
         """Have the supervisor do that; without one, stop the program and all below it."""
@@ -206,6 +231,21 @@ def tell_supervisor(attempt: Attempt, supervisor: Identity, *, paused: bool) -> 
     One of an earlier version would end of the signal; one that has just been forked handles it soon.
     """
     note_pause(attempt, paused=paused)
+    return _wake_supervisor(supervisor)
+
+
+def order_kill(attempt: Attempt, supervisor: Identity) -> bool:
+    """Have a supervisor kill its program without a grace period; False if it cannot be told now.
+
+    A supervisor of an earlier version only looks for a pause.
+    """
+    with contextlib.suppress(OSError):
+        attempt.kill.touch(0o600)
+    return _wake_supervisor(supervisor)
+
+
+def _wake_supervisor(supervisor: Identity) -> bool:
+    """Have a supervisor look into the folder of its attempt; False if it has no handler for that yet."""
     if not alive(supervisor) or not handles(supervisor.pid, PAUSES):
         return False
     send(supervisor.pid, PAUSES)
@@ -219,6 +259,18 @@ def note_pause(attempt: Attempt, *, paused: bool) -> None:
             attempt.paused.touch(0o600)
         else:
             attempt.paused.unlink(missing_ok=True)
+
+
+def note_killed(attempt: Attempt, pids: Collection[int]) -> None:
+    """Record that a program without a supervisor was killed, and which of its processes live on long after that."""
+    now = time.time()
+    last = read_termination(attempt)
+    if last is None or last.kill_at > now:
+        last = Termination(since=now if last is None else last.since, kill_at=now)
+    if now >= last.kill_at + UNKILLABLE_S:
+        last = last._replace(resists=resisting(pids))
+    if last != read_termination(attempt):
+        write_termination(attempt, last)
 
 
 def find_out(attempt: Attempt, look: Callable[[], Outcome | Watch]) -> Outcome | Watch:

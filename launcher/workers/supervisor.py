@@ -48,6 +48,14 @@ from launcher.workers.program_files import finished
 from launcher.workers.progress.hashing import HashingReport
 from launcher.workers.start_attempt import PEEK, Begun, Starter, close_on_exec
 from launcher.workers.started_file import record_when_there_is_room
+from launcher.workers.termination import (
+    PILOT,
+    TIME_LIMIT,
+    Termination,
+    is_to_be_killed,
+    resisting,
+    write_termination,
+)
 
 UNKILLABLE_S = 5.0  # what lives on so long after SIGKILL is another user's, or hangs in the kernel
 
@@ -142,6 +150,7 @@ class RunningTime:
     stopped: bool = False  # it was asked to end
     over: bool = False  # its time limit has asked it
     insisted: bool = False  # it was killed
+    killed_at: float | None = None  # for the first time
 
     @classmethod
     def of(cls, terms: Terms, begun: float) -> "RunningTime":
@@ -174,6 +183,16 @@ class RunningTime:
         if self.kill is not None and not self.insisted:
             self.kill = min(self.kill, at)
 
+    def kill_at_once(self, now: float) -> None:
+        """Have the program killed without a grace period."""
+        self.stopped = not self.over
+        if not self.insisted:
+            self.only_kill(now)
+
+    def resists(self, now: float) -> bool:
+        """Return whether the program should be dead by now: it was killed long enough ago."""
+        return self.killed_at is not None and now >= self.killed_at + UNKILLABLE_S
+
     def due(self, now: float, *, asked: bool, paused: bool) -> Step | None:
         """Return what is to be done now, and count it as done.
 
@@ -188,6 +207,7 @@ class RunningTime:
             return Step.END
         if self.kill is not None and now >= self.kill:
             self.insisted = True
+            self.killed_at = now if self.killed_at is None else self.killed_at
             self.kill = now + KILL_AGAIN_S
             return Step.KILL
         if paused:
@@ -247,7 +267,41 @@ class Pause:
         self.again_at = now + (LOOK_S if still else AGAIN_S)
 
 
-PAUSES = signal.SIGUSR1  # look whether the attempt in hand is to be paused, or to go on
+class TerminationReport:
+    """Records how far the end of an attempt's program has come; it is written when that changes."""
+
+    def __init__(self, attempt: Attempt) -> None:
+        """Begin with a program that was not asked to end."""
+        self._attempt = attempt
+        self._last: Termination | None = None
+        self._killed = False
+
+    def write(
+        self, times: RunningTime, now: float, cause: str, pids: Callable[[], Iterable[int]]
+    ) -> None:
+        """Record an end.
+
+        Args:
+            times: the deadlines of the program, which was asked to end.
+            now: monotonic seconds.
+            cause: as `Termination` has it.
+            pids: returns all processes of the attempt.
+        """
+        wall = time.time()
+        last = self._last or Termination(since=wall, kill_at=wall, cause=cause)
+        if not times.insisted:
+            last = last._replace(kill_at=wall + max(0.0, (times.kill or now) - now))
+        elif not self._killed:
+            last, self._killed = last._replace(kill_at=min(last.kill_at, wall)), True
+        if times.resists(now):
+            last = last._replace(resists=resisting(pids()))
+        if last != self._last:
+            self._last = last
+            write_termination(self._attempt, last)
+
+
+# look whether the attempt in hand is to be paused, to go on, or to be killed
+PAUSES = signal.SIGUSR1
 LEFTOVER_GRACE_S = 2.0  # for what a program leaves behind when it ends
 MESSAGE_BYTES = 8192  # an attempt's path
 LONGEST_REPORT = 8192  # bytes of a message with an outcome; a longer one is read from its record
@@ -455,7 +509,8 @@ class _Supervisor:
         program, terms = begun.program, begun.order.spec.terms
         ended = os.pidfd_open(program)
         times = RunningTime.of(terms, begun.at)
-        pause = Pause(_attempt_at(self._at), self._left.pids)
+        attempt = _attempt_at(self._at)
+        pause, report = Pause(attempt, self._left.pids), TerminationReport(attempt)
         try:
             while not self._wait(
                 ended, times.next(paused=pause.lasts), pause.again_at, self._signals.look_at
@@ -466,21 +521,27 @@ class _Supervisor:
                     times.only_kill(now + KILL_AGAIN_S)
                     continue
                 self._left.reap(spare=program)
-                if (self._signals.pauses() or pause.due(now)) and not times.ending:
+                told, asked = self._signals.pauses(), self._stop or self._is_buried()
+                if (told or (asked and not times.ending)) and is_to_be_killed(attempt):
+                    times.kill_at_once(now)
+                elif (told or pause.due(now)) and not times.ending:
                     times.move(pause.look(now))
-                asked = self._stop or self._is_buried()
                 step = times.due(now, asked=asked, paused=pause.lasts)
                 if self._burial is not None and self._burial.is_over:
                     times.kill_by(now + terms.grace_s - self._burial.late_s)
+                if step in {Step.END, Step.KILL}:
+                    self._hand.progress = Progress.ASKED
                 match step:
                     case Step.END:
-                        self._hand.progress = Progress.ASKED
                         terminate(program)
                         pause.end(now)  # it hears of that only when it goes on
                     case Step.WARN:
                         send(program, signal.Signals[terms.warn_signal])
                     case Step.KILL:
                         self._left.kill()
+                        pause.end(now)
+                if times.ending and step is not None:
+                    report.write(times, now, self._cause(times), self._left.pids)
         finally:
             os.close(ended)
         _, status, usage = os.wait4(program, 0)
@@ -494,6 +555,12 @@ class _Supervisor:
             max_rss=usage.ru_maxrss * 1024,
             ram=begun.order.spec.resources.ram,
         )
+
+    def _cause(self, times: RunningTime) -> str:
+        """Return why the program in hand is ended; "" if the scheduler asked."""
+        if times.over:
+            return TIME_LIMIT
+        return self._signals.received or (PILOT if self._is_buried() else "")
 
     def _wait(self, ended: int, *times: float | None) -> bool:
         """Sleep until the program has ended (True), or something else is to be looked at."""

@@ -14,6 +14,7 @@ from launcher.backends.channel import (
     Began,
     Bye,
     Ended,
+    Kill,
     Leave,
     Leaving,
     PilotFolder,
@@ -28,6 +29,7 @@ from launcher.gpu.monitor import parent_of
 from launcher.states import Done, Failed, Lost, Stopped, Void
 from launcher.system.processes import descendants, send
 from launcher.workers.started_file import recorded_outcome
+from launcher.workers.termination import read_termination
 from tests.build import a_context, a_spec, gone, program_of, said_by, shell, supervisor_of, until
 from tests.launcher.pilots.conftest import MakeDesk
 from tests.launcher.pilots.desk import a_pilot
@@ -71,6 +73,24 @@ def test_an_attempt_is_stopped_with_its_grace(desk_of: MakeDesk) -> None:
     desk.send(Stop(attempt="1-1"))
     assert isinstance(desk.outcome(), Stopped)
     assert gone(program)
+
+
+def test_an_attempt_is_killed_without_its_grace_also_after_it_was_stopped(
+    desk_of: MakeDesk,
+) -> None:
+    desk = desk_of().start()
+    attempt = desk.run(
+        spec=a_spec(*shell("trap 'echo got' TERM; echo ready; " + "while :; do sleep .1; done")),
+        grace_s=600.0,
+    )
+    until(lambda: attempt.log.exists() and "ready" in said_by(attempt), "it is ready")
+    desk.send(Stop(attempt="1-1"))
+    until(lambda: "got" in said_by(attempt), "it gets SIGTERM")
+    termination = read_termination(attempt)
+    assert termination is not None
+    assert termination.kill_at > termination.since
+    desk.send(Kill(attempt="1-1"))
+    assert isinstance(desk.outcome(), Stopped)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1], ids=lambda number: number.name)

@@ -20,6 +20,7 @@ from launcher.backends.channel import (
     Bye,
     Ended,
     Hello,
+    Kill,
     Lease,
     Leave,
     Leaving,
@@ -130,6 +131,16 @@ def test_attempt_is_asked_to_stop_once(pilot: Pilot) -> None:
     link.stop("1-1")
     link.stop("1-1")
     assert len(pilot.orders()) == 1
+
+
+def test_attempt_is_ordered_to_be_killed_once_and_also_after_it_was_asked_to_stop(
+    pilot: Pilot,
+) -> None:
+    link = pilot.link()
+    link.stop("1-1")
+    link.kill("1-1")
+    link.kill("1-1")
+    assert pilot.orders() == [Stop(attempt="1-1"), Kill(attempt="1-1")]
 
 
 def test_lease_is_answered_for_the_newest_beat_only_where_there_is_one(tmp_path: Path) -> None:
@@ -282,7 +293,14 @@ def test_an_engine_that_always_hangs_takes_no_more_than_a_few_threads(desk: Desk
 # --- the messages, and the files in which they lie
 
 
-ORDERS = (Run(attempt="63-2"), Stop(attempt="63-2"), Lease(beat=7), Leave(), Leave(now=True))
+ORDERS = (
+    Run(attempt="63-2"),
+    Stop(attempt="63-2"),
+    Kill(attempt="63-2"),
+    Lease(beat=7),
+    Leave(),
+    Leave(now=True),
+)
 GPU = a_gpu(
     1, used=3, utilisation=0.5, power_w=71.5, temperature_c=40, driver="550", warnings=("a",)
 )

@@ -1,0 +1,102 @@
+"""A program that was asked to end and still runs: since when, when it is killed, and which processes resist.
+
+The supervisor of an attempt records this in the attempt's folder. Screens and the scheduler read it.
+"""
+
+import contextlib
+import os
+from collections.abc import Iterable, Iterator
+from functools import partial
+from typing import NamedTuple
+
+from launcher.system.answering import within
+from launcher.system.files import Json, read_json, write_json
+from launcher.system.paths import Attempt
+from launcher.system.processes import login, state_of
+
+TIME_LIMIT = "time-limit"  # the cause of an end that the supervisor itself has ordered
+PILOT = "pilot"  # its pilot was given up
+MOST_RESISTING = 10  # processes that are recorded
+
+
+class Resisting(NamedTuple):
+    """A process that lives on after SIGKILL."""
+
+    pid: int
+    user: str
+    state: str  # letter of /proc/<pid>/stat: D waits in the kernel
+
+
+class Termination(NamedTuple):
+    """The end of a running attempt, as far as it has come; times are seconds since 1970."""
+
+    since: float
+    kill_at: float
+    cause: str = (
+        ""  # TIME_LIMIT, PILOT or the signal that its supervisor got; empty: its scheduler asked
+    )
+    resists: tuple[Resisting, ...] = ()
+
+    def record(self) -> dict[str, Json]:
+        """Return it as JSON (schema 1)."""
+        resists: list[Json] = [{**process._asdict()} for process in self.resists]
+        return {"schema": 1, **self._asdict(), "resists": resists}
+
+
+def write_termination(attempt: Attempt, termination: Termination) -> None:
+    """Record how far the end of an attempt has come.
+
+    A full disk, a deleted folder and a file system that does not answer are ignored: they must not delay SIGKILL.
+    """
+    write = partial(
+        write_json, attempt.termination, termination.record(), mode=0o600, durable=False
+    )
+    with contextlib.suppress(OSError):
+        within(attempt.folder, write)
+
+
+def read_termination(attempt: Attempt) -> Termination | None:
+    """Return how far the end of a running attempt has come, None if it was not asked to end."""
+    try:
+        record = read_json(attempt.termination)
+    except OSError:
+        return None
+    if record is None:
+        return None
+    listed = record.get("resists")
+    match record:
+        case {"schema": 1, "since": float(since), "kill_at": float(kill_at)}:
+            return Termination(
+                since=since,
+                kill_at=kill_at,
+                cause=str(record.get("cause") or ""),
+                resists=tuple(_processes(listed if isinstance(listed, list) else ())),
+            )
+    return None
+
+
+def is_to_be_killed(attempt: Attempt) -> bool:
+    """Return whether an attempt is to be killed without a grace period; no if its folder does not answer."""
+    try:
+        return within(attempt.folder, attempt.kill.exists)
+    except OSError:
+        return False
+
+
+def _processes(listed: Iterable[Json]) -> Iterator[Resisting]:
+    for item in listed:
+        match item:
+            case {"pid": int(pid), "user": str(user), "state": str(state)}:
+                yield Resisting(pid=pid, user=user, state=state)
+
+
+def resisting(pids: Iterable[int]) -> tuple[Resisting, ...]:
+    """Return those of these processes that live, with their users and states."""
+    found: list[Resisting] = []
+    for pid in pids:
+        state = state_of(pid)
+        with contextlib.suppress(OSError):
+            owner = os.stat(f"/proc/{pid}").st_uid  # noqa: PTH116  # as in `processes`
+            if state and len(found) < MOST_RESISTING:
+                found.append(Resisting(pid=pid, user=login(owner), state=state))
+    return tuple(found)
