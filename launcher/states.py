@@ -5,6 +5,7 @@ from enum import StrEnum
 from typing import Literal, NamedTuple, assert_never
 
 from launcher.system.files import FileVersion, Json, read_version
+from launcher.units import format_seconds
 
 Where = Literal["gpu", "ram"]
 
@@ -99,6 +100,10 @@ class ReasonCode(StrEnum):
     RELEASED = "released"
     PAUSED = "paused"  # since: seconds since 1970; vram: bytes that stay reserved on each GPU, where it has some
     RESUMED = "resumed"
+    # runs, and was asked to end. since, kill_at: seconds since 1970; cause: see `EndCause`; why: in words;
+    # now: it is killed at once
+    ENDING = "ending"
+    SETTLING = "settling"  # its program has ended, and its files are not in their places yet
     CANCELLED = "cancelled"
     # what became of an attempt; `requeued`: queued again at no cost; `short`: the text, cut to an exception
     STARTED = "started"
@@ -141,6 +146,47 @@ class Reason(NamedTuple):
     code: ReasonCode
     text: str
     data: Mapping[str, Json] = {}  # by code; see `ReasonCode`
+
+
+class EndCause(StrEnum):
+    """Why a running job is being ended."""
+
+    CANCELLED = "cancelled"
+    TIME_LIMIT = "time-limit"
+    QUEUE_STOPPED = "queue-stopped"
+    GPU_FAULT = "gpu-fault"
+    SIGNAL = "signal"  # its supervisor got one
+    PILOT = "pilot"  # its pilot was given up
+
+
+END_WORDS: Mapping[EndCause, str] = {
+    EndCause.CANCELLED: "cancelled by its owner",
+    EndCause.TIME_LIMIT: "its time limit is over",
+    EndCause.QUEUE_STOPPED: "the queue was stopped",
+    EndCause.GPU_FAULT: "its GPU has failed",
+    EndCause.SIGNAL: "its supervisor got a signal",
+    EndCause.PILOT: "its pilot was given up",
+}
+
+
+def ending_reason(cause: EndCause, since: float, grace_s: float, why: str = "") -> Reason:
+    """Return the reason of a running job that is being ended.
+
+    Args:
+        cause: why it is ended.
+        since: seconds since 1970.
+        grace_s: seconds until SIGKILL; 0: it gets no SIGTERM.
+        why: the cause in words; empty: those of `END_WORDS`.
+    """
+    words = why or END_WORDS[cause]
+    kill = f"SIGKILL after {format_seconds(grace_s)}" if grace_s else "SIGKILL at once"
+    data: dict[str, Json] = {
+        "since": since,
+        "kill_at": since + grace_s,
+        "cause": cause,
+        "why": words,
+    }
+    return Reason(code=ReasonCode.ENDING, text=f"ending: {words}; {kill}", data=data)
 
 
 class Done(NamedTuple):

@@ -172,6 +172,8 @@ class Future(concurrent.futures.Future[Value], Generic[Value]):
         row = self._row
         if row.state is State.HELD:
             return f"it is held; `launcher release {row.id}` lets it go"
+        if row.wish:
+            return "it is being ended"
         if row.paused is not None:
             return f"it is paused; `launcher resume {row.id}` lets it go on"
         return "it goes on"

@@ -70,6 +70,14 @@ class Launched(Supervised):
         self.supervisor.run(self.attempt)
 
 
+class Stops(NamedTuple):
+    """The jobs whose attempts are to end."""
+
+    jobs: Collection[int]
+    killed: Collection[int] = ()  # those of them that get no grace period
+    all_jobs: bool = False  # every attempt is to end
+
+
 REMIND_S = 1.0  # while a program without a supervisor is asked to stop
 
 
@@ -81,6 +89,7 @@ class RunningAttempts:
         self._watches: dict[int, tuple[Claim, Watch]] = {}
         self._insist_at: dict[int, float] = {}  # job that was asked to stop → monotonic
         self._paused: set[int] = set()  # jobs whose programs stand still
+        self._killed: set[int] = set()  # jobs whose programs were ordered to be killed
 
     def __bool__(self) -> bool:
         return bool(self._watches)
@@ -96,6 +105,7 @@ class RunningAttempts:
         del self._watches[job]
         self._insist_at.pop(job, None)
         self._paused.discard(job)
+        self._killed.discard(job)
 
     def claims(self) -> list[Claim]:
         """Return the claims of all attempts."""
@@ -145,25 +155,38 @@ class RunningAttempts:
             self.remove(job)
             yield claim, watch, news
 
-    def stop(self, jobs: Collection[int], result: TurnResult, *, all_jobs: bool) -> None:
+    def stop(self, stops: Stops, result: TurnResult) -> list[Claim]:
         """Ask attempts to stop, and kill after their grace period those that no supervisor kills.
 
         Args:
-            jobs: whose attempts are to stop.
+            stops: whose attempts are to stop.
             result: learns when to look again.
-            all_jobs: every attempt is to stop.
+
+        Returns the claims of those that were asked now.
         """
+        asked = []
         for job, (claim, watch) in self._watches.items():
-            if job in self._insist_at:
+            if job in stops.killed and job not in self._killed:
+                if watch.kill():
+                    self._killed.add(job)
+                else:
+                    result.soon(REMIND_S)
+                if job not in self._insist_at:
+                    asked.append(claim)
+                    watch.stop()
+                self._insist_at[job] = time.monotonic()
+            elif job in self._insist_at:
                 if time.monotonic() >= self._insist_at[job]:
                     watch.insist()
-            elif all_jobs or job in jobs:
+            elif stops.all_jobs or job in stops.jobs:
                 self._insist_at[job] = time.monotonic() + claim.spec.terms.grace_s
+                asked.append(claim)
                 watch.stop()
         if any(isinstance(self._watches[job][1], Adopted) for job in self._insist_at):
             result.soon(REMIND_S)
         if any(watch.descriptor == NO_DESCRIPTOR for _, watch in self._watches.values()):
             result.soon(LOOK_AGAIN_S)
+        return asked
 
     def pause(self, jobs: Collection[int], result: TurnResult) -> None:
         """Have the programs of some jobs stand still, and those of all others go on.
@@ -257,6 +280,11 @@ class OnPilot(Watch):
     def stop(self) -> None:
         """Ask its pilot, which insists by itself."""
         self.link.stop(name_of_claim(self.claim))
+
+    def kill(self) -> bool:
+        """Ask its pilot."""
+        self.link.kill(name_of_claim(self.claim))
+        return True
 
     def ending(self) -> Outcome | Watch | None:
         """Return how it ended, as its pilot says or its folder."""

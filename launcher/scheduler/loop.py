@@ -27,6 +27,7 @@ from launcher.scheduler.admission import Admission, transaction
 from launcher.scheduler.attempt_watch import Launched, RunningAttempts
 from launcher.scheduler.chosen_policy import chosen_discipline
 from launcher.scheduler.dispatch import Dispatch
+from launcher.scheduler.ending_notes import EndingNotes
 from launcher.scheduler.endings import Ended, Endings
 from launcher.scheduler.gpus.gpu_state import Accelerators, UseMeter
 from launcher.scheduler.start_jobs import Launches, Succession
@@ -117,6 +118,7 @@ class Scheduler:
         self._dispatch = Dispatch(
             home, store, self._fleet, backends, clock, self._attempts, self._launches
         )
+        self._ending_notes = EndingNotes(home, queue, self._attempts, clock)
         self._endings = Endings(home, self._queue, self._gpus, self._dispatch.places.of)
         self._admission = Admission(
             home,
@@ -191,6 +193,7 @@ class Scheduler:
             stop=stop is not None or self._home.stop.exists(),
             stop_now=bool(stop and stop.get("now")),
             wishes=self._queue.wishes(),
+            killed=self._queue.killed(),
             paused=self._queue.paused(),
             limits=self._queue.limits(),
             discipline=chosen_discipline(self._home),
@@ -227,8 +230,7 @@ class Scheduler:
         self._dispatch.order_pilots(self._requests, result)
         if self._endings.pressing:
             result.soon(0)
-        stopping = self._requests.wishes.keys() | self._gpus.moved.keys()
-        self._attempts.stop(stopping, result, all_jobs=self._requests.stop_now)
+        self._ending_notes.stop(self._requests, self._gpus.moved, result)
         self._attempts.pause(self._requests.paused, result)
         if claims := self._admission.claims():
             result.soon(REFRESH_S)  # their reservations are published again

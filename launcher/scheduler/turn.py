@@ -34,6 +34,7 @@ class Requests(NamedTuple):
     stop: bool = False  # start nothing more
     stop_now: bool = False  # and end what runs
     wishes: Mapping[int, str] = {}  # job → what its owner wants of it
+    killed: frozenset[int] = frozenset()  # those of them that get no grace period
     paused: frozenset[int] = frozenset()  # jobs whose programs stand still
     limits: Mapping[str, int] = {}  # group → jobs at once
     discipline: Discipline = OURS  # the policy that the queue's owner chose

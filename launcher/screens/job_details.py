@@ -32,7 +32,8 @@ from launcher.screens.format import (
     named,
     variables_of,
 )
-from launcher.screens.job_view import views_of
+from launcher.screens.job_view import JobView, views_of
+from launcher.screens.termination import termination_of
 from launcher.staging.view import left_by
 from launcher.states import OPEN, State, is_signal
 from launcher.store.queue import Store
@@ -55,6 +56,7 @@ def job_records(home: Home, store: Store, jobs: Sequence[JobRow]) -> list[dict[s
             **view.record(),
             **_asked(job),
             "tags": list(tags.get(job.id, ())),
+            **_termination(home, job, view),
             "owner_note": job.owner_note or None,
             "paused": iso_if_known(job.paused),
             **_tried(home, job, last.get(job.id), labels, places),
@@ -88,6 +90,14 @@ def _asked(job: JobRow) -> dict[str, Json]:
 
 
 def _folder(job: JobRow) -> str | None:
+def _termination(home: Home, job: JobRow, view: JobView) -> dict[str, Json]:
+    """Return how far the end of a running job has come, and the reason that goes with it."""
+    found = termination_of(home, job)
+    if found is None:
+        return {"termination": None}
+    return {"reason": view.note, "reason_code": view.code, "termination": found.record()}
+
+
     """Return the folder of a job's results; None of a program that leaves none there."""
     if has_folder(job.spec):
         return str(job_folder(job.spec, job.id))

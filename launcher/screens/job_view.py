@@ -1,6 +1,7 @@
 """A job as all screens, pages and programs are shown it: what it is, how far it is or why it waits, what came out."""
 
 import shlex
+import time
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import lru_cache
@@ -9,8 +10,9 @@ from typing import NamedTuple
 from launcher.job import PROGRAM
 from launcher.params import in_name, pairs_of, varying
 from launcher.screens.format import first_line, harmless, iso, reason_to_show
+from launcher.screens.termination import termination_of
 from launcher.screens.text_table import ELLIPSIS
-from launcher.states import OPEN, ReasonCode, State
+from launcher.states import OPEN, Reason, ReasonCode, State
 from launcher.store.job_queries import Ending, Need
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
@@ -25,6 +27,7 @@ LONGEST_PROGRAM = 40  # characters of a command line in a list
 METRICS = 3  # results of a job that are shown in its line
 _NUMBERED = f"{PROGRAM}/"
 _ABSENT = object()
+_OVER_PROGRESS = {ReasonCode.ENDING, ReasonCode.SETTLING}  # a running job's, shown before its step
 
 
 class UsedMemory(NamedTuple):
@@ -108,6 +111,7 @@ def job_view(
     started: float | None = None,
     need: Need | None = None,
     differing: Differing | None = NO_DIFFERENCES,
+    ending: Reason | None = None,
 ) -> JobView:
     """Return a job as it is; a running one tells its progress or what it printed last, any other why it is as it is.
 
@@ -117,9 +121,12 @@ def job_view(
         started: when its attempt began, where it runs.
         need: the first of the jobs that must still be done before it, where it is known.
         differing: in which parameters jobs of its run differ; None: only people are told, by them and its program.
+        ending: why it is being ended; None if it is not.
     """
     works = job.state is State.RUNNING and job.paused is None
-    reason = None if works and now != NOTHING else reason_to_show(job, need)
+    reason = ending
+    if reason is None and not (works and now != NOTHING and job.why.code not in _OVER_PROGRESS):
+        reason = reason_to_show(job, need)
     data = {} if reason is None else reason.data
     program = "" if differing is None else _program(job)  # half of what a line costs
     return JobView(
@@ -222,6 +229,12 @@ def newest_of(home: Home, job: JobRow) -> Newest:
     return newest(job.attempt_in(home))
 
 
+def ending_reason_of(home: Home, job: JobRow) -> Reason | None:
+    """Return why a running job is being ended, as of now; None if it is not."""
+    found = termination_of(home, job)
+    return None if found is None else found.reason(time.time())
+
+
 class Group(NamedTuple):
     """A group of jobs that has a limit."""
 
@@ -251,6 +264,7 @@ def views_of(
             started=begun.get(job.id),
             need=needs.get(job.id),
             differing=differ,
+            ending=ending_reason_of(home, job),
         )
         for job in jobs
     ]

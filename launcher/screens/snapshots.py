@@ -29,6 +29,7 @@ from launcher.screens.job_view import (
     UsedMemory,
     at_end,
     differing,
+    ending_reason_of,
     groups_of,
     job_view,
     newest_of,
@@ -285,7 +286,8 @@ class Queue:
     ) -> JobView:
         labels = {gauge.gpu.uuid: gauge.gpu.label for gauge in gauges}
         now = newest_of(self.home, row) if row.paused is None else NOTHING  # it takes no step now
-        return job_view(row, now, started=claim.claimed, differing=differ)._replace(
+        ending = ending_reason_of(self.home, row)
+        return job_view(row, now, started=claim.claimed, differing=differ, ending=ending)._replace(
             devices=_devices([labels.get(uuid, harmless(uuid)) for uuid in claim.gpus]),
             node=nodes.get(claim.pilot, ELSEWHERE) if claim.pilot else "",
             memory=self._memory(claim, gauges) if claim.gpus else None,

@@ -6,7 +6,7 @@ import select
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from textwrap import wrap
 
 import click
@@ -150,6 +150,11 @@ def _follow(home: Home, store: Store, jobs: Sequence[JobRow] | None) -> None:
         time.sleep(followed.pause_s)
 
 
+_RUNNING_WORDS: Mapping[str, str] = {
+    code: str(code) for code in (ReasonCode.PAUSED, ReasonCode.ENDING, ReasonCode.SETTLING)
+}
+
+
 def change_line(store: Store, job: JobRow, change: Change, *, quiet: bool) -> Line | None:
     """Return one line for one change, None where there is nothing to say.
 
@@ -163,9 +168,8 @@ def change_line(store: Store, job: JobRow, change: Change, *, quiet: bool) -> Li
     glyph = GLYPHS[change.state]
     match change.state:
         case State.RUNNING if not quiet:
-            paused = change.code == ReasonCode.PAUSED
-            words = ["paused" if paused else "start", name, reason]
-            glyph = PAUSED if paused else glyph
+            words = [_RUNNING_WORDS.get(change.code, "start"), name, reason]
+            glyph = PAUSED if change.code == ReasonCode.PAUSED else glyph
         case State.DONE:
             attempt = store.read.newest_attempts([job.id]).get(job.id)
             seconds = None if attempt is None else attempt.seconds

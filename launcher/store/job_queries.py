@@ -470,7 +470,7 @@ class JobQueries:
         """Return the last attempt of a job that began before an event."""
         (begun,) = self._db.execute(
             "SELECT count(*) FROM events WHERE job = ? AND id < ? AND state = 'running'"
-            " AND reason_code NOT IN ('paused', 'resumed')",
+            " AND reason_code NOT IN ('paused', 'resumed', 'ending', 'settling')",
             (job, event),
         ).fetchone()
         # not by its number: after a restore some are left out

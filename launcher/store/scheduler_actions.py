@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from launcher.states import Outcome, Reason, State, Void, outcome_record
+from launcher.states import Outcome, Reason, ReasonCode, State, Void, outcome_record
 from launcher.store.claims import Claims, ReadyJobs
 from launcher.store.connection import Connection, reason_columns
 from launcher.store.output_conflicts import release_forgotten
@@ -12,6 +12,7 @@ from launcher.store.rows import PILOT_OF, Claim
 from launcher.store.runs import charge
 from launcher.store.transitions import Requeue, Transitions
 from launcher.store.usage import NOT_MEASURED, Measured, UsageRecords
+from launcher.system.files import read_record
 
 # attempts that are alike and ended in the same hour are one row; one of more than an hour is a row of its own
 _USED = (
@@ -118,6 +119,28 @@ class Scheduling:
         """Return what owners ask of running jobs."""
         rows = self._db.execute("SELECT id, wish FROM jobs WHERE state = 'running' AND wish <> ''")
         return {int(job): str(wish) for job, wish in rows}
+
+    def killed(self) -> frozenset[int]:
+        """Return the running jobs whose owners have them killed without a grace period."""
+        rows = self._db.execute(
+            "SELECT id, reason_data FROM jobs WHERE state = 'running' AND wish <> ''"
+            " AND reason_code = ?",
+            (ReasonCode.ENDING,),
+        )
+        return frozenset(
+            int(job) for job, data in rows if (read_record(data or "") or {}).get("now")
+        )
+
+    def note_running(self, job: int, reason: Reason, now: float) -> None:
+        """Record what holds up a running job or ends it, unless the same is recorded already."""
+        with self._db.writing():
+            noted = self._db.execute(
+                "UPDATE jobs SET reason_code = ?1, reason = ?2, reason_data = ?3 WHERE id = ?4"
+                " AND state = 'running' AND reason <> ?2 AND (reason_code <> ?1 OR ?1 <> ?5)",
+                (*reason_columns(reason), job, ReasonCode.ENDING),
+            )
+            if noted.rowcount == 1:
+                self._db.event(job, State.RUNNING, reason, now)
 
     def finish(
         self,

@@ -13,11 +13,12 @@ from typing import NamedTuple
 from launcher.context import read_context
 from launcher.errors import UsageError
 from launcher.job import Spec, SpecWriter
-from launcher.states import ENDED, OPEN, Reason, ReasonCode, State
+from launcher.states import ENDED, OPEN, EndCause, Reason, ReasonCode, State, ending_reason
 from launcher.store.connection import Connection, reason_columns
 from launcher.store.job_queries import JobQueries
 from launcher.store.rows import AGEING_S, JobRow, lane_of, rank_of, read_lane
 from launcher.store.transitions import CANCELLED
+from launcher.system.files import Json
 from launcher.system.stored_fields import Unreadable, parsed
 from launcher.system.text import is_utf8
 
@@ -29,7 +30,7 @@ RESUMED = Reason(code=ReasonCode.RESUMED, text="goes on after a pause")
 # why the newest attempt started where it did
 _STARTED = (
     "SELECT reason_code, reason, reason_data FROM events WHERE job = ? AND state = 'running'"
-    " AND reason_code NOT IN ('paused', 'resumed') ORDER BY id DESC LIMIT 1"
+    " AND reason_code NOT IN ('paused', 'resumed', 'ending', 'settling') ORDER BY id DESC LIMIT 1"
 )
 _THESE = "IN (SELECT value FROM json_each(?))"
 _SET_REASON = "UPDATE jobs SET reason_code = ?, reason = ?, reason_data = ? WHERE id = ?"
@@ -80,15 +81,24 @@ class Steering:
         """Work over a store's connection."""
         self._db, self._read = connection, read
 
-    def cancel(self, jobs: Sequence[int], now: float) -> list[int]:
-        """Cancel what waits, ask for the end of what runs; return the jobs that this concerns."""
+    def cancel(self, jobs: Sequence[int], now: float, *, at_once: bool = False) -> list[int]:
+        """Cancel what waits, ask for the end of what runs; return the jobs that this concerns.
+
+        Args:
+            jobs: their numbers.
+            now: seconds since 1970.
+            at_once: what runs gets no grace period, even if it was asked to end before.
+        """
         # the newest first: what needs another of them is cancelled itself, not skipped
         newest_first = sorted(jobs, reverse=True)
         ended: list[int] = []
         with self._db.writing():
             touched = self._changed(
                 newest_first,
-                lambda job: self._wish(job, "cancel") or self._cancel_waiting(job, now, ended),
+                lambda job: (
+                    self._end_running(job, now, at_once=at_once)
+                    or self._cancel_waiting(job, now, ended)
+                ),
             )
             # once for all of them: one job may wait for the ends of thousands
             self._db.count_awaiting(ended)
@@ -229,7 +239,7 @@ class Steering:
 
         def resume(job: int) -> bool:
             row = self._db.execute(
-                "SELECT paused, attempts FROM jobs WHERE id = ? AND state = 'running'"
+                "SELECT paused, attempts, wish FROM jobs WHERE id = ? AND state = 'running'"
                 " AND paused IS NOT NULL",
                 (job,),
             ).fetchone()
@@ -240,7 +250,8 @@ class Steering:
                 (max(0.0, now - row[0]), job, row[1]),
             )
             self._db.execute("UPDATE jobs SET paused = NULL WHERE id = ?", (job,))
-            if (started := self._db.execute(_STARTED, (job,)).fetchone()) is not None:
+            # of a job that is being ended, that stays the reason
+            if not row[2] and (started := self._db.execute(_STARTED, (job,)).fetchone()):
                 self._db.execute(_SET_REASON, (*started, job))
             self._db.event(job, State.RUNNING, RESUMED, now)
             return True
@@ -386,11 +397,29 @@ class Steering:
         ended += [job, *self._db.skip_dependants(job, State.CANCELLED, now)]
         return True
 
-    def _wish(self, job: int, wish: str) -> bool:
+    def _end_running(self, job: int, now: float, *, at_once: bool) -> bool:
+        """Ask for the end of a running job and record that; False if the job does not run."""
         changed = self._db.execute(
-            "UPDATE jobs SET wish = ? WHERE id = ? AND state = 'running'", (wish, job)
+            "UPDATE jobs SET wish = 'cancel' WHERE id = ? AND state = 'running'", (job,)
         )
-        return changed.rowcount == 1
+        if changed.rowcount != 1:
+            return False
+        (row,) = self._read.jobs_by_id([job])
+        if row.why.code is ReasonCode.SETTLING:  # its program has ended
+            return True
+        is_ending = row.why.code is ReasonCode.ENDING
+        was_cancelled = is_ending and row.why.data.get("cause") == EndCause.CANCELLED
+        if was_cancelled and (row.why.data.get("now") or not at_once):
+            return True
+        grace_s = 0.0 if at_once else row.plain_spec.terms.grace_s
+        began = row.why.data.get("since") if is_ending else None
+        since = float(began) if isinstance(began, int | float) else now
+        reason = ending_reason(EndCause.CANCELLED, now, grace_s)
+        data: dict[str, Json] = {**reason.data, "since": since} | ({"now": True} if at_once else {})
+        reason = reason._replace(data=data)
+        self._db.execute(_SET_REASON, (*reason_columns(reason), job))
+        self._db.event(job, State.RUNNING, reason, now)
+        return True
 
     def _change(self, changed: ChangedJob, now: float) -> None:
         row, spec = changed.row, changed.spec

@@ -87,7 +87,8 @@ class Transitions:
             )
             self._db.execute(
                 "DELETE FROM events WHERE job = ?1 AND (reason_code = ?2 OR id ="
-                " (SELECT max(id) FROM events WHERE job = ?1 AND state = 'running'))",
+                " (SELECT max(id) FROM events WHERE job = ?1 AND state = 'running'"
+                " AND reason_code NOT IN ('ending', 'settling')))",
                 (claim.job, ReasonCode.CANNOT_START),
             )
             return self.follow(claim, outcome, outputs={}, now=now, requeue=None)

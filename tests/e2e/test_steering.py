@@ -12,7 +12,7 @@ import pytest
 from launcher.store.queue import Store
 from launcher.system.daemon_control import scheduler_pid
 from launcher.system.processes import descendants, is_stopped, send
-from tests.build import program_of, shell, until
+from tests.build import lines_of, program_of, shell, supervisor_of, until
 from tests.e2e.conftest import Project, reading
 
 TASK = """
@@ -230,3 +230,83 @@ def test_a_pause_outlives_the_scheduler_and_the_supervisor(
     store.close()
     project.call("launcher", "add", "--", "true")
     until(lambda: number(file) > before, "it goes on")
+
+
+IGNORES = 'trap "echo got >>$1" TERM; echo up >>$1; while :; do sleep .1; done'
+
+
+def an_ignoring_job(project: Project, *options: str) -> Path:
+    """Run a program that writes a line when it gets SIGTERM, and goes on."""
+    file = project.folder / "lines"
+    options = ("--name", "counts", "--grace", "5m", *options)
+    project.call("launcher", "add", *options, "--", *shell(IGNORES, str(file)))
+    until(lambda: lines_of(file) == ["up"], "it runs")
+    return file
+
+
+def test_a_cancelled_program_is_shown_as_ending_and_is_killed_with_now(project: Project) -> None:
+    file = an_ignoring_job(project)
+    assert project.call("launcher", "cancel", "counts", "--yes").returncode == 0
+    until(lambda: lines_of(file) == ["up", "got"], "it gets SIGTERM")
+    record = shown(project)
+    assert (record["state"], record["reason_code"]) == ("running", "ending")
+    assert "cancelled by its owner; SIGKILL in " in record["note"]
+    killed = project.call("launcher", "cancel", "--now", "counts", "--yes")
+    assert killed.stdout == "1\tcommand/counts\tkilled\n"
+    assert project.call("launcher", "wait", "counts").returncode == 1
+    assert shown(project)["state"] == "cancelled"
+
+
+def test_a_program_that_is_cancelled_with_now_gets_no_sigterm(project: Project) -> None:
+    file = an_ignoring_job(project)
+    assert project.call("launcher", "cancel", "--now", "counts", "--yes").returncode == 0
+    project.call("launcher", "wait", "counts")
+    assert shown(project)["state"] == "cancelled"
+    assert lines_of(file) == ["up"]
+
+
+def test_a_paused_program_is_killed_with_now(project: Project) -> None:
+    a_counting_job(project, "--grace", "5m")
+    assert project.call("launcher", "pause", "counts").returncode == 0
+    until(lambda: still(project), "it stands still")
+    assert project.call("launcher", "cancel", "--now", "counts", "--yes").returncode == 0
+    project.call("launcher", "wait", "counts")
+    assert shown(project)["state"] == "cancelled"
+
+
+def test_a_program_without_a_supervisor_is_killed_with_now(project: Project) -> None:
+    an_ignoring_job(project)
+    supervisor = supervisor_of(project.home.attempt(1, 1))
+    send(supervisor, signal.SIGKILL)
+    until(lambda: "adopted" in project.home.scheduler_log.read_text(), "it is adopted")
+    assert project.call("launcher", "cancel", "--now", "counts", "--yes").returncode == 0
+    project.call("launcher", "wait", "counts")
+    assert shown(project)["state"] == "cancelled"
+
+
+def test_a_program_that_its_time_limit_ends_is_shown_as_ending_with_an_event(
+    project: Project,
+) -> None:
+    an_ignoring_job(project, "--time-limit", "2s")
+
+    def noted() -> bool:
+        return bool(shown(project)["events"][-1]["reason_code"] == "ending")
+
+    until(noted, "the end at the time limit is an event")
+    record = shown(project)
+    assert record["termination"]["cause"] == "time-limit"
+    project.call("launcher", "cancel", "--now", "counts", "--yes")
+    project.call("launcher", "wait", "counts")
+    assert shown(project)["state"] == "cancelled"
+
+
+def test_an_earlier_output_that_cannot_be_put_back_is_named_meanwhile(project: Project) -> None:
+    output = project.folder / "y.csv"
+    output.write_text("old")
+    words = shell("mkdir y.csv; exit 3")
+    project.call("launcher", "add", "--name", "counts", "--output", "y.csv", "--", *words)
+    until(lambda: shown(project)["reason_code"] == "settling", "it is told")
+    assert f"the earlier file of its output {output} cannot be put back" in shown(project)["note"]
+    output.rmdir()
+    project.call("launcher", "wait", "counts")
+    assert (shown(project)["state"], output.read_text()) == ("failed", "old")

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from functools import wraps
+from functools import partial, wraps
 from typing import Any, NamedTuple
 
 import click
@@ -159,18 +159,25 @@ def priority(chosen: Chosen, number: int) -> Change:
 
 @_steers("cancel", OPEN)
 @many
+@flag(
+    "--now",
+    "at_once",
+    help="Kill running jobs at once with SIGKILL, also those that are being ended already.",
+)
 @yes_option
 @dry_run_option
-def cancel(chosen: Chosen, yes: bool) -> Change:
+def cancel(chosen: Chosen, at_once: bool, yes: bool) -> Change:
     """Cancel jobs, and skip jobs that depend on them.
 
     A running job gets SIGTERM, and SIGKILL after its grace period (30 s by default), with all its
-    child processes. Without a terminal to ask for confirmation this needs --yes.
+    child processes. With --now it gets SIGKILL at once and cannot save its work.
+    Without a terminal to ask for confirmation this needs --yes.
 
     \b
     Examples:
       launcher cancel 'test/*'
       launcher cancel run:quickstart --yes
+      launcher cancel --now 12 --yes
     """
     store, jobs, dry_run = chosen
     running = [job for job in jobs if job.state is State.RUNNING]
@@ -179,16 +186,21 @@ def cancel(chosen: Chosen, yes: bool) -> Change:
         would = "would" if dry_run else "will"
         remark(f"{need} {would} be skipped: {named(needy)}")
     if not (dry_run or yes) and (running or len(jobs) > 1):
-        what = f"end {counted(len(running), 'running job')}"
+        what = f"{'kill' if at_once else 'end'} {counted(len(running), 'running job')}"
         if not running:
             what = f"cancel {counted(len(jobs), 'job')}"
         ask(jobs, f"{what}?", needed=bool(running))
     return Change(
-        store.steering.cancel,
-        lambda job: "be ended" if job in running else "be cancelled",
-        lambda job: "ending" if job in running else "cancelled",
+        partial(store.steering.cancel, at_once=at_once),
+        lambda job: _cancelled(job, "be killed" if at_once else "be ended", "be cancelled"),
+        lambda job: _cancelled(job, "killed" if at_once else "ending", "cancelled"),
         _wake_surely if running else wake,
     )
+
+
+def _cancelled(job: JobRow, running: str, waiting: str) -> str:
+    """Return what is said of a job that is cancelled: one text if it runs, the other if it waits."""
+    return running if job.state is State.RUNNING else waiting
 
 
 # --- standing still

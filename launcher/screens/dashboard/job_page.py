@@ -163,7 +163,7 @@ class JobPage:
         if not rows:
             return
         row = rows[0]
-        sign = GLYPHS[row.state] if row.paused is None else PAUSED
+        sign = GLYPHS[row.state] if row.paused is None or row.wish else PAUSED
         self._runs = row.state is State.RUNNING  # how far it is does not stand in the queue
         needy = self._store.read.dependants_of([row.id]) if row.state in OPEN else []
         record = record_of(self._home, self._store, row, needy)

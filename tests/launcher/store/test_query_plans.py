@@ -141,6 +141,8 @@ def run_jobs(store: Store, chain: list[int]) -> None:
     store.steering.resume([chain[0]], 3.0)
     store.steering.cancel([chain[0]], 3.0)
     scheduling.wishes()
+    scheduling.killed()
+    scheduling.note_running(chain[0], a_reason("settles"), 3.0)
     end(store, claim, DONE)
     end(store, chain[1], Done(at=2.0, result={"auc": 1.0}, files=("x",)))
     store.steering.retry([chain[1]], 4.0)

@@ -1,5 +1,7 @@
 """What users do to jobs, pauses as the queue records them, and jobs that wait for the end of another."""
 
+import re
+import time
 from pathlib import Path
 
 import pytest
@@ -8,7 +10,16 @@ from launcher.job import Terms
 from launcher.screens.format import pause_reason
 from launcher.screens.job_details import job_records
 from launcher.screens.job_view import job_view
-from launcher.states import Done, Failed, Lost, Outcome, ReasonCode, State
+from launcher.states import (
+    Done,
+    EndCause,
+    Failed,
+    Lost,
+    Outcome,
+    ReasonCode,
+    State,
+    ending_reason,
+)
 from launcher.store.feed import Feed
 from launcher.store.queue import NewJob, Store
 from launcher.store.rows import AGEING_S
@@ -17,6 +28,7 @@ from launcher.store.usage import Measured
 from launcher.system.paths import Home
 from launcher.workers.progress.attempt_progress import Newest
 from launcher.workers.progress.steps import Step
+from launcher.workers.termination import TIME_LIMIT, Resisting, Termination, write_termination
 from tests.build import GIB, a_context, a_reason, a_seat, a_spec, claimed, enqueue, job_row
 from tests.launcher.queued import DONE, FAILED, LOST, STOPPED, end, one, put, ready, seated, states
 
@@ -45,6 +57,93 @@ def test_a_running_job_is_asked_to_end_and_what_has_ended_cannot_be_cancelled(
     assert store.steering.cancel([running, done], 2.0) == [running]
     assert states(store) == "running done"
     assert store.scheduling.wishes() == {running: "cancel"}
+
+
+def test_a_running_job_that_is_cancelled_has_the_reason_and_an_event_with_the_time_of_its_kill(
+    store: Store,
+) -> None:
+    job = one(store, grace_s=8.0)
+    claimed(store, job)
+    store.steering.cancel([job], 2.0)
+    store.steering.cancel([job], 5.0)  # changes nothing
+    reason = job_row(store, job).why
+    assert (reason.code, reason.text) == (
+        ReasonCode.ENDING,
+        "ending: cancelled by its owner; SIGKILL after 8 s",
+    )
+    assert (reason.data["since"], reason.data["kill_at"]) == (2.0, 10.0)
+    codes = [reason.code for _, _, reason in store.read.events_of(job)]
+    assert codes == [ReasonCode.NEW, ReasonCode.STARTED, ReasonCode.ENDING]
+    assert store.scheduling.killed() == frozenset()
+
+
+def test_a_job_that_is_being_ended_can_be_killed_at_once(store: Store) -> None:
+    job = one(store, grace_s=60.0)
+    claimed(store, job)
+    store.steering.cancel([job], 2.0)
+    assert store.steering.cancel([job], 5.0, at_once=True) == [job]
+    data = job_row(store, job).why.data
+    assert (data["since"], data["kill_at"]) == (2.0, 5.0)
+    assert store.scheduling.killed() == {job}
+
+
+def test_resuming_a_job_that_is_being_ended_keeps_that_as_its_reason(store: Store) -> None:
+    job = one(store)
+    claimed(store, job)
+    store.steering.pause({job: a_reason("paused", ReasonCode.PAUSED)}, 2.0)
+    store.steering.cancel([job], 3.0)
+    store.steering.resume([job], 4.0)
+    assert job_row(store, job).why.code is ReasonCode.ENDING
+
+
+def test_the_reason_why_a_running_job_is_ended_is_recorded_once(store: Store) -> None:
+    job = one(store)
+    claimed(store, job)
+    for cause in (EndCause.TIME_LIMIT, EndCause.QUEUE_STOPPED):
+        store.scheduling.note_running(job, ending_reason(cause, 2.0, 30.0), 2.0)
+    assert job_row(store, job).reason == "ending: its time limit is over; SIGKILL after 30 s"
+    assert len(store.read.events_of(job)) == 3
+
+
+def test_screens_show_since_when_a_job_is_ended_and_which_process_resists(
+    home: Home, store: Store
+) -> None:
+    job = one(store)
+    claimed(store, job)
+    now = time.time()
+    store.steering.cancel([job], now - 45)
+    attempt = home.attempt(job, 1)
+    attempt.folder.mkdir(parents=True)
+    ending = Termination(since=now - 45, kill_at=now + 30)
+    write_termination(attempt, ending)
+    (record,) = job_records(home, store, [job_row(store, job)])
+    assert re.fullmatch(
+        r"ending since 45 s: cancelled by its owner; SIGKILL in \d+ s", str(record["note"])
+    )
+    resists = (Resisting(pid=123, user="root", state="S"),)
+    write_termination(attempt, ending._replace(kill_at=now - 15, resists=resists))
+    (record,) = job_records(home, store, [job_row(store, job)])
+    assert record["note"] == record["reason"]
+    assert str(record["note"]).endswith("; process 123 of root does not end after SIGKILL")
+    assert record["reason_code"] == record["note_code"] == "ending"
+    termination = record["termination"]
+    assert isinstance(termination, dict)
+    assert termination["cause"] == "cancelled"
+    assert termination["resists"] == [{"pid": 123, "user": "root", "state": "S"}]
+
+
+def test_an_end_that_only_the_supervisor_knows_of_is_shown(home: Home, store: Store) -> None:
+    job = one(store)
+    claimed(store, job)
+    attempt = home.attempt(job, 1)
+    attempt.folder.mkdir(parents=True)
+    now = time.time()
+    write_termination(attempt, Termination(since=now, kill_at=now - 1, cause=TIME_LIMIT))
+    (record,) = job_records(home, store, [job_row(store, job)])
+    assert "its time limit is over; SIGKILL was sent" in str(record["note"])
+    store.scheduling.note_running(job, a_reason("settles", ReasonCode.SETTLING), 2.0)
+    (record,) = job_records(home, store, [job_row(store, job)])
+    assert (record["note"], record["termination"]) == ("settles", None)
 
 
 def test_cancelling_ends_a_pause(store: Store) -> None:

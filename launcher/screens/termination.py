@@ -1,0 +1,83 @@
+"""A running job that is being ended, as people and programs are shown it."""
+
+from typing import NamedTuple
+
+from launcher.screens.format import harmless, iso
+from launcher.states import END_WORDS, EndCause, Reason, ReasonCode, State
+from launcher.store.rows import JobRow
+from launcher.system.files import Json
+from launcher.system.paths import Home
+from launcher.units import format_seconds
+from launcher.workers.termination import Resisting, Termination, read_termination
+
+
+class ShownTermination(NamedTuple):
+    """Since when and why a running job is being ended; times are seconds since 1970."""
+
+    since: float
+    kill_at: float
+    cause: str
+    why: str
+    resists: tuple[Resisting, ...] = ()
+
+    def reason(self, now: float) -> Reason:
+        """Return it as the reason of the job at a time."""
+        span = format_seconds(max(0.0, now - self.since))
+        return Reason(
+            code=ReasonCode.ENDING, text=f"ending since {span}: {self.why}; {self._next(now)}"
+        )
+
+    def _next(self, now: float) -> str:
+        """Return what follows, or what prevents the end."""
+        if self.resists:
+            pid, user, state = self.resists[0]
+            more = len(self.resists) - 1
+            others = f" and {more} more" if more else ""
+            ends = "do not end" if more else "does not end"
+            waits = ", waiting in the kernel (state D)" if state == "D" else ""
+            return f"process {pid} of {user}{others} {ends} after SIGKILL{waits}"
+        if now < self.kill_at:
+            return f"SIGKILL in {format_seconds(self.kill_at - now)}"
+        return "SIGKILL was sent"
+
+    def record(self) -> dict[str, Json]:
+        """Return it for JSON."""
+        return {
+            "since": iso(self.since),
+            "kill_at": iso(self.kill_at),
+            "cause": self.cause,
+            "why": harmless(self.why),
+            "resists": [{**process._asdict()} for process in self.resists],
+        }
+
+
+def termination_of(home: Home, job: JobRow) -> ShownTermination | None:
+    """Return how far the end of a running job has come, None if it is not being ended.
+
+    The queue holds why the scheduler or an owner ends it. The supervisor's record holds the exact times.
+    """
+    if job.state is not State.RUNNING or job.why.code is ReasonCode.SETTLING:
+        return None
+    found = read_termination(job.attempt_in(home)) if job.attempts else None
+    if job.why.code is not ReasonCode.ENDING:
+        return None if found is None else _of_supervisor(found)
+    data = job.why.data
+    since, kill_at = (data.get(name) for name in ("since", "kill_at"))
+    if not isinstance(since, int | float) or not isinstance(kill_at, int | float):
+        return None
+    return ShownTermination(
+        since=float(since) if found is None else min(float(since), found.since),
+        kill_at=float(kill_at) if found is None else found.kill_at,
+        cause=str(data.get("cause", "")),
+        why=str(data.get("why", "")),
+        resists=() if found is None else found.resists,
+    )
+
+
+def _of_supervisor(found: Termination) -> ShownTermination:
+    """Return an end that the queue has not recorded yet."""
+    known = {str(cause) for cause in EndCause}
+    is_signal = found.cause not in known
+    cause = EndCause.SIGNAL if is_signal else EndCause(found.cause)
+    why = f"its supervisor got {found.cause}" if is_signal and found.cause else END_WORDS[cause]
+    return ShownTermination(found.since, found.kill_at, cause, why, found.resists)
