@@ -195,6 +195,10 @@ def file_paths(setting: str, spec: Spec, folder: str, job: int) -> tuple[str, ..
     return tuple(os.path.normpath(path_from(start, name)) for name in names)
 
 
+# bytes; most file systems allow 255, and an earlier output is set aside as `.NAME.launcher-JOB`
+LONGEST_OUTPUT_NAME = 255 - len("..launcher-") - 7
+
+
 def file_fault(
     path: Path,
     project: str,
@@ -223,6 +227,11 @@ def file_fault(
         return "is a link", "name the file to which it leads, or another one"
     if is_folder(path):
         return "is a folder", in_folder
+    if is_output and len(os.fsencode(path.name)) > LONGEST_OUTPUT_NAME:
+        return (
+            f"has a name of more than {LONGEST_OUTPUT_NAME} bytes",
+            "shorten it: an earlier file is kept under a longer name while the program runs",
+        )
     if is_output and not os.path.normpath(path).startswith(f"{project}/"):
         return f"lies outside of the project {project}", "let it lie in the project"
     return "", ""

@@ -43,6 +43,7 @@ from launcher.store.usage import NOT_MEASURED, Measured
 from launcher.system.answering import NoAnswer, within
 from launcher.system.files import FileVersion, stamp
 from launcher.system.paths import Home
+from launcher.units import format_seconds
 from launcher.workers.exit_outcome import NOT_REPORTED, done_of, word_of
 from launcher.workers.program_files import settle
 
@@ -202,6 +203,7 @@ class Ended:
     requeue: Requeue | None = None
     again_at: float = 0.0  # monotonic; what it made could not be moved into its run's folder before
     trouble: str = ""  # why not
+    remark: str = ""  # what the reason of its end says in addition
 
 
 class Gauge(Protocol):
@@ -413,17 +415,28 @@ class Endings:
         except NoAnswer as error:
             return not self._again(ended, f"{error.strerror}", inf)
         except OSError as error:
-            why = f"what stood in {error.filename2 or error.filename} cannot be put back: {error.strerror}"
-            return not self._again(ended, why, MOVE_PATIENCE_S)
+            output, aside = error.filename2 or error.filename, error.filename
+            why = f"the earlier file of its output {output} cannot be put back: {error.strerror}"
+            if isinstance(ended.outcome, Done):
+                why = f"the earlier file of an output, {aside}, cannot be deleted: {error.strerror}"
+            if self._again(ended, why, MOVE_PATIENCE_S):
+                return False
+            ended.remark = f"an earlier output is left as {aside} ({error.strerror})"
         return True
 
     def _again(self, ended: Ended, trouble: str, patience_s: float) -> bool:
         """Have results tried again that could not be moved; False where that has taken too long."""
-        if trouble != ended.trouble:
+        is_new = trouble != ended.trouble
+        if is_new:
             ended.trouble, claim = trouble, ended.claim
             logger.warning("job=%d attempt=%d trouble=%r", *claim.key, trouble)
         if time.monotonic() >= ended.since + patience_s:
             return False
+        if is_new:
+            limit = "" if patience_s == inf else f" for up to {format_seconds(patience_s)}"
+            text = f"its program has ended; {trouble}; trying again{limit}"
+            reason = Reason(code=ReasonCode.SETTLING, text=text)
+            self._queue.note_running(ended.claim.job, reason, ended.outcome.at)
         ended.again_at = time.monotonic() + MOVE_AGAIN_S
         return True
 
@@ -436,6 +449,7 @@ class Endings:
             now=now,
             measured=ended.measured,
             requeue=ended.requeue,
+            remark=ended.remark,
         )
 
     def settle(self, taken_in: Sequence[Ended]) -> None:

@@ -151,6 +151,7 @@ class Scheduling:
         now: float,
         measured: Measured = NOT_MEASURED,
         requeue: Requeue | None = None,
+        remark: str = "",
     ) -> State | None:
         """Take in how an attempt ended, and what follows for the job and those that need it.
 
@@ -161,6 +162,7 @@ class Scheduling:
             now: seconds since 1970.
             measured: what was seen of it on its GPUs.
             requeue: given where it did not end well and its job is not to blame.
+            remark: what its reason says in addition.
 
         Returns the job's new state, or None when this end was taken in before.
         """
@@ -180,7 +182,7 @@ class Scheduling:
             self._usage.record(claim, outcome, measured)
             charge(self._db, claim, outcome, measured)
             return self._transitions.follow(
-                claim, outcome, outputs=outputs, now=now, requeue=requeue
+                claim, outcome, outputs=outputs, now=now, requeue=requeue, remark=remark
             )
 
     def forget(self) -> None:

@@ -59,9 +59,12 @@ class Transitions:
         outputs: Mapping[str, Sequence[int | str]],
         now: float,
         requeue: Requeue | None,
+        remark: str = "",
     ) -> State:
         """Bring a job, and those that need it, to their next states; return its own."""
         state, reason = self._follows(claim, outcome, now, requeue)
+        if remark:
+            reason = reason._replace(text=f"{reason.text}; {remark}")
         code, _, data = reason_columns(reason)
         self._db.execute(
             "UPDATE attempts SET reason_code = ?, reason_data = ? WHERE job = ? AND number = ?",

@@ -119,6 +119,7 @@ def test_of_a_sweep_only_what_is_not_done_is_queued(
         (("--output", "sub", "--", "x"), "--output sub is a folder; name files in it"),
         (("--output", "out/", "--", "x"), "--output out/ names a folder, not a file; name files"),
         (("--output", "out/", "--", "x"), "let the program write to {job_folder}"),
+        (("--output", "n" * 238, "--", "x"), "has a name of more than 237 bytes; shorten it"),
         (("--output", "link", "--", "x"), "--output link is a link; name the file to which it"),
         (("--input", "sub", "--", "x"), "--input sub is a folder"),
         (("--input", "no", "--", "x"), "--input no is not there, and no job that waits or runs"),

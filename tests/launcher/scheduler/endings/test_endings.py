@@ -41,7 +41,17 @@ from launcher.store.transitions import Requeue
 from launcher.system import answering
 from launcher.system.files import write_json
 from launcher.system.paths import Attempt, Home
-from tests.build import GIB, a_claim, a_gpu, a_reason, a_spec, enqueue, until
+from tests.build import (
+    GIB,
+    a_claim,
+    a_gpu,
+    a_reason,
+    a_spec,
+    claimed,
+    enqueue,
+    job_row,
+    until,
+)
 
 # --- what an attempt on a node has made is moved into its run, or its job is not done
 
@@ -402,6 +412,29 @@ def test_a_job_that_never_fits_is_tried_a_few_times_only(
         assert found.vram_request is not None
         claim, tries = found.vram_request, tries + 1
     assert tries <= 35
+
+
+def test_the_reason_of_an_end_names_an_earlier_output_that_could_not_be_put_back(
+    home: Home, store: Store, ends: Endings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = tmp_path / "y.csv"
+    (output / "full").mkdir(parents=True)  # what the program left in the place of a file
+    aside = tmp_path / ".y.csv.launcher-1"
+    aside.write_text("old")
+    settings = {"outputs": [output.name]}
+    spec = a_spec("train", root=str(tmp_path), settings=settings, outputs=(str(output),))
+    (job,) = enqueue(store, spec)
+    ends.add(claimed(store, job), FAILED)
+    assert not ends.due(lambda _: Machine(cpus=1))
+    assert job_row(store, job).why.code is ReasonCode.SETTLING
+    assert f"{output} cannot be put back: Is a directory" in job_row(store, job).reason
+    impatient(monkeypatch)
+    ends._open[0].again_at = 0.0
+    (ended,) = ends.due(lambda _: Machine(cpus=1))
+    ends.finish(ended, 3.0)
+    left = f"an earlier output is left as {aside} (Is a directory)"
+    assert job_row(store, job).reason.endswith(f"; {left}")
+    assert aside.read_text() == "old"
 
 
 # --- requeue policy
