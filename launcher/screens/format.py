@@ -1,7 +1,7 @@
 """What the screens show, as plain values: every screen says the same because it starts here."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 
 from launcher.context import own_folder, own_variables
@@ -198,6 +198,18 @@ def zone(at: float) -> str:
     """Return by how much local time differs from UTC at a time: `UTC+01:00`."""
     text = stamp(at, "%z")
     return f"UTC{text[:3]}:{text[3:5]}"
+
+
+def common_zone(times: Iterable[float]) -> str:
+    """Return the zone that local times share; '' if they lie in several, as in summer and winter."""
+    zones = {zone(at) for at in times}
+    return zones.pop() if len(zones) == 1 else ""
+
+
+def local_under(at: float, head: str) -> str:
+    """Return a local date and time below a head that names a zone, with its own zone if that is another one."""
+    own = zone(at)
+    return local(at) if own == head else f"{local(at)} {own}"
 
 
 def moment(at: float) -> str:

@@ -22,12 +22,13 @@ from launcher.scheduler.policy.vram_request import vram_request_of
 from launcher.scheduler.waiting_line import turn_of
 from launcher.screens.format import (
     between,
+    common_zone,
     first_line,
     folder_of,
     harmless,
     iso,
     iso_if_known,
-    local,
+    local_under,
     moment,
     named,
     variables_of,
@@ -55,8 +56,8 @@ def job_records(home: Home, store: Store, jobs: Sequence[JobRow]) -> list[dict[s
         {
             **view.record(),
             **_asked(job),
-            "tags": list(tags.get(job.id, ())),
             **_termination(home, job, view),
+            "tags": list(tags.get(job.id, ())),
             "owner_note": job.owner_note or None,
             "paused": iso_if_known(job.paused),
             **_tried(home, job, last.get(job.id), labels, places),
@@ -89,7 +90,6 @@ def _asked(job: JobRow) -> dict[str, Json]:
     }
 
 
-def _folder(job: JobRow) -> str | None:
 def _termination(home: Home, job: JobRow, view: JobView) -> dict[str, Json]:
     """Return how far the end of a running job has come, and the reason that goes with it."""
     found = termination_of(home, job)
@@ -98,6 +98,7 @@ def _termination(home: Home, job: JobRow, view: JobView) -> dict[str, Json]:
     return {"reason": view.note, "reason_code": view.code, "termination": found.record()}
 
 
+def _folder(job: JobRow) -> str | None:
     """Return the folder of a job's results; None of a program that leaves none there."""
     if has_folder(job.spec):
         return str(job_folder(job.spec, job.id))
@@ -339,15 +340,35 @@ def _term(name: str, value: Any) -> str:
     return _text(value)
 
 
-def event_cells(events: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str]]:
-    """Return the cells of events as `record_of` has them: when, which state, why."""
+def zone_of(record: Mapping[str, Any]) -> str:
+    """Return the zone of all local times of a job's record; '' if they lie in several."""
+    return common_zone([*map(_time_of, record["events"]), *_begins(record)])
+
+
+def zone_title(record: Mapping[str, Any]) -> str:
+    """Return what the title of a job's events says of their times."""
+    shared = zone_of(record)
+    return f"in local time ({shared})" if shared else "in local time"
+
+
+def _time_of(event: Mapping[str, Any]) -> float:
+    return datetime.fromisoformat(event["at"]).timestamp()
+
+
+def _begins(record: Mapping[str, Any]) -> Iterator[float]:
+    yield from (attempt["claimed"] for attempt in record["attempts"])
+
+
+def event_cells(record: Mapping[str, Any], head: str) -> list[tuple[str, str, str]]:
+    """Return the cells of the events of a job's record: when, which state, why.
+
+    Args:
+        record: as `record_of` has it.
+        head: the zone that is named above or below them; times of other zones have their own.
+    """
     return [
-        (
-            f"  {local(datetime.fromisoformat(event['at']).timestamp())}",
-            event["state"],
-            event["reason"],
-        )
-        for event in events
+        (f"  {local_under(_time_of(event), head)}", event["state"], event["reason"])
+        for event in record["events"]
     ]
 
 
@@ -368,13 +389,13 @@ def needy_text(needy: Sequence[JobRow]) -> str:
     return f"{counted(len(needy), 'open job')} {verb} it: {named(needy)}" if needy else ""
 
 
-def attempt_cells(home: Home, record: Mapping[str, Any]) -> list[tuple[str, ...]]:
+def attempt_cells(home: Home, record: Mapping[str, Any], head: str) -> list[tuple[str, ...]]:
     """Return the cells of a job's attempts: number, when each began, where, how it ended, and after how long."""
     labels = labels_of(home)
-    return [_attempt(attempt, labels) for attempt in record["attempts"]]
+    return [_attempt(attempt, labels, head) for attempt in record["attempts"]]
 
 
-def _attempt(attempt: Mapping[str, Any], labels: Mapping[str, str]) -> tuple[str, ...]:
+def _attempt(attempt: Mapping[str, Any], labels: Mapping[str, str], head: str) -> tuple[str, ...]:
     ended = attempt["ended"]
     span_s = None if ended is None else max(0.0, ended - attempt["claimed"] - attempt["paused"])
     pauses = f"pauses of {format_seconds(attempt['paused'])}" if attempt["paused"] else ""
@@ -384,7 +405,7 @@ def _attempt(attempt: Mapping[str, Any], labels: Mapping[str, str]) -> tuple[str
     where = ", ".join(labels.get(uuid, uuid) for uuid in attempt["device"].split(","))
     return (
         f"  {attempt['number']}",
-        local(attempt["claimed"]),
+        local_under(attempt["claimed"], head),
         f"{node} {harmless(where)}".lstrip() + _memory(attempt),
         harmless(_how_it_ended(attempt["outcome"])),
         took,

@@ -3,6 +3,7 @@
 A log is shown a window at a time, for it may have gigabytes; all of it is sent as the program wrote it.
 """
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from markupsafe import Markup
 
 from launcher.errors import counted
 from launcher.screens.dashboard.job_page import NEEDS
-from launcher.screens.format import ORDER, named
+from launcher.screens.format import ORDER, named, zone
 from launcher.screens.gpu_view import Gauge, notes
 from launcher.screens.host import host_line
 from launcher.screens.job_details import (
@@ -133,7 +134,8 @@ def fill_job(view: View, address: Address) -> Content:
     needy = store.read.dependants_of([row.id]) if row.state in OPEN else []
     record = record_of(view.home, store, row, needy)
     attempt = row.attempt_in(view.home)
-    state = row.state if row.paused is None else ReasonCode.PAUSED
+    state = row.state if row.paused is None or row.wish else ReasonCode.PAUSED
+    head = zone(time.time())  # as the foot of the page names it
     # what its owner has written stands above
     facts = facts_of({**record, "tags": [], "owner_note": None}, row)
     return Content(
@@ -146,8 +148,8 @@ def fill_job(view: View, address: Address) -> Content:
             "step": newest_of(view.home, row).step,
             "buttons": [] if view.read_only else buttons_of(row, store),
             "facts": [(name.strip(), text) for name, text in facts],
-            "attempts": attempt_cells(view.home, record)[::-1],
-            "events": event_cells(record["events"])[::-1][:EVENTS],
+            "attempts": attempt_cells(view.home, record, head)[::-1],
+            "events": event_cells(record, head)[::-1][:EVENTS],
             "events_left": max(0, len(record["events"]) - EVENTS),
             "results": result_cells(record),
             "needs": store.read.first_needed_by(row.id, NEEDS),

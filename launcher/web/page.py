@@ -5,6 +5,7 @@ What of a page renews itself stands in `live` blocks of its template.
 
 import hashlib
 import re
+import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import cache
 from pathlib import Path
@@ -15,7 +16,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, pass_context
 from jinja2.runtime import Context
 from markupsafe import Markup
 
-from launcher.screens.format import GLYPHS, PAUSED, clock, local, zone
+from launcher.screens.format import GLYPHS, PAUSED, clock, local_under, zone
 from launcher.screens.queue_view import DAY_S
 from launcher.screens.snapshots import scheduler_of, short_path
 from launcher.screens.text_table import Cell, Table, text_of
@@ -162,9 +163,9 @@ def _environment() -> Environment:
     environment.filters |= {
         "amount": lambda amount: "?" if amount is None else format_bytes(amount),
         "span": format_seconds,
-        "lately": lambda at, now: local(at) if now - at > DAY_S else clock(at),
+        "lately": lambda at, now: local_under(at, zone(now)) if now - at > DAY_S else clock(at),
         "lines": lines_of,
-        "local": local,
+        "local": lambda at: local_under(at, zone(time.time())),
         "shown": shown,
         "text": text_of,
         "plain": lambda value: harmless(str(value)),

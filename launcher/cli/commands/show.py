@@ -10,7 +10,7 @@ from launcher.cli.jobs import HELP, only_job
 from launcher.cli.option_types import json_option
 from launcher.errors import UsageError, counted
 from launcher.screens.chart import number, sparkline
-from launcher.screens.format import command_text, harmless, named, zone
+from launcher.screens.format import command_text, harmless, named
 from launcher.screens.job_details import (
     attempt_cells,
     event_cells,
@@ -19,6 +19,8 @@ from launcher.screens.job_details import (
     needy_text,
     record_of,
     result_cells,
+    zone_of,
+    zone_title,
 )
 from launcher.screens.terminal import say_json
 from launcher.screens.text_table import columns
@@ -97,17 +99,17 @@ def _parts(
         verb = "starts" if len(awaiting) == 1 else "start"
         text = f"{counted(len(awaiting), 'open job')} {verb} after its end, done or not"
         yield [f"{text}: {named(awaiting)}"]
-    yield ["attempts", *columns(attempt_cells(home, record) or [("  none yet",)])]
+    yield ["attempts", *columns(attempt_cells(home, record, zone_of(record)) or [("  none yet",)])]
     yield from _end_of_log(home, row, record["attempts"])
     if record["progress"] is not None:
         yield _progress(home, row, record["progress"])
-    events = event_cells(record["events"])
+    events = event_cells(record, zone_of(record))
     earlier = len(events) - EVENTS
     left_out = (
         f"  … and {counted(earlier, 'earlier event')}: launcher show {row.id} --json lists them"
     )
     yield [
-        f"events, in local time ({zone(row.submitted)})",
+        f"events, {zone_title(record)}",
         *([left_out] if earlier > 0 else []),
         *columns(events[-EVENTS:]),
     ]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from launcher.screens.chart import chart, number
 from launcher.screens.dashboard.log_page import LogPage
 from launcher.screens.dashboard.page import JOB_HINTS, METRICS_HINTS, Later, TextPage
-from launcher.screens.format import GLYPHS, PAUSED, harmless, zone
+from launcher.screens.format import GLYPHS, PAUSED, harmless
 from launcher.screens.job_details import (
     attempt_cells,
     event_cells,
@@ -15,6 +15,8 @@ from launcher.screens.job_details import (
     needy_text,
     record_of,
     result_cells,
+    zone_of,
+    zone_title,
 )
 from launcher.screens.queue_view import TONES
 from launcher.screens.snapshots import Queue
@@ -181,10 +183,10 @@ class JobPage:
             ("needs", _listed(read.needed_by(row.id))),
             ("starts after the end of", _listed(read.awaited_by(row.id))),
             ("needed by", [(f"  {needy_text(needy)}",)] if needy else []),
-            ("attempts", attempt_cells(self._home, record)),
+            ("attempts", attempt_cells(self._home, record, zone_of(record))),
             (
-                f"{EVENTS}, the newest first, in local time ({zone(row.submitted)})",
-                event_cells(record["events"])[::-1],
+                f"{EVENTS}, the newest first, {zone_title(record)}",
+                event_cells(record, zone_of(record))[::-1],
             ),
             ("result", result_cells(record)),
             ("what it does", [(f"  {key}", value) for key, value in facts_of(record, row)]),

@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -403,6 +403,23 @@ def test_show_tells_one_time_and_which_it_is(
     assert re.findall(r"\dT\d\d:|\d\dZ", said) == []
     there = datetime.fromtimestamp(begun, timezone(timedelta(hours=5, minutes=30)))
     assert there.strftime("  1  %Y-%m-%d %H:%M:%S  cpu") in said
+
+
+def test_times_of_summer_and_winter_have_their_own_zones_in_show(
+    launcher: Launcher, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    winter, summer = (datetime(2026, month, 1, tzinfo=UTC).timestamp() for month in (1, 7))
+    job = one(store)
+    store.steering.hold([job], winter)
+    store.steering.release([job], summer)
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", "Europe/Berlin")
+        time.tzset()
+        said = launcher("show", "1").out
+    time.tzset()
+    assert "events, in local time\n" in said
+    assert "2026-01-01 01:00:00 UTC+01:00  held" in said
+    assert "2026-07-01 02:00:00 UTC+02:00  queued  released" in said
 
 
 def test_show_names_a_folder_only_where_it_is(
