@@ -1,22 +1,19 @@
 """Progress of a long computation: where it is reported, and how it is stopped."""
 
-import logging
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from trueface.runtime.errors import JobError
 
 REPORT_EVERY_S = 0.5  # how often a person can see a number change
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Watch:
     """The device of a computation, its progress callback, and its stop signal.
 
-    What takes seconds behind the last step is told to `doing` before it begins; see `with_phases`.
+    `doing` gets the name of each phase after the last step, before it begins.
     """
 
     device: str = "cpu"
@@ -57,26 +54,3 @@ class Watch:
             self.refuse_stop(start, total)
             yield slice(start, start + size)
             self.progress(step=min(start + size, total), total=total)
-
-
-def with_phases(watch: Watch, count: int) -> Watch:
-    """Return a watch that says what follows the last step: a line in the log, and a further step for each.
-
-    Args:
-        watch: where that goes.
-        count: how many phases follow the steps.
-    """
-    steps = begun = 0
-
-    def progress(*, step: int, total: int | None = None, **metrics: float | str) -> None:
-        nonlocal steps, begun
-        steps, begun = max(step, total or 0), 0
-        watch.progress(step=step, total=total, **metrics)
-
-    def doing(what: str) -> None:
-        nonlocal begun
-        log.info("doing=%s", what)
-        watch.progress(step=steps + begun, total=steps + count, doing=what)
-        begun += 1
-
-    return replace(watch, progress=progress, doing=doing)

@@ -29,7 +29,7 @@ from trueface.models.detectors import Classifier
 from trueface.models.logits import ModelSplit, cross_entropy, wide
 from trueface.runtime import paths
 from trueface.runtime.precision import autocast
-from trueface.runtime.progress import Watch, with_phases
+from trueface.runtime.progress import Watch
 from trueface.runtime.rng import numpy_stream
 from trueface.training.class_settings import ClassifySettings
 from trueface.training.settings import LearningSettings
@@ -40,10 +40,13 @@ from trueface.unlearning.evaluation import planes
 from trueface.unlearning.evaluation.planes import Axes, Features, Plane
 from trueface.unlearning.hyperparameters import DescentOptions, TrainingOptions
 from trueface.unlearning.optimization import Descent, Step, teach
+from trueface.unlearning.phases import Phases
 from trueface.unlearning.record import Found, Probe, Record, Relearn, TrainingCost
 from trueface.unlearning.registry import Goal, Situation
 from trueface.unlearning.settings import ForgettingSettings, UnlearningSettings
 
+RELEARN_STEPS = 200  # after which relearning is given up
+RELEARN_BATCH = 64  # samples per step of relearning
 LOOKED_AT = 256  # of the forgotten, whose loss is looked at after every step
 PROBED = 1000  # samples of either side
 LEAST_PROBED = 8  # of either side: half of them are held out
@@ -141,9 +144,8 @@ def unlearn(problem: Problem, watch: Watch) -> Done:
         JobError: stopped, nothing to forget or nothing kept, or no finite result.
     """
     settings, parts, attacked = problem.settings, problem.parts, problem.attacked
-    # measures and answers, the attack, and what is measured afterwards
-    phases = 2 + (attacked is not None) + (2 + problem.probes) * settings.afterwards
-    watch = with_phases(watch, phases)
+    phases = Phases(watch, _phase_sizes(problem))
+    watch = phases.watch
     before = _answers(problem.model, parts, watch)
     attack_before = None if attacked is None else _attack_success(problem.model, attacked, watch)
     sets = problem.sets(problem)
@@ -151,9 +153,9 @@ def unlearn(problem: Problem, watch: Watch) -> Done:
     unlearned = api.run(
         settings.method,
         problem.model,
-        forget=sets.forget,
+        forget=phases.counted(sets.forget),
         retain=sets.retain,
-        validation=parts["validation"].examples.without_classes(problem.earlier),
+        validation=phases.counted(parts["validation"].examples.without_classes(problem.earlier)),
         options=settings.options,
         goal=problem.facts.goal,
         fresh=problem.fresh,
@@ -169,20 +171,45 @@ def unlearn(problem: Problem, watch: Watch) -> Done:
     unlearned = replace(unlearned, seconds=unlearned.seconds + sets.seconds)
     if attacked is not None:
         watch.doing("attack success")
-    attack = None if attacked is None else _attack_success(unlearned.model, attacked, watch)
+    attack = (
+        None
+        if attacked is None
+        else _attack_success(unlearned.model, phases.counted(attacked), watch)
+    )
     entry = _record(
         problem, unlearned, found=sets.found, attack=attack, attack_before=attack_before
     )
+    counted = {
+        name: replace(part, examples=phases.counted(part.examples)) for name, part in parts.items()
+    }
     watch.doing("answers")
     done = Done(
         model=problem.whole(unlearned.model),
         unlearned=unlearned,
         record=entry,
         before=before,
-        after=_answers(unlearned.model, parts, watch),
+        after=_answers(unlearned.model, counted, watch),
         embedding=None,
     )
-    return done if base is None else _measured_afterwards(problem, done, base, parts, watch)
+    return done if base is None else _measured_afterwards(problem, done, base, phases)
+
+
+def _phase_sizes(problem: Problem) -> dict[str, int]:
+    """Return phase → samples that it reads at most, of each phase after a method's last step."""
+    sizes = {name: len(part.examples) for name, part in problem.parts.items()}
+    forget, retain = sizes["forget"], sizes["retain"]
+    phases = {"measures": forget + sizes["validation"]}
+    if problem.attacked is not None:
+        phases["attack success"] = len(problem.attacked)
+    phases["answers"] = sum(sizes.values())
+    if problem.settings.afterwards:
+        step = min(forget, RELEARN_BATCH) + min(forget, LOOKED_AT)
+        phases["relearning"] = RELEARN_STEPS * step
+        if problem.probes:
+            phases["probe"] = 4 * min(forget, retain, PROBED)  # two models, two sides
+        lost = min(forget, MOST_FORGOTTEN)
+        phases["embedding"] = 2 * (lost + min(retain, MOST - lost))
+    return phases
 
 
 def learn_as_trained(
@@ -230,15 +257,14 @@ def write(folder: Path, done: Done) -> None:
     record.write(folder, done.record)
 
 
-def _measured_afterwards(
-    problem: Problem, done: Done, base: nn.Module, parts: Mapping[str, NamedExamples], watch: Watch
-) -> Done:
+def _measured_afterwards(problem: Problem, done: Done, base: nn.Module, phases: Phases) -> Done:
     """Return `done` with how soon the model learns the forgotten again, a probe and an embedding."""
-    model, seed = done.unlearned.model, problem.settings.seed
-    forget, retain = parts["forget"].examples, parts["retain"].examples
+    model, seed, watch = done.unlearned.model, problem.settings.seed, phases.watch
+    forget, retain = (problem.parts[name].examples for name in ("forget", "retain"))
     watch.doing("relearning")
     target = forget_loss(base, forget, watch, seed=seed)
     relearned = relearn(model, forget, watch, target=target, seed=seed)
+    forget, retain = phases.counted(forget), phases.counted(retain)
     probed = None
     if problem.probes:
         watch.doing("probe")
@@ -310,9 +336,9 @@ def relearn(
     watch: Watch,
     *,
     target: float,
-    most: int = 200,
+    most: int = RELEARN_STEPS,
     lr: float = 0.01,
-    batch_size: int = 64,
+    batch_size: int = RELEARN_BATCH,
     seed: int = 0,
 ) -> Relearn:
     """Return after how many steps of SGD a model knows again what it forgot; it is not changed.
@@ -320,7 +346,7 @@ def relearn(
     Args:
         model: after the unlearning, on the device of `watch`.
         forget: what was forgotten, with the labels as trained: of flips the wrong ones.
-        watch: device, precision, stop.
+        watch: device, precision, stop, progress in steps of `most`.
         target: `forget_loss` of the model before, with the same seed.
         most: steps after which it is given up.
         lr: of the steps, with momentum 0.9; batch statistics stay as they are.
@@ -349,6 +375,7 @@ def relearn(
         descent.step(cross_entropy(logits, batch.labels))
         if forget_loss(model, looked_at, watch, seed=seed) <= target:
             return Relearn(steps=step, most=most, loss=target)
+        watch.progress(step=step, total=most)
     return Relearn(steps=None, most=most, loss=target)
 
 

@@ -16,6 +16,7 @@ from typing import NamedTuple
 from launcher.system.files import Json, read_end
 
 TAIL_BYTES = 4096  # more than one line
+DOING = "doing"  # the text among a job's metrics that names a phase of it
 MOST_STEPS = 1 << 53  # no job counts further, and no clock measures that
 
 
@@ -43,9 +44,9 @@ class Step(NamedTuple):
 def latest(path: Path) -> Step | None:
     """Return the newest whole report in a progress file, or None when there is none.
 
-    Its rate is that of the last reports, since the steps last began anew.
+    Its rate is that of the last reports of its phase, since the steps last restarted.
     """
-    steps = _since_anew(history(path, TAIL_BYTES))
+    steps = _of_newest_phase(_since_anew(history(path, TAIL_BYTES)))
     if not steps:
         return None
     newest, first = steps[-1], steps[0]
@@ -67,6 +68,14 @@ def _since_anew(steps: Sequence[Step]) -> Sequence[Step]:
     for place, (before, after) in enumerate(pairwise(steps), start=1):
         if after.step < before.step:
             begin = place
+    return steps[begin:]
+
+
+def _of_newest_phase(steps: Sequence[Step]) -> Sequence[Step]:
+    """Return the last reports with the same `doing`: each phase has a speed of its own."""
+    begin = len(steps)
+    while begin and steps[begin - 1].metrics.get(DOING) == steps[-1].metrics.get(DOING):
+        begin -= 1
     return steps[begin:]
 
 

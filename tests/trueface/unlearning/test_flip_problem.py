@@ -3,6 +3,7 @@
 import logging
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import torch
 
 from launcher.api import JobError, UsageError, parse_poison
 from tests.trueface.conftest import Tree
+from tests.trueface.unlearning.build import flipped
 from trueface.data.index import Image
 from trueface.features.folder import views
 from trueface.features.store import FeatureStore
@@ -22,7 +24,8 @@ from trueface.training.image_lists import TrainingLists
 from trueface.unlearning import flip_problem, record
 from trueface.unlearning import problem as unlearning
 from trueface.unlearning.flip_problem import PoisonedDetector
-from trueface.unlearning.problem import Base
+from trueface.unlearning.phases import Phases
+from trueface.unlearning.problem import Base, relearn
 from trueface.unlearning.record import TrainingCost
 from trueface.unlearning.settings import UnlearningSettings
 
@@ -96,30 +99,49 @@ def test_a_script_unlearns_flips_and_keeps_what_tells_of_it(
 
 @pytest.mark.parametrize(
     ("afterwards", "phases"),
-    [(False, ["measures", "answers"]), (True, ["measures", "answers", "relearning", "embedding"])],
+    [
+        (False, {"measures": 14, "answers": 40}),
+        (True, {"measures": 14, "answers": 40, "relearning": 200 * 8, "embedding": 2 * 20}),
+    ],
 )
-def test_what_follows_the_last_epoch_is_said_before_it_begins(
+def test_phases_after_the_last_epoch_are_counted_in_samples(
     problem: PoisonedDetector,
     caplog: pytest.LogCaptureFixture,
     *,
     afterwards: bool,
-    phases: list[str],
+    phases: dict[str, int],
 ) -> None:
-    reports: list[dict[str, object]] = []
+    reports: list[dict[str, Any]] = []
     watch = Watch(progress=lambda **report: reports.append(report))
-    with caplog.at_level(logging.INFO, logger="trueface.runtime.progress"):
+    with caplog.at_level(logging.INFO, logger="trueface.unlearning.phases"):
         flip_problem.unlearn(problem, settings(num_epochs=2, afterwards=afterwards), watch)
     assert [record.getMessage() for record in caplog.records if "doing" in record.msg] == [
         f"doing={phase}" for phase in phases
     ]
-    phase_reports = [report for report in reports if "doing" in report]
-    assert reports[-len(phase_reports) :] == phase_reports
-    steps, total = reports[-len(phase_reports) - 1]["step"], len(phases)
-    assert isinstance(steps, int)
-    assert phase_reports == [
-        {"step": steps + number, "total": steps + total, "doing": phase}
-        for number, phase in enumerate(phases)
-    ]
+    first = next(number for number, report in enumerate(reports) if "doing" in report)
+    done, left = reports[first - 1]["step"], sum(phases.values())
+    for phase, size in phases.items():
+        own = [report for report in reports if report.get("doing") == phase]
+        steps = [report["step"] for report in own]
+        assert {report["total"] for report in own} == {done + left}
+        assert steps[0] == done
+        assert steps == sorted(steps)
+        assert steps[-1] <= done + size
+        assert phase == "relearning" or steps[-1] == done + size
+        done, left = steps[-1], left - size
+    assert reports[-1]["step"] == reports[-1]["total"]
+
+
+def test_each_step_of_relearning_is_reported() -> None:
+    reports: list[dict[str, Any]] = []
+    watch = Watch(progress=lambda **report: reports.append(report))
+    phases = Phases(watch, {"relearning": 50, "embedding": 10})
+    phases.watch.progress(step=7, total=7)
+    phases.watch.doing("relearning")
+    case = flipped()
+    relearn(case.model, case.forget, phases.watch, target=-1.0, most=5)
+    assert [report["step"] for report in reports] == [7, 7, 17, 27, 37, 47, 57]
+    assert reports[-1] == {"step": 57, "total": 67, "doing": "relearning"}
 
 
 def test_a_fraction_of_the_flips_is_forgotten_and_all_of_them_are_measured(

@@ -470,6 +470,23 @@ def test_a_job_without_an_end_in_sight_tells_its_step(tmp_path: Path) -> None:
     assert str(latest(tmp_path / "progress")) == "7 phase=warm-up"
 
 
+def test_the_rate_is_that_of_the_newest_phase(tmp_path: Path) -> None:
+    path = tmp_path / "progress"
+    steps = [
+        *((n, {}) for n in range(0, 900, 100)),
+        *((n, {"doing": "probe"}) for n in range(900, 904)),
+    ]
+    lines = [
+        json.dumps({"at": float(at), "step": step, "total": 910, "metrics": metrics})
+        for at, (step, metrics) in enumerate(steps)
+    ]
+    path.write_text("\n".join(lines) + "\n")
+    step = latest(path)
+    assert step is not None
+    assert step.rate == 1.0
+    assert step.ends(step.at) == step.at + 7
+
+
 def test_there_is_no_report_before_the_first(tmp_path: Path) -> None:
     Progress(tmp_path / "progress")
     assert latest(tmp_path / "progress") is None

@@ -1,0 +1,82 @@
+"""Progress after a method's last step: phases, counted in samples that a model reads."""
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from trueface.data.examples import Examples, ExampleSource, Loaded
+from trueface.runtime.progress import Watch
+
+log = logging.getLogger(__name__)
+
+
+class Phases:
+    """The phases that follow the steps of a computation.
+
+    A phase that ends early lowers the total. A phase advances when it reads counted examples, or when it reports progress of its own.
+    """
+
+    def __init__(self, watch: Watch, sizes: Mapping[str, int]) -> None:
+        """Begin before the first step.
+
+        Args:
+            watch: receives the reports.
+            sizes: phase → samples that it reads, at most.
+        """
+        self._report, self._sizes = watch.progress, dict(sizes)
+        self._done = 0  # steps of the computation, and samples of earlier phases
+        self._phase: str | None = None  # None: the steps are not over
+        self._read = 0  # samples of this phase
+        self.watch = replace(watch, progress=self._progress, doing=self._begin)
+
+    def counted(self, examples: Examples) -> Examples:
+        """Return examples that advance the phase in which they are read."""
+        return replace(examples, source=_Counted(examples.source, self))
+
+    def add(self, samples: int) -> None:
+        """Count samples that were read; outside of a phase they do not count."""
+        if self._phase is not None:
+            self._advance(self._read + samples)
+
+    def _begin(self, phase: str) -> None:
+        log.info("doing=%s", phase)
+        self._done += self._read
+        self._sizes.pop(self._phase or "", None)
+        self._phase = phase
+        self._advance(0)
+
+    def _progress(self, *, step: int, total: int | None = None, **metrics: float | str) -> None:
+        if self._phase is None:
+            self._done = max(step, total or 0)
+            self._report(step=step, total=total, **metrics)
+        elif total:
+            self._advance(self._sizes[self._phase] * step // total)
+
+    def _advance(self, read: int) -> None:
+        """Report how many samples of this phase were read."""
+        if self._phase is None:
+            return
+        self._read = min(read, self._sizes[self._phase])
+        total = self._done + sum(self._sizes.values())
+        self._report(step=self._done + self._read, total=total, doing=self._phase)
+
+
+@dataclass(frozen=True, slots=True)
+class _Counted:
+    """A source that advances a phase by every sample that it yields."""
+
+    source: ExampleSource
+    phases: Phases
+
+    @property
+    def identity(self) -> str:
+        """The identity of the wrapped source."""
+        return self.source.identity
+
+    def __call__(
+        self, positions: Sequence[int], *, epoch: int | None, batch_size: int | None
+    ) -> Iterator[Loaded]:
+        """Start a pass; see `ExampleSource`."""
+        for inputs, places in self.source(positions, epoch=epoch, batch_size=batch_size):
+            yield inputs, places
+            self.phases.add(len(places))
