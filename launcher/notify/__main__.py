@@ -34,6 +34,7 @@ from launcher.system.processes import StopEvent, live_in, lock
 
 logger = logging.getLogger(__name__)
 
+OLDEST_S = 600.0  # seconds before the first start that are reported, if targets were defined then
 LOOK_S = 1.0  # between two looks at what happened
 SENDING_S = 0.1  # likewise at messages that are under way
 MOST_AT_ONCE = 64  # messages that are under way
@@ -136,6 +137,18 @@ class Service:
             return
         names = [] if self._settings is None else [target.name for target in self._settings.targets]
         logger.info("targets=%s", ",".join(names) or "none")
+        now = self._clock()
+        notices = noted.with_targets(self._notices, names, self._changed(now))
+        try:
+            self._keep(notices)
+        except OSError as error:  # the disk is full: it is known here, and written later
+            self._troubles.tell(error)
+            self._notices = notices
+
+    def _changed(self, now: float) -> float:
+        """Return when the user's file was changed last, in seconds since 1970."""
+        file = stamp(str(configuration_file(self._environ)))
+        return now if file is None else min(now, file[1] / 1e9)
 
     # --- what happened
 
@@ -146,9 +159,14 @@ class Service:
         if stamps != self._database:
             with self._reader() as reader:
                 newest = reader.newest()
-                cursor = reader.beginning(now) if notices.cursor is None else notices.cursor
+                cursor = notices.cursor
+                if cursor is None:
+                    cursor = reader.beginning(max(now - OLDEST_S, self._changed(now)))
                 cursor = min(cursor, newest)  # the database was replaced by an older one
-                notices = noted.heard(notices, *reader.since(cursor), now)
+                upto, runs = reader.since(cursor)
+                if notices.cursor is None:
+                    runs = [reader.whole(run) for run in runs]
+                notices = noted.heard(notices, upto, runs, now)
         self._keep(notices)
         # SQLite writes its log from the start again: a change within the same step of the file system's clock
         # leaves the stamp as it was
@@ -181,8 +199,9 @@ class Service:
             return
         if not noted.may_be_tried(self._notices.failing.get(target.name), now):
             return
+        since = (self._notices.targets or {}).get(target.name, 0.0)
         for run in self._notices.runs.values():
-            if events := noted.due(run, target, settings, now):
+            if events := noted.due(run, target, settings, now, since=since):
                 break
         else:
             return

@@ -56,6 +56,8 @@ class Notices(NamedTuple):
     runs: Mapping[int, RunNews] = {}
     failing: Mapping[str, Failing] = {}  # by target
     given_up: tuple[GivenUp, ...] = ()
+    # target → since when it is defined, in seconds since 1970; None: an older launcher wrote the file
+    targets: Mapping[str, float] | None = None
 
     @property
     def pending(self) -> bool:
@@ -72,6 +74,26 @@ def heard(notices: Notices, upto: int, runs: Iterable[RunNews], now: float) -> N
     return notices._replace(cursor=upto, runs=known)
 
 
+def with_targets(notices: Notices, names: Iterable[str], changed: float) -> Notices:
+    """Return the notices with the targets that are defined now; a new one is defined since `changed`.
+
+    Earlier events of a run count as sent to a new target.
+    """
+    names = [*names]
+    known = notices.targets
+    if known is None:
+        known = {} if notices.cursor is None else dict.fromkeys(names, 0.0)
+    new = [name for name in names if name not in known]
+    runs = {}
+    for run in notices.runs.values():
+        happened = run.happened if run.open else (*run.happened, Event.RUN_ENDED)
+        is_past = run.last_at < changed
+        told = {**run.told, **{name: happened for name in new if is_past}}
+        runs[run.id] = run._replace(told=told)
+    targets = {name: known.get(name, changed) for name in names}
+    return notices._replace(targets=targets, runs=runs)
+
+
 def _after(before: RunNews | None, run: RunNews) -> RunNews:
     if before is None:
         return run
@@ -85,11 +107,22 @@ def _after(before: RunNews | None, run: RunNews) -> RunNews:
     )
 
 
-def due(run: RunNews, target: Target, settings: NotifySettings, now: float) -> tuple[Event, ...]:
+def due(
+    run: RunNews, target: Target, settings: NotifySettings, now: float, *, since: float = 0.0
+) -> tuple[Event, ...]:
     """Return of which events a target is to be told now, the most important first.
 
     With the end of a run all of its events are told again.
+
+    Args:
+        run: what happened.
+        target: receives the message.
+        settings: of all targets.
+        now: seconds since 1970.
+        since: when the target was defined; earlier events are not sent.
     """
+    if run.last_at < since:
+        return ()
     if not run.open and not is_past(run.last_at, SETTLE_S, now):
         return ()
     happened = run.happened if run.open else (Event.RUN_ENDED, *run.happened)
@@ -103,12 +136,16 @@ def due(run: RunNews, target: Target, settings: NotifySettings, now: float) -> t
 def left(notices: Notices, settings: NotifySettings, now: float) -> Notices:
     """Return the notices without runs of which nothing is left to tell, and targets that are gone."""
     names = {target.name for target in settings.targets}
+    since = notices.targets or {}
     runs = {
         run.id: run
         for run in notices.runs.values()
         if run.open
         or not is_past(run.last_at, SETTLE_S, now)
-        or any(due(run, target, settings, now) for target in settings.targets)
+        or any(
+            due(run, target, settings, now, since=since.get(target.name, 0.0))
+            for target in settings.targets
+        )
     }
     failing = {name: each for name, each in notices.failing.items() if name in names}
     return notices._replace(runs=runs, failing=failing)
@@ -172,6 +209,7 @@ def write_notices(home: Home, notices: Notices) -> None:
         "runs": runs,
         "failing": {name: each._asdict() for name, each in notices.failing.items()},
         "given_up": [each._asdict() for each in notices.given_up],
+        "targets": None if notices.targets is None else dict(notices.targets),
     }
     write_json(home.notify, record, mode=0o600)
 
@@ -188,12 +226,13 @@ def read_notices(home: Home) -> Notices:
 
 
 def _notices(record: Any) -> Notices:
-    cursor = record["cursor"]
+    cursor, targets = record["cursor"], record.get("targets")
     return Notices(
         cursor=None if cursor is None else int(cursor),
         runs={run.id: run for run in map(_run, record["runs"])},
         failing={name: Failing(**each) for name, each in record["failing"].items()},
         given_up=tuple(GivenUp(**each) for each in record["given_up"]),
+        targets=None if targets is None else {str(name): float(targets[name]) for name in targets},
     )
 
 

@@ -167,8 +167,7 @@ class FollowedJobs:
 # --- what is told to the owners of runs
 
 MOST_FAILURES = 10  # of a run, in words: so many that had too little memory; the rest is counted
-_OLDEST_S = 600.0  # who begins to listen hears of what happened so long before
-_NEWEST_EVENTS = 10_000  # among which that is looked for
+_NEWEST_EVENTS = 10_000  # among which the first one to report is searched
 _ENDED = ", ".join(f"'{state}'" for state in ENDED)
 
 
@@ -205,14 +204,29 @@ class RunNewsReader:
         self._db, self._read = connection, JobQueries(connection)
         self.newest = self._read.last_event
 
-    def beginning(self, now: float) -> int:
-        """Return the number after which who has never listened before begins."""
+    def beginning(self, since: float) -> int:
+        """Return the number of the last event before a time."""
         newest = self._read.last_event()
         (before,) = self._db.execute(
             "SELECT max(id) FROM (SELECT id, at FROM events ORDER BY id DESC LIMIT ?) WHERE at < ?",
-            (_NEWEST_EVENTS, now - _OLDEST_S),
+            (_NEWEST_EVENTS, since),
         ).fetchone()
         return max(0, newest - _NEWEST_EVENTS) if before is None else int(before)
+
+    def whole(self, news: RunNews) -> RunNews:
+        """Return the news of a run from the time at which it last had no open job."""
+        rows = self._db.execute(
+            "SELECT events.id AS id, at, job, events.state AS state FROM events"
+            " JOIN jobs ON jobs.id = events.job WHERE run = ? AND events.id <= ? ORDER BY events.id",
+            (news.id, news.after),
+        )
+        is_open: set[int] = set()
+        since, after = news.since, news.after
+        for row in rows:
+            if not is_open:
+                since, after = row["at"], row["id"] - 1
+            (is_open.discard if row["state"] in ENDED else is_open.add)(row["job"])
+        return news._replace(since=since, after=after) if is_open else news
 
     def since(self, event: int) -> tuple[int, list[RunNews]]:
         """Return the newest event, and what happened to runs from an event up to it, as of one moment."""

@@ -377,6 +377,48 @@ def test_who_listens_for_the_first_time_hears_of_the_last_minutes(
     assert "|new|" in line
 
 
+def test_a_first_target_is_not_told_of_runs_that_ended_before(
+    teller: Teller, store: Store, config: Path, notes: Path
+) -> None:
+    old, (first, second) = enqueue(store, "a", run="old"), enqueue(store, "a", "b", run="new")
+    now = time.time()
+    os.utime(config, (now - 30, now - 30))
+    finish(store, *old, now=now)
+    finish(store, first, now=now)
+    with store.writing():
+        store.database.execute("UPDATE events SET at = at - 60")
+        store.database.execute("UPDATE jobs SET ended = ended - 60")
+    finish(store, second, now=now)
+    teller.minute()
+    teller.until(lambda: lines_of(notes) and not teller.notices.pending, "it is told")
+    (line,) = lines_of(notes)
+    assert line.startswith("run-ended|new|new ended: 2 done in 1 m")
+
+
+def test_a_further_target_is_not_told_of_what_was_told_before(
+    teller: Teller, store: Store, config: Path, notes: Path
+) -> None:
+    broken, ended = enqueue(store, "a", "b", run="open")[0], enqueue(store, "a", run="old")
+    finish(store, broken, failed="boom", now=teller.clock.now - 60)
+    finish(store, *ended, now=teller.clock.now - 60)
+    with store.writing():
+        store.database.execute("UPDATE events SET at = at - 60")
+    now = teller.clock.now
+    config.write_text(command(notes, "false"))
+    os.utime(config, (now - 300, now - 300))
+    teller.minute()
+    teller.until(lambda: tries_of(teller, "desk"), "it failed")
+    config.write_text(command(notes, "false") + command(notes).replace("desk", "late"))
+    teller.until(lambda: len(teller.notices.targets or ()) == 2, "it is read")
+    finish(store, *enqueue(store, "a", run="next"), now=teller.clock.now)
+    teller.minute()
+    teller.until(lambda: lines_of(notes), "it is told")
+    teller.minute()
+    teller.service.step()
+    (line,) = lines_of(notes)
+    assert "|next|" in line
+
+
 def test_a_database_that_was_replaced_by_an_older_one_is_followed(
     teller: Teller, store: Store, notes: Path
 ) -> None:
