@@ -178,10 +178,13 @@ def in_step(results: RunResults, names: Sequence[str]) -> list[str]:
     """Return the columns that have another value wherever one of some columns has: they go in step."""
     rows = results.rows
     distinct = {tuple(row.get(name) for name in names) for row in rows}
+    # a model's ID is shown by its parts; of a program the column is an option like any other
+    is_id = any(isinstance(model := row.get(MODEL), str) and read_model(model) for row in rows)
+    without = {*names, JOB, *([MODEL] if is_id else [])}
     return [
         name
         for name in results.varying
-        if name not in {*names, MODEL, JOB}
+        if name not in without
         and len({row.get(name) for row in rows}) == len(distinct)
         and len({(row.get(name), *map(row.get, names)) for row in rows}) == len(distinct)
     ]

@@ -336,6 +336,16 @@ def test_rows_that_no_repetition_joins_are_explained(launcher: Launcher, store: 
     assert row["accuracy"]["value"] == 0.25
 
 
+def test_an_option_called_model_that_changes_with_the_seed_is_named(
+    launcher: Launcher, store: Store
+) -> None:
+    for seed in range(2):
+        argv = ("train.py", f"--seed={seed}", f"--model=m-{seed}.npz")
+        a_result(store, *argv, name=f"command/{seed}", result={"accuracy": seed / 2})
+    answer = launcher("results", "test", "--over", "seed", "--json")
+    assert "these differ with it: --over seed,model" in answer.err
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
