@@ -5,27 +5,29 @@ so nothing outside of it can be read through it.
 """
 
 import contextlib
+import math
 import os
 import stat
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, NamedTuple
 
 from launcher.errors import Error, counted
 from launcher.kind_interface import Role
 from launcher.results.result_jobs import ResultJob, result_jobs
-from launcher.results.table import RunResults
+from launcher.results.rows import lower_is_better
+from launcher.results.table import RunResults, read_metric
 from launcher.screens.job_actions import one_line
 from launcher.states import State
 from launcher.store.listings import Listing
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
+from launcher.store.steering import REMOVED
 from launcher.system.paths import Home
 from launcher.system.text import harmless
-from launcher.web.results import Compared, compare
+from launcher.web.results import NUMBER, Compared, compare
 from launcher.workers.progress.attempt_progress import newest_step
 
 TYPES: Mapping[str, str] = {
@@ -219,6 +221,7 @@ class RunData(NamedTuple):
     gallery: Gallery = _NO_PICTURES
     reports: tuple[Picture, ...] = ()  # pages that its laboratory wrote
     curves: tuple[int, ...] = ()  # jobs whose curves lie over each other
+    curves_note: str = ""  # how many of the jobs these are, and by what they are chosen; "" if all
 
 
 def read_runs(home: Home, runs: Sequence[int]) -> RunData:
@@ -243,12 +246,14 @@ def read_runs(home: Home, runs: Sequence[int]) -> RunData:
     if len(jobs) != 1:
         return RunData(compared=compared, trouble=trouble)
     folders = folders_of(home, jobs[0])
+    curves, curves_note = _with_curves(home, [_with_steps(each) for each in chosen[0]], compared)
     return RunData(
         compared=compared,
         trouble=trouble,
         gallery=find_pictures(folders),
         reports=tuple(_reports(folders.get(RUN_FOLDER))),
-        curves=_with_curves(home, [_with_steps(each) for each in chosen[0]]),
+        curves=curves,
+        curves_note=curves_note,
     )
 
 
@@ -286,13 +291,52 @@ def _with_steps(each: ResultJob) -> JobRow:
     return each.newest if each.newest.state is State.RUNNING else each.job
 
 
-def _with_curves(home: Home, jobs: Sequence[JobRow]) -> tuple[int, ...]:
-    """Return jobs that have reported numbers as they went, those that make models first."""
-    began = [job for job in jobs if job.attempts]
-    began.sort(key=lambda job: (job.plain_spec.role not in _MAKERS, job.id))
+def _with_curves(
+    home: Home, jobs: Sequence[JobRow], compared: Compared
+) -> tuple[tuple[int, ...], str]:
+    """Return the jobs whose curves are drawn, and how many of how many these are.
+
+    They are jobs that have reported numbers. Jobs that make models come first, then the best results.
+
+    Args:
+        home: whose jobs.
+        jobs: of a run, each name once.
+        compared: the results of the run.
+    """
+    rows = compared.results.rows
+    removed = {row[NUMBER] for row in rows if row.get(REMOVED)}
+    ranks, by = _ranks(compared)
+    began = [job for job in jobs if job.attempts and job.id not in removed]
+    began.sort(
+        key=lambda job: (
+            job.plain_spec.role not in _MAKERS,
+            ranks.get(job.id, len(ranks)),
+            job.id,
+        )
+    )
     steps = ((job.id, newest_step(job.attempt_in(home))) for job in began[:_LOOKED_AT])
-    reported = (job for job, step in steps if step is not None and step.metrics)
-    return tuple(islice(reported, MOST_CURVES))
+    reported = [job for job, step in steps if step is not None and step.metrics]
+    drawn = tuple(reported[:MOST_CURVES])
+    if len(drawn) == len(reported):
+        return drawn, ""
+    by = by if any(job in ranks for job in drawn) else ""
+    return drawn, f"{len(drawn)} of {len(reported)}" + (f", {by}" if by else "")
+
+
+def _ranks(compared: Compared) -> tuple[dict[int, int], str]:
+    """Return job → its place by the first metric, the best first, and that order in words."""
+    metric = next(iter(compared.results.metrics), None)
+    if metric is None:
+        return {}, ""
+    low = lower_is_better(metric, compared.kinds.values())
+    values: dict[int, float] = {}
+    for row in compared.results.rows:
+        number, found = row.get(NUMBER), read_metric(row.get(metric))
+        if isinstance(number, int) and found is not None and not math.isnan(found.value):
+            values.setdefault(number, found.value)
+    ordered = sorted(values, key=lambda job: values[job] if low else -values[job])
+    by = f"the {'lowest' if low else 'highest'} {harmless(metric)}"
+    return {job: place for place, job in enumerate(ordered)}, by
 
 
 def _reports(folder: Path | None) -> Iterator[Picture]:

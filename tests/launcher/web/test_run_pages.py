@@ -254,6 +254,25 @@ def test_curves_of_jobs_that_reported_numbers_are_linked(page: Page, home: Home)
     assert "loss" in page.get("curves?job=2").text
 
 
+def test_the_curves_of_the_best_jobs_are_linked(
+    page: Page, home: Home, store: Store, tmp_path: Path
+) -> None:
+    jobs = []
+    for place in range(11):
+        auc = {"auc": place / 100}
+        job = a_training(store, tmp_path, "own", settings={"lr": place}, result=auc)
+        attempt = home.attempt(job, 1)
+        attempt.folder.mkdir(parents=True, exist_ok=True)
+        Progress(attempt.progress)(step=1, total=1, loss=0.5)
+        jobs.append(job)
+    store.steering.change_tags({jobs[9]}, ["removed"], [])
+    run = store.database.execute("SELECT id FROM runs WHERE name = 'own'").fetchone()["id"]
+    html = shown(page, f"runs/{run}", "its curves")
+    best = [jobs[10], *jobs[8:1:-1]]
+    assert "curves?" + "&amp;".join(f"job={job}" for job in best) + '"' in html
+    assert '<span class="quiet">8 of 10, the highest auc</span>' in html
+
+
 def test_lists_and_legends_tell_the_parameters_in_which_jobs_differ(
     page: Page, home: Home, store: Store, tmp_path: Path
 ) -> None:
