@@ -243,7 +243,7 @@ def command(
                 watch_run(home, store, submission.jobs, since, live=sys.stderr.isatty())
                 code = max(code, _conclude(home, store, submission))
         except KeyboardInterrupt:
-            _say_left(store, submitted)
+            _say_left(store, submitted, [plan.name for plan in plans])
             return LEFT
     return code
 
@@ -323,14 +323,15 @@ def _queue(store: Store, comparison: Comparison, context: Context) -> Submitted:
     return submission
 
 
-def _say_left(store: Store, submitted: Iterable[Submitted]) -> None:
-    """Print how many jobs go on after Ctrl-C, and how to come back to them."""
+def _say_left(store: Store, submitted: Iterable[Submitted], runs: Sequence[str]) -> None:
+    """Print how many jobs go on after Ctrl-C, and how to come back to them or to cancel them."""
     numbers = [number for submission in submitted for number in submission.jobs]
     left = sum(row.state in OPEN for row in store.read.jobs_by_id(numbers))
+    chosen = [f"run:{harmless(run)}" for run in dict.fromkeys(runs)]
     remark(
         f"\n{counted(left, 'job')} {'goes' if left == 1 else 'go'} on; "
         "the same `launcher run` comes back to them, "
-        "`launcher status` lists them, `launcher stop` stops"
+        f"`launcher status` lists them, `launcher cancel {shlex.join(chosen)}` cancels them"
     )
 
 

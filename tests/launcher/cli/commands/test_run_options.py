@@ -42,6 +42,22 @@ def test_a_task_file_queues_its_jobs_on_the_terms_that_it_gives(
     assert row.spec.terms == job_row(store, 2).spec.terms._replace(not_before=row.starts_at)
 
 
+def test_who_leaves_the_view_reads_how_to_cancel_the_run(
+    launcher: Launcher, home: Home, task_file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launcher("group", "night", "--limit", "2")
+
+    def leave(*_: object, **__: object) -> None:
+        home.stop.write_text("{}")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("launcher.screens.watch.watch_run", leave)
+    answer = launcher("run", task_file)
+    assert answer.code == 130
+    assert "`launcher cancel run:study` cancels them" in answer.err
+    assert "launcher stop" not in answer.err
+
+
 def test_a_group_of_a_task_file_that_is_not_there_is_refused_as_launcher_add_does(
     launcher: Launcher, store: Store, task_file: str
 ) -> None:
