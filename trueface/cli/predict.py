@@ -73,7 +73,9 @@ def _usual_run() -> str:
     if DEFAULT_RUN in runs or not runs:
         return DEFAULT_RUN
     if len(runs) > 1:
-        raise UsageError(f"{len(runs)} runs have trained models. Add --name: {', '.join(runs)}")
+        raise UsageError(
+            f"{len(runs)} runs have trained models. Name one with --name: {', '.join(runs)}"
+        )
     return runs[0]
 
 

@@ -131,6 +131,15 @@ def test_an_unknown_model_or_run_is_told_with_those_that_there_are(
         assert "no trained model in" in predict("x.png", "--model", MODEL, code=2).err
 
 
+def test_without_a_name_the_only_run_with_models_is_meant(lab: Path, predict: Command) -> None:
+    (lab / "runs/test").rename(lab / "runs/mine")
+    assert predict("data", "--model", MODEL).err == predict("data", "--name", "mine").err
+    write_model(paths.checkpoint(lab / "runs/yours" / MODEL))
+    refused = predict("data", code=2).err
+    assert "2 runs have trained models. Name one with --name: mine, yours" in refused
+    assert "test" not in refused
+
+
 @pytest.mark.parametrize("model", ["../../elsewhere", ".."])
 def test_a_model_outside_the_runs_is_refused(lab: Path, model: str, predict: Command) -> None:
     assert "outside runs/" in predict("data", "--model", model, code=2).err
