@@ -4,6 +4,7 @@ A number comes with an interval, {"value": 0.9, "low": 0.88, "high": 0.92}, or a
 one metric of them becomes a table by model and data.
 """
 
+import math
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeGuard
@@ -39,8 +40,10 @@ class Metric(NamedTuple):
 
         Args:
             factor: by which all are multiplied: 100 for per cent.
-            digits: behind the point; None: four digits that matter.
+            digits: behind the point; None: four digits that matter, and equally many behind the point in all numbers of a mean.
         """
+        if digits is None and factor == 1 and self.sd is not None:
+            digits = _common_digits(self)
 
         def shown(value: float) -> str:
             return short(value) if digits is None else f"{factor * value:.{digits}f}"
@@ -65,6 +68,26 @@ class Metric(NamedTuple):
 def short(value: float) -> str:
     """Return a number for people: whole ones as they are, others with four digits."""
     return str(value) if isinstance(value, int) else f"{value:.4g}"
+
+
+def _common_digits(mean: Metric) -> int | None:
+    """Return how many digits behind the point all numbers of a mean have.
+
+    The largest number has four digits that matter, the deviation at least two, or fewer if none needs them. None if a
+    number is written with an exponent.
+    """
+    numbers = (mean.value, mean.sd, mean.low, mean.high)
+    known = [float(number) for number in numbers if number is not None]
+    texts = [short(number) for number in known]
+    if any("e" in text or "n" in text for text in texts):  # an exponent, nan or inf
+        return None
+    most = max(len(text.partition(".")[2]) for text in texts)
+    wanted = [
+        figures - 1 - math.floor(math.log10(abs(number)))
+        for figures, number in ((4, max(known, key=abs)), (2, mean.sd))
+        if number
+    ]
+    return min(most, max(0, *wanted)) if wanted else most
 
 
 def read_metric(record: object) -> Metric | None:

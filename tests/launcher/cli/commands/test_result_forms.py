@@ -14,7 +14,7 @@ from launcher.cli.commands.results import all_rows
 from launcher.cli.main import main
 from launcher.cli.output import Format, escaped, latex_text, parquet_bytes, write
 from launcher.cli.result_tables import draw, draw_plain, plain_tables
-from launcher.results.table import of_rows, pivot
+from launcher.results.table import Metric, of_rows, pivot
 from launcher.results.write import NAME
 from launcher.screens.text_table import of_texts
 from launcher.states import Done
@@ -236,6 +236,21 @@ def test_a_line_that_begins_with_a_star_or_a_bracket_is_no_part_of_the_command_b
 def test_deviations_and_dashes_are_those_of_latex() -> None:
     assert escaped("0.9 ± 0.1") == r"0.9 $\pm$ 0.1"
     assert escaped("–") == "--"
+
+
+@pytest.mark.parametrize(
+    ("metric", "text"),
+    [
+        (Metric(0.65, 0.4538123, 0.8461877, 0.0789912, 3), "0.6500 ± 0.0790 [0.4538, 0.8462]"),
+        (Metric(0.5, sd=0.25, n=2), "0.50 ± 0.25"),
+        (Metric(123.456, sd=0.01234, n=2), "123.456 ± 0.012"),
+        (Metric(0.0, sd=0.0, n=2), "0 ± 0"),
+        (Metric(1.5e-9, sd=2e-10, n=2), "1.5e-09 ± 2e-10"),
+        (Metric(0.65, 0.4, 0.81234), "0.65 [0.4, 0.8123]"),
+    ],
+)
+def test_a_mean_and_its_deviation_have_equally_many_digits(metric: Metric, text: str) -> None:
+    assert metric.text() == text
 
 
 @given(st.text("\\&%$#_{}~^", max_size=8))

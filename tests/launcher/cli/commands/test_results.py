@@ -322,7 +322,7 @@ def test_a_metric_is_shown_over_seeds(launcher: Launcher, store: Store) -> None:
     trainings(store)
     words = ("results", "test", "--over", "seed", "--sort", "-lr", "--metric", "accuracy")
     lines = launcher(*words, "--format", "markdown").out.splitlines()[2:]
-    assert lines[0].startswith("| lr=0.1 count=3 | 0.82 ± 0.02 ")
+    assert lines[0].startswith("| lr=0.1 count=3 | 0.8200 ± 0.0200 ")
 
 
 def test_rows_that_no_repetition_joins_are_explained(launcher: Launcher, store: Store) -> None:
