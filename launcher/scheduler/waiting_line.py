@@ -301,19 +301,21 @@ def turn_of(store: Store, row: JobRow, now: float, discipline: Discipline = OURS
     first = order[: order.index(own)]
     own_priorities = {flow.priority for flow in flows if flow.account.run == row.run_id}
     place = _ordinal(1 + jobs_before(store.database.execute, row, own_priorities))
-    text = f"{place} by age of {named(own)}"
+    text = f"{place} by age in {named(own)}"
     if not first:
         return f"{text}; this run comes next, before {named(order[1])}"
     others = ", ".join(map(named, first[:MOST_NAMED]))
     if len(first) > MOST_NAMED:
         others = f"{others} and {counted(len(first) - MOST_NAMED, 'other run')}"
-    goes, subject = ("goes", "it") if len(first) == 1 else ("go", "the first of them")
+    comes, subject = ("comes", "it") if len(first) == 1 else ("come", "the first of them")
     vtimes, why = virtual_times(running, accounts, now), ""
     if priorities[first[0]] > priorities[own]:
         why = f": {subject} has a job with priority {priorities[first[0]]}"
     elif (ahead_s := vtimes[own] - vtimes[first[0]]) > 0:
-        why = f": {subject} had {_hours(ahead_s, on_gpus=on_gpus)} less for a share of 1"
-    return f"{text}; {others} {goes} first{why}"
+        less, none = (_hours(seconds, on_gpus=on_gpus) for seconds in (ahead_s, 0.0))
+        less = "slightly" if less == none else less
+        why = f": {subject} used {less} less for each unit of share"
+    return f"{text}; {others} {comes} before this run{why}"
 
 
 def _numbers(running: Sequence[Running], now: float, flows: Iterable[Flow]) -> list[int]:

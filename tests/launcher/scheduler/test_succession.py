@@ -186,15 +186,15 @@ def test_a_job_is_told_its_place_in_its_run_and_which_run_goes_first(
 ) -> None:
     quick = enqueue(store, on_gpu("command/1"), run="quick")
     assert (
-        "\nthird by age of run sweep (share 1, used 20.0 GPU-hours lately); run quick (share 1, used 0.0"
-        " GPU-hours lately) goes first: it had 20.0 GPU-hours less for a share of 1\n"
+        "\nthird by age in run sweep (share 1, used 20.0 GPU-hours lately); run quick (share 1, used 0.0"
+        " GPU-hours lately) comes before this run: it used 20.0 GPU-hours less for each unit of share\n"
     ) in launcher("show", str(sweep[2])).out
     assert (
-        "\nfirst by age of run quick (share 1, used 0.0 GPU-hours lately); this run comes next, before run"
+        "\nfirst by age in run quick (share 1, used 0.0 GPU-hours lately); this run comes next, before run"
         " sweep (share 1, used 20.0 GPU-hours lately)\n"
     ) in launcher("show", str(quick[0])).out
     record = json.loads(launcher("show", str(sweep[0]), "--json").out)
-    assert record["turn"].startswith("first by age of run sweep")
+    assert record["turn"].startswith("first by age in run sweep")
     assert record["share"] == 1
 
 
@@ -207,10 +207,10 @@ def test_a_run_that_goes_first_for_its_priority_is_told_so(
     store.steering.prioritise(sweep, 2)
     answer = launcher("show", str(job)).out
     assert (
-        "first by age of run plain (share 1, used 0.0 core-hours lately); run sweep (share 1"
+        "first by age in run plain (share 1, used 0.0 core-hours lately); run sweep (share 1"
         in answer
     )
-    assert "lately) goes first: it has a job with priority 2\n" in answer
+    assert "lately) comes before this run: it has a job with priority 2\n" in answer
 
 
 def test_where_no_other_run_waits_nothing_is_told_of_turns(
