@@ -30,6 +30,7 @@ from launcher.units import format_bytes, format_seconds
 
 NOBODY = 'no message is sent: config.toml has no table [notify]; see "Messages" in docs/screens.md'
 _NO_PROCESS = "none lives; the scheduler starts it with the next job"
+LEAST_VALUE = 16  # columns to which the values shrink on a narrow screen
 PREFIX = "LAUNCHER"  # of environment variables
 Keys = tuple[str, ...]
 
@@ -92,11 +93,14 @@ def command(everything: bool, as_json: bool) -> None:
     ]
     file, exists = str(configuration.file), configuration.exists
 
-    table = Table(titled("NAME", "VALUE", "COMES FROM"), [value.cells() for value in values])
+    name, content, origin = titled("NAME", "VALUE", "COMES FROM")
+    # a long value is cut, and not the place where it is set
+    columns = (name, content._replace(least=LEAST_VALUE), origin)
+    table = Table(columns, [value.cells() for value in values])
 
     def drawn(width: int) -> list[Line]:
         head = f"file: {harmless(file)}{'' if exists else ' (there is none)'}"
-        return [line(head), *(row.cut(width) for row in table.drawn())]
+        return [line(head), *(row.cut(width) for row in table.drawn(width))]
 
     answer = Answer(
         record=lambda: {

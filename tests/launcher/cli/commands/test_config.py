@@ -97,6 +97,18 @@ def test_every_value_is_printed_with_where_it_comes_from(
     }
 
 
+def test_a_long_value_leaves_room_for_where_it_comes_from(
+    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "c.toml"
+    file.write_text(f'[notify.log]\ncommand = ["sh", "-c", "{"x" * 200}"]\n')
+    monkeypatch.setenv("LAUNCHER_CONFIG", str(file))
+    drawn = in_a_terminal("config", columns=100 + len(str(file)))
+    (row,) = [line for line in drawn.splitlines() if line.startswith("notify.log.command")]
+    assert f"{file}:2" in row
+    assert "COMES FROM" in drawn
+
+
 def test_how_gpus_are_shared_is_printed_with_where_it_comes_from(
     configured: Configured, tmp_path: Path
 ) -> None:
