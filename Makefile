@@ -20,7 +20,7 @@ demo: $(VENV)/.installed ## train, poison, test and unlearn detectors on sample 
 # what they start, so a file is done by one worker, and the dearest files come first (tests/dear.txt)
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-quick: $(VENV)/.developing ## what takes a minute or two, for every save: pure logic, and a queue with real processes
+quick: $(VENV)/.developing ## a few minutes on two idle cores, for every save: pure logic, and a queue with real processes
 	$(PYTEST) --quick -m "not slow and not night"
 
 test: check ## everything that must hold before a change lands; what CI runs
