@@ -44,6 +44,7 @@ class Past(NamedTuple):
     on_gpu: bool
     seconds: float  # from its claim to its end
     disk: int | None  # bytes of what it wrote; None: it names a folder, whose size is unknown
+    signature: str = ""  # of a program: its words without numbers
 
 
 class JobEstimate(NamedTuple):
@@ -126,12 +127,16 @@ class History:
         self._settings = {name: costs(kind) for name, kind in kinds.items()}
         self._alike: dict[tuple[str, str | None, bool, bool, str], _Alike] = {}
         self._by_kind: dict[tuple[str, bool], list[float]] = {}
+        self._by_program: dict[str, _Alike] = {}  # by signature, of programs on the CPU
         for job in past:
             if job.kind in self._settings:
                 text = self._text(job.kind, job.settings)
                 key = (job.kind, job.images, job.fresh, job.on_gpu, text)
                 alike = self._alike.setdefault(key, _Alike())
                 alike.seconds.append(job.seconds)
+                if job.signature and not is_exact(job.signature) and not job.on_gpu:
+                    program = self._by_program.setdefault(job.signature, _Alike())
+                    program.seconds.append(job.seconds)
                 self._by_kind.setdefault((job.kind, job.on_gpu), []).append(job.seconds)
                 alike.disks += [] if job.disk is None else [job.disk]
 
@@ -145,6 +150,10 @@ class History:
         text = self._text(job.kind, job.settings)
         on_gpu = job.resources.works_on_gpu(there=self.gpus) if on_gpu is None else on_gpu
         return self._alike.get((job.kind, job.images, job.base is None, on_gpu, text))
+
+    def with_other_numbers(self, job: PlannedJob) -> _Alike | None:
+        """Return what a program took on the CPU with other numbers, None if it never ran."""
+        return self._by_program.get(job.signature)
 
     def of_kind(self, kind: str, *, on_gpu: bool) -> tuple[float, int] | None:
         """Return the median duration of all jobs of a kind, and how many there were; None: none was there."""
@@ -162,6 +171,8 @@ def forecast(job: PlannedJob, history: History) -> JobEstimate:
     if alike is None and job.resources.works_on_gpu(there=history.gpus):
         usage = history.usage(job.signature)  # of a program, whatever numbers it ran with
         alike = _Alike(seconds=[*usage.seconds]) if usage.own and usage.seconds else None
+    elif alike is None:
+        alike = history.with_other_numbers(job)
     if alike is None:
         return JobEstimate(vram=vram, peaks=peaks)
     seconds, spread, disk = alike.summary
@@ -207,6 +218,7 @@ def past_job(row: JobRow, seconds: float, device: str) -> Past:
         on_gpu=device != CPU,
         seconds=seconds,
         disk=sum(each.size for each in sizes) if measurable else None,
+        signature=spec.signature,
     )
 
 

@@ -463,6 +463,18 @@ def test_a_program_that_ran_with_other_numbers_tells_how_long_it_takes() -> None
     assert untried.vram is None
 
 
+def test_a_program_on_the_cpu_takes_as_long_as_with_other_numbers() -> None:
+    job = a_job()._replace(signature="command 1")
+    past = [
+        done_before(job, seconds, settings={**job.settings, "epochs": 7}, signature="command 1")
+        for seconds in (50.0, 70.0)
+    ]
+    estimate = forecast(job, a_history(*past))
+    assert (estimate.seconds, estimate.runs) == (60.0, 2)
+    other = job._replace(signature="command 2")
+    assert forecast(other, a_history(*past)).seconds is None
+
+
 def test_of_an_attempt_that_failed_before_nothing_is_learned(store: Store) -> None:
     (job,) = enqueue(store, a_spec())
     for claimed_at, ending in ((10.0, Failed(at=99.0, error="no")), (200.0, Done(at=203.0))):
