@@ -126,7 +126,7 @@ def test_an_unknown_model_or_run_is_told_with_those_that_there_are(
     other.parent.mkdir(parents=True)
     other.touch()
     told = predict(image, code=2).err
-    assert "2 runs have trained models. Add --name: mine, two" in told
+    assert "2 runs have trained models. Name one with --name: mine, two" in told
     with chdir(lab / "data"):
         assert "no trained model in" in predict("x.png", "--model", MODEL, code=2).err
 

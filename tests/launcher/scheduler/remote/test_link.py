@@ -357,6 +357,7 @@ def test_a_result_that_is_no_number_keeps_its_end() -> None:
         (Lease(1), "lease"),
         (Leave(), "leave"),
         (HELLO, "hello"),
+        (Kill("1-1"), "kill"),
         (Beat(1), "beat"),
         (Began("1-1"), "began"),
         (Ended("1-1"), "ended"),
@@ -368,7 +369,7 @@ def test_the_word_of_a_message_does_not_depend_on_the_name_of_its_class(
     message: Order | News, word: str
 ) -> None:
     with renamed(type(message)):
-        if isinstance(message, Run | Stop | Lease | Leave):
+        if isinstance(message, Run | Stop | Kill | Lease | Leave):
             line = order_line(message)
             assert read_order(line) == message
         else:
