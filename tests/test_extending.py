@@ -37,7 +37,7 @@ THINGS = (
     "audit check",
     "job option",
 )
-MOST_LINES = 30  # of a file: more is no example
+MOST_LINES = 36  # of a file, with the docstrings that `make check` demands: more is no example
 COPIED = ("launcher", "trueface", "tasks", "setup.cfg")
 HEADING = re.compile(r"^## (?P<title>To add an? (?P<thing>[\w ]+))$", re.MULTILINE)
 REDIRECTED = re.compile(r"\s(>>?)\s+(?=\S+$)")

@@ -26,9 +26,8 @@ from launcher.errors import UsageError
 MAIN = "__main__"
 CALLS_FILE = "LAUNCHER_CALLS_FILE"  # in the environment of processes that a job spawns
 SPAWNED_MAIN = "launcher.functions.spawned_main"
-MOST_CLASS_BYTES = (
-    256 << 10
-)  # of one pickled class; larger ones hold data that the call may not need
+_CACHED = type(functools.lru_cache(abs))
+MOST_CLASS_BYTES = 256 << 10  # of one pickled class; a larger one holds data
 MOST_CLASSES_BYTES = 4 << 20  # of all of them, which every file of calls has
 MOST_SOURCE_BYTES = 1 << 20  # of cells of a notebook
 
@@ -186,9 +185,6 @@ class CallPickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has
                 f"it is stored as the name {MAIN}.{name}; define it in a module of its own"
             )
         return NotImplemented
-
-
-_CACHED = type(functools.lru_cache(abs))
 
 
 class _MainGlobals(dict[str, Any]):

@@ -241,10 +241,12 @@ def absent_gpu_warning(home: Home, requests: Iterable[tuple[Resources, Terms]]) 
 def _absent_gpus(home: Home) -> str:
     """Return why no GPU of this machine is visible; '' if one is."""
     from launcher.gpu.monitor import look_once  # the driver's library, which few commands need
-    from launcher.gpu.nvml import Nvml
+    from launcher.gpu.nvml import Nvml, has_library
 
-    probe = Nvml()
-    look = seen_gpus(home) if scheduler_pid(home) is not None else None
+    runs, probe = scheduler_pid(home) is not None, Nvml()
+    look = seen_gpus(home) if runs else None
+    if runs and look is None and has_library():
+        return ""  # the scheduler looks at once, and says it: the driver is not asked by two
     try:
         gpus = look.gpus if look else look_once(probe.snapshot, patience_s=DRIVER_S)
     except MachineError as error:

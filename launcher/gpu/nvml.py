@@ -26,6 +26,7 @@ from launcher.errors import counted
 from launcher.gpu.snapshot import GpuProcess, GpuSnapshot
 from launcher.system.processes import login
 
+_LIBRARY = "libnvidia-ml.so.1"
 _DEAD = {pynvml.NVML_ERROR_GPU_IS_LOST, pynvml.NVML_ERROR_RESET_REQUIRED}
 _MOST_TOTAL = 1 << 50  # bytes; more is no memory but a mistake
 _MOST_ERRORS = 1 << 40
@@ -35,7 +36,7 @@ _MOST_MODE = 3
 _RECENT_US = 1_500_000  # a process is counted busy by what it did in so long; we look once a second
 _PIDS = 1 << 22  # PID_MAX_LIMIT of Linux on 64 bits; a list with a larger one is scrambled
 _PLAINLY = {
-    pynvml.NVML_ERROR_LIBRARY_NOT_FOUND: "libnvidia-ml.so.1, of NVIDIA's driver, is not found",
+    pynvml.NVML_ERROR_LIBRARY_NOT_FOUND: f"{_LIBRARY}, of NVIDIA's driver, is not found",
     pynvml.NVML_ERROR_DRIVER_NOT_LOADED: "NVIDIA's driver is not loaded",
     pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH: "NVIDIA's driver was updated; reboot to load it",
 }
@@ -87,6 +88,15 @@ class Card:
                 self.silent = self.silent or instance.silent
                 if instance.uuid:
                     yield instance
+
+
+def has_library() -> bool:
+    """Return whether the library of NVIDIA's driver is installed; the driver is not asked."""
+    try:
+        ctypes.CDLL(_LIBRARY)
+    except OSError:
+        return False
+    return True
 
 
 def why(error: pynvml.NVMLError) -> str:

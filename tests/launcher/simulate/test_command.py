@@ -333,7 +333,8 @@ def test_a_picture_says_what_has_to_be_installed(
     words = ["simulate", trace, "--gpus", "2x24GiB", "--timeline", str(tmp_path / "a.svg")]
     answer = launcher(*words)
     assert answer.code == MachineError.exit_code
-    assert "--timeline needs matplotlib: pip install 'launcher-trueface[plots]'" in answer.err
+    hint = f"{sys.executable} -m pip install 'launcher-trueface[plots]'"
+    assert f"--timeline needs matplotlib: {hint}" in answer.err
     assert answer.out == "", "it is said before a long replay"
 
 

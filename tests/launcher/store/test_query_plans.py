@@ -310,7 +310,7 @@ def list_jobs(store: Store, chain: list[int]) -> None:
     Feed(store, 0).since()
     news = RunNewsReader(store.database)
     news.beginning(1e12)
-    news.since(0)
+    news.whole(news.since(0)[1][0])
     news.failures(run, 0)
     news.ended_since(run, 0.0)
 

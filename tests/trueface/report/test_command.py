@@ -68,7 +68,7 @@ def test_without_matplotlib_the_command_says_what_to_install(
     lab: Lab, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    told = "--png needs matplotlib: pip install 'launcher-trueface[plots]'"
+    told = f"--png needs matplotlib: {sys.executable} -m pip install 'launcher-trueface[plots]'"
     assert told in command("report", lab.run, "--png", code=3).err
     assert not (lab.run / "report.html").exists()
 
