@@ -6,6 +6,7 @@ SECONDS: after which a wait without a cause is named.
 """
 
 import sys
+from pathlib import Path
 
 from launcher.scheduler import __main__
 from launcher.scheduler.policy import watchdog
@@ -16,7 +17,11 @@ def main() -> int:
     home, count, *patience = sys.argv[1:]
     if patience:
         watchdog.PATIENCE_S = float(patience[0])
-    __main__.cores = lambda: int(count)  # type: ignore[attr-defined]  # what it was imported as
+
+    def cores(root: Path = Path("/")) -> int:
+        return int(count)
+
+    __main__.cores = cores  # type: ignore[attr-defined]  # what it was imported as
     return __main__.main([home])
 
 
