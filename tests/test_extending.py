@@ -227,7 +227,7 @@ with open_queue(make=True) as (_, store):
 """
 
 
-@pytest.mark.slow
+@pytest.mark.night  # `planning/test_code_changes` tells the same of a toy laboratory, and sooner
 def test_a_new_file_makes_nothing_run_again_that_does_not_use_it(project: Project) -> None:
     def to_run(*words: str) -> list[str]:
         ended = project.run(Command(words=("python", "-c", PLANS, *words), text="", environment=()))

