@@ -207,7 +207,7 @@ def test_a_card_that_comes_back_is_used_again(machine: Machine, gpus: Devices) -
     first.said.unlink()
     gpus.lose(card)
     machine.until_told(first.job, "lost")
-    assert machine.state(first.job) == "queued"
+    machine.until_state(first.job, "queued")
 
     gpus.mend(card)
 

@@ -86,6 +86,7 @@ def test_an_attempt_is_killed_without_its_grace_also_after_it_was_stopped(
     until(lambda: attempt.log.exists() and "ready" in said_by(attempt), "it is ready")
     desk.send(Stop(attempt="1-1"))
     until(lambda: "got" in said_by(attempt), "it gets SIGTERM")
+    until(lambda: read_termination(attempt) is not None, "its end is recorded")
     termination = read_termination(attempt)
     assert termination is not None
     assert termination.kill_at > termination.since
