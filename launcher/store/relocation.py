@@ -19,6 +19,7 @@ from launcher.system.home_checks import Relocation, record_relocation, relocatio
 from launcher.system.paths import Home
 
 _RUNS_LINK = "runs"  # in an attempt's folder: a link to its staging folder, see `launcher.staging`
+_NEW_LINK = ".relinked"  # a link to an attempt before it has its name, in the queue folder
 _UNFINISHED = "state IN ('queued', 'running')"
 
 
@@ -131,12 +132,18 @@ def _relink_attempts(home: Home, where: Relocation) -> None:
 def _relink(link: Path, where: Relocation, home: Home) -> None:
     """Replace the link to the folder of an attempt on a pilot if that folder was in the home."""
     target = os.readlink(link)  # noqa: PTH115  # the text alone
-    above = next((path for path in (where.before, where.path) if target.startswith(f"{path}/")), "")
-    if not above and not where.is_copy:
+    folders = {where.before, where.path, str(home.folder)}
+    # of folders inside each other the innermost one is meant
+    above = max((path for path in folders if target.startswith(f"{path}/")), key=len, default="")
+    if above == str(home.folder):  # an earlier call was interrupted after it had replaced this link
         return
-    link.unlink()
     if above:
-        link.symlink_to(f"{home.folder}{target.removeprefix(above)}")
+        new = home.folder / _NEW_LINK  # the rename keeps the old link until the new one is there
+        new.unlink(missing_ok=True)
+        new.symlink_to(f"{home.folder}{target.removeprefix(above)}")
+        new.replace(link)
+    elif where.is_copy:
+        link.unlink()
 
 
 def _forget_pilots(home: Home) -> None:

@@ -179,6 +179,51 @@ def test_a_copy_reaches_no_staging_folder_and_no_pilot_of_the_original(
     assert (home.folder / "pilots" / f"{token}.json").exists()
 
 
+@pytest.mark.parametrize("relocate", [copied, moved])
+@pytest.mark.parametrize("name", ["symlink_to", "replace", "record"])
+def test_a_relocation_that_was_interrupted_keeps_the_links_to_attempts_on_pilots(
+    busy: Home, relocate: Callable[[Home], Home], name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = busy.folder / "pilots/p/attempts/2-1"
+    there.mkdir(parents=True)
+    (busy.attempts / "2-1").symlink_to(there)
+    home = relocate(busy)
+
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        if name == "record":
+            patch.setattr("launcher.store.relocation.record_relocation", fail)
+        else:
+            patch.setattr(Path, name, fail)
+        with pytest.raises(StoreError, match="No space left"):
+            jobs_in(home)
+    jobs_in(home)
+    assert (home.attempts / "2-1").readlink() == home.folder / "pilots/p/attempts/2-1"
+
+
+def test_links_are_right_in_a_home_that_was_moved_out_of_its_own_folder(
+    home: Home, store: Store, tmp_path: Path
+) -> None:
+    store.close()
+    inner = Home(tmp_path / "outer/inner")
+    inner.folder.parent.mkdir()
+    home.folder.rename(inner.folder)
+    check_home(inner)
+    Store(inner).close()
+    there = inner.folder / "pilots/p/attempts/2-1"
+    there.mkdir(parents=True)
+    inner.attempts.mkdir(exist_ok=True)
+    (inner.attempts / "2-1").symlink_to(there)
+    aside, outer = tmp_path / "aside", Home(tmp_path / "outer")
+    inner.folder.rename(aside)
+    outer.folder.rmdir()
+    aside.rename(outer.folder)
+    Store(outer).close()
+    assert (outer.attempts / "2-1").readlink() == outer.folder / "pilots/p/attempts/2-1"
+
+
 def test_the_runs_in_a_home_go_with_it(home: Home, store: Store) -> None:
     output = f"{home.folder}/runs/add/jobs/x/out.txt"
     for root, name in ((str(home.folder), "inside"), ("/elsewhere", "outside")):
