@@ -10,6 +10,7 @@ from launcher.errors import UsageError
 from launcher.job import Spec, SpecWriter
 from launcher.states import ENDED, Reason, State
 from launcher.store.connection import reason_columns
+from launcher.store.forgotten_jobs import ForgottenJob, add_forgotten
 from launcher.store.queue import NewJob, Store
 from launcher.system.files import Json
 
@@ -69,14 +70,14 @@ def adopt(
 
 
 def _forget_ended(store: Store, run: int, name: str) -> None:
-    """Delete the job of a name that has ended without being done."""
-    row = store.database.execute(
-        "SELECT id, state FROM jobs WHERE run = ? AND name = ?", (run, name)
-    ).fetchone()
-    if row is None or row["state"] not in ENDED - {State.DONE}:
+    """Delete the job of a name that has ended without being done; the next `clean` deletes its folders."""
+    row = store.read.in_run(run, name)
+    if row is None or row.state not in ENDED - {State.DONE}:
         return
-    store.database.execute("DELETE FROM needs WHERE need = ?", (row["id"],))
-    store.database.execute("DELETE FROM jobs WHERE id = ?", (row["id"],))
+    if row.attempts:
+        add_forgotten(store.home, [ForgottenJob(row.id, row.attempts, row.spec.run_folder)])
+    store.database.execute("DELETE FROM needs WHERE need = ?", (row.id,))
+    store.database.execute("DELETE FROM jobs WHERE id = ?", (row.id,))
 
 
 def _move(

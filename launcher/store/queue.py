@@ -138,7 +138,7 @@ class Store:
         Raises:
             StoreError: it cannot be opened, or is damaged, or newer than this program.
         """
-        self._path = home.database
+        self.home, self._path = home, home.database
         before = file_number(home.database)
         if reading:
             database = open_to_read(home.database)

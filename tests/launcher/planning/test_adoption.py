@@ -13,7 +13,8 @@ from launcher.planning.plan import Plan
 from launcher.planning.queue_comparison import Action, Comparison
 from launcher.planning.submit import submit
 from launcher.results.rows import returned_by
-from launcher.states import Done, State
+from launcher.states import Done, Failed, State
+from launcher.store.forgotten_jobs import ForgottenJob, forgotten_jobs
 from launcher.store.queue import Store
 from launcher.system.file_digests import FileDigests
 from launcher.system.files import stamp
@@ -246,6 +247,19 @@ def test_what_was_cancelled_here_makes_room_for_what_is_done_there(store: Store,
     store.steering.cancel(here, 2.0)
     assert queue(store, new, adopt=old) == numbers
     assert store.read.jobs_by_id(here) == []
+
+
+def test_the_folders_of_a_failed_job_are_deleted_after_a_result_has_taken_its_name(
+    home: Home, store: Store, old: Path
+) -> None:
+    numbers = run(store, old)
+    new = moved(old)
+    first, _ = queue(store, new)
+    claim = claimed(store, first)
+    store.scheduling.finish(claim, Failed(at=2.0, error="no"), outputs={}, now=2.0)
+    assert queue(store, new, adopt=old) == numbers
+    run_folder = claim.spec.run_folder
+    assert forgotten_jobs(home, store) == [ForgottenJob(first, 1, run_folder)]
 
 
 def test_what_is_done_here_stays(store: Store, old: Path) -> None:
