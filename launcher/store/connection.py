@@ -33,6 +33,8 @@ NEW_EVENT = (  # time, job, state, and the columns of the reason
     "INSERT INTO events (at, job, state, reason_code, reason, reason_data)"
     " VALUES (?, ?, ?, ?, ?, ?)"
 )
+# codes of events in state 'running' that do not begin an attempt
+NOT_STARTS = "('paused', 'resumed', 'ending', 'settling')"
 NORMAL = 1  # `PRAGMA synchronous`: a commit is synced with a later one
 _FROM = {
     state: tuple(source for source in State if state in NEXT[source]) for state in State

@@ -14,7 +14,14 @@ from typing import Any, NamedTuple
 from launcher.accounts import Account
 from launcher.job import PROGRAM
 from launcher.states import ENDED, OPEN, Reason, State
-from launcher.store.connection import UNMET, known_record, known_state, reason_of, sources_of
+from launcher.store.connection import (
+    NOT_STARTS,
+    UNMET,
+    known_record,
+    known_state,
+    reason_of,
+    sources_of,
+)
 from launcher.store.job_names import newest_of_names
 from launcher.store.listings import search, selection
 from launcher.store.rows import ATTEMPT_COLUMNS, AttemptRow, Group, JobRow, job_row
@@ -470,7 +477,7 @@ class JobQueries:
         """Return the last attempt of a job that began before an event."""
         (begun,) = self._db.execute(
             "SELECT count(*) FROM events WHERE job = ? AND id < ? AND state = 'running'"
-            " AND reason_code NOT IN ('paused', 'resumed', 'ending', 'settling')",
+            f" AND reason_code NOT IN {NOT_STARTS}",
             (job, event),
         ).fetchone()
         # not by its number: after a restore some are left out

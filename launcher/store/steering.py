@@ -14,11 +14,10 @@ from launcher.context import read_context
 from launcher.errors import UsageError
 from launcher.job import Spec, SpecWriter
 from launcher.states import ENDED, OPEN, EndCause, Reason, ReasonCode, State, ending_reason
-from launcher.store.connection import Connection, reason_columns
+from launcher.store.connection import NOT_STARTS, Connection, reason_columns
 from launcher.store.job_queries import JobQueries
 from launcher.store.rows import AGEING_S, JobRow, lane_of, rank_of, read_lane
 from launcher.store.transitions import CANCELLED
-from launcher.system.files import Json
 from launcher.system.stored_fields import Unreadable, parsed
 from launcher.system.text import is_utf8
 
@@ -30,7 +29,7 @@ RESUMED = Reason(code=ReasonCode.RESUMED, text="goes on after a pause")
 # why the newest attempt started where it did
 _STARTED = (
     "SELECT reason_code, reason, reason_data FROM events WHERE job = ? AND state = 'running'"
-    " AND reason_code NOT IN ('paused', 'resumed', 'ending', 'settling') ORDER BY id DESC LIMIT 1"
+    f" AND reason_code NOT IN {NOT_STARTS} ORDER BY id DESC LIMIT 1"
 )
 _THESE = "IN (SELECT value FROM json_each(?))"
 _SET_REASON = "UPDATE jobs SET reason_code = ?, reason = ?, reason_data = ? WHERE id = ?"
@@ -414,9 +413,9 @@ class Steering:
         grace_s = 0.0 if at_once else row.plain_spec.terms.grace_s
         began = row.why.data.get("since") if is_ending else None
         since = float(began) if isinstance(began, int | float) else now
-        reason = ending_reason(EndCause.CANCELLED, now, grace_s)
-        data: dict[str, Json] = {**reason.data, "since": since} | ({"now": True} if at_once else {})
-        reason = reason._replace(data=data)
+        reason = ending_reason(EndCause.CANCELLED, since, grace_s)
+        if at_once:
+            reason = reason._replace(data={**reason.data, "kill_at": now, "now": True})
         self._db.execute(_SET_REASON, (*reason_columns(reason), job))
         self._db.event(job, State.RUNNING, reason, now)
         return True

@@ -19,7 +19,7 @@ from launcher.states import (
     Void,
     is_signal,
 )
-from launcher.store.connection import Connection, reason_columns
+from launcher.store.connection import NOT_STARTS, Connection, reason_columns
 from launcher.store.output_conflicts import release_waiting
 from launcher.store.rows import Claim, read_lane
 from launcher.system.files import Json
@@ -91,7 +91,7 @@ class Transitions:
             self._db.execute(
                 "DELETE FROM events WHERE job = ?1 AND (reason_code = ?2 OR id ="
                 " (SELECT max(id) FROM events WHERE job = ?1 AND state = 'running'"
-                " AND reason_code NOT IN ('ending', 'settling')))",
+                f" AND reason_code NOT IN {NOT_STARTS}))",
                 (claim.job, ReasonCode.CANNOT_START),
             )
             return self.follow(claim, outcome, outputs={}, now=now, requeue=None)

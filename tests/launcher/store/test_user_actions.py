@@ -77,6 +77,17 @@ def test_a_running_job_that_is_cancelled_has_the_reason_and_an_event_with_the_ti
     assert store.scheduling.killed() == frozenset()
 
 
+def test_a_job_that_is_being_ended_already_is_killed_when_that_grace_period_is_over(
+    store: Store,
+) -> None:
+    job = one(store, grace_s=8.0)
+    claimed(store, job)
+    store.scheduling.note_running(job, ending_reason(EndCause.TIME_LIMIT, 2.0, 8.0), 2.0)
+    store.steering.cancel([job], 5.0)
+    data = job_row(store, job).why.data
+    assert (data["since"], data["kill_at"], data["cause"]) == (2.0, 10.0, "cancelled")
+
+
 def test_a_job_that_is_being_ended_can_be_killed_at_once(store: Store) -> None:
     job = one(store, grace_s=60.0)
     claimed(store, job)

@@ -10,7 +10,7 @@ import pytest
 
 from launcher.context import WorkerEnvironment
 from launcher.job import LONGEST_BACKOFF_S, Resources, Terms, read_spec
-from launcher.states import ENDED, Done, Failed, Lost, Outcome, State, Void
+from launcher.states import ENDED, Done, Failed, Lost, Outcome, ReasonCode, State, Void
 from launcher.store.queue import Store
 from launcher.store.rows import Lane, read_lane
 from launcher.store.transitions import LOST_LIMIT, Requeue
@@ -120,6 +120,15 @@ def test_what_follows_from_an_end(store: Store, outcome: Outcome, cancel: bool, 
     assert (row.state, row.wish) == (state, "")
     assert row.reason
     assert (row.ended is None) is (state == "queued")
+
+
+def test_an_attempt_that_was_paused_and_could_not_be_started_leaves_no_start(store: Store) -> None:
+    job = one(store)
+    claim = claimed(store, job)
+    store.steering.pause({job: a_reason("paused", ReasonCode.PAUSED)}, 1.5)
+    end(store, claim, Void(at=2.0, why="no process", whose="machine"))
+    codes = [reason.code for _, _, reason in store.read.events_of(job)]
+    assert ReasonCode.STARTED not in codes
 
 
 def test_a_job_that_is_lost_again_and_again_fails_in_the_end(store: Store) -> None:
