@@ -19,6 +19,7 @@ from launcher.store.rows import JobRow
 from launcher.system.files import Json
 from launcher.system.paths import Attempt, Home
 from launcher.workers.progress.attempt_progress import NOTHING, Newest, last_metrics, newest
+from launcher.workers.progress.hashing import reported_hashing
 from launcher.workers.progress.steps import Step
 
 RECENT = 10  # ends that are listed
@@ -223,10 +224,12 @@ def _numbers_of(attempt: Attempt, _ended: float | None) -> Mapping[str, Json]:
 
 
 def newest_of(home: Home, job: JobRow) -> Newest:
-    """Return how far a running job is, or what it printed last."""
+    """Return how far a running job is, or what it printed last; while a large file is hashed, that."""
     if job.state is not State.RUNNING:
         return NOTHING
-    return newest(job.attempt_in(home))
+    attempt = job.attempt_in(home)
+    hashing = reported_hashing(attempt)
+    return Newest(line=hashing) if hashing else newest(attempt)
 
 
 def ending_reason_of(home: Home, job: JobRow) -> Reason | None:

@@ -19,7 +19,6 @@ from launcher.workers.progress.event_files import (
     event_steps,
     newest_event,
 )
-from launcher.workers.progress.hashing import reported_hashing
 from launcher.workers.progress.printed_lines import (
     bar_steps,
     last_line,
@@ -50,9 +49,7 @@ NOTHING = Newest()
 
 
 def newest(attempt: Attempt) -> Newest:
-    """Return the newest step of an attempt, or the last line of its log; while a large file is hashed, that."""
-    if hashing := reported_hashing(attempt):
-        return Newest(line=hashing)
+    """Return the newest step of an attempt, or the last line of its log."""
     if (own := latest(attempt.progress)) is not None:
         return Newest(step=own)
     end, at = read_end(attempt.log, END_BYTES)

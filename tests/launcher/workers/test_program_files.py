@@ -24,7 +24,7 @@ from launcher.workers.fork_server_pool import (
 )
 from launcher.workers.order import Order
 from launcher.workers.program_files import put_aside, settle
-from launcher.workers.progress.attempt_progress import newest
+from launcher.workers.progress.hashing import reported_hashing
 from tests.build import (
     a_context,
     a_spec,
@@ -171,14 +171,14 @@ def test_hashing_shows_how_far_it_is_and_ends_when_its_supervisor_is_to_leave(
     spec = a_spec(*shell(script), settings={"outputs": ["out.bin"]})
     attempt = an_attempt(home, spec, context=a_context(project), time_limit_s=0.3)
     one = started(fork_server, attempt)
-    until(lambda: newest(attempt).line, "the supervisor reads the output")
-    assert newest(attempt).line.startswith("hashing out.bin: ")
-    assert newest(attempt).line.endswith(" of 64 GiB")
+    until(lambda: reported_hashing(attempt), "the supervisor reads the output")
+    assert reported_hashing(attempt).startswith("hashing out.bin: ")
+    assert reported_hashing(attempt).endswith(" of 64 GiB")
     os.kill(supervisor_of(attempt), signal.SIGTERM)
     outcome = outcome_of(one)
     assert isinstance(outcome, Done)  # its time limit is over
     assert [*outcome.outputs] == [FileVersion(*(stamp(str(project / "out.bin")) or (0, 0)))]
-    assert newest(attempt).line == ""
+    assert reported_hashing(attempt) == ""
 
 
 @pytest.mark.parametrize(

@@ -746,6 +746,15 @@ def test_what_tells_no_step_shows_its_last_line(home: Home, tmp_path: Path) -> N
     assert newest(attempt).line == ""
 
 
+def test_a_report_of_hashing_that_a_power_cut_left_behind_hides_no_step(
+    home: Home, tmp_path: Path
+) -> None:
+    attempt = attempt_of(home, tmp_path)
+    attempt.log.write_bytes(LINE)
+    attempt.hashing.write_text("hashing best.pt: 1 of 2 GiB")
+    assert str(newest_step(attempt)) == "2/10 loss=0.2"
+
+
 def test_an_attempt_whose_folder_is_gone_tells_nothing(home: Home) -> None:
     assert newest(home.attempt(7, 1)).step is None
     assert reported_steps(home.attempt(7, 1)) == []
