@@ -86,7 +86,7 @@ def installed_script(script: Script, calls_file: Path) -> Iterator[None]:
         yield
     finally:
         sys.modules[MAIN], sys.argv = before, argv
-        del os.environ[CALLS_FILE]
+        os.environ.pop(CALLS_FILE, None)  # a function may have cleared the environment
 
 
 def _module_of(script: Script) -> types.ModuleType:

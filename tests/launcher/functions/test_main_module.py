@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import os
 import pickle
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from launcher.functions.calls import Call, read_call, read_script
+from launcher.functions.main_module import Script, installed_script
 from launcher.functions.pickling import make_private_folder, write_private
 from tests.build import DEADLINE_S
 
@@ -222,3 +224,12 @@ def test_a_large_class_is_left_to_the_calls_that_use_it(tmp_path: Path) -> None:
     )
     (tmp_path / "study.py").write_text(script)
     assert output_of("study.py", folder=tmp_path).strip() == "['Small']"
+
+
+def test_a_function_may_clear_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+    with installed_script(Script(path=[], argv=["train.py"]), tmp_path / "calls"):
+        os.environ.clear()
+    assert sys.argv != ["train.py"]
