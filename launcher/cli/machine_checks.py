@@ -28,7 +28,7 @@ from launcher.screens.format import harmless, moment
 from launcher.store.rows import visible_devices
 from launcher.system.files import Json
 from launcher.system.home_checks import file_system, is_remote, without_links
-from launcher.system.process_limits import Limit, limit_of, niceness_of, smaller
+from launcher.system.process_limits import Limit, limit_of, min_limit, niceness_of
 from launcher.system.processes import answer, in_time
 from launcher.units import format_bytes, format_seconds
 from launcher.workers.worker import THREADS
@@ -536,7 +536,7 @@ def judge_job_limits(shell: ProcessLimits | None, scheduler: ProcessLimits | Non
         limit = shell.limits[name]
         if name in _lowered(shell, scheduler) and scheduler is not None:
             hard = scheduler.limits[name].hard
-            findings[_TITLES[name]] = judge(smaller(limit.soft, hard), hard, advice=_RESTART)
+            findings[_TITLES[name]] = judge(min_limit(limit.soft, hard), hard, advice=_RESTART)
         else:
             findings[_TITLES[name]] = judge(*limit)
     findings["scheduler limits"] = _judge_scheduler_limits(shell, scheduler)
@@ -552,7 +552,7 @@ def _lowered(shell: ProcessLimits, scheduler: ProcessLimits | None) -> list[str]
         for name, limit in scheduler.limits.items()
         if limit.hard is not None
         and name in shell.limits
-        and smaller(limit.hard, shell.limits[name].hard) != shell.limits[name].hard
+        and min_limit(limit.hard, shell.limits[name].hard) != shell.limits[name].hard
     ]
 
 

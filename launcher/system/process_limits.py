@@ -42,6 +42,11 @@ class Changes(NamedTuple):
     def __bool__(self) -> bool:
         return bool(self.limits) or self.niceness is not None
 
+    @property
+    def limits_memory(self) -> bool:
+        """Whether one of them limits the address space of the process."""
+        return any(which in (resource.RLIMIT_AS, resource.RLIMIT_DATA) for which, *_ in self.limits)
+
     def apply(self) -> None:
         """Set them for this process, as far as it may."""
         if self.niceness is not None:
@@ -73,9 +78,9 @@ def niceness_of(pid: int = 0) -> int | None:
         return None
 
 
-def smaller(one: int | None, other: int | None) -> int | None:
+def min_limit(first: int | None, second: int | None) -> int | None:
     """Return the smaller of two limits; None is unlimited."""
-    return min((limit for limit in (one, other) if limit is not None), default=None)
+    return min((limit for limit in (first, second) if limit is not None), default=None)
 
 
 def soft_limits() -> dict[str, int | None]:
@@ -107,7 +112,7 @@ def changes_for(limits: Limits, niceness: int | None) -> Changes:
 def _changed(wanted: Iterable[tuple[int, int | None]]) -> Iterable[tuple[int, int, int]]:
     for which, limit in wanted:
         soft, hard = resource.getrlimit(which)
-        capped = _to_kernel(smaller(limit, _from_kernel(hard)))
+        capped = _to_kernel(min_limit(limit, _from_kernel(hard)))
         if capped != soft:
             yield which, capped, hard
 

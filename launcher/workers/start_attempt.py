@@ -187,7 +187,7 @@ def _start_limited(
         return pid
     os.waitpid(pid, 0)
     number = int(text)
-    if number == errno.ENOMEM:  # the machine had room for a fork
+    if number == errno.ENOMEM and changes.limits_memory:  # the machine had room for a fork
         raise CannotStart(CANNOT_EXECUTE, "its memory limit (ulimit -v, ulimit -d) is too small")
     raise OSError(number, os.strerror(number), path)
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from launcher.job import Terms
+from launcher.job import CPU, Terms
 from launcher.states import (
     Done,
     Failed,
@@ -31,7 +31,8 @@ from launcher.workers.memory_share import (
     read_share,
     write_share,
 )
-from launcher.workers.order import OrderWriter, is_untouched
+from launcher.workers.order import Order, OrderWriter, is_untouched
+from launcher.workers.start_attempt import CannotStart, spawn
 from launcher.workers.started_file import (
     outcome_line,
     record_outcome,
@@ -40,7 +41,7 @@ from launcher.workers.started_file import (
     take_right,
 )
 from launcher.workers.supervisor import KILL_AGAIN_S, LOOK_S, Pause, RunningTime, Step
-from tests.build import Clock
+from tests.build import Clock, a_context, a_spec
 
 # --- orders that are written before their attempts are claimed
 
@@ -777,3 +778,27 @@ def test_nonsense_about_several_cards_is_left_out(tmp_path: Path, cards: object)
     report = read_report(Attempt(tmp_path))
     assert report is not None
     assert report.cards == {}
+
+
+# --- a program that the machine has no memory for
+
+
+@pytest.mark.parametrize(
+    ("limits", "number", "why"),
+    [
+        ({"NOFILE": 64}, errno.ENOMEM, "Cannot allocate memory"),
+        ({"AS": 1 << 40}, None, "its memory limit (ulimit -v, ulimit -d) is too small"),
+    ],
+)
+def test_too_little_memory_is_laid_to_a_memory_limit_only_if_there_is_one(
+    limits: dict[str, int], number: int | None, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+
+    monkeypatch.setattr(os, "execve", refuse)  # in the child that `spawn` forks
+    context = a_context("/", limits=limits)
+    order = Order(spec=a_spec("true"), context=context, job=1, number=1, device=CPU, cpus=1)
+    with Path(os.devnull).open("wb") as log, pytest.raises(CannotStart) as raised:
+        spawn(order, os.environ, log.fileno())
+    assert (raised.value.errno, str(raised.value)) == (number, why)
