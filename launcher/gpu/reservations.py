@@ -204,7 +204,7 @@ def _is_at_work(name: str, publication: Publication) -> bool:
     return False
 
 
-def sums_by_user(
+def sums_by_queue(
     publications: Mapping[str, Publication],
     looked_at: float | None,
     later: Collection[str],
@@ -505,7 +505,7 @@ class ReservationBoard:
     ) -> tuple[ForeignReservation, ...]:
         """Return each queue's sum for each resource, without what is fresh in the files of `later`."""
         me = login(self._uid)
-        return sums_by_user(publications, looked_at, later, me=me, quotas=self._quotas)
+        return sums_by_queue(publications, looked_at, later, me=me, quotas=self._quotas)
 
     def earlier(self, looked_at: float | None = None) -> tuple[ForeignReservation, ...]:
         """Return, right after `publish`, beside what our new reservations must fit, or be withdrawn.

@@ -29,18 +29,18 @@ def with_submitters(decisions: Sequence[Decision], found: Sequence[Claim]) -> li
     which = jobs_in_words([str(number) for number in sorted(claim.job for claim in found)])
     holds = "holds" if len(found) == 1 else "hold"
     held = sum(claim.cpus for claim in found)
-    told = f"{which}, which queued other jobs, {holds} {counted(held, 'core')}"
+    holders = f"{which}, which queued other jobs, {holds} {counted(held, 'core')}"
     return [
-        _told(each, told) if isinstance(each, Wait) and each.lacks == "cores" else each
+        _with_holders(each, holders) if isinstance(each, Wait) and each.lacks == "cores" else each
         for each in decisions
     ]
 
 
-def _told(wait: Wait, told: str) -> Wait:
+def _with_holders(wait: Wait, holders: str) -> Wait:
     situation = wait.data.get("situation")
     data = {
         **wait.data,
         "need": wait.data.get("need", wait.reason),
-        "situation": f"{situation}; {told}" if situation else told,
+        "situation": f"{situation}; {holders}" if situation else holders,
     }
-    return wait._replace(reason=f"{wait.reason}; {told}", data=data)
+    return wait._replace(reason=f"{wait.reason}; {holders}", data=data)

@@ -225,7 +225,10 @@ class RunNewsReader:
         for row in rows:
             if not is_open:
                 since, after = row["at"], row["id"] - 1
-            (is_open.discard if row["state"] in ENDED else is_open.add)(row["job"])
+            if row["state"] in ENDED:
+                is_open.discard(row["job"])
+            else:
+                is_open.add(row["job"])
         return news._replace(since=since, after=after) if is_open else news
 
     def since(self, event: int) -> tuple[int, list[RunNews]]:

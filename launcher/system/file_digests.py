@@ -130,14 +130,14 @@ class FileDigests:
         if known is not None and known[0] == key:
             return known[1]
         with path.open("rb", buffering=0) as file:
-            digest = self._read(file, name, status.st_size)
+            digest = self._hash(file, name, status.st_size)
         if time.time() - status.st_mtime >= UNSTABLE_S:
             self._known[name] = key, digest
             if status.st_size >= LARGE_BYTES:
                 self._kept.put("files", name, (key, digest))
         return digest
 
-    def _read(self, file: BinaryIO, name: str, size: int) -> str:
+    def _hash(self, file: BinaryIO, name: str, size: int) -> str:
         content, read = hashlib.sha256(), 0
         buffer = memoryview(bytearray(min(size, PIECE_BYTES - 1) + 1))
         while count := file.readinto(buffer):  # type: ignore[attr-defined]  # an unbuffered file

@@ -28,6 +28,6 @@ def with_versions(outcome: Done, order: Order, attempt: Attempt, digests: FileDi
             staged = path
             if stage is not None and path.startswith(above):
                 staged = f"{stage.new}/{path.removeprefix(above)}"
-            there = os.path.lexists(staged)  # done for every attempt
-            versions.append(digests.version(staged if there else path))
+            # what is not in the staging folder was written in place
+            versions.append(digests.version(staged if os.path.lexists(staged) else path))
     return outcome._replace(outputs=versions)
