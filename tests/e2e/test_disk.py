@@ -422,11 +422,12 @@ def test_a_disk_that_does_not_sync_is_waited_for_and_told(queue: Project, flag: 
 def test_a_job_that_must_never_run_twice_does_not_start_before_that_is_on_disk(
     queue: Project, flag: Path, which: str
 ) -> None:
-    job = add(queue, *shell("echo 1 >>others"), not_before="+1s", rerun="never")
+    due_s = 3  # long enough for `add` to return on a busy machine
+    job = add(queue, *shell("echo 1 >>others"), not_before=f"+{due_s}s", rerun="never")
     flag.write_text("" if which == "all" else str(getattr(queue.home, which).resolve()))
     begun = time.monotonic()
 
-    until(lambda: time.monotonic() > begun + 2, "its time has come")
+    until(lambda: time.monotonic() > begun + due_s + 1, "its time has come")
     assert not (queue.folder / "others").exists()
     flag.unlink()
 
