@@ -5,8 +5,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from decimal import Decimal
 
-# what programs write for a missing value, in small letters; pandas writes nan, <NA> and None, R writes NA
-MISSING = frozenset({"", "nan", "na", "n/a", "<na>", "none", "null"})
+# as programs write a missing value: pandas nan, <NA> and None, R NA; "none" is a group: makeup none
+MISSING = frozenset({"", "nan", "NaN", "NAN", "NA", "N/A", "n/a", "<NA>", "None", "null", "NULL"})
 MANY = 50  # groups of a column; beyond it, a column names images rather than groups
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,4})?", re.ASCII)
 _SHOWN = 5  # names in a message
@@ -14,7 +14,7 @@ _SHOWN = 5  # names in a message
 
 def is_missing(text: str) -> bool:
     """Return whether the cell of a group says that the group is not known."""
-    return text.strip().casefold() in MISSING
+    return text.strip() in MISSING
 
 
 def equal_numbers(names: Iterable[str]) -> dict[str, str]:

@@ -101,6 +101,17 @@ def test_a_cell_that_names_no_group_is_missing(
         known.values("age", paths, missing="stop")
 
 
+@pytest.mark.parametrize("name", ["none", "Na", "nA", "NONE"])
+def test_a_group_whose_name_is_only_like_that_of_a_missing_value_is_a_group(
+    tmp_path: Path, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = (f"{REAL}/a.jpg,heavy", f"{REAL}/b.jpg,{name}")
+    known = read(tmp_path, *rows, header="img_path,makeup")
+    paths = [f"{REAL}/a.jpg", f"{REAL}/b.jpg"]
+    assert known.values("makeup", paths, missing="stop") == ("heavy", name)
+    assert not caplog.text
+
+
 def test_a_column_without_any_group_is_missing_everywhere(tmp_path: Path) -> None:
     known = read(tmp_path, f"{REAL}/a.jpg,nan", header="img_path,age")
     assert known.values("age", [f"{REAL}/a.jpg"], missing="skip") == (None,)

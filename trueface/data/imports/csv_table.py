@@ -183,7 +183,7 @@ def _ties(path: Path, groups: Sequence[tuple[tuple[str, str], ...]]) -> Iterator
     missing = sum(any(is_missing(name) for _, name in row) for row in groups)
     if missing:
         log.warning(
-            "%s: %d rows have nan, NA, None or null as a group, which counts as no group",
+            "%s: In %d rows the group is nan, NA, None or null. These rows belong to no group.",
             path, missing,
         )  # fmt: skip
     names = equal_numbers(name for row in groups for _, name in row)

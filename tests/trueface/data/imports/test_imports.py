@@ -600,7 +600,10 @@ def test_a_group_that_is_not_known_binds_no_images(
     )
     ties = [image.ties for image in of_table(top / "t.csv")]
     assert ties == [(), (), ("group 1",), ("group 1",)]
-    assert "2 rows have nan, NA, None or null as a group" in caplog.text
+    assert (
+        "In 2 rows the group is nan, NA, None or null. These rows belong to no group."
+        in caplog.text
+    )
 
 
 def test_hidden_files_beside_a_table_are_no_tables(files: Files) -> None:
