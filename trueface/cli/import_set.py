@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,6 +35,7 @@ from trueface.data.splitting import SHARES, Lists
 
 SCHEMA = 1
 MANY_SOURCES = 100
+COMPARE_S = 30.0  # seconds to compare files, as `trueface audit` takes; slow disks would take hours
 
 
 class ImportRequest(NamedTuple):
@@ -269,11 +271,17 @@ def _doubts(record: ImportRecord) -> Iterator[str]:
             f"{tells.sentence} (real: {tells.real}; fake: {tells.fake}). Bring both classes into one "
             "form, or a detector learns the form"
         )
-    if found := contradictions(files):
+    until = time.monotonic() + COMPARE_S
+    if found := contradictions(files, is_over=lambda: time.monotonic() > until):
         real, fake = found[0]
         yield (
             f"{len(found)} pictures are real and fake: the bytes of {real[0]} (real) and {fake[0]} (fake) "
             "are equal. Remove the wrong file of each pair"
+        )
+    if time.monotonic() > until:
+        yield (
+            f"not all files of both classes were compared, as that takes more than {COMPARE_S:.0f} s. After "
+            "a training, compare all its images: trueface audit RUN --seconds 3600"
         )
 
 

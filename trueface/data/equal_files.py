@@ -6,7 +6,7 @@ size both classes have, then all bytes of the files whose ends are equal.
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from trueface.runtime.files import file_sha256
@@ -40,7 +40,7 @@ def contradictions(
     Args:
         files: each file once for each label.
         digest: of all bytes of a file.
-        is_over: whether to stop before the next file, with the results so far.
+        is_over: whether to stop before the next file, with the results of the sizes that are done.
 
     A file that cannot be read is equal to no other.
     """
@@ -50,10 +50,22 @@ def contradictions(
         # the end of a small file is all of it
         lambda each: each.size_bytes <= END_BYTES or _read(each, lambda each: digest(each.file)),
     )
-    groups = [[each for each in files if each.size_bytes]]
-    for key in steps:
-        groups = [same for group in groups for same in _in_both_classes(group, key, is_over)]
-    return sorted(Contradiction(*(_names(group, label) for label in (0, 1))) for group in groups)
+    found = _equal((each for each in files if each.size_bytes), steps, is_over)
+    return sorted(Contradiction(*(_names(group, label) for label in (0, 1))) for group in found)
+
+
+def _equal(
+    files: Iterable[LabelledFile],
+    steps: Sequence[Callable[[LabelledFile], Hashable]],
+    is_over: Callable[[], bool],
+) -> Iterator[list[LabelledFile]]:
+    """Yield the files of both classes that are alike in all steps, one group of a step after the other."""
+    first, *further = steps
+    for same in _in_both_classes(files, first, is_over):
+        if further:
+            yield from _equal(same, further, is_over)
+        else:
+            yield same
 
 
 def _in_both_classes(

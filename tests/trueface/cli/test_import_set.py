@@ -11,6 +11,7 @@ from tests.trueface.conftest import Tree
 from tests.trueface.data.imports.conftest import Files as Files
 from tests.trueface.data.imports.conftest import faceforensics as faceforensics
 from tests.trueface.data.imports.conftest import files as files
+from trueface.cli import import_set
 from trueface.data.splits import read_lists
 
 Output = pytest.CaptureFixture[str]
@@ -198,6 +199,20 @@ def test_equal_files_of_both_classes_are_reported(
         f"warning: 2 pictures are real and fake: the bytes of {top}/real/3.png (real) and "
         f"{top}/fake/9.png (fake) are equal. Remove the wrong file of each pair"
     ) in said
+
+
+def test_an_import_that_cannot_compare_all_files_in_time_names_the_command_that_does(
+    tree: Tree, tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    top = tree(f"{label}/{n}.png" for label in ("real", "fake") for n in range(10))
+    words: list[str | Path] = ["import", "folders", top, "--dry-run", "--out", tmp_path / "root"]
+    assert "were compared" not in command(*words).err
+    shutil.copy(top / "real/3.png", top / "fake/9.png")
+    monkeypatch.setattr(import_set, "COMPARE_S", -1.0)
+    said = command(*words).err
+    assert "real and fake" not in said
+    assert "warning: not all files of both classes were compared" in said
+    assert "trueface audit RUN --seconds 3600" in said
 
 
 def test_a_file_that_two_imports_label_differently_is_reported(

@@ -3,6 +3,7 @@
 import os
 import tracemalloc
 from collections.abc import Mapping
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,18 @@ def test_a_file_that_is_gone_is_equal_to_no_other(tmp_path: Path, size: int) -> 
 def test_comparing_stops_when_the_time_is_over(tmp_path: Path) -> None:
     files = write(tmp_path, {"real": BODY, "fake": BODY})
     assert contradictions(files, is_over=lambda: True) == []
+
+
+def test_comparing_that_stops_halfway_has_the_equal_files_of_some_sizes(tmp_path: Path) -> None:
+    contents = {f"{label}{n}": BODY + bytes(n) for n in range(10) for label in ("real", "fake")}
+    files = write(tmp_path, contents)
+    looks = count()
+    every = contradictions(files, is_over=lambda: next(looks) < 0)
+    half, looks = next(looks) // 2, count()
+    found = contradictions(files, is_over=lambda: next(looks) >= half)
+    assert len(every) == 10
+    assert 0 < len(found) < 10
+    assert set(found) < set(every)
 
 
 def test_many_files_of_one_size_take_less_memory_than_their_bytes(tmp_path: Path) -> None:
