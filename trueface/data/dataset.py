@@ -375,8 +375,8 @@ def _load_here(
 def _load_in_processes(
     image_set: ImageSet, requests: Sequence[Sequence[ImageRequest]], processes: int
 ) -> Iterator[LoadedBatch]:
-    """Load in processes; in this one from the batch on that finds no room in shared memory."""
-    number, unshared = 0, UnsharedBatch(0)
+    """Load in processes; in this one from the batch on that cannot be put in shared memory."""
+    number, unshared = 0, None
     describe = partial(_describe_batch, image_set, requests)
     try:
         with closing(image_set.processes(processes).load(requests, describe)) as loaded:
@@ -389,10 +389,10 @@ def _load_in_processes(
     except OSError as error:  # not even the processes' locks have room
         if error.errno != errno.ENOSPC:
             raise
-    else:
-        if not unshared.nbytes:
-            return
-    shortage = describe_shortage(processes, unshared.nbytes)
+        unshared = UnsharedBatch(0, os.strerror(error.errno))
+    if unshared is None:
+        return
+    shortage = describe_shortage(processes, *unshared)
     image_set.load_alone()
     log.warning("state=images are loaded in the job's own process reason=%s", shortage)
     yield from _load_here(image_set, requests, number)

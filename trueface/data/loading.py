@@ -11,7 +11,9 @@ must know of a pass comes with every request, so that it makes no difference how
 """
 
 import contextlib
+import errno
 import logging
+import os
 import shutil
 import threading
 from collections import defaultdict, deque
@@ -114,7 +116,7 @@ class StallWatch:
     a job is paused does not count.
 
     Args:
-        describe: returns what is waited for, from its number.
+        describe: returns a description of the item with this number.
     """
 
     def __init__(self, describe: Callable[[int], str]) -> None:
@@ -260,23 +262,25 @@ def together(items: Sequence[Tensor | BadFile]) -> LoadedBatch:
 
 
 class UnsharedBatch(NamedTuple):
-    """A batch whose pixels found no room in shared memory, and did not come."""
+    """A batch whose pixels could not be put in shared memory, and did not come."""
 
     nbytes: int
+    reason: str  # as torch gives it
 
 
 def together_shared(items: Sequence[Tensor | BadFile]) -> LoadedBatch | UnsharedBatch:
     """Make a batch in a loading process, its pixels in shared memory.
 
-    Torch would move them there in a thread, and lose the batch if there is no room.
+    Torch would move them there in a thread, and lose the batch if that fails.
     """
     batch = together(items)
     if batch.pixels is None:
         return batch
     try:
         batch.pixels.share_memory_()  # type: ignore[no-untyped-call]  # torch
-    except RuntimeError:  # as torch reports that nothing is left of /dev/shm
-        return UnsharedBatch(batch.pixels.nbytes)
+    except RuntimeError as error:  # as torch reports a full /dev/shm and too many open files
+        reason = (str(error).splitlines() or [type(error).__name__])[0]  # a trace may follow
+        return UnsharedBatch(batch.pixels.nbytes, reason)
     return batch
 
 
@@ -284,13 +288,23 @@ SHARED_MEMORY = "/dev/shm"  # where Linux has it
 PREFETCHED = 2  # batches of each process that exist before they are asked for; torch's default
 
 
-def describe_shortage(processes: int, batch_bytes: int) -> str:
-    """Return how much shared memory there is, how much loading takes, and what helps.
+def describe_shortage(processes: int, batch_bytes: int, reason: str) -> str:
+    """Return why batches cannot be put in shared memory, and what helps.
 
     Args:
         processes: that load.
         batch_bytes: size of the batch that found no room; 0 if the processes could not start.
+        reason: as torch or the system gives it.
     """
+    if os.strerror(errno.ENOSPC) in reason:
+        return _describe_full(processes, batch_bytes)
+    if os.strerror(errno.EMFILE) in reason:
+        return f"{reason}. Raise the limit of open files (ulimit -n) or set num_threads: 0"
+    return reason
+
+
+def _describe_full(processes: int, batch_bytes: int) -> str:
+    """Return how much shared memory there is, how much loading takes, and what helps."""
     try:
         usage = shutil.disk_usage(SHARED_MEMORY)
         reason = f"{SHARED_MEMORY} has {format_bytes(usage.total)}"

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import resource
 import signal
 import subprocess
 import sys
@@ -34,11 +35,14 @@ from trueface.data.image_headers import (
 from trueface.data.loading import (
     BadFile,
     LoadingProcesses,
+    UnsharedBatch,
     closing,
+    describe_shortage,
     in_background,
     order_of,
     pinned,
     together,
+    together_shared,
     uses_gpu,
 )
 from trueface.data.vocabulary import SETS, picture_data, picture_folder
@@ -340,6 +344,29 @@ def test_a_small_shared_memory_changes_no_image_and_is_logged(size: str, *, keep
     if keeps:
         assert "batches of 108 KiB there. Set num_threads: 0 or a smaller batch_size" in done.stderr
         assert "--shm-size" in done.stderr
+
+
+class Exhausted(Dataset[torch.Tensor]):
+    """Returns an image in a process that can open no more files."""
+
+    def __getitem__(self, request: int) -> torch.Tensor:
+        open_files = 3  # fewer than any process has
+        resource.setrlimit(resource.RLIMIT_NOFILE, (open_files, open_files))
+        return torch.zeros(3, 8, 8)
+
+
+def test_too_many_open_files_are_not_reported_as_a_full_shared_memory() -> None:
+    (batch,) = LoadingProcesses(Exhausted(), 1, together_shared).load([[0, 1]])
+    assert isinstance(batch, UnsharedBatch)
+    said = describe_shortage(1, batch.nbytes, batch.reason)
+    assert "Too many open files" in said
+    assert said.endswith(". Raise the limit of open files (ulimit -n) or set num_threads: 0")
+    assert "--shm-size" not in said
+
+
+def test_another_reason_why_memory_cannot_be_shared_is_reported_as_it_is() -> None:
+    reason = "unable to open shared memory object </torch_1>: Permission denied (13)"
+    assert describe_shortage(2, 100, reason) == reason
 
 
 def test_a_batch_is_what_gave_pixels_and_what_did_not() -> None:
