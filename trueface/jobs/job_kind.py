@@ -385,9 +385,10 @@ def _dangling_images(
         return
     keys = frozenset(chain.from_iterable(named.get(name, ()) for name in lists))
     if lost := [file for key, file in dangling.items() if key in keys]:
+        number = str(len(lost)) if share == 1 else f"at least {len(lost)}"  # of a sample
         yield Input(
             path=Path(lost[0]),
-            what=f"one of {len(lost)} images that are links to nowhere",
+            what=f"one of {number} images that are links to nowhere",
             remedy=f"it leads to {link_target(lost[0])}. Restore what the links lead to, or leave "
             "these images out with missing_images: skip",
         )
