@@ -10,7 +10,7 @@ the file's name, where no other row of the class has it.
 import logging
 import os
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -225,7 +225,9 @@ class Attributes:
         return groups
 
     def known(self, column: str, paths: Sequence[str]) -> tuple[str | None, ...]:
-        """Return the same as `values`, None where nothing is known, without a word on that.
+        """Return the group of each image by one column, None if the group is unknown.
+
+        Unlike `values`, it does not report missing rows.
 
         Raises:
             UnknownName: there is no such column.
@@ -311,10 +313,7 @@ class Attributes:
                 self._lines.append(line)
             numbers = {LABEL: row.label, FORGERY_GROUP: row.forgery}
             said = {name: str(number) for name, number in numbers.items() if number is not None}
-            groups = {
-                column: self._names.get(column, {}).get(name, name)
-                for column, name in row.values.items()
-            }
+            groups = self._named(row.values)
             for column, value in {**groups, **said}.items():
                 if column in without:
                     continue
@@ -327,6 +326,14 @@ class Attributes:
                     faults.append((row.line, what))
                     break
         refuse_rows(table.file, faults)
+
+    def _named(self, groups: Mapping[str, str]) -> Mapping[str, str]:
+        """Return the groups of a row by column, numbers that are equal with one name."""
+        if not self._names:
+            return groups
+        return {
+            column: self._names.get(column, {}).get(name, name) for column, name in groups.items()
+        }
 
 
 def attribute_files(text: str, path: Callable[[str], Path]) -> tuple[Path, ...]:
@@ -360,23 +367,24 @@ def _columns(tables: Sequence[AttributesFile]) -> tuple[str, ...]:
 
 
 def _names_by_column(tables: Sequence[AttributesFile]) -> dict[str, dict[str, str]]:
-    """Return by column the name to use for each number that is written in several ways."""
+    """Return the name to use for each number that is written in several ways, by column that has some."""
     names: dict[str, set[str]] = defaultdict(set)
     for table in tables:
         for row in table.rows:
             for column, name in row.values.items():
                 names[column].add(name)
-    return {column: equal_numbers(of_column) for column, of_column in names.items()}
+    equal = {column: equal_numbers(of_column) for column, of_column in names.items()}
+    return {column: of_column for column, of_column in equal.items() if of_column}
 
 
 def _missing_cells(tables: Sequence[AttributesFile]) -> dict[str, Counter[str]]:
     """Return by column the cells that say that a group is not known, and how many there are."""
     cells: dict[str, Counter[str]] = defaultdict(Counter)
     for table in tables:
+        further = frozenset(table.further)  # the property computes them anew for each row
         for row in table.rows:
-            for column in table.further:
-                if column in row.cells and column not in row.values:
-                    cells[column][row.cells[column]] += 1
+            for column in further & (row.cells.keys() - row.values.keys()):
+                cells[column][row.cells[column]] += 1
     return cells
 
 
