@@ -69,7 +69,7 @@ def missing_sentence(missing: MissingModels) -> str:
         return ""
     what = "model or folder of the run has" if number == 1 else "models or folders of the run have"
     why = reasons_text(Counter(missing.why.values()))
-    return f"{number} {what} no result: {why}. Means over seeds are without them."
+    return f"{number} {what} no result: {why}. Means over seeds do not include them."
 
 
 class OverSeeds(NamedTuple):

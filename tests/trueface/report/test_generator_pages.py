@@ -270,8 +270,6 @@ def test_what_a_study_cannot_tell_is_said(
 
 def test_a_study_with_jobs_that_have_no_result_says_so_first() -> None:
     missing = MissingModels({"erased@seed=3": "failed"})
-    sentence = (
-        "1 model or folder of the run has no result: 1 failed. Means over seeds are without them."
-    )
+    sentence = "1 model or folder of the run has no result: 1 failed. Means over seeds do not include them."
     assert next(sentences(erasing(method_rows())._replace(missing=missing))) == sentence
     assert next(purification_sentences(rows(purifier_rows()), missing)) == sentence
