@@ -127,18 +127,16 @@ class Artifact(NamedTuple):
             waiting: called with 0 and 0 while another process holds the place. An exception of it ends the waiting.
         """
         path = self.place.with_name(f".{self.place.name[:_MOST_NAME]}{LOCK}")
-        descriptor = None
-        with contextlib.suppress(OSError):
-            descriptor = _locked_place(path, self.place, waiting or (lambda *_: None))
-        try:
+        descriptor = _waited_for_place(path, self.place, waiting or (lambda *_: None))
+        if descriptor is None:
             yield
-        finally:
-            if descriptor is not None:
+            return
+        with _holding(descriptor):
+            try:
+                yield
+            finally:
                 with contextlib.suppress(OSError):
                     path.unlink()
-                # processes that were forked meanwhile have it, too: closing alone would leave it held
-                fcntl.flock(descriptor, fcntl.LOCK_UN)
-                os.close(descriptor)
 
     @contextmanager
     def made(self, facts: dict[str, Json]) -> Iterator[Path]:
@@ -160,42 +158,26 @@ class Artifact(NamedTuple):
             raise DataError(f"cannot write the {self.kind} {self.place}: {error}") from error
 
 
-def _locked_place(path: Path, place: Path, waiting: Callable[[int, int], None]) -> int:
+def _waited_for_place(path: Path, place: Path, waiting: Callable[[int, int], None]) -> int | None:
     """Return the descriptor of the lock of a place, once no other process holds it.
 
-    Raises:
-        OSError: no lock can be made there.
+    None if no lock can be made there. An exception of `waiting` is never one of the lock.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     logged_at = -LOG_EVERY_S
     while True:
-        descriptor = _opened_lock(path)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(descriptor)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            descriptor = _taken(path, is_shared=True)
         except OSError:
-            os.close(descriptor)
-            raise
-        else:
-            if _lies_at(descriptor, path):
-                CreationLock(descriptor).report(0, 0)
-                return descriptor
-            os.close(descriptor)  # its holder removed it
-            continue
+            return None
+        if descriptor is not None:
+            return descriptor
         if time.monotonic() - logged_at > LOG_EVERY_S:
             logged_at, note = time.monotonic(), _note(path)
-            log.warning("waiting for process %d on %s, which writes %s", note.pid, note.host, place)
+            who = f"process {note.pid} on {note.host}" if note.pid else "another process"
+            log.warning("waiting for %s, which writes %s", who, place)
         waiting(0, 0)
         time.sleep(POLL_S)
-
-
-def _opened_lock(path: Path) -> int:
-    """Open a lock file, made where there is none; that of another user may be read only."""
-    try:
-        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-    except PermissionError:
-        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 
 
 def difference(wanted: Mapping[str, Json], stored: Mapping[str, Json]) -> tuple[str, ...]:
@@ -462,10 +444,10 @@ def _waited(path: Path, stop: threading.Event, progress: Callable[[int, int], No
     return descriptor
 
 
-def _taken(path: Path, *, waits: bool = False) -> int | None:
+def _taken(path: Path, *, waits: bool = False, is_shared: bool = False) -> int | None:
     """Return the descriptor of a lock that is held from now on; None: another process holds it."""
     while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        descriptor = _opened_lock(path, is_shared=is_shared)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if waits else fcntl.LOCK_NB))
         except OSError as error:
@@ -476,6 +458,17 @@ def _taken(path: Path, *, waits: bool = False) -> int | None:
         if _lies_at(descriptor, path):
             return descriptor
         os.close(descriptor)  # it was removed, with what it is of, before it was taken
+
+
+def _opened_lock(path: Path, *, is_shared: bool) -> int:
+    """Open a lock file, made where there is none; one that users share may be read-only for this one."""
+    mode = 0o666 if is_shared else 0o600
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, mode)
+    except PermissionError:
+        if not is_shared:
+            raise
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 
 
 def _lies_at(descriptor: int, path: Path) -> bool:

@@ -1,5 +1,6 @@
 import fcntl
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -237,14 +238,34 @@ def test_a_process_waits_while_another_one_writes_the_same_place(
     assert [path.name for path in (tmp_path / "data").iterdir()] == ["set"]
 
 
-def test_who_waits_for_a_place_can_be_stopped(tmp_path: Path) -> None:
+@pytest.mark.parametrize("error", [JobError("stopped"), BrokenPipeError("stopped")])
+def test_who_waits_for_a_place_can_be_stopped(tmp_path: Path, error: Exception) -> None:
+    artifact = Artifact("set", tmp_path / "set", "mark.json", {})
+
+    def stop(*_: int) -> None:
+        raise error
+
+    with artifact.locked(), pytest.raises(type(error), match="stopped"), artifact.locked(stop):
+        raise AssertionError
+
+
+@pytest.mark.parametrize("is_readable", [True, False])
+def test_who_waits_for_a_place_logs_which_process_writes_it_if_that_is_known(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, *, is_readable: bool
+) -> None:
     artifact = Artifact("set", tmp_path / "set", "mark.json", {})
 
     def stop(*_: int) -> None:
         raise JobError("stopped")
 
-    with artifact.locked(), pytest.raises(JobError, match="stopped"), artifact.locked(stop):
-        raise AssertionError
+    with artifact.locked():
+        (lock,) = tmp_path.iterdir()
+        if not is_readable:
+            lock.write_text("")
+        with pytest.raises(JobError), artifact.locked(stop):
+            raise AssertionError
+    who = f"process {os.getpid()} on {platform.node()}" if is_readable else "another process"
+    assert f"waiting for {who}, which writes {tmp_path}/set" in caplog.text
 
 
 def test_a_place_that_is_whole_is_found_where_no_lock_can_be_made(tmp_path: Path) -> None:
