@@ -15,7 +15,7 @@ import click
 from launcher.api import JobError, Json, UnknownName, UsageError
 from trueface.cli import run_here
 from trueface.cli.text_tables import shown
-from trueface.data.folders import FoundImages, Missing, find_images, listed, paths_in
+from trueface.data.folders import FoundImages, Missing, few, find_images, listed, paths_in
 from trueface.runtime import logs, paths
 
 if TYPE_CHECKING:  # torch takes seconds to import
@@ -69,14 +69,13 @@ def _usual_run() -> str:
     Raises:
         UsageError: several others have models.
     """
-    runs = [folder.name for folder in _folders(Path.cwd() / "runs") if _models(folder)]
-    if DEFAULT_RUN in runs or not runs:
+    root = Path.cwd() / "runs"
+    if _models(root / DEFAULT_RUN):  # first, as a slow disk may hold many runs
         return DEFAULT_RUN
+    runs = [folder.name for folder in _folders(root) if _models(folder)]
     if len(runs) > 1:
-        raise UsageError(
-            f"{len(runs)} runs have trained models. Name one with --name: {', '.join(runs)}"
-        )
-    return runs[0]
+        raise UsageError(f"{len(runs)} runs have trained models. Name one with --name: {few(runs)}")
+    return runs[0] if runs else DEFAULT_RUN
 
 
 def _of_run(run_name: str, model: str | None) -> Path:
@@ -452,11 +451,8 @@ def _load(place: Path, *, device: str, batch_size: int, abstain: float | None) -
         on = run_here.device(device)
     kept = model_folder.load(place) if place.is_dir() else checkpoint.load(place)
     if place.is_dir() and (failed := model_folder.failed_tests(place)):
-        tests = ", ".join(failed[:NAMED]) + (
-            f" and {len(failed) - NAMED} more" * (len(failed) > NAMED)
-        )
         click.echo(
-            f"warning: the model failed its own tests (balanced accuracy: {tests}). Do not rely on "
+            f"warning: the model failed its own tests (balanced accuracy: {few(failed)}). Do not rely on "
             f"its answers; {place / model_folder.CARD} has the details",
             err=True,
         )

@@ -140,6 +140,32 @@ def test_without_a_name_the_only_run_with_models_is_meant(lab: Path, predict: Co
     assert "test" not in refused
 
 
+def test_other_runs_are_not_read_if_the_default_one_has_models(
+    lab: Path, predict: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_model(paths.checkpoint(lab / "runs/other" / MODEL))
+    read, iterdir = list[Path](), Path.iterdir
+
+    def noted(folder: Path) -> Iterator[Path]:
+        read.append(folder)
+        return iterdir(folder)
+
+    monkeypatch.setattr(Path, "iterdir", noted)
+    predict("data")
+    assert lab / "runs/test" in read
+    assert lab / "runs/other" not in read
+
+
+def test_of_many_runs_with_models_the_first_ones_are_named(lab: Path, predict: Command) -> None:
+    for name in "abcd":
+        path = paths.checkpoint(lab / "runs" / name / MODEL)
+        path.parent.mkdir(parents=True)
+        path.touch()
+    (lab / "runs/test").rename(lab / "runs/e")
+    refused = predict("data", code=2).err
+    assert "5 runs have trained models. Name one with --name: a, b, c and 2 more" in refused
+
+
 @pytest.mark.parametrize("model", ["../../elsewhere", ".."])
 def test_a_model_outside_the_runs_is_refused(lab: Path, model: str, predict: Command) -> None:
     assert "outside runs/" in predict("data", "--model", model, code=2).err
