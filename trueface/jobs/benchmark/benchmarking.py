@@ -46,7 +46,7 @@ from trueface.benchmark.table import Row, row_of, same_value
 from trueface.corruptions.chain import Chain
 from trueface.corruptions.registry import NONE
 from trueface.data.dataset import Pass, still
-from trueface.data.image_headers import PROPERTIES, sample_headers, shortcut
+from trueface.data.image_headers import shortcuts_of
 from trueface.data.index import Image
 from trueface.data.settings import ScoringSettings, TestSettings
 from trueface.data.vocabulary import BUILT_IN
@@ -384,7 +384,6 @@ def _cell(condition: Condition, known: Derived, reason: str) -> Cell:
 
 def _index(job: Job, bench: Bench, known: _Known, rows: tuple[Cell, ...]) -> Index:
     trained = bench.network.provenance.get("settings")
-    headers, _ = sample_headers({image.file: image.label for image in bench.images})
     seed = trained.get("seed") if isinstance(trained, dict) else None
     return Index(
         model=bench.name,
@@ -399,7 +398,7 @@ def _index(job: Job, bench: Bench, known: _Known, rows: tuple[Cell, ...]) -> Ind
         words=job.words.used_by(parse_data(job.data or "")),
         settings=bench.settings.model_dump(mode="json"),
         cells=rows,
-        shortcuts=tuple(filter(None, (shortcut(headers, each) for each in PROPERTIES))),
+        shortcuts=shortcuts_of({image.file: image.label for image in bench.images}),
     )
 
 
