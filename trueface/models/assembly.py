@@ -40,8 +40,7 @@ from trueface.models.registry import (
 )
 from trueface.runtime import tensor_files
 from trueface.runtime.errors import JobError, WeightsError
-from trueface.runtime.files import file_sha256
-from trueface.runtime.tensor_files import refuse_other_digest
+from trueface.runtime.tensor_files import cached_sha256, refuse_other_digest
 
 WRAPPERS = ("model_state_dict", "state_dict", "model", "state")  # under which files keep weights
 PREFIXES = ("_orig_mod.", "module.")  # of names in a compiled network, and in DataParallel
@@ -215,7 +214,7 @@ def fingerprint(weights: str, url: str | None) -> str | None:
         if not path.is_file():
             return None
     try:
-        return file_sha256(path)
+        return cached_sha256(path)
     except OSError as error:
         raise WeightsError(f"weights {path} cannot be read: {_first(error)}; {REMEDY}") from error
 

@@ -97,8 +97,7 @@ def refuse_other_digest(path: Path, digest: str, *, again: str) -> None:
         WeightsError: it has another one, or cannot be read.
     """
     try:
-        status = path.stat()
-        found = _sha256(path, status.st_size, status.st_mtime_ns)
+        found = cached_sha256(path)
     except OSError as error:
         raise WeightsError(f"cannot read {path}: {error.strerror or error}") from error
     if not found.startswith(digest):
@@ -107,6 +106,16 @@ def refuse_other_digest(path: Path, digest: str, *, again: str) -> None:
             f"with {digest}. Delete it and {again}, or name another file (--weights PATH, or "
             "TRUEFACE_WEIGHTS=PATH in the environment)"
         )
+
+
+def cached_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file; compute it again only if its size or mtime has changed.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    status = path.stat()
+    return _sha256(path, status.st_size, status.st_mtime_ns)
 
 
 @lru_cache(maxsize=8)  # a job asks several times, and the files are large
