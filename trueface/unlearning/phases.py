@@ -42,6 +42,7 @@ class Phases:
         log.info("doing=%s", phase)
         self._done += self._read
         self._sizes.pop(self._phase or "", None)
+        self._sizes.setdefault(phase, 0)  # the progress of one that was not declared is not counted
         self._phase = phase
         self._advance(0)
 

@@ -144,6 +144,20 @@ def test_each_step_of_relearning_is_reported() -> None:
     assert reports[-1] == {"step": 57, "total": 67, "doing": "relearning"}
 
 
+def test_a_phase_without_a_declared_size_is_reported_and_ends_nothing() -> None:
+    reports: list[dict[str, Any]] = []
+    watch = Watch(progress=lambda **report: reports.append(report))
+    phases = Phases(watch, {"embedding": 10})
+    phases.watch.progress(step=7, total=7)
+    phases.watch.doing("drawing")
+    phases.add(5)
+    phases.watch.progress(step=1, total=2)
+    phases.watch.doing("embedding")
+    phases.add(10)
+    assert reports[1] == {"step": 7, "total": 17, "doing": "drawing"}
+    assert reports[-1] == {"step": 17, "total": 17, "doing": "embedding"}
+
+
 def test_a_fraction_of_the_flips_is_forgotten_and_all_of_them_are_measured(
     problem: PoisonedDetector,
 ) -> None:
