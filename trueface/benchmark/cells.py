@@ -202,8 +202,10 @@ def read_scores(path: Path) -> CellScores:
     if not len(scores.paths) == len(scores.labels) == len(scores.logits):
         raise DataError(f"scores {path} differ in length")
     for logits in (scores.logits, scores.before):
-        broken = np.flatnonzero(~np.isfinite([] if logits is None else logits))
-        if logits is not None and len(broken):
+        if logits is None:
+            continue
+        broken = np.flatnonzero(~np.isfinite(logits))
+        if len(broken):
             raise DataError(
                 f"scores {path}: the logit {logits[broken[0]]} of {scores.paths[broken[0]]} is not a "
                 f"finite number ({len(broken)} of {len(logits)} rows)"

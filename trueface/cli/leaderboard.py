@@ -56,12 +56,12 @@ def unlearned(run: str, *, as_json: bool, published: bool) -> None:
     positives; 1 is chance. US: unlearning score. verdict: why a model is ruined whatever its scores;
     such rows come last. Alarms are further remarks on a row.
     """
+    # numpy and scipy take a while to import; help must not wait for them
     from trueface.audit.run_facts import found_folder
-
-    folder = found_folder(run)
     from trueface.cli.studies import missing_models
     from trueface.unlearning.evaluation.leaderboard import ladder
 
+    folder = found_folder(run)
     board = ladder(folder, missing_models(folder))
     if not board.groups and not board.troubles:
         raise UsageError(

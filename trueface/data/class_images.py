@@ -251,7 +251,7 @@ def _samples(place: ClassFolders, part: str) -> list[_Sample]:
 
     def is_wanted(path: str) -> bool:
         *above, name = path.removeprefix(f"{folder}/").split("/")
-        if any(part.startswith(".") for part in above):
+        if any(directory.startswith(".") for directory in above):
             return False
         if not (wanted := is_image(name)) and not name.startswith("."):
             others[suffix(name)] += 1

@@ -367,9 +367,10 @@ def _load_here(
     image_set: ImageSet, requests: Sequence[Sequence[ImageRequest]], first: int = 0
 ) -> Iterator[LoadedBatch]:
     """Load the batches from the first on in a thread of this process."""
-    describe = partial(_describe_batch, image_set, requests)
     make = partial(_in_this_process, image_set, requests[first:])
-    return in_background(make, describe=lambda number: describe(first + number))
+    return in_background(
+        make, describe=lambda number: _describe_batch(image_set, requests, first + number)
+    )
 
 
 def _load_in_processes(
