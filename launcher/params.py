@@ -69,6 +69,19 @@ def options_of(argv: tuple[str, ...]) -> Mapping[str, Scalar]:
     return {name: value for name, value in read.items() if not _is_place(value)}
 
 
+def words_before_options(argv: Sequence[str]) -> list[str]:
+    """Return the first words of a command line, up to the first option that is read as a parameter.
+
+    A word with one dash, such as `-m`, is such an option only if a number follows.
+    """
+    for at, word in enumerate(argv[1:], 1):
+        match = _OPTION.fullmatch(word)
+        has_number = not isinstance(number("".join(argv[at + 1 : at + 2])), str)
+        if _PAIR.fullmatch(word) or (match and (match[1] == "--" or has_number)):
+            return [*argv[:at]]
+    return [*argv]
+
+
 def with_option(argv: Sequence[str], name: str, value: str) -> list[str]:
     """Return a command line in which each option of a name has another value."""
     words = list(argv)

@@ -16,7 +16,7 @@ from launcher.ids import ModelId, parse_model
 from launcher.job import FUNCTION, PROGRAM, Spec, program_signature
 from launcher.kind_interface import Kind, NamesModels, RanksMetrics, Role
 from launcher.kinds import find_kinds, installed
-from launcher.params import number, scalar, swept_values, varying
+from launcher.params import number, scalar, swept_values, varying, words_before_options
 from launcher.planning.missing_packages import missing_packages
 from launcher.results.result_jobs import MAKERS, TELLING, made_folder_name, state_word
 from launcher.results.table import (
@@ -37,6 +37,7 @@ from launcher.states import State
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
 from launcher.store.steering import REMOVED
+from launcher.system.executables import script_of, without_wrappers
 from launcher.system.files import Json
 from launcher.system.paths import Home
 from launcher.workers.progress.attempt_progress import last_metrics
@@ -360,7 +361,6 @@ def _free(name: str, taken: set[str]) -> str:
 
 
 JOB = "job"
-_HEAD = 2  # words of a command line that name the program: `python train.py`
 
 
 class Returned(NamedTuple):
@@ -481,10 +481,28 @@ def _likeness(job: JobRow) -> tuple[Any, ...]:
     """Return what jobs have in common that differ in values only."""
     spec = job.plain_spec
     if spec.kind == PROGRAM:
-        return spec.kind, program_signature(spec.argv[:_HEAD]), frozenset(spec.params)
+        return spec.kind, program_signature(_program_words(spec)), frozenset(spec.params)
     if spec.kind == FUNCTION:
         return spec.kind, spec.name.rpartition("#")[0], frozenset(spec.params)
     return (spec.kind,)
+
+
+def _program_words(spec: Spec) -> list[str]:
+    """Return the words that name a program, with `#` for the texts that a sweep gave it.
+
+    They are its script. If that is not known, they are the words before the first option, and the first Python file
+    after it, such as the script of torchrun.
+    """
+    words = [script_of(spec.argv)]
+    if not words[0]:
+        words = words_before_options(without_wrappers(spec.argv))
+        values = [*spec.params.values()]
+        files = [word for word in spec.argv if re.fullmatch(r"[^-].*\.py", word)]
+        words += [file for file in files if file not in values][:1]
+    swept = [value for value in swept_values(spec.settings).values() if isinstance(value, str)]
+    for value in sorted(filter(None, swept), key=len, reverse=True):
+        words = [re.sub(rf"(?<!\w){re.escape(value)}(?!\w)", "#", word) for word in words]
+    return words
 
 
 def _why(job: JobRow) -> str:

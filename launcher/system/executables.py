@@ -93,11 +93,17 @@ def missing_script(argv: Sequence[str], folder: Path) -> str:
     return f"there is no script {script!r} for {argv[0]!r}"
 
 
-def script_of(argv: Sequence[str]) -> str:
-    """Return the script that an interpreter is asked to run; '' if there is none, or none is known."""
+def without_wrappers(argv: Sequence[str]) -> list[str]:
+    """Return a command line from the program on that `env`, `nice` and the like start."""
     words = [*argv]
     while words and (Path(words[0]).name in _WRAPPERS or _VARIABLE.fullmatch(words[0])):
         del words[0]
+    return words
+
+
+def script_of(argv: Sequence[str]) -> str:
+    """Return the script that an interpreter is asked to run; '' if there is none, or none is known."""
+    words = without_wrappers(argv)
     if not words:
         return ""
     interpreter = Path(words.pop(0)).name

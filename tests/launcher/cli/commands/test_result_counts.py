@@ -2,6 +2,7 @@
 
 import csv
 import io
+import shlex
 
 import pytest
 
@@ -161,6 +162,53 @@ def test_each_reason_of_a_missing_value_is_counted(
         "2 of 6 seeds, 1 failed, 1 waiting, 1 cancelled, 1 without a result"
     )
     assert row["lr"] == 0.1
+
+
+@pytest.mark.parametrize(
+    ("program", "other"),
+    [
+        ("python3 -u a.py", "python3 -u b.py"),
+        ("python3 -X dev a.py", "python3 -X dev b.py"),
+        ("python3 -m a", "python3 -m b"),
+        ("nice -n 5 python3 a.py", "nice -n 5 python3 b.py"),
+        ("torchrun --nproc_per_node=2 a.py", "torchrun --nproc_per_node=2 b.py"),
+        ("env A=1 ./a", "env A=1 ./b"),
+        ("./a", "./b"),
+        ("./tool train", "./tool test"),
+        ("sh -c 'exec ./a {mode} $0'", "sh -c 'exec ./b {mode} $0'"),
+    ],
+)
+def test_only_missing_seeds_of_the_same_program_are_counted(
+    launcher: Launcher, store: Store, program: str, other: str
+) -> None:
+    def queue(line: str, name: str, seed: int, outcome: Outcome) -> None:
+        words = [word.replace("{mode}", "fast") for word in shlex.split(line)]
+        settings = {"params": {"mode": "fast", "seed": seed}}
+        spec = a_spec(*words, f"--seed={seed}", name=f"command/{name}-{seed}", settings=settings)
+        add(store, spec, outcome)
+
+    for seed in (1, 2):
+        queue(program, "a", seed, Done(at=2.0, result={"acc": seed}))
+    for seed in (3, 4):
+        queue(other, "b", seed, FAILED)
+    (row,) = launcher.json(*OVER)["rows"]
+    assert row["count"] == 2
+    assert "count_note" not in row
+    queue(program, "a", 3, FAILED)
+    (row,) = launcher.json(*OVER)["rows"]
+    assert row["count_note"] == NOTE
+
+
+@pytest.mark.parametrize("line", ["sh -c './a {mode}'", "./a {mode}", "./a --mode={mode}"])
+def test_missing_values_of_a_sweep_are_counted_wherever_they_are_in_the_command_line(
+    launcher: Launcher, store: Store, line: str
+) -> None:
+    for mode in ("fast", "slow", "small"):
+        words = [word.replace("{mode}", mode) for word in shlex.split(line)]
+        spec = a_spec(*words, name=f"command/a@{mode}", settings={"params": {"mode": mode}})
+        add(store, spec, FAILED if mode == "small" else Done(at=2.0, result={"acc": 1}))
+    (row,) = launcher.json("results", "fix", "--over", "mode")["rows"]
+    assert row["count_note"] == "2 of 3 values, 1 failed"
 
 
 def test_a_number_that_some_rows_have_not_says_so(launcher: Launcher, store: Store) -> None:
