@@ -8,7 +8,7 @@ independently from a normal distribution. SciPy has t, too, and the queue is ins
 import math
 import statistics
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -129,10 +129,15 @@ def over(results: RunResults, names: Sequence[str], settings: Mapping[str, str])
         each._replace(row={**each.row, **_without(each.row, names, settings)})
         for each in results.absent
     ]
+    by_model = _grouped(absent, lambda row: row.get(MODEL))
+    by_key = _grouped(absent, lambda row: _key(row, results.columns, names))
     noun = "seeds" if [*names] == [_SEED] else "values"
     rows = []
-    for group in groups.values():
-        fitting = [each for each in absent if _would_belong(each.row, results, group, names)]
+    for key, group in groups.items():
+        if POOLED in group[0]:
+            fitting = _of_same_data(by_model.get(group[0].get(MODEL), ()), group[0], names)
+        else:
+            fitting = by_key.get(key, ())
         missing = Missing(noun, _reasons(group, fitting, names))
         rows.append(_joined(group, columns, {*names, JOB}, missing))
     if not any(row[NOTE] for row in rows):
@@ -156,22 +161,27 @@ def _reasons(
     return dict(Counter(why for value, why in values.items() if value not in known))
 
 
-def _would_belong(
-    row: Row, results: RunResults, group: Sequence[Row], names: Sequence[str]
-) -> bool:
-    """Whether the row of a job without a result would be one of the rows of a mean.
+def _grouped(absent: Iterable[AbsentRow], key: Callable[[Row], Any]) -> dict[Any, list[AbsentRow]]:
+    """Return the jobs without a result by a key of their rows, in their order."""
+    grouped: dict[Any, list[AbsentRow]] = {}
+    for each in absent:
+        grouped.setdefault(key(each.row), []).append(each)
+    return grouped
+
+
+def _of_same_data(
+    absent: Sequence[AbsentRow], first: Row, names: Sequence[str]
+) -> Sequence[AbsentRow]:
+    """Return the tests without a result that would belong to a mean of tests.
 
     Args:
-        row: of the job; of a test it has no more than its model and its data.
-        results: of a run.
-        group: the rows of the mean.
-        names: of the columns in which they differ.
+        absent: tests of the same model; of each no more is known than the model and the data.
+        first: a row of the mean.
+        names: of the columns in which its rows differ.
     """
-    first = group[0]
-    if POOLED not in first:
-        return _key(row, results.columns, names) == _key(first, results.columns, names)
-    of_data = first[POOLED] or DATA in names or row.get(DATA) == first.get(DATA)
-    return row.get(MODEL) == first.get(MODEL) and bool(of_data)
+    if first[POOLED] or DATA in names:
+        return absent
+    return [each for each in absent if each.row.get(DATA) == first.get(DATA)]
 
 
 def in_step(results: RunResults, names: Sequence[str]) -> list[str]:

@@ -1,5 +1,7 @@
 """Rows of results: which columns, metrics, sweeps and models they tell, and means over some of them."""
 
+import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -12,6 +14,7 @@ from launcher.job import Spec
 from launcher.results.over import over, t_quantile
 from launcher.results.rows import Models, lower_is_better, results_of, swept
 from launcher.results.table import (
+    AbsentRow,
     Metric,
     Pivot,
     RunResults,
@@ -104,6 +107,23 @@ def test_means_over_several_columns_are_one_row_each(store: Store, scored: Path)
     results = over(results_of(store.read.of_run("test")), ["seed", "setting_lr"], SETTINGS)
     row = next(row for row in results.rows if row["data"] == "dot:pre")
     assert (row["model"], row["count"]) == ("line:pre", 6)
+
+
+def test_the_calls_for_means_grow_in_proportion_to_the_jobs() -> None:
+    def calls(number: int) -> int:
+        counter: Counter[str] = Counter()
+        rows = [{"job": f"a{lr}", "lr": lr, "seed": 1, "acc": 0.5} for lr in range(number)]
+        absent = [AbsentRow({**row, "seed": 2}, "failed") for row in rows]
+        results = RunResults(rows=rows, columns=("job", "lr", "seed"), absent=absent)
+        sys.setprofile(lambda _frame, event, _argument: counter.update([event]))
+        try:
+            means = over(results, ["seed"], SETTINGS).rows
+        finally:
+            sys.setprofile(None)
+        assert {row["count_note"] for row in means} == {"1 of 2 seeds, 1 failed"}
+        return counter["call"]
+
+    assert calls(80) < 3 * calls(40)
 
 
 def test_of_each_set_of_data_the_best_model_stays(store: Store, scored: Path) -> None:
