@@ -8,6 +8,7 @@ import os
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from itertools import islice
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -321,12 +322,20 @@ class Listing:
         return [row["id"] for row in rows]
 
     def in_state(self, run: int, state: State, limit: int) -> list[int]:
-        """Return the numbers of some jobs of a run that are in a state, the newest first."""
-        rows = self._db.execute(
-            "SELECT id FROM jobs WHERE run = ? AND state = ? ORDER BY id DESC LIMIT ?",
-            (run, state, limit),
+        """Return the numbers of the newest jobs of a run in a state, the newest first.
+
+        Jobs that a newer job of the same name replaced are left out.
+        """
+        numbers = self._db.execute(  # the index alone is read: a run may have very many jobs
+            "SELECT id FROM jobs WHERE run = ? AND state = ? ORDER BY id DESC", (run, state)
         )
-        return [row["id"] for row in rows]
+        current = (number for (number,) in numbers if not self._is_replaced(number))
+        return [*islice(current, limit)]
+
+    def _is_replaced(self, number: int) -> bool:
+        """Return whether a newer job of the same name replaced a job."""
+        row = self._db.execute("SELECT id, run, name, state FROM jobs WHERE id = ?", (number,))
+        return bool(newest_of_names(self._db.execute, [_NamedJob(*row.fetchone())]))
 
     def first_job(self, run: int) -> int | None:
         """Return the number of a run's first job, None where it has none."""

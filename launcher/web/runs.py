@@ -95,8 +95,6 @@ def fill_run(view: View, address: Address) -> Content:
             for state in (State.RUNNING, State.FAILED)
         }
         rows = view.store.read.jobs_by_id(job for jobs in listed.values() for job in jobs)
-        replaced = view.store.read.superseded(rows)
-        rows = [row for row in rows if row.id not in replaced]
         lines = {line.id: line for line in views_of(view.home, view.store, rows)}
     run = records[0]
     look = _look_at(view, records)

@@ -9,9 +9,10 @@ from launcher.store.listings import RunRecord
 from launcher.store.queue import Store
 from launcher.system.paths import Home
 from launcher.web.run_data import MOST_BYTES
-from launcher.web.runs import mark_of_runs
+from launcher.web.runs import LISTED, mark_of_runs
 from launcher.workers.progress.steps import Progress
-from tests.build import claimed, enqueue, until
+from tests.build import a_spec, claimed, enqueue, until
+from tests.launcher.queued_again import FAILED, RUN, add
 from tests.launcher.web.browser import Page, events, served
 from tests.launcher.web.made_runs import SVG, a_png, a_training
 
@@ -271,6 +272,19 @@ def test_the_curves_of_the_best_jobs_are_linked(
     best = [jobs[10], *jobs[8:1:-1]]
     assert "curves?" + "&amp;".join(f"job={job}" for job in best) + '"' in html
     assert '<span class="quiet">8 of 10, the highest auc</span>' in html
+
+
+def test_a_failed_job_is_shown_behind_any_number_of_replaced_ones(page: Page, store: Store) -> None:
+    add(store, a_spec(name="command/real"), FAILED)
+    again = a_spec(name="command/again")
+    for _ in range(LISTED + 1):
+        add(store, again, FAILED)
+    add(store, again)
+    (run,) = {job.run_id for job in store.read.of_run(RUN)}
+    html = page.get(f"runs/{run}").text
+    assert "<h2>Failed</h2>" in html
+    assert "command/real" in html
+    assert "command/again@" not in html
 
 
 def test_lists_and_legends_tell_the_parameters_in_which_jobs_differ(
