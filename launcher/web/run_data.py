@@ -11,6 +11,7 @@ import stat
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, NamedTuple
 
@@ -221,7 +222,7 @@ class RunData(NamedTuple):
     gallery: Gallery = _NO_PICTURES
     reports: tuple[Picture, ...] = ()  # pages that its laboratory wrote
     curves: tuple[int, ...] = ()  # jobs whose curves lie over each other
-    curves_note: str = ""  # how many of the jobs these are, and by what they are chosen; "" if all
+    curves_note: str = ""  # which of the jobs these are, in words; "" if all
 
 
 def read_runs(home: Home, runs: Sequence[int]) -> RunData:
@@ -294,9 +295,9 @@ def _with_steps(each: ResultJob) -> JobRow:
 def _with_curves(
     home: Home, jobs: Sequence[JobRow], compared: Compared
 ) -> tuple[tuple[int, ...], str]:
-    """Return the jobs whose curves are drawn, and how many of how many these are.
+    """Return the jobs whose curves are drawn, and in words which these are; "" if all.
 
-    They are jobs that have reported numbers. Jobs that make models come first, then the best results.
+    They are jobs that have reported numbers. Progress is read until one more is found than is drawn. Jobs that make models come first, then the best results.
 
     Args:
         home: whose jobs.
@@ -315,12 +316,12 @@ def _with_curves(
         )
     )
     steps = ((job.id, newest_step(job.attempt_in(home))) for job in began[:_LOOKED_AT])
-    reported = [job for job, step in steps if step is not None and step.metrics]
-    drawn = tuple(reported[:MOST_CURVES])
-    if len(drawn) == len(reported):
+    reported = (job for job, step in steps if step is not None and step.metrics)
+    drawn = tuple(islice(reported, MOST_CURVES))
+    if next(reported, None) is None:
         return drawn, ""
     by = by if any(job in ranks for job in drawn) else ""
-    return drawn, f"{len(drawn)} of {len(reported)}" + (f", {by}" if by else "")
+    return drawn, f"the {len(drawn)} jobs with {by}" if by else f"the first {len(drawn)} jobs"
 
 
 def _ranks(compared: Compared) -> tuple[dict[int, int], str]:

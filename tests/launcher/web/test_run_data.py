@@ -12,7 +12,7 @@ from launcher.states import State
 from launcher.store.listings import Listing
 from launcher.store.queue import Store
 from launcher.system.files import Json
-from launcher.system.paths import Home
+from launcher.system.paths import Attempt, Home
 from launcher.web import run_data
 from launcher.web.results import (
     FEW,
@@ -24,8 +24,10 @@ from launcher.web.results import (
     compare,
     result_table,
 )
-from launcher.web.run_data import folders_of, read_runs
+from launcher.web.run_data import MOST_CURVES, folders_of, read_runs
 from launcher.web.run_filter import SettingsIndex, canonical, matches, read_filter, unknown_settings
+from launcher.workers.progress.attempt_progress import newest_step
+from launcher.workers.progress.steps import Progress, Step
 from tests.build import a_spec, claimed, enqueue, job_row
 from tests.launcher.queued_again import FAILED, a_seed, add, done
 from tests.launcher.results.conftest import scored
@@ -213,6 +215,27 @@ def test_a_result_that_is_called_run_is_kept(home: Home, store: Store, tmp_path:
     night = result_jobs(home, store, store.read.of_run("night"))
     (row,) = compare(home, store, [night]).results.rows
     assert (row[RUN], row["setting_run"]) == ("night", 5)
+
+
+@pytest.mark.parametrize(("number", "note"), [(8, ""), (9, "the first 8 jobs")])
+def test_progress_is_read_until_there_are_enough_curves(
+    home: Home, store: Store, monkeypatch: pytest.MonkeyPatch, number: int, note: str
+) -> None:
+    read: list[Attempt] = []
+
+    def step_of(attempt: Attempt) -> Step | None:
+        read.append(attempt)
+        return newest_step(attempt)
+
+    monkeypatch.setattr(run_data, "newest_step", step_of)
+    jobs = [add(store, a_seed(seed), FAILED) for seed in range(number + 3)]
+    for job in jobs[:number]:
+        attempt = home.attempt(job, 1)
+        attempt.folder.mkdir(parents=True)
+        Progress(attempt.progress)(step=1, total=1, loss=0.5)
+    data = read_runs(home, [job_row(store, jobs[0]).run_id])
+    assert (data.curves, data.curves_note) == (tuple(jobs[:MOST_CURVES]), note)
+    assert len(read) == (MOST_CURVES + 1 if note else len(jobs))
 
 
 def test_a_run_without_results_has_no_rows(home: Home, store: Store, tmp_path: Path) -> None:

@@ -271,7 +271,7 @@ def test_the_curves_of_the_best_jobs_are_linked(
     html = shown(page, f"runs/{run}", "its curves")
     best = [jobs[10], *jobs[8:1:-1]]
     assert "curves?" + "&amp;".join(f"job={job}" for job in best) + '"' in html
-    assert '<span class="quiet">8 of 10, the highest auc</span>' in html
+    assert '<span class="quiet">the 8 jobs with the highest auc</span>' in html
 
 
 def test_a_failed_job_is_shown_behind_any_number_of_replaced_ones(page: Page, store: Store) -> None:
