@@ -196,7 +196,7 @@ def file_paths(setting: str, spec: Spec, folder: str, job: int) -> tuple[str, ..
 
 
 # bytes; most file systems allow 255, and an earlier output is set aside as `.NAME.launcher-JOB`
-LONGEST_OUTPUT_NAME = 255 - len("..launcher-") - 7
+LONGEST_OUTPUT_NAME = 255 - len("..launcher-") - 7  # 7 digits of the job number
 
 
 def file_fault(

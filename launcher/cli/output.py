@@ -130,7 +130,8 @@ def _plain(cell: Cell) -> str:
 def long_rows(rows: Sequence[Mapping[str, Any]]) -> list[list[Value]]:
     """Return records as rows below the names of their columns, nothing left out.
 
-    X If values are missing from a mean, accuracy_expected and accuracy_note say so.
+    A number with an interval gives three columns: accuracy, accuracy_low, accuracy_high. A mean also gives accuracy_sd
+    and accuracy_n. If values are missing from a mean, it also gives accuracy_expected and accuracy_note.
     """
     keys = list(dict.fromkeys(key for row in rows for key in row))
     further = {key: _further([row.get(key) for row in rows]) for key in keys}

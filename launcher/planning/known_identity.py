@@ -25,7 +25,7 @@ class _Known(NamedTuple):
 
     code: Code
     later: frozenset[str]  # settings that came after it was queued, at their default
-    gone: frozenset[str]  # settings that it had without a value, and that are no more
+    gone: frozenset[str]  # settings whose value was None and that no longer exist
 
 
 class KnownIdentities:

@@ -84,7 +84,7 @@ _NO_VALUE = "without a value"
 
 
 class Missing(NamedTuple):
-    """Values that a mean has not, and what its values are called."""
+    """The values that are missing from a mean, and the word for its values."""
 
     noun: str  # "seeds", "values"
     why: Mapping[str, int]  # "failed" → number
@@ -281,7 +281,7 @@ def _joined(
 
 
 def _mean(numbers: Sequence[float], count: int, missing: Missing) -> Metric:
-    """Return the mean of the rows that have a value, and which values it has not.
+    """Return the mean of the rows that have a value, with a note about missing values.
 
     Args:
         numbers: the values.

@@ -40,7 +40,7 @@ class Metric(NamedTuple):
 
         Args:
             factor: by which all are multiplied: 100 for per cent.
-            digits: behind the point; None: four digits that matter, and equally many behind the point in all numbers of a mean.
+            digits: number of decimals. None: four significant digits; all numbers of a mean have the same number of decimals.
         """
         if digits is None and factor == 1 and self.sd is not None:
             digits = _common_digits(self)
