@@ -272,8 +272,10 @@ def write_run(path: Path, home: Home, store: Store, jobs: Sequence[JobRow]) -> i
     """
     wrap = _sqlite_utils()
     kinds = kinds_of(jobs)
-    counted = [each.job for each in result_jobs(home, store, jobs)]
-    every = [each.job for each in result_jobs(home, store, jobs, all_jobs=True)]
+    superseded = store.read.superseded(jobs)
+    every = counted = [each.job for each in result_jobs(home, store, jobs, all_jobs=True)]
+    if superseded:  # otherwise each name has one job
+        counted = [each.job for each in result_jobs(home, store, jobs)]
     models = Models([job.plain_spec for job in counted], kinds)
     # before the file is locked: it may take minutes
     results, returned = results_of(counted, models), returned_by(home, store, every, kinds)
@@ -283,7 +285,7 @@ def write_run(path: Path, home: Home, store: Store, jobs: Sequence[JobRow]) -> i
         run = _run_row(connection, home, jobs)
         numbers = _job_numbers(connection, run, jobs)
         writer = _RunWriter(connection, home, store, run, numbers)
-        changed = writer.write(jobs, every, kinds, models, returned)
+        changed = writer.write(jobs, every, kinds, models, returned, superseded=superseded)
         of_rows = JobsOfRows(counted, kinds, models)
         of_models = score_rows(results, of_rows, numbers)
         those = {job.id for job in counted}
@@ -327,6 +329,8 @@ class _RunWriter(NamedTuple):
         kinds: Mapping[str, Kind],
         models: Models,
         returned: Iterable[Returned],
+        *,
+        superseded: Collection[int],
     ) -> int:
         """Write jobs with their attempts, settings, numbers and errors; return how many rows changed.
 
@@ -336,13 +340,13 @@ class _RunWriter(NamedTuple):
             kinds: of the jobs, by name, those that are installed.
             models: of the run.
             returned: what the jobs returned.
+            superseded: the jobs that a newer job of the same name replaced.
         """
         numbers, store = self.numbers, self.store
         _forget_changed(self.connection, self.run, jobs, numbers)
         attempts = store.read.attempts(numbers)
         newest = {attempt.job: attempt for attempt in attempts}
         known = set(self.connection.execute("SELECT job, attempt FROM errors"))
-        older = store.read.superseded(jobs)
         settled = {job.id: job for job in with_results}
         rows: dict[str, Iterable[Sequence[Any]]] = {
             "jobs": (
@@ -352,7 +356,7 @@ class _RunWriter(NamedTuple):
                     numbers[job.id],
                     models,
                     newest.get(job.id),
-                    superseded=job.id in older,
+                    superseded=job.id in superseded,
                 )
                 for job in jobs
             ),
