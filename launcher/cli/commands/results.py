@@ -219,21 +219,27 @@ def _answer(
 ) -> Answer | None:
     """Return what is asked of the results of a run; None if there is nothing."""
     results, run = found.results, found.run
-    flat = results if results.rows else returned_rows(found.returned, found.kinds, (), found.now)
     if any(choice):
-        results = _chosen(_sole(flat), choice, found.kinds.values())
+        results = _chosen(_sole(_flat_results(found)), choice, found.kinds.values())
     if metric is not None:
         numbers = [] if any(choice) else [each.numbers for each in found.returned]
         told = of_rows(results.rows, results.columns)
         return _metric(pivot(metric, told, numbers, everything=everything), run, shape)
     if any(choice):
         return _rows_chosen(results, choice, run, shape)
-    if not results.rows and flat.rows:
+    if not results.rows and (flat := _flat_results(found)).rows:
         return _rows_chosen(flat, choice, run, shape)
     if results.rows or shape is Format.JSON:
         parts = [column for column in results.varying if column not in PLACE]
         return all_rows(results.rows, run, everything=everything, parts=parts)
     return None
+
+
+def _flat_results(found: RunOutcome) -> RunResults:
+    """Return the results of tests and folders. If there are none, return what the jobs returned, a row each."""
+    if found.results.rows:
+        return found.results
+    return returned_rows(found.returned, found.kinds, (), found.now)
 
 
 def _with_counts(answer: Answer, counts: ResultCounts) -> Answer:
