@@ -52,8 +52,8 @@ def options_of(argv: tuple[str, ...]) -> Mapping[str, Scalar]:
     read: dict[str, Scalar] = {}
     waiting, flag = "", False  # an option whose value may follow; it may do without one
     for word in argv[1:]:
-        value = number(word) if waiting else ""
-        if waiting and (not word.startswith("-") or not isinstance(value, str)):
+        if waiting and _is_value(word):
+            value = number(word)
             if flag or not isinstance(value, str):
                 read[waiting] = value
             waiting = ""
@@ -92,9 +92,16 @@ def with_option(argv: Sequence[str], name: str, value: str) -> list[str]:
             continue
         if equals:
             words[at] = f"{before}={value}"
-        elif at + 1 < len(words):
+        elif at + 1 < len(words) and _is_value(words[at + 1]):
             words[at + 1] = value
+        elif before.startswith("--"):  # a flag
+            words[at] = f"{before}={value}"
     return words
+
+
+def _is_value(word: str) -> bool:
+    """Whether a word behind an option is its value: no option itself, or a negative number."""
+    return not word.startswith("-") or not isinstance(number(word), str)
 
 
 def _is_place(value: Scalar) -> bool:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from launcher.job import Resources, Spec, SpecWriter, Terms, asks_for, program_signature, read_spec
 from launcher.kinds import costs, signature_of
-from launcher.params import PARAMS, params_of, scalar
+from launcher.params import PARAMS, params_of, scalar, with_option
 from launcher.states import (
     ENDED,
     NEXT,
@@ -217,6 +217,24 @@ def test_a_command_line_tells_parameters(words: str, params: dict[str, object]) 
     read = params_of({}, words.split())
     assert read == params
     assert [*map(type, read.values())] == [*map(type, params.values())]
+
+
+@pytest.mark.parametrize(
+    ("words", "name", "value", "changed"),
+    [
+        ("t.py --lr 0.1 --seed 3", "lr", "0.2", "t.py --lr 0.2 --seed 3"),
+        ("t.py --augment --lr 0.1", "augment", "false", "t.py --augment=false --lr 0.1"),
+        ("t.py --lr 0.1 --amp", "amp", "false", "t.py --lr 0.1 --amp=false"),
+        ("t.py --shift -0.5 -n 8", "shift", "-1", "t.py --shift -1 -n 8"),
+        ("t.py --shift -0.5 -n 8", "n", "-4", "t.py --shift -0.5 -n -4"),
+        ("t.py -v -n 8", "v", "2", "t.py -v -n 8"),
+        ("t.py --lr=1 +lr=2 --lr 3", "lr", "4", "t.py --lr=4 +lr=4 --lr 4"),
+    ],
+)
+def test_another_value_of_an_option_leaves_the_other_options_as_they_are(
+    words: str, name: str, value: str, changed: str
+) -> None:
+    assert " ".join(with_option(words.split(), name, value)) == changed
 
 
 def test_the_values_of_a_sweep_come_first_whatever_they_hold_and_win() -> None:
