@@ -253,8 +253,9 @@ def _rank(typed: str, word: str) -> tuple[int, int, int] | None:
     if not begins_alike and longer - shorter > CLOSE_MISTAKES:
         return None
     mistakes = _mistakes(typed, word)
-    # most letters of a short word must match: 'ls' may be 'logs', 'nope' is not 'open'
-    most = min(CLOSE_MISTAKES, (longer - (longer == shorter)) // 2)
+    # most letters of a short word must match unless letters are only left out:
+    # 'ls' may be 'logs', but 'nope' is not 'open' and 'amp' is not 'name'
+    most = min(CLOSE_MISTAKES, (longer - (mistakes > longer - shorter)) // 2)
     if mistakes <= most:
         return 0, mistakes, longer - shorter
     return (1 if prefix == shorter else 2, mistakes, longer - shorter) if begins_alike else None

@@ -18,7 +18,7 @@ from typing import NamedTuple
 from launcher.context import INPUTS, OUTPUTS, file_paths
 from launcher.errors import Place, Problem, Problems, Severity, TaskFileError, UsageError
 from launcher.job import CPU, FUNCTION, Resources, Spec
-from launcher.job_options.registry import JobOption, JobRequest, job_options
+from launcher.job_options.registry import JobOption, JobRequest, job_options, renamed_options
 from launcher.job_options.value_types import in_task_file, terms_fault
 from launcher.kind_interface import Kind, Role
 from launcher.kinds import COMMAND, find_kinds, program_cost, signature_of
@@ -286,10 +286,14 @@ def _overrides(row: JobRow, sets: Sequence[str], scope: Scope) -> Overrides:
 
 def _free_name(row: JobRow, name: str, problem: Problem) -> Problem:
     """Return the problem of a name that is no setting, with what can be set of a program instead."""
-    if not is_program(row) or problem.hint:
+    if not is_program(row):
         return problem
     swept = name in swept_values(row.spec.settings)
-    if problem.place is None or not (swept or name in options_of(tuple(row.spec.argv))):
+    in_command = swept or name in options_of(tuple(row.spec.argv))
+    is_option = name in job_options() or name in renamed_options()
+    if problem.hint and (is_option or not in_command):
+        return problem
+    if problem.place is None or not in_command:
         settings = ", ".join(COMMAND.settings.model_fields)
         return problem._replace(notes=(f"--set changes {settings} and resources.KEY of a program",))
     value = problem.place.text.partition("=")[2].strip()
@@ -304,6 +308,7 @@ def _free_name(row: JobRow, name: str, problem: Problem) -> Problem:
     return problem._replace(
         code="set",
         message=f"{name!r} is a value in the command line of job {row.id}",
+        hint="",
         notes=tuple(notes),
     )
 

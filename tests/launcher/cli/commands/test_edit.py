@@ -289,6 +289,20 @@ def test_a_value_of_a_command_line_is_refused_with_the_command_line_that_sets_it
     assert "--set changes argv, cwd, env, inputs, outputs and resources.KEY" in line
 
 
+def test_a_value_of_a_command_line_is_named_although_a_setting_has_a_similar_name(
+    launcher: Launcher, store: Store
+) -> None:
+    a_held_job(launcher, store)
+    words = 'argv=[python, train.py, "--amp", "--ragv", "2", "--cpus", "3"]'
+    launcher.well("edit", "1", "--set", words)
+    for name in ("amp", "ragv"):
+        answer = launcher.refused("edit", "1", "--set", f"{name}=7")
+        assert f"{name!r} is a value in the command line of job 1" in answer
+        assert "did you mean" not in answer
+    assert "did you mean 'argv'?" in launcher.refused("edit", "1", "--set", "agrv=7")
+    assert "--set resources.cpus=…" in launcher.refused("edit", "1", "--set", "cpus=7")
+
+
 def test_a_program_whose_words_are_no_text_is_not_edited(launcher: Launcher) -> None:
     launcher("add", "--hold", "--", "echo", "\udcff")
     assert "cannot be written as text" in launcher.refused("edit", "1", "--set", "resources.cpus=1")
