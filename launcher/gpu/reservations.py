@@ -47,6 +47,7 @@ from launcher.gpu.reservation_files import (
     home_hash,
     new_name,
     remove_abandoned,
+    reservations_folder,
     write_publication,
 )
 from launcher.gpu.snapshot import MEMORY, ForeignReservation, is_cores
@@ -379,6 +380,7 @@ class ReservationBoard:
         uid: int | None = None,
         clock: Callable[[], float] = time.monotonic,
         quotas: Quotas | None = None,
+        logs: bool = True,
     ) -> None:
         """Take a place in the folder; nothing is written yet.
 
@@ -388,6 +390,7 @@ class ReservationBoard:
             uid: the user; None: ours.
             clock: seconds, the same for all processes of the machine, and never set back.
             quotas: what limits our cores and memory; None: nothing.
+            logs: log each fault of the folder and of others' files once.
         """
         self.trouble = ""
         self._folder = folder
@@ -395,7 +398,7 @@ class ReservationBoard:
         self._file, self._home = OwnFile(folder, home, self._uid), home
         self._quotas = quotas or Quotas()
         self._reader = ReservationReader(folder, self._complain)
-        self._clock = clock
+        self._clock, self._logs = clock, logs
         self._settled: Mapping[str, int] = {}  # resource → amount, as our file tells
         self._serial = ""  # of our file; empty: there is none
         self._at = 0.0  # when it was written
@@ -613,6 +616,17 @@ class ReservationBoard:
         return False
 
     def _complain(self, what: str, why: str) -> None:
+        if not self._logs:
+            return
         if (what, why) not in self._complaints and len(self._complaints) < _MOST_COMPLAINTS:
             self._complaints.add((what, why))
             logger.warning("claims file=%s reason=%r", what, why)
+
+
+def quiet_board(home: Path) -> ReservationBoard:
+    """Return a board that reads this machine's folder for a screen, below which nothing may be logged.
+
+    Raises:
+        UsageError: LAUNCHER_CLAIMS is a relative path.
+    """
+    return ReservationBoard(reservations_folder(os.environ), home, logs=False)

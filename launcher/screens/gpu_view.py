@@ -1,14 +1,11 @@
 """How GPUs are shown: a line with a bar of memory for each, and below it who uses it, our jobs among them, and why not."""
 
-import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
 from launcher.gpu.monitor import DRIVER_BYTES, on_record, owner_of, parent_of, unused_by_others
-from launcher.gpu.reservation_files import reservations_folder
-from launcher.gpu.reservations import ReservationBoard
 from launcher.gpu.snapshot import ForeignReservation, GpuProcess, GpuSnapshot, gpu_record, seen_gpus
 from launcher.screens.chart import blocks
 from launcher.screens.format import harmless
@@ -319,15 +316,20 @@ def recalled(
     return gpus_seen
 
 
-def gauges_of(gpus: Sequence[GpuSnapshot], claims: Sequence[Claim], home: Home) -> list[Gauge]:
+def gauges_of(
+    gpus: Sequence[GpuSnapshot],
+    claims: Sequence[Claim],
+    home: Home,
+    foreign: Sequence[ForeignReservation],
+) -> list[Gauge]:
     """Return each GPU with the jobs of ours that have a place on it.
 
     Args:
         gpus: as they are now.
         claims: our attempts that have not ended.
         home: where their folders are.
+        foreign: reservations of other queues of this machine.
     """
-    foreign = ReservationBoard(reservations_folder(os.environ), home.folder).others()
     heads = {
         who.pid: claim.job
         for claim in claims

@@ -12,9 +12,7 @@ from os import sysconf
 from pathlib import Path
 from typing import NamedTuple
 
-from launcher.gpu.reservation_files import reservations_folder
-from launcher.gpu.reservations import ReservationBoard
-from launcher.gpu.snapshot import shares_cores
+from launcher.gpu.snapshot import ForeignReservation, shares_cores
 from launcher.screens.text_table import Line, Span, Tone, joined, width_of
 from launcher.store.rows import Claim
 from launcher.system import memory
@@ -277,12 +275,19 @@ class HostReader:
         self._thread: threading.Thread | None = None
         self._since = self._next = 0.0
 
-    def look(self, claims: Sequence[Claim], runs: Sequence[Path] = ()) -> Host:
+    def look(
+        self,
+        claims: Sequence[Claim],
+        runs: Sequence[Path] = (),
+        *,
+        foreign: Sequence[ForeignReservation] = (),
+    ) -> Host:
         """Return the machine as of now.
 
         Args:
             claims: the attempts that run on this machine.
             runs: folders in which runs write.
+            foreign: reservations of other queues of this machine.
         """
         stat = cpu_time(self._text("proc/stat"))
         self._note_work(stat)
@@ -304,7 +309,7 @@ class HostReader:
             memory_used=used,
             memory_ours=measured.memory_ours,
             disks=(*([home] if home else []), *measured.disks),
-            reserved_elsewhere=cores_reserved_elsewhere(self._home),
+            reserved_elsewhere=cores_reserved_elsewhere(foreign),
         )
 
     def _note_work(self, stat: CpuTime | None) -> None:
@@ -356,9 +361,8 @@ class HostReader:
         return _text(self._root / name)
 
 
-def cores_reserved_elsewhere(home: Path) -> int:
+def cores_reserved_elsewhere(foreign: Iterable[ForeignReservation]) -> int:
     """Return how many of the cores that we may use other queues of the machine have reserved."""
-    foreign = ReservationBoard(reservations_folder(os.environ), home).others()
     mask = core_mask()
     return sum(each.amount for each in foreign if shares_cores(each.device, mask))
 

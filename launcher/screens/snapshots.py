@@ -8,12 +8,14 @@ import sqlite3
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
 from launcher.backends.pilots_file import ELSEWHERE, NO_PILOTS, Pilots, seen_pilots
 from launcher.gpu.monitor import Lookout
-from launcher.gpu.snapshot import GpuSnapshot, seen_gpus
+from launcher.gpu.reservations import ReservationBoard, quiet_board
+from launcher.gpu.snapshot import ForeignReservation, GpuSnapshot, seen_gpus
 from launcher.scheduler.chosen_policy import chosen_discipline, note_of
 from launcher.scheduler.policy.model import forecast_of_running
 from launcher.scheduler.waiting_line import screen_order
@@ -143,6 +145,11 @@ class Queue:
         self._found: tuple[str, tuple[JobView, ...]] = ("", ())
         self._search_at = 0.0  # when to search for the same again
 
+    @cached_property
+    def _board(self) -> ReservationBoard:
+        """Where other queues of this machine publish what they reserve."""
+        return quiet_board(self.home.folder)
+
     def current(self) -> Store | None:
         """Return the queue's database, opened anew where another lies in its place; None: there is none."""
         if self.store is not None and not self.store.is_current():
@@ -223,8 +230,8 @@ class Queue:
             runs = store.read.progress(_MANY)
             groups = groups_of(store, running)
             differ = differing(store, [*running, *queued, *rows.values()])
-        pilots = seen_pilots(self.home)
-        gauges, warnings = self._gauges(claims, pilots, now)
+        pilots, foreign = seen_pilots(self.home), self._board.others()
+        gauges, warnings = self._gauges(claims, pilots, foreign, now)
         by_job = {claim.job: claim for claim in claims}
         alive = {claim.key for claim in claims}
         self._peaks = {key: peak for key, peak in self._peaks.items() if key in alive}
@@ -241,7 +248,7 @@ class Queue:
         folders = list({Path(row.root, "runs", row.run): None for row in running or queued[:1]})
         return Screen(
             at=now,
-            host=self._host.look(here, folders),
+            host=self._host.look(here, folders, foreign=foreign),
             home=harmless(short_path(self.home.folder)),
             scheduler=scheduler_of(self.home),
             counts=counts,
@@ -318,7 +325,11 @@ class Queue:
         return UsedMemory(now=max(used, default=None), peak=most or None, asked=claim.reservation)
 
     def _gauges(
-        self, claims: Sequence[Claim], pilots: Pilots, now: float
+        self,
+        claims: Sequence[Claim],
+        pilots: Pilots,
+        foreign: Sequence[ForeignReservation],
+        now: float,
     ) -> tuple[tuple[Gauge, ...], tuple[str, ...]]:
         look = seen_gpus(self.home)
         is_fresh = look is not None and abs(now - look.at) <= FRESH_S  # the clock may be set back
@@ -336,7 +347,7 @@ class Queue:
             gpus = () if sight is None else recalled(sight.gpus, before, age_s)
         here = [claim for claim in claims if not claim.pilot]
         gauges = (
-            *(gauges_of(gpus, here, self.home) if gpus else ()),
+            *(gauges_of(gpus, here, self.home, foreign) if gpus else ()),
             *pilot_gauges(self.home, pilots, claims),
         )
         for gauge in gauges:

@@ -15,6 +15,7 @@ from launcher.cli.option_types import flag, json_option, whole
 from launcher.errors import MachineError, UsageError, counted
 from launcher.gpu.monitor import Lookout, look_once
 from launcher.gpu.nvml import Nvml
+from launcher.gpu.reservations import quiet_board
 from launcher.screens.gpu_view import draw, gauges_of, recalled, scheduler_sees
 from launcher.screens.pilots import pilot_gauges
 from launcher.screens.terminal import Answer, coloured, remark, say, tell, width
@@ -56,7 +57,8 @@ def gpus(as_json: bool) -> None:
         with open_queue() as (_, store):
             claims = store.scheduling.claims()
     ours = [claim for claim in claims if not claim.pilot]
-    gauges = gauges_of(recalled(seen, *scheduler_sees(home)), ours, home)
+    foreign = quiet_board(home.folder).others()
+    gauges = gauges_of(recalled(seen, *scheduler_sees(home)), ours, home, foreign)
     gauges += pilot_gauges(home, seen_pilots(home), claims)
     if gauges or as_json:
         answer = Answer(

@@ -226,6 +226,7 @@ def _record(
         ended: how many that have ended are not.
     """
     # of the machine and its pilots, of which a listing says nothing
+    from launcher.gpu.reservations import quiet_board
     from launcher.screens.host import HostReader
     from launcher.screens.pilots import pilots_record
     from launcher.screens.snapshots import scheduler_of
@@ -233,7 +234,9 @@ def _record(
     counts = {} if store is None else store.read.counts()
     running = [] if store is None else store.read.in_state(State.RUNNING)
     claims = [] if store is None else store.scheduling.claims()
-    host = HostReader(home.folder).look([claim for claim in claims if not claim.pilot])
+    here = [claim for claim in claims if not claim.pilot]
+    foreign = quiet_board(home.folder).others()
+    host = HostReader(home.folder).look(here, foreign=foreign)
     scheduler = scheduler_of(home)
     return {
         "home": str(home.folder),

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.gpu.reservations import Reservation, ReservationBoard
+from launcher.gpu.reservations import Reservation, ReservationBoard, quiet_board
 from launcher.gpu.snapshot import core_resource
 from launcher.screens.host import (
     PATIENCE_S,
@@ -220,7 +220,8 @@ def test_a_reader_counts_the_cores_that_other_queues_have_reserved(
     for name, cores in (("ours", 5), ("other", 1)):
         board = ReservationBoard(tmp_path, tmp_path / name)
         assert board.publish([Reservation(core_resource(core_mask()), cores, None, job=1)])
-    host = HostReader(tmp_path / "ours").look([])
+    foreign = quiet_board(tmp_path / "ours").others()
+    host = HostReader(tmp_path / "ours").look([], foreign=foreign)
     assert (host.reserved_elsewhere, host.record()["reserved_elsewhere"]) == (1, 1)
 
 

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from launcher.gpu.monitor import Lookout
-from launcher.gpu.snapshot import GpuSnapshot, SeenGpus, write_look
+from launcher.gpu.reservations import Reservation, ReservationBoard
+from launcher.gpu.snapshot import GpuSnapshot, SeenGpus, core_resource, write_look
 from launcher.job import Spec, Terms
 from launcher.scheduler.gpus.gpu_ledger import ReportedEnds, Taken
 from launcher.scheduler.policy.model import Running
@@ -22,6 +23,7 @@ from launcher.store.queue import NewJob, Store
 from launcher.store.rows import Claim
 from launcher.store.usage import NO_USAGE
 from launcher.system.paths import Home
+from launcher.system.processes import core_mask
 from tests.build import (
     DEADLINE_S,
     GIB,
@@ -35,6 +37,7 @@ from tests.build import (
     enqueue,
     finished,
 )
+from tests.launcher.conftest import Launcher
 from tests.screens import texts_of
 
 NOW = 1_000_000.0
@@ -462,6 +465,41 @@ def test_gpus_are_those_that_the_scheduler_saw_lately(home: Home, store: Store, 
     assert taken.look().busy == {"GPU-0": (0.5, 0.5)}
     assert look(NOW + 60).gpus == ()
     assert look(NOW - 3600).gpus == (), "the clock was set back"
+
+
+def test_a_screen_shows_the_cores_and_gpus_that_other_queues_have_reserved(
+    home: Home, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LAUNCHER_CLAIMS", str(tmp_path))
+    write_look(home, SeenGpus(at=NOW, gpus=(a_gpu(0),)))
+    taken = Queue(home, store, clock=Clock(NOW))
+    assert [gauge.foreign for gauge in taken.look().gpus] == [()]
+    reserved = [
+        Reservation(core_resource(core_mask()), 1, None, job=1),
+        Reservation("GPU-0", GIB, None, job=1),
+    ]
+    assert ReservationBoard(tmp_path, tmp_path / "other").publish(reserved)
+    screen = taken.look()
+    assert screen.host is not None
+    assert screen.host.reserved_elsewhere == 1
+    assert [each.amount for each in screen.gpus[0].foreign] == [GIB]
+
+
+def test_no_screen_logs_that_the_folder_of_reservations_is_missing(
+    launcher: Launcher,
+    home: Home,
+    store: Store,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setenv("LAUNCHER_CLAIMS", str(tmp_path / "missing"))
+    write_look(home, SeenGpus(at=NOW, gpus=(a_gpu(0),)))
+    taken = Queue(home, store, clock=Clock(NOW))
+    assert [len(taken.look().gpus) for _ in range(2)] == [1, 1]
+    launcher.well("status", "--json")
+    launcher.well("gpus")
+    assert caplog.text == ""
 
 
 def test_where_the_scheduler_does_not_look_the_lookout_does(home: Home, store: Store) -> None:
