@@ -16,6 +16,7 @@ import click
 
 from launcher.screens.text_table import Line, Table, Tone, line, tabbed, width_of
 from launcher.system.file_digests import Watch, progress_text
+from launcher.system.text import harmless
 
 TWINS = str.maketrans(
     "●◐○‖✓✗–—·…→▸◆▲×±°µ█▓▒░╸╺━─│┤└▁▂▃▄▅▆▇\u00a0",
@@ -302,25 +303,32 @@ def below_messages(*, live: bool) -> Iterator[Callable[[Sequence[Line], Sequence
         show((), ())
 
 
-def watch_hashing() -> Watch | None:
+def watch_hashing(clock: Callable[[], float] = time.monotonic) -> Watch | None:
     """Return what draws how far the digest of a large file is, as a line on the standard error.
 
     None without a terminal.
     """
     if not sys.stderr.isatty():
         return None
-    next_at = time.monotonic() + _HASHING_AFTER_S
-    drawn = False
+    file, next_at, drawn = "", 0.0, False
 
     def show(path: str, read: int, size: int) -> None:
-        nonlocal next_at, drawn
-        now = time.monotonic()
-        text = in_ascii(progress_text(path, read, size)) if now >= next_at and read < size else ""
+        nonlocal file, next_at, drawn
+        now = clock()
+        if path != file:
+            file, next_at = path, now + _HASHING_AFTER_S
+        text = _hashing_line(path, read, size) if now >= next_at and read < size else ""
         if text or (drawn and read >= size):
             click.echo(f"\r{text}{_TO_END}", err=True, nl=False, color=True)
             next_at, drawn = now + _HASHING_AGAIN_S, bool(text)
 
     return show
+
+
+def _hashing_line(path: str, read: int, size: int) -> str:
+    # what clears the rest of a full line would clear its last character
+    columns = terminal_size(sys.stderr)[0] - 1
+    return in_ascii(line(harmless(progress_text(path, read, size))).cut(columns).text)
 
 
 def _step_aside(number: int, _frame: FrameType | None) -> None:

@@ -3,16 +3,28 @@ import json
 import math
 import os
 import subprocess
+import termios
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr
 
 import pytest
 
-from launcher.screens.terminal import HIGH, WIDE, coloured, say_json, speaks_unicode, terminal_size
+from launcher.screens.terminal import (
+    HIGH,
+    WIDE,
+    coloured,
+    say_json,
+    speaks_unicode,
+    terminal_size,
+    watch_hashing,
+)
 from launcher.store.queue import Store
-from tests.build import a_spec, enqueue
+from tests.build import Clock, a_spec, enqueue
 from tests.launcher.conftest import Launcher
 from tests.terminal import COMMAND, in_a_terminal
 
 ESCAPE = "\x1b["
+MIB = 1 << 20
 
 
 @pytest.mark.parametrize(
@@ -107,3 +119,47 @@ def test_json_has_null_where_it_has_no_number(capsys: pytest.CaptureFixture[str]
     say_json({"rows": [{"auc": (math.inf, "x"), "n": 2}], "loss": math.nan})
     record = {"schema": 1, "rows": [{"auc": [None, "x"], "n": 2}], "loss": None}
     assert json.loads(capsys.readouterr().out) == record
+
+
+@contextmanager
+def a_narrow_terminal() -> Iterator[Callable[[], str]]:
+    """Make the standard error a terminal of 40 columns. Gives what reads what was drawn since."""
+    ours, theirs = os.openpty()
+    termios.tcsetwinsize(theirs, (24, 40))
+    os.set_blocking(ours, False)
+
+    def read() -> str:
+        try:
+            return os.read(ours, 4096).decode()
+        except BlockingIOError:
+            return ""
+
+    with os.fdopen(theirs, "w") as stream, redirect_stderr(stream):
+        yield read
+    os.close(ours)
+
+
+def test_the_name_of_a_file_that_is_hashed_cannot_steer_the_terminal() -> None:
+    with a_narrow_terminal() as drawn:
+        watch = watch_hashing(clock := Clock())
+        assert watch is not None
+        for _ in range(2):
+            watch("/data/big\x1b[31mRED\n.bin", 8 * MIB, 64 * MIB)
+            clock.now += 1
+        assert drawn() == "\rhashing big\\x1b[31mRED\\n.bin: 8 MiB of~\x1b[K"
+
+
+def test_only_a_file_that_takes_long_to_hash_gets_a_line() -> None:
+    with a_narrow_terminal() as drawn:
+        watch = watch_hashing(clock := Clock())
+        assert watch is not None
+        clock.now += 60
+        watch("first.bin", 8 * MIB, 16 * MIB)
+        watch("first.bin", 16 * MIB, 16 * MIB)
+        watch("second.bin", 8 * MIB, 64 * MIB)
+        assert drawn() == ""
+        clock.now += 60
+        watch("second.bin", 16 * MIB, 64 * MIB)
+        assert drawn() == "\rhashing second.bin: 16 MiB of 64 MiB\x1b[K"
+        watch("second.bin", 64 * MIB, 64 * MIB)
+        assert drawn() == "\r\x1b[K"
