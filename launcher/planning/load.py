@@ -36,7 +36,7 @@ from launcher.taskfile.yaml_tree import MOST_BYTES
 _WORD = re.compile(r"\w[\w-]*")
 _KEY_AT_TOP = re.compile(r"^([^\s#:]+)\s*:", re.MULTILINE)
 _TASK_FILES = (".yaml", ".yml")
-_RUN_BY = {".py": "python", ".sh": "sh", ".R": "Rscript", ".jl": "julia"}
+_RUN_BY = {".py": "python", ".sh": "bash", ".R": "Rscript", ".jl": "julia"}
 _WORDS_AT_TOP = {COMMAND.name, *TOP} - {"autotest", "include", "modifiers", "subsets"}
 
 
@@ -245,6 +245,8 @@ def _as_program(path: Path, data: bytes) -> str:
         return ""
     typed = shlex.quote(str(path))
     local = typed if "/" in str(path) else f"./{typed}"
+    if data.startswith(b"#!") and os.access(path, os.X_OK):
+        return local  # its first line names the interpreter
     if path.suffix in _RUN_BY:
         return f"{_RUN_BY[path.suffix]} {typed}"
     return local if data.startswith((b"#!", b"\x7fELF")) else ""

@@ -169,19 +169,29 @@ def test_a_missing_file_is_named_with_what_to_do(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "data", "command"),
+    ("name", "data", "mode", "command"),
     [
-        ("train.py", b"import torch", "python train.py"),
-        ("my run.sh", b"ls", "sh 'my run.sh'"),
-        ("run", b"#!/bin/sh\n", "./run"),
-        ("tool", b"\x7fELF\x00", "./tool"),
+        ("train.py", b"import torch", 0o644, "python train.py"),
+        ("my run.sh", b"ls", 0o644, "bash 'my run.sh'"),
+        ("run.sh", b"#!/bin/zsh\n", 0o755, "./run.sh"),
+        ("run.sh", b"#!/bin/bash\n", 0o644, "bash run.sh"),
+        ("run.sh", b"ls", 0o755, "bash run.sh"),
+        ("train.py", b"#!/usr/bin/env python3\n", 0o755, "./train.py"),
+        ("run", b"#!/bin/sh\n", 0o644, "./run"),
+        ("tool", b"\x7fELF\x00", 0o755, "./tool"),
     ],
 )
 def test_a_program_in_place_of_a_task_file_points_to_add(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, data: bytes, command: str
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    data: bytes,
+    mode: int,
+    command: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path(name).write_bytes(data)
+    Path(name).chmod(mode)
     with pytest.raises(UsageError) as caught:
         load(name)
     expected = f"{name!r} is a program, not a task file. Queue it: launcher add -- {command}"
