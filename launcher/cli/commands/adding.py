@@ -57,7 +57,7 @@ from launcher.store.steering import HELD
 from launcher.system.daemon_control import wake
 from launcher.system.file_digests import FileDigests
 from launcher.system.paths import Home, find_home
-from launcher.system.text import is_utf8
+from launcher.system.text import is_utf8, shell_line
 
 PREFIX = "command/"  # of every name
 PARTITION_S = 2.0  # so long Slurm is waited for
@@ -311,8 +311,8 @@ def checked_name(name: str | None) -> str:
         raise UsageError(f"the name {name!r} is no UTF-8 text; give another --name")
     if meaning := meaning_of(name):
         raise UsageError(
-            f"--name {name!r}: `launcher cancel {name}` selects {meaning}, not this job. Write "
-            f"another name, such as {_other_name(name)}"
+            f"--name {name!r}: `launcher cancel {shell_line([name])}` selects {meaning}, not this "
+            f"job. Write another name, such as {shell_line([_other_name(name)])}"
         )
     return f"{PREFIX}{name.removeprefix(PREFIX) or name}"
 

@@ -312,6 +312,8 @@ def test_jobs_that_need_a_program_which_its_time_limit_stopped_are_skipped(
         (("--name", "6"), "`launcher cancel 6` selects job number 6, not this job"),
         (("--name", "run:x"), "selects the jobs of a run, not this job. Write another name, such"),
         (("--name", "tag:y"), "selects the jobs with a tag, not this job"),
+        (("--name", "tag:a b"), "`launcher cancel 'tag:a b'` selects the jobs with a tag"),
+        (("--name", "tag:a b"), "Write another name, such as 'tag-a b'"),
         (("--time-limit", "99999d"), "expected at most 87,600h, got '99999d'"),
         (("--time-limit", "5m", "--warn", "5m"), "expected a time shorter than --time-limit"),
         (("--signal", "KILL"), "such as SIGUSR1, got 'KILL'"),
