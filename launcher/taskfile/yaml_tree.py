@@ -231,7 +231,10 @@ def read_document(
         mark = error.problem_mark
         if error.problem == _NESTED and mark is not None:  # it reads ahead of the builder
             _stop(source.place(mark.line, mark.column), "too-deep", _TOO_DEEP)
-        raise TaskFileError([*problems, _syntax_problem(source, error)]) from error
+        syntax = _syntax_problem(source, error)
+        faulty = (syntax.place, syntax.hint)  # a comment that closes is no second problem
+        others = [problem for problem in problems if (problem.place, problem.hint) != faulty]
+        raise TaskFileError([*others, syntax]) from error
     except yaml.YAMLError as error:
         _stop(source.place(0, 0), "yaml-syntax", f"not valid YAML: {error}")
 

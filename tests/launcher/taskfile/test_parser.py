@@ -388,6 +388,7 @@ def test_commas_in_parentheses_divide_no_pairs(text: str, meant: object) -> None
         ("argv: [python, --tag, #1]", "#1]"),
         ("command: [{argv: [python, --tag, #1]}]", "#1]}]"),
         ("env: {TAG: a #b}", "#b}"),
+        ("argv: [python, run #3]", "#3]"),
     ],
 )
 def test_a_comment_that_hides_a_closing_bracket_is_named(line: str, comment: str) -> None:
