@@ -107,9 +107,7 @@ def submit_plan(
         if submitted.queued or submitted.joined:
             lift_stop(home)
             set_off(home)
-    counts = submitted._asdict()
-    del counts["accepted"], counts["adopted"]
-    return Run(name=made.name, folder=made.run_folder, **counts)
+    return Run(name=made.name, folder=made.run_folder, **submitted._asdict())
 
 
 def _plan(

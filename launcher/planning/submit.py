@@ -36,8 +36,6 @@ class Submitted(NamedTuple):
     queued: int
     joined: int
     cached: int
-    accepted: int  # of the cached ones: done with other code
-    adopted: int = 0  # of the cached ones: done in another folder
 
 
 class _Folders:
@@ -97,8 +95,6 @@ def submit(
         queued=actions.count(Action.RUN),
         joined=actions.count(Action.JOIN),
         cached=actions.count(Action.CACHED),
-        accepted=sum(compared.job.name in comparison.accepted for compared in comparison.jobs),
-        adopted=0 if adoption is None else len(adoption.rows),
     )
 
 

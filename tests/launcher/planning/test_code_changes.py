@@ -22,6 +22,7 @@ from launcher.planning.queue_comparison import (
 from launcher.planning.revision import option_text, yaml_text
 from launcher.planning.submit import submit
 from launcher.screens.plan_view import other_code, other_options
+from launcher.states import ReasonCode
 from launcher.store.queue import Store
 from launcher.taskfile.yaml_tree import plain_value, read_document
 from tests.build import a_context, claimed
@@ -63,7 +64,6 @@ def test_every_job_is_known_to_differ_in_code_alone(done: Store) -> None:
 def test_what_is_accepted_is_kept_now_and_in_every_later_plan(done: Store) -> None:
     accepted = queue(done, a_plan(code="new"), accept_code=True)
     assert (accepted.queued, accepted.cached) == (0, len(accepted.jobs))
-    assert accepted.accepted == len(accepted.jobs)
     later = judged(done, a_plan(code="new"))
     assert {(one.action, one.other_code) for one in later.values()} == {(Action.CACHED, False)}
     reasons = {done.read.events_of(number)[-1][2].text for number in accepted.jobs}
@@ -72,7 +72,9 @@ def test_what_is_accepted_is_kept_now_and_in_every_later_plan(done: Store) -> No
 
 def test_without_the_option_nothing_is_recorded_as_accepted(done: Store) -> None:
     submitted = queue(done, a_plan(code="new"))
-    assert (submitted.queued, submitted.accepted) == (len(submitted.jobs), 0)
+    assert (submitted.queued, submitted.cached) == (len(submitted.jobs), 0)
+    events = [event for number in submitted.jobs for event in done.read.events_of(number)]
+    assert ReasonCode.ACCEPTED not in {reason.code for _, _, reason in events}
 
 
 def test_a_changed_setting_is_not_accepted_nor_what_needs_such_a_job(done: Store) -> None:
@@ -147,7 +149,7 @@ def test_code_that_an_earlier_version_identified_by_files_is_accepted_and_said_o
         f"{count} jobs were done with other code ({BY_FILES}), with the same settings and inputs, "
         "and would run again; --accept-code keeps what came of it"
     )
-    assert queue(store, a_plan(code=now), accept_code=True).accepted == count
+    assert queue(store, a_plan(code=now), accept_code=True).cached == count
     again = judged(store, a_plan(code=now))
     assert {one.action for one in again.values()} == {Action.CACHED}
 

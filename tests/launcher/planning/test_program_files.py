@@ -220,7 +220,7 @@ def test_code_that_was_accepted_is_known_from_then_on(store: Store, project: Pat
     queue(store, a_plan(project, TRAIN))
     finish(store, project)
     (project / "train.py").write_text("other")
-    assert queue(store, a_plan(project, TRAIN), accept_code=True).accepted == 1
+    assert queue(store, a_plan(project, TRAIN), accept_code=True).cached == 1
     assert compared(store, a_plan(project, TRAIN))[0].action is Action.CACHED
     (project / "train.py").write_text("yet another")
     assert compared(store, a_plan(project, TRAIN))[0].reason == "train.py changed"
