@@ -2,7 +2,7 @@
 
 import gc
 import sys
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,12 +11,13 @@ import click
 from launcher.cli.complete import offer_jobs
 from launcher.cli.option_types import flag
 from launcher.errors import UsageError, meant_or_known, nearest
+from launcher.job import PROGRAM
 from launcher.screens.format import named
 from launcher.screens.terminal import remark
 from launcher.screens.text_table import columns, tabbed
 from launcher.states import State
 from launcher.store.client import no_run
-from launcher.store.listings import RUN_PREFIX, TAG_PREFIX
+from launcher.store.listings import RUN_PREFIX, TAG_PREFIX, is_job_number
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
 
@@ -69,7 +70,7 @@ def select(
         matching = store.read.named(pattern)
         if not matching:
             raise UsageError(_nothing(store, pattern))
-        if not names_job(pattern, matching):
+        if not all(names_job(pattern, job) for job in matching):
             matching = store.read.newest(matching) if newest or current else matching
         elif newest:
             matching = matching[-1:]
@@ -77,9 +78,11 @@ def select(
     return sorted(chosen.values(), key=lambda job: job.id)
 
 
-def names_job(pattern: str, jobs: Iterable[JobRow]) -> bool:
-    """Whether a pattern is the number or the whole name of all these jobs."""
-    return pattern.isdecimal() or all(job.name in {pattern, f"command/{pattern}"} for job in jobs)
+def names_job(pattern: str, job: JobRow) -> bool:
+    """Whether a pattern that matches a job is its number or its whole name."""
+    if is_job_number(pattern):
+        return int(pattern) == job.id
+    return job.name in {pattern, f"{PROGRAM}/{pattern}"}
 
 
 def only_job(store: Store, pattern: str) -> JobRow:

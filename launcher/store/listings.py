@@ -55,7 +55,7 @@ def meaning_of(text: str) -> str:
         return "the jobs of a run"
     if text.startswith(TAG_PREFIX):
         return "the jobs with a tag"
-    return f"job number {text}" if _is_number(text) else ""
+    return f"job number {text}" if is_job_number(text) else ""
 
 
 def search(execute: Execute, text: str) -> Selection:
@@ -80,7 +80,7 @@ def _meanings(pattern: str) -> Iterator[Selection]:
     elif pattern.startswith(TAG_PREFIX):
         tag = pattern.removeprefix(TAG_PREFIX)
         yield Selection("jobs.id IN (SELECT job FROM tags WHERE tag GLOB :selected)", tag)
-    elif _is_number(pattern):
+    elif is_job_number(pattern):
         if len(pattern) <= _LONGEST_NUMBER:
             yield Selection("jobs.id = CAST(:selected AS INTEGER)", pattern)
     else:
@@ -89,7 +89,8 @@ def _meanings(pattern: str) -> Iterator[Selection]:
         yield from map(_several, names)
 
 
-def _is_number(text: str) -> bool:
+def is_job_number(text: str) -> bool:
+    """Whether a pattern is the number of a job."""
     return text.isascii() and text.isdecimal()
 
 

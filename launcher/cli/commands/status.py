@@ -12,10 +12,9 @@ from operator import attrgetter
 import click
 
 from launcher.backends.pilots_file import NO_PILOTS, seen_pilots
-from launcher.cli.jobs import of_jobs, select, some, uncollected
+from launcher.cli.jobs import names_job, of_jobs, select, some, uncollected
 from launcher.cli.option_types import States, json_option
 from launcher.errors import UsageError
-from launcher.job import PROGRAM
 from launcher.scheduler.chosen_policy import chosen_discipline
 from launcher.scheduler.waiting_line import screen_order
 from launcher.screens.format import iso_if_known
@@ -272,5 +271,7 @@ def _any_current(store: Store, jobs: Sequence[int], patterns: Sequence[str]) -> 
     """Whether one of some jobs is not superseded, or is named by a pattern itself."""
     rows = store.read.jobs_by_id(jobs)
     superseded = store.read.superseded(rows)
-    named = {*patterns, *(f"{PROGRAM}/{pattern}" for pattern in patterns)}
-    return any(job.id not in superseded or {str(job.id), job.name} & named for job in rows)
+    return any(
+        job.id not in superseded or any(names_job(pattern, job) for pattern in patterns)
+        for job in rows
+    )

@@ -61,7 +61,7 @@ def test_a_failed_job_that_a_newer_one_replaced_does_not_count(
     assert "no job failed" in launcher.refused("retry", "--failed")
 
 
-@pytest.mark.parametrize("pattern", ["2", "command/s@seed=7@2", "s@seed=7@2"])
+@pytest.mark.parametrize("pattern", ["2", "02", "command/s@seed=7@2", "s@seed=7@2"])
 def test_a_replaced_job_is_meant_where_it_is_named_itself(
     launcher: Launcher, queued_twice: Store, pattern: str
 ) -> None:
