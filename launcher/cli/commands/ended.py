@@ -220,8 +220,6 @@ def clean(
         return
     if not patterns and older is None and states is None and keep is None:
         raise UsageError("say what may go: --older 30d, --state failed, --keep N, or PATTERN…")
-    from launcher.functions.calls import unused_calls  # cloudpickle
-
     rules = Rules(older_s=older or 0.0, states=states or ENDED, keep=keep or 0)
     with open_queue() as (home, store):
         left = [] if dry_run else _finish_interrupted(home, store)
@@ -239,7 +237,7 @@ def clean(
             _refuse_left(left)
             return
         if dry_run:
-            _rehearse(home, jobs, copies, _sizes(unused_calls(home, store, jobs)))
+            _rehearse(home, jobs, copies, _sizes(_unused_calls(home, store, jobs)))
             return
         if not yes:
             ask(jobs, f"{_question(jobs, copies)}?", needed=True)
@@ -254,11 +252,9 @@ def _clean_up(
     Raises:
         MachineError: a folder could not be deleted.
     """
-    from launcher.functions.calls import unused_calls  # cloudpickle
-
     cleaned = _clean(home, store, jobs, rules)
     store.steering.forget_contexts()
-    calls = unused_calls(home, store, cleaned.gone)  # which no job needs any more
+    calls = _unused_calls(home, store, cleaned.gone)  # which no job needs any more
     freed = cleaned.freed + copies.size + _sizes(calls)
     for path in calls:
         path.unlink(missing_ok=True)
@@ -270,6 +266,13 @@ def _clean_up(
     for path, why in kept:
         remark(f"left: {harmless(str(path))}: {why}")
     _refuse_left(cleaned.left)
+
+
+def _unused_calls(home: Home, store: Store, jobs: Sequence[JobRow]) -> list[Path]:
+    """Return the files of calls that no job needs once these jobs are forgotten."""
+    from launcher.functions.calls import unused_calls  # cloudpickle
+
+    return unused_calls(home, store, jobs)
 
 
 def _chosen(store: Store, patterns: Sequence[str], rules: Rules) -> list[JobRow]:
