@@ -34,7 +34,6 @@ from launcher.screens.format import (
     variables_of,
 )
 from launcher.screens.job_view import JobView, views_of
-from launcher.screens.termination import termination_of
 from launcher.staging.view import left_by
 from launcher.states import OPEN, State, is_signal
 from launcher.store.queue import Store
@@ -56,7 +55,7 @@ def job_records(home: Home, store: Store, jobs: Sequence[JobRow]) -> list[dict[s
         {
             **view.record(),
             **_asked(job),
-            **_termination(home, job, view),
+            **_termination(view),
             "tags": list(tags.get(job.id, ())),
             "owner_note": job.owner_note or None,
             "paused": iso_if_known(job.paused),
@@ -90,12 +89,15 @@ def _asked(job: JobRow) -> dict[str, Json]:
     }
 
 
-def _termination(home: Home, job: JobRow, view: JobView) -> dict[str, Json]:
+def _termination(view: JobView) -> dict[str, Json]:
     """Return how far the end of a running job has come, and the reason that goes with it."""
-    found = termination_of(home, job)
-    if found is None:
+    if view.termination is None:
         return {"termination": None}
-    return {"reason": view.note, "reason_code": view.code, "termination": found.record()}
+    return {
+        "reason": view.note,
+        "reason_code": view.code,
+        "termination": view.termination.record(),
+    }
 
 
 def _folder(job: JobRow) -> str | None:

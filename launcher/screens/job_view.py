@@ -10,7 +10,7 @@ from typing import NamedTuple
 from launcher.job import PROGRAM
 from launcher.params import in_name, pairs_of, varying
 from launcher.screens.format import first_line, harmless, iso, reason_to_show
-from launcher.screens.termination import termination_of
+from launcher.screens.termination import ShownTermination, termination_of
 from launcher.screens.text_table import ELLIPSIS
 from launcher.states import OPEN, Reason, ReasonCode, State
 from launcher.store.job_queries import Ending, Need
@@ -74,6 +74,8 @@ class JobView(NamedTuple):
     short: str = ""  # why it failed, cut to the program's exception; empty: there is none
     requeued: bool = False  # the note says itself that the job was queued again
     latest: State | None = None  # the state of the job by now
+    # of one that runs and is being ended, where that was looked at
+    termination: ShownTermination | None = None
 
     @property
     def again(self) -> bool:
@@ -260,14 +262,16 @@ def views_of(
     needs = store.read.needs(job.id for job in jobs if job.waits and job.state in OPEN)
     begun = {claim.job: claim.claimed for claim in store.scheduling.claims()}
     differ = differing(store, jobs) if compared else None
-    return [
-        job_view(
+    views = []
+    for job in jobs:
+        termination = termination_of(home, job)
+        view = job_view(
             job,
             newest_of(home, job),
             started=begun.get(job.id),
             need=needs.get(job.id),
             differing=differ,
-            ending=ending_reason_of(home, job),
+            ending=None if termination is None else termination.reason(time.time()),
         )
-        for job in jobs
-    ]
+        views.append(view if termination is None else view._replace(termination=termination))
+    return views

@@ -143,6 +143,18 @@ def test_screens_show_since_when_a_job_is_ended_and_which_process_resists(
     assert termination["resists"] == [{"pid": 123, "user": "root", "state": "S"}]
 
 
+def test_the_reason_and_the_facts_of_an_end_are_of_one_moment(
+    home: Home, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job, now = one(store), time.time()
+    claimed(store, job)
+    looks = iter([Termination(since=now, kill_at=now + 30, cause=TIME_LIMIT), None])
+    monkeypatch.setattr("launcher.screens.termination.read_termination", lambda _: next(looks))
+    (record,) = job_records(home, store, [job_row(store, job)])
+    assert str(record["reason"]).startswith("ending since")
+    assert isinstance(record["termination"], dict)
+
+
 def test_an_end_that_only_the_supervisor_knows_of_is_shown(home: Home, store: Store) -> None:
     job = one(store)
     claimed(store, job)
