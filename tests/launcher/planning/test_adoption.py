@@ -1,6 +1,8 @@
 """Results of a project that was moved or copied: which of them another folder takes over."""
 
+import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -278,6 +280,24 @@ def test_a_result_that_changes_meanwhile_is_not_adopted(store: Store, old: Path)
     with pytest.raises(UsageError, match=r"command/read \(job \d+\) has changed; run this again"):
         submit(store, new, comparison, a_context(new), 3.0)
     assert store.read.jobs_of(new, "x") == {}  # all of them or none
+
+
+@pytest.mark.parametrize("place", [moved, copied])
+def test_an_adopted_output_is_known_by_its_content_if_its_time_changes(
+    store: Store, old: Path, place: Callable[[Path], Path]
+) -> None:
+    queue(store, old, ENTRIES[0])
+    claim = claimed(store, store.scheduling.ready(1)[0].id)
+    version = FileDigests().version(f"{old}/out.txt")
+    assert version is not None
+    outputs = {f"{old}/out.txt": version.record()}
+    store.scheduling.finish(claim, Done(at=1.0), outputs=outputs, now=1.0)
+    new = place(old)
+    queue(store, new, ENTRIES[0], adopt=old)
+    os.utime(new / "out.txt", (5, 5))  # as a copy without times, or a checkout
+    assert to_run(compared(store, new, ENTRIES[0])) == set()
+    (new / "out.txt").write_text("OUT.TXT")  # other content of the same size
+    assert to_run(compared(store, new, ENTRIES[0])) == {"command/make"}
 
 
 def test_a_relative_folder_and_a_link_name_the_old_one(
