@@ -23,7 +23,7 @@ from trueface.data.drawn_set import (
 )
 from trueface.data.made_folders import divided, image_names
 from trueface.data.settings import SHAPE_CLASSES, DrawSettings
-from trueface.runtime.errors import DataError
+from trueface.runtime.errors import DataError, JobError
 
 
 def settings(**given: object) -> DrawSettings:
@@ -150,6 +150,26 @@ def test_a_set_that_lost_an_image_is_made_again_and_another_is_not_overwritten(
     assert lost.is_file()
     with pytest.raises(DataError, match="other settings"):
         make_drawn(tmp_path / "made", settings(seed=7))
+
+
+def test_a_set_that_is_being_drawn_is_waited_for_and_drawn_once(tmp_path: Path) -> None:
+    """As two queues do: the second job starts while the first one draws."""
+    root, seen = tmp_path / "made", list[tuple[int, int]]()
+
+    def second(made: int, total: int) -> None:
+        seen.append((made, total))
+        raise JobError("stopped")
+
+    def first(*_: int) -> None:
+        with pytest.raises(JobError, match="stopped"):
+            make_drawn(root, settings(), progress=second)
+
+    made = make_drawn(root, settings(), progress=first)
+    assert {*seen} == {(0, 0)}  # it has waited and drawn nothing
+    seen.clear()
+    assert make_drawn(root, settings(), progress=second) == made
+    assert seen == []
+    assert [path.name for path in tmp_path.iterdir()] == ["made"]
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ from trueface.data.image_headers import PROPERTIES, sample_headers, shortcut
 from trueface.data.index import survey
 from trueface.data.splits import load_split, select
 from trueface.data.vocabulary import BUILT_IN
-from trueface.runtime.errors import DataError
+from trueface.runtime.errors import DataError, JobError
 
 GROUPS = (0, 5)  # male-asian, nonmale-white
 COUNTS = {"train": 8, "val": 1, "test": 3}
@@ -157,6 +157,28 @@ def test_a_set_that_is_there_is_left_alone_and_one_with_a_gap_is_made_anew(
     gone.unlink()
     make_forged(root, faces, settings(), workers=1)
     assert contents(root) == before
+    assert [path.name for path in tmp_path.iterdir()] == ["made"]
+
+
+def test_a_set_that_is_being_forged_is_waited_for_and_forged_once(
+    faces: Path, tmp_path: Path
+) -> None:
+    """As two queues do: the second job starts while the first one forges."""
+    root, seen = tmp_path / "made", list[tuple[int, int]]()
+
+    def second(made: int, total: int) -> None:
+        seen.append((made, total))
+        raise JobError("stopped")
+
+    def first(*_: int) -> None:
+        with pytest.raises(JobError, match="stopped"):
+            make_forged(root, faces, settings(), workers=1, progress=second)
+
+    made = make_forged(root, faces, settings(), workers=1, progress=first)
+    assert {*seen} == {(0, 0)}  # it has waited and forged nothing
+    seen.clear()
+    assert make_forged(root, faces, settings(), workers=1, progress=second) == made
+    assert seen == []
     assert [path.name for path in tmp_path.iterdir()] == ["made"]
 
 

@@ -1,6 +1,7 @@
 """Drawing, training a translator and translating as jobs."""
 
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from trueface.jobs.generation.translation_kinds import DRAW, TRANSLATE, TRANSLAT
 from trueface.jobs.generation.translator import train_translator, translate
 from trueface.jobs.kinds import TEST, TRAIN
 from trueface.runtime import paths
+from trueface.runtime.artifact import Artifact
 from trueface.runtime.errors import CheckpointError, DataError
 from trueface.translation.translator import GeneratorShape, build_generator, load_translator
 
@@ -135,6 +137,17 @@ def test_a_stopped_training_keeps_its_state_and_a_stopped_translation_leaves_no_
     with pytest.raises(JobError, match="nothing was written"):
         translate(job)
     assert not job.outputs[0].exists()
+
+
+def test_a_job_shows_that_another_process_writes_its_folder(tmp_path: Path) -> None:
+    shown = list[dict[str, Any]]()
+    job = a_job(DRAW, tmp_path, stopped=True, data_root="drawn", images=30)
+    job = replace(job, progress=lambda **facts: shown.append(facts))
+    writer = Artifact("drawn set", tmp_path / "drawn", DRAWN_MARK, {})
+    with writer.locked(), pytest.raises(JobError, match="stopped"):
+        draw(job)
+    assert shown == [{"step": 0, "waiting": "another process writes the folder"}]
+    assert list((tmp_path / "drawn").glob("*")) == []
 
 
 def test_images_without_a_table_cannot_be_learned(tmp_path: Path) -> None:
