@@ -20,6 +20,7 @@ from trueface.data.index import survey
 from trueface.evaluation.inference import evaluate
 from trueface.models import checkpoint
 from trueface.models.detectors import build
+from trueface.prediction import model_folder
 from trueface.prediction.predictor import Prediction, Predictor
 from trueface.runtime import paths
 from trueface.runtime.errors import CheckpointError
@@ -164,6 +165,27 @@ def test_of_many_runs_with_models_the_first_ones_are_named(lab: Path, predict: C
     (lab / "runs/test").rename(lab / "runs/e")
     refused = predict("data", code=2).err
     assert "5 runs have trained models. Name one with --name: a, b, c and 2 more" in refused
+
+
+@pytest.mark.parametrize(("accuracy", "is_warned"), [(0.507, True), (0.93, False)])
+def test_a_model_folder_that_failed_its_own_tests_is_warned_of(
+    lab: Path, accuracy: float, is_warned: bool, predict: Command
+) -> None:
+    known = checkpoint.load(paths.checkpoint(lab / "runs/test" / MODEL))
+    tests: list[Json] = [
+        {"data": "gan2:pre", "balanced_accuracy": {"value": 0.93}},
+        {"data": "gan3:pre", "balanced_accuracy": {"value": accuracy}},
+    ]
+    folder = Path("made")
+    model_folder.write(folder, known, name="m", licence="MIT", tests=tests, card="# card\n")
+    out, err = predict("data", "--model-folder", folder)
+    assert len(out.splitlines()) == 5
+    warning = (
+        "warning: the model failed its own tests (balanced accuracy: gan3:pre 50.7 %). Do not rely on "
+        "its answers; made/card.md has the details\n"
+    )
+    assert (warning in err) == is_warned
+    assert ("failed" in err) == is_warned
 
 
 @pytest.mark.parametrize("model", ["../../elsewhere", ".."])
