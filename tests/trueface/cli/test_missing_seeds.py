@@ -11,6 +11,7 @@ from launcher.system.paths import Home, make_home
 from tests.build import a_spec, enqueue, finished
 from tests.trueface.commands import Command
 from tests.trueface.group_runs import logits, write_faces, write_tests
+from tests.trueface.report.run_by_hand import erased_run, restored_run
 from tests.trueface.unlearning.said import flips, leave, told
 from trueface.cli.studies import missing_models
 from trueface.evaluation.over_seeds import MissingModels
@@ -77,6 +78,45 @@ def test_the_section_of_a_report_and_its_sentence_count_missing_seeds(study: Pat
     board = ladder(study, MissingModels({f"{BASE}~scrub@seed=2": "failed"}))
     assert "<td>2 of 3, 1 failed</td>" in section(board, {})
     assert "(2 of 3 seeds, 1 failed)" in unlearning_outcome(board.groups[0])
+
+
+def test_a_report_counts_missing_seeds_of_detectors_and_of_unlearnings(
+    study: Path, queue: Store, command: Command
+) -> None:
+    for seed in (1, 2):
+        values = [logits(label, power=3, skew=0) for label in (0, 1)]
+        write_tests(study, f"gan2:pre@seed={seed}", values)
+    model_job(queue, study, "gan2:pre@seed=3", "train", fails=True)
+    model_job(queue, study, f"{BASE}~scrub@seed=2", "method", fails=False)
+    command("report", study)
+    page = (study / "report.html").read_text()
+    assert "(2 of 3 seeds, 1 failed)" in page  # the sentence about detectors
+    assert "(2 of 3 seeds, 1 waiting)" in page  # that about unlearnings
+    assert "<td>2 of 3, 1 waiting</td>" in page
+
+
+def test_erasing_and_purification_say_first_what_has_no_result_on_screen_in_json_and_on_their_pages(
+    tmp_path: Path, queue: Store, command: Command
+) -> None:
+    run = tmp_path / "runs" / "study"
+    erased_run(run)
+    restored_run(run)
+    for seed in (1, 2):
+        values = [logits(label, power=3, skew=0) for label in (0, 1)]
+        write_tests(run, f"gan2:pre@seed={seed}", values)
+    lost = "gan2:pre@seed=3"
+    model_job(queue, run, lost, "train", fails=True)
+    sentence = "1 model or folder of the run has no result: 1 failed."
+    page = tmp_path / "page.html"
+    for study in ("erasing", "purification"):
+        assert sentence in command(study, run, "--page", page).out
+        assert sentence in page.read_text()
+        document = command(study, run, "--json").json
+        assert document["verdict"][0].startswith(sentence)
+        assert document["missing"] == {lost: "failed"}
+    assert "<td>2 of 3, 1 failed</td>" in page.read_text()  # the detectors
+    (detector,) = document["detectors"]
+    assert detector["missing"] == {"failed": 1}
 
 
 def test_fairness_and_qualities_count_missing_seeds_on_screen_in_json_and_on_their_pages(

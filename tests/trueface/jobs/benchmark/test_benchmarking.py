@@ -13,6 +13,9 @@ import numpy as np
 import pytest
 
 from launcher.api import Job, JobError
+from launcher.store.queue import Store
+from tests.trueface.cli.test_missing_seeds import model_job, queue
+from tests.trueface.commands import Command
 from tests.trueface.jobs.build import SIDE
 from tests.trueface.jobs.test_jobs import DATA, folder, job, lab, scored
 from tests.trueface.jobs.test_jobs import trained as learn
@@ -37,7 +40,7 @@ from trueface.report.benchmark_page import benchmark_page
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError
 
-__all__ = ["lab"]  # the fixture
+__all__ = ["lab", "queue"]  # the fixtures
 
 RUN = "runs/r"
 SEEDS = tuple(f"{DATA}@seed={seed}" for seed in (1, 2))
@@ -118,6 +121,15 @@ def test_what_was_not_run_has_its_reason(run: RunResults) -> None:
     assert list(run.not_run()) == [f"attack-transfer2: the model is the surrogate itself ({name})"]
     rows = [row for row in rows_of(run) if row.attack == "transfer2" and row.seed == 1]
     assert [(row.measure, row.value, row.mark) for row in rows] == [("cell", None, "not run")]
+
+
+def test_a_leaderboard_counts_seeds_whose_jobs_failed(
+    trained: Path, queue: Store, command: Command
+) -> None:
+    model_job(queue, trained / RUN, f"{DATA}@seed=3", "train", fails=True)
+    assert "2 of 3, 1 failed" in command("benchmark", trained / RUN).out
+    (line,) = command("benchmark", trained / RUN, "--json").json["models"]
+    assert line["missing"] == {"failed": 1}
 
 
 def test_an_interrupted_benchmark_goes_on_and_gives_the_same_table(trained: Path) -> None:
