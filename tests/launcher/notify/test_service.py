@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from launcher.job_options.notifications import RunNotify
-from launcher.notify.__main__ import LONGEST_STAY_S, Service
+from launcher.notify.__main__ import LONGEST_STAY_S, LOOK_S, Service
 from launcher.notify.notices import Notices, read_notices, write_notices
 from launcher.states import Done, Failed, OutOfMemory, Shortage, State
 from launcher.store.queue import Store
@@ -381,16 +381,20 @@ def test_a_first_target_is_not_told_of_runs_that_ended_before(
     teller: Teller, store: Store, config: Path, notes: Path
 ) -> None:
     old, (first, second) = enqueue(store, "a", run="old"), enqueue(store, "a", "b", run="new")
+    broken, going, _ = enqueue(store, "a", "b", "c", run="open")
     now = time.time()
     os.utime(config, (now - 30, now - 30))
     finish(store, *old, now=now)
+    finish(store, broken, failed="boom", now=now)
     finish(store, first, now=now)
     with store.writing():
         store.database.execute("UPDATE events SET at = at - 60")
         store.database.execute("UPDATE jobs SET ended = ended - 60")
     finish(store, second, now=now)
+    finish(store, going, now=now)  # the run goes on, and its failure lies before the target
     teller.minute()
-    teller.until(lambda: lines_of(notes) and not teller.notices.pending, "it is told")
+    teller.until(lambda: lines_of(notes), "it is told")
+    teller.until(lambda: teller.service.step() == LOOK_S, "nothing is under way")
     (line,) = lines_of(notes)
     assert line.startswith("run-ended|new|new ended: 2 done in 1 m")
 
@@ -398,7 +402,8 @@ def test_a_first_target_is_not_told_of_runs_that_ended_before(
 def test_a_further_target_is_not_told_of_what_was_told_before(
     teller: Teller, store: Store, config: Path, notes: Path
 ) -> None:
-    broken, ended = enqueue(store, "a", "b", run="open")[0], enqueue(store, "a", run="old")
+    broken, going, _ = enqueue(store, "a", "b", "c", run="open")
+    ended = enqueue(store, "a", run="old")
     finish(store, broken, failed="boom", now=teller.clock.now - 60)
     finish(store, *ended, now=teller.clock.now - 60)
     with store.writing():
@@ -411,6 +416,28 @@ def test_a_further_target_is_not_told_of_what_was_told_before(
     config.write_text(command(notes, "false") + command(notes).replace("desk", "late"))
     teller.until(lambda: len(teller.notices.targets or ()) == 2, "it is read")
     finish(store, *enqueue(store, "a", run="next"), now=teller.clock.now)
+    finish(store, going, now=teller.clock.now)  # after the target, but not the run's failure
+    teller.minute()
+    teller.until(lambda: lines_of(notes), "it is told")
+    teller.minute()
+    teller.service.step()
+    (line,) = lines_of(notes)
+    assert "|next|" in line
+
+
+def test_a_target_is_not_told_of_what_ended_since_the_last_look_but_before_its_definition(
+    teller: Teller, store: Store, config: Path, notes: Path
+) -> None:
+    now = teller.clock.now
+    config.write_text(command(notes, "false"))
+    os.utime(config, (now - 300, now - 300))
+    teller.service.step()
+    finish(store, *enqueue(store, "a", run="old"), now=now)
+    with store.writing():
+        store.database.execute("UPDATE events SET at = at - 60")
+    config.write_text(command(notes, "false") + command(notes).replace("desk", "late"))
+    os.utime(config, (now - 30, now - 30))
+    finish(store, *enqueue(store, "a", run="next"), now=now)
     teller.minute()
     teller.until(lambda: lines_of(notes), "it is told")
     teller.minute()
