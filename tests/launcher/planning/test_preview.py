@@ -427,7 +427,12 @@ def test_memory_is_what_the_file_declares_where_there_is_a_gpu() -> None:
 def test_the_queue_tells_what_was_done_how_long_where_and_how_much_it_wrote(store: Store) -> None:
     a, b, c, d = enqueue(
         store,
-        *(a_spec(name=f"train/{one}", kind="train", images="x", base="y") for one in "abcd"),
+        *(
+            a_spec(
+                name=f"train/{one}", kind="train", images="x", base="y", signature=f"train {one}"
+            )
+            for one in "abcd"
+        ),
     )
     for job, outputs in ((a, {"/m": (7, 1), "/n": (5, 1)}), (b, {"/f": (0, 0)}), (c, {})):
         claim = claimed(store, job, 10.0, device="GPU-0")
@@ -437,6 +442,7 @@ def test_the_queue_tells_what_was_done_how_long_where_and_how_much_it_wrote(stor
     assert set(estimate) == {a, b}
     assert (estimate[a].seconds, estimate[a].disk, estimate[a].on_gpu) == (42.0, 12, True)
     assert (estimate[a].images, estimate[a].fresh) == ("x", False)
+    assert estimate[a].signature == "train a"
     assert estimate[b].disk is None  # a folder's size is not known
     assert job_row(store, d).ended is None
 
@@ -473,6 +479,19 @@ def test_a_program_on_the_cpu_takes_as_long_as_with_other_numbers() -> None:
     assert (estimate.seconds, estimate.runs) == (60.0, 2)
     other = job._replace(signature="command 2")
     assert forecast(other, a_history(*past)).seconds is None
+
+
+@pytest.mark.parametrize(
+    ("signature", "on_gpu"),
+    [("command 1", True), ("train 1", False)],  # a kind's signature has its numbers
+)
+def test_a_time_on_a_gpu_and_that_of_a_kind_are_no_estimates_for_other_numbers(
+    signature: str, on_gpu: bool
+) -> None:
+    job = a_job()._replace(signature=signature)
+    settings = {**job.settings, "epochs": 7}
+    past = done_before(job, 60.0, settings=settings, signature=signature, on_gpu=on_gpu)
+    assert forecast(job, a_history(past)).seconds is None
 
 
 def test_of_an_attempt_that_failed_before_nothing_is_learned(store: Store) -> None:

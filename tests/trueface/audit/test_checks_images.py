@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.api import Json
+from launcher.api import Json, write_json
 from tests.trueface.audit.build import (
     DATA,
     TESTS,
@@ -247,6 +247,21 @@ def test_hidden_files_and_byte_order_marks_change_nothing(lab: Lab) -> None:
     before = lab.audit()
     for folder, name in (("scores", "._a.csv"), ("metrics", "._a.json")):
         (lab.run / DATA / folder / name).write_bytes(b"\x00\x05\x16\x07 of macOS")
+    backup: dict[str, Json] = {"schema": 1, "settings": {"save_scores": True}}
+    write_json(lab.run / DATA / "metrics" / ".a.json", backup)  # its scores are not there
     history = paths.history(lab.run / DATA)
     history.write_text(f"\ufeff{history.read_text()}")
     assert lab.audit() == before
+
+
+def test_images_behind_links_that_lead_nowhere_stay_in_the_audited_lists(lab: Lab) -> None:
+    before = lab.audit()
+    for key in lab.lists["train"][::5]:
+        (file,) = (lab.data / "PreSocial").glob(f"*/{key}.png")
+        file.unlink()
+        file.symlink_to("nowhere.png")
+    after = lab.audit()
+    assert [finding.code for finding in after.findings] == [
+        finding.code for finding in before.findings
+    ]
+    assert Reader().run(str(lab.run)).models[0].survey_trouble == ""

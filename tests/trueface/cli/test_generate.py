@@ -70,6 +70,11 @@ def test_every_kind_of_generators_that_is_installed_is_a_command(
     assert not [name for name in ours if f"  {name} " not in listed]
 
 
+def test_the_help_of_disrupt_says_that_the_batch_size_changes_pixels(command: Command) -> None:
+    text = " ".join(command("generate", "disrupt", "--help").out.split())
+    assert "another number changes rounding, and with it some pixels" in text
+
+
 @pytest.mark.parametrize(
     ("kind", "example"),
     [("translator", "labelled:A"), ("diffuser", "images:A"), ("denoiser", "noisy:A")],

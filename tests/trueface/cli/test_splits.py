@@ -243,6 +243,20 @@ def test_a_split_of_what_is_there_leaves_out_links_that_lead_nowhere(
     assert key not in read_lists(lab / "kept")["train"]
 
 
+def test_the_check_of_a_split_counts_links_that_lead_nowhere_as_missing(
+    lab: Path, command: Command
+) -> None:
+    command("splits", "data", "--out", "splits")
+    (key, *_) = [key for key in read_lists(lab / "splits")["train"] if key.startswith("FFHQ/")]
+    image = lab / f"data/PreSocial/Real/{key}.png"
+    image.unlink()
+    image.symlink_to("nowhere.png")
+    out, err = command("splits", "data", "--check", "splits")
+    assert "warning: 1 images left out, links that lead nowhere" in err
+    assert f"keys without a file\t1\ttrain:{key}\n" in out
+    assert "unreadable files\t0\n" in out
+
+
 def test_a_split_of_one_class_is_remarked(lab: Path, command: Command) -> None:
     for file in (lab / "data/PreSocial/Fake").rglob("*.png"):
         file.rename(file.with_suffix(".heic"))

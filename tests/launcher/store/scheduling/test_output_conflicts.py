@@ -73,6 +73,18 @@ def test_a_job_starts_although_an_older_launcher_recorded_the_end_of_the_other_o
     assert ready(store) == [job]
 
 
+def test_a_scheduler_that_starts_runs_jobs_that_an_older_launcher_left_waiting(
+    home: Home, store: Store, tmp_path: Path
+) -> None:
+    writer, job = enqueue(store, *(a_spec(name=name) for name in "ab"), context=a_context(tmp_path))
+    end(store, claimed(store, writer), DONE)
+    with store.writing():
+        store.database.execute("INSERT INTO needs VALUES (?, ?, 2)", (job, writer))
+        store.database.execute("UPDATE jobs SET waits = 1 WHERE id = ?", (job,))
+    serve(home)
+    until_done(store, job)
+
+
 @pytest.mark.parametrize("outcome", [DONE, FAILED, STOPPED, LOST, VOID])
 def test_a_job_starts_when_the_attempt_has_ended_that_writes_the_same(
     store: Store, outcome: Outcome

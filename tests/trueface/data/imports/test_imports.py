@@ -612,6 +612,14 @@ def test_hidden_files_beside_a_table_are_no_tables(files: Files) -> None:
     assert len(of_table(top)) == 1
 
 
+def test_hidden_files_beside_a_description_of_videos_are_none(files: Files) -> None:
+    top = files(ff_frames())
+    text = json.dumps(ff_description(ff_frames()))
+    for name in ("FaceForensics++.json", ".FaceForensics++.json"):
+        (top / name).write_text(text)
+    assert len(bench_imported(top)) == len(ff_frames())
+
+
 def test_the_first_faulty_rows_are_reported_with_their_lines_and_the_others_counted(
     files: Files,
 ) -> None:

@@ -98,6 +98,18 @@ def test_a_note_tells_that_the_target_was_not_reached() -> None:
     assert "after 2 epochs, 0.0% were wanted" in done.notes[0]
 
 
+def test_a_missed_target_and_lost_accuracy_give_advice_that_does_not_contradict_itself() -> None:
+    options = {"lr": 1.0, "epochs": 2, "stop_at": 0.0}
+    done = flipped(pictures=True, epochs=60).run("ng", options=options)
+    fell = (done.log[0].metrics["val_accuracy"] or 0) - last(done, "val_accuracy")
+    assert fell > 0.1
+    assert last(done) > 0
+    notes = " ".join(done.notes)
+    assert "no lr of this method mends both, take npo" in notes
+    assert "higher lr" not in notes
+    assert "lower lr" not in notes
+
+
 def gradient(model: nn.Module, loss: Tensor) -> Tensor:
     found = torch.autograd.grad(loss, list(model.parameters()))
     return torch.cat([one.flatten() for one in found])
