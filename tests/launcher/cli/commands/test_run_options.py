@@ -1,14 +1,17 @@
 """Options that decide how and where the jobs of a task file or a program run."""
 
+import os
 from pathlib import Path
 
 import pytest
 
 from launcher.states import State
 from launcher.store.queue import Store
+from launcher.system.file_digests import PIECE_BYTES
 from launcher.system.paths import Home
 from tests.build import job_row
 from tests.launcher.conftest import Launcher
+from tests.launcher.queued import until_done
 
 OPTIONS = (
     "group: night, not_before: +2h, time_limit: 8h, warn: 5m, signal: USR1, retries: 3, "
@@ -40,6 +43,40 @@ def test_a_task_file_queues_its_jobs_on_the_terms_that_it_gives(
     assert row.starts_at - row.submitted == pytest.approx(7200.0, abs=60.0)
     launcher("add", "--hold", *AS_OPTIONS, "--", "true")
     assert row.spec.terms == job_row(store, 2).spec.terms._replace(not_before=row.starts_at)
+
+
+@pytest.mark.parametrize(
+    ("module", "words"),
+    [
+        ("run", ("run", "copy.yaml", "--detach")),
+        ("adding", ("add", "--input", "big", "--output", "made", "--", "cp", "big", "made")),
+    ],
+)
+def test_a_command_watches_the_digests_of_large_files(
+    launcher: Launcher,
+    store: Store,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    module: str,
+    words: tuple[str, ...],
+) -> None:
+    """Those of inputs, and those of outputs whose time has changed."""
+    monkeypatch.chdir(tmp_path)
+    Path("big").write_bytes(bytes(PIECE_BYTES + 1))
+    entry = "{name: copy, argv: [cp, big, made], inputs: [big], outputs: [made]}"
+    Path("copy.yaml").write_text(f"name: copy\ncommand: [{entry}]\n")
+    hashed = set[str]()
+
+    def watch(path: str, read: int, size: int) -> None:
+        hashed.update({Path(path).name} if read == size else ())
+
+    monkeypatch.setattr(f"launcher.cli.commands.{module}.watch_hashing", lambda: watch)
+    launcher.well(*words)
+    until_done(store, 1)
+    os.utime("made", (5, 5))
+    launcher.well(*words)
+    assert hashed == {"big", "made"}
+    assert len(store.read.jobs()) == 1
 
 
 def test_who_leaves_the_view_reads_how_to_cancel_the_run(
