@@ -115,7 +115,7 @@ def test_erasing_and_purification_say_first_what_has_no_result_on_screen_in_json
         assert document["verdict"][0].startswith(sentence)
         assert document["missing"] == {lost: "failed"}
     assert "<td>2 of 3, 1 failed</td>" in page.read_text()  # the detectors
-    (detector,) = document["detectors"]
+    (detector,) = command("purification", run, "--json").json["detectors"]
     assert detector["missing"] == {"failed": 1}
 
 
