@@ -79,6 +79,23 @@ def test_a_command_watches_the_digests_of_large_files(
     assert len(store.read.jobs()) == 1
 
 
+def test_a_plan_watches_the_digests_of_inputs_of_a_package(
+    launcher: Launcher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("G.ckpt").write_bytes(bytes(PIECE_BYTES + 1))
+    entry = "{model: null, data: 'labelled:A', data_root: x, weights: G.ckpt, labels: 'a,b'}"
+    Path("study.yaml").write_text(f"name: study\ntranslator: [{entry}]\n")
+    hashed = set[str]()
+
+    def watch(path: str, read: int, size: int) -> None:
+        hashed.update({Path(path).name} if read == size else ())
+
+    monkeypatch.setattr("launcher.cli.commands.run.watch_hashing", lambda: watch)
+    launcher.well("run", "study.yaml", "--dry-run")
+    assert hashed == {"G.ckpt"}
+
+
 def test_who_leaves_the_view_reads_how_to_cancel_the_run(
     launcher: Launcher, home: Home, task_file: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
