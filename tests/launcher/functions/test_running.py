@@ -37,6 +37,7 @@ from launcher.system.paths import Home
 from tests.build import DEADLINE_S, a_context, a_spec, endings, until
 from tests.launcher.conftest import Launcher
 from tests.launcher.functions.conftest import followers
+from tests.launcher.queued_again import FAILED, RUN, a_seed, add, done
 
 pytestmark = pytest.mark.usefixtures("one_queue", "queue")
 
@@ -230,6 +231,14 @@ def test_of_runs_with_one_name_the_newest_is_meant(store: Store) -> None:
             new = NewJob(spec=a_spec("true", run="study", root=root))
             numbers.append(store.put(run, a_context(), new, float(age)))
     assert [*wait("study", timeout=0)] == numbers[1:]
+
+
+@pytest.mark.usefixtures("alone")
+def test_of_a_runs_jobs_with_one_name_the_newest_is_waited_for(home: Home, store: Store) -> None:
+    add(store, a_seed(1), FAILED)
+    other = done(store, home, a_seed(2), 0.5)
+    again = done(store, home, a_seed(1), 0.6)
+    assert wait(RUN) == {other: "done", again: "done"}
 
 
 @pytest.mark.usefixtures("alone")

@@ -217,6 +217,13 @@ def test_a_result_that_is_called_run_is_kept(home: Home, store: Store, tmp_path:
     assert (row[RUN], row["setting_run"]) == ("night", 5)
 
 
+def report_step(home: Home, job: int) -> None:
+    """Let the first attempt of a job report a step."""
+    attempt = home.attempt(job, 1)
+    attempt.folder.mkdir(parents=True, exist_ok=True)
+    Progress(attempt.progress)(step=1, total=1, loss=0.5)
+
+
 @pytest.mark.parametrize(("number", "note"), [(8, ""), (9, "the first 8 jobs")])
 def test_progress_is_read_until_there_are_enough_curves(
     home: Home, store: Store, monkeypatch: pytest.MonkeyPatch, number: int, note: str
@@ -230,12 +237,26 @@ def test_progress_is_read_until_there_are_enough_curves(
     monkeypatch.setattr(run_data, "newest_step", step_of)
     jobs = [add(store, a_seed(seed), FAILED) for seed in range(number + 3)]
     for job in jobs[:number]:
-        attempt = home.attempt(job, 1)
-        attempt.folder.mkdir(parents=True)
-        Progress(attempt.progress)(step=1, total=1, loss=0.5)
+        report_step(home, job)
     data = read_runs(home, [job_row(store, jobs[0]).run_id])
     assert (data.curves, data.curves_note) == (tuple(jobs[:MOST_CURVES]), note)
     assert len(read) == (MOST_CURVES + 1 if note else len(jobs))
+
+
+def test_the_curve_of_a_name_is_that_of_its_result_until_a_newer_job_runs(
+    home: Home, store: Store
+) -> None:
+    first = done(store, home, a_seed(1), 0.5)
+    failed = add(store, a_seed(1), FAILED)
+    run = job_row(store, first).run_id
+    for job in (first, failed):
+        report_step(home, job)
+    assert read_runs(home, [run]).curves == (first,)
+    again = add(store, a_seed(1))
+    assert read_runs(home, [run]).curves == (first,)
+    claimed(store, again)
+    report_step(home, again)
+    assert read_runs(home, [run]).curves == (again,)
 
 
 def test_a_run_without_results_has_no_rows(home: Home, store: Store, tmp_path: Path) -> None:

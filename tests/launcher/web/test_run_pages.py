@@ -11,8 +11,8 @@ from launcher.system.paths import Home
 from launcher.web.run_data import MOST_BYTES
 from launcher.web.runs import LISTED, mark_of_runs
 from launcher.workers.progress.steps import Progress
-from tests.build import a_spec, claimed, enqueue, until
-from tests.launcher.queued_again import FAILED, RUN, add
+from tests.build import a_spec, claimed, enqueue, job_row, until
+from tests.launcher.queued_again import FAILED, RUN, a_seed, add
 from tests.launcher.web.browser import Page, events, served
 from tests.launcher.web.made_runs import SVG, a_png, a_training
 
@@ -285,6 +285,15 @@ def test_a_failed_job_is_shown_behind_any_number_of_replaced_ones(page: Page, st
     assert "<h2>Failed</h2>" in html
     assert "command/real" in html
     assert "command/again@" not in html
+
+
+def test_a_run_whose_failed_jobs_were_replaced_shows_none(page: Page, store: Store) -> None:
+    add(store, a_seed(1), FAILED)
+    again = add(store, a_seed(1))
+    html = page.get(f"runs/{job_row(store, again).run_id}").text
+    assert "<b>1</b> queued" in html
+    assert "<h2>Failed</h2>" not in html
+    assert "@seed=1@" not in html
 
 
 def test_lists_and_legends_tell_the_parameters_in_which_jobs_differ(
