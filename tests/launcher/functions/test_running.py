@@ -315,6 +315,23 @@ def test_settings_are_stronger_than_the_file(task: Path) -> None:
 
 
 @pytest.mark.usefixtures("alone")
+@pytest.mark.parametrize("planned", [False, True])
+def test_a_task_file_that_requests_a_gpu_where_none_is_visible_warns(
+    task: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    *,
+    planned: bool,
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    task.write_text(TASK + "resources: {gpus: 1}\n", encoding="utf-8")
+    submit(plan(load(task)) if planned else task)
+    warning = capfd.readouterr().err
+    assert warning.startswith("warning: no GPU is visible on this machine: ")
+    assert "2 jobs wait for a GPU. Remove gpus, vram, exclusive and device" in warning
+
+
+@pytest.mark.usefixtures("alone")
 def test_what_is_wrong_with_a_task_file_is_told_and_nothing_is_queued(
     task: Path, store: Store
 ) -> None:

@@ -406,6 +406,20 @@ def test_what_the_machine_can_never_give_and_an_unknown_option_are_refused(store
 
 
 @pytest.mark.usefixtures("alone")
+def test_a_function_that_requests_a_gpu_where_none_is_visible_warns(
+    home: Home, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    home.stop.write_text("{}")  # no scheduler looks at the GPUs
+    submit(int, hold=True)
+    assert "GPU" not in capfd.readouterr().err
+    submit_many(int, ["1", "2"], gpus=1, hold=True)
+    warning = capfd.readouterr().err
+    assert "warning: no GPU is visible on this machine: " in warning
+    assert "2 jobs wait for a GPU. Remove gpus, vram, exclusive and device" in warning
+
+
+@pytest.mark.usefixtures("alone")
 def test_cleaning_a_job_deletes_its_call_but_no_call_that_another_job_needs(
     home: Home, launcher: Launcher
 ) -> None:
