@@ -383,6 +383,17 @@ def test_the_list_names_no_other_statements(recorder: Recorder) -> None:
     assert not [text for text in MAY_READ_MANY if not any(text in sql for sql in many)]
 
 
+def test_failures_of_a_run_are_read_from_its_news_and_not_from_all_its_jobs(
+    recorder: Recorder,
+) -> None:
+    (failures,) = (
+        statement
+        for statement in recorder.statements.values()
+        if "PARTITION BY events.reason_code" in statement.sql
+    )
+    assert "SEARCH events USING INTEGER PRIMARY KEY (rowid>?)" in failures.plan
+
+
 @pytest.mark.parametrize(
     ("sql", "reads_many"),
     [
