@@ -17,7 +17,8 @@ _CODES = frozenset(map(str, ReasonCode))
 
 # SQLite keeps the order of tables in a CROSS JOIN. With JOIN it may read all jobs of a state first, once per job:
 # without statistics it takes `state = ?` for rare. So the statements of this package that go from a job to its needs
-# or dependants use CROSS JOIN.
+# or dependants in some states use CROSS JOIN. How many states SQLite takes for rare depends on its version. Statements
+# that select no states by an index use JOIN.
 
 # of a row of `needs` joined to the job that is needed, here called `needed`
 UNMET = (
@@ -25,7 +26,7 @@ UNMET = (
     " AND (needs.any_end = 0 OR needed.state IN ('queued', 'held', 'running'))"
 )
 _COUNT_WAITS = (
-    "UPDATE jobs SET waits = (SELECT count(*) FROM needs CROSS JOIN jobs AS needed"
+    "UPDATE jobs SET waits = (SELECT count(*) FROM needs JOIN jobs AS needed"
     f" ON needed.id = needs.need WHERE needs.job = jobs.id AND {UNMET})"
     " + (SELECT count(*) FROM timers WHERE timers.job = jobs.id) WHERE id = ?"
 )

@@ -155,7 +155,7 @@ class JobQueries:
     def first_needed_by(self, job: int, most: int) -> list[JobRow]:
         """Return the first of the jobs that must be done before a job, those that are not done before the others."""
         numbers = self._db.execute(
-            "SELECT need FROM needs CROSS JOIN jobs ON jobs.id = need WHERE job = ? AND any_end = 0"
+            "SELECT need FROM needs JOIN jobs ON jobs.id = need WHERE job = ? AND any_end = 0"
             " ORDER BY state = 'done', need LIMIT ?",
             (job, most),
         ).fetchall()
@@ -386,7 +386,7 @@ class JobQueries:
     def needs_of(self, job: int) -> list[str]:
         """Return the names of the jobs that must be done before a job."""
         rows = self._db.execute(
-            "SELECT jobs.name FROM needs CROSS JOIN jobs ON jobs.id = needs.need"
+            "SELECT jobs.name FROM needs JOIN jobs ON jobs.id = needs.need"
             " WHERE needs.job = ? AND any_end = 0 ORDER BY jobs.id",
             (job,),
         )
@@ -553,7 +553,7 @@ class JobQueries:
             " first.run <> ours.run AS elsewhere"
             " FROM json_each(?) JOIN jobs AS ours ON ours.id = value"
             " JOIN jobs AS first ON first.id ="  # one may need all others
-            " (SELECT need FROM needs CROSS JOIN jobs AS needed ON needed.id = need"
+            " (SELECT need FROM needs JOIN jobs AS needed ON needed.id = need"
             f" WHERE needs.job = value AND {UNMET} ORDER BY need LIMIT 1)",
             (_list(jobs),),
         )
