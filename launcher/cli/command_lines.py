@@ -12,7 +12,7 @@ from typing import BinaryIO, NamedTuple
 from launcher.errors import MOST_PROBLEMS, Place, Problem, Severity, TaskFileError, UsageError
 from launcher.screens.format import harmless
 from launcher.screens.terminal import remark
-from launcher.system.executables import missing_program, missing_script, script_of
+from launcher.system.executables import is_assignment, missing_program, missing_script, script_of
 
 LONGEST_LINE = 128 * 1024  # bytes: the longest argument that Linux gives to a program
 _SHOWN = 1000  # characters of a line that is too long
@@ -52,6 +52,7 @@ OPERATORS = frozenset({"|", "||", "&", "&&", ";", "<", ">", ">>", "2>", "2>&1", 
 _TAKE_OPERATORS = frozenset(
     {"[", "expr", "find", "test"}
 )  # programs with such arguments of their own
+_SET_VARIABLES = "set variables with env"  # what a shell does with a word such as SEED=1
 _NO_SHELL = "no shell runs, so {!r} is an argument of the program"
 _A_SHELL = "write sh -c '…' for a shell"
 
@@ -250,6 +251,8 @@ def missing_programs(
     program, *others = missing
     text = first[program].text
     notes = ["its jobs fail unless it is there when they start"]
+    if len(first[program].argv) > 1 and is_assignment(program):
+        notes = [f"{_SET_VARIABLES}: env {text.strip()}"]
     if others:
         named = [f"{other!r} (line {first[other].number})" for other in others[:_MOST_NAMED]]
         more = f", and {len(others) - len(named)} more" if len(others) > len(named) else ""
@@ -288,6 +291,8 @@ def typed_oddities(
         words = program.split()
         if len(words) > 1 and not missing_program(words[0], folder, environment):
             way = f"take the quotes away: launcher add -- {' '.join([*words, *map(shlex.quote, arguments)])}"
+        if arguments and is_assignment(program):
+            way = f"{_SET_VARIABLES}: launcher add -- env {shlex.join(argv)}"
         yield f"{reason}; {way}"
     operator = next((word for word in arguments if word in OPERATORS), None)
     if operator and Path(program).name not in _TAKE_OPERATORS:

@@ -45,6 +45,11 @@ def missing_program(program: str, folder: Path, environment: Mapping[str, str]) 
     return interpreter_fault(path, program)
 
 
+def is_assignment(word: str) -> bool:
+    """Return whether a word sets a variable if `env` gets it before a program, such as `SEED=1`."""
+    return _VARIABLE.fullmatch(word) is not None
+
+
 def interpreter_fault(path: Path, name: str) -> str:
     """Return why Linux cannot start an executable file that exists; '' if nothing is known against it.
 
@@ -96,7 +101,7 @@ def missing_script(argv: Sequence[str], folder: Path) -> str:
 def without_wrappers(argv: Sequence[str]) -> list[str]:
     """Return a command line from the program on that `env`, `nice` and the like start."""
     words = [*argv]
-    while words and (Path(words[0]).name in _WRAPPERS or _VARIABLE.fullmatch(words[0])):
+    while words and (Path(words[0]).name in _WRAPPERS or is_assignment(words[0])):
         del words[0]
     return words
 

@@ -114,6 +114,7 @@ def test_a_task_file_with_the_name_of_a_run_of_programs_is_refused(
         (("sort", ">", "out"), "no shell runs, so '>' is an argument of the program; write sh -c"),
         (("echo a b",), "no program 'echo a b' is on PATH; take the quotes away: launcher add -- echo a b"),
         (("echo a", "b c"), "take the quotes away: launcher add -- echo a 'b c'"),
+        (("SEED=1", "echo", "a b"), "no program 'SEED=1' is on PATH; set variables with env: launcher add -- env SEED=1 echo 'a b'"),
         (("no such", "x"), "it fails unless it is there by then; `launcher cancel 1` takes it out"),
         (("sh", "-c", "echo a && echo b"), ""),
         (("/usr/bin/find", ".", "-exec", "true", ";"), ""),

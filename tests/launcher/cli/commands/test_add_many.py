@@ -379,6 +379,13 @@ def test_the_first_program_that_is_not_there_is_shown_with_its_line(
     assert len(store.read.jobs()) == 4
 
 
+def test_a_line_that_begins_with_a_variable_names_env(launcher: Launcher) -> None:
+    Path("jobs.txt").write_text("SEED=1 echo 'a b'\n")
+    answer = launcher.well("add", "--hold", "--from", "jobs.txt")
+    assert "no program 'SEED=1' is on PATH" in answer.err
+    assert "  = set variables with env: env SEED=1 echo 'a b'\n" in answer.err
+
+
 def test_a_pipe_that_is_given_as_a_file_is_read(launcher: Launcher, store: Store) -> None:
     reading, writing = os.pipe()
     os.write(writing, b"true a\n")
