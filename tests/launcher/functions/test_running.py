@@ -34,6 +34,7 @@ from launcher.functions.task_files import Run, flat
 from launcher.store.queue import NewJob, Store
 from launcher.system.daemon_control import scheduler_pid
 from launcher.system.paths import Home
+from launcher.system.processes import cores
 from tests.build import DEADLINE_S, a_context, a_spec, endings, until
 from tests.launcher.conftest import Launcher
 from tests.launcher.functions.conftest import followers
@@ -267,6 +268,27 @@ def test_a_job_that_came_while_nobody_had_the_queue_open_is_followed(
     until(lambda: followers(), "it is followed")
     launcher.well("start")
     assert answer.result(DEADLINE_S) == 1
+
+
+@pytest.mark.usefixtures("alone")
+@pytest.mark.skipif(cores() < 2, reason="two functions run at once")
+def test_functions_that_wait_for_their_own_jobs_on_a_full_machine_are_named_by_those(
+    launcher: Launcher, tmp_path: Path
+) -> None:
+    flag = tmp_path / "flag"
+
+    def outer() -> object:
+        while not flag.exists():
+            time.sleep(0.01)
+        return submit(abs, -3, cpus=1).result(DEADLINE_S)
+
+    outers = [submit(outer, cpus=cpus) for cpus in (cores() // 2, cores() - cores() // 2)]
+    until(lambda: all(each.state == "running" for each in outers), "both functions run")
+    flag.touch()
+    held = f"jobs 1, 2, which queued other jobs, hold {cores()} cores"
+    until(lambda: launcher("status").out.count(held) == 2, "both children name both functions")
+    assert outers[0].cancel()
+    assert outers[1].result(DEADLINE_S) == 3
 
 
 # --- Task files and plans into the queue from Python
