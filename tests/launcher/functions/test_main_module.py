@@ -97,10 +97,10 @@ def test_names_of_a_module_started_with_m_resolve_in_its_job(tmp_path: Path) -> 
     package.mkdir(parents=True)
     (package / "numbers.py").write_text("two = 2\n")
     relative = "def work(given):\n    from .numbers import two\n    assert two == 2"
-    script = SCRIPT.replace("def work(given):", relative).replace(', "forkserver")', ")")
+    script = SCRIPT.replace("def work(given):", relative)
     (package / "study.py").write_text(script)
     printed = output_of("-m", "labs.first.study", "-v", folder=tmp_path)
-    assert printed.strip() == str({**expected("-v"), "pools": [[9], [9]]})
+    assert printed.strip() == str(expected("-v"))
 
 
 def test_names_of_a_notebook_resolve_in_its_job(
@@ -128,6 +128,49 @@ def test_a_job_of_a_script_that_is_gone_finds_its_names(tmp_path: Path) -> None:
     script = f"{DEFINITIONS}\nif __name__ == '__main__':\n{textwrap.indent(gone, '    ')}"
     (tmp_path / "study.py").write_text(script)
     assert output_of("study.py", folder=tmp_path).strip() == "[9]"
+
+
+MODEL = """
+import multiprocessing, torch
+from torch.utils.data import DataLoader, Dataset
+from launcher.api import submit
+
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Linear(1, 1)
+
+class Squares(Dataset):
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, index):
+        return index * index
+
+def save_model():
+    torch.save(Net(), "net.pt")
+    return type(torch.load("net.pt", weights_only=False)).__name__
+
+def load_squares():
+    loader = DataLoader(Squares(), batch_size=2, num_workers=1, multiprocessing_context="spawn")
+    return [batch.tolist() for batch in loader]
+
+if __name__ == "__main__":
+    print(submit(FUNCTION, cpus=1).result(90))
+"""
+
+
+def test_a_model_of_a_class_of_the_script_can_be_saved_in_its_job(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    (tmp_path / "study.py").write_text(MODEL.replace("FUNCTION", "save_model"))
+    assert output_of("study.py", folder=tmp_path).strip() == "Net"
+
+
+@pytest.mark.night
+def test_spawned_workers_of_a_data_loader_find_the_data_set_of_the_script(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    (tmp_path / "study.py").write_text(MODEL.replace("FUNCTION", "load_squares"))
+    assert output_of("study.py", folder=tmp_path).strip() == "[[0, 1], [4, 9]]"
 
 
 NESTED = """
