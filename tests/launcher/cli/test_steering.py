@@ -1,9 +1,10 @@
 """What `launcher pause` refuses; what it does to processes is in tests/e2e/test_steering.py."""
 
+import ctypes
 import os
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from launcher.store.rows import PILOT
 from launcher.system.daemon_control import scheduler_pid
 from launcher.system.files import write_json
 from launcher.system.paths import Home
-from launcher.system.processes import identity
+from launcher.system.processes import identity, login
 from tests.build import (
     a_seat,
     a_spec,
@@ -33,6 +34,7 @@ from tests.build import (
 from tests.launcher.conftest import Launcher
 from tests.terminal import in_a_terminal
 
+PTRACE_DETACH, PTRACE_SEIZE, PTRACE_O_TRACEEXIT = 0x11, 0x4206, 0x40  # of linux/ptrace.h
 BOOM = Failed(at=2.0, error="no")
 
 
@@ -96,6 +98,39 @@ def test_cancelling_a_running_job_works_without_a_scheduler_too(
     launcher("cancel", "--yes", "1")
     assert launcher("wait", "1").code == 1
     assert identity(program) is None
+
+
+@pytest.fixture
+def survives_sigkill() -> Iterator[Callable[[int], None]]:
+    """Keeps a process that gets SIGKILL in the kernel, as a hung driver does, until the test has ended."""
+    ptrace = ctypes.CDLL(None).ptrace
+    ptrace.argtypes = [ctypes.c_long] * 4
+    traced: list[int] = []
+
+    def trace(pid: int) -> None:
+        if ptrace(PTRACE_SEIZE, pid, 0, PTRACE_O_TRACEEXIT):
+            pytest.skip("this machine does not let tests trace processes")
+        traced.append(pid)
+
+    yield trace
+    for pid in traced:
+        ptrace(PTRACE_DETACH, pid, 0, 0)
+
+
+def test_a_process_that_does_not_end_after_sigkill_is_named(
+    launcher: Launcher, home: Home, store: Store, survives_sigkill: Callable[[int], None]
+) -> None:
+    launcher.well("add", "--", "sleep", "600")
+    program = program_of(home.attempt(1, 1))
+    survives_sigkill(program)
+    launcher.well("cancel", "--now", "--yes", "1")
+    until(lambda: launcher.json("show", "1")["termination"]["resists"], "the process is named")
+    shown = launcher.json("show", "1")
+    resisting = {"pid": program, "user": login(os.getuid()), "state": "t"}
+    assert shown["termination"]["resists"] == [resisting]
+    named = f"process {program} of {resisting['user']} does not end after SIGKILL"
+    assert named in shown["reason"]
+    assert named in launcher.well("show", "1").out
 
 
 def test_cancelling_tells_what_is_skipped_because_of_it(launcher: Launcher, store: Store) -> None:
