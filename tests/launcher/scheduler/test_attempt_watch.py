@@ -219,15 +219,16 @@ def test_a_worker_that_ends_after_its_supervisor_must_have_reported(
     fork_server: ForkServer, home: Home, tmp_path: Path, last: str, end: type[Outcome]
 ) -> None:
     (tmp_path / "silent.py").write_text(
-        "import os, time\n\ndef work(job):\n    while not os.path.exists('go'):\n"
-        f"        time.sleep(0.01)\n    {last}\n"
+        "import os, time\n\ndef work(job):\n    open('begun', 'w').close()\n"
+        f"    while not os.path.exists('go'):\n        time.sleep(0.01)\n    {last}\n"
     )
     environment = WorkerEnvironment(sys.executable, (), str(tmp_path))
     with contextlib.closing(ForkServer(home, environment)) as laboratory:
         spec = a_spec(name="toy/1", kind="toy", entry="silent:work")
         attempt = an_attempt(home, spec)
         supervised = started(laboratory, attempt)
-        program_of(attempt)
+        # before that its worker may still wait for the order of its supervisor
+        until((attempt.folder / "begun").exists, "it works")
         kill_supervisor(supervised)
         (attempt.folder / "go").touch()
         assert isinstance(the_end(seen(attempt)), end)
