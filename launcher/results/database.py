@@ -7,13 +7,22 @@ changed ones updated, all others left alone.
 import contextlib
 import json
 import os
+import re
 import sqlite3
+import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from launcher.errors import MachineError, UsageError
+from launcher.errors import (
+    MachineError,
+    UsageError,
+    counted,
+    known_words,
+    meant,
+    meant_or_known,
+)
 from launcher.job import FUNCTION, PROGRAM
 from launcher.kind_interface import Kind
 from launcher.results.rows import lower_is_better
@@ -26,15 +35,11 @@ from launcher.results.table import (
     distinct_names,
     in_unicode,
 )
+from launcher.system.text import harmless
+from launcher.units import format_bytes, format_seconds
 
 if TYPE_CHECKING:
     from sqlite_utils import Database
-import re
-import time
-
-from launcher.errors import counted, known_words, meant, meant_or_known
-from launcher.system.text import harmless
-from launcher.units import format_bytes, format_seconds
 
 SCHEMA = 1  # of the file, as PRAGMA user_version has it
 ID = "id"
