@@ -50,19 +50,21 @@ def compile_library(folder: Path, *, old: bool = False) -> Path:
     return library
 
 
-def environment(library: Path, gpus: Path, taken: Path) -> dict[str, str]:
+def environment(library: Path, gpus: Path, taken: Path, table: Path) -> dict[str, str]:
     """Return what makes a program that asks NVML ask the stand-in.
 
     Args:
         library: the compiled stand-in.
         gpus: the file with its devices.
         taken: the folder where processes say what memory they hold.
+        table: the file that simulated programs share; it need not exist.
     """
     elsewhere = os.environ.get("LD_LIBRARY_PATH")
     return {
         "LD_LIBRARY_PATH": os.pathsep.join(filter(None, (str(library.parent), elsewhere))),
         "STANDIN_GPUS": str(gpus),
         "STANDIN_TAKEN": str(taken),
+        "STANDIN_TABLE": str(table),
     }
 
 
@@ -102,6 +104,7 @@ class Devices:
         """
         self.library = library
         self.file, self.taken = folder / "gpus.txt", folder / "taken"
+        self.table = folder / "table"
         self.taken.mkdir()
         self._cards: list[Device] = []
         self._refused: dict[tuple[str, int], int] = {}
@@ -114,7 +117,12 @@ class Devices:
     @property
     def environment(self) -> dict[str, str]:
         """What a program must have in its environment to see these GPUs."""
-        return environment(self.library, self.file, self.taken)
+        return environment(self.library, self.file, self.taken, self.table)
+
+    @property
+    def cards(self) -> tuple[Device, ...]:
+        """The cards in PCI order."""
+        return tuple(self._cards)
 
     def add(self, total: int = 24 * GIB, **values: int | str) -> str:
         """Put in a healthy card that nobody uses, and return its UUID."""
