@@ -18,7 +18,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
@@ -60,7 +60,7 @@ class Run(NamedTuple):
 
 @dataclass(slots=True, kw_only=True)
 class Usage:
-    """How simulated cards were used since they were opened."""
+    """How simulated cards were used since they were opened, or since `restart_usage`."""
 
     busy_s: float = 0.0  # card seconds of load, of at most 100 % for each card
     held_s: float = 0.0  # card seconds in which a program held memory
@@ -204,10 +204,12 @@ class SimulatedCards:
     def usage(self) -> Usage:
         """Return how the cards were used so far."""
         with self._lock:
-            usage = self._usage
-            return Usage(
-                busy_s=usage.busy_s, held_s=usage.held_s, most=usage.most, killed=usage.killed
-            )
+            return replace(self._usage)
+
+    def restart_usage(self) -> None:
+        """Count the use of the cards from now on."""
+        with self._lock:
+            self._usage = Usage()
 
     def runs(self) -> list[Run]:
         """Return the programs that ended by themselves, in the order of their ends."""
@@ -232,13 +234,14 @@ class SimulatedCards:
         last = time.monotonic()
         while not self._over.wait(LOOK_S):
             now = time.monotonic()
-            living = []
+            living, killed = [], 0
             for slot in self._slots():
                 if _lives(slot.pid):
                     living.append(slot)
                 elif self._clear(slot):
-                    self._usage.killed += 1
+                    killed += 1
             with self._lock:
+                self._usage.killed += killed
                 self._add(living, now - last)
             last = now
 

@@ -1,0 +1,61 @@
+"""How well the queue fills simulated cards of 80 GiB with 16 cores: a table, a row for each workload.
+
+python -m benchmarks.filling [--only NAME]… [--launcher PATH] [--json]
+
+Columns: seconds through the queue; the best of 1, 2, 4, 8 and 14 jobs at a time without a queue, measured in the same
+run; their ratio; the target and whether it holds; card seconds of load, and in which memory was held; programs that
+ended out of memory; the most programs on one card at once. Nothing is asserted, and the exit code is 0.
+"""
+
+import json
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from benchmarks.filling.machine import Maker
+from benchmarks.filling.result import SCHEMA, Result, draw
+from benchmarks.filling.workloads import WORKLOADS
+from benchmarks.table import machine
+
+LAUNCHER = Path(sys.executable).with_name("launcher")
+
+
+@click.command()
+@click.option(
+    "--only",
+    multiple=True,
+    type=click.Choice(list(WORKLOADS)),
+    help="Measure this workload; repeatable.",
+)
+@click.option(
+    "--launcher",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    default=LAUNCHER,
+    help="Command that is measured, such as that of an older version.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def main(only: Sequence[str], launcher: Path, *, as_json: bool) -> None:
+    """Measure how well the queue fills simulated cards."""
+    results: list[Result] = []
+    with tempfile.TemporaryDirectory(prefix="filling-", ignore_cleanup_errors=True) as name:
+        maker = Maker(launcher.absolute(), Path(name))
+        for key, workload in WORKLOADS.items():
+            if only and key not in only:
+                continue
+            click.echo(f"{key}: {workload.title}", err=True)
+            for result in workload.measure(maker):
+                results.append(result)
+                click.echo(f"    {'  '.join(filter(None, result.cells()))}", err=True)
+    if as_json:
+        rows = [result.record() for result in results]
+        click.echo(json.dumps({"schema": SCHEMA, "machine": machine(), "results": rows}))
+        return
+    click.echo(machine())
+    click.echo(draw(results))
+
+
+if __name__ == "__main__":
+    main()

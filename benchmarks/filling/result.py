@@ -1,0 +1,88 @@
+"""What a workload measured: a row of the table, and its JSON."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from benchmarks.table import number
+from launcher.screens.text_table import columns
+
+SCHEMA = 1
+HEADER = (
+    "workload", "seconds", "compared with", "", "ratio", "target", "holds", "busy s", "held s",
+    "OOM", "most", "remarks",
+)  # fmt: skip
+RIGHT = frozenset({1, 2, 4, 7, 8, 9, 10})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """The largest value that is wanted."""
+
+    most: float
+    in_seconds: bool = False  # of the seconds; otherwise of the ratio
+
+    def __str__(self) -> str:
+        return f"≤ {self.most:g} s" if self.in_seconds else f"≤ {self.most:g} ×"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """One row of the table."""
+
+    workload: str
+    seconds: float | None  # None: what is timed never happened
+    base_s: float | None = None  # what the seconds are compared with
+    base: str = ""  # the name of that, such as "14 at a time"
+    target: Target | None = None
+    busy_s: float | None = None  # card seconds of load
+    held_s: float | None = None  # card seconds in which memory was held
+    out_of_memory: int = 0  # programs that ended so
+    most: int = 0  # programs of one card at the same time
+    faults: Sequence[str] = ()  # what else is not as it must be
+    remarks: Sequence[str] = ()
+
+    @property
+    def ratio(self) -> float | None:
+        """The seconds as a multiple of what they are compared with."""
+        return self.seconds / self.base_s if self.seconds is not None and self.base_s else None
+
+    @property
+    def holds(self) -> bool:
+        """Whether the target is met and nothing else is wrong."""
+        if self.faults or self.seconds is None:
+            return False
+        if self.target is None:
+            return True
+        value = self.seconds if self.target.in_seconds else self.ratio
+        return value is not None and value <= self.target.most
+
+    def cells(self) -> list[str]:
+        """Return the row of the table."""
+        return [
+            self.workload,
+            _text(self.seconds),
+            _text(self.base_s),
+            self.base,
+            "–" if self.ratio is None else f"{self.ratio:.2f}",
+            str(self.target or "–"),
+            "yes" if self.holds else "no",
+            _text(self.busy_s),
+            _text(self.held_s),
+            str(self.out_of_memory),
+            str(self.most),
+            "; ".join([*self.faults, *self.remarks]),
+        ]
+
+    def record(self) -> dict[str, Any]:
+        """Return the row for JSON."""
+        return asdict(self) | {"ratio": self.ratio, "holds": self.holds}
+
+
+def draw(results: Sequence[Result]) -> str:
+    """Return the table."""
+    return "\n".join(columns([HEADER, *(result.cells() for result in results)], right=RIGHT))
+
+
+def _text(seconds: float | None) -> str:
+    return "–" if seconds is None else number(seconds)
