@@ -29,6 +29,7 @@ class Part:
     limit_s: float  # after which it is ended
     usual_s: float  # with less than half of it left, it is not begun
     needs: Callable[[Bench], str] = always  # why it cannot run here; empty: it can
+    on_request: bool = False  # it runs only if it is named: all others fit into nine minutes
 
 
 PARTS: Mapping[str, Part] = {
@@ -65,6 +66,10 @@ PARTS: Mapping[str, Part] = {
     "variants": Part(
         title="Steps on images that are on the card already: formats, precisions, compilation",
         module=f"{HERE}.variants", limit_s=120, usual_s=60,
+    ),
+    "filling": Part(
+        title="Programs through a queue, compared with a fixed number of them at a time",
+        module=f"{HERE}.filling", limit_s=500, usual_s=300, on_request=True,
     ),
 }  # fmt: skip
 # parts whose rehearsal takes less than a minute: no queue

@@ -6,14 +6,16 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from benchmarks.filling.at_once import Started, run_at_once
 from benchmarks.gpu.bench import GIB, ROWS, Bench, rows_in
-from benchmarks.gpu.measurements import decoding, memory, nvml, sharing, waiting
+from benchmarks.gpu.command import SECONDS
+from benchmarks.gpu.measurements import decoding, filling, memory, nvml, sharing, waiting
 from benchmarks.gpu.measurements.nvml_questions import QUESTIONS
 from benchmarks.gpu.measurements.queue import Usage
 from benchmarks.gpu.parts import LIGHT, PARTS
@@ -225,7 +227,36 @@ def test_all_parts_can_be_found_and_fit_into_nine_minutes() -> None:
     for part in PARTS.values():
         path = ROOT / f"{part.module.replace('.', '/')}.py"
         assert "def measure(bench: Bench) -> None:" in path.read_text()
-    assert sum(part.usual_s for part in PARTS.values()) < 9 * 60
+    assert sum(part.usual_s for part in PARTS.values() if not part.on_request) < 9 * 60
+    assert all(part.usual_s < SECONDS for part in PARTS.values())
+
+
+def test_programs_that_fill_a_card_take_their_parts_of_it() -> None:
+    work = filling.commands(filling.WORKLOADS["late"], 80 * GIB, product_s=0.001)
+
+    program, *others = work
+    count, delay, rounds, products, pause = map(float, program[3:8])
+    assert (count, delay) == (30 * GIB, 6)
+    assert rounds * (products * 0.001 + pause) == pytest.approx(4)
+    assert products * 0.001 / (products * 0.001 + pause) == pytest.approx(0.2)
+    assert len({program, *others}) == 4
+
+
+def test_a_fixed_number_of_programs_runs_at_a_time() -> None:
+    seen: list[int] = []
+
+    def start(seconds: str, running: Sequence[Started]) -> Started:
+        seen.append(len(running))
+        return Started(subprocess.Popen(["sleep", seconds]))
+
+    fixed = run_at_once(["0.1"] * 4, 2, start)
+
+    assert fixed is not None
+    assert fixed.number == 2
+    assert seen[0] == 0
+    assert max(seen) == 1
+    assert run_at_once(["0.1", "of what is wrong"], 2, start) is None, "one fails"
+    assert run_at_once(["60"], 2, start, lambda seconds: seconds > 0.1) is None, "it takes too long"
 
 
 @pytest.mark.night
