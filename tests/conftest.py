@@ -15,6 +15,7 @@ import pytest
 from hypothesis import settings
 
 from tests.left_behind import watch
+from tests.nvml.simulated_card import Programs, compile_programs
 from tests.nvml.standin import Devices, compile_library
 
 # A shell that starts the tests in the background has SIGINT ignored, and every process below
@@ -140,6 +141,15 @@ def nvml_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The stand-in for NVML, compiled once."""
     try:
         return compile_library(tmp_path_factory.mktemp("nvml"))
+    except FileNotFoundError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def simulated_programs(tmp_path_factory: pytest.TempPathFactory) -> Programs:
+    """The programs of simulated cards, compiled once."""
+    try:
+        return compile_programs(tmp_path_factory.mktemp("programs"))
     except FileNotFoundError as error:
         pytest.skip(str(error))
 

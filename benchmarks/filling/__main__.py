@@ -8,6 +8,7 @@ ended out of memory; the most programs on one card at once. Nothing is asserted,
 """
 
 import json
+import signal
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -39,6 +40,8 @@ LAUNCHER = Path(sys.executable).with_name("launcher")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def main(only: Sequence[str], launcher: Path, *, as_json: bool) -> None:
     """Measure how well the queue fills simulated cards."""
+    # asked to end, it stops the queues that it opened
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     results: list[Result] = []
     with tempfile.TemporaryDirectory(prefix="filling-", ignore_cleanup_errors=True) as name:
         maker = Maker(launcher.absolute(), Path(name))

@@ -9,7 +9,7 @@ from benchmarks.filling.fixed import NUMBERS, best_fixed
 from benchmarks.filling.machine import CORES, Job, Machine, Maker, Queue
 from benchmarks.filling.result import Result, Target
 
-PATIENCE = 6.0  # multiples of the best fixed number's time, after which a queue is stopped
+PATIENCE = 12.0  # multiples of the best fixed number's time, after which a queue is stopped
 LEAST_S = 30.0  # of that
 LIMIT_S = 180.0  # where there is no such time
 FIRST_MOST = 1.1  # of the time alone: the queue's own start of the job

@@ -14,25 +14,16 @@ from tests.nvml.simulated_card import (
     NOT_SUPPORTED,
     Programs,
     SimulatedCards,
-    compile_programs,
 )
 from tests.nvml.standin import GIB, Devices, asked_here
 
 
-@pytest.fixture(scope="module")
-def programs(tmp_path_factory: pytest.TempPathFactory) -> Programs:
-    try:
-        return compile_programs(tmp_path_factory.mktemp("programs"))
-    except FileNotFoundError as error:
-        pytest.skip(str(error))
-
-
 @pytest.fixture
-def cards(gpus: Devices, programs: Programs) -> Iterator[SimulatedCards]:
+def cards(gpus: Devices, simulated_programs: Programs) -> Iterator[SimulatedCards]:
     """Two simulated cards of 80 GiB, which this process's own NVML bindings ask, too."""
     for _ in range(2):
         gpus.add(80 * GIB, used=0)
-    with SimulatedCards(gpus, programs, cores=16) as cards, asked_here(gpus):
+    with SimulatedCards(gpus, simulated_programs, cores=16) as cards, asked_here(gpus):
         yield cards
 
 
@@ -149,10 +140,10 @@ def test_a_program_without_a_card_fails_as_torch_does(cards: SimulatedCards) -> 
 
 @pytest.mark.parametrize("count", [1, 16])
 def test_a_process_believes_in_the_cores_that_it_is_told(
-    gpus: Devices, programs: Programs, count: int, tmp_path: Path
+    gpus: Devices, simulated_programs: Programs, count: int, tmp_path: Path
 ) -> None:
     gpus.add()
-    with SimulatedCards(gpus, programs, cores=count) as cards:
+    with SimulatedCards(gpus, simulated_programs, cores=count) as cards:
         found = subprocess.run(
             [sys.executable, "-c", "import os; print(len(os.sched_getaffinity(0)))"],
             env=os.environ | cards.environment,

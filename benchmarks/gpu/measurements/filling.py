@@ -14,7 +14,6 @@ from pathlib import Path
 
 from benchmarks.filling.at_once import Fixed, Started, run_at_once
 from benchmarks.gpu.bench import GIB, ROOT, Bench, NotMeasured
-from benchmarks.gpu.measurements.load import seconds_of_product
 from benchmarks.gpu.measurements.queue import Queue, queue
 from benchmarks.gpu.measurements.waiting import Sampler
 from launcher.gpu.nvml import Nvml
@@ -65,7 +64,7 @@ def measure(bench: Bench) -> None:
     if not cards:
         raise NotMeasured("the driver lists no GPU")
     card = cards[0]
-    product_s = seconds_of_product()
+    product_s = seconds_of_product(card.uuid)
     fixed: dict[object, Fixed | None] = {}
     for name, full_size in WORKLOADS.items():
         workload = full_size.rehearsed() if bench.rehearsal else full_size
@@ -102,13 +101,29 @@ def commands(workload: Workload, total: int, product_s: float) -> list[tuple[str
     return [(*program, f"--fold={fold}") for fold in range(workload.count)]
 
 
+def seconds_of_product(uuid: str) -> float:
+    """Return how long a product takes on the idle card; measured by a process that is gone then."""
+    timing = subprocess.run(
+        (sys.executable, "-m", PROGRAM, "time"),
+        env=_environment(uuid),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return float(timing.stdout)
+
+
 def start(argv: Sequence[str], uuid: str) -> subprocess.Popen[bytes]:
     """Start a program on the card without a queue."""
-    own = {"CUDA_VISIBLE_DEVICES": uuid, "PYTHONPATH": str(ROOT)}
     silent = subprocess.DEVNULL
     return subprocess.Popen(
-        argv, env=os.environ | own, stdin=silent, stdout=silent, stderr=silent, cwd=ROOT
+        argv, env=_environment(uuid), stdin=silent, stdout=silent, stderr=silent, cwd=ROOT
     )
+
+
+def _environment(uuid: str) -> dict[str, str]:
+    return os.environ | {"CUDA_VISIBLE_DEVICES": uuid, "PYTHONPATH": str(ROOT)}
 
 
 def through_queue(

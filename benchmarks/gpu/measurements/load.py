@@ -1,6 +1,7 @@
 """A program that holds memory of a card and keeps it busy for a part of the time.
 
 python -m benchmarks.gpu.measurements.load BYTES DELAY ROUNDS PRODUCTS PAUSE [WORD …]
+python -m benchmarks.gpu.measurements.load time      print how many seconds one product takes
 
 It creates its context, takes BYTES after DELAY seconds, and then ROUNDS times multiplies matrices PRODUCTS times and
 sleeps PAUSE seconds. If something else keeps the card busy, only the products take longer. Further words have no
@@ -49,6 +50,9 @@ def seconds_of_product() -> float:
 
 def main() -> None:
     """Run the program that the command line describes."""
+    if sys.argv[1:] == ["time"]:
+        print(seconds_of_product())
+        return
     count, delay, rounds, products, pause, *_ = sys.argv[1:]
     multiply = multiplier()
     time.sleep(float(delay))
