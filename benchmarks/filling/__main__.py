@@ -11,14 +11,15 @@ import json
 import signal
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import click
 
+from benchmarks.filling.fixed import Impossible
 from benchmarks.filling.machine import Maker
 from benchmarks.filling.result import SCHEMA, Result, draw
-from benchmarks.filling.workloads import WORKLOADS
+from benchmarks.filling.workloads import WORKLOADS, Workload
 from benchmarks.table import machine
 
 LAUNCHER = Path(sys.executable).with_name("launcher")
@@ -49,7 +50,7 @@ def main(only: Sequence[str], launcher: Path, *, as_json: bool) -> None:
             if only and key not in only:
                 continue
             click.echo(f"{key}: {workload.title}", err=True)
-            for result in workload.measure(maker):
+            for result in _measured(key, workload, maker):
                 results.append(result)
                 click.echo(f"    {'  '.join(filter(None, result.cells()))}", err=True)
     if as_json:
@@ -58,6 +59,14 @@ def main(only: Sequence[str], launcher: Path, *, as_json: bool) -> None:
         return
     click.echo(machine())
     click.echo(draw(results))
+
+
+def _measured(name: str, workload: Workload, maker: Maker) -> Iterator[Result]:
+    """Give the rows of a workload; one that breaks off has a row that says why, and the others go on."""
+    try:
+        yield from workload.measure(maker)
+    except (OSError, RuntimeError, Impossible) as error:
+        yield Result(workload=name, seconds=None, faults=[f"{type(error).__name__}: {error}"])
 
 
 if __name__ == "__main__":

@@ -11,12 +11,14 @@ from benchmarks.filling.result import Result, Target
 
 PATIENCE = 12.0  # multiples of the best fixed number's time, after which a queue is stopped
 LEAST_S = 30.0  # of that
-LIMIT_S = 180.0  # where there is no such time
+LIMIT_S = 400.0  # where there is no such time: 200 short jobs one after another
+USERS_PATIENCE = 3.0  # multiples of the time of one user, who has as many jobs
 FIRST_MOST = 1.1  # of the time alone: the queue's own start of the job
 SLOWED_MOST = 1.3
 SHORTAGES_MOST = 3
 FOREIGN_GIB = 39.4
 SCHEDULER_S = 20.0
+START_S = 60.0  # in which a queue should have started 14 jobs
 SHARING = "[sharing]\nmax_per_gpu = 14\n"
 
 Judge = Callable[[Machine, float], tuple[list[str], list[str]]]  # faults, remarks
@@ -138,7 +140,7 @@ def users(maker: Maker) -> Iterator[Result]:
     work = jobs.study(200)
     with maker.machine() as machine:
         queues = [machine.open_queue(name) for name in ("ada", "bob")]
-        limit_s = limit_of(one_s)
+        limit_s = USERS_PATIENCE * one_s
         began = time.monotonic()
         for queue, part in zip(queues, (work[::2], work[1::2]), strict=True):
             queue.add(part)
@@ -257,7 +259,7 @@ def scheduler(maker: Maker) -> Iterator[Result]:
     with maker.machine() as machine:
         queue = machine.open_queue(config=SHARING)
         queue.add(work)
-        machine.until(lambda: machine.cards.alive() == len(work), LIMIT_S / 3)
+        machine.until(lambda: machine.cards.alive() == len(work), START_S)
         count = machine.cards.alive()
         time.sleep(2)  # until what their starts caused is over
         before, began = queue.scheduler_cpu_s(), time.monotonic()

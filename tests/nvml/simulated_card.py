@@ -178,7 +178,8 @@ class SimulatedCards:
         """
         file = self._kinds / kind
         if not file.exists():
-            shutil.copy2(self._programs.load, file)
+            # not copied: no file can be run while a process forked by another thread has it open for writing
+            file.hardlink_to(self._programs.load)
         numbers: Mapping[str, float] = {
             "gib": gib,
             "percent": percent,
