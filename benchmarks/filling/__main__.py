@@ -2,9 +2,16 @@
 
 python -m benchmarks.filling [--only NAME]… [--launcher PATH] [--json]
 
-Columns: seconds through the queue; the best of 1, 2, 4, 8 and 14 jobs at a time without a queue, measured in the same
-run; their ratio; the target and whether it holds; card seconds of load, and in which memory was held; programs that
-ended out of memory; the most programs on one card at once. Nothing is asserted, and the exit code is 0.
+The table has these columns:
+
+    seconds          through the queue; of "wide" and "exclusive" the wait of one job, of "scheduler" CPU time
+    compared with    the best of 1, 2, 4, 8 and 14 jobs at a time without a queue, measured in the same run
+    ratio, target    seconds as a multiple of the column before, and the largest value that is wanted
+    busy s, held s   card seconds of load, and card seconds in which a program held memory
+    OOM              programs that ended because the memory of a card was short
+    most             programs on one card at the same time
+
+No target is asserted. The exit code is 0.
 """
 
 import json

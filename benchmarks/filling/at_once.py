@@ -35,7 +35,7 @@ def run_at_once(
     start: Callable[[Item, Sequence[Started]], Started | None],
     is_late: Callable[[float], bool] = lambda _: False,
 ) -> Fixed | None:
-    """Run programs in their order, so many at a time; what runs is killed if this ends early.
+    """Run programs in their order, so many at a time; kill those that still run if this ends early.
 
     Args:
         items: what each program is started from.

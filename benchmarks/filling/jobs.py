@@ -81,7 +81,7 @@ def small(count: int = 100) -> list[Job]:
 
 def growing(count: int = 40) -> list[Job]:
     """Return programs that take most of their memory in the middle of their work."""
-    load = {"startup": 1, "seconds": 6, "gib": 0.7, "percent": 5, "grow": 1.7, "grow_after": 3}
+    load = {"startup": 1, "seconds": 6, "gib": 0.7, "percent": 5, "grow": 2.4, "grow_after": 3}
     return [
         Job(load | {"kind": "train", "words": (f"--fold={number}",)}) for number in range(count)
     ]

@@ -129,7 +129,7 @@ class Queue:
         return (int(stat[11]) + int(stat[12])) / os.sysconf("SC_CLK_TCK")  # utime, stime
 
     def stop(self) -> None:
-        """Stop the scheduler and what runs."""
+        """Stop the scheduler and the running jobs."""
         self.call("stop", "--now", codes=(0, 1, 2, 3))
 
 
@@ -192,7 +192,7 @@ class Machine:
 
 
 class Maker:
-    """Makes machines; what they need is compiled once."""
+    """Makes machines; compiles the stand-in and the programs once."""
 
     def __init__(self, launcher: Path, folder: Path) -> None:
         """Compile the stand-in and the programs.

@@ -1,4 +1,4 @@
-"""What a workload measured: a row of the table, and its JSON."""
+"""A measurement of a workload as a row of the table and as JSON."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -31,7 +31,7 @@ class Result:
     """One row of the table."""
 
     workload: str
-    seconds: float | None  # None: what is timed never happened
+    seconds: float | None  # None: the timed event never happened
     base_s: float | None = None  # what the seconds are compared with
     base: str = ""  # the name of that, such as "14 at a time"
     target: Target | None = None
@@ -44,7 +44,7 @@ class Result:
 
     @property
     def ratio(self) -> float | None:
-        """The seconds as a multiple of what they are compared with."""
+        """The seconds as a multiple of `base_s`."""
         return self.seconds / self.base_s if self.seconds is not None and self.base_s else None
 
     @property

@@ -1,4 +1,4 @@
-"""The registry of workloads: each with what it shows and how it is measured."""
+"""The registry of workloads: each with a title and the function that measures it."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass

@@ -101,7 +101,7 @@ class SimulatedCards:
         Args:
             devices: with all their cards; no simulated cards are open there.
             programs: the compiled ones.
-            cores: that every process believes it may use; None: those of this machine.
+            cores: number that every process believes it may use, by default that of this machine.
         """
         self._devices, self._programs, self._cores = devices, programs, cores
         self._runs = Path(f"{devices.table}.runs")
@@ -125,7 +125,7 @@ class SimulatedCards:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What a program must have in its environment to see the cards, and so many cores."""
+        """Variables by which a program sees the cards, and so many cores."""
         if self._cores is None:
             return self._devices.environment
         preloaded = filter(None, (str(self._programs.cores), os.environ.get("LD_PRELOAD")))
