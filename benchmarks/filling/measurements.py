@@ -10,15 +10,16 @@ from benchmarks.filling.machine import CORES, Job, Machine, Maker, Queue
 from benchmarks.filling.result import Result, Target
 
 PATIENCE = 12.0  # multiples of the best fixed number's time, after which a queue is stopped
-LEAST_S = 30.0  # of that
-LIMIT_S = 400.0  # where there is no such time: 200 short jobs one after another
+LEAST_S = 30.0  # the queue has at least so long
+LIMIT_S = 400.0  # if there is no such time; 200 short jobs take 300 s one after another
 USERS_PATIENCE = 3.0  # multiples of the time of one user, who has as many jobs
-FIRST_MOST = 1.1  # of the time alone: the queue's own start of the job
-SLOWED_MOST = 1.3
-SHORTAGES_MOST = 3
-FOREIGN_GIB = 39.4
-SCHEDULER_S = 20.0
+FIRST_MOST = 1.1  # multiple of the time alone that counts as equally early
+SLOWED_MOST = 1.3  # multiple of the time alone that a training may take beside others
+SHORTAGES_MOST = 3  # programs that may run out of memory until their need is known
+FOREIGN_GIB = 39.4  # with its context half of the card
+SCHEDULER_S = 20.0  # long enough for sixty clock ticks of CPU time at the target
 START_S = 60.0  # in which a queue should have started 14 jobs
+# the limit of a user who wants 14 jobs on a card
 SHARING = "[sharing]\nmax_per_gpu = 14\n"
 
 Judge = Callable[[Machine, float], tuple[list[str], list[str]]]  # faults, remarks

@@ -23,9 +23,9 @@ from launcher.workers.started_file import recorded_outcome
 PROGRAM = "benchmarks.gpu.measurements.load"
 SLICE_S = 0.05  # in which a program uses the card once
 PATIENCE = 4.0  # multiples of the fixed number's time, after which a queue is stopped
-LEAST_S = 30.0  # of that
+LEAST_S = 30.0  # the queue has at least so long
 LATE = 3 / 8  # of the card: two programs of this size fit
-SHORTAGES_MOST = 3
+SHORTAGES_MOST = 3  # programs that may run out of memory until their need is known
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
