@@ -63,7 +63,7 @@ def mixed() -> list[Job]:
     large = {"startup": 1, "seconds": 6, "gib": 9.4, "percent": 15, "kind": "features"}
     test = {"startup": 0.5, "seconds": 0.8, "gib": 0.4, "percent": 5, "kind": "test"}
     return [
-        *trainings(2, percent=60, seconds=24, gib=7.4),
+        *trainings(2, percent=60, seconds=60, gib=7.4),
         *(Job(large | {"words": (f"--split={number}",)}) for number in range(6)),
         *(Job(test | {"words": (f"--epoch={number}",)}) for number in range(40)),
     ]

@@ -40,6 +40,15 @@ class Job(NamedTuple):
     exclusive: bool = False
 
     @property
+    def name(self) -> str:
+        """Its name among what ran."""
+        return str(self.load.get("name", ""))
+
+    def named(self, name: str) -> "Job":
+        """Return the same job under another name."""
+        return self._replace(load={**self.load, "name": name})
+
+    @property
     def options(self) -> tuple[str, ...]:
         """The options of `launcher add`."""
         memory = () if self.vram_gib is None else ("--vram", f"{self.vram_gib}GiB")
