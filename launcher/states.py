@@ -155,6 +155,7 @@ class EndCause(StrEnum):
     TIME_LIMIT = "time-limit"
     QUEUE_STOPPED = "queue-stopped"
     GPU_FAULT = "gpu-fault"
+    GPU_MEMORY = "gpu-memory"
     SIGNAL = "signal"  # its supervisor got one
     PILOT = "pilot"  # its pilot was given up
 
@@ -164,6 +165,7 @@ END_WORDS: Mapping[EndCause, str] = {
     EndCause.TIME_LIMIT: "its time limit is over",
     EndCause.QUEUE_STOPPED: "the queue was stopped",
     EndCause.GPU_FAULT: "its GPU has failed",
+    EndCause.GPU_MEMORY: "its GPU had too little memory left",
     EndCause.SIGNAL: "its supervisor got a signal",
     EndCause.PILOT: "its pilot was given up",
 }

@@ -128,11 +128,14 @@ def a_waiting(
 ) -> Waiting:
     """A job that could start; what it declares is what it is promised, unless `vram_request` says more."""
     asked = Resources(cpus=cpus, **resources)
+    request = asked.min_vram if vram_request is None else vram_request
     return Waiting(
         job=job,
         resources=asked,
         group=group,
-        vram_request=asked.min_vram if vram_request is None else vram_request,
+        vram_request=request,
+        estimated=request is None,
+        enough=0 if request is None else None,
         seconds=seconds,
         visible=visible,
     )

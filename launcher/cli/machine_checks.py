@@ -22,7 +22,7 @@ import pynvml
 
 from launcher.errors import counted
 from launcher.gpu.nvml import Nvml, Refused
-from launcher.gpu.snapshot import GpuSnapshot
+from launcher.gpu.snapshot import ONE_PROCESS, PROHIBITED, GpuSnapshot
 from launcher.scheduler.policy.gpu_slot import is_visible
 from launcher.screens.format import harmless, moment
 from launcher.store.rows import visible_devices
@@ -42,7 +42,6 @@ FEW_PROCESSES = 1024  # threads count, too: a training has hundreds
 _OLDEST_YEAR, _LAST_YEAR = 2025, 2100
 _SKEW_S = 60.0  # what another clock may be ahead without harm
 # NVML's compute modes in which a card is not shared as usual
-_PROHIBITED, _EXCLUSIVE = 2, {1, 3}
 _PICK = "https://pytorch.org/get-started/locally tells the command"
 DRIVER_S = 10.0  # a driver takes seconds to wake cards that sleep
 TORCH_S = 120.0  # its import alone takes many seconds from a cold disk
@@ -279,7 +278,7 @@ def judge_gpus(gpus: Sequence[GpuSnapshot]) -> Finding | None:
         return None
     bad = [f"{gpu.label} {gpu.fault}" for gpu in gpus if gpu.fault]
     modes = {(gpu.index, gpu.compute_mode) for gpu in gpus if not gpu.fault}
-    closed = sorted(index for index, mode in modes if mode == _PROHIBITED)
+    closed = sorted(index for index, mode in modes if mode == PROHIBITED)
     if bad or closed:
         advice = "nothing starts there; " + (
             "dmesg tells more, and a reset or reboot may help"
@@ -290,7 +289,7 @@ def judge_gpus(gpus: Sequence[GpuSnapshot]) -> Finding | None:
         problems = "; ".join([*bad, *(f"cuda:{index} lets nobody compute" for index in closed)])
         told = warning if healthy else trouble
         return told(f"{problems}; {healthy} of {len(gpus)} can be used", advice)
-    if alone := sorted(index for index, mode in modes if mode in _EXCLUSIVE):
+    if alone := sorted(index for index, mode in modes if mode in ONE_PROCESS):
         which = ", ".join(f"cuda:{index}" for index in alone)
         return warning(
             f"{which} takes one process at a time (exclusive): jobs cannot share it",

@@ -15,6 +15,7 @@ from launcher.system.paths import Attempt
 from launcher.system.processes import Identity, identity_lines, read_identity
 
 POLL_S = 1.0  # between two looks; the driver is asked no more often
+MEASURING_S = 0.25  # likewise while an attempt that has just started is measured
 NEWS_S = 0.05  # likewise where another user's scheduler has just told of a change
 PATIENCE_S = 5.0  # a look takes milliseconds; the first one, which wakes sleeping cards, seconds
 GAP_S = 60.0  # who did not look for so long does not know who was there
@@ -63,14 +64,15 @@ class Lookout:
         self.trouble = ""  # why the newest look came to nothing
         self._quiet: dict[str, float] = {}  # UUID → since when no stranger was seen there
 
-    def ask(self, *, news: bool = False) -> bool:
+    def ask(self, *, news: bool = False, measuring: bool = False) -> bool:
         """Have a look taken, unless one is under way or the newest is fresh; return whether one begins.
 
         Args:
             news: something has changed that only a new look can show.
+            measuring: somebody waits until an attempt that has just started is measured.
         """
         with self._lock:
-            pause_s = NEWS_S if news else POLL_S
+            pause_s = NEWS_S if news else MEASURING_S if measuring else POLL_S
             fresh = self._done is not None and self._clock() - self._done < pause_s
             if self._since is not None or fresh:
                 return False

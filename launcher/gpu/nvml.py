@@ -27,6 +27,11 @@ from launcher.gpu.snapshot import GpuProcess, GpuSnapshot
 from launcher.system.processes import login
 
 _LIBRARY = "libnvidia-ml.so.1"
+_UNSUPPORTED = {
+    pynvml.NVML_ERROR_NOT_SUPPORTED,
+    pynvml.NVML_ERROR_FUNCTION_NOT_FOUND,
+    pynvml.NVML_ERROR_NO_PERMISSION,
+}
 _DEAD = {pynvml.NVML_ERROR_GPU_IS_LOST, pynvml.NVML_ERROR_RESET_REQUIRED}
 _MOST_TOTAL = 1 << 50  # bytes; more is no memory but a mistake
 _MOST_ERRORS = 1 << 40
@@ -60,6 +65,7 @@ class Card:
         """
         self.index, self.handle, self.mig = index, handle, mig
         self.silent = silent
+        self.unsupported: set[Callable[..., Any]] = set()  # questions that it never answers
         self.uuid: str = self.ask(pynvml.nvmlDeviceGetUUID) or ""
 
     def ask(self, *questions: Callable[..., Any], about: tuple[object, ...] = ()) -> Any:
@@ -75,8 +81,11 @@ class Card:
             try:
                 return question(self.handle, *about)
             except Refused as error:
-                if isinstance(error, pynvml.NVMLError) and error.value in _DEAD:
+                value = error.value if isinstance(error, pynvml.NVMLError) else None
+                if value in _DEAD:
                     self.silent = why(error)
+                elif value in _UNSUPPORTED:
+                    self.unsupported.add(question)
         return None
 
     def instances(self) -> "Iterator[Card]":
@@ -122,6 +131,8 @@ def measured(part: Card, card: Card) -> GpuSnapshot:
     total = _possible(memory and memory.total, _MOST_TOTAL)
     rates = part.ask(pynvml.nvmlDeviceGetUtilizationRates)
     busy = _possible(rates and rates.gpu, 100)
+    processes = _processes(part, total)
+    asked = pynvml.nvmlDeviceGetProcessUtilization not in part.unsupported
     whole = part.mig is None  # what a card draws is not to be counted once for each instance
     return GpuSnapshot(
         uuid=part.uuid,
@@ -130,8 +141,9 @@ def measured(part: Card, card: Card) -> GpuSnapshot:
         name=part.ask(pynvml.nvmlDeviceGetName) or "unknown",
         total=total or 0,
         used=_possible(memory.used, total) if total else None,
-        processes=_processes(part, total),
+        processes=processes,
         utilisation=None if busy is None else busy / 100,
+        reports_load=whole and processes is not None and asked,
         compute_mode=_possible(card.ask(pynvml.nvmlDeviceGetComputeMode), _MOST_MODE),
         power_w=_watts(card.ask(pynvml.nvmlDeviceGetPowerUsage)) if whole else None,
         power_limit_w=_watts(card.ask(pynvml.nvmlDeviceGetEnforcedPowerLimit)) if whole else None,

@@ -21,6 +21,11 @@ _IN_JSON: dict[Any, Any] = {
 }  # how what a field holds is written there
 
 
+# NVML's compute modes, if they are not the default 0
+ONE_PROCESS = frozenset({1, 3})  # only one process, or thread, may create a context at a time
+PROHIBITED = 2  # none may
+
+
 class GpuProcess(NamedTuple):
     """A process that holds memory of a GPU."""
 
@@ -45,6 +50,7 @@ class GpuSnapshot:
     warnings: tuple[str, ...] = ()  # what its owner should know, and does not keep jobs away
     processes: tuple[GpuProcess, ...] | None = None
     utilisation: float | None = None  # share of the last second in which it worked, 0 to 1
+    reports_load: bool = True  # the driver tells how busy each process keeps it
     compute_mode: int | None = None  # NVML's: 0 is shared by all, 1 and 3 by none, 2 is closed
     power_w: float | None = None
     power_limit_w: float | None = None
@@ -101,7 +107,9 @@ def _checked(record: object, kind: type[GpuSnapshot | GpuProcess]) -> dict[str, 
             continue
         (told, *_) = get_args(hint | None)
         held = get_origin(told) or told
-        right = isinstance(value, _IN_JSON.get(held, held)) and not isinstance(value, bool)
+        right = isinstance(value, _IN_JSON.get(held, held)) and isinstance(value, bool) == (
+            held is bool
+        )
         if right and held in {int, float}:
             least = -_MOST if name == "temperature_c" else 0
             right = least <= value < _MOST  # and so no NaN, which JSON of Python may hold
@@ -143,12 +151,15 @@ class GpusFile:
         """Write it at the next chance, however new it is: a GPU has failed, or works again."""
         self._at = 0.0
 
-    def write(self, gpus: Sequence[GpuSnapshot], trouble: str) -> None:
+    def write(
+        self, gpus: Sequence[GpuSnapshot], trouble: str, attempts: Sequence[Json] = ()
+    ) -> None:
         """Write what was seen where that is due; a full disk stops nothing.
 
         Args:
             gpus: at the newest look; none: there was none yet.
             trouble: why others cannot know what we reserve; empty: they can.
+            attempts: what is known of those that run, for a scheduler that takes over.
         """
         if not gpus and not trouble and not self.trouble:
             return
@@ -157,19 +168,26 @@ class GpusFile:
             return
         self._at, self.trouble = time.monotonic(), trouble
         try:
-            write_look(self._home, SeenGpus(at=time.time(), gpus=tuple(gpus), trouble=trouble))
+            look = SeenGpus(at=time.time(), gpus=tuple(gpus), trouble=trouble)
+            write_look(self._home, look, attempts)
         except OSError as error:
             logger.warning("gpus.json trouble=%r", str(error))
 
 
-def write_look(home: Home, look: SeenGpus) -> None:
+def write_look(home: Home, look: SeenGpus, attempts: Sequence[Json] = ()) -> None:
     """Write the file.
 
     Raises:
         OSError: the disk is full.
     """
     gpus: list[Json] = [gpu_record(gpu) for gpu in look.gpus]
-    record: dict[str, Json] = {"schema": 1, "at": look.at, "gpus": gpus, "trouble": look.trouble}
+    record: dict[str, Json] = {
+        "schema": 1,
+        "at": look.at,
+        "gpus": gpus,
+        "trouble": look.trouble,
+        "attempts": [*attempts],
+    }
     write_json(home.gpus, record, mode=0o600, durable=False)
 
 
@@ -190,6 +208,16 @@ def seen_gpus(home: Home) -> SeenGpus | None:
                 at=float(at), gpus=seen, trouble=trouble if isinstance(trouble, str) else ""
             )
     return None
+
+
+def attempts_seen(home: Home) -> list[Json]:
+    """Return what the scheduler last knew of the attempts that ran; none if it told nothing."""
+    try:
+        record = read_json(home.gpus)
+    except OSError:
+        return []
+    attempts = (record or {}).get("attempts")
+    return attempts if isinstance(attempts, list) else []
 
 
 LONGEST_NAME = 96  # characters of a resource's name, as files are read

@@ -1,6 +1,6 @@
 """What jobs are expected to take: time, memory and disk, by what was done before."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
@@ -13,17 +13,12 @@ from launcher.planning.plan import PlannedJob
 from launcher.scheduler.policy.vram_request import lesson_of
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
-from launcher.store.usage import NO_USAGE, Usage
+from launcher.store.usage import UsageOf, no_usage, program_by
 from launcher.system.files import Json
 from launcher.units import median
 
 FEWEST = 2  # runs that a spread needs at least
 REMEMBERED = 2000  # jobs that ended last; more would take longer to read than they are worth
-
-
-def no_usage(_: str) -> Usage:
-    """Return what was learned where nothing was."""
-    return NO_USAGE
 
 
 class Basis(StrEnum):
@@ -113,7 +108,7 @@ class History:
         kinds: Mapping[str, Kind],
         *,
         gpus: bool,
-        usage: Callable[[str], Usage] = no_usage,
+        usage: UsageOf = no_usage,
     ) -> None:
         """Sort what was done.
 
@@ -169,7 +164,9 @@ def forecast(job: PlannedJob, history: History) -> JobEstimate:
     vram, peaks = _memory(job, history)
     alike = history.like(job)
     if alike is None and job.resources.works_on_gpu(there=history.gpus):
-        usage = history.usage(job.signature)  # of a program, whatever numbers it ran with
+        usage = history.usage(
+            job.signature, program_by(job.signature, job.argv)
+        )  # of a program, with any numbers
         alike = _Alike(seconds=[*usage.seconds]) if usage.own and usage.seconds else None
     elif alike is None:
         alike = history.with_other_numbers(job)
@@ -192,7 +189,9 @@ def _memory(job: PlannedJob, history: History) -> tuple[int | None, int]:
         return None, 0
     asked, exact = job.resources.min_vram, is_exact(job.signature)
     lesson = lesson_of(
-        history.usage(job.signature), exact=exact, numbers=None if exact else numbers_of(job.argv)
+        history.usage(job.signature, program_by(job.signature, job.argv)),
+        exact=exact,
+        numbers=None if exact else numbers_of(job.argv),
     )
     if lesson is None or (asked is not None and (asked > lesson.peak or not exact)):
         return asked, 0

@@ -7,7 +7,7 @@ import os
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,8 +19,8 @@ from launcher.gpu.monitor import Ours, Sight, look_once
 from launcher.gpu.nvml import Nvml
 from launcher.gpu.reservation_files import reservations_folder
 from launcher.gpu.reservations import ReservationBoard
+from launcher.gpu.snapshot import attempts_seen
 from launcher.job import CPU, is_exact, numbers_of
-from launcher.planning.estimates import no_usage
 from launcher.planning.plan import PlannedJob
 from launcher.planning.queue_comparison import Action, ComparedJob, open_jobs
 from launcher.scheduler.chosen_policy import chosen_discipline
@@ -40,7 +40,7 @@ from launcher.states import ReasonCode
 from launcher.store.client import cores_for
 from launcher.store.queue import Store
 from launcher.store.rows import Lane, ReadyJob, rank_of, visible_devices
-from launcher.store.usage import Usage
+from launcher.store.usage import Usage, UsageOf, no_usage, program_by
 from launcher.system import memory
 from launcher.system.config import read_configuration
 from launcher.system.environment import owners_environment
@@ -59,7 +59,7 @@ class MachineState(NamedTuple):
     running: tuple[Running, ...] = ()  # of running attempts
     ready: tuple[ReadyJob, ...] = ()  # jobs of the queue that could start
     disk_free: int | None = None  # bytes where the results will lie; None: it does not tell
-    usage: Callable[[str], Usage] = no_usage  # what was learned of a signature
+    usage: UsageOf = no_usage  # what was learned of a signature
     visible: tuple[str, ...] | None = None  # CUDA_VISIBLE_DEVICES, as the plan would be queued
     account: Account = NO_ACCOUNT  # of the plan's run
     discipline: Discipline = OURS  # the policy that decides
@@ -100,7 +100,7 @@ def first_wave(
     blocked = [ready for ready in line if machine.absent and ready.lane.resources.may_need_gpu]
     requests = [
         waiting(
-            ready, machine_state.usage(ready.lane.signature)
+            ready, machine_state.usage(ready.lane.signature, ready.program)
         )._replace(  # a job that is not queued yet has no number that a person could know
             name=jobs[ready.id].name if ready.id < 0 else "",
         )
@@ -178,7 +178,7 @@ def hopeless_jobs(
             continue
         ready = _ready(compared.job, machine_state, 0, 0.0)
         if (lane := ready.lane) not in reasons:
-            seen = waiting(ready, machine_state.usage(lane.signature))
+            seen = waiting(ready, machine_state.usage(lane.signature, ready.program))
             reasons[lane] = impossible(seen, machine_state.machine)
         counts.update([reasons[lane]] if reasons[lane] else [])
     return dict(counts)
@@ -199,6 +199,7 @@ def _ready(job: PlannedJob, machine_state: MachineState, number: int, rank: floa
         lane_id=0,
         lane=_lane(job, machine_state),
         numbers=None if is_exact(job.signature) else numbers_of(job.argv),
+        program=program_by(job.signature, job.argv),
         priority=job.priority,
         account=machine_state.account,
     )
@@ -258,7 +259,7 @@ def read_machine_state(
     cpus = cores_for(home)
     claims = store.scheduling.claims() if store else []
     claims = [claim for claim in claims if not claim.pilot]
-    usage = store.scheduling.usage if store else no_usage
+    recorded = store.scheduling.usage if store else no_usage
     ledger = Ledger(home, Ours())
     absent = ""
     try:
@@ -267,8 +268,14 @@ def read_machine_state(
         seen, absent = (), str(error)
     if store:
         store.scheduling.know_machines(gpu.fingerprint for gpu in seen if gpu.total)
+    ledger.adopt(attempts_seen(home), time.monotonic())
     ledger.enter(Sight(gpus=seen, at=time.monotonic()), claims)
     rules = read_configuration(os.environ).rules or Rules()
+
+    def usage(signature: str, program: str = "", machine: str = "") -> Usage:
+        known = recorded(signature, program, machine)
+        return ledger.taken.with_live(known, signature, program)
+
     machine = Machine(
         cpus=cpus,
         ram=memory.total(),
@@ -277,11 +284,14 @@ def read_machine_state(
         absent=absent,
         limits=store.scheduling.limits() if store else {},
         rules=rules._replace(idle_s=0.0),  # without watching, past users of the GPUs are unknown
+        foreign_load=ledger.foreign_load,
         foreign=ReservationBoard(reservations_folder(os.environ), home.folder).others(),
     )
     running = tuple(ledger.taken.running(claims, usage))
     ready = tuple(store.scheduling.ready(cpus)) if store else ()
-    heads = {each.lane_id: waiting(each, usage(each.lane.signature)) for each in ready}
+    heads = {
+        each.lane_id: waiting(each, usage(each.lane.signature, each.program)) for each in ready
+    }
     counts = store.scheduling.waiting_by_lane() if store else {}
     lanes = [(heads[lane], count) for lane, count in counts.items() if lane in heads]
     return MachineState(

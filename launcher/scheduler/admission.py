@@ -8,7 +8,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 
-from launcher.gpu.monitor import NEWS_S
+from launcher.gpu.monitor import MEASURING_S, NEWS_S
 from launcher.scheduler.attempt_watch import RunningAttempts
 from launcher.scheduler.dispatch import Dispatch
 from launcher.scheduler.endings import Endings
@@ -28,6 +28,7 @@ from launcher.states import ReasonCode
 from launcher.store.queue import Store
 from launcher.store.rows import Claim, ReadyJob
 from launcher.store.scheduler_actions import Scheduling
+from launcher.store.usage import Usage
 from launcher.system import memory
 from launcher.system.paths import Home
 from launcher.workers.fork_server_pool import ForkServerPool, Outage
@@ -126,7 +127,7 @@ class Admission:
         self._launches, self._outage = launches, outage
         self._dispatch = dispatch
         self._patience, self._courtesy = Insistence(), Courtesy()
-        self._watchdog, self.line = Watchdog(), WaitingLine(store.scheduling)
+        self._watchdog, self.line = Watchdog(), WaitingLine(store.scheduling, self._usage)
         self.startable = StartableJobs(gpus, fork_servers)
         self._explained = time.monotonic()
         self.pauses = Pauses(store.scheduling)
@@ -150,12 +151,14 @@ class Admission:
         claims = self.claims()
         in_use = any(claim.gpus for claim in claims) or self._endings.on_gpus
         unsupervised = self._attempts.unsupervised()
-        self._gpus.look(claims, unsupervised, wanted=in_use or self._gpus_wanted)
+        measuring = self._gpus_wanted and self._gpus.ledger.taken.measuring(claims)
+        wanted = in_use or self._gpus_wanted
+        self._gpus.look(claims, unsupervised, wanted=wanted, measuring=measuring)
         if self._some_wait:
             self._gpus.ledger.taken.ask_ends(claims)
             self._dispatch.places.ask_ends()
         if in_use:
-            result.soon(POLL_S)
+            result.soon(MEASURING_S if measuring else POLL_S)
         if self._gpus.news:
             result.soon(NEWS_S)  # the newest look is too fresh for another one
 
@@ -251,12 +254,17 @@ class Admission:
             ready = self._queue.ready(most)
         return ready
 
+    def _usage(self, signature: str, program: str = "", machine: str = "") -> Usage:
+        """Return what is known of jobs, with what similar ones use that run now."""
+        usage = self._queue.usage(signature, program, machine)
+        return self._gpus.ledger.taken.with_live(usage, signature, program)
+
     def _in_line(
         self, ready: Sequence[ReadyJob], machine: Machine, requests: Requests, now: float
     ) -> Line:
         here = [
             paused(run) if run.job in requests.paused else run
-            for run in self._gpus.ledger.taken.running(self.claims(), self._queue.usage)
+            for run in self._gpus.ledger.taken.running(self.claims(), self._usage)
         ]
         return self.line.arranged(
             ready, here, self._dispatch.places.running(), machine, now, requests.discipline

@@ -278,9 +278,7 @@ class Dispatch:
         if requests.limits:
             there = [run for each in every if each is not place for run in each.running()]
             started = [  # by this decision, here
-                place_of(claim, NO_USAGE, {})
-                for claim in self._launches.claimed()
-                if not claim.pilot
+                place_of(claim, NO_USAGE) for claim in self._launches.claimed() if not claim.pilot
             ]
             others = [elsewhere(run) for run in (*line.here, *started, *there)]
         decisions = place.decide(

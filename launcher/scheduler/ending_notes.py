@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 
 from launcher.scheduler.attempt_watch import RunningAttempts, Stops
+from launcher.scheduler.gpus.gpu_ledger import Eviction
 from launcher.scheduler.turn import Requests, TurnResult
 from launcher.states import EndCause, ending_reason
 from launcher.store.rows import Claim
@@ -37,12 +38,12 @@ class EndingNotes:
         self._home, self._queue, self._attempts, self._clock = home, queue, attempts, clock
         self._noted: set[tuple[int, int]] = set()  # attempts whose end at the limit is recorded
 
-    def stop(self, requests: Requests, moved: Mapping[int, str], result: TurnResult) -> None:
+    def stop(self, requests: Requests, moved: Mapping[int, Eviction], result: TurnResult) -> None:
         """End what is to be ended.
 
         Args:
             requests: what people ask for.
-            moved: job -> why it leaves its GPU, which has failed.
+            moved: job -> why it has to leave its GPU.
             result: learns when to look again.
         """
         stops = Stops(
@@ -53,7 +54,7 @@ class EndingNotes:
                 continue  # its owner's command has recorded that
             cause, why = EndCause.QUEUE_STOPPED, ""
             if claim.job in moved:
-                cause, why = EndCause.GPU_FAULT, moved[claim.job]
+                cause, why = moved[claim.job].cause, moved[claim.job].why
             self._note(claim, cause, self._clock(), why)
         self._note_limits(requests, result)
 

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 from launcher.context import has_folder, job_folder
 from launcher.gpu.snapshot import GpuSnapshot
+from launcher.scheduler.gpus.gpu_ledger import Eviction, is_estimated
 from launcher.scheduler.gpus.gpu_state import Accelerators
 from launcher.scheduler.gpus.shared_time import slowdown_by_duration
 from launcher.scheduler.policy.inventory import refusal
@@ -26,6 +27,7 @@ from launcher.staging.acceptance import accept, is_staged, withdraw
 from launcher.staging.view import remove_earlier
 from launcher.states import (
     Done,
+    EndCause,
     Failed,
     Lost,
     Outcome,
@@ -38,16 +40,19 @@ from launcher.states import (
 )
 from launcher.store.rows import Claim, Lane
 from launcher.store.scheduler_actions import Scheduling
-from launcher.store.transitions import Requeue
+from launcher.store.transitions import REQUEUE_LIMIT, Requeue
 from launcher.store.usage import NOT_MEASURED, Measured
 from launcher.system.answering import NoAnswer, within
-from launcher.system.files import FileVersion, stamp
+from launcher.system.files import FileVersion, Json, stamp
 from launcher.system.paths import Home
 from launcher.units import format_seconds
 from launcher.workers.exit_outcome import NOT_REPORTED, done_of, word_of
 from launcher.workers.program_files import settle
 
 NOBODY: Mapping[str, int] = MappingProxyType({})
+# a job of unknown memory fails when memory was short so often: it was queued again four times before
+MOST_SHORTAGES = 5
+SHORTAGES_BESIDE_OTHERS = 3  # attempts of it; the next one has its GPU for itself
 CROWDED_PAUSE_S = 5.0  # before the next attempt where others had the memory; doubles each time
 
 
@@ -59,7 +64,7 @@ def requeue_of(
     *,
     peak: int | None = None,
     others_usage: Mapping[str, int] = NOBODY,
-    moved: str = "",
+    moved: Eviction | None = None,
 ) -> Requeue | None:
     """Return why an end is not held against its job, and what the next attempt gets; None: it is.
 
@@ -70,18 +75,20 @@ def requeue_of(
         machine: as it is now, without the attempt.
         peak: bytes that it was seen to take of one GPU at most; None: that was not seen.
         others_usage: UUID → the most that all others had there during its last seconds.
-        moved: why it was asked to end, where its GPU has failed.
+        moved: why it was asked to leave its GPU; None: it was not.
     """
     if isinstance(outcome, Done):
         return None
     if isinstance(outcome, Lost | Stopped) and claim.spec.terms.rerun == "never":
         # it may have done what must not be done twice
-        if not moved or not isinstance(outcome, Stopped):
+        if moved is None or not isinstance(outcome, Stopped):
             return None
-        text = f"{moved}, and it must never run twice"
-        return Requeue(reason=_gpu_fault(moved, text), hopeless=True)
-    if moved:
-        return Requeue(reason=_gpu_fault(moved, f"{moved}; queued again"))
+        text = f"{moved.why}, and it must never run twice"
+        return Requeue(reason=_gpu_fault(moved.why, text), hopeless=True)
+    if moved is not None and moved.cause is EndCause.GPU_FAULT:
+        return Requeue(reason=_gpu_fault(moved.why, f"{moved.why}; queued again"))
+    if moved is not None and isinstance(outcome, Stopped):
+        return _stopped_for_others(claim, outcome, moved)
     if fault := _fault(claim, outcome, machine.gpus):
         return Requeue(reason=fault)
     if not isinstance(outcome, OutOfMemory):
@@ -95,8 +102,10 @@ def requeue_of(
 def _follow(judged: Blame, claim: Claim, lane: Lane, machine: Machine) -> Requeue:
     text = f"out of memory, {judged.why}"
     again = _out_of_memory(judged, f"{text}; queued again")
+    estimated = is_estimated(claim)
+    limit = MOST_SHORTAGES if estimated else REQUEUE_LIMIT
     if judged.vram_request is None or not claim.gpus:
-        return Requeue(reason=again, pause_s=CROWDED_PAUSE_S)
+        return Requeue(reason=again, pause_s=CROWDED_PAUSE_S, limit=limit)
     larger = Waiting(
         job=claim.job,
         resources=lane.resources,
@@ -108,8 +117,28 @@ def _follow(judged: Blame, claim: Claim, lane: Lane, machine: Machine) -> Requeu
         return Requeue(
             reason=_out_of_memory(judged, f"{text}, and {never.obstacle}"), hopeless=True
         )
-    pause_s = CROWDED_PAUSE_S if judged.whose == "neighbour" else 0.0
-    return Requeue(reason=again, vram_request=judged.vram_request, pause_s=pause_s)
+    # one with an estimate waits for more memory anyhow
+    pause_s = CROWDED_PAUSE_S if judged.whose == "neighbour" and not estimated else 0.0
+    return Requeue(
+        reason=again,
+        vram_request=judged.vram_request,
+        pause_s=pause_s,
+        alone=estimated and claim.number >= SHORTAGES_BESIDE_OTHERS,
+        limit=limit,
+    )
+
+
+def _stopped_for_others(claim: Claim, outcome: Stopped, moved: Eviction) -> Requeue:
+    """Queue a job again that was stopped because memory ran short."""
+    lost = format_seconds(max(0.0, outcome.at - claim.claimed))
+    text = f"stopped: {moved.why}; {lost} of work lost; queued again, with a GPU of its own"
+    data: dict[str, Json] = {"where": "gpu", "whose": "neighbour"}
+    return Requeue(
+        reason=Reason(code=ReasonCode.OUT_OF_MEMORY, text=text, data=data),
+        vram_request=moved.vram_request,
+        alone=True,
+        limit=MOST_SHORTAGES,
+    )
 
 
 def _gpu_fault(fault: str, text: str, short: str = "") -> Reason:
@@ -308,7 +337,7 @@ class Endings:
                     machine(ended.claim),
                     peak=ended.measured.peak,
                     others_usage=ended.others_usage,
-                    moved=self._gpus.moved.get(job, ""),
+                    moved=self._gpus.moved.get(job),
                 )
             elif ended.outcome.whose == "job":
                 text = f"could not be started: {ended.outcome.why}; queued again"

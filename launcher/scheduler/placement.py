@@ -14,7 +14,13 @@ from launcher.backends.fleet import Fleet
 from launcher.backends.pilot import PilotLink
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.scheduler.attempt_watch import name_of_claim
-from launcher.scheduler.gpus.gpu_ledger import ReportedEnds, SentLimits, Taken, evacuated
+from launcher.scheduler.gpus.gpu_ledger import (
+    Eviction,
+    ReportedEnds,
+    SentLimits,
+    Taken,
+    evacuated,
+)
 from launcher.scheduler.policy.decide import decide
 from launcher.scheduler.policy.disciplines import Discipline
 from launcher.scheduler.policy.model import (
@@ -27,7 +33,7 @@ from launcher.scheduler.policy.model import (
 )
 from launcher.states import Reason, ReasonCode
 from launcher.store.rows import Claim, Lane, ReadyJob
-from launcher.store.usage import Measured, Usage
+from launcher.store.usage import Measured, Usage, UsageOf
 from launcher.system.paths import Home
 from launcher.units import format_seconds
 from launcher.workers.memory_share import VramLimit, read_report
@@ -74,9 +80,7 @@ class Candidate(NamedTuple):
 class PilotPlace:
     """A pilot that has spoken, with what runs there and takes of its GPUs, as far as its beats tell."""
 
-    def __init__(
-        self, link: PilotLink, learned: Callable[[str, str], Usage], ends: ReportedEnds
-    ) -> None:
+    def __init__(self, link: PilotLink, learned: UsageOf, ends: ReportedEnds) -> None:
         """Begin without attempts, and without having looked.
 
         Args:
@@ -120,7 +124,7 @@ class PilotPlace:
             used = {uuid: size for uuid, size in told.items() if uuid in claim.gpus and size}
             return used, {*claim.gpus} - used.keys()
 
-        self.taken.enter(self.claims, beat.gpus, seen)
+        self.taken.enter(self.claims, beat.gpus, seen, time.monotonic())
         return True
 
     @property
@@ -160,8 +164,12 @@ class PilotPlace:
 
     def running(self) -> list[Running]:
         """Return the attempts there, the oldest first."""
-        card = self.fingerprint
-        return self.taken.running(self.claims, lambda signature: self._learned(signature, card))
+        return self.taken.running(self.claims, self._usage)
+
+    def _usage(self, signature: str, program: str = "", machine: str = "") -> Usage:
+        """Return what is known of jobs on the cards of this pilot, with what runs there now."""
+        usage = self._learned(signature, program, machine or self.fingerprint)
+        return self.taken.with_live(usage, signature, program)
 
     def decide(
         self,
@@ -181,11 +189,10 @@ class PilotPlace:
             now: seconds since 1970.
             discipline: the policy.
         """
-        card = self.fingerprint
         asked: list[Waiting] = []
         decided: dict[int, Decision | Reason] = {}
         for ready, seen in candidates:
-            job = waiting(ready, self._learned(ready.lane.signature, card))._replace(
+            job = waiting(ready, self._usage(ready.lane.signature, ready.program))._replace(
                 since=seen.since,
                 patient_until=seen.patient_until,
                 kept_elsewhere=seen.kept_elsewhere,
@@ -209,7 +216,7 @@ class PilotPlaces:
         home: Home,
         fleet: Fleet,
         claims: Callable[[], list[Claim]],
-        learned: Callable[[str, str], Usage],
+        learned: UsageOf,
     ) -> None:
         """Begin without having looked.
 
@@ -250,9 +257,9 @@ class PilotPlaces:
         place = self.of(claim)
         return Machine(cpus=claim.cpus) if place is None else place.machine({})
 
-    def look_at_gpus(self) -> dict[int, str]:
+    def look_at_gpus(self) -> dict[int, Eviction]:
         """Take in what pilots tell of their GPUs; return the jobs that have to leave theirs, and why."""
-        moved: dict[int, str] = {}
+        moved: dict[int, Eviction] = {}
         for place in self.all():
             if place.look():
                 moved |= evacuated(place.claims, place.gpus)

@@ -43,6 +43,7 @@ from launcher.store.queue import Store
 from launcher.store.rows import AGEING_S, JobRow, ReadyJob
 from launcher.store.runs import FirstJobs, Flow, jobs_before, open_runs, places
 from launcher.store.scheduler_actions import Scheduling
+from launcher.store.usage import UsageOf
 from launcher.system.files import Json
 from launcher.system.text import harmless
 from launcher.units import median
@@ -169,9 +170,14 @@ class Line(NamedTuple):
 class WaitingLine:
     """Knows what tells the order of jobs beside their rank: how long they wait, what their runs had."""
 
-    def __init__(self, queue: Scheduling) -> None:
-        """Begin without having seen any job."""
-        self._queue = queue
+    def __init__(self, queue: Scheduling, usage: UsageOf | None = None) -> None:
+        """Begin without having seen any job.
+
+        Args:
+            queue: whose jobs wait.
+            usage: tells what is known of jobs; None: what is on record.
+        """
+        self._queue, self._usage = queue, usage or queue.usage
         self._ages, self._newcomers, self._lengths = Ages(), Newcomers(), QueueLengths()
 
     def forget(self) -> None:
@@ -197,9 +203,8 @@ class WaitingLine:
             now: seconds since 1970.
             discipline: the policy.
         """
-        usage = self._queue.usage
         seen, running = self._ages.corrected(
-            [waiting(job, usage(job.lane.signature)) for job in ready],
+            [waiting(job, self._usage(job.lane.signature, job.program)) for job in ready],
             [*here, *elsewhere],
             now=now,
             steady=time.clock_gettime(time.CLOCK_BOOTTIME),

@@ -100,7 +100,7 @@ def pause_reason(device: str, reservation: int | None, now: float) -> Reason:
 
     Args:
         device: where it runs: "cpu", or the UUIDs of its GPUs with commas between.
-        reservation: bytes that are promised to it on each of them; None: they are its alone.
+        reservation: bytes that are promised to it on each of them; None: an estimate, or all of it.
         now: seconds since 1970.
     """
     kept = reserved_text(device, reservation)
@@ -118,14 +118,14 @@ def reserved_text(device: str, reservation: int | None) -> str:
 
     Args:
         device: where it runs: "cpu", or the UUIDs of its GPUs with commas between.
-        reservation: bytes that are promised to it on each of them; None: they are its alone.
+        reservation: bytes that are promised to it on each of them; None: an estimate, or all of it.
     """
     if device == CPU:
         return ""
     number = device.count(",") + 1
     where = "its GPU" if number == 1 else f"each of its {number} GPUs"
     if reservation is None:
-        return f"{where} stays reserved"
+        return f"its memory on {where} stays reserved"
     return f"{format_bytes(reservation)} on {where} stay reserved"
 
 

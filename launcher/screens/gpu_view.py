@@ -3,10 +3,17 @@
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from launcher.gpu.monitor import DRIVER_BYTES, on_record, owner_of, parent_of, unused_by_others
-from launcher.gpu.snapshot import ForeignReservation, GpuProcess, GpuSnapshot, gpu_record, seen_gpus
+from launcher.gpu.snapshot import (
+    ForeignReservation,
+    GpuProcess,
+    GpuSnapshot,
+    attempts_seen,
+    gpu_record,
+    seen_gpus,
+)
 from launcher.screens.chart import blocks
 from launcher.screens.format import harmless
 from launcher.screens.text_table import (
@@ -52,10 +59,42 @@ class Guest(NamedTuple):
     job: int
     name: str
     promised: int | None  # bytes; None: no amount
+    estimate: int | None = None  # bytes that are reserved for it while that follows its use
+    load: float | None = None  # share of the time in which it kept its GPUs busy lately, 0 to 1
     exclusive: bool = False  # it shares the GPU with none of ours
     pids: frozenset[int] = frozenset()  # its processes there, as far as the driver tells
     reported: int | None = None  # bytes that its worker says it uses, context included
     peak: int | None = None  # bytes that its worker says it took at most, likewise
+
+
+class AttemptUse(NamedTuple):
+    """What the scheduler knows of a running attempt, as far as screens show it."""
+
+    key: tuple[int, int] = (0, 0)  # its job and number
+    estimate: int | None = None
+    load: float | None = None
+
+    @property
+    def shown(self) -> dict[str, Any]:
+        """The fields of a `Guest` that tell of it."""
+        return {"estimate": self.estimate, "load": self.load}
+
+
+NO_USE = AttemptUse()
+
+
+def read_use(record: object) -> AttemptUse | None:
+    """Return what a record of gpus.json says of an attempt; None if it is not understood."""
+    match record:
+        case {"job": int() as job, "number": int() as number, **more}:
+            estimate, load, measured_s = (more.get(key) for key in ("estimate", "load", "load_s"))
+            known = isinstance(measured_s, int | float) and measured_s > 0
+            return AttemptUse(
+                key=(job, number),
+                estimate=estimate if isinstance(estimate, int) else None,
+                load=float(load) if known and isinstance(load, int | float) else None,
+            )
+    return None
 
 
 class Gauge(NamedTuple):
@@ -76,7 +115,8 @@ class Gauge(NamedTuple):
     def outstanding(self) -> int:
         """Bytes that are promised to our jobs and not in use yet."""
         return sum(
-            max(0, (guest.promised or 0) - (self.used_by(guest) or 0)) for guest in self.guests
+            max(0, (guest.promised or guest.estimate or 0) - (self.used_by(guest) or 0))
+            for guest in self.guests
         )
 
     @property
@@ -140,7 +180,9 @@ class Gauge(NamedTuple):
                 "job": guest.job,
                 "name": guest.name,
                 "promised": guest.promised,
+                "estimated": guest.estimate,
                 "used": self.used_by(guest),
+                "load": guest.load,
             }
             for guest in self.guests
         ]
@@ -231,6 +273,10 @@ def _guest(gauge: Gauge, guest: Guest) -> str:
         facts.append(f"uses {_amount(used)}")
     if guest.promised is not None:
         facts.append(f"{format_bytes(guest.promised)} promised")
+    elif guest.estimate is not None:
+        facts.append(f"{format_bytes(guest.estimate)} estimated")
+    if guest.load is not None:
+        facts.append(f"{guest.load:.0%} busy".replace("%", " %"))
     if guest.exclusive:
         facts.append("beside no other of ours")
     return f"job {guest.job} {harmless(guest.name)}: {', '.join(facts) or 'no use is known'}"
@@ -343,6 +389,7 @@ def gauges_of(
         if (job := owner_of(process.pid, parent_of, heads)) is not None
     }
     reports = {claim.job: read_report(home.attempt(*claim.key)) for claim in claims if claim.gpus}
+    measured = {each.key: each for each in map(read_use, attempts_seen(home)) if each is not None}
     return [
         Gauge(
             gpu=gpu,
@@ -351,7 +398,7 @@ def gauges_of(
                     claim,
                     reports[claim.job],
                     pids=frozenset(pid for pid, job in owners.items() if job == claim.job),
-                )
+                )._replace(**measured.get(claim.key, NO_USE).shown)
                 for claim in claims
                 if gpu.uuid in claim.gpus
             ),

@@ -38,7 +38,7 @@ from launcher.staging.view import left_by
 from launcher.states import OPEN, State, is_signal
 from launcher.store.queue import Store
 from launcher.store.rows import AttemptRow, JobRow
-from launcher.store.usage import Usage
+from launcher.store.usage import Usage, program_by
 from launcher.system.files import Json
 from launcher.system.paths import Home
 from launcher.units import format_bytes, format_seconds, median, quartile
@@ -250,9 +250,10 @@ def _expected(home: Home, store: Store, row: JobRow) -> dict[str, str]:
     look = seen_gpus(home)
     store.scheduling.forget()  # the scheduler may have learned since this process began
     store.scheduling.know_machines(gpu.fingerprint for gpu in (look.gpus if look else ()))
-    usage = store.scheduling.usage(spec.signature)
     exact = is_exact(spec.signature)
-    request, source = vram_request_of(
+    program = program_by(spec.signature, spec.argv)
+    usage = store.scheduling.usage(spec.signature, program)
+    request, source, _ = vram_request_of(
         spec.resources.min_vram,
         store.scheduling.lane_of(row.id).least,
         usage,
@@ -264,7 +265,7 @@ def _expected(home: Home, store: Store, row: JobRow) -> dict[str, str]:
     elif request is not None:
         memory = f"{format_bytes(request)} on each GPU ({source})"
     else:
-        memory = f"a GPU without other jobs ({source or 'nothing like it was measured yet'})"
+        memory = f"a part of a GPU at first ({source or 'nothing like it was measured yet'})"
     return {
         name: text
         for name, text in (("time", expected_time(usage, spec.terms)), ("memory", memory))
@@ -418,7 +419,9 @@ def _memory(attempt: Mapping[str, Any]) -> str:
     """Return what an attempt was promised of a GPU, and took there; '' for one on the CPU."""
     if attempt["device"] == CPU:
         return ""
-    promised = "alone" if attempt["claim"] is None else f"promised {format_bytes(attempt['claim'])}"
+    promised = "alone" if attempt["lone"] else "estimated memory"
+    if attempt["claim"] is not None:
+        promised = f"promised {format_bytes(attempt['claim'])}"
     took = "" if attempt["peak"] is None else f", took {format_bytes(attempt['peak'])}"
     return f", {promised}{took}"
 

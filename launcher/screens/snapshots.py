@@ -42,7 +42,7 @@ from launcher.states import ENDED, ReasonCode, State
 from launcher.store.queue import Store
 from launcher.store.recovery import grown_log, trouble
 from launcher.store.rows import Claim, JobRow
-from launcher.store.usage import NO_USAGE
+from launcher.store.usage import NO_USAGE, program_by
 from launcher.system.daemon_control import scheduler_pid
 from launcher.system.files import read_json
 from launcher.system.home_checks import mounts, network_warning
@@ -305,7 +305,11 @@ class Queue:
     def _ends(self, claim: Claim, step: Step | None) -> float | None:
         """Return when an attempt is expected to end, as the scheduler expects it."""
         assert self.store is not None, "claims are a store's"
-        usage = self.store.scheduling.usage(claim.spec.signature) if claim.gpus else NO_USAGE
+        usage = NO_USAGE
+        if claim.gpus:
+            signature = claim.spec.signature
+            program = program_by(signature, claim.spec.argv)
+            usage = self.store.scheduling.usage(signature, program)
         now = self._clock()
         forecast = forecast_of_running(claim, usage, None if step is None else step.ends(now))
         return forecast.expected_end(claim.claimed, now)

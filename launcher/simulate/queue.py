@@ -39,7 +39,7 @@ from launcher.scheduler.policy.vram_request import vram_request_of
 from launcher.simulate.machine import Fleet
 from launcher.simulate.trace import Alike, TraceJob
 from launcher.store.usage import NEWEST as MOST_PEAKS
-from launcher.store.usage import Usage, margin_of
+from launcher.store.usage import Similar, Usage, margin_of
 from launcher.system.gpu_sharing import Rules
 
 NEWEST = 64  # durations of jobs alike that are remembered, as in the queue
@@ -76,8 +76,9 @@ class Knowledge:
     same group and ask for as many GPUs. Where none like it has ended, all that ended tell how long a job takes; durations
     count as alone on their cards, as the scheduler measures how much slower a job was beside others.
 
-    Memory is the largest peak of the newest jobs alike, with a margin. Until one of them has ended, each gets cards
-    that it shares with none; one that was promised too little runs again with what it wanted.
+    Memory is the largest peak of the newest jobs alike, with a margin. Until one of them has ended, what those use that
+    run counts; if there are none, each gets a fixed part of a card at first, and what it uses is known at once. One that
+    lacked memory runs again with what it wanted.
     """
 
     def __init__(self, foresight: Foresight, memory: Memory, whole: int | None = None) -> None:
@@ -93,6 +94,7 @@ class Knowledge:
         self.learns_memory = memory is Memory.LEARNED
         self._seconds: dict[Alike | None, deque[float]] = {None: deque(maxlen=NEWEST)}  # None: all
         self._peaks: dict[Alike, deque[int]] = {}
+        self._live: dict[Alike, list[int]] = {}  # bytes of those that run
         self._least: dict[int, int] = {}  # bytes, of each job that was promised too little
         self._forecasts: dict[float | Alike | None, Forecast] = {}  # worked out since one was added
 
@@ -104,12 +106,22 @@ class Knowledge:
             for key in (job.alike, None):
                 self._forecasts.pop(key, None)
         self._peaks.setdefault(job.alike, deque(maxlen=MOST_PEAKS)).append(job.vram or 0)
+        self._end(job)
+
+    def begun(self, job: TraceJob) -> None:
+        """Know what a job uses that runs now."""
+        self._live.setdefault(job.alike, []).append(job.vram or 0)
+
+    def _end(self, job: TraceJob) -> None:
+        if job.vram in (live := self._live.get(job.alike, [])):
+            live.remove(job.vram or 0)
 
     def failed(self, job: TraceJob) -> None:
         """Remember what a job wanted that was promised less."""
         wanted = job.vram or 0
         self._least[job.index] = wanted + margin_of(wanted)
         self._peaks.setdefault(job.alike, deque(maxlen=MOST_PEAKS)).append(wanted)
+        self._end(job)
 
     def alike(self, job: TraceJob) -> Alike | None:
         """Return by what jobs are alike whose durations tell how long one takes; None: all tell it."""
@@ -139,10 +151,17 @@ class Knowledge:
             return {"vram_request": self.claim(job)[1]}
         peaks = tuple(self._peaks.get(job.alike, ()))
         least = self._least.get(job.index, 0)
-        request, source = vram_request_of(None, least, Usage(peaks=peaks))
+        similar = Similar(peaks=tuple(self._live.get(job.alike, ())))
+        request = vram_request_of(None, least, Usage(peaks=peaks, similar=similar))
         wanted = (job.vram or 0) if least else 0
-        enough = None if request is None else max([wanted, *peaks])
-        return {"vram_request": request, "source": source, "enough": enough, "least": wanted}
+        return {
+            "vram_request": request.amount,
+            "source": request.source,
+            "estimated": request.estimated,
+            "similar": job.group,
+            "enough": 0 if request.estimated else max([wanted, *peaks]),
+            "least": wanted,
+        }
 
 
 class Patience:
@@ -327,10 +346,14 @@ class Live:
         if slowed:
             self._slowed.add(job.alike)
         if slowed or self._knowledge.learns_memory:
-            for (ask, *_), entries in self._lanes.items():
-                if ask[0] == job.gpus and ask[3] == self._learning(job):
-                    self._learn_needs(ask, entries[0][-1])
+            self._learn_lanes(job)
         return not again
+
+    def _learn_lanes(self, job: TraceJob) -> None:
+        """Work out the needs of lanes again for which a job has taught something."""
+        for (ask, *_), entries in self._lanes.items():
+            if ask[0] == job.gpus and ask[3] == self._learning(job):
+                self._learn_needs(ask, entries[0][-1])
 
     def others_take(self, card: int, amount: int) -> None:
         """Count memory of a card that others have taken since; less than 0: that they gave back."""
@@ -433,9 +456,14 @@ class Live:
     def _begun(self, job: TraceJob, start: Start) -> TraceJob:
         """Return a job that starts, as long as it will run: less where it was promised too little."""
         room = start.reservation
-        if start.exclusive or room is None:
+        if start.exclusive:
             gpus = [self._gpus[self._cards[uuid]] for uuid in start.devices]
             room = min(gpu.total - (gpu.used or 0) for gpu in gpus)
+        elif room is None:
+            room = self._places[job.index].measured(job.index, job.vram or 0)
+        if self._knowledge.learns_memory:
+            self._knowledge.begun(job)
+            self._learn_lanes(job)
         if (job.vram or 0) <= room:
             return job
         self._failing.add(job.index)

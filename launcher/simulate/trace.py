@@ -26,6 +26,7 @@ from launcher.errors import MOST_PROBLEMS, UsageError, counted
 from launcher.planning.estimates import History, forecast, seconds_on_cpu
 from launcher.planning.plan import Plan, PlannedJob
 from launcher.store.rows import rank_of
+from launcher.store.usage import program_by
 from launcher.units import format_seconds, median, parse_bytes
 
 COLUMNS: Mapping[str, tuple[str, ...]] = {
@@ -348,7 +349,7 @@ def _lasts(job: PlannedJob, history: History) -> Lasting | None:
     expected, on_gpu = forecast(job, history), job.resources.works_on_gpu(there=True)
     if expected.seconds is not None:
         return Lasting(Known.MEASURED, expected.seconds, expected.runs)
-    usage = history.usage(job.signature)
+    usage = history.usage(job.signature, program_by(job.signature, job.argv))
     if on_gpu and usage.own and usage.seconds:
         return Lasting(Known.LEARNED, median(usage.seconds), len(usage.seconds))
     for source, known in (

@@ -15,7 +15,8 @@ from launcher.store.connection import NEW_EVENT, Connection, reason_columns, sou
 from launcher.store.output_conflicts import find_writer, wait_for_writer
 from launcher.store.rows import Claim, Lane, ReadyJob, claim_row, lane_of, rank_of, read_lane
 from launcher.store.runs import FirstJobs, Flow
-from launcher.store.usage import Usage
+from launcher.store.usage import UsageOf
+from launcher.system.executables import program_of
 from launcher.system.stored_fields import Unreadable, parsed, texts
 
 ADVICE = (
@@ -247,7 +248,7 @@ def _claim(
     )
 
 
-MOST_PROGRAMS = 100_000  # whose numbers are kept in memory
+MOST_PROGRAMS = 100_000  # whose command lines are kept in memory
 _WAITING_BY_LANE = (
     "SELECT lane, count(*) FROM jobs WHERE state = 'queued' AND waits = 0 GROUP BY lane"
 )
@@ -260,7 +261,7 @@ _SUCCESSOR = (
 class ReadyJobs:
     """The jobs that wait for nothing."""
 
-    def __init__(self, connection: Connection, usage: Callable[[str], Usage]) -> None:
+    def __init__(self, connection: Connection, usage: UsageOf) -> None:
         """Work over a store's connection.
 
         Args:
@@ -269,7 +270,8 @@ class ReadyJobs:
         """
         self._db, self._usage = connection, usage
         self._lanes: dict[int, Lane] = {}  # none of them ever changes
-        self._program_numbers: dict[tuple[int, float], tuple[str, ...]] = {}  # by job and rank
+        # by job and rank: who is queued anew has another rank
+        self._programs: dict[tuple[int, float], tuple[str, tuple[str, ...]]] = {}
         self._unfit: dict[int, str] = {}  # lane → why none of its jobs can be looked at
         self._first_jobs = FirstJobs(connection.execute)
 
@@ -289,38 +291,40 @@ class ReadyJobs:
                     continue
                 ready += [(rank, job, flow) for rank, job in flow.jobs]
         ready.sort(key=itemgetter(0, 1))
-        return [
-            ReadyJob(
-                id=job,
-                rank=rank,
-                lane_id=flow.lane,
-                lane=self._lanes[flow.lane],
-                numbers=self._numbers(job, rank, self._lanes[flow.lane]),
-                priority=flow.priority,
-                account=flow.account,
-            )
-            for rank, job, flow in ready
-        ]
+        return [self._ready(job, rank, flow) for rank, job, flow in ready]
 
     def waiting_by_lane(self) -> dict[int, int]:
         """Return how many jobs of each lane could start: it reads an index of all that waits."""
         return dict(self._db.execute(_WAITING_BY_LANE).fetchall())
 
-    def _numbers(self, job: int, rank: float, lane: Lane) -> tuple[str, ...] | None:
-        """Return the numbers of a program's command line, None where they decide nothing."""
-        by_signature = lane.signature and not is_exact(lane.signature)
-        if not by_signature or lane.resources.min_vram is not None:
-            return None
-        if not self._usage(lane.signature).peaks:
-            return None
-        if (job, rank) not in self._program_numbers:  # who is queued anew has another rank
-            if len(self._program_numbers) >= MOST_PROGRAMS:
-                self._program_numbers.clear()
+    def _ready(self, job: int, rank: float, flow: Flow) -> ReadyJob:
+        lane, program, numbers = self._lanes[flow.lane], "", None
+        if lane.signature and not is_exact(lane.signature):
+            program, numbers = self._command_line(job, rank)
+            decides = lane.resources.min_vram is None and self._usage(lane.signature).peaks
+            numbers = numbers if decides else None
+        return ReadyJob(
+            id=job,
+            rank=rank,
+            lane_id=flow.lane,
+            lane=lane,
+            numbers=numbers,
+            program=program,
+            priority=flow.priority,
+            account=flow.account,
+        )
+
+    def _command_line(self, job: int, rank: float) -> tuple[str, tuple[str, ...] | None]:
+        """Return the program that a job runs, and the numbers of its command line; None: it is gone."""
+        if (job, rank) not in self._programs:
+            if len(self._programs) >= MOST_PROGRAMS:
+                self._programs.clear()
             row = self._db.execute("SELECT spec FROM jobs WHERE id = ?", (job,)).fetchone()
             if row is None:  # it was forgotten just now
-                return None
-            self._program_numbers[job, rank] = numbers_of(_argv(row[0]))
-        return self._program_numbers[job, rank]
+                return "", None
+            argv = _argv(row[0])
+            self._programs[job, rank] = program_of(argv), numbers_of(argv)
+        return self._programs[job, rank]
 
     def successor(self, ended: ReadyJob) -> ReadyJob | None:
         """Return the most urgent job of an ended one's flow that waits for nothing.
@@ -351,7 +355,7 @@ class ReadyJobs:
     def forget(self) -> None:
         """Read everything anew: a transaction was rolled back."""
         self._lanes.clear()
-        self._program_numbers.clear()
+        self._programs.clear()
 
     def _lane(self, number: int) -> Lane:
         if number not in self._lanes:

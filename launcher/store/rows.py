@@ -43,7 +43,7 @@ def rank_of(submitted: float, priority: int) -> float:
 
 
 HERE = ("local",)  # this machine, as `Lane.on` has it
-_OPTIONAL = {"signature", "visible", "least", "limit", "on"}
+_OPTIONAL = {"signature", "visible", "least", "alone", "limit", "on"}
 _LANE = {"group", "resources", "breed", *_OPTIONAL}  # of its key
 
 
@@ -56,6 +56,7 @@ class Lane(NamedTuple):
     signature: str = ""  # where it may need a GPU: how much memory it takes is learned by this
     visible: tuple[str, ...] | None = None  # likewise: its owner's CUDA_VISIBLE_DEVICES
     least: int = 0  # bytes that it needs on each GPU, as it turned out when it had less
+    alone: bool = False  # it shares its GPUs with no other job: it was stopped for their sake once
     limit: float | None = None  # its time limit, s: decisions count on its end then
     on: tuple[str, ...] = HERE  # backends where it may run, the preferred one first
 
@@ -121,6 +122,7 @@ def read_lane(key: str) -> Lane:
                 signature=_checked(record, "signature", lambda text: isinstance(text, str)),
                 visible=None if visible is None else texts(visible, "'visible' of its lane"),
                 least=_checked(record, "least", lambda size: isinstance(size, int) and size >= 0),
+                alone=_checked(record, "alone", lambda value: isinstance(value, bool)),
                 limit=_checked(record, "limit", _is_limit),
                 on=_on(record.get("on", HERE)),
             )
@@ -244,8 +246,8 @@ class AttemptRow(NamedTuple):
     paused: float  # seconds for which it stood still
     outcome_text: str | None  # None: it has not ended
     code: str  # of why it ended as it did
-    claim: int | None  # bytes that it was promised on each of its GPUs; None: they were its alone
-    lone: int
+    claim: int | None  # bytes that it was promised on each of its GPUs; None: estimated, or `lone`
+    lone: int  # whether it shared its GPUs with none of ours
     peak: int | None
     pilot: str | None  # the token of the pilot where it is; None: this machine
 
@@ -289,6 +291,7 @@ class ReadyJob(NamedTuple):
     lane_id: int
     lane: Lane
     numbers: tuple[str, ...] | None = None  # of a program, where its memory is learned by them
+    program: str = ""  # which one it runs, where it may need a GPU
     priority: int = 0
     account: Account = NO_ACCOUNT  # of its run
 

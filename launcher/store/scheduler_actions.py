@@ -18,7 +18,7 @@ from launcher.system.files import read_record
 _USED = (
     "SELECT attempts.device, attempts.cpus, attempts.claim, attempts.lone,"
     " iif(json_valid(lanes.key), json_extract(lanes.key, '$.resources.ram'), NULL),"
-    " min(claimed), max(attempts.ended), sum(attempts.ended - claimed)"
+    " min(claimed), max(attempts.ended), sum(attempts.ended - claimed), max(attempts.peak)"
     " FROM attempts JOIN jobs ON jobs.id = attempts.job LEFT JOIN lanes ON lanes.id = jobs.lane"
     " WHERE attempts.ended > ?1 AND attempts.ended <= ?2 AND attempts.ended > claimed"
     f" AND {PILOT_OF} IS NULL"  # those on pilots took nothing here
@@ -32,7 +32,7 @@ class PastUse(NamedTuple):
 
     gpus: tuple[str, ...]
     cpus: int
-    reservation: int | None  # bytes on each GPU; None: they were its own
+    reservation: int | None  # bytes on each GPU; None: unknown, or they were its own
     exclusive: bool
     ram: int
     began: float  # the first of them, seconds since 1970
@@ -98,15 +98,16 @@ class Scheduling:
             PastUse(
                 gpus=() if device == "cpu" else tuple(str(device).split(",")),
                 cpus=cpus,
-                reservation=reservation,
+                # what was reserved for an estimate followed its use
+                reservation=peak if reservation is None and not lone else reservation,
                 exclusive=bool(lone),
                 ram=ram if isinstance(ram, int) and ram > 0 else 0,
                 began=began,
                 ended=ended,
                 seconds=seconds,
             )
-            for device, cpus, reservation, lone, ram, began, ended, seconds in self._db.execute(
-                _USED, (since, now)
+            for device, cpus, reservation, lone, ram, began, ended, seconds, peak in (
+                self._db.execute(_USED, (since, now))
             )
         ]
 
@@ -179,7 +180,8 @@ class Scheduling:
             if taken is None:
                 return None
             measured = measured.without(float(taken[0]))
-            self._usage.record(claim, outcome, measured)
+            certain = requeue is not None and requeue.alone
+            self._usage.record(claim, outcome, measured, certain=certain)
             charge(self._db, claim, outcome, measured)
             return self._transitions.follow(
                 claim, outcome, outputs=outputs, now=now, requeue=requeue, remark=remark

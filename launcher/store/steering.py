@@ -471,7 +471,9 @@ class Steering:
             before = read_lane(key)
         except (Unreadable, TypeError):
             return int(number)  # the scheduler sets the job aside, and says why
-        return self._db.lane_number(lane_of(spec, context)._replace(least=before.least).key)
+        return self._db.lane_number(
+            lane_of(spec, context)._replace(least=before.least, alone=before.alone).key
+        )
 
     def _set_timer(self, row: JobRow, spec: Spec) -> None:
         """Let the job wait for the time that its owner names; a pause after a failure stays."""

@@ -39,6 +39,8 @@ class Requeue(NamedTuple):
     vram_request: int | None = None  # bytes that the next attempt gets at least, on each GPU
     pause_s: float = 0.0  # before the next attempt; doubles each time
     hopeless: bool = False  # this machine can never give it what it needs: it fails
+    alone: bool = False  # the next attempt shares its GPUs with no other job
+    limit: int = REQUEUE_LIMIT  # it fails when it has been queued again so often
 
 
 CANCELLED = Reason(code=ReasonCode.CANCELLED, text="cancelled by its owner")
@@ -147,19 +149,19 @@ class Transitions:
         reason = requeue.reason
         if requeue.hopeless:
             return State.FAILED, reason
-        if requeued + 1 >= REQUEUE_LIMIT:
+        if requeued + 1 >= requeue.limit:
             times = f", {requeued + 1} times by now"
             short = reason.data.get("short")
             data = {**reason.data, "short": f"{short}{times}"} if short else reason.data
             return State.FAILED, reason._replace(text=f"{reason.text}{times}", data=data)
-        if requeue.vram_request is not None:
-            self._raise(claim.job, requeue.vram_request)
+        if requeue.vram_request is not None or requeue.alone:
+            self._raise(claim.job, requeue.vram_request or 0, alone=requeue.alone)
         if requeue.pause_s:
             self._pause(claim.job, min(requeue.pause_s * 2**requeued, LONGEST_BACKOFF_S), now)
         return State.QUEUED, reason._replace(data={**reason.data, "requeued": True})
 
-    def _raise(self, job: int, claim: int) -> None:
-        """Have a job promised more memory of a GPU from now on: it goes to another lane."""
+    def _raise(self, job: int, claim: int, *, alone: bool) -> None:
+        """Reserve more memory of a GPU for a job from now on, or all of it: it goes to another lane."""
         row = self._db.execute(
             "SELECT key FROM lanes JOIN jobs ON lane = lanes.id WHERE jobs.id = ?", (job,)
         ).fetchone()
@@ -169,7 +171,7 @@ class Transitions:
             lane = read_lane(row[0])
         except Unreadable:  # a newer version's; it is set aside before it starts again
             return
-        key = lane._replace(least=max(lane.least, claim)).key
+        key = lane._replace(least=max(lane.least, claim), alone=lane.alone or alone).key
         self._db.execute("INSERT OR IGNORE INTO lanes (key) VALUES (?)", (key,))
         self._db.execute(
             "UPDATE jobs SET lane = (SELECT id FROM lanes WHERE key = ?) WHERE id = ?", (key, job)

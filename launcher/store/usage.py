@@ -6,13 +6,15 @@ Of what was used, the newest few attempts of each signature are kept; jobs that 
 import json
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Sequence
+from itertools import islice
 from math import fsum
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from launcher.job import is_exact, numbers_of
 from launcher.states import Done, Failed, Lost, Outcome, OutOfMemory, Stopped
 from launcher.store.connection import Connection
 from launcher.store.rows import Claim
+from launcher.system.executables import program_of
 
 NEWEST = 8  # peaks of a signature that count: a newer version of the code may need less
 MARGIN = 0.05  # on top of what was measured: NVML is asked once a second, a peak may lie between
@@ -53,6 +55,16 @@ class Run(NamedTuple):
     numbers: Numbers | None = None  # None: not known
 
 
+class Similar(NamedTuple):
+    """What jobs of the same type, or of the same program, took with other settings."""
+
+    peaks: tuple[int, ...] = ()  # bytes on one GPU
+    sm: float | None = None  # mean use of the multiprocessors by one of them alone, 0 to 1
+
+
+NO_SIMILAR = Similar()
+
+
 class Usage(NamedTuple):
     """What the newest attempts of a signature took, on cards like those of this machine where any did."""
 
@@ -66,6 +78,12 @@ class Usage(NamedTuple):
     own: bool = True  # False: the durations are those of its kind, or of all; it never ran itself
     elsewhere: str = ""  # on what else the peaks were measured: "on another GPU (A10)"
     runs: tuple[Run, ...] = ()  # all that are remembered, the oldest first; where numbers matter
+    similar: Similar = NO_SIMILAR  # what counts until there are any
+
+    @property
+    def expected_sm(self) -> float | None:
+        """The use of the multiprocessors to count with until it has been measured; None: unknown."""
+        return self.similar.sm if self.sm is None else self.sm
 
     @property
     def peak(self) -> int | None:
@@ -74,6 +92,18 @@ class Usage(NamedTuple):
 
 
 NO_USAGE = Usage()
+
+
+class UsageOf(Protocol):
+    """Returns what is known of jobs, by their signature, the program that they run, and the card."""
+
+    def __call__(self, signature: str, program: str = "", machine: str = "") -> Usage:
+        """Return it; see `UsageRecords.usage`."""
+
+
+def no_usage(signature: str, program: str = "", machine: str = "") -> Usage:  # noqa: ARG001
+    """Return that nothing is known."""
+    return NO_USAGE
 
 
 def margin_of(peak: int) -> int:
@@ -91,6 +121,7 @@ class Lesson(NamedTuple):
     sm: float | None = None
     machine: str = ""
     numbers: Numbers | None = None
+    program: str = ""  # which one ran; '': a job of a laboratory, or a function
 
     def alike(self, here: Collection[str], part: Callable[[str], str]) -> bool:
         """Tell whether it is of a machine that agrees in a part of its fingerprint with this one."""
@@ -140,6 +171,7 @@ def lesson_of(
     seconds: Any, peak: Any, shared: Any, slowdown: Any, sm: Any, machine: Any, numbers: Any
 ) -> Lesson:
     """Return what a row of the table tells; what of it cannot be true is not known."""
+    record = _command_line(numbers)
     took, factor = within(seconds, 0, LONGEST_S), within(slowdown, 1, MOST_SLOWDOWN)
     beside = within(shared, 0, LONGEST_S)
     alone = took is not None and beside is not None and beside <= HARDLY * took
@@ -152,7 +184,8 @@ def lesson_of(
         slowdown=factor,
         sm=within(sm, 0, 1),
         machine=machine if isinstance(machine, str) else "",
-        numbers=_numbers(numbers),
+        numbers=_numbers(record.get("numbers")),
+        program=program if isinstance(program := record.get("program"), str) else "",
     )
 
 
@@ -163,11 +196,16 @@ def within(value: Any, least: float, most: float) -> float | None:
     return None
 
 
-def _numbers(text: Any) -> Numbers | None:
+def _command_line(text: Any) -> dict[str, Any]:
+    """Return what is on record of a program's command line; older versions stored its numbers alone."""
     try:
-        listed = json.loads(text)
+        record = json.loads(text)
     except (TypeError, ValueError, RecursionError):
-        return None
+        return {}
+    return record if isinstance(record, dict) else {"numbers": record}
+
+
+def _numbers(listed: object) -> Numbers | None:
     if isinstance(listed, list) and all(isinstance(number, str) for number in listed):
         return tuple(listed)
     return None
@@ -197,11 +235,34 @@ def _mean(values: Sequence[float]) -> float | None:
 
 # --- what is on record of them
 
+SIMILAR = 32  # newest similar attempts that count: a program changes in time
 KEPT = 64  # attempts of a signature that are remembered, and of a kind
 RECENT = 1024  # attempts among which those of a kind are looked for
 EARLY_S = 600.0  # what failed or was stopped sooner may not have taken all its memory yet
 MOST_SIGNATURES = 10_000  # whose usage is kept in memory
 _COLUMNS = "signature, seconds, peak, shared, slowdown, sm, machine, numbers"
+
+
+def similar_key(signature: str, program: str) -> str:
+    """Return by what jobs are similar: their type, or their program.
+
+    Args:
+        signature: of a job.
+        program: which one it runs; '': none, or a function, of which nothing but its own runs is similar.
+    """
+    if is_exact(signature):
+        return _kind_of(signature)
+    return f"{_kind_of(signature)} {program}" if program else signature
+
+
+def program_by(signature: str, argv: Sequence[str]) -> str:
+    """Return the program by which a job is similar to others; '' if its signature tells all that matters.
+
+    Args:
+        signature: of the job.
+        argv: its command line.
+    """
+    return "" if is_exact(signature) else program_of(argv)
 
 
 class UsageRecords:
@@ -212,9 +273,9 @@ class UsageRecords:
         self._db = connection
         self._here: frozenset[str] = frozenset()
         self._cached: dict[tuple[str, str], Usage] = {}
-        # kinds and seconds, the oldest first
-        self._recent: deque[tuple[str, float]] | None = None
-        self._of_kind: dict[str, tuple[float, ...]] = {}
+        self._groups: dict[str, deque[Lesson]] | None = None  # the newest lessons by similar key
+        self._seconds: dict[str, tuple[float, ...]] = {}  # by similar key
+        self._similar: dict[tuple[str, str], Similar] = {}  # by similar key and machine
 
     def know(self, machines: Iterable[str]) -> None:
         """Know which cards and drivers are this machine's; what others taught counts less.
@@ -227,11 +288,12 @@ class UsageRecords:
             self._here = here
             self.forget()
 
-    def usage(self, signature: str, machine: str = "") -> Usage:
-        """Return what the newest attempts of jobs with a signature used.
+    def usage(self, signature: str, program: str = "", machine: str = "") -> Usage:
+        """Return what the newest attempts of jobs with a signature used, and what similar ones did.
 
         Args:
-            signature: of a job; where none of its like was done, the durations are those of its kind.
+            signature: of a job; if none of its like was done, the durations are those of similar ones.
+            program: that the job runs.
             machine: the fingerprint of a card; '': any of this machine's.
         """
         if not signature:
@@ -247,48 +309,77 @@ class UsageRecords:
             here = frozenset({machine}) if machine else self._here
             lessons = [lesson_of(*row[1:]) for row in rows]
             self._cached[key] = usage_of(lessons, here, exact=is_exact(signature))
-        usage = self._cached[key]
-        if usage.seconds or not (seconds := self._kind(signature)):
+        similar = similar_key(signature, program)
+        usage = self._cached[key]._replace(similar=self._similar_to(similar, machine))
+        if usage.seconds or not (seconds := self._seconds_of(similar)):
             return usage
         return usage._replace(seconds=seconds, own=False)
 
-    def _kind(self, signature: str) -> tuple[float, ...]:
-        """Return how long the newest jobs of a signature's kind took, else the newest of all."""
-        if self._recent is None:
+    def _group(self, key: str) -> deque[Lesson]:
+        """Return the newest lessons of similar jobs, of a kind, or of all (''), the newest first."""
+        if self._groups is None:
+            self._groups = {}
             rows = self._db.execute(
                 f"SELECT {_COLUMNS} FROM lessons ORDER BY id DESC LIMIT ?", (RECENT,)
             ).fetchall()
-            oldest_first = [(_kind_of(row[0]), lesson_of(*row[1:])) for row in reversed(rows)]
-            timed = [(kind, lesson) for kind, lesson in oldest_first if lesson.seconds is not None]
-            same_card = [item for item in timed if item[1].alike(self._here, card_of)]
-            self._recent = deque(
-                ((kind, lesson.seconds or 0.0) for kind, lesson in same_card or timed), RECENT
-            )
-        kind = _kind_of(signature)
-        if kind not in self._of_kind:
-            newest_first = [*reversed(self._recent)]
-            own = [seconds for other, seconds in newest_first if other == kind]
-            every = [seconds for _, seconds in newest_first]
-            self._of_kind[kind] = tuple((own or every)[:KEPT])
-        return self._of_kind[kind]
+            for row in reversed(rows):
+                self._remember(row[0], lesson_of(*row[1:]))
+        return self._groups.get(key, deque())
 
-    def record(self, claim: Claim, outcome: Outcome, measured: Measured = NOT_MEASURED) -> None:
+    def _remember(self, signature: str, lesson: Lesson) -> None:
+        groups = {} if self._groups is None else self._groups
+        for key in {similar_key(signature, lesson.program), _kind_of(signature), ""}:
+            groups.setdefault(key, deque(maxlen=KEPT)).appendleft(lesson)
+
+    def _similar_to(self, key: str, machine: str) -> Similar:
+        """Return what similar jobs took on cards like those of this machine, if any ran there."""
+        if (key, machine) not in self._similar:
+            here = frozenset({machine}) if machine else self._here
+            lessons = [*islice(self._group(key), SIMILAR)]
+            near = [lesson for lesson in lessons if lesson.alike(here, card_of)]
+            self._similar[key, machine] = Similar(
+                peaks=tuple(_told(near, "peak") or _told(lessons, "peak")),
+                sm=_mean(_told(near, "sm") or _told(lessons, "sm")),
+            )
+        return self._similar[key, machine]
+
+    def _seconds_of(self, key: str) -> tuple[float, ...]:
+        """Return how long the newest similar jobs took, else those of their kind, else the newest of all."""
+        if key not in self._seconds:
+            seconds: list[float] = []
+            for group in (key, _kind_of(key), ""):
+                lessons = self._group(group)
+                near = [lesson for lesson in lessons if lesson.alike(self._here, card_of)]
+                seconds = seconds or _told(near, "seconds") or _told(lessons, "seconds")
+            self._seconds[key] = tuple(seconds)
+        return self._seconds[key]
+
+    def record(
+        self,
+        claim: Claim,
+        outcome: Outcome,
+        measured: Measured = NOT_MEASURED,
+        *,
+        certain: bool = False,
+    ) -> None:
         """Record what an attempt used on GPUs. Inside `writing`.
 
         Args:
             claim: the attempt.
             outcome: its end; only one that was done tells how long such a job takes.
             measured: what was seen of it.
+            certain: its peak counts even if it ended early: it was stopped because of what it used.
         """
         signature = claim.spec.signature
         took = _duration(outcome.at - claim.claimed, measured)
         seconds = took if isinstance(outcome, Done) and claim.gpus else None
         peak = _needed(outcome, measured.peak)
-        if isinstance(outcome, Failed | Lost | Stopped) and (took is None or took < EARLY_S):
+        early = isinstance(outcome, Failed | Lost | Stopped) and (took is None or took < EARLY_S)
+        if early and not certain:
             peak = self._if_more(claim, peak)
         if not signature or (seconds is None and peak is None):
             return
-        numbers = None if is_exact(signature) else json.dumps(numbers_of(claim.spec.argv))
+        numbers = None if is_exact(signature) else _command_line_text(claim.spec.argv)
         row = (
             seconds,
             peak,
@@ -309,9 +400,10 @@ class UsageRecords:
         )
         for key in [key for key in self._cached if key[0] == signature]:
             del self._cached[key]
-        if self._recent is not None and (alone := lesson_of(*row).seconds) is not None:
-            self._recent.append((_kind_of(signature), alone))
-            self._of_kind.clear()
+        if self._groups is not None:
+            self._remember(signature, lesson_of(*row))
+        self._seconds.clear()
+        self._similar.clear()
 
     def _if_more(self, claim: Claim, peak: int | None) -> int | None:
         """Return what an attempt took that ended early, where it is more than is expected of its like.
@@ -325,8 +417,13 @@ class UsageRecords:
     def forget(self) -> None:
         """Read everything anew: a transaction was rolled back."""
         self._cached.clear()
-        self._recent = None
-        self._of_kind.clear()
+        self._groups = None
+        self._seconds.clear()
+        self._similar.clear()
+
+
+def _command_line_text(argv: Sequence[str]) -> str:
+    return json.dumps({"program": program_of(argv), "numbers": numbers_of(argv)})
 
 
 def _duration(by_wall: float, measured: Measured) -> float | None:

@@ -1,9 +1,11 @@
 """Why a program cannot be started as it is written: it is missing, its interpreter is, or the script that it runs."""
 
+import hashlib
 import os
 import re
 import shutil
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 _MOST_HEAD_BYTES = 256  # of the first line of a script, as Linux reads it
@@ -20,6 +22,9 @@ _INTERPRETERS: Mapping[str, tuple[frozenset[str], str]] = {
     "Rscript": (frozenset(), "e"),
     "julia": (frozenset({"-p", "-t", "-L", "-J"}), "eEhv"),
 }
+# options that are followed by text or a module in place of a script, such as -c, -lc and -um
+_INSTEAD = re.compile(r"-[A-Za-z]*[cm]")
+_MOST_TEXT = 60  # characters of such a text; the digest of a longer one stands for it
 _SHELLS = {"sh", "bash", "dash", "zsh", "ksh"}
 
 
@@ -128,3 +133,23 @@ def script_of(argv: Sequence[str]) -> str:
         if word in with_value:
             del words[:1]
     return ""
+
+
+def program_of(argv: Sequence[str]) -> str:
+    """Return which program a command line runs: its first word, and the script of an interpreter.
+
+    Text that an interpreter is given in place of a script (`-c`), and a module (`-m`), count as its script.
+
+    Args:
+        argv: the program and its arguments.
+    """
+    words = without_wrappers(argv)
+    if not words:
+        return ""
+    name, *rest = words
+    if script := script_of(words):
+        return f"{name} {script}"
+    text = next((after for word, after in pairwise(rest) if _INSTEAD.fullmatch(word)), "")
+    if len(text) > _MOST_TEXT:
+        text = hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:16]
+    return f"{name} {text}".rstrip()

@@ -7,14 +7,32 @@ from launcher.errors import UsageError
 from launcher.system.config import Configuration, Fault, read_configuration, read_keys
 from launcher.units import parse_bytes, parse_seconds
 
+UNKNOWN_PART = 0.125  # of a GPU's memory
+LEAST_UNKNOWN = 2 << 30  # bytes; a CUDA context and a small network
+
 
 class Rules(NamedTuple):
     """How the owner of a queue shares the GPUs of the machine with others."""
 
     reserve: int = 0  # bytes of each GPU that are left to others
-    max_per_gpu: int | None = None  # jobs of ours on one GPU at once; None: as many as pays
+    max_per_gpu: int | None = None  # jobs of ours on one GPU at once; None: no limit
     idle_s: float = 0.0  # a GPU is taken only when others have not used it for so long
     devices: tuple[str, ...] | None = None  # as CUDA_VISIBLE_DEVICES: which are ours to use
+    unknown: float = UNKNOWN_PART  # of a GPU, for a job of which nothing similar is known
+    adaptive: bool = True  # False: `max_per_gpu` jobs share a GPU, whatever their loads are
+
+    @property
+    def most(self) -> int | None:
+        """How many jobs of ours may be on one GPU at once; None: as many as pays."""
+        return self.max_per_gpu if self.adaptive else self.max_per_gpu or 1
+
+    def unknown_bytes(self, total: int) -> int:
+        """Return how much memory is reserved for a job of which nothing similar is known, in bytes.
+
+        Args:
+            total: memory of the GPU.
+        """
+        return min(total, max(LEAST_UNKNOWN, round(total * self.unknown)))
 
 
 TABLE = "sharing"
@@ -42,6 +60,18 @@ def _count(value: object) -> int:
     return value
 
 
+def _share(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1:
+        raise UsageError("expected a part")
+    return float(value)
+
+
+def _flag(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise UsageError("expected true or false")
+    return value
+
+
 def _devices(value: object) -> tuple[str, ...]:
     listed = value if isinstance(value, list) else [value]
     words = tuple(str(item) for item in listed)
@@ -60,6 +90,14 @@ _KEYS: Mapping[str, tuple[str, Callable[[object], Any]]] = {
         lambda value: parse_bytes(_text(value)),
     ),
     "max_per_gpu": ("a whole number of jobs, at least 1", _count),
+    "unknown": (
+        "the part of a GPU's memory for a job of which nothing is known, above 0 and at most 1, such as 0.125",
+        _share,
+    ),
+    "adaptive": (
+        "true, or false for a fixed number of jobs on a GPU (max_per_gpu, 1 if that is not set)",
+        _flag,
+    ),
     "idle": (
         'a time without other users after which a GPU is taken, such as "10m"',
         lambda value: parse_seconds(_text(value)),

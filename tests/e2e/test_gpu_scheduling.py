@@ -13,7 +13,7 @@ import pytest
 from launcher.scheduler.gpus.gpu_state import FRESH_S
 from tests.build import shell, supervisor_of, until
 from tests.e2e.machine import CORES, HOLDING, Machine, Program, a_machine
-from tests.nvml.standin import GIB, Devices
+from tests.nvml.standin import GIB, TAKE, Devices
 
 BURST = """
 name: burst
@@ -62,7 +62,6 @@ def overfull(seen: dict[str, dict[str, Any]]) -> list[str]:
 def test_a_burst_of_jobs_shares_the_cards_and_never_overfills_one(
     machine: Machine, gpus: Devices
 ) -> None:
-    machine.configure("[sharing]\nmax_per_gpu = 9\n")
     cards = [gpus.add(used=0) for _ in range(3)]
     gpus.hold(cards[2], 1, 9 * GIB)  # somebody else's
     programs, lines = [], []
@@ -142,6 +141,22 @@ def test_an_exclusive_job_shares_its_card_with_nobody(machine: Machine, gpus: De
     assert beside_it.cards == [second]
     gpus.leave(first, 1)
     assert late.cards == [first]
+
+
+def test_short_jobs_that_follow_each_other_do_not_keep_an_exclusive_job_waiting(
+    machine: Machine, gpus: Devices
+) -> None:
+    gpus.add(used=0)
+    many = machine.queue_many(shell(f"{TAKE} sleep 0.3", str(GIB)), 400, device="cuda")
+    until(lambda: machine.state(many[2]) == "done", "the short ones run")
+
+    alone = machine.hold(1, gpus=1, exclusive=True)
+
+    assert alone.cards
+    assert machine.state(many[-1]) == "queued", "it waited for all of them"
+    (gpu,) = machine.seen().values()
+    assert [job["job"] for job in gpu["jobs"]] == [alone.job]
+    machine.call("cancel", "--yes", *map(str, many))
 
 
 def test_a_job_gets_the_card_that_was_asked_for_and_of_those_its_caller_sees(

@@ -12,7 +12,7 @@ from launcher.scheduler.gpus.gpu_state import FRESH_S
 from launcher.workers.memory_share import read_share
 from tests.build import shell, until
 from tests.e2e.machine import HOLDING, SHORT, Machine, Program, a_machine
-from tests.nvml.standin import GIB, Devices
+from tests.nvml.standin import GIB, TAKE, Devices
 
 # as torch 2.8 says it
 TORCH = (
@@ -128,6 +128,49 @@ def test_a_job_whose_memory_a_neighbour_took_is_not_to_blame_and_keeps_its_claim
     assert [one["claim"] for one in machine.show(first.job)["attempts"]] == [8 * GIB, 8 * GIB]
 
 
+# as HOLDING; once it was let go it takes $4 bytes instead, until it is let go again
+GROWING = f"""
+{HOLDING}
+set -- "$4"
+{TAKE}
+read line <"$0" || true
+"""
+
+
+def test_a_job_with_an_estimate_leaves_the_memory_that_another_one_declared_and_runs_alone(
+    machine: Machine, gpus: Devices
+) -> None:
+    card = gpus.add(24 * GIB, used=0)
+    declared = machine.hold(1, gpus=1, vram="12GiB")
+    assert declared.cards == [card]
+    said, gate = machine.places()
+    argv = ["/bin/sh", "-c", GROWING, str(gate), *(str(word) for word in (GIB, said, gate))]
+    job = machine.add(*argv, str(16 * GIB), gpus=1)
+    growing = Program(job=job, said=said, gate=gate)
+    assert growing.cards == [card]
+    said.unlink()
+
+    growing.let_go()
+
+    machine.until_told(job, "stopped: cuda:0 had only 7 GiB free, of which 11 GiB were reserved")
+    assert machine.state(declared.job) == "running"
+    machine.until_told(job, "on a GPU of its own", "cuda:0 runs job 1")
+    gpus.hold(card, 1, 3 * GIB)  # another user's; what the job used is there for it all the same
+    machine.until_measured(card, 4 * GIB)
+    declared.let_go()
+    assert growing.cards == [card]
+    beside = machine.hold(0.5, gpus=1, vram="0.5GiB")
+    machine.until_told(beside.job, f"cuda:0 runs job {job} alone")
+    growing.let_go()
+    machine.until_measured(card, 19 * GIB)
+    growing.let_go()
+    machine.until_state(job, "done")
+    first, second = machine.show(job)["attempts"]
+    assert first["claim"] is None
+    assert 16 * GIB <= second["claim"] <= 21 * GIB
+    assert "lost least by it; " in machine.told(job)
+
+
 def test_an_ordinary_failure_is_not_taken_for_a_lack_of_memory(
     machine: Machine, gpus: Devices
 ) -> None:
@@ -170,7 +213,6 @@ def test_a_job_is_capped_while_it_shares_its_card_and_not_while_it_is_alone(
 def test_jobs_on_a_card_that_dies_go_on_elsewhere_and_are_not_charged(
     machine: Machine, gpus: Devices
 ) -> None:
-    machine.configure("[sharing]\nmax_per_gpu = 4\n")  # else two of unknown load at most
     lost, fallen, broken = (gpus.add(used=0) for _ in range(3))
     programs = [machine.hold(1, gpus=1, vram="7GiB", retries=0) for _ in range(3)]
     on = {one.cards[0]: one for one in programs}

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from launcher.gpu.reservations import STALE_S
+from launcher.gpu.snapshot import attempts_seen
 from launcher.scheduler.gpus.gpu_state import FRESH_S
 from tests.build import end_everything, until
 from tests.e2e.machine import Machine, Program, a_machine, name_of, queue_of, two_people
@@ -226,35 +227,112 @@ read line <"$3" || true
 """
 
 
-def test_jobs_that_were_seen_to_fill_a_card_are_not_put_together_again(
-    card_machine: Machine,
-) -> None:
+@pytest.fixture
+def counted(card_machine: Machine) -> Machine:
+    """The same with a scheduler whose looks at the card are counted."""
     calls = card_machine.project.folder / "calls"
     card_machine.project.environment["STANDIN_CALLS"] = str(calls)
     card_machine.serve()
+    return card_machine
+
+
+def keep_busy(machine: Machine, percent: int, **options: object) -> Program:
+    """Queue a program that keeps its card busy for a part of the time."""
+    options = {"vram": "1GiB"} | options
+    return machine.hold(1, gpus=1, script=BUSY, words=(str(percent),), **options)  # type: ignore[arg-type]
+
+
+def until_measured(machine: Machine, program: Program) -> None:
+    """Wait until the scheduler has seen how busy a program keeps its card."""
 
     def looks() -> int:
+        calls = machine.project.folder / "calls"
         return calls.read_text().count("nvmlDeviceGetComputeMode")
 
-    def busy() -> Program:
-        return card_machine.hold(1, gpus=1, vram="1GiB", script=BUSY, words=("97",))
-
-    teacher = busy()
-    until(lambda: teacher.started, "it runs")
-    enough = looks() + 6  # a second apart, or more
+    until(lambda: program.started, "it runs")
+    enough = looks() + 6
     until(lambda: looks() >= enough, "the scheduler has seen how busy it keeps the card")
-    teacher.let_go()
-    card_machine.until_state(teacher.job, "done")
 
-    first, second = busy(), busy()
+
+def test_jobs_that_were_seen_to_fill_a_card_are_not_put_together_again(counted: Machine) -> None:
+    teacher = keep_busy(counted, 97)
+    until_measured(counted, teacher)
+    teacher.let_go()
+    counted.until_state(teacher.job, "done")
+
+    first, second = keep_busy(counted, 97), keep_busy(counted, 97)
 
     assert first.cards
-    card_machine.until_told(
-        second.job, f"cuda:0 runs job {first.job} (uses 97 % of it)", "both would end later"
+    counted.until_told(
+        second.job,
+        f"cuda:0 is 97 % busy with job {first.job}",
+        "with one more job each would take 1.9 times as long",
     )
     assert not second.started
     first.let_go()
     assert second.cards
+
+
+def test_the_load_of_a_running_job_counts_for_others_and_outlives_the_scheduler(
+    counted: Machine,
+) -> None:
+    first = keep_busy(counted, 97)
+    until_measured(counted, first)
+    other = counted.hold(1, gpus=1, vram="1GiB")
+    counted.until_told(other.job, f"cuda:0 is 97 % busy with job {first.job}")
+    until(lambda: recorded_load(counted, first.job) > 0.9, "it is on record")
+
+    counted.kill_scheduler()
+    counted.serve()
+
+    late = counted.hold(1, gpus=1, vram="1GiB")
+    counted.until_told(late.job, f"cuda:0 is 97 % busy with job {first.job}")
+    assert not other.started
+    assert not late.started
+    first.let_go()
+    assert other.cards == late.cards
+
+
+def recorded_load(machine: Machine, job: int) -> float:
+    """Return what the scheduler has put down of the load of a job; 0: nothing yet."""
+    records = attempts_seen(machine.project.home)
+    loads = (record.get("load") for record in records if isinstance(record, dict))
+    (load, *_) = [*loads, 0.0]
+    return float(load) if isinstance(load, int | float) else 0.0
+
+
+def test_a_fixed_number_of_jobs_shares_a_card_whatever_their_loads_are(counted: Machine) -> None:
+    counted.configure("[sharing]\nadaptive = false\nmax_per_gpu = 2\n")
+    first = keep_busy(counted, 97)
+    until_measured(counted, first)
+
+    second, third = keep_busy(counted, 97), keep_busy(counted, 97)
+
+    assert second.cards
+    counted.until_told(third.job, "cuda:0 runs jobs 1, 2, at most 2 at once")
+    assert not third.started
+
+
+def test_jobs_of_two_queues_are_not_stopped_for_each_others_estimates(
+    people: tuple[Machine, Machine], gpus: Devices
+) -> None:
+    card = gpus.add(24 * GIB, used=0)
+    one, other = people
+    # both estimates are larger than what is left, and nobody needs that
+    first = one.hold(12, gpus=1, script=BUSY, words=("30",))
+    assert first.cards == [card]
+    second = other.hold(10.5, gpus=1, script=BUSY, words=("30",))
+    assert second.cards == [card]
+
+    def steady_looks(person: Machine) -> int:
+        records = attempts_seen(person.project.home)
+        looks = (record["steady_looks"] for record in records if isinstance(record, dict))
+        return sum(each for each in looks if isinstance(each, int))
+
+    until(lambda: all(steady_looks(person) >= 8 for person in people), "both are measured")
+    for person, program in ((one, first), (other, second)):
+        assert person.state(program.job) == "running"
+        assert len(person.show(program.job)["attempts"]) == 1
 
 
 # --- A card that nobody uses and that is not free: what is said of it, and that no job waits there for ever
@@ -275,7 +353,7 @@ def impatient(tmp_path: Path, gpus: Devices) -> Iterator[Machine]:
 def test_a_job_that_wants_a_card_for_itself_is_tried_there(
     impatient: Machine, gpus: Devices
 ) -> None:
-    job = impatient.hold(1, gpus=1)
+    job = impatient.hold(1, gpus=1, exclusive=True)
     assert job.cards
     text = impatient.told(job.job)
     assert "tried alone on cuda:0 with 21 GiB free: it waited for 1 s without a cause" in text

@@ -39,7 +39,13 @@ def taken(gpu: GpuSnapshot, running: Iterable[Running], machine: Machine) -> int
     """Return how many bytes of a card are used, promised or kept for others."""
     ours = [one for one in running if gpu.uuid in one.devices]
     measured = sum(one.used.get(gpu.uuid, 0) for one in ours)
-    loads = sum(max(one.reservation or 0, one.used.get(gpu.uuid, 0)) for one in ours)
+    unknown = machine.rules.unknown_bytes(gpu.total)
+    loads = 0
+    for one in ours:
+        reserved = one.reservation or 0
+        if one.estimated and one.reservation is None:
+            reserved = unknown
+        loads += max(reserved, one.used.get(gpu.uuid, 0))
     others = max(0, (gpu.used or 0) - measured)
     return others + loads + promised_to_others(gpu, machine) + machine.rules.reserve
 
@@ -62,14 +68,18 @@ def may_have(one: Waiting, machine: Machine) -> list[GpuSnapshot]:
 def has_room(gpu: GpuSnapshot, one: Waiting, running: Sequence[Running], machine: Machine) -> bool:
     """Tell whether a card can take a job beside what runs."""
     ours = [other for other in running if gpu.uuid in other.devices]
-    if one.vram_request is not None and taken(gpu, running, machine) + one.vram_request > gpu.total:
+    wanted = one.vram_request
+    if wanted is None:
+        wanted = 0 if one.exclusive else machine.rules.unknown_bytes(gpu.total)
+    if taken(gpu, running, machine) + wanted > gpu.total:
         return False
     if one.exclusive:
         return not ours and quiet(gpu, running, machine)
     beside = tuple(other.demand for other in ours)
-    return not any(other.exclusive for other in ours) and admits(
-        one.demand, beside, machine.rules.max_per_gpu
-    )
+    if any(other.exclusive for other in ours):
+        return False
+    most = machine.rules.most
+    return (most is None or len(ours) < most) and admits(one.demand, beside)
 
 
 def places_of(one: Waiting, running: Sequence[Running], machine: Machine) -> list[tuple[str, ...]]:

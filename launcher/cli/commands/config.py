@@ -143,6 +143,8 @@ def _sharing(configuration: Configuration) -> Iterator[Value]:
     values: dict[str, Json] = {
         "reserve": format_bytes(rules.reserve),
         "max_per_gpu": rules.max_per_gpu,
+        "adaptive": rules.adaptive,
+        "unknown": rules.unknown,
         "idle": format_seconds(rules.idle_s),
         "devices": None if rules.devices is None else [*rules.devices],
     }

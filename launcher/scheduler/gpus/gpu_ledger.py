@@ -9,17 +9,33 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from math import fsum
 from types import MappingProxyType
+from typing import NamedTuple
 
 from launcher.gpu.monitor import NO_SIGHT, Ours, Sight
 from launcher.gpu.reservations import Reservation
 from launcher.gpu.snapshot import ALONE, JOBS, MEMORY, GpuSnapshot, core_resource, resource
-from launcher.job import Resources
+from launcher.job import Resources, is_exact, numbers_of
+from launcher.scheduler.gpus.memory_growth import MemoryGrowth, read_growth
 from launcher.scheduler.gpus.shared_time import SharedTime
-from launcher.scheduler.policy.co_location import load_of
+from launcher.scheduler.policy.co_location import UNKNOWN_LOAD, Load, load_of
 from launcher.scheduler.policy.model import UNKNOWN, Running, Start, forecast_of_running
+from launcher.scheduler.policy.vram_request import settled_request, vram_request_of
+from launcher.states import EndCause
 from launcher.store.rows import Claim
-from launcher.store.usage import NO_USAGE, Measured, Usage
+from launcher.store.usage import (
+    NO_USAGE,
+    Measured,
+    Numbers,
+    Similar,
+    Usage,
+    UsageOf,
+    program_by,
+    similar_key,
+)
+from launcher.system.files import Json
+from launcher.system.gpu_sharing import UNKNOWN_PART, Rules
 from launcher.system.paths import Home
 from launcher.workers.attempt_watch import UNCLEAR
 from launcher.workers.memory_share import (
@@ -45,6 +61,8 @@ class AttemptMemory:
     )  # by its worker, where the driver does not
     context: int = CONTEXT  # what CUDA takes beside the worker's allocator
     peak: int | None = None
+    growth: MemoryGrowth | None = None  # of the GPU where it uses most; None: no look yet
+    estimate: int | None = None  # bytes that are reserved for it, where that follows its use
     others: dict[str, int] = field(default_factory=dict)  # what all others took, at the newest look
     before: dict[str, int] = field(default_factory=dict)  # likewise, at the look before
 
@@ -54,12 +72,12 @@ class AttemptMemory:
         return self.by_driver | self.reported
 
 
-def _context(report: Report, used: int | None) -> int:
-    """Return what CUDA takes beside the allocator: what the worker knows, else the difference."""
+def _context(report: Report, used: int | None) -> int | None:
+    """Return what CUDA takes beside the allocator: what the worker knows, else the difference; None: unknown."""
     if report.context is not None:
         return report.context
     if used is None or not report.reserved <= used <= report.reserved + LARGEST_CONTEXT:
-        return CONTEXT
+        return None
     return used - report.reserved
 
 
@@ -82,6 +100,8 @@ def largest(*amounts: int | None) -> int | None:
 
 
 CONTEXT_STEP = 64 << 20
+HIDDEN_S = 10.0  # so long a program may load its libraries before the driver lists it
+YOUNG_S = 60.0  # an attempt is looked at more often for so long, until it has been measured
 
 
 REPORT_S = (
@@ -131,32 +151,81 @@ class ReportedEnds:
         return None if ends is None or ends < self._clock() else ends
 
 
+class CommandLine(NamedTuple):
+    """By what the jobs are known that are similar to an attempt's."""
+
+    program: str  # '': it is no program
+    numbers: Numbers | None
+    similar: str
+
+
+def command_line_of(claim: Claim) -> CommandLine:
+    """Return by what jobs are similar to an attempt's."""
+    signature = claim.spec.signature
+    if is_exact(signature):
+        return CommandLine("", None, similar_key(signature, ""))
+    program = program_by(signature, claim.spec.argv)
+    return CommandLine(program, numbers_of(claim.spec.argv), similar_key(signature, program))
+
+
+def is_estimated(claim: Claim) -> bool:
+    """Return whether what is reserved for an attempt on GPUs follows what it uses."""
+    return bool(claim.gpus) and claim.reservation is None and not claim.exclusive
+
+
 def place_of(
-    claim: Claim, usage: Usage, used: Mapping[str, int], ends: float | None = None
+    claim: Claim,
+    usage: Usage,
+    taken: AttemptMemory | None = None,
+    ends: float | None = None,
+    *,
+    load: Load = UNKNOWN_LOAD,
+    line: CommandLine | None = None,
 ) -> Running:
     """Return the place of an attempt that runs: what it takes, and when it may end.
 
     Args:
         claim: the attempt.
         usage: what was learned of its like.
-        used: UUID → bytes that it takes there.
+        taken: what it takes of its GPUs.
         ends: when its program says that it will have ended.
+        load: what it does to its GPUs, as far as it was measured.
+        line: of its command; None: it is read from its spec.
     """
-    spec = claim.spec
+    spec, taken = claim.spec, taken or AttemptMemory()
     forecast = forecast_of_running(claim, usage, ends)
+    reservation, similar, young_s = claim.reservation, "", None
+    if estimated := is_estimated(claim):
+        line = line or command_line_of(claim)
+        exact = is_exact(spec.signature)
+        similar = line.similar
+        reservation = vram_request_of(None, 0, usage, exact=exact, numbers=line.numbers).amount
+        growth = taken.growth
+        if growth is not None and growth.is_settled(load.sm):
+            reservation = settled_request(growth.used, usage.similar.peaks, reservation)
+        elif reservation is None:
+            young_s = 0.0 if growth is None else growth.age_s
     return Running(
         job=claim.job,
         cpus=claim.cpus,
         devices=claim.gpus,
         ram=spec.resources.ram or 0,
         group=spec.terms.group,
-        reservation=claim.reservation,
-        exclusive=claim.exclusive or (bool(claim.gpus) and claim.reservation is None),
-        used=used,
+        reservation=reservation,
+        estimated=estimated,
+        similar=similar,
+        young_s=young_s,
+        exclusive=claim.exclusive,
+        used=taken.used,
         ends=forecast.end(claim.claimed, claim.claimed),
         since=claim.claimed,
         forecast=forecast,
-        demand=load_of(usage.sm, usage.slowdown),
+        demand=load_of(
+            usage.expected_sm if load.sm is None else load.sm,
+            usage.slowdown if load.slowdown is None else load.slowdown,
+            measured=load.measured,
+            steps=load.steps,
+        ),
         run=str(claim.run),
     )
 
@@ -166,24 +235,41 @@ def paused(run: Running) -> Running:
     return run._replace(ends=None, forecast=UNKNOWN)
 
 
-def evacuated(claims: Iterable[Claim], gpus: Iterable[GpuSnapshot]) -> dict[int, str]:
+class Eviction(NamedTuple):
+    """Why a running job has to leave its GPU."""
+
+    why: str
+    cause: EndCause = EndCause.GPU_FAULT
+    vram_request: int | None = None  # bytes of each GPU that its next attempt gets
+
+
+def evacuated(claims: Iterable[Claim], gpus: Iterable[GpuSnapshot]) -> dict[int, Eviction]:
     """Return the jobs of which a GPU has failed, and why: they are ended, and run again elsewhere."""
     faults = {gpu.uuid: f"{gpu.label} {gpu.fault}" for gpu in gpus if gpu.fault}
     failed = ((claim.job, [uuid for uuid in claim.gpus if uuid in faults]) for claim in claims)
-    return {job: faults[uuids[0]] for job, uuids in failed if uuids}
+    return {job: Eviction(faults[uuids[0]]) for job, uuids in failed if uuids}
 
 
 class Taken:
     """What the attempts of one machine take of its GPUs, this one or a pilot's, as the newest look saw it."""
 
-    def __init__(self, report: Callable[[Claim], Report | None], ends: ReportedEnds) -> None:
+    def __init__(
+        self,
+        report: Callable[[Claim], Report | None],
+        ends: ReportedEnds,
+        load: Callable[[Claim], Load] = lambda _: UNKNOWN_LOAD,
+    ) -> None:
         """Begin with nothing measured.
 
         Args:
             report: returns what an attempt's worker reports.
             ends: tells when an attempt will have ended by its own word.
+            load: returns what an attempt does to its GPUs, as far as it was measured.
         """
-        self._report, self._ends = report, ends
+        self._report, self._ends, self._load = report, ends, load
+        self._lines: dict[tuple[int, int], CommandLine] = {}  # of those that run
+        self._context = CONTEXT  # what CUDA took most recently beside an allocator
+        self._similar: dict[str, Similar] = {}  # what those that run use, by what is similar
         # by job and number, of those on GPUs; also of those that have ended since
         self._of: dict[tuple[int, int], AttemptMemory] = {}
 
@@ -192,6 +278,7 @@ class Taken:
         claims: Iterable[Claim],
         gpus: Sequence[GpuSnapshot],
         seen: Callable[[Claim], tuple[dict[str, int], Collection[str]]],
+        at: float,
     ) -> None:
         """Record what the running attempts take now.
 
@@ -199,17 +286,23 @@ class Taken:
             claims: the attempts that run.
             gpus: as the newest look saw them.
             seen: returns what the driver reports of an attempt, in bytes by GPU, and of which of its GPUs it does not.
+            at: when they were seen, monotonic seconds.
         """
         before, self._of = self._of, {}
+        lines, self._lines = self._lines, {}
+        totals = {gpu.uuid: gpu.total for gpu in gpus}
+        peaks, loads = defaultdict[str, list[int]](list), defaultdict[str, list[float]](list)
         for claim in claims:
             if not claim.gpus:
                 continue
             key, report = claim.key, self._report(claim)
             earlier = before.get(key) or AttemptMemory()
             by_driver, unmeasured = seen(claim)
-            taken = AttemptMemory(by_driver=by_driver, before=earlier.others)
+            taken = AttemptMemory(by_driver, context=self._context, before=earlier.others)
             if report is not None:  # of its worker
-                taken.context = _context(report, max(by_driver.values(), default=None))
+                measured = _context(report, max(by_driver.values(), default=None))
+                if measured is not None:  # others will need as much
+                    taken.context = self._context = measured
                 taken.reported = {
                     uuid: reserved + taken.context
                     for uuid in unmeasured
@@ -222,7 +315,24 @@ class Taken:
             }
             told = peak_of(report, taken.context)
             taken.peak = largest(earlier.peak, *taken.used.values(), told)
+            taken.estimate = earlier.estimate
+            taken.growth = earlier.growth or MemoryGrowth(began=at, steady_since=at)
+            taken.growth.look(at, max(taken.used.values(), default=0))
             self._of[key] = taken
+            line = self._lines[key] = lines.get(key) or command_line_of(claim)
+            load = self._load(claim)
+            if load.sm is not None:
+                loads[line.similar].append(load.sm)
+            unknown = UNKNOWN_PART * max((totals.get(uuid, 0) for uuid in claim.gpus), default=0)
+            if taken.growth.is_settled(load.sm) or taken.growth.used > unknown:
+                peaks[line.similar].append(taken.growth.used)
+        self._similar = {
+            similar: Similar(
+                peaks=tuple(peaks[similar]), sm=fsum(shares) / len(shares) if shares else None
+            )
+            for similar in {*peaks, *loads}
+            for shares in [loads[similar]]
+        }
 
     def of(self, claim: Claim) -> AttemptMemory:
         """Return what is known of an attempt."""
@@ -248,17 +358,75 @@ class Taken:
         """Read when the attempts that run will have ended by their own word; outside a transaction."""
         self._ends.ask(claims)
 
-    def running(self, claims: Iterable[Claim], usage: Callable[[str], Usage]) -> list[Running]:
-        """Return the places of the attempts that run, the oldest first: what they take, when they may end."""
-        return [
-            place_of(
-                claim,
-                usage(claim.spec.signature) if claim.gpus else NO_USAGE,
-                self.of(claim).used,
-                self._ends.of(claim),
+    def running(self, claims: Iterable[Claim], usage: UsageOf) -> list[Running]:
+        """Return the places of the attempts that run, the oldest first: what they take, when they may end.
+
+        Args:
+            claims: the attempts.
+            usage: tells what is known of jobs, with what runs now.
+        """
+        places = []
+        for claim in sorted(claims, key=lambda claim: (claim.claimed, claim.job)):
+            if not claim.gpus:
+                places.append(place_of(claim, NO_USAGE, ends=self._ends.of(claim)))
+                continue
+            line = self._lines.get(claim.key) or command_line_of(claim)
+            known = usage(claim.spec.signature, line.program)
+            taken, load = self.of(claim), self._load(claim)
+            place = place_of(claim, known, taken, self._ends.of(claim), load=load, line=line)
+            taken.estimate = place.reservation if place.estimated else None
+            places.append(place)
+        return places
+
+    def with_live(self, usage: Usage, signature: str, program: str) -> Usage:
+        """Return what is known of jobs, with what similar ones use that run now.
+
+        Args:
+            usage: what is on record of them.
+            signature: theirs.
+            program: that they run.
+        """
+        live = self._similar.get(similar_key(signature, program)) if signature else None
+        if live is None:
+            return usage
+        stored = usage.similar
+        sm = stored.sm if live.sm is None else live.sm
+        return usage._replace(similar=Similar(peaks=(*live.peaks, *stored.peaks), sm=sm))
+
+    def measuring(self, claims: Iterable[Claim]) -> bool:
+        """Return whether the memory or the load of an attempt is about to become known."""
+        for claim in claims:
+            if not claim.gpus:
+                continue
+            growth = self.of(claim).growth
+            if growth is None:
+                return True
+            load = self._load(claim).sm
+            if growth.age_s < YOUNG_S and (load is None or not growth.is_settled(load)):
+                return True
+        return False
+
+    def records(self) -> dict[tuple[int, int], dict[str, Json]]:
+        """Return what is known of the attempts that run, by job and number, for a scheduler that takes over."""
+        return {
+            key: {"peak": taken.peak, "estimate": taken.estimate, **taken.growth.record()}
+            for key, taken in self._of.items()
+            if taken.growth is not None
+        }
+
+    def adopt(self, key: tuple[int, int], record: Mapping[str, Json], now: float) -> None:
+        """Take over what the scheduler before us knew of an attempt.
+
+        Args:
+            key: job and number.
+            record: one of `records`; if it cannot be understood, nothing is known.
+            now: monotonic seconds.
+        """
+        growth, peak = read_growth(record, now), record.get("peak")
+        if growth is not None:
+            self._of[key] = AttemptMemory(
+                peak=peak if isinstance(peak, int) else None, growth=growth
             )
-            for claim in sorted(claims, key=lambda claim: (claim.claimed, claim.job))
-        ]
 
     def peak(self, claim: Claim) -> int | None:
         """Return the most that an attempt took on one GPU, in bytes; None: not measured.
@@ -293,8 +461,9 @@ class Taken:
     def vram_limits(self, claims: Collection[Claim]) -> dict[tuple[int, int], VramLimit]:
         """Return by job and number how much of its GPUs an attempt may take while it shares one of them.
 
-        Its allocator is limited to its reservation, or to what it takes already where that is more: so
-        the growth of one never ends its neighbour. Alone on its GPUs it may take what is there.
+        The allocator of one with declared memory is limited to its reservation, or to what it takes already where
+        that is more: so its growth never ends its neighbour. An estimate limits none, nor does anything where an
+        attempt has its GPUs alone.
 
         Args:
             claims: the attempts.
@@ -306,8 +475,9 @@ class Taken:
                 continue
             taken = self.of(claim)
             cap = None
-            if claim.reservation is not None and any(beside[uuid] > 1 for uuid in claim.gpus):
-                cap = max(claim.reservation, *taken.used.values(), 0)
+            declared = claim.reservation is not None and claim.spec.resources.min_vram is not None
+            if declared and any(beside[uuid] > 1 for uuid in claim.gpus):
+                cap = max([claim.reservation or 0, *taken.used.values()])
             limits[claim.key] = (
                 VramLimit() if cap is None else VramLimit(cap=cap, context=_steps(taken.context))
             )
@@ -328,27 +498,31 @@ def reservations_of(
     *,
     totals: Mapping[str, int],
     used: Mapping[str, int] = NOTHING,
+    estimate: int | None = None,
     mask: int = -1,
+    rules: Rules = Rules(),  # noqa: B008  # a frozen value
 ) -> list[Reservation]:
     """Return what is reserved for a job, as others read it.
 
-    A reservation of unknown size is a quarter of the card: all of it would keep others away for days from one of
-    which the job takes little, and what it has taken is seen by every home anyhow. An exclusive one
-    is the whole card, which keeps away those launchers, too, that know nothing of such jobs.
+    An exclusive reservation is the whole GPU, which keeps away those launchers, too, that know nothing of such jobs.
 
     Args:
         place: what the job has, or is to have.
         asked: what it asks of the machine.
         totals: the memory of each GPU.
         used: what the job is seen to use of it.
+        estimate: bytes that are reserved for it where that follows its use; None: a fixed part of the GPU.
         mask: of the cores that it may be given.
+        rules: how large that part is.
     """
     told: list[tuple[str, int, int | None]] = [(core_resource(mask), place.cpus, None)]
     if asked.ram:
         told.append((MEMORY, asked.ram, None))
     for uuid in place.devices if isinstance(place, Start) else place.gpus:
         total = totals.get(uuid, 0)
-        size = total // 4 if place.reservation is None else place.reservation
+        size = place.reservation
+        if size is None:
+            size = rules.unknown_bytes(total) if estimate is None else estimate
         if asked.exclusive:
             size = max(total, size)
             told.append((resource(ALONE, uuid), 1, None))
@@ -367,11 +541,18 @@ class Ledger:
             ours: gets the supervisors' pids.
         """
         self._ours = ours
-        self.taken = Taken(lambda claim: read_report(home.attempt(*claim.key)), ReportedEnds(home))
         self._seen = NO_SIGHT
         self._alone: dict[int, int] = {}
         self.shared = SharedTime(home)
+        self.taken = Taken(
+            lambda claim: read_report(home.attempt(*claim.key)),
+            ReportedEnds(home),
+            self.shared.load,
+        )
         self._named = False  # the driver knows our processes: what it does not list is not there
+        self.unmeasured: frozenset[str] = (
+            frozenset()
+        )  # GPUs that do not report the load of our jobs
 
     def enter(self, sight: Sight, claims: Iterable[Claim]) -> bool:
         """Record what the running attempts take now; return whether there was a new look.
@@ -393,8 +574,21 @@ class Ledger:
             used = {uuid: amount for uuid, amount in told.items() if amount is not None}
             return used, {u for u in claim.gpus if u in told or not self._named} - used.keys()
 
-        self.taken.enter(running.values(), sight.gpus, seen)
+        self.taken.enter(running.values(), sight.gpus, seen, sight.at)
+        self.unmeasured = frozenset(
+            gpu.uuid
+            for gpu in sight.gpus
+            if not gpu.reports_load or (not self._named and self._hides_processes(gpu, running))
+        )
         return True
+
+    def _hides_processes(self, gpu: GpuSnapshot, running: Mapping[int, Claim]) -> bool:
+        """Return whether a driver lists no process on a GPU although a job of ours works there, as in containers."""
+        if gpu.processes or not gpu.utilisation:
+            return False
+        there = (claim for claim in running.values() if gpu.uuid in claim.gpus)
+        ages = (growth.age_s for each in there if (growth := self.taken.of(each).growth))
+        return max(ages, default=0.0) >= HIDDEN_S
 
     def know(self, claims: Iterable[Claim], alone: Mapping[int, int] | None = None) -> None:
         """Know whose processes are ours, before the next look asks for that.
@@ -410,6 +604,37 @@ class Ledger:
         supervised = jobs - set(lone.values())
         heads = {claim.pid: claim.job for claim in claims if claim.job in supervised}
         self._ours.heads = heads | lone
+
+    def records(self) -> list[Json]:
+        """Return what is known of the attempts that run, for a scheduler that takes over."""
+        return [
+            {"job": job, "number": number, **record, **self.shared.record((job, number))}
+            for (job, number), record in self.taken.records().items()
+        ]
+
+    def adopt(self, records: Iterable[Json], now: float) -> None:
+        """Take over what the scheduler before us knew of attempts; what cannot be understood is left out.
+
+        Args:
+            records: those that it wrote.
+            now: monotonic seconds.
+        """
+        for record in records:
+            if not isinstance(record, dict):
+                continue
+            match record:
+                case {"job": int() as job, "number": int() as number}:
+                    self.taken.adopt((job, number), record, now)
+                    self.shared.adopt((job, number), record, now)
+
+    @property
+    def foreign_load(self) -> dict[str, tuple[float, int]]:
+        """How busy processes of others keep each GPU, 0 to 1, and how many of them there are, by UUID."""
+        loads = {}
+        for gpu in self._seen.gpus:
+            theirs = [each for each in gpu.processes or () if self._ours.owner(each.pid) is None]
+            loads[gpu.uuid] = fsum(each.sm or 0.0 for each in theirs), len(theirs)
+        return loads
 
     def _driver_usage(
         self, gpus: Iterable[GpuSnapshot], running: Mapping[int, Claim]
@@ -429,12 +654,18 @@ class Ledger:
                     used[job][gpu.uuid] = there + process.used
         return used
 
-    def reservations(self, claims: Iterable[Claim], mask: int = -1) -> list[Reservation]:
+    def reservations(
+        self,
+        claims: Iterable[Claim],
+        mask: int = -1,
+        rules: Rules = Rules(),  # noqa: B008  # frozen
+    ) -> list[Reservation]:
         """Return what others must know of: the running attempts' reservations, with what is in use of them.
 
         Args:
             claims: the attempts.
             mask: of the cores that they may be given.
+            rules: how much is reserved for one of which nothing is known.
         """
         totals = {gpu.uuid: gpu.total for gpu in self._seen.gpus}
         reservations = []
@@ -444,9 +675,27 @@ class Ledger:
                 claim.spec.resources,
                 totals=totals,
                 used=self.taken.of(claim).used,
+                estimate=self._published_estimate(claim, rules),
                 mask=mask,
+                rules=rules,
             )
         return reservations
+
+    def _published_estimate(self, claim: Claim, rules: Rules) -> int | None:
+        """Return what others are told to leave to an attempt whose reservation follows its use, in bytes.
+
+        Beyond the part with which every such attempt starts it grows only into half of what is free: the estimates
+        of two queues would else be in each other's way on a GPU that has enough for both.
+        """
+        taken = self.taken.of(claim)
+        if taken.estimate is None:
+            return None
+        most = taken.estimate
+        for gpu in self._seen.gpus:
+            if gpu.uuid in claim.gpus and gpu.used is not None:
+                room = taken.used.get(gpu.uuid, 0) + max(0, gpu.total - gpu.used) // 2
+                most = min(most, max(room, rules.unknown_bytes(gpu.total)))
+        return most
 
 
 logger = logging.getLogger(__name__)

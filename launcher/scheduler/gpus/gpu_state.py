@@ -18,8 +18,23 @@ from launcher.accounts import HALF_LIFE_S, NO_USE, Use, Wish, decayed_span
 from launcher.gpu.monitor import NO_SIGHT, Lookout, Ours
 from launcher.gpu.reservation_files import NONE, ReservationWatch, reservations_folder
 from launcher.gpu.reservations import Reservation, ReservationBoard, whole
-from launcher.gpu.snapshot import MEMORY, ForeignReservation, GpusFile, GpuSnapshot, core_resource
-from launcher.scheduler.gpus.gpu_ledger import Ledger, SentLimits, evacuated, reservations_of
+from launcher.gpu.snapshot import (
+    MEMORY,
+    ForeignReservation,
+    GpusFile,
+    GpuSnapshot,
+    attempts_seen,
+    core_resource,
+)
+from launcher.scheduler.gpus.gpu_ledger import (
+    Eviction,
+    Ledger,
+    SentLimits,
+    evacuated,
+    is_estimated,
+    reservations_of,
+)
+from launcher.scheduler.gpus.memory_shortage import LastingReservations, evictions
 from launcher.scheduler.policy.decide import decide
 from launcher.scheduler.policy.disciplines import OURS, Discipline
 from launcher.scheduler.policy.model import Decision, Machine, Running, Start, Wait, Waiting
@@ -27,7 +42,7 @@ from launcher.states import ReasonCode
 from launcher.store.rows import Claim
 from launcher.store.scheduler_actions import PastUse
 from launcher.store.usage import NOT_MEASURED, Measured
-from launcher.system.gpu_sharing import Rules
+from launcher.system.gpu_sharing import UNKNOWN_PART, Rules
 from launcher.system.memory import of_this_process
 from launcher.system.paths import Home
 from launcher.system.processes import pid_namespace, seconds_since_start
@@ -109,11 +124,14 @@ class UseMeter:
 
 def _rate_of(attempt: Claim | PastUse, totals: Mapping[str, int]) -> Use:
     """Return what an attempt uses per second."""
-    reserved = None if attempt.exclusive else attempt.reservation  # as a row has it; None: all
-    cards = sum(
-        1.0 if reserved is None or not totals.get(uuid) else min(1.0, reserved / totals[uuid])
-        for uuid in attempt.gpus
-    )
+    reserved = attempt.reservation
+    cards = 0.0
+    for uuid in attempt.gpus:
+        if attempt.exclusive or not totals.get(uuid):
+            cards += 1.0
+        else:
+            part = UNKNOWN_PART if reserved is None else reserved / totals[uuid]
+            cards += min(1.0, part)
     ram = attempt.ram if isinstance(attempt, PastUse) else attempt.spec.resources.ram or 0
     return Use(cards=cards, cores=float(attempt.cpus), memory=float(ram))
 
@@ -173,7 +191,9 @@ class Accelerators:
         self.news = False
         self._file = GpusFile(home)
         self._faults: dict[str, str] = {}
-        self.moved: dict[int, str] = {}
+        self._unmeasured: set[str] = set()  # GPUs of which that was logged
+        self.moved: dict[int, Eviction] = {}
+        self._lasting = LastingReservations()
 
     @property
     def gpus(self) -> tuple[GpuSnapshot, ...]:
@@ -196,36 +216,58 @@ class Accelerators:
         """Tell whether they were looked at after a time (monotonic)."""
         return self._sight.at > at
 
-    def look(self, claims: Collection[Claim], alone: Mapping[int, int], *, wanted: bool) -> None:
+    def look(
+        self,
+        claims: Collection[Claim],
+        alone: Mapping[int, int],
+        *,
+        wanted: bool,
+        measuring: bool = False,
+    ) -> None:
         """Have the GPUs looked at where that is wanted, and take in what the newest look saw.
 
         Args:
             claims: the attempts that run.
             alone: pid → job of programs whose supervisors are dead.
             wanted: something runs on a GPU, or waits for one.
+            measuring: a job waits until one that has just started is measured.
         """
         self.ledger.know(claims, alone)
-        if not wanted or self._lookout.ask(news=self.news):
+        if not wanted or self._lookout.ask(news=self.news, measuring=measuring):
             self.news = False
         self._sight = self._lookout.sight() or NO_SIGHT
         if not self.ledger.enter(self._sight, claims):
             return
         self._note_faults(self._sight.gpus)
-        for job, reason in evacuated(claims, self._sight.gpus).items():
-            if job not in self.moved:
-                logger.warning("job=%d stop reason=%r", job, reason)
-            self.moved[job] = reason
+        self._note_unmeasured(claims)
         self.read()
+        leaving = evacuated(claims, self._sight.gpus)
+        leaving |= evictions(
+            self._sight.gpus,
+            [*claims],
+            self.ledger.taken,
+            self._lasting.look(self._sight.at, self._foreign),
+            self.moved,
+            now=time.time(),
+        )
+        for job, eviction in leaving.items():
+            if job not in self.moved:
+                logger.warning("job=%d stop reason=%r", job, eviction.why)
+            self.moved[job] = eviction
         self._show()
 
     def machine(self, claims: Collection[Claim]) -> dict[str, Any]:
         """Return what a `Machine` tells of GPUs, beside the attempts that run."""
         return {
-            "gpus": self.ledger.taken.gpus(claims, self._sight.gpus),
+            "gpus": tuple(
+                replace(gpu, reports_load=gpu.uuid not in self.ledger.unmeasured)
+                for gpu in self.ledger.taken.gpus(claims, self._sight.gpus)
+            ),
             "rules": self._rules(),
             "absent": self._absent(),
             **self.others(claims),
             "idle": self._sight.idle,
+            "foreign_load": self.ledger.foreign_load,
         }
 
     def measured(self, claim: Claim) -> Measured:
@@ -269,8 +311,18 @@ class Accelerators:
                 self._file.write_soon()
         self._faults = faults
 
+    def _note_unmeasured(self, claims: Iterable[Claim]) -> None:
+        """Log once which GPUs do not report the load of our jobs."""
+        used = {uuid for claim in claims for uuid in claim.gpus}
+        for gpu in self._sight.gpus:
+            if gpu.uuid in used & self.ledger.unmeasured - self._unmeasured:
+                logger.info(
+                    "%s does not report the load of each job: a fixed number shares it", gpu.label
+                )
+        self._unmeasured |= used & self.ledger.unmeasured
+
     def _show(self) -> None:
-        self._file.write(self._sight.gpus, self._board.trouble)
+        self._file.write(self._sight.gpus, self._board.trouble, self.ledger.records())
 
     # --- what others tell
 
@@ -326,7 +378,16 @@ class Accelerators:
     # --- what others are told
 
     def _count_use(self, claims: Collection[Claim]) -> None:
-        self._board.use_is(self._meter(claims, self._sight.gpus))
+        counted = [self._with_estimate(claim) for claim in claims]
+        self._board.use_is(self._meter(counted, self._sight.gpus))
+
+    def _with_estimate(self, claim: Claim) -> Claim:
+        """Return an attempt with what it uses, or is estimated to use, as its reservation."""
+        if not is_estimated(claim):
+            return claim
+        taken = self.ledger.taken.of(claim)
+        known = [*taken.used.values(), *filter(None, (taken.estimate,))]
+        return replace(claim, reservation=max(known)) if known else claim
 
     def waits_for(
         self, wish: Wish | None, job: int = 0, present: Container[int] = frozenset()
@@ -375,10 +436,15 @@ class Accelerators:
         waiting, running, machine, now = asked
         totals = {gpu.uuid: gpu.total for gpu in machine.gpus}
         resources = {job.job: job.resources for job in waiting}
-        reservations = self.ledger.reservations(claims, self._cores)
+        reservations = self.ledger.reservations(claims, self._cores, machine.rules)
         for start in starts:
             reservations += reservations_of(
-                start, resources[start.job], totals=totals, mask=self._cores
+                start,
+                resources[start.job],
+                totals=totals,
+                estimate=start.estimate,
+                mask=self._cores,
+                rules=machine.rules,
             )
         if not any(decision.devices for decision in starts) and self._board.covers(reservations):
             return decisions
@@ -400,7 +466,7 @@ class Accelerators:
     def publish(self, claims: Collection[Claim]) -> None:
         """Publish the reservations of what runs, where others must read something else."""
         self._count_use(claims)
-        reservations = self.ledger.reservations(claims, self._cores)
+        reservations = self.ledger.reservations(claims, self._cores, self._rules())
         here = pid_namespace()
         self._board.heads = tuple(replace(claim.supervisor, namespace=here) for claim in claims)
         changed = self._board.measured_change(reservations)
@@ -422,6 +488,7 @@ class Accelerators:
     def begin(self) -> None:
         """Clear away what schedulers of our user left that were killed."""
         self._board.remove_abandoned()
+        self.ledger.adopt(attempts_seen(self._home), time.monotonic())
 
     def leave(self, claims: Collection[Claim]) -> None:
         """Leave; the reservations of what still runs stay for a successor to take over."""

@@ -3,13 +3,16 @@
 Nothing of it needs to survive the scheduler: what an attempt taught is stored when it has ended.
 """
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from math import exp
 
 from launcher.gpu.monitor import Sight
 from launcher.gpu.snapshot import GpuProcess, GpuSnapshot
+from launcher.scheduler.policy.co_location import UNKNOWN_LOAD, Load, load_of
 from launcher.store.rows import Claim
-from launcher.store.usage import NOT_MEASURED, Measured
+from launcher.store.usage import LONGEST_S, NOT_MEASURED, Measured
+from launcher.system.files import Json
 from launcher.system.paths import Home
 from launcher.units import median
 from launcher.workers.progress.steps import Step, latest
@@ -17,7 +20,8 @@ from launcher.workers.progress.steps import Step, latest
 GAP_S = 30.0  # between two looks that lie further apart, anybody may have come and gone
 LEAST_S = 5.0  # of steps alone, and as long of steps beside others, before they are compared
 LEAST_STEPS = 3
-LEAST_USE_S = 3.0  # of looks, before a mean use is one
+LEAST_USE_S = 0.6  # of looks, before a mean load is one
+RECENT_S = 20.0  # after so long a look counts a third in the load of a running attempt
 BUSY = 0.05  # a stranger's process that keeps a GPU less busy slows nobody down
 LARGE = (
     1 << 30
@@ -58,7 +62,22 @@ class _Account:
     others_s: float = 0.0  # the others there were, times the seconds of `beside`
     use_s: float = 0.0  # the use of its GPUs times seconds
     used_s: float = 0.0  # the seconds of those looks
+    recent_use_s: float = 0.0  # both again, with looks counting less the older they are
+    recent_used_s: float = 0.0
     idle_s: float = 0.0  # those of the newest look, if nothing was used: they count at the next one
+
+    @property
+    def recent_load(self) -> float:
+        """How busy it kept its GPUs lately, 0 to 1; 0 if that was not measured."""
+        return self.recent_use_s / self.recent_used_s if self.recent_used_s > 0 else 0.0
+
+    def count(self, share: float, seconds: float) -> None:
+        """Count that it kept its GPUs busy for a share of some seconds."""
+        self.use_s += share * seconds
+        self.used_s += seconds
+        kept = exp(-seconds / RECENT_S)
+        self.recent_use_s = self.recent_use_s * kept + share * seconds
+        self.recent_used_s = self.recent_used_s * kept + seconds
 
 
 class SharedTime:
@@ -114,6 +133,46 @@ class SharedTime:
             sm=account.use_s / account.used_s if account.used_s >= LEAST_USE_S else None,
         )
 
+    def load(self, claim: Claim) -> Load:
+        """Return what a running attempt does to its GPUs lately, as far as it was measured."""
+        account = self._accounts.get(claim.key)
+        if account is None:
+            return UNKNOWN_LOAD
+        enough = account.used_s >= LEAST_USE_S and account.recent_used_s > 0
+        return load_of(
+            account.recent_use_s / account.recent_used_s if enough else None,
+            _slowdown(account),
+            measured=True,
+            steps=account.step is not None,
+        )
+
+    def record(self, key: tuple[int, int]) -> dict[str, Json]:
+        """Return what is known of the load of a running attempt, for a scheduler that takes over.
+
+        Args:
+            key: its job and number.
+        """
+        account = self._accounts.get(key)
+        if account is None:
+            return {}
+        return {"load": account.recent_load, "load_s": account.recent_used_s}
+
+    def adopt(self, key: tuple[int, int], record: Mapping[str, Json], now: float) -> None:
+        """Take over what the scheduler before us knew; what cannot be true counts as not known.
+
+        Args:
+            key: of an attempt, its job and number.
+            record: with what `record` returned.
+            now: monotonic seconds.
+        """
+        match record:
+            case {"load": int() | float() as load, "load_s": int() | float() as seconds} if (
+                0 <= load <= 1 and 0 < seconds <= LONGEST_S
+            ):
+                account = _Account(at=now, whole=False)
+                account.count(load, seconds)
+                self._accounts[key] = account
+
     def _look(self, account: _Account, at: float, claim: Claim, company: int) -> None:
         """Count the time since the last look, and the steps that were made in it."""
         passed_s = at - account.at
@@ -148,9 +207,10 @@ class SharedTime:
         """Count how busy it keeps its GPUs, while others do not keep it from that.
 
         A program that has just ended looks idle until that is known: an idle look counts once another
-        one has seen that the attempt goes on.
+        one has seen that the attempt goes on. On a full GPU each process gets less than it would alone: what it
+        is seen to do then counts only if it is more than was known.
         """
-        account.used_s += account.idle_s
+        account.count(0.0, account.idle_s)
         account.idle_s = 0.0
         if not 0 < passed_s <= GAP_S:
             return
@@ -158,11 +218,13 @@ class SharedTime:
             known = [process for process in gpu.processes or () if process.sm is not None]
             own = [process.sm or 0.0 for process in known if owners[process.pid] == job]
             total = sum(process.sm or 0.0 for process in known)
-            if not own and gpu.utilisation == 0 and account.used_s > 0:
+            reported = gpu.utilisation == 0 or bool(known)  # a process that did nothing is not
+            if not own and reported and account.used_s > 0:
                 account.idle_s += passed_s
-            elif own and (not account.company or total <= FULL):
-                account.use_s += min(1.0, sum(own)) * passed_s
-                account.used_s += passed_s
+            elif own:
+                share = min(1.0, sum(own))
+                if not account.company or total <= FULL or share > account.recent_load:
+                    account.count(share, passed_s)
 
 
 def _company(

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from math import inf
 
-from launcher.scheduler.policy.co_location import UNKNOWN_LOAD, Load, admits
+from launcher.scheduler.policy.co_location import UNKNOWN_LOAD, Load
 from launcher.scheduler.policy.gpu_slot import Beside, Card, Turn
 from launcher.scheduler.policy.inventory import Inventory, cores
 from launcher.scheduler.policy.model import Decision, Need, Wait, Waiting
@@ -64,7 +64,7 @@ class FirstJobReservation:
         for card in places:
             if need is not None and card.gpu.uuid in self.beside:
                 room, slots, loads = self.beside[card.gpu.uuid]
-                room -= need.vram_request or 0
+                room -= card.size(need)
                 self.beside[card.gpu.uuid] = room, slots - 1, (*loads, need.load)
 
     def leaves(self, card: Card, need: Need | None) -> bool:
@@ -72,9 +72,9 @@ class FirstJobReservation:
         if need is None or card.gpu.uuid not in self.beside:
             return True
         room, slots, loads = self.beside[card.gpu.uuid]
-        if need.exclusive or (need.vram_request or 0) > room or slots <= 0:
+        if need.exclusive or card.size(need) > room or slots <= 0:
             return False
-        return admits(self.load, (*loads, need.load), card.most)
+        return card.admits_beside(self.load, (*loads, need.load))
 
 
 def room_beside(

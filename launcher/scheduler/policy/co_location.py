@@ -1,7 +1,9 @@
-"""Whether jobs end sooner together on a card than one after the other: how long each takes beside others.
+"""How many jobs share a GPU: as many as it has time for, and more only while all of them together do more.
 
-A job's rate beside others is 1 / its slowdown: alone it is 1. Jobs that take turns on a card end one after the
-other at a sum of rates of 1; together they must do better than that, or each of them only ends later.
+NVML reports for each process the share of the time in which one of its kernels ran: its load, 0 to 1. While the loads
+of the jobs on a GPU add up to 1 at most, each runs as fast as alone. Beyond that they take turns, and each is slower by
+the sum of the loads, unless the steps that it reports show another factor. A further job starts there only if the sum
+of the rates grows by GROWTH at least, and nobody becomes slower than MOST_SLOWED times.
 """
 
 from collections.abc import Sequence
@@ -9,28 +11,35 @@ from functools import lru_cache
 from math import isfinite
 from typing import NamedTuple
 
-UNKNOWN_SLOWDOWN = 1.3  # of each of two jobs of which nothing is known; of n: to the power of n - 1
-UNKNOWN_SM = 0.65  # what two alike must use of a card to slow each other down like that
-SWITCH = 0.05  # a further job costs so much of the card: its contexts and caches are changed
-MOST_UNKNOWN = 2  # jobs on a card as long as it is not known what they use of it
+EXPECTED = 0.125  # load of a job until it, or one like it, was measured: eight of them fill a GPU
+MOST_SLOWED = 1.3  # times as long as alone; nobody takes longer because of others
+# the same, predicted from loads: what is measured later differs by a few percent
+MOST_BUSY = 1.25
+GROWTH = 1.05  # of the sum of the rates, for which a full GPU gets a further job
+FULL = 0.9  # load above which a job has the GPU alone, unless the steps that it reports show more
+SATURATED = 0.95  # use of a GPU at which loads cannot be measured any more: all of them shrink
+UNMEASURED_MOST = 4  # jobs on a GPU whose driver does not report the load of processes
 MOST_COUNTED = 64  # others; of more no number is large enough, and none is needed
 MOST_SLOWDOWN = 100.0  # more is no measurement but a job that hung
 NAMED = 3  # jobs, or GPUs, that a reason names; the others are counted
 _USES, _FACTORS = 100, 20  # steps of 1; jobs that differ by less are decided alike, and at once
+_ROUNDING = 1e-9
 
 
 class Load(NamedTuple):
-    """What a job does to a card, and what others on the card do to it."""
+    """What a job does to a GPU, and what others on the GPU do to it."""
 
-    sm: float | None = None  # share of the time in which it uses the card alone, 0 to 1
+    sm: float | None = None  # share of the time in which it keeps the GPU busy alone, 0 to 1
     slowdown: float | None = None  # measured beside one other, at least 1
+    measured: bool = False  # `sm` was measured of this very attempt; else it is expected
+    steps: bool = False  # it reports its steps, so it is noticed when others slow it down
 
 
 UNKNOWN_LOAD = Load()
 
 
-def load_of(sm: object, slowdown: object) -> Load:
-    """Return a load from what was stored or measured; what cannot be true counts as unknown."""
+def load_of(sm: object, slowdown: object, *, measured: bool = False, steps: bool = False) -> Load:
+    """Return a load from what was stored or measured; impossible values count as unknown."""
     use = sm if isinstance(sm, int | float) and 0 <= sm <= 1 else None
     factor = slowdown if isinstance(slowdown, int | float) and isfinite(slowdown) else None
     if factor is not None and not 0 < factor <= MOST_SLOWDOWN:
@@ -38,70 +47,62 @@ def load_of(sm: object, slowdown: object) -> Load:
     return Load(
         None if use is None else round(use * _USES) / _USES,
         None if factor is None else round(max(1.0, factor) * _FACTORS) / _FACTORS,
+        measured and use is not None,
+        steps,
     )
 
 
-def rates(group: Sequence[Load]) -> list[float]:
-    """Return how fast each of some jobs goes on while all of them are on one card; alone it is 1.
+def busy(group: Sequence[Load]) -> float:
+    """Return for which share of the time jobs would keep a GPU busy together; above 1 they take turns."""
+    return sum([EXPECTED if load.sm is None else load.sm for load in group])
 
-    What was measured counts first. Else jobs that together would use more than the whole card get of it in
-    proportion to what they use alone. That is cautious: the driver counts the time in which a job has
-    anything to do on the card, though it may occupy only a part of it.
+
+def rates(group: Sequence[Load], foreign: float = 0.0) -> list[float]:
+    """Return how fast each job runs while all of them are on one GPU; alone it is 1.
+
+    Args:
+        group: the jobs.
+        foreign: load of processes of others there.
     """
     more = min(len(group) - 1, MOST_COUNTED)
-    if more <= 0:
-        return [1.0] * len(group)
-    use = sum([UNKNOWN_SM if sm is None else sm for sm, _ in group])
-    crowded = 1 / (max(1.0, use) * (1 + SWITCH) ** more)
-    unknown = 1 / UNKNOWN_SLOWDOWN**more
+    turns = 1 / max(1.0, busy(group) + foreign)
     return [
-        max(1.0, slowdown) ** -more if slowdown is not None else unknown if sm is None else crowded
-        for sm, slowdown in group
+        turns if load.slowdown is None or more <= 0 else max(1.0, load.slowdown) ** -more
+        for load in group
     ]
 
 
-def pays(job: Load, others: Sequence[Load]) -> bool:
-    """Tell whether a job and those on a card end sooner together than one after the other.
+@lru_cache(maxsize=1 << 14)
+def admits(job: Load, others: tuple[Load, ...], foreign: float = 0.0) -> bool:
+    """Return whether a GPU has time for a job beside others.
 
-    Nobody may take longer than if all of them took equal turns, and those on the card must do less without it.
+    Args:
+        job: what it does to the GPU.
+        others: those of ours that are there.
+        foreign: load of processes of others there.
     """
     if not others:
         return True
-    together = rates([job, *others])
-    if min(together) * len(together) < 1:
+    group = (job, *others)
+    total = busy(group) + foreign
+    known = [load.slowdown for load in group if load.slowdown is not None]
+    if any(map(_fills, others)):
         return False
-    return sum(together) >= max(1.0, sum(rates(others)))
-
-
-@lru_cache(maxsize=1 << 14)
-def gain(job: Load, others: tuple[Load, ...]) -> float:
-    """Return how much more is done on a card in a second with a job beside others than without it."""
-    return sum(rates([job, *others])) - sum(rates(others))
-
-
-@lru_cache(maxsize=1 << 14)
-def admits(job: Load, others: tuple[Load, ...], most: int | None) -> bool:
-    """Tell whether a job may come to others on a card.
-
-    Args:
-        job: what it does to the card.
-        others: those of ours that are there.
-        most: how many may be there by the owner's word; None: he left it to what is learned.
-    """
-    count = len(others) + 1
-    if count == 1:
+    if total <= 1 + _ROUNDING and not known:
         return True
-    if count > limit((job, *others), most):
+    if foreign and total > 1 + _ROUNDING:  # it is not ours to slow them down
         return False
-    unknown = job == UNKNOWN_LOAD and others.count(UNKNOWN_LOAD) == len(others)
-    return unknown or pays(job, others)
+    together = rates(group, foreign)
+    for load, rate in zip(group, together, strict=True):
+        most = MOST_BUSY if load.slowdown is None else MOST_SLOWED
+        if rate * most < 1 - _ROUNDING:
+            return False
+    return sum(together) >= GROWTH * sum(rates(others, foreign)) - _ROUNDING
 
 
-def limit(group: Sequence[Load], most: int | None) -> int:
-    """Return how many jobs may be on a card with these: two, until it is known of all what they use of it."""
-    if most is not None:
-        return most
-    return MOST_UNKNOWN if UNKNOWN_LOAD in group else 1 << 30
+def _fills(load: Load) -> bool:
+    """Return whether a job has a GPU to itself: nothing would show by how much others slow it down."""
+    return (load.sm or 0.0) > FULL and load.slowdown is None and not load.steps
 
 
 def jobs_in_words(names: Sequence[str]) -> str:
@@ -110,19 +111,21 @@ def jobs_in_words(names: Sequence[str]) -> str:
     return ("job " if len(names) == 1 else "jobs ") + ", ".join(names[:NAMED]) + more
 
 
-def why_not(job: Load, others: Sequence[tuple[str, Load]], most: int | None) -> str:
-    """Return in words why a job does not come to others, which are given with their names."""
+def why_not(job: Load, others: Sequence[tuple[str, Load]], foreign: float = 0.0) -> str:
+    """Return why a GPU has no time for a job beside others, given with their names: "is 93 % busy with job 3"."""
     loads = [load for _, load in others]
-    whom = jobs_in_words([f"{name}{_use(load)}" for name, load in others])
-    most_here = limit((job, *loads), most)
-    if len(others) >= most_here:
-        return f"{whom}: {most_here} at once, until it is known what each of them uses of it"
-    slowest = 1 / min(rates([job, *loads]))
-    beside, who = ("it", "both") if len(others) == 1 else ("them", "all")
-    return f"{whom}: beside {beside} {who} would end later ({slowest:.1f} times as long each)"
-
-
-def _use(load: Load) -> str:
-    if load.sm is not None:
-        return f" (uses {load.sm:.0%} of it)".replace("%", " %")
-    return "" if load.slowdown is None else f" ({load.slowdown:.3g} times as long beside another)"
+    measured = [(name, load) for name, load in others if load.measured]
+    young = [name for name, load in others if not load.measured]
+    taken = min(1.0, busy([load for _, load in measured]) + foreign)
+    parts = []
+    if measured or foreign:
+        whom = jobs_in_words([name for name, _ in measured]) if measured else "other users"
+        parts.append(f"is {taken:.0%} busy with {whom}".replace("%", " %"))
+    if young:
+        expected = busy([load for _, load in others if not load.measured])
+        share = f"{min(1.0, expected):.0%}".replace("%", " %")
+        parts.append(f"expects {jobs_in_words(young)} to keep it {share} busy")
+    slowest = 1 / min(rates([job, *loads], foreign))
+    if slowest > 1 + _ROUNDING:
+        parts.append(f"with one more job each would take {slowest:.1f} times as long")
+    return ", ".join(parts)

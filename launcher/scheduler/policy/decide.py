@@ -73,6 +73,13 @@ def decide(
     return Policy(machine, running, discipline=discipline).decide(waiting, now)
 
 
+# so long a GPU is kept from others for a job beside which few fit; longer for an exclusive one that has waited longer
+DRAIN_S = 60.0
+
+
+HEAVY = 0.5  # load of a job beside which few others fit
+
+
 class Policy:
     """Decisions about one machine, each on what those before it have left."""
 
@@ -107,6 +114,24 @@ class Policy:
     def ended(self, job: int) -> None:
         """Count what a job took that a decision has started as free."""
         self.inventory.take_back(self._started.pop(job))
+
+    def measured(self, job: int, used: int) -> int:
+        """Count what a job uses that decisions have started with an estimate, and return how much it can have.
+
+        Args:
+            job: which one.
+            used: bytes on each of its GPUs.
+
+        Returns:
+            Bytes on the fullest of them, beside all that is counted there for others.
+        """
+        run = self._started[job]
+        self.inventory.take_back(run)
+        room = self.inventory.free_on(run.devices)
+        known = run._replace(reservation=min(used, max(0, room)), young_s=None)
+        self._started[job] = known
+        self.inventory.give(known)
+        return room
 
     def work_left(self, now: float) -> float:
         """Return how many GPU-seconds are left of all that runs; what nothing is known of goes on as long again."""
@@ -156,14 +181,24 @@ class Policy:
         due = request.insists or (
             (overdue or self._keeps is Keeps.FIRST) and not request.kept_elsewhere
         )
-        if due or (self.inventory.explain and not self._hinted):
+        drains = self._keeps is Keeps.OVERDUE and self._needs_drain(request, needs)
+        if due or drains or (self.inventory.explain and not self._hinted):
             place = reserve(self.inventory, request, needs, cpus, now)
             self._hinted = True
+            if drains and place is not None and not request.kept_elsewhere:
+                drain_s = place.at[0] - now
+                waited_s = now - request.since if request.exclusive else 0.0
+                due = due or drain_s <= max(DRAIN_S, waited_s)
+                if drain_s <= DRAIN_S:  # so short a time is not left to guesses
+                    firm = request._replace(slip=-inf)
+                    place = reserve(self.inventory, firm, needs, cpus, now)
             when = "" if place is None else place.when(now)
             if place is not None and when:
                 told = [lacks.situation, f"there will be room on {place.where}{when}"]
                 patience_s, firm_s = request.patient_until - now, firm_from(request) - now
-                if not due and 0 < patience_s < inf:
+                if not due and 0 < patience_s < inf and patience_s > place.at[0] - now:
+                    told.append("others may start first")
+                elif not due and 0 < patience_s < inf:
                     later = format_seconds(round(patience_s))
                     told.append(
                         f"in {later} that place is kept for it, until then others may start first"
@@ -179,6 +214,16 @@ class Policy:
         kept = self._reservation
         return _wait(request, lacks)._replace(kept_until=None if kept is None else kept.at[0])
 
+    def _needs_drain(self, request: Waiting, needs: Sequence[Need]) -> bool:
+        """Return whether smaller jobs that follow each other on a GPU would keep a job waiting for ever.
+
+        It shares its GPUs with none of them, or it keeps a GPU so busy that it fits beside few.
+        """
+        if not needs or request.exclusive:
+            return bool(needs)
+        is_heavy = (request.demand.sm or 0.0) > HEAVY
+        return is_heavy and self.inventory.pool(needs[0]).lacks_time(needs[0])
+
     def _start(
         self, request: Waiting, need: Need | None, places: Sequence[Card], cpus: int, now: float
     ) -> Start:
@@ -191,8 +236,9 @@ class Policy:
             devices=run.devices,
             cpus=cpus,
             reason=reason,
-            reservation=run.reservation,
+            reservation=None if run.estimated else run.reservation,
             exclusive=run.exclusive,
+            estimate=run.reservation if run.estimated else None,
         )
 
     def _places_now(

@@ -22,6 +22,7 @@ from enum import Enum
 from math import inf
 from typing import NamedTuple
 
+from launcher.scheduler.policy.co_location import EXPECTED
 from launcher.scheduler.policy.model import Machine, Running, Waiting, left_s, ran_s
 from launcher.store.rows import AGEING_S
 
@@ -238,15 +239,26 @@ def queue_length(
         if (spent_s := ran_s(run, now)) is not None:
             ran[run.forecast.seconds].append(spent_s)
 
-    def share(gpus: int, cpus: int) -> float:  # of the machine: the larger part counts
+    def share(gpus: float, cpus: int) -> float:  # of the machine: the larger part counts
         of_gpus = gpus / len(machine.gpus) if machine.gpus else 0.0
         return max(of_gpus, cpus / machine.cpus if machine.cpus > 0 else 0.0)
+
+    largest = max((gpu.total for gpu in machine.gpus), default=0)
+
+    def part(job: Waiting) -> float:  # of each GPU, as jobs share them
+        if job.exclusive or not largest or machine.rules.most == 1:
+            return 1.0
+        memory = machine.rules.unknown_bytes(largest)
+        if job.vram_request is not None:
+            memory = job.vram_request
+        load = EXPECTED if job.demand.sm is None else job.demand.sm
+        return min(1.0, max(memory / largest, load))
 
     for job, count in waiting:
         alike = ran[job.forecast.seconds]
         mean = job.forecast.mean(USUAL_S, sum(alike), len(alike))
         gpus = job.resources.gpus if job.resources.may_need_gpu else 0
-        length_s += count * share(gpus, job.resources.cpus) * mean
+        length_s += count * share(gpus * part(job), job.resources.cpus) * mean
     return length_s + sum(share(len(run.devices), run.cpus) * left_s(run, now) for run in runs)
 
 

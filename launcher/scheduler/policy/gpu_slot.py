@@ -11,15 +11,23 @@ from itertools import groupby, islice
 from math import inf
 from typing import Any
 
-from launcher.gpu.snapshot import ALONE, JOBS, GpuSnapshot, resource
+from launcher.gpu.snapshot import (
+    ALONE,
+    JOBS,
+    ONE_PROCESS,
+    PROHIBITED,
+    GpuSnapshot,
+    resource,
+)
 from launcher.scheduler.policy.co_location import (
+    EXPECTED,
     NAMED,
-    UNKNOWN_LOAD,
+    SATURATED,
+    UNMEASURED_MOST,
     Load,
     admits,
-    gain,
+    busy,
     jobs_in_words,
-    limit,
     why_not,
 )
 from launcher.scheduler.policy.model import Machine, Need, Running
@@ -30,6 +38,20 @@ Turn = tuple[float, int]  # when a job ends, and where that is unknown, which of
 Beside = tuple[
     int, int, tuple[Load, ...]
 ]  # bytes, jobs of ours, and what those that stay do to a GPU
+GUARD = 0.02  # part of a GPU's memory that stays free, so that what runs can grow a little
+MOST_GUARD = 1 << 30  # bytes of it
+MOST_YOUNG = 4  # jobs on a GPU of which nothing similar has been measured yet
+FIRST_S = 10.0  # so long the first one of similar jobs is waited for before a second one starts
+_PLENTY = 1 << 30  # jobs; more than any GPU runs
+
+
+def guard_of(total: int) -> int:
+    """Return how many bytes of a GPU stay free, so that what runs can grow a little.
+
+    Args:
+        total: its memory.
+    """
+    return min(MOST_GUARD, round(GUARD * total))
 
 
 class Card:
@@ -58,7 +80,21 @@ class Card:
             elif reservation.device == resource(ALONE, gpu.uuid):
                 alone = reservation.queue
         self.foreign = sum(self._owed.values())
-        self.most = rules.max_per_gpu  # jobs of ours; None: as many as pays
+        self.most = rules.most  # jobs of ours; None: as many as pays
+        self._why_most = ""
+        self.is_adaptive = rules.adaptive
+        if self.is_adaptive and not gpu.reports_load:
+            self.most = min(self.most or UNMEASURED_MOST, UNMEASURED_MOST)
+            self._why_most = ", as its driver does not report the load of each"
+        if gpu.compute_mode in ONE_PROCESS:
+            self.most, self._why_most = 1, ", as its compute mode is exclusive"
+        self.unknown = rules.unknown_bytes(gpu.total)  # for a job of which nothing is known
+        self.guard = guard_of(gpu.total)
+        load, processes = machine.foreign_load.get(gpu.uuid, (0.0, 0))
+        young = max(0, self.guests.total() - processes)  # jobs of others that hold nothing yet
+        # theirs are expected to do what those do that are measured; a step of 0.01 decides nothing
+        expected = load / processes if processes else EXPECTED
+        self.foreign_load = round(load + young * expected, 2)
         self.reserve = rules.reserve
         self.free = gpu.total - self.others - self.foreign - self.reserve
         self.is_ours = rules.devices is None or is_visible(gpu, rules.devices)
@@ -67,6 +103,9 @@ class Card:
         )
         self.ours: list[Running] = []
         self.loads: tuple[Load, ...] = ()  # what each of ours does to it
+        self._amounts: dict[int, int] = {}  # bytes by the identity of each of ours
+        self._young = 0  # of ours, how many have an estimate and are not measured yet
+        self._first: dict[str, Running] = {}  # similar jobs → one that is waited for
         self.exclusive_jobs = 0  # of ours, how many share it with none of ours
         self._turns = turns
         self._said = ""
@@ -94,38 +133,80 @@ class Card:
         return self.gpu.total - (self.others if self.quiet else 0)
 
     def load(self, job: Running) -> int:
-        """Return what a job of ours takes here: its reservation, or more where it uses more."""
-        return max(job.reservation or 0, job.used.get(self.gpu.uuid, 0))
+        """Return what is counted here for a job of ours, in bytes."""
+        return self._amounts[id(job)]
 
     def give(self, job: Running) -> None:
-        """Give a job of ours its place here."""
-        used = min(job.used.get(self.gpu.uuid, 0), self.others)
-        self.others -= used
-        self.free += used - self.load(job)
+        """Give a job of ours its place here.
+
+        Its reservation counts, or its use if that is more. An estimate grows only into memory that is free and
+        reserved by nobody.
+        """
+        used = job.used.get(self.gpu.uuid, 0)
+        taken = min(used, self.others)
+        self.others -= taken
+        self.free += taken
+        reserved = job.reservation or 0
+        if job.estimated:
+            estimate = self.unknown if job.reservation is None else job.reservation
+            reserved = min(estimate, max(0, self.free))
+        self._amounts[id(job)] = max(reserved, used)
+        self.free -= self._amounts[id(job)]
         self.ours.append(job)
         self.loads = (*self.loads, job.demand)
         self.exclusive_jobs += job.exclusive
+        self._note_young()
         self._said = ""
 
     def take_back(self, job: Running) -> None:
         """Have a job's place back, and what it used."""
         self.ours = [running for running in self.ours if running is not job]
         self.loads = tuple(running.demand for running in self.ours)
-        self.free += self.load(job)
+        self.free += self._amounts.pop(id(job))
         self.exclusive_jobs -= job.exclusive
+        self._note_young()
         self._said = ""
 
+    def _note_young(self) -> None:
+        young = [job for job in self.ours if job.young_s is not None]
+        self._young = len(young)
+        self._first = {job.similar: job for job in young if (job.young_s or 0.0) < FIRST_S}
+
+    def size(self, need: Need) -> int:
+        """Return how many bytes a job takes here; one of which nothing is known gets a fixed part."""
+        if need.vram_request is None:
+            return 0 if need.exclusive else self.unknown
+        return need.vram_request
+
+    @property
+    def is_low(self) -> bool:
+        """Whether so little memory is free that nothing more starts: what runs may grow."""
+        return self.gpu.total - (self.gpu.used or 0) < self.guard
+
     def takes(self, need: Need) -> bool:
-        """Tell whether a job can start here now."""
-        return self._holds(need, self.free, self.loads, exclusive=self.exclusive_jobs)
+        """Return whether a job can start here now."""
+        fits = self._holds(need, self.free, self.loads, exclusive=self.exclusive_jobs)
+        return fits and not self._is_unsettled(need)
 
-    def admits(self, load: Load) -> bool:
-        """Tell whether a job pays beside ours that run here."""
-        return not self.exclusive_jobs and admits(load, self.loads, self.most)
+    def _is_unsettled(self, need: Need) -> bool:
+        """Return whether a job has to wait until what runs here has been measured."""
+        if not self.ours:
+            return False
+        if self.is_low or (self.is_adaptive and self._is_saturated()):
+            return True
+        if not need.estimated or need.vram_request is not None:
+            return False
+        return need.similar in self._first or self._young >= MOST_YOUNG
 
-    def gain(self, load: Load) -> float:
-        """Return how much more is done here in a second with a job than without it, to two digits."""
-        return round(gain(load, self.loads), 2)
+    def _is_saturated(self) -> bool:
+        """Return whether the GPU is busy all the time, and some of ours have not been measured beside that."""
+        full = (self.gpu.utilisation or 0.0) >= SATURATED
+        return full and not all(load.measured for load in self.loads)
+
+    @property
+    def busy(self) -> float:
+        """For which share of the time it is busy, as far as it was measured and is expected, to two digits."""
+        return round(busy(self.loads) + self.foreign_load, 2)
 
     def opens(self, need: Need) -> Turn | None:
         """Return when a job can start here at the earliest; None: not even when all ours have ended.
@@ -148,16 +229,39 @@ class Card:
         return self._turns[id(job)]
 
     def _holds(self, need: Need, free: int, beside: tuple[Load, ...], *, exclusive: int) -> bool:
-        """Tell whether a job can run here beside others of ours, of which so many share with nobody."""
+        """Return whether a job can run here beside others of ours, of which so many share with nobody."""
         if self.shut or (need.excludes_others and self.guests):
             return False
         if need.into_reserve:
             free += self.reserve
-        if need.vram_request is not None and need.vram_request > free:
+        if need.estimated and beside:
+            free -= self.guard
+        if self.size(need) > free:
             return False
         if not beside:
-            return not need.exclusive or self.quiet
-        return not need.exclusive and not exclusive and admits(need.load, beside, self.most)
+            return self.quiet or not need.needs_quiet
+        return not need.exclusive and not exclusive and self._has_time(need.load, beside)
+
+    def _has_time(self, load: Load, beside: tuple[Load, ...]) -> bool:
+        """Return whether a job may come to others: by their number, and by how busy they keep the GPU."""
+        if self.most is not None and len(beside) >= self.most:
+            return False
+        if not self.is_adaptive or not self.gpu.reports_load:
+            return True
+        return admits(load, beside, self.foreign_load)
+
+    def lacks_time(self, need: Need) -> bool:
+        """Return whether a job could start here now if what runs kept the GPU less busy."""
+        if self.shut or need.exclusive or self.exclusive_jobs or not self.ours:
+            return False
+        if self.most is not None and len(self.ours) >= self.most:
+            return False
+        free = self.free - (self.guard if need.estimated else 0)
+        return self.size(need) <= free and not self._has_time(need.load, self.loads)
+
+    def admits_beside(self, load: Load, beside: tuple[Load, ...]) -> bool:
+        """Return whether a job pays beside others, which need not be those that run here now."""
+        return not beside or self._has_time(load, beside)
 
     def beside(self, need: Need, at: Turn) -> Beside:
         """Return for what there is room beside a job that starts at a time, and what will be there still."""
@@ -166,8 +270,8 @@ class Card:
         gone = [job for job in self.ours if self._turn(job) <= at]
         left = self.free + sum(self.load(job) for job in gone)
         stay = tuple(job.demand for job in self.ours if self._turn(job) > at)
-        slots = limit((*stay, need.load), self.most)
-        return left - (need.vram_request or 0), slots - len(stay) - 1, stay
+        slots = _PLENTY if self.most is None else self.most
+        return left - self.size(need), slots - len(stay) - 1, stay
 
     def refusal(self, need: Need) -> str:
         """Return in numbers why a job cannot start here now."""
@@ -180,18 +284,37 @@ class Card:
             return f"{name} runs {_jobs(self.ours)} alone"
         if need.excludes_others and self.guests:
             return f"{name} has jobs of {', '.join(self.guests)}"
-        if need.exclusive and not self.quiet:
+        if need.needs_quiet and not self.quiet:
             taken = f"{name} has {format_bytes(self.others)} in use by others"
             return taken + (f" and {self._foreign()}" if self.foreign else "")
         if self.most is not None and len(self.ours) >= self.most:
-            return f"{name} runs {_jobs(self.ours)}, at most {self.most} at once"
-        if self.ours and (need.vram_request or 0) <= self.free and not self.takes(need):
-            there = [(job.name or str(job.job), job.demand) for job in self.ours]
-            return f"{name} runs {why_not(need.load, there, self.most)}"
+            return f"{name} runs {_jobs(self.ours)}, at most {self.most} at once{self._why_most}"
+        if self.ours and self.is_low:
+            free = format_bytes(max(0, gpu.total - (gpu.used or 0)))
+            return f"{name} has only {free} free beside {_jobs(self.ours)}"
+        if self.ours and self.size(need) <= self.free - need.estimated * self.guard:
+            if why := self._why_unsettled(need):
+                return why
+            if not self.takes(need):
+                there = [(job.name or str(job.job), job.demand) for job in self.ours]
+                return f"{name} {why_not(need.load, there, self.foreign_load)}"
         if not self._said:  # many jobs wait for the same GPU
             free = format_bytes(max(0, gpu.total - (gpu.used or 0)))
             self._said = f"{name} has {free} free{self._promised()}"
         return self._said
+
+    def _why_unsettled(self, need: Need) -> str:
+        """Return which jobs have to be measured before another one starts here; '' if there are none."""
+        if not self._is_unsettled(need):
+            return ""
+        name = self.gpu.label
+        if self._is_saturated():
+            used = f"{self.gpu.utilisation or 0.0:.0%}".replace("%", " %")
+            return f"{name} is {used} busy with {_jobs(self.ours)}"
+        if first := self._first.get(need.similar):
+            return f"{_jobs([first])}, the first of its kind, is being measured on {name}"
+        young = [job for job in self.ours if job.young_s is not None]
+        return f"{name} runs {_jobs(young)}, which are being measured"
 
     def _promised(self) -> str:
         """Return what of the free memory is reserved, and for whom."""
@@ -248,6 +371,8 @@ def _shut(gpu: GpuSnapshot, machine: Machine) -> str:
     if rules.reserve >= gpu.total:
         kept, total = format_bytes(rules.reserve), format_bytes(gpu.total)
         return f"has {total}, and [sharing] reserve of config.toml keeps {kept} for others"
+    if gpu.compute_mode == PROHIBITED:
+        return "takes no program, as its compute mode is prohibited"
     if rules.devices is not None and not is_visible(gpu, rules.devices):
         return "is not among the devices of config.toml"
     idle_s = machine.idle.get(gpu.uuid, 0.0)
@@ -295,8 +420,8 @@ class Pool:
         self._place = {card.gpu.uuid: at for at, card in enumerate(self.cards)}
         self._best = _Ranking(_emptiness)
         # what of memory was refused to a load on so many GPUs, since one of ours ended last
-        self._refused: dict[tuple[Load, int], int] = {}
-        self._known = False  # of some it is known what they do to a GPU: then pairs differ
+        self._refused: dict[tuple[Load, int, bool, str], int] = {}
+        self._known = False  # of some the load is known: then GPUs differ
         self._likely = _Ranking(_likelihood)
         self._opening: tuple[Need, _Ranking] | None = None
         self.reserve = self.cards[0].reserve if self.cards else 0
@@ -312,17 +437,18 @@ class Pool:
             ranking.put(at, card)
         if freed:
             self._refused.clear()
-        self._known = self._known or any(load != UNKNOWN_LOAD for load in card.loads)
+        self._known = self._known or any(load.sm is not None for load in card.loads)
         if self._opening is not None:
             self._opening[1].put(at, card)
 
     def has_room(self, need: Need) -> bool:
         """Tell whether as many GPUs as a job needs can take it now."""
-        key, request = (need.load, need.count), need.vram_request or 0
+        key = need.load, need.count, need.estimated, need.similar
+        request = need.vram_request or 0
         refused = None if need.exclusive else self._refused.get(key)
         if refused is not None and request >= refused:
             return False  # a GPU that takes on more jobs becomes no better for it
-        able = self._able(need) if need.exclusive else self._able_beside(need.load, request)
+        able = self._able(need) if need.exclusive else self._able_beside(need)
         fits = len([*islice(able, need.count)]) == need.count
         if not fits and not need.exclusive:
             self._refused[key] = request
@@ -337,15 +463,15 @@ class Pool:
         able = self._able(need)
         if need.vram_request is None:
             able = iter(sorted(able, key=lambda card: (-card.free, self._place[card.gpu.uuid])))
-        paired = self._known or need.load != UNKNOWN_LOAD
-        yield from _best_paired(able, need.load) if paired else able
+        yield from _idlest_first(able) if self._known else able
 
-    def _able_beside(self, load: Load, request: int) -> Iterator[Card]:
+    def _able_beside(self, need: Need) -> Iterator[Card]:
         """Give the GPUs that can take a job beside ours, those with the most free memory first."""
+        request = need.vram_request or 0
         for shut, free, at in self._likely.entries:
             if shut or -free < request:
                 return
-            if self.cards[at].admits(load):
+            if self.cards[at].takes(need):
                 yield self.cards[at]
 
     def _able(self, need: Need) -> Iterator[Card]:
@@ -355,6 +481,10 @@ class Pool:
                 return
             if self.cards[at].takes(need):
                 yield self.cards[at]
+
+    def lacks_time(self, need: Need) -> bool:
+        """Return whether a job could start now if what runs kept the GPUs less busy."""
+        return any(card.lacks_time(need) for card in self.cards)
 
     def openings(self, need: Need) -> Iterator[tuple[Turn, Card]]:
         """Give the GPUs that can take a job when enough of ours have ended, and when: the first ones first."""
@@ -413,13 +543,10 @@ def _emptiness(card: Card) -> tuple[float, ...] | None:
     return len(card.ours), card.gpu.total, -card.free
 
 
-def _best_paired(cards: Iterable[Card], load: Load) -> Iterator[Card]:
-    """Give GPUs in their order; of those with as many of our jobs, where most is gained first."""
-    for count, group in groupby(cards, lambda card: len(card.ours)):
-        if count:
-            yield from sorted(group, key=lambda card: card.gain(load), reverse=True)
-        else:
-            yield from group
+def _idlest_first(cards: Iterable[Card]) -> Iterator[Card]:
+    """Give GPUs in their order; of those with as many of our jobs, the least busy first."""
+    for _, alike in groupby(cards, lambda card: len(card.ours)):
+        yield from sorted(alike, key=lambda card: card.busy)
 
 
 def _likelihood(card: Card) -> tuple[float, ...]:

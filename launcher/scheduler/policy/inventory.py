@@ -147,6 +147,10 @@ class Inventory:
                 self._cards[uuid].take_back(run)
         self._changed(run.devices, freed=True)
 
+    def free_on(self, devices: Iterable[str]) -> int:
+        """Return how many bytes are free on the fullest of some GPUs."""
+        return min(self._cards[uuid].free for uuid in devices)
+
     def others_take(self, uuid: str, amount: int) -> None:
         """Count memory of a GPU that others have taken since; less than 0: that they gave back."""
         card = self._cards[uuid]
@@ -250,10 +254,16 @@ class Inventory:
     def _gpu_lack(self, need: Need, pool: Pool) -> Lack:
         if not self.explain:
             return Lack("has no room")
-        what = "a GPU that it shares with no other job"  # as it is not known what it takes
+        what = "a GPU"
         if need.vram_request is not None:
-            alone = " on a GPU of its own" if need.exclusive else ""
-            what = f"{format_bytes(need.vram_request)}{alone}"
+            what = format_bytes(need.vram_request)
+            what = f"an estimated {what}" if need.estimated else what
+            what += " on a GPU of its own" if need.exclusive else ""
+        elif need.exclusive:
+            what = "a GPU that it shares with no other job"
+        elif pool.cards:
+            least = min(card.unknown for card in pool.cards)
+            what = f"{format_bytes(least)} on a GPU, as nothing similar has been measured yet"
         if need.count > 1:
             each = "" if need.vram_request is None else f" with {what} each"
             what = f"{need.count} GPUs{each}"
@@ -270,6 +280,9 @@ class Inventory:
             request.enough,
             request.least,
             request.visible,
+            request.estimated,
+            request.similar,
+            request.alone,
             # most are unknown, and None hashes fast
             None if request.demand == UNKNOWN_LOAD else request.demand,
         )
@@ -287,7 +300,7 @@ class Inventory:
         was learned says beside whom it fits; where that is more than an unused GPU has, it is tried alone.
         """
         need = need_of(request)
-        if need.vram_request is None or request.enough is None:
+        if request.enough is None:
             return (need,)
         # A request is what was measured and a margin, and the driver keeps some memory of an idle GPU: a job that
         # nearly fills one would wait for the margin for ever. As for a job of which nothing is known, the
@@ -320,7 +333,7 @@ class Inventory:
                 f"[sharing] devices = [{devices}] of config.toml leaves {_gpus(len(pool.ours))}"
             )
             return Refusal(leaves, _wanted(need))
-        if request.vram_request is None:
+        if request.vram_request is None or request.estimated:
             return None
         asked_for = need_of(request)
         declared = asked.min_vram is not None and asked.min_vram >= request.vram_request
@@ -373,7 +386,11 @@ def place_for(
         cpus: how many cores it gets.
         now: on the clock of `Running.ends`.
     """
+    alone = need is not None and need.exclusive
+    estimated = request.estimated and not alone
     promised = None if need is None or request.vram_request is None else need.vram_request
+    if alone and request.estimated:
+        promised = None
     if promised is not None and need is not None and need.into_reserve:
         promised = min(request.vram_request or 0, *(card.free + card.reserve for card in places))
     ends = request.forecast.end(now, now)
@@ -387,7 +404,10 @@ def place_for(
         ram=request.resources.ram or 0,
         group=request.group,
         reservation=promised,
-        exclusive=need is not None and need.exclusive,
+        estimated=estimated and need is not None,
+        similar=request.similar if estimated else "",
+        young_s=0.0 if estimated and need is not None and promised is None else None,
+        exclusive=alone,
         ends=ends,
         since=now,
         forecast=request.forecast,
@@ -401,13 +421,15 @@ def placed(job: Waiting, given: Running, places: Sequence[Card]) -> str:
         return f"on the CPU with {cores(given.cpus)}"
     on = ", ".join(card.gpu.label for card in sorted(places, key=place_of))
     free = format_bytes(min(card.free for card in places))
-    if given.reservation is None:
-        untried = job.source if job.vram_request is None else ""
-        why = untried or "nobody knows what it takes"
-        return f"on {on} without other jobs, as {why}; {free} free"
-    source = f" ({job.source})" if job.source else ""
     alone = ", shared with no other job" if given.exclusive else ""
-    return f"on {on}: gets {format_bytes(given.reservation)}{source} of {free} free{alone}"
+    if given.reservation is not None:
+        source = f" ({job.source})" if job.source else ""
+        return f"on {on}: gets {format_bytes(given.reservation)}{source} of {free} free{alone}"
+    if given.exclusive:
+        return f"on {on} without other jobs; {free} free"
+    amount = format_bytes(min(card.unknown for card in places))
+    source = job.source or "nothing similar has been measured yet"
+    return f"on {on}: gets {amount} of {free} free at first ({source})"
 
 
 def place_of(card: Card) -> tuple[int, int]:

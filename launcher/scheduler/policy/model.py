@@ -18,7 +18,7 @@ from launcher.scheduler.policy.oom_policy import NEGLIGIBLE
 from launcher.scheduler.policy.vram_request import lesson_of, vram_request_of
 from launcher.states import Reason, ReasonCode
 from launcher.store.rows import Claim, ReadyJob
-from launcher.store.usage import Usage
+from launcher.store.usage import Usage, similar_key
 from launcher.system.files import Json
 from launcher.system.gpu_sharing import Rules
 
@@ -127,7 +127,12 @@ class Waiting(NamedTuple):
     resources: Resources
     name: str = ""  # by which reasons name it; empty: by its number
     group: str = ""
-    vram_request: int | None = None  # bytes on each of its GPUs; None: unknown
+    vram_request: int | None = None  # bytes on each of its GPUs; None: a fixed part of the GPU
+    estimated: bool = False  # that is neither declared nor measured with the same settings
+    similar: str = ""  # jobs with the same are of the same type, or run the same program
+    alone: bool = (
+        False  # it was stopped for the sake of others once: now it shares with none of ours
+    )
     source: str = ""  # on what the request rests: "declared", "learned", …
     enough: int | None = None  # bytes with which it may start alone on an unused GPU
     least: int = 0  # with fewer it starts nowhere: declared by its owner, or lacked when it failed
@@ -147,8 +152,8 @@ class Waiting(NamedTuple):
 
     @property
     def exclusive(self) -> bool:
-        """It shares its GPU with none of ours: what is left beside it is unknown."""
-        return self.vram_request is None or self.resources.exclusive
+        """Whether it shares its GPUs with none of ours."""
+        return self.alone or self.resources.exclusive
 
 
 class Running(NamedTuple):
@@ -161,6 +166,9 @@ class Running(NamedTuple):
     ram: int = 0  # bytes
     group: str = ""
     reservation: int | None = None  # bytes on each of its GPUs; None: they are its own
+    estimated: bool = False  # as in `Waiting`
+    similar: str = ""  # likewise
+    young_s: float | None = None  # for so long it runs with an estimate and has not been measured
     exclusive: bool = False  # it shares its GPUs with none of ours
     used: Mapping[str, int] = {}  # UUID → bytes, where that is measured
     ends: float | None = None  # when it is expected to end; None: unknown
@@ -186,6 +194,8 @@ class Machine(NamedTuple):
     rules: Rules = Rules()
     foreign: tuple[ForeignReservation, ...] = ()
     idle: Mapping[str, float] = {}  # UUID → seconds without others
+    # UUID → the load of processes of others there, and how many of them hold memory
+    foreign_load: Mapping[str, tuple[float, int]] = {}
     colleagues: tuple[Colleague, ...] = ()  # other schedulers that wait
     use: Use = NO_USE  # our user's, decayed
     starves: Lacking | None = None  # what we wait for so long that others leave it to us
@@ -208,8 +218,9 @@ class Start(NamedTuple):
     devices: tuple[str, ...]  # UUIDs of GPUs; empty: on the CPU
     cpus: int
     reason: str
-    reservation: int | None = None  # bytes on each GPU; None: no other of ours comes there
+    reservation: int | None = None  # bytes on each GPU; None: an estimate that follows its use
     exclusive: bool = False
+    estimate: int | None = None  # bytes, where that is what counts at first
 
 
 class Wait(NamedTuple):
@@ -237,12 +248,17 @@ class Wait(NamedTuple):
 Decision = Start | Wait
 
 
+GROWTH = 1.5  # of what a job used when it was stopped: it may have been about to use more
+
+
 def waiting(ready: ReadyJob, usage: Usage) -> Waiting:
     """Return a job of the queue as the policy sees it, with its VRAM request and how long it takes."""
     lane = ready.lane
     exact = is_exact(lane.signature)
     asked = lane.resources.min_vram
-    claim, source = vram_request_of(asked, lane.least, usage, exact=exact, numbers=ready.numbers)
+    claim, source, estimated = vram_request_of(
+        asked, lane.least, usage, exact=exact, numbers=ready.numbers
+    )
     lesson = lesson_of(usage, exact=exact, numbers=ready.numbers)
     peak = None if lesson is None else lesson.peak
     enough = peak if exact or asked is None else None
@@ -250,24 +266,31 @@ def waiting(ready: ReadyJob, usage: Usage) -> Waiting:
     if claim is not None and claim == lane.least:  # of what was needed a guess is all that is known
         enough = max(lacked, peak or 0)
     certain = max(asked or 0, lacked)
-    if claim is None or enough is None:
-        enough = None
-    else:
+    if estimated:  # it refuses nothing: alone the job is tried anyhow
+        enough = certain = 0
+    elif claim is not None and enough is not None:
         enough = min(claim, enough)
         certain = min(enough, certain)
+    if (
+        lane.alone and asked is None and claim is not None
+    ):  # better more than it had; it may have to do with less
+        claim = max(claim, round(GROWTH * lane.least))
     forecast = forecast_of(usage.seconds, lane.limit)
     return Waiting(
         job=ready.id,
         resources=lane.resources,
         group=lane.group,
         vram_request=claim,
+        estimated=estimated,
+        similar=similar_key(lane.signature, ready.program),
+        alone=lane.alone,
         source=source,
         enough=enough,
         least=certain,
         seconds=forecast.quantile(LONG),
         forecast=forecast,
         since=ready.rank,
-        demand=load_of(usage.sm, usage.slowdown),
+        demand=load_of(usage.expected_sm, usage.slowdown),
         visible=lane.visible,
         run=str(ready.account.run),
         priority=ready.priority,
@@ -279,7 +302,7 @@ class Need:
     """What a job asks of each of its GPUs, and which GPUs it may have."""
 
     count: int
-    vram_request: int | None  # bytes; None: unknown
+    vram_request: int | None  # bytes; None: a fixed part of the GPU
     exclusive: bool
     device: str  # "auto", "cuda", "cuda:N" or "cuda:N:M"
     visible: tuple[str, ...] | None
@@ -287,6 +310,14 @@ class Need:
     into_reserve: bool = False  # it may take of what is kept for others
     load: Load = UNKNOWN_LOAD  # what it does to a card, and what others there do to it
     numbered: bool = False  # its GPUs are named by numbers, which MIG makes ambiguous
+    estimated: bool = False  # what it asks is neither declared nor measured with the same settings
+    similar: str = ""  # as in `Waiting`, where that is estimated
+    alone: bool = False  # as in `Waiting`
+
+    @property
+    def needs_quiet(self) -> bool:
+        """Whether others may use next to nothing of its GPUs; not if it is known what it used beside them."""
+        return self.exclusive and (self.excludes_others or not self.alone)
 
 
 def need_of(job: Waiting) -> Need:
@@ -301,6 +332,9 @@ def need_of(job: Waiting) -> Need:
         asked.exclusive,
         load=job.demand,
         numbered=asked.gpu_ids == NUMBERS,
+        estimated=job.estimated,
+        similar=job.similar if job.estimated else "",
+        alone=job.alone,
     )
 
 

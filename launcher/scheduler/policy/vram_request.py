@@ -1,19 +1,22 @@
-"""How much of a GPU's memory a job is promised, and on what that rests.
+"""How much of a GPU's memory is reserved for a job, and on what that rests.
 
-What runs of a program tell of its memory when it runs with other numbers.
+A declared amount comes first, then what runs with the same settings took, then what similar jobs took: those of the
+same type or program. If there is none, a job gets a fixed part of the GPU until it has been measured.
+
+What runs of a program tell of its memory when it runs with other numbers:
 
 All runs of a sweep share a signature, which leaves the numbers of their command lines out: a seed costs
 nothing, a batch size everything, and nobody says which number is which. So it is learned, number by
 number, and a value is trusted as far as values like it were tried:
 
 - A number makes no difference once runs in which it went further than ever before took as much as those
-  before. The first such run has its card alone. After it the request is half as much again as what was
+  before. After the first such run the request is half as much again as what was
   measured, after the next a quarter more, and so on: each run that agrees halves the doubt.
 - Where all numbers that make a difference are those of some run, what such runs took is the request.
 - Where one of them lies between those of two runs that agree in all others, the larger took enough.
 - Where all lie within what was tried, and MANY different command lines were, the next one exceeds all of
   them with a chance of 1 / (MANY + 1): it gets the most that one took, and their spread on top.
-- Anything else is not known, and the job has its card alone.
+- Anything else is not known, and what similar jobs took counts.
 
 So a sweep over seeds or learning rates shares its cards from the third run on, and a sweep over batch
 sizes never inherits the promise of a smaller one.
@@ -22,6 +25,7 @@ sizes never inherits the promise of a smaller one.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from math import ceil
 from typing import NamedTuple
 
 from launcher.errors import counted
@@ -165,6 +169,7 @@ def _value(text: str) -> float:
 
 ELSEWHERE = 0.25  # of what was measured: another driver or card keeps and takes more of its own
 UNTRIED = "no run with such numbers was measured yet"
+AFTER_SHORTAGE = "after it had too little"
 
 
 class MemoryLesson(NamedTuple):
@@ -201,6 +206,46 @@ def lesson_of(
     return MemoryLesson(peak=peak, runs=len(peaks), request=peak + margin + beyond, source=source)
 
 
+QUANTILE = 0.95  # of what similar jobs took: nearly all of them fit in it
+SIMILAR_MARGIN = 1.2  # on top, from SURE similar jobs on
+FEW_MARGIN = 1.3  # likewise from fewer
+SURE = 3
+STEP = 256 << 20  # bytes, on top of both
+
+
+class VramRequest(NamedTuple):
+    """What is reserved for a job on each of its GPUs."""
+
+    amount: int | None = (
+        None  # bytes; None: nothing similar is known, it gets a fixed part of the GPU
+    )
+    source: str = ""  # on what it rests: "declared", "learned from 3 runs"
+    estimated: bool = True  # neither declared nor measured with the same settings
+
+
+def similar_request(peaks: Sequence[int]) -> int | None:
+    """Return what is reserved for a job by what similar ones took, in bytes; None if none was measured."""
+    if not peaks:
+        return None
+    ordered = sorted(peaks)
+    most = ordered[ceil(QUANTILE * len(ordered)) - 1]
+    return round(most * (SIMILAR_MARGIN if len(ordered) >= SURE else FEW_MARGIN)) + STEP
+
+
+def settled_request(used: int, peaks: Sequence[int], estimate: int | None) -> int:
+    """Return what is reserved for a running job with an estimate whose use does not grow any more, in bytes.
+
+    Args:
+        used: what it uses now.
+        peaks: what similar jobs took in the end: it may still grow to what most of them took.
+        estimate: what was reserved for it when it started; None: a fixed part of the GPU.
+    """
+    own = round(used * SIMILAR_MARGIN) + STEP
+    if not peaks or estimate is None:
+        return own
+    return max(own, min(estimate, sorted(peaks)[len(peaks) // 2]))
+
+
 def vram_request_of(
     asked: int | None,
     least: int,
@@ -208,8 +253,8 @@ def vram_request_of(
     *,
     exact: bool = True,
     numbers: Numbers | None = None,
-) -> tuple[int | None, str]:
-    """Return what a job is promised on each of its GPUs, in bytes, and on what that rests.
+) -> VramRequest:
+    """Return what is reserved for a job on each of its GPUs, and on what that rests.
 
     Args:
         asked: `min_vram`; None: not said, or `auto`.
@@ -217,20 +262,22 @@ def vram_request_of(
         usage: what jobs like it took.
         exact: those agree with it in all that costs; else what was asked for counts more than the usage.
         numbers: those that the signature of a program leaves out; None: not known.
-
-    Returns:
-        None where nobody knows: then it shares its GPUs with none of ours, until that is learned.
     """
     lesson = lesson_of(usage, exact=exact, numbers=numbers)
     if asked is not None and (lesson is None or asked >= lesson.peak or not exact):
-        claim, source = asked, "declared"
+        request = VramRequest(asked, "declared", False)
     elif asked is not None and lesson is not None:
-        claim = lesson.request
         source = f"declared {format_bytes(asked)}, measured {format_bytes(lesson.peak)}"
+        request = VramRequest(lesson.request, source, False)
     elif lesson is not None:
-        claim, source = lesson.request, lesson.source
+        request = VramRequest(lesson.request, lesson.source, False)
     elif least:
-        return least, "after it had too little"
+        return VramRequest(least, AFTER_SHORTAGE, False)
+    elif (similar := similar_request(usage.similar.peaks)) is not None:
+        source = f"estimated from {counted(len(usage.similar.peaks), 'similar job')}"
+        return VramRequest(similar, source)
     else:
-        return None, UNTRIED if usage.peaks else ""
-    return (claim, source) if claim >= least else (least, "after it had too little")
+        return VramRequest(source=UNTRIED if usage.peaks else "")
+    if request.amount is not None and request.amount >= least:
+        return request
+    return VramRequest(least, AFTER_SHORTAGE, False)

@@ -159,7 +159,8 @@ class _Scene:
             if len(cards) < need.count:
                 return None
         room = min((_free(card.gpu) for card in cards), default=0)
-        promise = None if not cards or job.vram_request is None else min(job.vram_request, room)
+        known = cards and job.vram_request is not None and not job.estimated
+        promise = min(job.vram_request or 0, room) if known else None
         where = ", ".join(card.gpu.label for card in cards) or "the CPU"
         has = f" with {format_bytes(room)} free" if cards else ""
         return Start(

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from launcher.gpu.monitor import (
     DRIVER_BYTES,
     GAP_S,
+    MEASURING_S,
     NEWS_S,
     PATIENCE_S,
     POLL_S,
@@ -29,6 +30,7 @@ from launcher.gpu.snapshot import (
     GpuProcess,
     GpuSnapshot,
     SeenGpus,
+    attempts_seen,
     gpu_record,
     read_gpu,
     seen_gpus,
@@ -135,6 +137,20 @@ def test_where_something_has_changed_a_look_is_taken_sooner() -> None:
     post.now += 2 * NEWS_S
     assert not post.lookout.ask()
     assert post.lookout.ask(news=True)
+    post.wake()
+
+    assert post.looks == 2
+
+
+def test_while_an_attempt_is_measured_that_has_just_started_looks_are_taken_sooner() -> None:
+    post = Post(a_gpu())
+    post.see()
+
+    post.now += MEASURING_S / 2
+    assert not post.lookout.ask(measuring=True)
+    post.now += MEASURING_S
+    assert not post.lookout.ask()
+    assert post.lookout.ask(measuring=True)
     post.wake()
 
     assert post.looks == 2
@@ -366,6 +382,7 @@ GPUS = st.builds(
     warnings=st.lists(TEXTS, max_size=2).map(tuple),
     processes=st.none() | st.lists(PROCESSES, max_size=3).map(tuple),
     utilisation=SHARES,
+    reports_load=st.booleans(),
     power_w=SHARES,
     power_limit_w=SHARES,
     temperature_c=st.none() | st.integers(-40, 120),
@@ -384,6 +401,24 @@ def test_what_the_scheduler_saw_is_seen_with_its_time_and_its_trouble(home: Home
     look = SeenGpus(at=3.5, gpus=(GpuSnapshot(**PLAIN),), trouble="nobody can write there")
     write_look(home, look)
     assert seen_gpus(home) == look
+    assert attempts_seen(home) == []
+
+
+def test_what_is_known_of_attempts_is_written_with_the_gpus_and_read_by_a_successor(
+    home: Home,
+) -> None:
+    assert attempts_seen(home) == []
+    look = SeenGpus(at=3.5, gpus=(GpuSnapshot(**PLAIN),), trouble="")
+    write_look(home, look, [{"job": 1, "number": 2, "used": GIB}])
+    assert attempts_seen(home) == [{"job": 1, "number": 2, "used": GIB}]
+    assert seen_gpus(home) == look
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"attempts": 7}', '{"attempts": null}'])
+def test_a_damaged_record_of_attempts_counts_as_none(home: Home, text: str) -> None:
+    home.gpus.parent.mkdir(parents=True, exist_ok=True)
+    home.gpus.write_text(text)
+    assert attempts_seen(home) == []
 
 
 @pytest.mark.parametrize(
@@ -394,6 +429,8 @@ def test_what_the_scheduler_saw_is_seen_with_its_time_and_its_trouble(home: Home
         (PLAIN | {"uuid": None}, "uuid cannot be None"),
         (PLAIN | {"used": "much"}, "used cannot be 'much'"),
         (PLAIN | {"used": True}, "used cannot be True"),
+        (PLAIN | {"reports_load": 1}, "reports_load cannot be 1"),
+        (PLAIN | {"reports_load": None}, "reports_load cannot be None"),
         (PLAIN | {"used": -5}, "used cannot be -5"),
         (PLAIN | {"total": -1}, "total cannot be -1"),
         (PLAIN | {"total": 10**400}, "total cannot be 1000"),

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pynvml
@@ -217,7 +218,8 @@ def test_what_may_not_be_asked_is_unknown_and_no_fault(
 
     gpu = only(nvml)
 
-    assert gpu == GpuSnapshot(uuid=uuid, index=0, name="unknown", total=0, used=None)
+    unknown = GpuSnapshot(uuid=uuid, index=0, name="unknown", total=0, used=None)
+    assert gpu == replace(unknown, reports_load=False)
 
 
 def test_one_refused_question_hides_nothing_else(gpus: Devices, nvml: Nvml) -> None:
@@ -573,6 +575,8 @@ def test_where_the_driver_does_not_tell_the_use_it_is_unknown_and_not_nothing(
     gpu = only(nvml)
 
     assert used_by(gpu) == {1: None}
+    # that there is no sample yet is no refusal
+    assert gpu.reports_load is (code == pynvml.NVML_ERROR_NOT_FOUND)
     assert (gpu.fault, gpu.used is None) == ("", False)
 
 
@@ -583,4 +587,16 @@ def test_of_an_instance_it_is_not_told_how_busy_a_process_keeps_it(
     gpus.hold(instance, 1)
     gpus.use(instance, 1, 50)
 
-    assert used_by(only(nvml)) == {1: None}
+    gpu = only(nvml)
+
+    assert used_by(gpu) == {1: None}
+    assert not gpu.reports_load
+
+
+def test_a_driver_that_lists_the_processes_of_a_card_reports_their_loads(
+    gpus: Devices, nvml: Nvml
+) -> None:
+    uuid = gpus.add()
+    assert only(nvml).reports_load
+    gpus.hold(uuid, 3_221_225_472, GIB)  # no pid
+    assert not only(nvml).reports_load

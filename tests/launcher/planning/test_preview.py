@@ -33,7 +33,7 @@ from launcher.screens.plan_view import backend_lines
 from launcher.states import Done, Failed
 from launcher.store.queue import Store
 from launcher.store.rows import Lane, ReadyJob
-from launcher.store.usage import Run, Usage
+from launcher.store.usage import Run, Similar, Usage
 from launcher.system.paths import Home
 from launcher.units import Bytes
 from tests.build import a_spec, claimed, enqueue, job_row
@@ -89,7 +89,8 @@ BEFORE = here(cpus=2)._replace(
 TRAININGS = a_plan(
     "name: x\ntrain: [{model: null, data: dot:pre}, {model: null, data: ring:pre}]\n"
 )
-LEARNED = here(a_gpu(), usage=lambda _: Usage(peaks=(10 * GIB,)))
+LEARNED = here(a_gpu(), usage=lambda *_: Usage(peaks=(10 * GIB,)))
+SIMILAR = here(a_gpu(), usage=lambda *_: Usage(similar=Similar(peaks=(4 * GIB,))))
 TAKEN = here(cpus=1, ready=(in_the_queue(7, rank=NOON - 1),))
 COMMAND, URGENT = some_commands(""), some_commands(", resources: {priority: 1}")
 STARTS: Mapping[str, tuple[Plan, MachineState, Mapping[tuple[str, str], int]]] = {
@@ -99,6 +100,7 @@ STARTS: Mapping[str, tuple[Plan, MachineState, Mapping[tuple[str, str], int]]] =
     ),
     "that run itself does not": (some_commands("", ""), BEFORE._replace(account=SWEEP), {}),
     "nothing is known of its memory": (TRAININGS, here(a_gpu()), {("train", "cuda:0"): 1}),
+    "similar jobs were measured": (TRAININGS, SIMILAR, {("train", "cuda:0"): 2}),
     "it is promised what jobs like it took": (TRAININGS, LEARNED, {("train", "cuda:0"): 2}),
     "the cards are hidden": (TRAININGS, LEARNED._replace(visible=()), {("train", CPU): 2}),
     "what waits in the queue already goes first": (COMMAND, TAKEN, {}),
@@ -460,10 +462,10 @@ def test_a_program_that_ran_with_other_numbers_tells_how_long_it_takes() -> None
     runs = (Run(4 * GIB, ("1",)), Run(4 * GIB, ("2",)))
     learned = Usage(seconds=(50.0, 70.0), peaks=(4 * GIB, 4 * GIB), runs=runs)
     on_gpu = job._replace(resources=Resources(device="cuda"))
-    history = History((), KINDS, gpus=True, usage=lambda _: learned)
+    history = History((), KINDS, gpus=True, usage=lambda *_: learned)
     estimate = forecast(on_gpu, history)
     assert (estimate.seconds, estimate.runs, estimate.vram, estimate.peaks) == (60.0, 2, 4 * GIB, 2)
-    others = History((), KINDS, gpus=True, usage=lambda _: learned._replace(own=False))
+    others = History((), KINDS, gpus=True, usage=lambda *_: learned._replace(own=False))
     assert forecast(on_gpu, others).seconds is None  # its kind's are no estimate
     untried = forecast(on_gpu._replace(argv=("train.py", "--seed", "3", "4")), history)
     assert untried.vram is None

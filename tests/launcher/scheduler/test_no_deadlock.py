@@ -441,7 +441,11 @@ def test_one_run_says_nothing_of_the_same_program_with_another_number() -> None:
     assert request(runs, 4) == 4 * GIB + margin_of(4 * GIB)
     assert request(runs, "4.0") == request(runs, 4)
     usage = Usage(peaks=(4 * GIB,), runs=tuple(runs))
-    assert vram_request_of(None, 0, usage, exact=False, numbers=("7",)) == (None, UNTRIED)
+    assert vram_request_of(None, 0, usage, exact=False, numbers=("7",)) == (
+        None,
+        UNTRIED,
+        True,
+    )
     assert vram_request_of(None, 6 * GIB, usage, exact=False, numbers=("7",))[0] == 6 * GIB
 
 

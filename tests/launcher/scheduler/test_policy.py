@@ -9,7 +9,7 @@ from hypothesis import given, settings
 
 from launcher.gpu.snapshot import ForeignReservation, GpuSnapshot
 from launcher.job import CPU
-from launcher.scheduler.gpus.gpu_ledger import evacuated
+from launcher.scheduler.gpus.gpu_ledger import Eviction, evacuated
 from launcher.scheduler.policy.decide import Policy, decide
 from launcher.scheduler.policy.inventory import refusal
 from launcher.scheduler.policy.model import Machine, Running, Start, Wait, Waiting
@@ -283,7 +283,7 @@ CASES = {
         [a_waiting(1, device="cuda", **WIDE), a_waiting(2, device="cuda")],
         [
             "needs 8 GiB of memory, 6 GiB are not in use",
-            "+on cuda:0 without other jobs, as nobody knows what it takes; 40 GiB free",
+            "+on cuda:0: gets 5 GiB of 40 GiB free at first (nothing similar has been measured yet)",
         ],
     ),
     "what the machine can never hold is in nobody's way": Case(
@@ -306,7 +306,7 @@ CASES = {
             a_waiting(4, device="cpu"),
         ],
         [
-            "needs a GPU that it shares with no other job; cuda:0 runs job 100; there will be room on cuda:0 in about 1 m",
+            "needs 5 GiB on a GPU, as nothing similar has been measured yet; cuda:0 runs job 100 alone; there will be room on cuda:0 in about 1 m",
             "+on the CPU with 1 core",  # there is a place for both
             IN_A_MINUTE,  # with the group full, the first would lose its place on the card
             "+on the CPU with 1 core",
@@ -321,13 +321,13 @@ CASES = {
         [a_waiting(1, accelerated=True, visible=())],
         ["+on the CPU with 1 core"],
     ),
-    "those of which nobody knows what they take get a card each": Case(
+    "the first of its kind is measured before the next one starts beside it": Case(
         Machine(cpus=4, gpus=(a_gpu(0), a_gpu(1))),
         [a_waiting(job, accelerated=True) for job in (1, 2, 3)],
         [
-            "+on cuda:0 without other jobs, as nobody knows what it takes; 40 GiB free",
-            "+on cuda:1 without other jobs, as nobody knows what it takes; 40 GiB free",
-            "needs a GPU that it shares with no other job; cuda:0 runs job 1; cuda:1 runs job 2",
+            "+on cuda:0: gets 5 GiB of 40 GiB free at first (nothing similar has been measured yet)",
+            "+on cuda:1: gets 5 GiB of 40 GiB free at first (nothing similar has been measured yet)",
+            "needs 5 GiB on a GPU, as nothing similar has been measured yet; job 1, the first of its kind, is being measured on cuda:0; job 2, the first of its kind, is being measured on cuda:1",
         ],
     ),
     "jobs share a card as far as their claims fit": Case(
@@ -424,7 +424,7 @@ CASES = {
         [a_waiting(1, min_vram=GIB), a_waiting(2, gpus=1, device="cuda")],
         [
             "needs 1 GiB; cuda:0 is reserved by another queue of user bob, which shares it with no other queue",
-            "needs a GPU that it shares with no other job; cuda:0 is reserved by another queue of user bob, which shares it with no other queue",
+            "needs 5 GiB on a GPU, as nothing similar has been measured yet; cuda:0 is reserved by another queue of user bob, which shares it with no other queue",
         ],
     ),
     "cores that other homes have promised are not given away": Case(
@@ -489,8 +489,8 @@ CASES = {
         Machine(cpus=4, gpus=(a_gpu(0), a_gpu(1)), rules=Rules(devices=("1",))),
         [a_waiting(job, accelerated=True) for job in (1, 2)],
         [
-            "+on cuda:1 without other jobs, as nobody knows what it takes; 40 GiB free",
-            "needs a GPU that it shares with no other job; cuda:0 is not among the devices of config.toml; cuda:1 runs job 1",
+            "+on cuda:1: gets 5 GiB of 40 GiB free at first (nothing similar has been measured yet)",
+            "needs 5 GiB on a GPU, as nothing similar has been measured yet; cuda:0 is not among the devices of config.toml; job 1, the first of its kind, is being measured on cuda:1",
         ],
     ),
     "a job passes the first one only where that is not delayed": Case(
@@ -628,7 +628,7 @@ def test_a_job_gets_only_a_card_that_its_owner_lets_it_see(
         (
             (a_gpu(used=None),),
             {"device": "cuda:0"},
-            "needs a GPU that it shares with no other job; cuda:0 does not say how much memory is used",
+            "needs 5 GiB on a GPU, as nothing similar has been measured yet; cuda:0 does not say how much memory is used",
         ),
         (
             (a_gpu(fault="fell off the bus"),),
@@ -652,7 +652,7 @@ def test_a_job_gets_only_a_card_that_its_owner_lets_it_see(
         ),
         (
             (a_gpu(used=8),),
-            {"accelerated": True},
+            {"exclusive": True, "device": "cuda"},
             "needs a GPU that it shares with no other job; cuda:0 has 8 GiB in use by others",
         ),
         ((), {"device": "cuda:0"}, "needs a GPU, and this machine has none"),
@@ -684,7 +684,7 @@ def test_jobs_of_a_card_that_failed_are_moved() -> None:
     gpus = (a_gpu(0, fault="fell off the bus"), a_gpu(1))
     devices = {1: "GPU-1", 2: "GPU-1,GPU-0", 3: "cpu"}
     claims = [a_claim(job=job, device=device) for job, device in devices.items()]
-    assert evacuated(claims, gpus) == {2: "cuda:0 fell off the bus"}
+    assert evacuated(claims, gpus) == {2: Eviction("cuda:0 fell off the bus")}
 
 
 def test_a_policy_without_running_jobs_sees_the_machine_itself() -> None:

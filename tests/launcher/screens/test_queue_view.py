@@ -335,15 +335,21 @@ def test_a_waiting_job_tells_what_it_will_be_promised_and_why(home: Home, store:
     other = a_spec("train.py", "--gib=7", name="command/2", signature=signature, resources=gpu)
     plain = a_spec(name="command/3")
     same_job, other_job, plain_job = enqueue(store, spec, other, plain)
-    alone = "a GPU without other jobs (nothing like it was measured yet)"
-    assert facts(home, store, same_job)["expected memory"] == alone
+    untold = "a part of a GPU at first (nothing like it was measured yet)"
+    assert facts(home, store, same_job)["expected memory"] == untold
     records = UsageRecords(Connection(store.database, home.database))
+    similar = a_spec("train.py", "--small", signature=program_signature(("train.py", "--small")))
+    claim = a_claim(similar, device="GPU-0", claimed=0.0)
+    records.record(claim, Done(at=30.0), Measured(peak=2 * GIB))
+    assert facts(home, store, same_job)["expected memory"] == (
+        "2.8 GiB on each GPU (estimated from 1 similar job)"
+    )
     claim = a_claim(spec, device="GPU-0", claimed=0.0)
     records.record(claim, Done(at=60.0), Measured(peak=4 * GIB))
     same = facts(home, store, same_job)
     assert same["expected memory"] == "4.2 GiB on each GPU (learned from 1 run)"
     assert same["expected time"] == "1 m (1 run took 1 m)"
-    untried = "a GPU without other jobs (no run with such numbers was measured yet)"
+    untried = "5.5 GiB on each GPU (estimated from 2 similar jobs)"
     assert facts(home, store, other_job)["expected memory"] == untried
     assert "expected memory" not in facts(home, store, plain_job)
 
@@ -390,7 +396,7 @@ def a_running_job(store: Store, **seat: object) -> int:
     [
         ("cpu", None, ""),
         ("GPU-1", 2 << 30, " 2 GiB on its GPU stay reserved"),
-        ("GPU-1", None, " its GPU stays reserved"),
+        ("GPU-1", None, " its memory on its GPU stays reserved"),
         ("GPU-1,GPU-2", 2 << 30, " 2 GiB on each of its 2 GPUs stay reserved"),
     ],
 )

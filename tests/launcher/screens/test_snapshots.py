@@ -21,7 +21,8 @@ from launcher.screens.text_table import Tone, text_of
 from launcher.states import Done, Failed, Outcome, ReasonCode, State, Stopped
 from launcher.store.queue import NewJob, Store
 from launcher.store.rows import Claim
-from launcher.store.usage import NO_USAGE
+from launcher.store.usage import no_usage
+from launcher.system.files import Json
 from launcher.system.paths import Home
 from launcher.system.processes import core_mask
 from tests.build import (
@@ -130,7 +131,7 @@ def said_by(home: Home, claim: Claim, now: float) -> list[Running]:
     """What a scheduler that begins now takes a running attempt for."""
     taken = Taken(lambda _: None, ReportedEnds(home, Clock(now)))
     taken.ask_ends([claim])
-    return taken.running([claim], lambda _: NO_USAGE)
+    return taken.running([claim], no_usage)
 
 
 def test_a_program_that_reports_no_steps_shows_what_it_printed_last(
@@ -465,6 +466,32 @@ def test_gpus_are_those_that_the_scheduler_saw_lately(home: Home, store: Store, 
     assert taken.look().busy == {"GPU-0": (0.5, 0.5)}
     assert look(NOW + 60).gpus == ()
     assert look(NOW - 3600).gpus == (), "the clock was set back"
+
+
+@pytest.mark.parametrize(
+    ("known", "estimate", "load"),
+    [
+        ({"estimate": 3 * GIB, "load": 0.25, "load_s": 5.0}, 3 * GIB, 0.25),
+        ({"estimate": None, "load": 0.0, "load_s": 0.0}, None, None),  # nothing was measured yet
+        ({"number": 2, "estimate": GIB}, None, None),  # of an earlier attempt
+        ({"estimate": "much", "load": "high", "load_s": 5.0}, None, None),
+    ],
+)
+def test_a_gpu_shows_what_is_estimated_and_measured_of_each_job(
+    home: Home,
+    store: Store,
+    known: dict[str, Json],
+    estimate: int | None,
+    load: float | None,
+) -> None:
+    (job,) = enqueue(store, a_spec())
+    claimed(store, job, NOW, device="GPU-0")
+    seen = SeenGpus(at=NOW, gpus=(a_gpu(0),))
+    write_look(home, seen, [None, {"job": job, "number": 1, **known}])
+    (gauge,) = Queue(home, store, clock=Clock(NOW)).look().gpus
+    (guest,) = gauge.guests
+    assert (guest.estimate, guest.load) == (estimate, load)
+    assert gauge.outstanding == (estimate or 0)
 
 
 def test_a_screen_shows_the_cores_and_gpus_that_other_queues_have_reserved(

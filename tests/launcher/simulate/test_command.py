@@ -255,13 +255,12 @@ def test_no_job_of_a_task_file_takes_longer_than_its_time_limit() -> None:
 
 def test_what_the_scheduler_learned_of_like_programs_counts() -> None:
     made = some_commands(", resources: {gpus: 1}")
-    signature = made.jobs[0].signature
-    history = History(
-        (),
-        KINDS,
-        gpus=True,
-        usage=lambda asked: Usage(seconds=(10.0, 30.0, 20.0)) if asked == signature else NO_USAGE,
-    )
+
+    def usage(signature: str, program: str = "", machine: str = "") -> Usage:
+        known = signature == made.jobs[0].signature
+        return Usage(seconds=(10.0, 30.0, 20.0)) if known else NO_USAGE
+
+    history = History((), KINDS, gpus=True, usage=usage)
     replayed = planned_jobs([made], history, seconds=7.0, vram=5 * GIB)
     assert [job.seconds for job in replayed.jobs if job.gpus] == [20.0]
 
@@ -300,7 +299,8 @@ def test_a_task_file_is_replayed_and_not_queued(
     assert record["jobs"] == 4
     spans = {one["policy"]: one["makespan_s"] for one in record["policies"]}
     assert spans == {
-        "launcher": 5400.0,
+        # the first two share the card; then it is known that each is slowed too much by that
+        "launcher": 2700.0 + 2 * 1800.0,
         "fifo": 7200.0,
         "sjf": 7200.0,
         "easy": 7200.0,
@@ -308,6 +308,9 @@ def test_a_task_file_is_replayed_and_not_queued(
     }
     assert record["lower_bound_s"] == 5400.0
     assert record["assumptions"]["memory"] == "as declared or measured, else 8 GiB"
+    record = launcher.json(*words, "--slowdown", "1.2")
+    spans = {one["policy"]: one["makespan_s"] for one in record["policies"]}
+    assert spans["launcher"] == spans["first-fit"] == 2 * 2160.0
     assert not store.read.counts()
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.job import Terms
+from launcher.job import Resources, Terms
 from launcher.screens.format import pause_reason
 from launcher.screens.job_details import job_records
 from launcher.screens.job_view import job_view
@@ -24,6 +24,7 @@ from launcher.store.feed import Feed
 from launcher.store.queue import NewJob, Store
 from launcher.store.rows import AGEING_S
 from launcher.store.steering import ChangedJob
+from launcher.store.transitions import Requeue
 from launcher.store.usage import Measured
 from launcher.system.paths import Home
 from launcher.workers.progress.attempt_progress import Newest
@@ -320,6 +321,17 @@ def test_of_a_pause_and_a_time_that_is_set_meanwhile_the_later_one_counts(
     assert job_row(store, job).starts_at == waits_until
 
 
+def test_a_changed_job_keeps_what_it_turned_out_to_need_of_a_gpu(store: Store) -> None:
+    job = one(store)
+    requeue = Requeue(reason=a_reason("full"), vram_request=8, alone=True)
+    store.scheduling.finish(claimed(store, job), FAILED, outputs={}, now=2.0, requeue=requeue)
+    row = job_row(store, job)
+    spec = row.spec._replace(resources=Resources(cpus=2))
+    store.steering.change([ChangedJob(row, spec, a_reason("changed"))], 5.0)
+    lane = store.scheduling.lane_of(job)
+    assert (lane.resources.cpus, lane.least, lane.alone) == (2, 8, True)
+
+
 def test_a_retried_job_keeps_what_its_owner_gave_it(store: Store) -> None:
     a, b = put(store, "ab", after_any={"b": "a"}, group="night")
     store.steering.prioritise([b], 7)
@@ -478,7 +490,7 @@ def test_a_list_says_that_a_job_is_paused_and_what_stays_reserved(store: Store, 
     assert record["paused"] == "1970-01-01T00:00:50Z"
     store.steering.resume([job], 60.0)
     assert job_view(job_row(store, job)) == before
-    assert pause_reason("GPU-0", None, 1.0).text.endswith("; its GPU stays reserved")
+    assert pause_reason("GPU-0", None, 1.0).text.endswith("; its memory on its GPU stays reserved")
     assert ";" not in pause_reason("cpu", None, 1.0).text
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.system.executables import missing_program, missing_script, script_of
+from launcher.system.executables import missing_program, missing_script, program_of, script_of
 
 
 @pytest.mark.parametrize(
@@ -32,6 +32,41 @@ from launcher.system.executables import missing_program, missing_script, script_
 )
 def test_the_script_of_an_interpreter_is_found(line: str, script: str) -> None:
     assert script_of(line.split()) == script
+
+
+LONG = "import torch; " * 9
+
+
+@pytest.mark.parametrize(
+    ("argv", "program"),
+    [
+        (["./train", "--lr", "1"], "./train"),
+        (["python", "-u", "train.py", "--lr", "1"], "python train.py"),
+        (["env", "A=1", "nice", "python", "train.py"], "python train.py"),
+        (["SEED=3", "./train"], "./train"),
+        (["bash", "-e", "run.sh", "x"], "bash run.sh"),
+        (["python", "-m", "pkg.train", "x.py"], "python pkg.train"),
+        (["python", "-um", "pkg.train"], "python pkg.train"),
+        (["torchrun", "-m", "pkg.train"], "torchrun pkg.train"),
+        (["python", "-c", "pass"], "python pass"),
+        (["bash", "-lc", "ls x.sh"], "bash ls x.sh"),
+        (["python", "-c"], "python"),
+        (["python"], "python"),
+        (["env"], ""),
+        ([], ""),
+    ],
+)
+def test_the_program_of_a_command_line_is_its_first_word_and_its_script(
+    argv: list[str], program: str
+) -> None:
+    assert program_of(argv) == program
+
+
+def test_long_text_in_place_of_a_script_is_told_from_other_text_by_a_short_digest() -> None:
+    one, other = (program_of(["python", "-c", LONG + end]) for end in ("", "pass"))
+    assert one != other
+    assert len(one) < len(LONG)
+    assert program_of(["python", "-c", "\udcff" * 99]).startswith("python ")
 
 
 def test_only_a_script_that_does_not_exist_is_reported(tmp_path: Path) -> None:

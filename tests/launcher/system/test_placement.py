@@ -1,6 +1,7 @@
 """Where jobs may run: cores, memory and GPUs, and what other homes promise of them."""
 
 import json
+import math
 import os
 from pathlib import Path
 
@@ -64,6 +65,9 @@ def test_a_table_says_how_gpus_are_shared() -> None:
         reserve=2 * GIB, max_per_gpu=3, idle_s=600.0, devices=("0", "GPU-8f", "1")
     )
     assert read_rules({}, faults) == Rules()
+    adaptive = {"unknown": 0.25, "adaptive": False}
+    assert read_rules(adaptive, faults) == Rules(unknown=0.25, adaptive=False)
+    assert read_rules({"unknown": 1, "adaptive": True}, faults) == Rules(unknown=1.0)
     assert read_rules({"devices": []}, faults) == Rules(devices=())
     assert read_rules({"devices": 2, "max_per_gpu": 1}, faults).devices == ("2",)
     assert faults == []
@@ -78,6 +82,18 @@ def test_a_table_says_how_gpus_are_shared() -> None:
         ("max_per_gpu", 0),
         ("max_per_gpu", "2"),
         ("max_per_gpu", True),
+        ("unknown", 0),
+        ("unknown", -0.1),
+        ("unknown", 1.01),
+        ("unknown", math.nan),
+        ("unknown", math.inf),
+        ("unknown", "0.5"),
+        ("unknown", True),
+        ("unknown", "4GiB"),
+        ("adaptive", 0),
+        ("adaptive", 1),
+        ("adaptive", "no"),
+        ("adaptive", []),
         ("idle", 10),
         ("idle", "soon"),
         ("devices", [-1]),
@@ -94,6 +110,38 @@ def test_what_is_wrong_is_named_and_the_rest_holds(key: str, value: object) -> N
     assert where == ("sharing", key)
     assert told.startswith(f"sharing.{key}: expected ")
     assert rules in {Rules(idle_s=60.0), Rules(max_per_gpu=2)}
+
+
+@pytest.mark.parametrize(
+    ("rules", "most"),
+    [
+        (Rules(), None),
+        (Rules(max_per_gpu=3), 3),
+        (Rules(adaptive=False), 1),
+        (Rules(adaptive=False, max_per_gpu=3), 3),
+    ],
+)
+def test_a_fixed_number_of_jobs_shares_a_gpu_if_that_does_not_adapt(
+    rules: Rules, most: int | None
+) -> None:
+    assert rules.most == most
+
+
+@pytest.mark.parametrize(
+    ("rules", "total", "amount"),
+    [
+        (Rules(), 80, 10),
+        (Rules(unknown=0.5), 80, 40),
+        (Rules(unknown=1.0), 80, 80),
+        (Rules(), 8, 2),  # a CUDA context and a small network need so much
+        (Rules(unknown=0.001), 80, 2),
+        (Rules(), 1, 1),
+    ],
+)
+def test_a_part_of_a_gpu_is_reserved_for_a_job_of_which_nothing_similar_is_known(
+    rules: Rules, total: int, amount: int
+) -> None:
+    assert rules.unknown_bytes(total * GIB) == amount * GIB
 
 
 def test_an_unknown_key_or_no_table_at_all_is_told() -> None:

@@ -3,6 +3,7 @@
 import os
 import pwd
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,11 +13,13 @@ import pytest
 from launcher.errors import MachineError
 from launcher.gpu.monitor import look_once
 from launcher.gpu.nvml import Nvml
-from launcher.gpu.snapshot import GpuProcess, GpuSnapshot
+from launcher.gpu.snapshot import GpuProcess, GpuSnapshot, SeenGpus, write_look
 from launcher.screens.gpu_view import Gauge, Guest, draw
 from launcher.screens.text_table import width_of
 from launcher.store.queue import Store
 from launcher.store.rows import PILOT
+from launcher.system.files import Json
+from launcher.system.paths import Home
 from launcher.system.processes import identity
 from tests.build import a_seat, claimed, enqueue, until
 from tests.launcher.conftest import Launcher
@@ -98,8 +101,30 @@ def test_memory_of_a_job_is_told_from_that_of_others(
     assert (gpu["used"], gpu["ours"], gpu["promised"]) == (5 * GIB, 3 * GIB, 2 * GIB)
     assert line[3:7] == [str(5 * GIB), str(24 * GIB), str(3 * GIB), str(2 * GIB)]
     (guest,) = gpu["jobs"]
-    assert guest == {"job": job, "name": "train/a", "promised": 5 * GIB, "used": 3 * GIB}
+    amounts = {"promised": 5 * GIB, "used": 3 * GIB}
+    assert guest == {"job": job, "name": "train/a", "estimated": None, "load": None} | amounts
     assert [one["job"] for one in gpu["processes"]] == [job, None]
+
+
+def test_the_estimate_and_the_load_of_a_job_are_those_that_the_scheduler_measured(
+    home: Home, launcher: Launcher, store: Store, seen: Devices
+) -> None:
+    uuid = seen.add(24 * GIB, used=0)
+    with a_job(store, seen, uuid, 3 * GIB) as job:
+        measured: dict[str, Json] = {
+            "job": job,
+            "number": 1,
+            "estimate": 4 * GIB,
+            "load": 0.25,
+            "load_s": 9.0,
+        }
+        write_look(home, SeenGpus(at=time.time(), gpus=()), [measured])
+        (gpu,) = launcher.json("gpus")["gpus"]
+
+    (guest,) = gpu["jobs"]
+    amounts = {"promised": None, "estimated": 4 * GIB, "used": 3 * GIB}
+    assert guest == {"job": job, "name": "train/a", "load": 0.25} | amounts
+    assert gpu["promised"] == GIB
     assert gpu["processes"][0]["user"] == pwd.getpwuid(os.getuid()).pw_name
 
 

@@ -16,6 +16,7 @@ from launcher.job import Spec, Terms
 from launcher.scheduler import attempt_watch
 from launcher.scheduler.attempt_watch import RunningAttempts
 from launcher.scheduler.dispatch import Dispatch
+from launcher.scheduler.gpus.gpu_ledger import Eviction
 from launcher.scheduler.gpus.gpu_state import Accelerators
 from launcher.scheduler.policy.disciplines import OURS, Discipline
 from launcher.scheduler.policy.model import Machine
@@ -158,7 +159,7 @@ class Office:
         self.dispatch.order_pilots(Requests(), TurnResult())
         return self.fleet.turns[-1]
 
-    def looked(self) -> Mapping[int, str]:
+    def looked(self) -> Mapping[int, Eviction]:
         """Hear the pilots, and look at their GPUs; return which jobs must leave theirs."""
         self.dispatch.hearing.hear()
         return self.dispatch.places.look_at_gpus()

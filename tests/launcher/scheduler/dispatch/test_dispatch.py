@@ -13,6 +13,7 @@ from launcher.errors import UsageError
 from launcher.job import Resources
 from launcher.scheduler import start_jobs
 from launcher.scheduler.dispatch import WaitingLane, demands
+from launcher.scheduler.gpus.gpu_ledger import Eviction
 from launcher.scheduler.placement import CHOSEN_S, KeptPlaces, unfit
 from launcher.scheduler.policy.disciplines import EASY
 from launcher.scheduler.policy.model import Start, Wait, Waiting
@@ -441,7 +442,7 @@ def test_job_whose_card_on_a_pilot_fails_has_to_leave_it(office: Office, pilot: 
     office.queue("box", spec=a_spec(resources=on_gpu()))
     office.decide()
     pilot.tell(Beat(number=1, gpus=(replace(CARD, fault="fell off the bus"),)))
-    assert office.looked() == {1: "cuda:0 fell off the bus"}
+    assert office.looked() == {1: Eviction("cuda:0 fell off the bus")}
 
 
 def test_owners_visible_devices_say_nothing_of_a_pilots_cards(office: Office, pilot: Pilot) -> None:

@@ -4,6 +4,7 @@ import errno
 import os
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -15,16 +16,25 @@ from hypothesis import strategies as st
 from launcher.context import WorkerEnvironment
 from launcher.gpu.reservations import ReservationBoard
 from launcher.gpu.snapshot import GpuSnapshot
-from launcher.job import Resources, Spec, Terms
+from launcher.job import Resources, Spec, Terms, program_signature
 from launcher.scheduler import endings
-from launcher.scheduler.endings import CROWDED_PAUSE_S, MOVE_AGAIN_S, Endings, requeue_of
+from launcher.scheduler.endings import (
+    CROWDED_PAUSE_S,
+    MOST_SHORTAGES,
+    MOVE_AGAIN_S,
+    SHORTAGES_BESIDE_OTHERS,
+    Endings,
+    requeue_of,
+)
+from launcher.scheduler.gpus.gpu_ledger import Eviction
 from launcher.scheduler.gpus.gpu_state import Accelerators
-from launcher.scheduler.policy.model import Machine
+from launcher.scheduler.policy.model import Machine, need_of, waiting
 from launcher.scheduler.policy.oom_policy import STEP, Blame, Scene, blame
 from launcher.staging.acceptance import accept, hand_over
 from launcher.staging.view import STAGES, Wanted, make, take_left
 from launcher.states import (
     Done,
+    EndCause,
     Failed,
     Lost,
     Outcome,
@@ -32,12 +42,14 @@ from launcher.states import (
     Reason,
     ReasonCode,
     Shortage,
+    State,
     Stopped,
     Where,
 )
 from launcher.store.queue import Store
 from launcher.store.rows import PILOT, Lane
-from launcher.store.transitions import Requeue
+from launcher.store.transitions import REQUEUE_LIMIT, Requeue
+from launcher.store.usage import Measured
 from launcher.system import answering
 from launcher.system.files import write_json
 from launcher.system.paths import Attempt, Home
@@ -442,6 +454,7 @@ def test_the_reason_of_an_end_names_an_earlier_output_that_could_not_be_put_back
 
 LANE = Lane(group="", resources=Resources(device="cuda"), environment=WorkerEnvironment())
 FELL = a_gpu(fault="fell off the bus")
+FALLEN = Eviction("cuda:0 fell off the bus")
 FAILED = Failed(at=1.0, error="RuntimeError: boom")
 
 
@@ -459,9 +472,17 @@ def requeue(
     claim: int | None = 8 * GIB,
     device: str = "GPU-0",
     rerun: str = "again",
+    number: int = 1,
+    claimed: float = 0.0,
     **known: Any,
 ) -> Requeue | None:
-    attempt = a_claim(a_spec(terms=Terms(rerun=rerun)), device=device, reservation=claim)
+    attempt = a_claim(
+        a_spec(terms=Terms(rerun=rerun)),
+        number=number,
+        device=device,
+        reservation=claim,
+        claimed=claimed,
+    )
     machine = Machine(cpus=4, gpus=gpus)
     return requeue_of(attempt, LANE, outcome, machine, **known)
 
@@ -482,9 +503,103 @@ def test_an_attempt_whose_card_failed_is_excused_and_says_so() -> None:
 
 def test_an_attempt_that_had_to_leave_its_card_is_excused_however_it_ended() -> None:
     for outcome in (FAILED, short(), Stopped(at=1.0)):
-        decision = requeue(outcome, a_gpu(), moved="cuda:0 fell off the bus")
+        decision = requeue(outcome, a_gpu(), moved=FALLEN)
         assert decision == Requeue(reason=fell("cuda:0 fell off the bus; queued again"))
-    assert requeue(Done(at=1.0), a_gpu(), moved="cuda:0 fell off the bus") is None
+    assert requeue(Done(at=1.0), a_gpu(), moved=FALLEN) is None
+
+
+# --- a job with an estimate, when memory was short
+
+
+FULL = Eviction("cuda:0 had only 1 GiB free", cause=EndCause.GPU_MEMORY, vram_request=9 * GIB)
+
+
+def test_one_that_was_stopped_for_others_runs_again_alone_and_says_what_was_lost() -> None:
+    decision = requeue(Stopped(at=150.0), a_gpu(), claim=None, claimed=100.0, moved=FULL)
+    told = "stopped: cuda:0 had only 1 GiB free; 50 s of work lost; queued again, with a GPU of its own"
+    reason = a_reason(told, ReasonCode.OUT_OF_MEMORY, where="gpu", whose="neighbour")
+    assert decision == Requeue(
+        reason=reason, vram_request=9 * GIB, alone=True, limit=MOST_SHORTAGES
+    )
+    skewed = requeue(Stopped(at=50.0), a_gpu(), claim=None, claimed=100.0, moved=FULL)
+    assert skewed is not None
+    assert "; 0 s of work lost;" in skewed.reason.text
+
+
+def test_one_that_ended_by_itself_before_it_was_stopped_for_others_is_judged_by_its_end() -> None:
+    assert requeue(Done(at=1.0), a_gpu(), claim=None, moved=FULL) is None
+    assert requeue(FAILED, a_gpu(), claim=None, moved=FULL) is None
+    lacked = requeue(short(held=8 * GIB, wanted=2 * GIB), a_gpu(used=20), claim=None, moved=FULL)
+    assert lacked is not None
+    assert lacked.reason.text.startswith("out of memory, ")
+
+
+@pytest.mark.parametrize("number", [1, 2, SHORTAGES_BESIDE_OTHERS - 1, SHORTAGES_BESIDE_OTHERS, 4])
+def test_one_whose_estimate_was_too_small_gets_more_and_at_last_a_gpu_of_its_own(
+    number: int,
+) -> None:
+    decision = requeue(
+        short(held=8 * GIB, wanted=2 * GIB), a_gpu(used=20), claim=None, number=number
+    )
+    assert decision is not None
+    assert decision.vram_request is not None
+    assert decision.vram_request >= 10 * GIB
+    assert decision.alone is (number >= SHORTAGES_BESIDE_OTHERS)
+    assert (decision.limit, decision.pause_s) == (MOST_SHORTAGES, 0.0)
+
+
+def test_one_with_an_estimate_waits_for_memory_and_not_for_a_while() -> None:
+    outcome, card = short(held=2 * GIB, wanted=1 * GIB), a_gpu(total=40, used=38)
+    estimated, declared = requeue(outcome, card, claim=None), requeue(outcome, card)
+    assert estimated is not None
+    assert declared is not None
+    assert "a neighbour's: " in estimated.reason.text
+    assert (estimated.pause_s, declared.pause_s) == (0.0, CROWDED_PAUSE_S)
+    assert (declared.alone, declared.limit) == (False, REQUEUE_LIMIT)
+
+
+def test_a_job_that_lacks_memory_is_queued_again_four_times_at_most(store: Store) -> None:
+    spec = a_spec(resources=Resources(device="cuda"))
+    (job,) = enqueue(store, spec)
+    states = []
+    for number in range(1, MOST_SHORTAGES + 1):
+        claim = claimed(store, job, device="GPU-0")
+        outcome = short(held=8 * GIB, wanted=2 * GIB)
+        lane = store.scheduling.lane_of(job)
+        decision = requeue_of(
+            replace(claim, reservation=None, exclusive=False),
+            lane,
+            outcome,
+            Machine(cpus=4, gpus=(a_gpu(total=80, used=40),)),
+        )
+        assert decision is not None
+        store.scheduling.finish(claim, outcome, outputs={}, now=number, requeue=decision)
+        states.append(job_row(store, job).state)
+        assert store.scheduling.lane_of(job).alone is (number >= SHORTAGES_BESIDE_OTHERS)
+    assert states == [State.QUEUED] * 4 + [State.FAILED]
+    assert job_row(store, job).reason.endswith(", 5 times by now")
+
+
+def test_one_that_was_stopped_for_others_teaches_similar_jobs_at_once_and_stays_alone(
+    store: Store,
+) -> None:
+    argv = ("train.py", "--a")
+    gpu, signature = Resources(device="cuda"), program_signature(argv)
+    spec = a_spec(*argv, signature=signature, resources=gpu)
+    (job,) = enqueue(store, spec)
+    claim = claimed(store, job, device="GPU-0")
+    outcome = Stopped(at=20.0)
+    moved = requeue_of(claim, LANE, outcome, Machine(cpus=4), moved=FULL)
+    measured = Measured(peak=6 * GIB)
+    store.scheduling.finish(claim, outcome, outputs={}, now=20.0, measured=measured, requeue=moved)
+    assert job_row(store, job).state is State.QUEUED
+    lane = store.scheduling.lane_of(job)
+    assert (lane.alone, lane.least) == (True, 9 * GIB)
+    (ready,) = store.scheduling.ready(4)
+    need = need_of(waiting(ready, store.scheduling.usage(signature, ready.program)))
+    assert (need.exclusive, need.vram_request) == (True, 9 * GIB)
+    other = program_signature(("train.py", "--b"))
+    assert store.scheduling.usage(other, "train.py").similar.peaks == (6 * GIB,)
 
 
 def test_one_that_needed_more_than_it_was_promised_gets_more_at_once() -> None:
@@ -539,11 +654,11 @@ def test_an_attempt_of_which_nothing_is_known_is_charged(gpus: tuple[Any, ...]) 
 def test_what_must_never_run_twice_is_not_excused_when_its_end_is_lost() -> None:
     card = a_gpu(fault="has fallen off the bus")
     assert requeue(Lost(at=1.0, why="killed"), card, rerun="never") is None
-    assert requeue(Lost(at=1.0, why="killed"), card, moved="cuda:0 died", rerun="never") is None
+    assert requeue(Lost(at=1.0, why="killed"), card, moved=FALLEN, rerun="never") is None
 
 
 def test_what_must_never_run_twice_does_not_move_to_another_gpu() -> None:
-    decision = requeue(Stopped(at=1.0), a_gpu(), moved="cuda:0 fell off the bus", rerun="never")
+    decision = requeue(Stopped(at=1.0), a_gpu(), moved=FALLEN, rerun="never")
     assert decision == Requeue(
         reason=fell("cuda:0 fell off the bus, and it must never run twice"), hopeless=True
     )

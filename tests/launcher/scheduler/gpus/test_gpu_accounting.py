@@ -1,6 +1,7 @@
 """What is known of GPUs: what each attempt takes, what a home has used, and what attempts teach about sharing."""
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -14,23 +15,27 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from launcher.accounts import HALF_LIFE_S, Use, Wish, decayed_span
+from launcher.accounts import HALF_LIFE_S, NO_USE, Use, Wish, decayed_span
 from launcher.context import WorkerEnvironment
 from launcher.gpu.monitor import NO_SIGHT, Ours, Sight
 from launcher.gpu.reservations import Reservation, ReservationBoard
-from launcher.gpu.snapshot import GpuProcess, GpuSnapshot
-from launcher.job import Resources
-from launcher.scheduler.gpus.gpu_ledger import Ledger, reservations_of
+from launcher.gpu.snapshot import GpuProcess, GpuSnapshot, SeenGpus, attempts_seen, write_look
+from launcher.job import Resources, Spec, program_signature
+from launcher.scheduler.gpus.gpu_ledger import YOUNG_S, Ledger, reservations_of
 from launcher.scheduler.gpus.gpu_state import FLOOD_S, MEMORY_S, Accelerators, UseMeter
-from launcher.scheduler.gpus.shared_time import GAP_S, SharedTime, slowdown_by_duration
+from launcher.scheduler.gpus.shared_time import GAP_S, LEAST_USE_S, SharedTime, slowdown_by_duration
+from launcher.scheduler.policy.co_location import UNKNOWN_LOAD, Load
 from launcher.scheduler.policy.decide import decide
 from launcher.scheduler.policy.inventory import refusal
 from launcher.scheduler.policy.model import Machine, Start, Wait, waiting
 from launcher.scheduler.policy.oom_policy import QUIET_SHARE
-from launcher.states import Done
+from launcher.scheduler.policy.vram_request import settled_request, vram_request_of
+from launcher.states import Done, EndCause
 from launcher.store.queue import Store
 from launcher.store.rows import Claim, Lane, ReadyJob
-from launcher.store.usage import NO_USAGE, Measured, Usage
+from launcher.store.usage import LONGEST_S, NO_USAGE, Measured, Similar, Usage, no_usage
+from launcher.system.executables import program_of
+from launcher.system.files import Json
 from launcher.system.gpu_sharing import Rules
 from launcher.system.paths import Home
 from launcher.workers.memory_share import CONTEXT, VramLimit
@@ -48,9 +53,14 @@ def a_card(index: int = 0, used: float = 0, **processes: int | None) -> GpuSnaps
     return a_gpu(index, used=used, processes=tuple(found))
 
 
-def running(job: int = 1, device: str = "GPU-0", **changes: Any) -> Claim:
+DECLARED = a_spec(resources=Resources(device="cuda", min_vram=8 * GIB))
+
+
+def running(
+    job: int = 1, device: str = "GPU-0", *, spec: Spec | None = None, **changes: Any
+) -> Claim:
     values: dict[str, Any] = {"reservation": 8 * GIB, "pid": ME}
-    return a_claim(a_spec(), job=job, device=device, **values | changes)
+    return a_claim(spec or DECLARED, job=job, device=device, **values | changes)
 
 
 def reported(home: Home, job: int = 1, **changes: Any) -> None:
@@ -66,13 +76,9 @@ def a_ledger(home: Home, claims: Iterable[Claim], *gpus: GpuSnapshot, at: float 
     return ledger
 
 
-def untaught(_: str) -> Usage:
-    return NO_USAGE
-
-
 def used(ledger: Ledger, *claims: Claim) -> list[Mapping[str, int]]:
     """What each attempt uses of cards."""
-    return [one.used for one in ledger.taken.running(claims, untaught)]
+    return [one.used for one in ledger.taken.running(claims, no_usage)]
 
 
 def test_what_the_driver_tells_of_our_processes_is_put_down(home: Home) -> None:
@@ -134,14 +140,16 @@ def test_what_an_attempt_took_that_has_ended_since_the_look_is_free(home: Home) 
     assert Ledger(home, Ours()).taken.gpus([], seen) == seen
 
 
-def test_only_jobs_that_share_a_card_are_held_to_what_they_were_promised(home: Home) -> None:
-    alone, first, second, unknown = (
+def test_only_jobs_that_share_a_card_are_held_to_what_they_declared(home: Home) -> None:
+    alone, first, second, unknown, estimated, learned = (
         running(1, "GPU-1"),
         running(2),
         running(3, "GPU-0,GPU-2", pid=OTHER),
         running(4, "GPU-3", reservation=None, exclusive=True),
+        running(5, spec=a_spec(), reservation=None),
+        running(6, spec=a_spec()),
     )
-    claims = [alone, first, second, unknown, running(5, "cpu")]
+    claims = [alone, first, second, unknown, estimated, learned, running(7, "cpu")]
     ledger = a_ledger(home, claims, a_card(used=9))
     vram_limits = ledger.taken.vram_limits(claims)
     assert {job: one.cap for (job, _), one in vram_limits.items()} == {
@@ -149,6 +157,8 @@ def test_only_jobs_that_share_a_card_are_held_to_what_they_were_promised(home: H
         2: 8 * GIB,
         3: 8 * GIB,
         4: None,
+        5: None,
+        6: None,
     }
 
 
@@ -176,14 +186,18 @@ def test_others_hear_of_every_promise_with_what_is_in_use_of_it(home: Home) -> N
     ]
 
 
-def promised(claim: int | None, **asked: Any) -> dict[str, int]:
+def promised(claim: int | None, *, estimate: int | None = None, **asked: Any) -> dict[str, int]:
     place = Start(job=1, devices=("GPU-0",), cpus=1, reason="", reservation=claim)
-    reservations = reservations_of(place, Resources(**asked), totals={"GPU-0": 40 * GIB})
+    reservations = reservations_of(
+        place, Resources(**asked), totals={"GPU-0": 40 * GIB}, estimate=estimate
+    )
     return {one.device: one.amount for one in reservations if "GPU-0" in one.device}
 
 
-def test_a_promise_of_unknown_size_is_told_as_a_quarter_of_the_card() -> None:
-    assert promised(None) == {"GPU-0": 10 * GIB, "jobs:GPU-0": 1}
+def test_others_hear_the_estimate_of_a_job_and_an_eighth_of_the_card_if_there_is_none() -> None:
+    assert promised(None, estimate=3 * GIB) == {"GPU-0": 3 * GIB, "jobs:GPU-0": 1}
+    assert promised(None) == {"GPU-0": 5 * GIB, "jobs:GPU-0": 1}
+    assert promised(8 * GIB, estimate=3 * GIB) == {"GPU-0": 8 * GIB, "jobs:GPU-0": 1}
 
 
 def test_a_job_that_shares_with_nobody_is_told_as_the_whole_card() -> None:
@@ -194,7 +208,7 @@ def test_a_job_that_shares_with_nobody_is_told_as_the_whole_card() -> None:
 def test_a_running_job_is_expected_to_end_as_those_alike_did(home: Home) -> None:
     claims = [running(claimed=1000.0), running(2, "cpu", claimed=1000.0)]
     ledger = a_ledger(home, claims, a_card())
-    on_gpu, on_cpu = ledger.taken.running(claims, lambda _: Usage(seconds=(100.0,)))
+    on_gpu, on_cpu = ledger.taken.running(claims, lambda *_: Usage(seconds=(100.0,)))
     assert on_gpu.ends is not None
     assert on_gpu.ends == 1100
     assert (on_cpu.ends, on_cpu.devices) == (None, ())
@@ -311,10 +325,225 @@ def test_what_an_earlier_attempt_took_is_not_its_successors(home: Home) -> None:
     assert set(ledger.taken.vram_limits([second])) == {(1, 2)}
 
 
-def test_an_attempt_of_an_older_launcher_has_its_card_for_itself(home: Home) -> None:
+def test_an_attempt_without_a_reservation_shares_its_card_with_an_estimate(home: Home) -> None:
     ledger = a_ledger(home, [], a_card(used=9))
-    (one,) = ledger.taken.running([running(reservation=None, exclusive=False)], untaught)
-    assert one.exclusive
+    (one,) = ledger.taken.running([running(reservation=None, exclusive=False)], no_usage)
+    assert (one.estimated, one.exclusive, one.reservation) == (True, False, None)
+    (other,) = ledger.taken.running([running(reservation=None, exclusive=True)], no_usage)
+    assert (other.estimated, other.exclusive) == (False, True)
+
+
+# --- estimates: what is reserved for a job whose memory was neither declared nor learned
+
+
+TRAIN = ("python", "train.py", "--lr", "1")
+SIMILAR_TRAIN = ("python", "train.py", "--size", "big")
+
+
+def an_estimate(job: int = 1, argv: tuple[str, ...] = TRAIN, pid: int = ME) -> Claim:
+    """An attempt of a program of which nothing is known."""
+    spec = a_spec(*argv, signature=program_signature(argv))
+    return running(job, spec=spec, reservation=None, pid=pid)
+
+
+def watched(home: Home, claims: Iterable[Claim], *looks: tuple[float, GpuSnapshot]) -> Ledger:
+    """A ledger after looks, each with its time."""
+    ledger, claims = Ledger(home, Ours()), list(claims)
+    for at, gpu in looks:
+        assert ledger.enter(Sight(gpus=(gpu,), at=at), claims)
+    return ledger
+
+
+def busy(used: float, sm: float | None = 0.3) -> GpuSnapshot:
+    """A card on which our process uses so many GiB, and works for so much of the time."""
+    process = GpuProcess(pid=ME, used=round(used * GIB), sm=sm)
+    return a_gpu(total=80, used=used, processes=(process,))
+
+
+def steady(used: float, sm: float | None = 0.3) -> list[tuple[float, GpuSnapshot]]:
+    return [(float(at), busy(used, sm)) for at in range(1, 6)]
+
+
+def similar_took(*gib: float) -> Usage:
+    return Usage(similar=Similar(peaks=tuple(int(each * GIB) for each in gib)))
+
+
+def test_what_is_reserved_follows_the_use_once_it_has_settled(home: Home) -> None:
+    claim = an_estimate()
+    ledger = watched(home, [claim], (1.0, busy(3)), (2.0, busy(6)))
+    (young,) = ledger.taken.running([claim], no_usage)
+    assert (young.reservation, young.young_s) == (None, 1.0), "a fixed part of the card counts"
+    ledger = watched(home, [claim], *steady(6))
+    (settled,) = ledger.taken.running([claim], no_usage)
+    assert settled.reservation == settled_request(6 * GIB, (), None)
+    assert settled.young_s is None
+    assert ledger.enter(Sight(gpus=(busy(6),), at=9.0), [claim])  # before the next decision
+    (published,) = [one for one in ledger.reservations([claim], 0b1) if one.device == "GPU-0"]
+    assert published.amount == settled.reservation
+
+
+def test_until_its_use_has_settled_what_similar_jobs_took_is_reserved(home: Home) -> None:
+    claim = an_estimate()
+    ledger = watched(home, [claim], (1.0, busy(3)), (2.0, busy(6)))
+    (young,) = ledger.taken.running([claim], lambda *_: similar_took(10))
+    assert young.reservation == vram_request_of(None, 0, similar_took(10)).amount
+    assert young.young_s is None, "something similar was measured"
+    ledger = watched(home, [claim], *steady(6))
+    (settled,) = ledger.taken.running([claim], lambda *_: similar_took(10))
+    assert settled.reservation == 10 * GIB, "it may still grow to what most of them took"
+
+
+def test_a_declared_reservation_does_not_follow_the_use(home: Home) -> None:
+    ledger = watched(home, [running()], *steady(1))
+    (place,) = ledger.taken.running([running()], no_usage)
+    assert (place.reservation, place.estimated, place.similar) == (8 * GIB, False, "")
+
+
+def test_what_runs_tells_what_similar_jobs_take_while_it_runs(home: Home) -> None:
+    claim = an_estimate()
+    signature, program = program_signature(SIMILAR_TRAIN), program_of(SIMILAR_TRAIN)
+    ledger = watched(home, [claim], *steady(6))
+    known = similar_took(2)._replace(peaks=(GIB,))
+    live = ledger.taken.with_live(known, signature, program)
+    assert live == known._replace(similar=Similar(peaks=(6 * GIB, 2 * GIB), sm=0.3))
+    for other in (("./train",), ("python", "score.py")):
+        signature = program_signature(other)
+        assert ledger.taken.with_live(known, signature, program_of(other)) == known
+    assert ledger.taken.with_live(NO_USAGE, "", "") == NO_USAGE
+    assert ledger.enter(Sight(gpus=(busy(0),), at=9.0), [])
+    assert ledger.taken.with_live(known, program_signature(SIMILAR_TRAIN), program) == known
+
+
+def test_memory_that_still_grows_tells_similar_jobs_nothing_until_it_is_an_eighth_of_the_card(
+    home: Home,
+) -> None:
+    claim = an_estimate()
+    signature, program = program_signature(SIMILAR_TRAIN), program_of(SIMILAR_TRAIN)
+    ledger = watched(home, [claim], (1.0, busy(3)), (2.0, busy(6)))
+    assert ledger.taken.with_live(NO_USAGE, signature, program).similar == Similar(sm=0.3)
+    assert ledger.enter(Sight(gpus=(busy(11),), at=3.0), [claim])
+    live = ledger.taken.with_live(NO_USAGE, signature, program)
+    assert live.similar.peaks == (11 * GIB,)
+
+
+def test_a_load_that_was_not_measured_leaves_what_is_stored(home: Home) -> None:
+    ledger = watched(home, [an_estimate()], *steady(11, sm=None))
+    known = Usage(similar=Similar(sm=0.7))
+    live = ledger.taken.with_live(known, program_signature(SIMILAR_TRAIN), program_of(TRAIN))
+    assert live.similar == Similar(peaks=(11 * GIB,), sm=0.7)
+
+
+def test_a_measured_load_counts_before_a_stored_one(home: Home) -> None:
+    claim = an_estimate()
+    stored = Usage(sm=0.9, slowdown=2.0)
+    (unknown,) = watched(home, [claim], (1.0, busy(1))).taken.running([claim], lambda *_: stored)
+    assert unknown.demand == Load(sm=0.9, slowdown=2.0)
+    (known,) = watched(home, [claim], *steady(1)).taken.running([claim], lambda *_: stored)
+    assert known.demand == Load(sm=0.3, slowdown=2.0, measured=True)
+
+
+def test_gpus_are_looked_at_more_often_until_what_has_just_started_is_measured(
+    home: Home,
+) -> None:
+    claim, on_cpu = an_estimate(), running(2, "cpu")
+    assert watched(home, []).taken.measuring([claim]), "it has not been seen yet"
+    assert not watched(home, []).taken.measuring([on_cpu])
+    assert watched(home, [claim], (1.0, busy(3))).taken.measuring([claim])
+    assert watched(home, [claim], *steady(3), (6.0, busy(9))).taken.measuring([claim]), "it grows"
+    assert not watched(home, [claim], *steady(3)).taken.measuring([claim])
+    silent = watched(home, [claim], (1.0, busy(3)), (1.0 + YOUNG_S, busy(3, None)))
+    assert not silent.taken.measuring([claim]), "it never will be"
+
+
+def test_how_busy_others_keep_a_card_is_known_with_their_number(home: Home) -> None:
+    theirs = [GpuProcess(pid=pid, used=GIB, sm=sm) for pid, sm in ((OTHER, 0.25), (2, None))]
+    ours = GpuProcess(pid=ME, used=GIB, sm=0.5)
+    ledger = Ledger(home, Ours())
+    ledger.know([running()], {ME: 1})
+    gpus = a_gpu(0, processes=(ours, *theirs)), a_gpu(1)
+    ledger.enter(Sight(gpus=gpus, at=1.0), [running()])
+    assert ledger.foreign_load == {"GPU-0": (0.25, 2), "GPU-1": (0.0, 0)}
+
+
+def test_a_successor_knows_what_was_measured_of_attempts(home: Home) -> None:
+    claim = an_estimate()
+    killed = watched(home, [claim], (1.0, busy(9)), *[(at + 1, gpu) for at, gpu in steady(6)])
+    records = json.loads(json.dumps(killed.records()))
+    successor = Ledger(home, Ours())
+    successor.adopt(records, now=7.0)
+    assert successor.taken.peak(claim) == 9 * GIB
+    assert successor.enter(Sight(gpus=(busy(6),), at=7.0), [claim])
+    (place,) = successor.taken.running([claim], no_usage)
+    assert place.reservation == settled_request(6 * GIB, (), None)
+    assert place.demand == Load(sm=0.3, measured=True)
+    (fresh,) = watched(home, [claim], (7.0, busy(6))).taken.running([claim], no_usage)
+    assert fresh.reservation is None, "without them it would be young again"
+
+
+def test_a_scheduler_that_begins_takes_over_what_its_predecessor_wrote(tmp_path: Path) -> None:
+    home = Home(tmp_path / "one")
+    home.folder.mkdir()
+    gpus, _ = a_scheduler(home.folder, tmp_path)
+    claim = an_estimate()
+    now = time.monotonic()
+    killed = watched(home, [claim], *[(now - 9 + at, gpu) for at, gpu in steady(6)])
+    write_look(home, SeenGpus(at=0.0, gpus=(busy(6),), trouble=""), killed.records())
+    gpus.begin()
+    assert gpus.ledger.records() == killed.records()
+    (other,) = (a_scheduler(tmp_path / "other", tmp_path)[0],)
+    other.begin()
+    assert other.ledger.records() == []
+
+
+@pytest.mark.parametrize(
+    "record",
+    [None, 7, "x", [], {}, {"job": "1", "number": 1}, {"job": 1}, {"job": 1, "number": 1}],
+)
+def test_a_record_that_cannot_be_understood_is_not_taken_over(home: Home, record: Json) -> None:
+    ledger = Ledger(home, Ours())
+    ledger.adopt([record], now=5.0)
+    assert ledger.records() == []
+
+
+def test_a_look_at_a_card_that_runs_short_tells_who_has_to_leave_it_and_is_on_record(
+    tmp_path: Path,
+) -> None:
+    home = Home(tmp_path / "one")
+    home.folder.mkdir()
+    took = GpuProcess(pid=ME, used=30 * GIB)
+    board = ReservationBoard(tmp_path, home.folder)
+    gpus = Accelerators(
+        home, lambda: (a_gpu(total=40, used=32, processes=(took,)),), lambda: None, board=board
+    )
+    claims = [replace(an_estimate(), claimed=time.time()), running(2, pid=OTHER)]
+    claims[1] = replace(claims[1], reservation=20 * GIB)
+
+    def seen() -> bool:
+        gpus.look(claims, {}, wanted=True)
+        return bool(gpus.moved)
+
+    until(seen, "the estimate is in the way of what was declared")
+    assert gpus.moved.keys() == {1}
+    assert gpus.moved[1].cause is EndCause.GPU_MEMORY
+    records = attempts_seen(home)
+    assert [record["job"] for record in records if isinstance(record, dict)] == [1, 2]
+
+
+def test_what_a_job_with_an_estimate_uses_counts_for_its_user(tmp_path: Path) -> None:
+    counted = list[Claim]()
+
+    def meter(claims: Iterable[Claim], _: object) -> Use:
+        counted[:] = claims
+        return NO_USE
+
+    board = ReservationBoard(tmp_path, tmp_path / "one")
+    gpus = Accelerators(Home(tmp_path / "one"), lambda: (), lambda: None, board=board, meter=meter)
+    claims = [an_estimate(), running(2), running(3, reservation=None, exclusive=True)]
+    gpus.others(claims)
+    assert [claim.reservation for claim in counted] == [None, 8 * GIB, None]
+    gpus.ledger.enter(Sight(gpus=(busy(6),), at=1.0), claims[:1])
+    gpus.others(claims)
+    assert [claim.reservation for claim in counted] == [6 * GIB, 8 * GIB, None]
 
 
 def test_each_process_of_a_job_on_two_cards_counts_on_its_own_card(home: Home) -> None:
@@ -371,7 +600,7 @@ def test_what_runs_is_counted_by_what_it_has_reserved() -> None:
     meter = UseMeter(lambda _since, _now: [], clock, monotonic)
     gpu = a_gpu(total=40)
     half = a_claim(device=gpu.uuid, cpus=3, reservation=20 * GIB, claimed=clock.now)
-    whole = a_claim(job=2, device=f"{gpu.uuid},GPU-9", cpus=1, claimed=clock.now)
+    whole = a_claim(job=2, device=f"{gpu.uuid},GPU-9", cpus=1, exclusive=True, claimed=clock.now)
     assert meter.read([half, whole], [gpu]).cards == 0
     monotonic.now += 100
     clock.now -= 1e6  # the clock is set: what is used is not counted by it
@@ -380,6 +609,27 @@ def test_what_runs_is_counted_by_what_it_has_reserved() -> None:
     assert use.cores == pytest.approx(400, rel=1e-3)
     monotonic.now += DAY
     assert meter.read([], [gpu]).cards == pytest.approx(125, rel=1e-3)
+
+
+def test_what_is_reserved_for_nothing_known_counts_as_an_eighth_of_a_card() -> None:
+    clock, monotonic = Clock(), Clock()
+    meter = UseMeter(lambda _since, _now: [], clock, monotonic)
+    gpu = a_gpu(total=40)
+    meter.read([a_claim(device=gpu.uuid, claimed=clock.now)], [gpu])
+    monotonic.now += 80
+    assert meter.read([], [gpu]).cards == pytest.approx(10, rel=1e-3)
+
+
+def test_an_attempt_with_an_estimate_that_has_ended_counts_by_what_it_used(store: Store) -> None:
+    gpu = a_gpu(total=40)
+    job = one(store, "1", resources=Resources(cpus=1, device="cuda"))
+    claim = seated(store, job, DAY - 200, device=gpu.uuid)
+    ended = Done(at=DAY - 100)
+    store.scheduling.finish(
+        claim, ended, outputs={}, now=ended.at, measured=Measured(peak=20 * GIB)
+    )
+    use = a_meter(store, Clock(DAY), Clock()).read([], [gpu])
+    assert use.cards == pytest.approx(50, rel=0.01)
 
 
 def test_a_new_scheduler_finds_in_the_store_what_was_used(store: Store) -> None:
@@ -535,6 +785,9 @@ class Looks:
     def of(self, job: int) -> Measured:
         return self.times.of(a_job(job))
 
+    def load(self, job: int) -> Load:
+        return self.times.load(a_job(job))
+
 
 @pytest.fixture
 def looks(home: Home) -> Looks:
@@ -610,8 +863,92 @@ def test_a_look_between_a_programs_end_and_the_news_of_it_counts_for_nothing(loo
 def test_use_beside_others_counts_while_the_card_is_not_full(looks: Looks) -> None:
     looks.look({1: 0.3, 2: 0.2}, times=6)
     assert looks.of(1).sm == pytest.approx(0.3)
-    looks.look({3: 0.5, 4: 0.5}, times=6)
-    assert looks.of(3).sm is None
+
+
+def test_on_a_full_card_each_gets_less_than_alone_so_only_more_than_was_known_counts(
+    looks: Looks,
+) -> None:
+    looks.look({1: 0.6}, times=6)
+    looks.look({1: 0.4, 2: 0.6}, times=6)
+    assert looks.load(1).sm == pytest.approx(0.6)
+    assert looks.load(2).sm == pytest.approx(0.6), "it is at least so much"
+    looks.look({1: 0.7, 2: 0.3}, times=30)
+    assert looks.load(1).sm == pytest.approx(0.68, abs=0.02)
+    assert looks.load(2).sm == pytest.approx(0.6)
+
+
+# --- what a running attempt does to its GPUs lately
+
+
+def test_a_load_is_known_after_less_than_a_second(looks: Looks) -> None:
+    assert looks.load(1) == UNKNOWN_LOAD
+    looks.look({1: 0.4})
+    looks.look({1: 0.4}, seconds=LEAST_USE_S * 0.75)
+    assert looks.load(1).sm is None
+    looks.look({1: 0.4}, seconds=LEAST_USE_S / 2)
+    assert looks.load(1) == Load(sm=0.4, measured=True)
+
+
+def test_the_load_is_that_of_the_newest_looks_and_what_is_stored_the_mean(looks: Looks) -> None:
+    looks.look({1: 0.9}, times=60)
+    looks.look({1: 0.1}, times=60)
+    assert looks.load(1).sm == pytest.approx(0.1, abs=0.05)
+    assert looks.of(1).sm == pytest.approx(0.5, abs=0.02)
+
+
+def test_a_load_tells_whether_steps_are_reported_and_how_much_slower_it_is_beside_others(
+    looks: Looks,
+) -> None:
+    looks.look({1: 0.9}, rates={1: 10.0}, times=11)
+    assert looks.load(1) == Load(sm=0.9, measured=True, steps=True)
+    looks.look({1: 0.5, 2: 0.5}, rates={1: 5.0}, times=11)
+    assert looks.load(1).slowdown == pytest.approx(2.0)
+    assert not looks.load(2).steps
+
+
+def test_a_process_that_the_driver_leaves_out_while_it_reports_others_did_nothing(
+    looks: Looks,
+) -> None:
+    looks.look({1: 0.8, STRANGER: 0.1}, times=4)
+    looks.look({1: None, STRANGER: 0.1}, times=4)
+    assert looks.of(1).sm == pytest.approx(0.4)
+
+
+def test_a_program_that_still_loads_has_no_load_instead_of_none(looks: Looks) -> None:
+    looks.look({1: None, 2: 0.5}, times=9)
+    assert looks.load(1).sm is None
+
+
+def test_a_successor_knows_the_load_of_an_attempt(looks: Looks) -> None:
+    looks.look({1: 0.4}, times=9)
+    successor = SharedTime(looks.home)
+    successor.adopt((1, 1), json.loads(json.dumps(looks.times.record((1, 1)))), looks.now)
+    assert successor.load(a_job(1)) == looks.load(1)
+    assert successor.of(a_job(1)).shared_s is None, "it did not see how long it shared"
+    assert successor.record((1, 1)) == pytest.approx(looks.times.record((1, 1)))
+    assert looks.times.record((2, 1)) == {}
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {},
+        {"load": 0.5},
+        {"load": None, "load_s": 5.0},
+        {"load": 1.5, "load_s": 5.0},
+        {"load": -0.5, "load_s": 5.0},
+        {"load": math.nan, "load_s": 5.0},
+        {"load": 0.5, "load_s": 0.0},
+        {"load": 0.5, "load_s": math.inf},
+        {"load": 0.5, "load_s": LONGEST_S + 1},
+        {"load": 0.5, "load_s": "5"},
+    ],
+)
+def test_a_load_that_cannot_be_true_is_not_taken_over(home: Home, record: dict[str, Json]) -> None:
+    times = SharedTime(home)
+    times.adopt((1, 1), record, 5.0)
+    assert times.load(a_job(1)) == UNKNOWN_LOAD
+    assert times.record((1, 1)) == {}
 
 
 def test_a_stranger_that_works_on_the_card_is_company_and_one_that_rests_is_not(

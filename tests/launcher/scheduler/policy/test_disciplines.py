@@ -24,6 +24,7 @@ from launcher.scheduler.policy.model import Machine, Running, Start, Wait, Waiti
 from launcher.scheduler.waiting_line import in_turn
 from launcher.simulate.queue import Foresight
 from launcher.store.rows import rank_of
+from launcher.system.gpu_sharing import Rules
 from tests.build import GIB, a_gpu, a_waiting
 from tests.launcher.simulate.worlds import a_fleet, a_job, live, replayed
 
@@ -94,7 +95,8 @@ def test_at_last_nobody_takes_what_is_free_of_a_kept_place_for_another_that_shou
     small = a_waiting(2, device="cuda", min_vram=4 * GIB)._replace(seconds=9 * DAY)
     soon = BUSY._replace(devices=("GPU-1",), reservation=4 * GIB, ends=now + 60)
     (first,) = arranged([wide], now)
-    told, later = decide([first, small], [BUSY._replace(ends=now + DAY), soon], TWO, now)
+    pairs = TWO._replace(rules=Rules(max_per_gpu=2))
+    told, later = decide([first, small], [BUSY._replace(ends=now + DAY), soon], pairs, now)
     assert isinstance(told, Wait)
     assert isinstance(later, Start) == starts
 

@@ -60,7 +60,7 @@ def reviewed(
 
 
 def test_a_job_that_nothing_keeps_from_a_card_is_tried_there_alone() -> None:
-    first, second = a_waiting(1, device="cuda"), a_waiting(2, device="cuda")
+    first, second = (a_waiting(job, device="cuda", exclusive=True) for job in (1, 2))
     emptier = a_gpu(1, total=24, used=2.5, processes=())
     verdict = reviewed(first, second, machine=MACHINE._replace(gpus=(LEFT, emptier)))
     start, wait = verdict.decisions
@@ -102,7 +102,7 @@ def test_it_is_said_once_and_again_after_it_had_a_cause() -> None:
 
 
 def test_a_driver_that_is_slow_now_and_then_does_not_make_it_forget() -> None:
-    watchdog, job = Watchdog(), a_waiting(1, device="cuda")
+    watchdog, job = Watchdog(), a_waiting(1, device="cuda", exclusive=True)
     made = decide([job], [], MACHINE)
     for now in range(0, 30, 10):
         assert not watchdog.review([job], made, [], MACHINE, float(now)).news
@@ -125,7 +125,9 @@ def test_what_runs_elsewhere_explains_no_wait_for_a_card_on_which_nobody_is() ->
     beside = Running(job=9, cpus=1)
     theirs = (ForeignReservation(user="ada", device="cores", amount=1),)
     (start,) = reviewed(
-        a_waiting(1, device="cuda"), machine=MACHINE._replace(foreign=theirs), running=(beside,)
+        a_waiting(1, device="cuda", exclusive=True),
+        machine=MACHINE._replace(foreign=theirs),
+        running=(beside,),
     ).decisions
     assert isinstance(start, Start)
     odd: list[Decision] = [Wait(job=1, reason="would delay", code=ReasonCode.WOULD_DELAY)]
@@ -157,7 +159,7 @@ CAUSES: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("cause", CAUSES.values(), ids=CAUSES)
 def test_nothing_is_said_of_a_wait_that_has_a_cause(cause: dict[str, Any]) -> None:
-    job = a_waiting(1, device="cuda:0")
+    job = a_waiting(1, device="cuda:0", exclusive=True)
     known = {"after_s", "running"}
     changes = {key: value for key, value in cause.items() if key not in known}
     given = {key: value for key, value in cause.items() if key in known}

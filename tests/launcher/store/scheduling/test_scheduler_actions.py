@@ -352,6 +352,17 @@ def test_a_running_job_that_an_older_command_line_put_in_ends_with_an_excuse(sto
     assert ready(store) == [job]
 
 
+def test_what_a_job_turned_out_to_need_only_grows(store: Store) -> None:
+    job = one(store)
+    needs = []
+    for request, alone in ((None, True), (8, False), (4, False)):
+        requeue = Requeue(reason=a_reason("full"), vram_request=request, alone=alone)
+        assert end(store, claimed(store, job), FAILED, requeue=requeue) is State.QUEUED
+        lane = store.scheduling.lane_of(job)
+        needs.append((lane.least, lane.alone))
+    assert needs == [(0, True), (8, True), (8, True)]
+
+
 def test_a_number_without_end_in_a_result_is_no_trouble_later(store: Store) -> None:
     job = one(store)
     end(store, job, Done(at=1.0, result={"loss": math.nan}), now=1.0)
@@ -491,6 +502,8 @@ def test_what_decides_when_and_where_a_job_runs_is_understood_whole_or_refused(
         ("least", {"a": 1}),
         ("least", None),
         ("least", -1),
+        ("alone", 1),
+        ("alone", None),
         ("visible", 3),
         ("visible", [1]),
         ("signature", ["a"]),
@@ -500,7 +513,11 @@ def test_what_decides_when_and_where_a_job_runs_is_understood_whole_or_refused(
 )
 def test_a_lane_is_understood_whole_or_refused(field: str, value: object) -> None:
     whole = Lane(
-        group="g", resources=Resources(device="cuda"), environment=WorkerEnvironment(), least=7
+        group="g",
+        resources=Resources(device="cuda"),
+        environment=WorkerEnvironment(),
+        least=7,
+        alone=True,
     )
     assert read_lane(whole.key) == whole
     with pytest.raises(Unreadable, match="cpus" if field == "resources" else field):

@@ -9,7 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from launcher.job import Resources, program_signature
-from launcher.scheduler.policy.vram_request import vram_request_of
+from launcher.scheduler.policy.vram_request import (
+    AFTER_SHORTAGE,
+    settled_request,
+    vram_request_of,
+)
 from launcher.screens.history_view import columns, draw, record
 from launcher.states import Done, Failed, Lost, Outcome, OutOfMemory, Shortage, Stopped
 from launcher.store.connection import Connection
@@ -23,12 +27,18 @@ from launcher.store.usage import (
     LEAST_MARGIN,
     LONGEST_S,
     NEWEST,
+    NO_SIMILAR,
     NO_USAGE,
+    SIMILAR,
     Measured,
     Run,
+    Similar,
     Usage,
     UsageRecords,
+    program_by,
+    similar_key,
 )
+from launcher.system.executables import program_of
 from tests.build import GIB, a_claim, a_seat, a_spec, enqueue
 from tests.launcher.queued import end, one
 
@@ -61,17 +71,29 @@ def learn(
     end: Outcome | None = None,
     argv: tuple[str, ...] = (),
     seconds: float = 60.0,
+    certain: bool = False,
     **measured: Any,
 ) -> None:
     """Let an attempt on a GPU end, and be recorded."""
     spec = a_spec(*argv, signature=signature)
     claim = a_claim(spec, device="GPU-0", claimed=began)
     ended = end or Done(at=began + seconds)
-    records.record(claim, ended, Measured(**{"peak": 4 * GIB} | measured))
+    records.record(claim, ended, Measured(**{"peak": 4 * GIB} | measured), certain=certain)
+
+
+def learn_program(records: UsageRecords, *argv: str, **known: Any) -> None:
+    """Let an attempt of a program end, and be recorded."""
+    learn(records, program_signature(argv), argv=argv, **known)
 
 
 def usage(records: UsageRecords, signature: str = "train 1", machine: str = "") -> Usage:
-    return records.usage(signature, machine)
+    """What attempts with a signature used, without what similar ones did."""
+    return records.usage(signature, machine=machine)._replace(similar=NO_SIMILAR)
+
+
+def similar(records: UsageRecords, *argv: str, signature: str = "", machine: str = "") -> Similar:
+    """What jobs similar to a program used, or to one with a signature."""
+    return records.usage(signature or program_signature(argv), program_of(argv), machine).similar
 
 
 def test_many_durations_are_remembered_and_the_newest_peaks_count(
@@ -198,6 +220,7 @@ def test_a_waiting_program_comes_with_its_numbers_where_they_decide_its_memory(
     enqueue(store, spec)
     (before,) = store.scheduling.ready(4)
     assert before.numbers is None  # nothing is known that they could decide
+    assert before.program == "train.py"
     learn(UsageRecords(Connection(store.database, Path())), signature, argv=argv)
     store.scheduling.forget()  # the lesson was recorded beside it
     (after,) = store.scheduling.ready(4)
@@ -265,7 +288,9 @@ def test_a_damaged_lesson_is_left_out(
     assert usage(records, "train 2").seconds  # of its kind, likewise
 
 
-@pytest.mark.parametrize("text", ["'{'", "'7'", "'[1]'", "NULL", "'[[]]'"])
+@pytest.mark.parametrize(
+    "text", ["'{'", "'7'", "'[1]'", "NULL", "'[[]]'", "'{}'", """'{"numbers": 4, "program": []}'"""]
+)
 def test_numbers_that_cannot_be_read_are_unknown(
     records: UsageRecords, database: Connection, text: str
 ) -> None:
@@ -276,7 +301,135 @@ def test_numbers_that_cannot_be_read_are_unknown(
     assert usage(records, program_signature(argv)).runs == (Run(4 * GIB),)
 
 
+def test_numbers_that_an_older_launcher_recorded_without_the_program_are_read(
+    records: UsageRecords, database: Connection
+) -> None:
+    learn_program(records, "train.py", "4")
+    database.execute("""UPDATE lessons SET numbers = '["4"]'""")
+    records.forget()
+    assert usage(records, program_signature(["train.py", "9"])).runs == (Run(4 * GIB, ("4",)),)
+    assert similar(records, "train.py", "--size", "9") == NO_SIMILAR, "which program ran is unknown"
+
+
+# --- what similar jobs used
+
+
+PROGRAM = ("python", "train.py")
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "alike"),
+    [
+        (("python", "train.py", "--lr", "1"), ("python", "train.py", "--big"), True),
+        (("python", "train.py"), ("nice", "python", "-u", "train.py"), True),
+        (("python", "train.py"), ("python", "score.py"), False),
+        (("./train", "a"), ("./train", "b"), True),
+        (("./train",), ("./score",), False),
+        (("python", "-m", "lab.train", "a"), ("python", "-m", "lab.train", "b"), True),
+        (("python", "-m", "lab.train"), ("python", "-m", "lab.score"), False),
+    ],
+)
+def test_jobs_of_the_same_program_are_similar(
+    one: tuple[str, ...], other: tuple[str, ...], alike: bool
+) -> None:
+    first, second = (
+        similar_key(signature, program_by(signature, argv))
+        for argv in (one, other)
+        for signature in [program_signature(argv)]
+    )
+    assert (first == second) is alike
+
+
+def test_jobs_of_the_same_type_are_similar_and_their_command_line_does_not_matter() -> None:
+    assert program_by("train 1", PROGRAM) == ""
+    assert similar_key("train 1", "") == similar_key("train 2", "") != similar_key("score 1", "")
+
+
+def test_a_program_of_which_nothing_else_is_known_is_similar_to_itself_alone() -> None:
+    first, second = program_signature(["a"]), program_signature(["b"])
+    assert similar_key(first, "") == similar_key(first, "") != similar_key(second, "")
+
+
+def test_what_similar_jobs_took_is_known_whatever_their_settings(records: UsageRecords) -> None:
+    assert similar(records, *PROGRAM, "--new") == NO_SIMILAR
+    learn_program(records, *PROGRAM, "--small", peak=3 * GIB, sm=0.2)
+    learn_program(records, *PROGRAM, "--large", peak=5 * GIB, sm=0.4)
+    learn_program(records, "python", "score.py", peak=9 * GIB, sm=0.9)
+    learn(records, "train 1", peak=7 * GIB)
+    learned = similar(records, *PROGRAM, "--new")
+    assert learned.peaks == (5 * GIB, 3 * GIB)
+    assert learned.sm == pytest.approx(0.3)
+    assert similar(records, signature="train 2").peaks == (7 * GIB,)
+    new = records.usage(program_signature([*PROGRAM, "--new"]), program_of(PROGRAM))
+    assert (new.peaks, new.sm, new.expected_sm) == ((), None, learned.sm)
+    assert usage(records, "train 1").peaks == (7 * GIB,)
+
+
+def test_what_similar_jobs_took_is_read_after_a_restart(
+    records: UsageRecords, database: Connection
+) -> None:
+    learn_program(records, *PROGRAM, "--small", peak=3 * GIB)
+    learn_program(records, *PROGRAM, "--large", peak=5 * GIB)
+    assert similar(UsageRecords(database), *PROGRAM, "--new").peaks == (5 * GIB, 3 * GIB)
+
+
+def test_only_the_newest_similar_jobs_count(records: UsageRecords) -> None:
+    for number in range(SIMILAR + 2):
+        learn_program(records, *PROGRAM, "--" + "x" * number, peak=GIB + number)
+    peaks = similar(records, *PROGRAM, "--new").peaks
+    assert peaks == tuple(GIB + number for number in range(SIMILAR + 1, 1, -1))
+
+
+def test_similar_jobs_on_another_gpu_count_only_if_none_ran_on_this_one(
+    records: UsageRecords,
+) -> None:
+    learn_program(records, *PROGRAM, "--a", peak=9 * GIB, sm=0.1, machine=H100)
+    records.know([A10])
+    assert similar(records, *PROGRAM, "--new") == Similar(peaks=(9 * GIB,), sm=0.1)
+    learn_program(records, *PROGRAM, "--b", peak=4 * GIB, machine=UPGRADED)
+    assert similar(records, *PROGRAM, "--new") == Similar(peaks=(4 * GIB,), sm=0.1)
+    assert similar(records, *PROGRAM, "--new", machine=H100).peaks == (9 * GIB,)
+    learn_program(records, *PROGRAM, "--c", sm=0.5, machine=A10)
+    assert similar(records, *PROGRAM, "--new").sm == 0.5
+
+
+def test_a_new_job_takes_as_long_as_similar_ones_else_as_its_type_else_as_all(
+    records: UsageRecords,
+) -> None:
+    learn(records, "train 1", seconds=5)
+    seconds = [records.usage(program_signature(PROGRAM), program_of(PROGRAM)).seconds]
+    learn_program(records, "./other", seconds=10)
+    seconds.append(records.usage(program_signature(PROGRAM), program_of(PROGRAM)).seconds)
+    learn_program(records, *PROGRAM, "--a", seconds=20)
+    seconds.append(records.usage(program_signature(PROGRAM), program_of(PROGRAM)).seconds)
+    assert seconds == [(5.0,), (10.0,), (20.0,)]
+
+
+def test_what_was_stopped_because_of_its_memory_counts_however_early_it_ended(
+    records: UsageRecords,
+) -> None:
+    stopped = Stopped(at=9.0)
+    learn_program(records, *PROGRAM, "--a", end=stopped, peak=3 * GIB)
+    assert similar(records, *PROGRAM, "--new").peaks == ()
+    learn_program(records, *PROGRAM, "--a", end=stopped, peak=3 * GIB, certain=True)
+    assert similar(records, *PROGRAM, "--new").peaks == (3 * GIB,)
+
+
+def test_a_lesson_that_was_rolled_back_is_forgotten_with_similar_jobs(
+    records: UsageRecords, database: Connection
+) -> None:
+    learn_program(records, *PROGRAM, "--a")
+    assert similar(records, *PROGRAM, "--new").peaks
+    database.execute("DELETE FROM lessons")
+    records.forget()
+    assert similar(records, *PROGRAM, "--new") == NO_SIMILAR
+
+
 # --- usage
+
+
+def taken_by_similar(*gib: float) -> Usage:
+    return Usage(similar=Similar(peaks=tuple(int(each * GIB) for each in gib)))
 
 
 TEN = Usage(peaks=(9 * GIB, 10 * GIB))
@@ -303,14 +456,65 @@ amounts = st.none() | st.integers(0, 80 * GIB)
 def test_a_claim_says_on_what_it_rests(
     asked: int | None, least: int, usage: Usage, claim: int | None, source: str
 ) -> None:
-    assert vram_request_of(asked, least, usage) == (claim, source)
+    assert vram_request_of(asked, least, usage) == (claim, source, claim is None)
+
+
+@pytest.mark.parametrize(
+    ("usage", "estimate", "source"),
+    [
+        (taken_by_similar(4), 1.3 * 4 + 0.25, "estimated from 1 similar job"),
+        (taken_by_similar(2, 4), 1.3 * 4 + 0.25, "estimated from 2 similar jobs"),
+        (taken_by_similar(2, 4, 3), 1.2 * 4 + 0.25, "estimated from 3 similar jobs"),
+        (taken_by_similar(*[2] * 39, 40), 1.2 * 2 + 0.25, "estimated from 40 similar jobs"),
+    ],
+)
+def test_a_job_that_was_never_measured_gets_a_little_more_than_similar_ones_took(
+    usage: Usage, estimate: float, source: str
+) -> None:
+    request = vram_request_of(None, 0, usage)
+    assert request.amount == pytest.approx(estimate * GIB, abs=2)
+    assert (request.source, request.estimated) == (source, True)
+
+
+def test_similar_jobs_count_for_nothing_beside_what_is_declared_measured_or_lacked() -> None:
+    usage = taken_by_similar(30)
+    assert vram_request_of(4 * GIB, 0, usage) == (4 * GIB, "declared", False)
+    assert vram_request_of(None, 5 * GIB, usage) == (5 * GIB, AFTER_SHORTAGE, False)
+    learned = vram_request_of(None, 0, usage._replace(peaks=TEN.peaks))
+    assert learned == (10 * GIB + MARGIN, "learned from 2 runs", False)
+
+
+def test_numbers_that_were_never_tried_leave_a_program_with_what_similar_runs_took() -> None:
+    usage = taken_by_similar(4)._replace(peaks=(4 * GIB,), runs=(Run(4 * GIB, ("4",)),))
+    request = vram_request_of(None, 0, usage, exact=False, numbers=("900",))
+    assert (request.estimated, request.source) == (True, "estimated from 1 similar job")
+
+
+@pytest.mark.parametrize(
+    ("used", "peaks", "estimate", "request_gib"),
+    [
+        (4, (), 10, 1.2 * 4 + 0.25),  # it follows the use down
+        (20, (), 10, 1.2 * 20 + 0.25),  # and up
+        (4, (12, 12, 12), 14, 12),  # but most similar jobs took more in the end
+        (4, (12, 12, 12), 8, 8),  # of which no more is kept than was estimated
+        (4, (12, 12, 12), None, 1.2 * 4 + 0.25),  # none was known when it started
+        (4, (2, 2, 12), 14, 1.2 * 4 + 0.25),  # and here most did not
+    ],
+)
+def test_the_estimate_of_a_running_job_follows_its_use_and_what_most_similar_jobs_took(
+    used: int, peaks: tuple[int, ...], estimate: int | None, request_gib: float
+) -> None:
+    known = tuple(peak * GIB for peak in peaks)
+    request = settled_request(used * GIB, known, None if estimate is None else estimate * GIB)
+    assert request == pytest.approx(request_gib * GIB, abs=2)
 
 
 @given(amounts, st.integers(0, 80 * GIB), st.lists(st.integers(0, 80 * GIB), max_size=4))
 def test_a_claim_is_never_less_than_anything_that_is_known(
     asked: int | None, least: int, peaks: list[int]
 ) -> None:
-    claim, source = vram_request_of(asked, least, Usage(peaks=tuple(peaks)))
+    claim, source, estimated = vram_request_of(asked, least, Usage(peaks=tuple(peaks)))
+    assert estimated == (claim is None)
     if claim is None:
         assert (asked, least, peaks, source) == (None, 0, [], "")
     else:
@@ -320,8 +524,8 @@ def test_a_claim_is_never_less_than_anything_that_is_known(
 
 def test_what_a_program_asks_for_counts_more_than_what_its_like_took_with_other_numbers() -> None:
     usage = Usage(peaks=(11 * GIB,))
-    assert vram_request_of(4 * GIB, 0, usage, exact=False) == (4 * GIB, "declared")
-    claim, source = vram_request_of(4 * GIB, 0, usage)
+    assert vram_request_of(4 * GIB, 0, usage, exact=False)[:2] == (4 * GIB, "declared")
+    claim, source, _ = vram_request_of(4 * GIB, 0, usage)
     assert claim is not None
     assert claim > 11 * GIB
     assert "measured" in source

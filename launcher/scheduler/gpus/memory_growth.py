@@ -1,0 +1,95 @@
+"""Whether the memory of an attempt still grows: only then what it uses now tells what it will need."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from launcher.system.files import Json
+
+STEADY = 0.02  # of what is used; less is no growth
+STEADY_LOOKS = 2  # in a row without growth, of an attempt that keeps its GPU busy
+STEADY_S = 2.0  # since its first byte; what a program loads first is seldom all
+IDLE_STEADY_S = (
+    30.0  # without growth, of an attempt whose load is not reported, or that does nothing
+)
+
+
+@dataclass(slots=True, kw_only=True)
+class MemoryGrowth:
+    """What an attempt used on one GPU at most, look by look; times are seconds on the monotonic clock."""
+
+    began: float  # the first look
+    at: float = 0.0  # the newest one
+    used: int = 0  # bytes, at the newest look
+    first_byte: float | None = None  # since when it has held memory
+    steady_since: float = 0.0  # since when its use has not grown
+    steady_looks: int = 0  # likewise, in looks
+
+    @property
+    def age_s(self) -> float:
+        """For how long it is known."""
+        return max(0.0, self.at - self.began)
+
+    @property
+    def is_growing(self) -> bool:
+        """Whether it used more at the newest look than before."""
+        return self.first_byte is not None and not self.steady_looks
+
+    def look(self, at: float, used: int) -> None:
+        """Take in a look.
+
+        Args:
+            at: when it was taken.
+            used: bytes on the GPU where it used most.
+        """
+        if self.first_byte is None and used > 0:
+            self.first_byte = at
+        if used > self.used * (1 + STEADY):
+            self.steady_since, self.steady_looks = at, 0
+        else:
+            self.steady_looks += 1
+        self.at, self.used = at, used
+
+    def is_settled(self, load: float | None) -> bool:
+        """Return whether its use is not expected to grow much any more.
+
+        Args:
+            load: share of the time in which it keeps its GPU busy; None: not measured yet.
+        """
+        if self.first_byte is None:
+            return False
+        if load and self.steady_looks >= STEADY_LOOKS and self.at >= self.first_byte + STEADY_S:
+            return True
+        return self.at >= self.steady_since + IDLE_STEADY_S
+
+    def record(self) -> dict[str, Json]:
+        """Return it for a scheduler that takes over."""
+        return {
+            "began": self.began,
+            "at": self.at,
+            "used": self.used,
+            "first_byte": self.first_byte,
+            "steady_since": self.steady_since,
+            "steady_looks": self.steady_looks,
+        }
+
+
+def read_growth(record: Mapping[str, Json], now: float) -> MemoryGrowth | None:
+    """Return what `MemoryGrowth.record` returned; None: it is no such record, or of another boot."""
+    match record:
+        case {
+            "began": int() | float() as began,
+            "at": int() | float() as at,
+            "used": int() as used,
+            "first_byte": first_byte,
+            "steady_since": int() | float() as since,
+            "steady_looks": int() as looks,
+        } if 0 <= began <= at <= now and used >= 0 and looks >= 0:
+            return MemoryGrowth(
+                began=began,
+                at=at,
+                used=used,
+                first_byte=float(first_byte) if isinstance(first_byte, int | float) else None,
+                steady_since=since,
+                steady_looks=looks,
+            )
+    return None

@@ -1,0 +1,148 @@
+"""Which job leaves a GPU whose memory runs short: one whose memory is an estimate, so that no other one fails.
+
+Memory that was declared, and what other queues have reserved, counts as taken before it is used. If the jobs with
+estimates have grown into it, or use all of a GPU and still grow, the next allocation of somebody would fail. So one of
+them is stopped in time: that which loses least. It is queued again, and its next attempt has its GPU for itself.
+"""
+
+from collections import deque
+from collections.abc import Collection, Iterable, Sequence
+from typing import NamedTuple
+
+from launcher.gpu.snapshot import ForeignReservation, GpuSnapshot
+from launcher.scheduler.gpus.gpu_ledger import Eviction, Taken, is_estimated
+from launcher.scheduler.policy.gpu_slot import guard_of
+from launcher.states import EndCause
+from launcher.store.rows import Claim
+from launcher.units import format_bytes
+
+LONGEST_LOSS_S = 60.0  # so long a job may have run that cannot resume, to be stopped for others
+LASTING_S = 5.0  # a queue has by then published what its jobs use of their reservations
+
+
+class LastingReservations:
+    """What other queues have reserved of GPUs and not used for a while.
+
+    A reservation is published before its job uses memory, and what the job uses is published later than it is seen.
+    In between it counts twice: once as used and once as reserved. That may delay a start, but stops no job.
+    """
+
+    def __init__(self) -> None:
+        """Begin without having looked."""
+        self._looks: deque[tuple[float, dict[ForeignReservation, int]]] = deque()
+
+    def look(
+        self, at: float, foreign: Iterable[ForeignReservation]
+    ) -> tuple[ForeignReservation, ...]:
+        """Take in a look, and return the least that was reserved at all looks of the last LASTING_S.
+
+        Args:
+            at: when it was taken, monotonic seconds.
+            foreign: what is reserved and not in use.
+        """
+        self._looks.append((at, {each._replace(amount=0): each.amount for each in foreign}))
+        while len(self._looks) > 1 and self._looks[1][0] <= at - LASTING_S:
+            self._looks.popleft()
+        (first, reserved), *later = self._looks
+        if first > at - LASTING_S:
+            return ()
+        return tuple(
+            queue._replace(amount=min(amount, *(look.get(queue, 0) for _, look in later)))
+            for queue, amount in reserved.items()
+            if all(queue in look for _, look in later)
+        )
+
+
+class _Occupant(NamedTuple):
+    """A job of this queue on a GPU."""
+
+    claim: Claim
+    used: int  # bytes there
+    ran_s: float
+    growing: bool
+
+    @property
+    def unused(self) -> int:
+        """How many bytes are reserved for it and not in use."""
+        return max(0, (self.claim.reservation or 0) - self.used)
+
+    @property
+    def can_be_stopped(self) -> bool:
+        if not is_estimated(self.claim) or self.claim.spec.terms.rerun == "never":
+            return False
+        return self.ran_s <= LONGEST_LOSS_S or bool(self.claim.spec.entry)  # the lab's jobs resume
+
+
+def evictions(
+    gpus: Iterable[GpuSnapshot],
+    claims: Sequence[Claim],
+    taken: Taken,
+    foreign: Iterable[ForeignReservation],
+    leaving: Collection[int],
+    *,
+    now: float,
+) -> dict[int, Eviction]:
+    """Return the jobs that have to leave a GPU whose memory runs short, and why.
+
+    Args:
+        gpus: as the newest look saw them.
+        claims: the attempts that run.
+        taken: what they take.
+        foreign: what other queues have reserved and do not use yet.
+        leaving: jobs that were asked to leave; their memory counts as free.
+        now: seconds since 1970.
+    """
+    reserved: dict[str, int] = {}
+    for reservation in foreign:
+        reserved[reservation.device] = reserved.get(reservation.device, 0) + reservation.amount
+    evicted: dict[int, Eviction] = {}
+    for gpu in gpus:
+        there = [
+            _Occupant(
+                claim,
+                memory.used.get(gpu.uuid, 0),
+                # one that was adopted may be older than it is known
+                ran_s=max(growth.age_s, now - claim.claimed),
+                growing=growth.is_growing,
+            )
+            for claim in claims
+            if gpu.uuid in claim.gpus
+            for memory in [taken.of(claim)]
+            if (growth := memory.growth) is not None
+        ]
+        left = {*leaving, *evicted}
+        evicted |= _evicted(gpu, there, reserved.get(gpu.uuid, 0), left)
+    return evicted
+
+
+def _evicted(
+    gpu: GpuSnapshot, there: Sequence[_Occupant], reserved: int, leaving: Collection[int]
+) -> dict[int, Eviction]:
+    if gpu.used is None or not gpu.total or len(there) < 1 + (not reserved):
+        return {}
+    stay = [each for each in there if each.claim.job not in leaving]
+    free = gpu.total - gpu.used + sum(each.used for each in there if each not in stay)
+    owed = reserved + sum(each.unused for each in stay)
+    growing = any(each.growing and is_estimated(each.claim) for each in stay)
+    lacking = owed - free if owed else guard_of(gpu.total) - free if growing else 0
+    able = [each for each in stay if each.can_be_stopped and each.used > 0]
+    if lacking <= 0 or sum(each.used for each in able) < lacking:
+        return {}
+    # of those whose memory is enough the one that loses least, else the one that gives most
+    enough = [each for each in able if each.used >= lacking]
+    chosen = min(enough, key=_loss) if enough else max(able, key=lambda each: each.used)
+    return {chosen.claim.job: _eviction(gpu, chosen, free, owed)}
+
+
+def _loss(occupant: _Occupant) -> float:
+    return occupant.ran_s
+
+
+def _eviction(gpu: GpuSnapshot, chosen: _Occupant, free: int, owed: int) -> Eviction:
+    has = f"{gpu.label} had only {format_bytes(max(0, free))} free"
+    why = f"{has}, of which {format_bytes(owed)} were reserved" if owed else has
+    return Eviction(
+        why=f"{why}, and this job, which used {format_bytes(chosen.used)}, lost least by it",
+        cause=EndCause.GPU_MEMORY,
+        vram_request=chosen.used,
+    )

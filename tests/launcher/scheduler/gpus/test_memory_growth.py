@@ -1,0 +1,105 @@
+"""When the memory of an attempt has stopped growing, so that what it uses tells what it needs."""
+
+import json
+from math import nan
+
+import pytest
+
+from launcher.scheduler.gpus.memory_growth import (
+    IDLE_STEADY_S,
+    STEADY_S,
+    MemoryGrowth,
+    read_growth,
+)
+from launcher.system.files import Json
+from tests.build import GIB
+
+
+def looked(*gib: float, every_s: float = 1.0, began: float = 100.0) -> MemoryGrowth:
+    """What is known after looks at regular times."""
+    growth = MemoryGrowth(began=began, steady_since=began)
+    for number, used in enumerate(gib):
+        growth.look(began + number * every_s, round(used * GIB))
+    return growth
+
+
+@pytest.mark.parametrize(
+    ("uses", "growing"),
+    [
+        ((), False),
+        ((0.0,), False),
+        ((1.0,), True),
+        ((1.0, 1.0), False),
+        ((1.0, 1.01), False),  # that is no growth
+        ((1.0, 1.5), True),
+        ((1.0, 1.5, 0.5), False),
+        ((3.0, 1.0, 2.0), True),
+        ((0.0, 0.0, 1.0), True),
+    ],
+)
+def test_memory_grows_while_a_look_shows_clearly_more_than_the_look_before(
+    uses: tuple[float, ...], growing: bool
+) -> None:
+    assert looked(*uses).is_growing is growing
+
+
+def test_a_busy_program_has_settled_after_two_looks_without_growth() -> None:
+    assert not looked(1, 2, 2).is_settled(0.5)
+    assert looked(1, 2, 2, 2).is_settled(0.5)
+    assert not looked(1, 2, 2, 3).is_settled(0.5), "it grows again"
+
+
+def test_a_busy_program_has_not_settled_within_the_first_seconds_of_its_memory() -> None:
+    quick = STEADY_S / 10
+    assert not looked(2, 2, 2, 2, every_s=quick).is_settled(0.5)
+    assert not looked(0, 0, 0, 0, 2, 2, 2, 2, every_s=STEADY_S / 4).is_settled(0.5)
+    assert looked(*[2] * 11, every_s=quick).is_settled(0.5)
+
+
+@pytest.mark.parametrize("load", [None, 0.0])
+def test_a_program_that_keeps_no_gpu_busy_settles_later(load: float | None) -> None:
+    growth = looked(*[2] * 10)
+    assert not growth.is_settled(load)
+    growth.look(growth.steady_since + IDLE_STEADY_S, 2 * GIB)
+    assert growth.is_settled(load)
+
+
+def test_a_program_that_holds_no_memory_never_settles() -> None:
+    assert not looked(0, 0, every_s=10 * IDLE_STEADY_S).is_settled(0.5)
+
+
+def test_its_age_counts_from_the_first_look() -> None:
+    assert looked(0, 0, 1, every_s=2.0).age_s == 4.0
+
+
+def test_what_is_known_is_read_as_it_was_written() -> None:
+    for growth in (looked(0, 0), looked(0, 1, 2, 2)):
+        record = json.loads(json.dumps(growth.record()))
+        assert read_growth(record, growth.at + 1) == growth
+
+
+def test_what_another_boot_wrote_is_not_known() -> None:
+    growth = looked(1, 2)
+    assert read_growth(growth.record(), growth.at - 0.5) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("began", None),
+        ("began", -1.0),
+        ("began", 1e9),  # after the newest look
+        ("at", "now"),
+        ("at", nan),
+        ("used", -1),
+        ("used", 1.5),
+        ("steady_looks", -1),
+        ("steady_since", None),
+    ],
+)
+def test_a_record_that_cannot_be_true_is_none(name: str, value: Json) -> None:
+    assert read_growth(looked(1, 2).record() | {name: value}, 1e6) is None
+
+
+def test_an_empty_record_is_none() -> None:
+    assert read_growth({}, 1e6) is None

@@ -1,0 +1,51 @@
+"""What other queues are told to leave to a job whose reservation follows its use."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from launcher.gpu.monitor import Ours, Sight
+from launcher.gpu.snapshot import GpuProcess
+from launcher.job import Resources
+from launcher.scheduler.gpus.gpu_ledger import Ledger, reservations_of
+from launcher.scheduler.policy.model import Start
+from launcher.system.gpu_sharing import Rules
+from launcher.system.paths import Home
+from tests.build import GIB, a_claim, a_gpu, a_spec
+
+TOTAL = 24  # GiB
+ESTIMATES = {
+    # in use by the job and by others, estimate, what is published: GiB
+    "much is free": (4, 0, 6, 6),
+    "half of what is free": (12, 10, 15, 13),
+    "nothing is free": (12, 12, 15, 12),
+    "it has used nothing yet": (0, 23, 15, 3),
+}
+
+
+@pytest.mark.parametrize(
+    ("used", "others", "estimate", "published"), ESTIMATES.values(), ids=ESTIMATES
+)
+def test_an_estimate_is_published_as_far_as_it_leaves_room_for_those_of_others(
+    tmp_path: Path, used: int, others: int, estimate: int, published: int
+) -> None:
+    ledger = Ledger(Home(tmp_path), Ours())
+    asked = Resources(device="cuda")
+    claim = a_claim(a_spec(resources=asked), device="GPU-0", reservation=None, pid=os.getpid())
+    process = GpuProcess(pid=os.getpid(), used=used * GIB)
+    card = a_gpu(total=TOTAL, used=used + others, processes=(process,) if used else ())
+    ledger.enter(Sight(gpus=(card,), at=1.0), [claim])
+    ledger.taken.of(claim).estimate = estimate * GIB
+    amounts = {each.device: each.amount for each in ledger.reservations([claim])}
+    assert amounts["GPU-0"] == published * GIB
+
+
+def test_a_job_of_which_nothing_is_known_is_published_with_the_part_that_is_counted_for_it() -> (
+    None
+):
+    place = Start(job=1, devices=("GPU-0",), cpus=1, reason="")
+    told = reservations_of(
+        place, Resources(), totals={"GPU-0": TOTAL * GIB}, rules=Rules(unknown=0.5)
+    )
+    assert {each.device: each.amount for each in told}["GPU-0"] == TOTAL // 2 * GIB
