@@ -41,6 +41,7 @@ Beside = tuple[
 GUARD = 0.02  # part of a GPU's memory that stays free, so that what runs can grow a little
 MOST_GUARD = 1 << 30  # bytes of it
 MOST_YOUNG = 4  # jobs on a GPU of which nothing similar has been measured yet
+YOUNG_S = 600.0  # one that has held no memory for so long keeps no other waiting
 FIRST_S = 10.0  # so long the first one of similar jobs is waited for before a second one starts
 _PLENTY = 1 << 30  # jobs; more than any GPU runs
 
@@ -104,7 +105,7 @@ class Card:
         self.ours: list[Running] = []
         self.loads: tuple[Load, ...] = ()  # what each of ours does to it
         self._amounts: dict[int, int] = {}  # bytes by the identity of each of ours
-        self._young = 0  # of ours, how many have an estimate and are not measured yet
+        self._young: list[Running] = []  # of ours, those with an estimate that are not measured yet
         self._first: dict[str, Running] = {}  # similar jobs → one that is waited for
         self.exclusive_jobs = 0  # of ours, how many share it with none of ours
         self._turns = turns
@@ -168,9 +169,10 @@ class Card:
         self._said = ""
 
     def _note_young(self) -> None:
-        young = [job for job in self.ours if job.young_s is not None]
-        self._young = len(young)
-        self._first = {job.similar: job for job in young if (job.young_s or 0.0) < FIRST_S}
+        self._young = [
+            job for job in self.ours if job.young_s is not None and job.young_s < YOUNG_S
+        ]
+        self._first = {job.similar: job for job in self._young if (job.young_s or 0.0) < FIRST_S}
 
     def size(self, need: Need) -> int:
         """Return how many bytes a job takes here; one of which nothing is known gets a fixed part."""
@@ -196,7 +198,7 @@ class Card:
             return True
         if not need.estimated or need.vram_request is not None:
             return False
-        return need.similar in self._first or self._young >= MOST_YOUNG
+        return need.similar in self._first or len(self._young) >= MOST_YOUNG
 
     def _is_saturated(self) -> bool:
         """Return whether the GPU is busy all the time, and some of ours have not been measured beside that."""
@@ -313,8 +315,7 @@ class Card:
             return f"{name} is {used} busy with {_jobs(self.ours)}"
         if first := self._first.get(need.similar):
             return f"{_jobs([first])}, the first of its kind, is being measured on {name}"
-        young = [job for job in self.ours if job.young_s is not None]
-        return f"{name} runs {_jobs(young)}, which are being measured"
+        return f"{name} runs {_jobs(self._young)}, which are being measured"
 
     def _promised(self) -> str:
         """Return what of the free memory is reserved, and for whom."""

@@ -18,6 +18,7 @@ from launcher.scheduler.policy.co_location import (
     rates,
 )
 from launcher.scheduler.policy.decide import decide
+from launcher.scheduler.policy.gpu_slot import FIRST_S, MOST_YOUNG, YOUNG_S
 from launcher.scheduler.policy.model import Machine, Running, Start, Wait
 from launcher.system.gpu_sharing import Rules
 from tests.build import GIB, a_gpu, a_waiting
@@ -159,7 +160,7 @@ def test_a_job_comes_to_the_one_beside_which_most_is_done() -> None:
 
 
 def test_declared_memory_is_enough_to_share_a_gpu_from_the_first_job_on() -> None:
-    machine = Machine(cpus=64, gpus=(a_gpu(total=80 * GIB),))
+    machine = Machine(cpus=64, gpus=(a_gpu(total=80),))
     decisions = decide([wants(job) for job in range(1, 12)], [], machine)
     assert [type(one) for one in decisions] == [Start] * 8 + [Wait] * 3
     assert isinstance(decisions[8], Wait)
@@ -171,7 +172,7 @@ def test_declared_memory_is_enough_to_share_a_gpu_from_the_first_job_on() -> Non
 
 
 def test_a_fixed_number_of_jobs_shares_a_gpu_if_its_owner_says_so() -> None:
-    machine = Machine(cpus=64, gpus=(a_gpu(total=80 * GIB),))
+    machine = Machine(cpus=64, gpus=(a_gpu(total=80),))
     fixed = machine._replace(rules=Rules(max_per_gpu=3, adaptive=False))
     decisions = decide([wants(job, 0.97) for job in range(1, 5)], [], fixed)
     assert [type(one) for one in decisions] == [Start, Start, Start, Wait]
@@ -181,10 +182,104 @@ def test_a_fixed_number_of_jobs_shares_a_gpu_if_its_owner_says_so() -> None:
 
 
 def test_without_reported_loads_a_fixed_number_shares_a_gpu() -> None:
-    machine = Machine(cpus=64, gpus=(replace(a_gpu(total=80 * GIB), reports_load=False),))
+    machine = Machine(cpus=64, gpus=(replace(a_gpu(total=80), reports_load=False),))
     decisions = decide([wants(job) for job in range(1, 6)], [], machine)
     assert [type(one) for one in decisions] == [Start] * UNMEASURED_MOST + [Wait]
     assert isinstance(decisions[-1], Wait)
     assert (
         "at most 4 at once, as its driver does not report the load of each" in decisions[-1].reason
     )
+
+
+# --- jobs of unknown memory
+
+
+def unknown(job: int, similar: str, young_s: float) -> Running:
+    return runs(job, reservation=None, estimated=True, similar=similar, young_s=young_s)
+
+
+def asks(job: int, similar: str) -> Any:
+    return a_waiting(job, device="cuda")._replace(similar=similar)
+
+
+def test_the_first_of_its_kind_is_waited_for_but_not_for_long() -> None:
+    machine = Machine(cpus=64, gpus=(a_gpu(total=80),))
+    for young_s, starts in ((FIRST_S - 1, False), (FIRST_S, True)):
+        (decision,) = decide([asks(1, "train")], [unknown(9, "train", young_s)], machine)
+        assert isinstance(decision, Start) is starts
+    (other,) = decide([asks(1, "test")], [unknown(9, "train", 0.0)], machine)
+    assert isinstance(other, Start)
+
+
+@pytest.mark.parametrize(("young_s", "starts"), [(YOUNG_S - 1, False), (YOUNG_S, True)])
+def test_four_jobs_of_unknown_memory_run_on_a_gpu_until_one_like_them_holds_memory(
+    young_s: float, starts: bool
+) -> None:
+    machine = Machine(cpus=64, gpus=(a_gpu(total=80),))
+    there = [unknown(job, "train", young_s) for job in range(11, 11 + MOST_YOUNG)]
+    (decision,) = decide([asks(1, "train")], there, machine)
+    assert isinstance(decision, Start) is starts
+    measured = [run._replace(reservation=2 * GIB, young_s=None) for run in there]
+    (known,) = decide([asks(1, "train")._replace(vram_request=3 * GIB)], measured, machine)
+    assert isinstance(known, Start)
+
+
+def test_an_estimate_grows_only_into_memory_that_is_free() -> None:
+    machine = Machine(cpus=64, gpus=(a_gpu(total=80, used=60),))
+    large = runs(9, reservation=90 * GIB, estimated=True, used={"GPU-0": 60 * GIB})
+    (wait,) = decide([wants(1)], [large], machine)
+    assert isinstance(wait, Wait)
+    assert "20 GiB of it promised to job 9" in wait.reason
+
+
+def test_nothing_starts_beside_others_while_little_memory_is_free() -> None:
+    machine = Machine(cpus=64, gpus=(a_gpu(total=80, used=79.5),))
+    (wait,) = decide([wants(1)], [runs(9, used={"GPU-0": 79 * GIB})], machine)
+    assert isinstance(wait, Wait)
+    assert "cuda:0 has only 512 MiB free beside job 9" in wait.reason
+
+
+def test_a_gpu_that_is_busy_all_the_time_gets_no_job_until_its_jobs_are_measured() -> None:
+    gpu = replace(a_gpu(total=80), utilisation=1.0)
+    machine = Machine(cpus=64, gpus=(gpu,))
+    (wait,) = decide([wants(1)], [runs(3)], machine)
+    assert isinstance(wait, Wait)
+    assert wait.reason == "needs 1 GiB; cuda:0 is 100 % busy with job 3"
+    light = runs(3, demand=Load(sm=0.1, measured=True))
+    (start,) = decide([wants(1)], [light], machine)
+    assert isinstance(start, Start)
+
+
+@pytest.mark.parametrize(("mode", "text"), [(3, "its compute mode is exclusive"), (1, "exclusive")])
+def test_a_gpu_in_exclusive_compute_mode_runs_a_job_at_a_time(mode: int, text: str) -> None:
+    machine = Machine(cpus=64, gpus=(replace(a_gpu(), compute_mode=mode),))
+    start, wait = decide([wants(1), wants(2)], [], machine)
+    assert isinstance(start, Start)
+    assert isinstance(wait, Wait)
+    assert text in wait.reason
+
+
+def test_nothing_starts_on_a_gpu_in_prohibited_compute_mode() -> None:
+    (wait,) = decide([wants(1)], [], Machine(cpus=4, gpus=(replace(a_gpu(), compute_mode=2),)))
+    assert isinstance(wait, Wait)
+    assert "its compute mode is prohibited" in wait.reason
+
+
+def test_a_gpu_is_kept_free_for_an_exclusive_job_that_can_have_it_soon() -> None:
+    machine = Machine(cpus=64, gpus=(a_gpu(total=80),))
+    alone = a_waiting(1, device="cuda", exclusive=True)._replace(since=0.0, patient_until=1e9)
+    for left_s, waited_s, kept in ((30.0, 0.0, True), (90.0, 10.0, False), (90.0, 100.0, True)):
+        there = runs(9, since=0.0, ends=waited_s + left_s)
+        _, later = decide([alone, wants(2)], [there], machine, waited_s)
+        assert isinstance(later, Wait) is kept, (left_s, waited_s)
+
+
+def test_a_heavy_job_gets_its_place_although_light_ones_follow_each_other() -> None:
+    machine = Machine(cpus=64, gpus=(a_gpu(total=80),))
+    there = [runs(8, demand=Load(sm=0.6, measured=True), ends=5000.0, since=0.0)]
+    there += [runs(9, demand=Load(sm=0.1, measured=True), ends=5.0, since=0.0)]
+    heavy = wants(1, 0.6)._replace(patient_until=1e9)
+    first, later = decide([heavy, wants(2, 0.1)._replace(seconds=9.0)], there, machine)
+    assert isinstance(first, Wait)
+    assert isinstance(later, Wait)
+    assert "would delay job 1" in later.reason
