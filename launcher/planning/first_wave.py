@@ -8,6 +8,7 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -280,7 +281,7 @@ def read_machine_state(
         cpus=cpus,
         ram=memory.total(),
         ram_free=memory.available(),
-        gpus=seen,
+        gpus=tuple(replace(gpu, reports_load=gpu.uuid not in ledger.unmeasured) for gpu in seen),
         absent=absent,
         limits=store.scheduling.limits() if store else {},
         rules=rules._replace(idle_s=0.0),  # without watching, past users of the GPUs are unknown

@@ -154,6 +154,8 @@ class Admission:
         measuring = self._gpus_wanted and self._gpus.ledger.taken.measuring(claims)
         wanted = in_use or self._gpus_wanted
         self._gpus.look(claims, unsupervised, wanted=wanted, measuring=measuring)
+        if in_use:  # estimates follow what is used, also if nothing waits
+            self._gpus.ledger.taken.running(claims, self._usage)
         if self._some_wait:
             self._gpus.ledger.taken.ask_ends(claims)
             self._dispatch.places.ask_ends()

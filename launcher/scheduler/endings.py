@@ -19,6 +19,7 @@ from launcher.context import has_folder, job_folder
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.scheduler.gpus.gpu_ledger import Eviction, is_estimated
 from launcher.scheduler.gpus.gpu_state import Accelerators
+from launcher.scheduler.gpus.memory_shortage import resumes
 from launcher.scheduler.gpus.shared_time import slowdown_by_duration
 from launcher.scheduler.policy.inventory import refusal
 from launcher.scheduler.policy.model import Machine, Waiting
@@ -130,14 +131,14 @@ def _follow(judged: Blame, claim: Claim, lane: Lane, machine: Machine) -> Requeu
 
 def _stopped_for_others(claim: Claim, outcome: Stopped, moved: Eviction) -> Requeue:
     """Queue a job again that was stopped because memory ran short."""
-    lost = format_seconds(max(0.0, outcome.at - claim.claimed))
-    text = f"stopped: {moved.why}; {lost} of work lost; queued again, with a GPU of its own"
+    ran = format_seconds(max(0.0, outcome.at - claim.claimed))
+    lost = f"ran {ran} and resumes" if resumes(claim) else f"{ran} of work lost"
+    text = f"stopped: {moved.why}; {lost}; queued again, with a GPU of its own"
     data: dict[str, Json] = {"where": "gpu", "whose": "neighbour"}
     return Requeue(
         reason=Reason(code=ReasonCode.OUT_OF_MEMORY, text=text, data=data),
         vram_request=moved.vram_request,
         alone=True,
-        limit=MOST_SHORTAGES,
     )
 
 

@@ -6,6 +6,7 @@ one of them, as what is kept idles.
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from math import inf, isfinite
 from typing import NamedTuple
 
@@ -151,7 +152,11 @@ class PilotPlace:
         Args:
             limits: of groups.
         """
-        hello, beat, gpus = self.hello, self.link.beat, self.taken.gpus(self.claims, self.gpus)
+        hello, beat = self.hello, self.link.beat
+        # beats tell of no loads
+        gpus = tuple(
+            replace(gpu, reports_load=False) for gpu in self.taken.gpus(self.claims, self.gpus)
+        )
         ram = max(0, hello.ram)
         return Machine(
             cpus=max(0, min(hello.cpus, MOST_CPUS)),

@@ -386,8 +386,8 @@ def _assumed(assumed: Assumptions) -> list[str]:
     parts += [f"memory {assumed.memory}"]
     if assumed.knows is Memory.LEARNED:
         parts.append(
-            "launcher learns memory from jobs that ended: the first of a group has its GPUs for itself, one that "
-            f"takes more than the largest of eight before it runs again after {format_seconds(PEAK_S)}; "
+            "launcher learns memory from jobs of the same group that run or have ended, the first one reserves an "
+            f"eighth of a GPU; one that finds too little memory runs again after {format_seconds(PEAK_S)}; "
             "first-fit knows it"
         )
     fleet = assumed.fleet

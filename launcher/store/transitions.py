@@ -40,7 +40,7 @@ class Requeue(NamedTuple):
     pause_s: float = 0.0  # before the next attempt; doubles each time
     hopeless: bool = False  # this machine can never give it what it needs: it fails
     alone: bool = False  # the next attempt shares its GPUs with no other job
-    limit: int = REQUEUE_LIMIT  # it fails when it has been queued again so often
+    limit: int = REQUEUE_LIMIT  # attempts with this reason; at the last of them it fails
 
 
 CANCELLED = Reason(code=ReasonCode.CANCELLED, text="cancelled by its owner")
@@ -149,8 +149,13 @@ class Transitions:
         reason = requeue.reason
         if requeue.hopeless:
             return State.FAILED, reason
-        if requeued + 1 >= requeue.limit:
-            times = f", {requeued + 1} times by now"
+        (alike,) = self._db.execute(
+            "SELECT count(*) FROM attempts WHERE job = ? AND number < ? AND reason_code = ?",
+            (claim.job, claim.number, reason.code),
+        ).fetchone()
+        if requeued + 1 >= REQUEUE_LIMIT or alike + 1 >= requeue.limit:
+            number = requeued + 1 if requeue.limit == REQUEUE_LIMIT else alike + 1
+            times = f", {number} times by now"
             short = reason.data.get("short")
             data = {**reason.data, "short": f"{short}{times}"} if short else reason.data
             return State.FAILED, reason._replace(text=f"{reason.text}{times}", data=data)

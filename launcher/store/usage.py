@@ -59,6 +59,7 @@ class Similar(NamedTuple):
     """What jobs of the same type, or of the same program, took with other settings."""
 
     peaks: tuple[int, ...] = ()  # bytes on one GPU
+    live: tuple[int, ...] = ()  # bytes that those use now that run
     sm: float | None = None  # mean use of the multiprocessors by one of them alone, 0 to 1
 
 
@@ -122,6 +123,7 @@ class Lesson(NamedTuple):
     machine: str = ""
     numbers: Numbers | None = None
     program: str = ""  # which one ran; '': a job of a laboratory, or a function
+    cut_short: bool = False  # it was stopped early: its peak is less than it needs, and counts for similar jobs alone
 
     def alike(self, here: Collection[str], part: Callable[[str], str]) -> bool:
         """Tell whether it is of a machine that agrees in a part of its fingerprint with this one."""
@@ -134,6 +136,7 @@ def usage_of(lessons: Sequence[Lesson], here: Collection[str], *, exact: bool) -
     What was measured under the same driver on the same card counts alone where there is any; then what
     another driver of the same card says, then other cards.
     """
+    lessons = [lesson for lesson in lessons if not lesson.cut_short]
     same_card = [lesson for lesson in lessons if lesson.alike(here, card_of)]
     same = [lesson for lesson in same_card if lesson.alike(here, str)]
     measured = next((those for those in (same, same_card) if _told(those, "peak")), lessons)
@@ -186,6 +189,7 @@ def lesson_of(
         machine=machine if isinstance(machine, str) else "",
         numbers=_numbers(record.get("numbers")),
         program=program if isinstance(program := record.get("program"), str) else "",
+        cut_short=record.get("cut_short") is True,
     )
 
 
@@ -328,6 +332,8 @@ class UsageRecords:
 
     def _remember(self, signature: str, lesson: Lesson) -> None:
         groups = {} if self._groups is None else self._groups
+        if len(groups) > MOST_SIGNATURES:
+            groups.clear()
         for key in {similar_key(signature, lesson.program), _kind_of(signature), ""}:
             groups.setdefault(key, deque(maxlen=KEPT)).appendleft(lesson)
 
@@ -379,7 +385,7 @@ class UsageRecords:
             peak = self._if_more(claim, peak)
         if not signature or (seconds is None and peak is None):
             return
-        numbers = None if is_exact(signature) else _command_line_text(claim.spec.argv)
+        numbers = _command_line_text(signature, claim.spec.argv, cut_short=early and certain)
         row = (
             seconds,
             peak,
@@ -422,8 +428,11 @@ class UsageRecords:
         self._similar.clear()
 
 
-def _command_line_text(argv: Sequence[str]) -> str:
-    return json.dumps({"program": program_of(argv), "numbers": numbers_of(argv)})
+def _command_line_text(signature: str, argv: Sequence[str], *, cut_short: bool) -> str | None:
+    record: dict[str, Any] = {"cut_short": True} if cut_short else {}
+    if not is_exact(signature):
+        record |= {"program": program_of(argv), "numbers": numbers_of(argv)}
+    return json.dumps(record) if record else None
 
 
 def _duration(by_wall: float, measured: Measured) -> float | None:

@@ -25,6 +25,7 @@ from launcher.scheduler.policy.vram_request import settled_request, vram_request
 from launcher.states import EndCause
 from launcher.store.rows import Claim
 from launcher.store.usage import (
+    MOST_PEAK,
     NO_USAGE,
     Measured,
     Numbers,
@@ -202,7 +203,7 @@ def place_of(
         reservation = vram_request_of(None, 0, usage, exact=exact, numbers=line.numbers).amount
         growth = taken.growth
         if growth is not None and growth.is_settled(load.sm):
-            reservation = settled_request(growth.used, usage.similar.peaks, reservation)
+            reservation = settled_request(growth.steady_used, usage.similar.peaks, reservation)
         elif reservation is None:
             young_s = 0.0 if growth is None else growth.age_s
     return Running(
@@ -325,10 +326,10 @@ class Taken:
                 loads[line.similar].append(load.sm)
             unknown = UNKNOWN_PART * max((totals.get(uuid, 0) for uuid in claim.gpus), default=0)
             if taken.growth.is_settled(load.sm) or taken.growth.used > unknown:
-                peaks[line.similar].append(taken.growth.used)
+                peaks[line.similar].append(taken.growth.steady_used)
         self._similar = {
             similar: Similar(
-                peaks=tuple(peaks[similar]), sm=fsum(shares) / len(shares) if shares else None
+                live=tuple(peaks[similar]), sm=fsum(shares) / len(shares) if shares else None
             )
             for similar in {*peaks, *loads}
             for shares in [loads[similar]]
@@ -391,7 +392,7 @@ class Taken:
             return usage
         stored = usage.similar
         sm = stored.sm if live.sm is None else live.sm
-        return usage._replace(similar=Similar(peaks=(*live.peaks, *stored.peaks), sm=sm))
+        return usage._replace(similar=stored._replace(live=live.live, sm=sm))
 
     def measuring(self, claims: Iterable[Claim]) -> bool:
         """Return whether the memory or the load of an attempt is about to become known."""
@@ -425,7 +426,8 @@ class Taken:
         growth, peak = read_growth(record, now), record.get("peak")
         if growth is not None:
             self._of[key] = AttemptMemory(
-                peak=peak if isinstance(peak, int) else None, growth=growth
+                peak=peak if isinstance(peak, int) and 0 < peak <= MOST_PEAK else None,
+                growth=growth,
             )
 
     def peak(self, claim: Claim) -> int | None:
@@ -521,7 +523,9 @@ def reservations_of(
     for uuid in place.devices if isinstance(place, Start) else place.gpus:
         total = totals.get(uuid, 0)
         size = place.reservation
-        if size is None:
+        if size is None and place.exclusive:
+            size = total
+        elif size is None:
             size = rules.unknown_bytes(total) if estimate is None else estimate
         if asked.exclusive:
             size = max(total, size)
@@ -550,9 +554,14 @@ class Ledger:
             self.shared.load,
         )
         self._named = False  # the driver knows our processes: what it does not list is not there
-        self.unmeasured: frozenset[str] = (
-            frozenset()
-        )  # GPUs that do not report the load of our jobs
+        self.started: dict[int, int | None] = {}  # job → what was estimated when it started
+        self._hidden: set[str] = (
+            set()
+        )  # GPUs whose driver lists no process although ours work there
+        self._pids: dict[int, int] = {}  # our processes at the newest look, and their jobs
+        self.foreign_load: dict[str, tuple[float, int]] = {}
+        # GPUs that do not report the load of our jobs
+        self.unmeasured: frozenset[str] = frozenset()
 
     def enter(self, sight: Sight, claims: Iterable[Claim]) -> bool:
         """Record what the running attempts take now; return whether there was a new look.
@@ -575,12 +584,37 @@ class Ledger:
             return used, {u for u in claim.gpus if u in told or not self._named} - used.keys()
 
         self.taken.enter(running.values(), sight.gpus, seen, sight.at)
+        self.started = {job: size for job, size in self.started.items() if job not in running}
+        self._hidden |= {gpu.uuid for gpu in sight.gpus if self._hides_processes(gpu, running)}
+        if self._named:
+            self._hidden.clear()
         self.unmeasured = frozenset(
-            gpu.uuid
-            for gpu in sight.gpus
-            if not gpu.reports_load or (not self._named and self._hides_processes(gpu, running))
+            gpu.uuid for gpu in sight.gpus if not gpu.reports_load or gpu.uuid in self._hidden
         )
+        self._count_foreign(sight.gpus)
         return True
+
+    def _count_foreign(self, gpus: Iterable[GpuSnapshot]) -> None:
+        """Work out how busy processes of others keep each GPU, 0 to 1, and how many of them there are.
+
+        A process of ours that has ended since the look is none of theirs.
+        """
+        before, self._pids, self.foreign_load = self._pids, {}, {}
+        for gpu in gpus:
+            load, number = 0.0, 0
+            for process in gpu.processes or ():
+                job = self._ours.owner(process.pid)
+                if job is not None:
+                    self._pids[process.pid] = job
+                elif process.pid not in before:
+                    load, number = load + (process.sm or 0.0), number + 1
+            self.foreign_load[gpu.uuid] = load, number
+
+    def memory_is_known(self, gpu: GpuSnapshot) -> bool:
+        """Return whether the driver tells of each process on a GPU how much memory it uses."""
+        if gpu.processes is None or gpu.uuid in self._hidden:
+            return False
+        return all(process.used is not None for process in gpu.processes)
 
     def _hides_processes(self, gpu: GpuSnapshot, running: Mapping[int, Claim]) -> bool:
         """Return whether a driver lists no process on a GPU although a job of ours works there, as in containers."""
@@ -626,15 +660,6 @@ class Ledger:
                 case {"job": int() as job, "number": int() as number}:
                     self.taken.adopt((job, number), record, now)
                     self.shared.adopt((job, number), record, now)
-
-    @property
-    def foreign_load(self) -> dict[str, tuple[float, int]]:
-        """How busy processes of others keep each GPU, 0 to 1, and how many of them there are, by UUID."""
-        loads = {}
-        for gpu in self._seen.gpus:
-            theirs = [each for each in gpu.processes or () if self._ours.owner(each.pid) is None]
-            loads[gpu.uuid] = fsum(each.sm or 0.0 for each in theirs), len(theirs)
-        return loads
 
     def _driver_usage(
         self, gpus: Iterable[GpuSnapshot], running: Mapping[int, Claim]
@@ -688,6 +713,8 @@ class Ledger:
         of two queues would else be in each other's way on a GPU that has enough for both.
         """
         taken = self.taken.of(claim)
+        if taken.growth is None:  # no look has seen it yet
+            return self.started.get(claim.job)
         if taken.estimate is None:
             return None
         most = taken.estimate

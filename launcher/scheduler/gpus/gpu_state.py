@@ -194,6 +194,7 @@ class Accelerators:
         self._unmeasured: set[str] = set()  # GPUs of which that was logged
         self.moved: dict[int, Eviction] = {}
         self._lasting = LastingReservations()
+        self._looked: list[Claim] = []  # attempts that ran at the newest look
 
     @property
     def gpus(self) -> tuple[GpuSnapshot, ...]:
@@ -242,8 +243,15 @@ class Accelerators:
         self._note_unmeasured(claims)
         self.read()
         leaving = evacuated(claims, self._sight.gpus)
+        keys = {claim.key for claim in claims}
+        ended = {uuid for claim in self._looked if claim.key not in keys for uuid in claim.gpus}
+        self._looked = [*claims]  # what has ended since the look is still seen as in use
         leaving |= evictions(
-            self._sight.gpus,
+            [
+                gpu
+                for gpu in self._sight.gpus
+                if gpu.uuid not in ended and self.ledger.memory_is_known(gpu)
+            ],
             [*claims],
             self.ledger.taken,
             self._lasting.look(self._sight.at, self._foreign),
@@ -433,6 +441,7 @@ class Accelerators:
             return decisions
         if self._waits is not None and any(start.job == self._waits[0] for start in starts):
             self._waits = None
+        self.ledger.started |= {start.job: start.estimate for start in starts}
         waiting, running, machine, now = asked
         totals = {gpu.uuid: gpu.total for gpu in machine.gpus}
         resources = {job.job: job.resources for job in waiting}

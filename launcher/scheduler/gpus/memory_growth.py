@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from launcher.store.usage import MOST_PEAK
 from launcher.system.files import Json
 
 STEADY = 0.02  # of what is used; less is no growth
@@ -20,6 +21,7 @@ class MemoryGrowth:
     began: float  # the first look
     at: float = 0.0  # the newest one
     used: int = 0  # bytes, at the newest look
+    steady_used: int = 0  # bytes, the most of the last IDLE_STEADY_S; more counts as growth
     first_byte: float | None = None  # since when it has held memory
     steady_since: float = 0.0  # since when its use has not grown
     steady_looks: int = 0  # likewise, in looks
@@ -43,10 +45,12 @@ class MemoryGrowth:
         """
         if self.first_byte is None and used > 0:
             self.first_byte = at
-        if used > self.used * (1 + STEADY):
-            self.steady_since, self.steady_looks = at, 0
+        if used > self.steady_used * (1 + STEADY):
+            self.steady_since, self.steady_looks, self.steady_used = at, 0, used
         else:
             self.steady_looks += 1
+            if at >= self.steady_since + IDLE_STEADY_S:
+                self.steady_used = used
         self.at, self.used = at, used
 
     def is_settled(self, load: float | None) -> bool:
@@ -80,15 +84,22 @@ def read_growth(record: Mapping[str, Json], now: float) -> MemoryGrowth | None:
             "began": int() | float() as began,
             "at": int() | float() as at,
             "used": int() as used,
-            "first_byte": first_byte,
+            "first_byte": None | int() | float() as first_byte,
             "steady_since": int() | float() as since,
             "steady_looks": int() as looks,
-        } if 0 <= began <= at <= now and used >= 0 and looks >= 0:
+        } if (
+            0 <= began <= at <= now
+            and began <= since <= at
+            and (first_byte is None or began <= first_byte <= at)
+            and 0 <= used <= MOST_PEAK
+            and looks >= 0
+        ):
             return MemoryGrowth(
                 began=began,
                 at=at,
                 used=used,
-                first_byte=float(first_byte) if isinstance(first_byte, int | float) else None,
+                steady_used=used,
+                first_byte=first_byte,
                 steady_since=since,
                 steady_looks=looks,
             )

@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
 from launcher.gpu.snapshot import ForeignReservation, GpuSnapshot
+from launcher.job import FUNCTION
 from launcher.scheduler.gpus.gpu_ledger import Eviction, Taken, is_estimated
 from launcher.scheduler.policy.gpu_slot import guard_of
 from launcher.states import EndCause
@@ -53,6 +54,11 @@ class LastingReservations:
         )
 
 
+def resumes(claim: Claim) -> bool:
+    """Return whether the next attempt of a job goes on from what this one has saved, as jobs of laboratories do."""
+    return bool(claim.spec.entry) and claim.spec.kind != FUNCTION
+
+
 class _Occupant(NamedTuple):
     """A job of this queue on a GPU."""
 
@@ -70,7 +76,7 @@ class _Occupant(NamedTuple):
     def can_be_stopped(self) -> bool:
         if not is_estimated(self.claim) or self.claim.spec.terms.rerun == "never":
             return False
-        return self.ran_s <= LONGEST_LOSS_S or bool(self.claim.spec.entry)  # the lab's jobs resume
+        return self.ran_s <= LONGEST_LOSS_S or resumes(self.claim)
 
 
 def evictions(
@@ -135,7 +141,8 @@ def _evicted(
 
 
 def _loss(occupant: _Occupant) -> float:
-    return occupant.ran_s
+    """Return how many seconds of work are lost, as far as it is known."""
+    return min(occupant.ran_s, LONGEST_LOSS_S) if resumes(occupant.claim) else occupant.ran_s
 
 
 def _eviction(gpu: GpuSnapshot, chosen: _Occupant, free: int, owed: int) -> Eviction:

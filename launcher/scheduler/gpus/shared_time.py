@@ -20,6 +20,7 @@ from launcher.workers.progress.steps import Step, latest
 GAP_S = 30.0  # between two looks that lie further apart, anybody may have come and gone
 LEAST_S = 5.0  # of steps alone, and as long of steps beside others, before they are compared
 LEAST_STEPS = 3
+LOADING_S = 60.0  # so long an attempt without a kernel counts as one that still loads
 LEAST_USE_S = 0.6  # of looks, before a mean load is one
 RECENT_S = 20.0  # after so long a look counts a third in the load of a running attempt
 BUSY = 0.05  # a stranger's process that keeps a GPU less busy slows nobody down
@@ -53,6 +54,7 @@ class _Account:
     """What was seen of one attempt so far."""
 
     at: float  # of the newest look, monotonic
+    began: float  # the first one
     whole: bool  # it was seen from its beginning
     company: int | None = None  # others on its GPUs at that look
     step: Step | None = None
@@ -114,10 +116,10 @@ class SharedTime:
             key = claim.key
             account = self._accounts.get(key)
             if account is None:
-                account = _Account(at=sight.at, whole=self._looked)
+                account = _Account(at=sight.at, began=sight.at, whole=self._looked)
             there = [gpus[uuid] for uuid in claim.gpus if uuid in gpus]
             self._look(account, sight.at, claim, _company(claim, claims, there, owners))
-            self._use(account, sight.at - account.at, claim.job, there, owners)
+            self._use(account, sight.at, claim.job, there, owners)
             account.at = sight.at
             accounts[key] = account
         self._accounts, self._looked = accounts, True
@@ -169,7 +171,7 @@ class SharedTime:
             case {"load": int() | float() as load, "load_s": int() | float() as seconds} if (
                 0 <= load <= 1 and 0 < seconds <= LONGEST_S
             ):
-                account = _Account(at=now, whole=False)
+                account = _Account(at=now, began=now, whole=False)
                 account.count(load, seconds)
                 self._accounts[key] = account
 
@@ -199,7 +201,7 @@ class SharedTime:
     def _use(
         self,
         account: _Account,
-        passed_s: float,
+        at: float,
         job: int,
         there: Iterable[GpuSnapshot],
         owners: dict[int, int | None],
@@ -210,6 +212,7 @@ class SharedTime:
         one has seen that the attempt goes on. On a full GPU each process gets less than it would alone: what it
         is seen to do then counts only if it is more than was known.
         """
+        passed_s = at - account.at
         account.count(0.0, account.idle_s)
         account.idle_s = 0.0
         if not 0 < passed_s <= GAP_S:
@@ -219,7 +222,8 @@ class SharedTime:
             own = [process.sm or 0.0 for process in known if owners[process.pid] == job]
             total = sum(process.sm or 0.0 for process in known)
             reported = gpu.utilisation == 0 or bool(known)  # a process that did nothing is not
-            if not own and reported and account.used_s > 0:
+            loading = account.used_s == 0 and at < account.began + LOADING_S
+            if not own and reported and not loading:
                 account.idle_s += passed_s
             elif own:
                 share = min(1.0, sum(own))

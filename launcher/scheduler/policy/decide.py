@@ -40,6 +40,7 @@ from launcher.scheduler.policy.model import (
     Waiting,
 )
 from launcher.states import ReasonCode
+from launcher.store.rows import AGEING_S
 from launcher.units import format_seconds
 
 
@@ -98,6 +99,7 @@ class Policy:
         self._keeps = discipline.keeps
         self._barred = ""  # who comes first, where nobody may start before him
         self._hinted = False  # the first job that does not fit was told when there is room
+        self._undrained: set[Need] = set()  # for which no GPU is kept free in this decision
         self._started: dict[int, Running] = {}  # by job: what decisions have started
         self._reservation: FirstJobReservation | None = None
         self._yielding = Yielding(self.inventory, ())  # what is left to colleagues while we decide
@@ -105,6 +107,7 @@ class Policy:
     def decide(self, waiting: Sequence[Waiting], now: float) -> list[Decision]:
         """Return what happens to each waiting job; what starts counts as running from then on."""
         self._reservation, self._barred, self._hinted = None, "", False
+        self._undrained.clear()
         self.inventory.advance(now)
         self._yielding = Yielding(self.inventory, in_turn(self.inventory.machine), now)
         decisions = [self._decide(request, now) for request in waiting]
@@ -182,18 +185,22 @@ class Policy:
             (overdue or self._keeps is Keeps.FIRST) and not request.kept_elsewhere
         )
         drains = self._keeps is Keeps.OVERDUE and self._needs_drain(request, needs)
-        if due or drains or (self.inventory.explain and not self._hinted):
+        hints = self.inventory.explain and not self._hinted and lacks.of is not None
+        if due or drains or hints:
             place = reserve(self.inventory, request, needs, cpus, now)
             self._hinted = True
             if drains and place is not None and not request.kept_elsewhere:
                 drain_s = place.at[0] - now
-                waited_s = now - request.since if request.exclusive else 0.0
+                came = request.since + request.priority * AGEING_S
+                waited_s = now - came if request.resources.exclusive else 0.0
                 due = due or drain_s <= max(DRAIN_S, waited_s)
+                if not due:  # neither is it for those that need the same
+                    self._undrained.update(needs)
                 if drain_s <= DRAIN_S:  # so short a time is not left to guesses
                     firm = request._replace(slip=-inf)
                     place = reserve(self.inventory, firm, needs, cpus, now)
             when = "" if place is None else place.when(now)
-            if place is not None and when:
+            if place is not None and when and lacks.of is not None:
                 told = [lacks.situation, f"there will be room on {place.where}{when}"]
                 patience_s, firm_s = request.patient_until - now, firm_from(request) - now
                 if not due and 0 < patience_s < inf and patience_s > place.at[0] - now:
@@ -219,8 +226,10 @@ class Policy:
 
         It shares its GPUs with none of them, or it keeps a GPU so busy that it fits beside few.
         """
-        if not needs or request.exclusive:
-            return bool(needs)
+        if not needs or needs[0] in self._undrained:
+            return False
+        if request.exclusive:
+            return True
         is_heavy = (request.demand.sm or 0.0) > HEAVY
         return is_heavy and self.inventory.pool(needs[0]).lacks_time(needs[0])
 

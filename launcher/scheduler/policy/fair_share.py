@@ -79,7 +79,8 @@ def request_of(colleague: Colleague, machine: Machine) -> Waiting:
     on_gpus = wish.gpus if wish.lacks == "gpu" and machine.gpus else 0
     vram = wish.vram if on_gpus else None
     largest = max((gpu.total for gpu in machine.gpus), default=0)
-    if vram is not None and vram + machine.rules.reserve > largest:
+    whole = vram is not None and vram + machine.rules.reserve > largest
+    if whole:
         vram = None  # it gets a card of its own, and decides itself what of it is enough
     return Waiting(
         job=-1,
@@ -89,9 +90,10 @@ def request_of(colleague: Colleague, machine: Machine) -> Waiting:
             ram=wish.ram or None,
             gpus=max(1, on_gpus),
             device="cuda" if on_gpus else CPU,
-            exclusive=wish.exclusive and bool(on_gpus),
+            exclusive=(wish.exclusive or whole) and bool(on_gpus),
         ),
         vram_request=vram,
+        estimated=vram is None and not whole,
         visible=wish.cards or None,
     )
 
@@ -320,7 +322,7 @@ class Yielding:
 
         That is found out once for jobs that are alike: when others of ours start it only becomes more.
         """
-        key = (request.resources, request.vram_request, request.enough, request.visible)
+        key = (request.resources, *needs)
         if key not in self._known:
             self.end()
             _, self._known[key] = self._inventory.missing(request, needs, cpus)

@@ -154,10 +154,20 @@ class Card:
         self._amounts[id(job)] = max(reserved, used)
         self.free -= self._amounts[id(job)]
         self.ours.append(job)
+        self._shrink_estimates()
         self.loads = (*self.loads, job.demand)
         self.exclusive_jobs += job.exclusive
         self._note_young()
         self._said = ""
+
+    def _shrink_estimates(self) -> None:
+        """Leave to others what they have reserved: an older estimate shrinks to what its job uses, if it must."""
+        for job in self.ours if self.free < 0 else ():
+            if job.estimated:
+                slack = self._amounts[id(job)] - job.used.get(self.gpu.uuid, 0)
+                given = max(0, min(slack, -self.free))
+                self._amounts[id(job)] -= given
+                self.free += given
 
     def take_back(self, job: Running) -> None:
         """Have a job's place back, and what it used."""
@@ -200,6 +210,11 @@ class Card:
             return False
         return need.similar in self._first or len(self._young) >= MOST_YOUNG
 
+    def awaits_measurement(self, need: Need) -> bool:
+        """Return whether a job could start here now, were what runs here measured."""
+        fits = self._holds(need, self.free, self.loads, exclusive=self.exclusive_jobs)
+        return fits and self._is_unsettled(need) and not self.is_low
+
     def _is_saturated(self) -> bool:
         """Return whether the GPU is busy all the time, and some of ours have not been measured beside that."""
         full = (self.gpu.utilisation or 0.0) >= SATURATED
@@ -216,7 +231,7 @@ class Card:
         That time is infinite where it depends on a job of unknown duration; then it is
         the turn of the last of them, so that a later job cannot put it off.
         """
-        if self.takes(need):
+        if self.takes(need) or self.awaits_measurement(need):  # which takes seconds
             return (-inf, 0)
         free, exclusive = self.free, self.exclusive_jobs
         ours = sorted(self.ours, key=self._turn)
@@ -248,7 +263,7 @@ class Card:
         """Return whether a job may come to others: by their number, and by how busy they keep the GPU."""
         if self.most is not None and len(beside) >= self.most:
             return False
-        if not self.is_adaptive or not self.gpu.reports_load:
+        if not self.is_adaptive:
             return True
         return admits(load, beside, self.foreign_load)
 
@@ -486,6 +501,10 @@ class Pool:
     def lacks_time(self, need: Need) -> bool:
         """Return whether a job could start now if what runs kept the GPUs less busy."""
         return any(card.lacks_time(need) for card in self.cards)
+
+    def awaits_measurement(self, need: Need) -> bool:
+        """Return whether a job waits for nothing but that what runs is measured."""
+        return any(card.awaits_measurement(need) for card in self.cards)
 
     def openings(self, need: Need) -> Iterator[tuple[Turn, Card]]:
         """Give the GPUs that can take a job when enough of ours have ended, and when: the first ones first."""

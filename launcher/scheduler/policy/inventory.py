@@ -41,7 +41,7 @@ class Lack(NamedTuple):
 
     need: str
     situation: str = ""  # of the machine: other jobs that wait for the same have the same one
-    of: Lacking = "gpu"  # of what there is too little
+    of: Lacking | None = "gpu"  # of what there is too little; None: it waits for a measurement
 
     @property
     def text(self) -> str:
@@ -267,7 +267,8 @@ class Inventory:
         if need.count > 1:
             each = "" if need.vram_request is None else f" with {what} each"
             what = f"{need.count} GPUs{each}"
-        return Lack(f"needs {what}", pool.refusals(need))
+        of: Lacking | None = None if pool.awaits_measurement(need) else "gpu"
+        return Lack(f"needs {what}", pool.refusals(need), of=of)
 
     # --- what this machine can never give
 

@@ -29,7 +29,7 @@ from math import ceil
 from typing import NamedTuple
 
 from launcher.errors import counted
-from launcher.store.usage import NEWEST, Numbers, Run, Usage, margin_of
+from launcher.store.usage import NEWEST, Numbers, Run, Similar, Usage, margin_of
 from launcher.units import format_bytes
 
 DOUBT = (
@@ -223,13 +223,19 @@ class VramRequest(NamedTuple):
     estimated: bool = True  # neither declared nor measured with the same settings
 
 
-def similar_request(peaks: Sequence[int]) -> int | None:
-    """Return what is reserved for a job by what similar ones took, in bytes; None if none was measured."""
-    if not peaks:
-        return None
-    ordered = sorted(peaks)
-    most = ordered[ceil(QUANTILE * len(ordered)) - 1]
-    return round(most * (SIMILAR_MARGIN if len(ordered) >= SURE else FEW_MARGIN)) + STEP
+def similar_request(similar: Similar) -> int | None:
+    """Return what is reserved for a job by what similar ones took, in bytes; None if none was measured.
+
+    What those use that run may still grow: it raises the request, but does not lower what ended ones tell.
+    """
+    requests = []
+    for peaks in (similar.peaks, similar.live):
+        if peaks:
+            ordered = sorted(peaks)
+            most = ordered[ceil(QUANTILE * len(ordered)) - 1]
+            margin = SIMILAR_MARGIN if len(ordered) >= SURE else FEW_MARGIN
+            requests.append(round(most * margin) + STEP)
+    return max(requests, default=None)
 
 
 def settled_request(used: int, peaks: Sequence[int], estimate: int | None) -> int:
@@ -273,8 +279,9 @@ def vram_request_of(
         request = VramRequest(lesson.request, lesson.source, False)
     elif least:
         return VramRequest(least, AFTER_SHORTAGE, False)
-    elif (similar := similar_request(usage.similar.peaks)) is not None:
-        source = f"estimated from {counted(len(usage.similar.peaks), 'similar job')}"
+    elif (similar := similar_request(usage.similar)) is not None:
+        known = len(usage.similar.peaks) + len(usage.similar.live)
+        source = f"estimated from {counted(known, 'similar job')}"
         return VramRequest(similar, source)
     else:
         return VramRequest(source=UNTRIED if usage.peaks else "")

@@ -52,6 +52,8 @@ def configured(home: Home, tmp_path: Path) -> Configured:
 SHARED = {
     "sharing.reserve": ("0 B", "default"),
     "sharing.max_per_gpu": ("null", "default"),
+    "sharing.adaptive": ("true", "default"),
+    "sharing.unknown": ("0.125", "default"),
     "sharing.idle": ("0 s", "default"),
     "sharing.devices": ("null", "default"),
 }

@@ -405,7 +405,7 @@ def test_what_runs_tells_what_similar_jobs_take_while_it_runs(home: Home) -> Non
     ledger = watched(home, [claim], *steady(6))
     known = similar_took(2)._replace(peaks=(GIB,))
     live = ledger.taken.with_live(known, signature, program)
-    assert live == known._replace(similar=Similar(peaks=(6 * GIB, 2 * GIB), sm=0.3))
+    assert live == known._replace(similar=Similar(peaks=(2 * GIB,), live=(6 * GIB,), sm=0.3))
     for other in (("./train",), ("python", "score.py")):
         signature = program_signature(other)
         assert ledger.taken.with_live(known, signature, program_of(other)) == known
@@ -423,14 +423,14 @@ def test_memory_that_still_grows_tells_similar_jobs_nothing_until_it_is_an_eight
     assert ledger.taken.with_live(NO_USAGE, signature, program).similar == Similar(sm=0.3)
     assert ledger.enter(Sight(gpus=(busy(11),), at=3.0), [claim])
     live = ledger.taken.with_live(NO_USAGE, signature, program)
-    assert live.similar.peaks == (11 * GIB,)
+    assert live.similar.live == (11 * GIB,)
 
 
 def test_a_load_that_was_not_measured_leaves_what_is_stored(home: Home) -> None:
     ledger = watched(home, [an_estimate()], *steady(11, sm=None))
     known = Usage(similar=Similar(sm=0.7))
     live = ledger.taken.with_live(known, program_signature(SIMILAR_TRAIN), program_of(TRAIN))
-    assert live.similar == Similar(peaks=(11 * GIB,), sm=0.7)
+    assert live.similar == Similar(live=(11 * GIB,), sm=0.7)
 
 
 def test_a_measured_load_counts_before_a_stored_one(home: Home) -> None:

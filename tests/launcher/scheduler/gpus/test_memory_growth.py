@@ -33,11 +33,13 @@ def looked(*gib: float, every_s: float = 1.0, began: float = 100.0) -> MemoryGro
         ((1.0, 1.01), False),  # that is no growth
         ((1.0, 1.5), True),
         ((1.0, 1.5, 0.5), False),
-        ((3.0, 1.0, 2.0), True),
+        ((3.0, 1.0, 2.0), False),  # it had as much a moment ago
+        ((20.0, 20.3, 20.5), True),  # little by little
+        ((3.0, *[1.0] * 31, 2.0), True),
         ((0.0, 0.0, 1.0), True),
     ],
 )
-def test_memory_grows_while_a_look_shows_clearly_more_than_the_look_before(
+def test_memory_grows_while_a_look_shows_clearly_more_than_lately(
     uses: tuple[float, ...], growing: bool
 ) -> None:
     assert looked(*uses).is_growing is growing
