@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from launcher.context import WorkerEnvironment
 from launcher.gpu.reservations import ReservationBoard
 from launcher.gpu.snapshot import GpuSnapshot
-from launcher.job import Resources, Spec, Terms, program_signature
+from launcher.job import FUNCTION, Resources, Spec, Terms, program_signature
 from launcher.scheduler import endings
 from launcher.scheduler.endings import (
     CROWDED_PAUSE_S,
@@ -474,10 +474,12 @@ def requeue(
     rerun: str = "again",
     number: int = 1,
     claimed: float = 0.0,
+    entry: str = "",
+    kind: str = "command",
     **known: Any,
 ) -> Requeue | None:
     attempt = a_claim(
-        a_spec(terms=Terms(rerun=rerun)),
+        a_spec(terms=Terms(rerun=rerun), entry=entry, kind=kind),
         number=number,
         device=device,
         reservation=claim,
@@ -522,6 +524,26 @@ def test_one_that_was_stopped_for_others_runs_again_alone_and_says_what_was_lost
     skewed = requeue(Stopped(at=50.0), a_gpu(), claim=None, claimed=100.0, moved=FULL)
     assert skewed is not None
     assert "; 0 s of work lost;" in skewed.reason.text
+
+
+@pytest.mark.parametrize(
+    ("entry", "kind", "told"),
+    [
+        ("lab:train", "train", "ran 50 s and resumes"),
+        ("lab:train", FUNCTION, "50 s of work lost"),
+        ("", "command", "50 s of work lost"),
+    ],
+)
+def test_one_that_was_stopped_for_others_says_whether_its_next_attempt_resumes(
+    entry: str, kind: str, told: str
+) -> None:
+    decision = requeue(
+        Stopped(at=150.0), a_gpu(), claim=None, claimed=100.0, moved=FULL, entry=entry, kind=kind
+    )
+    assert decision is not None
+    assert decision.reason.text == (
+        f"stopped: cuda:0 had only 1 GiB free; {told}; queued again, with a GPU of its own"
+    )
 
 
 def test_one_that_ended_by_itself_before_it_was_stopped_for_others_is_judged_by_its_end() -> None:
@@ -576,6 +598,24 @@ def test_a_job_that_lacks_memory_is_queued_again_four_times_at_most(store: Store
         assert store.scheduling.lane_of(job).alone is (number >= SHORTAGES_BESIDE_OTHERS)
     assert states == [State.QUEUED] * 4 + [State.FAILED]
     assert job_row(store, job).reason.endswith(", 5 times by now")
+
+
+def test_failures_of_gpus_do_not_count_as_shortages_of_memory(store: Store) -> None:
+    spec = a_spec(resources=Resources(device="cuda"))
+    (job,) = enqueue(store, spec)
+    ends: list[tuple[Outcome, GpuSnapshot]] = [(FAILED, FELL)] * (MOST_SHORTAGES - 1)
+    ends += [(short(held=8 * GIB, wanted=2 * GIB), a_gpu(total=80, used=40))] * MOST_SHORTAGES
+    states = []
+    for now, (outcome, gpu) in enumerate(ends, 1):
+        claim = claimed(store, job, device="GPU-0")
+        attempt = replace(claim, reservation=None, exclusive=False)
+        lane, machine = store.scheduling.lane_of(job), Machine(cpus=4, gpus=(gpu,))
+        decision = requeue_of(attempt, lane, outcome, machine)
+        assert decision is not None
+        store.scheduling.finish(claim, outcome, outputs={}, now=now, requeue=decision)
+        states.append(job_row(store, job).state)
+    assert states == [State.QUEUED] * (len(ends) - 1) + [State.FAILED]
+    assert job_row(store, job).reason.endswith(f", {MOST_SHORTAGES} times by now")
 
 
 def test_one_that_was_stopped_for_others_teaches_similar_jobs_at_once_and_stays_alone(

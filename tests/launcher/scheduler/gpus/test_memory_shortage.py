@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from launcher.gpu.snapshot import ForeignReservation
-from launcher.job import Resources, Terms
+from launcher.job import FUNCTION, Resources, Terms
 from launcher.scheduler.gpus.gpu_ledger import Eviction, ReportedEnds, Taken
 from launcher.scheduler.gpus.memory_growth import MemoryGrowth
 from launcher.scheduler.gpus.memory_shortage import (
@@ -36,6 +36,7 @@ class Job(NamedTuple):
     exclusive: bool = False
     rerun: str = "again"
     resumes: bool = False
+    function: bool = False
     known_s: float | None = None  # for so long this scheduler knows it; None: from its start on
     devices: tuple[str, ...] = ("GPU-0",)
 
@@ -43,7 +44,8 @@ class Job(NamedTuple):
         reservation = None if self.reserved is None else round(self.reserved * GIB)
         spec = a_spec(
             resources=Resources(device="cuda", min_vram=reservation),
-            entry="lab:train" if self.resumes else "",
+            kind=FUNCTION if self.function else "command",
+            entry="lab:train" if self.resumes or self.function else "",
             terms=Terms(rerun=self.rerun),
         )
         return a_claim(
@@ -132,6 +134,15 @@ LEAVING: Mapping[str, tuple[Card, set[int]]] = {
     ),
     "a job that runs for longer and resumes": (
         Card((DECLARED, Job(30, ran_s=LONG_S, resumes=True))), {2},
+    ),
+    "a function that runs for a minute": (
+        Card((DECLARED, Job(30, ran_s=LONGEST_LOSS_S, function=True))), {2},
+    ),
+    "not a function that runs for longer, as its next attempt begins anew": (
+        Card((DECLARED, Job(30, ran_s=LONG_S, function=True))), set(),
+    ),
+    "of those that resume none loses more than a minute, so the older one leaves": (
+        Card((DECLARED, Job(12, ran_s=3600, resumes=True), Job(12, ran_s=900, resumes=True))), {2},
     ),
     "not one that must never run again": (Card((DECLARED, Job(30, rerun="never"))), set()),
     "not one with declared memory, which has more than that": (

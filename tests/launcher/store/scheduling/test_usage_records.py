@@ -415,6 +415,47 @@ def test_what_was_stopped_because_of_its_memory_counts_however_early_it_ended(
     assert similar(records, *PROGRAM, "--new").peaks == (3 * GIB,)
 
 
+@pytest.mark.parametrize("signature", ["train 1", program_signature((*PROGRAM, "--a"))])
+def test_what_was_stopped_because_of_its_memory_tells_similar_jobs_alone(
+    records: UsageRecords, signature: str
+) -> None:
+    def known() -> tuple[Usage, tuple[int, ...]]:
+        told = records.usage(signature, program_by(signature, PROGRAM))
+        return told._replace(similar=NO_SIMILAR), told.similar.peaks
+
+    learn(
+        records, signature, argv=(*PROGRAM, "--a"), end=Stopped(at=9.0), peak=3 * GIB, certain=True
+    )
+    for _ in range(2):
+        own, peaks = known()
+        assert (own.peaks, own.runs, peaks) == ((), (), (3 * GIB,)), "it is less than it needs"
+        records.forget()  # as after a restart
+    learn(records, signature, argv=(*PROGRAM, "--a"), peak=5 * GIB)
+    own, peaks = known()
+    assert (own.peaks, peaks) == ((5 * GIB,), (5 * GIB, 3 * GIB))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "NULL",
+        """'["4"]'""",
+        """'{"program": "train.py", "numbers": ["4"]}'""",
+        """'{"cut_short": "yes"}'""",
+        """'{"cut_short": null}'""",
+    ],
+)
+def test_what_does_not_say_that_it_was_stopped_early_tells_what_its_like_needs(
+    records: UsageRecords, database: Connection, text: str
+) -> None:
+    for signature in ("train 1", program_signature(["train.py", "4"])):
+        learn(records, signature, argv=("train.py", "4"))
+    database.execute(f"UPDATE lessons SET numbers = {text}")
+    records.forget()
+    for signature in ("train 1", program_signature(["train.py", "4"])):
+        assert usage(records, signature).peak == 4 * GIB
+
+
 def test_a_lesson_that_was_rolled_back_is_forgotten_with_similar_jobs(
     records: UsageRecords, database: Connection
 ) -> None:
@@ -474,6 +515,25 @@ def test_a_job_that_was_never_measured_gets_a_little_more_than_similar_ones_took
     request = vram_request_of(None, 0, usage)
     assert request.amount == pytest.approx(estimate * GIB, abs=2)
     assert (request.source, request.estimated) == (source, True)
+
+
+@pytest.mark.parametrize(
+    ("ended", "live", "estimate"),
+    [
+        ((), (4,), 1.3 * 4 + 0.25),
+        ((10,), (2, 2, 2), 1.3 * 10 + 0.25),  # they may still grow
+        ((10, 10, 10), (2,) * 60, 1.2 * 10 + 0.25),
+        ((2, 2, 2), (20,), 1.3 * 20 + 0.25),
+    ],
+)
+def test_what_similar_jobs_use_that_run_raises_an_estimate_and_never_lowers_it(
+    ended: tuple[int, ...], live: tuple[int, ...], estimate: float
+) -> None:
+    similar = Similar(peaks=tuple(n * GIB for n in ended), live=tuple(n * GIB for n in live))
+    request = vram_request_of(None, 0, Usage(similar=similar))
+    assert request.amount == pytest.approx(estimate * GIB, abs=2)
+    number = len(ended) + len(live)
+    assert request.source == f"estimated from {number} similar job{'s' if number > 1 else ''}"
 
 
 def test_similar_jobs_count_for_nothing_beside_what_is_declared_measured_or_lacked() -> None:
