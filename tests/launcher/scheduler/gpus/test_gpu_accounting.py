@@ -21,9 +21,15 @@ from launcher.gpu.monitor import NO_SIGHT, Ours, Sight
 from launcher.gpu.reservations import Reservation, ReservationBoard
 from launcher.gpu.snapshot import GpuProcess, GpuSnapshot, SeenGpus, attempts_seen, write_look
 from launcher.job import Resources, Spec, program_signature
-from launcher.scheduler.gpus.gpu_ledger import YOUNG_S, Ledger, reservations_of
+from launcher.scheduler.gpus.gpu_ledger import HIDDEN_S, YOUNG_S, Ledger, reservations_of
 from launcher.scheduler.gpus.gpu_state import FLOOD_S, MEMORY_S, Accelerators, UseMeter
-from launcher.scheduler.gpus.shared_time import GAP_S, LEAST_USE_S, SharedTime, slowdown_by_duration
+from launcher.scheduler.gpus.shared_time import (
+    GAP_S,
+    LEAST_USE_S,
+    LOADING_S,
+    SharedTime,
+    slowdown_by_duration,
+)
 from launcher.scheduler.policy.co_location import UNKNOWN_LOAD, Load
 from launcher.scheduler.policy.decide import decide
 from launcher.scheduler.policy.inventory import refusal
@@ -455,6 +461,60 @@ def test_gpus_are_looked_at_more_often_until_what_has_just_started_is_measured(
     assert not silent.taken.measuring([claim]), "it never will be"
 
 
+def test_what_a_program_gave_back_is_believed_after_half_a_minute(home: Home) -> None:
+    claim = an_estimate()
+    ledger = watched(home, [claim], *[(float(at), busy(9)) for at in range(1, 6)])
+    reserved = []
+    for at in (6.0, 7.0, 8.0, 29.0, 31.0):
+        assert ledger.enter(Sight(gpus=(busy(4),), at=at), [claim])
+        live = ledger.taken.with_live(NO_USAGE, claim.spec.signature, program_of(TRAIN))
+        (place,) = ledger.taken.running([claim], no_usage)
+        (used,) = live.similar.live
+        assert place.reservation == settled_request(used, (), None)
+        reserved.append(used // GIB)
+    assert reserved == [9, 9, 9, 9, 4]
+
+
+def test_a_process_of_ours_that_has_just_ended_is_not_one_of_others(home: Home) -> None:
+    ledger, theirs = Ledger(home, Ours()), GpuProcess(pid=OTHER, used=GIB, sm=0.25)
+    card = a_gpu(processes=(GpuProcess(pid=ME, used=GIB, sm=0.5), theirs))
+    ledger.enter(Sight(gpus=(card,), at=1.0), [running()])
+    assert ledger.foreign_load == {"GPU-0": (0.25, 1)}
+    ledger.enter(Sight(gpus=(card,), at=2.0), [])  # the look still shows it
+    assert ledger.foreign_load == {"GPU-0": (0.25, 1)}
+    ledger.enter(Sight(gpus=(card,), at=3.0), [])
+    assert ledger.foreign_load == {"GPU-0": (0.75, 2)}, "it has not ended with our job"
+
+
+def test_a_card_whose_driver_lists_no_process_of_ours_is_unmeasured_until_it_names_one(
+    home: Home,
+) -> None:
+    claim, ledger = an_estimate(), Ledger(home, Ours())
+    silent, idle = (a_gpu(used=3, processes=(), utilisation=use) for use in (0.8, 0.0))
+    unmeasured, known = [], []
+    for at, card in (
+        (1.0, silent),
+        (2.0, silent),  # it may still load its libraries
+        (2.0 + HIDDEN_S, silent),
+        (3.0 + HIDDEN_S, idle),  # no reason to believe the driver now
+        (4.0 + HIDDEN_S, busy(3)),
+        (5.0 + HIDDEN_S, silent),  # it names those that it sees
+    ):
+        assert ledger.enter(Sight(gpus=(card,), at=at), [claim])
+        unmeasured.append("GPU-0" in ledger.unmeasured)
+        known.append(ledger.memory_is_known(card))
+    assert unmeasured == [False, False, True, True, False, False]
+    assert known == [True, True, False, False, True, True]
+
+
+def test_a_card_that_is_idle_or_has_a_process_is_measured(home: Home) -> None:
+    idle = a_gpu(processes=(), utilisation=0.0)
+    theirs = replace(a_card(used=4, other=4 * GIB), utilisation=0.8)
+    for card in (idle, theirs):
+        ledger = watched(home, [an_estimate()], (1.0, card), (2.0 + HIDDEN_S, card))
+        assert ledger.unmeasured == frozenset()
+
+
 def test_how_busy_others_keep_a_card_is_known_with_their_number(home: Home) -> None:
     theirs = [GpuProcess(pid=pid, used=GIB, sm=sm) for pid, sm in ((OTHER, 0.25), (2, None))]
     ours = GpuProcess(pid=ME, used=GIB, sm=0.5)
@@ -495,6 +555,37 @@ def test_a_scheduler_that_begins_takes_over_what_its_predecessor_wrote(tmp_path:
     assert other.ledger.records() == []
 
 
+ODD_NUMBERS = [0, -1, 10**400, 1e308, math.inf, -math.inf, math.nan, 0.5, True, None, "7", [], {}]
+SHORT_IDS = [f"{value!s:.9}" for value in ODD_NUMBERS]
+
+
+@pytest.mark.parametrize("value", ODD_NUMBERS, ids=SHORT_IDS)
+def test_a_damaged_record_of_an_attempt_does_no_harm(home: Home, value: Any) -> None:
+    claim = an_estimate()
+    (record,) = watched(home, [claim], *steady(6)).records()
+    assert isinstance(record, dict)
+    for name in record.keys() - {"job", "number"}:
+        ledger = Ledger(home, Ours())
+        ledger.adopt([record | {name: value}], now=7.0)
+        for at in (7.0, 8.0, 90.0):
+            assert ledger.enter(Sight(gpus=(busy(6),), at=at), [claim])
+            (place,) = ledger.taken.running([claim], no_usage)
+            assert place.reservation in (None, settled_request(6 * GIB, (), None)), name
+            assert 0 <= (place.demand.sm or 0.0) <= 1, name
+            assert ledger.taken.peak(claim) == 6 * GIB, name
+            json.dumps(ledger.records(), allow_nan=False)
+
+
+@pytest.mark.parametrize("number", ODD_NUMBERS, ids=SHORT_IDS)
+def test_a_damaged_job_number_of_an_attempt_is_left_out(home: Home, number: Any) -> None:
+    (record,) = watched(home, [an_estimate()], *steady(6)).records()
+    assert isinstance(record, dict)
+    ledger = Ledger(home, Ours())
+    for name in ("job", "number"):
+        ledger.adopt([record | {name: number}], now=7.0)
+    assert ledger.enter(Sight(gpus=(busy(6),), at=8.0), [an_estimate()])
+
+
 @pytest.mark.parametrize(
     "record",
     [None, 7, "x", [], {}, {"job": "1", "number": 1}, {"job": 1}, {"job": 1, "number": 1}],
@@ -527,6 +618,55 @@ def test_a_look_at_a_card_that_runs_short_tells_who_has_to_leave_it_and_is_on_re
     assert gpus.moved[1].cause is EndCause.GPU_MEMORY
     records = attempts_seen(home)
     assert [record["job"] for record in records if isinstance(record, dict)] == [1, 2]
+
+
+class WatchedCard:
+    """A card of 40 GiB on which a job of ours uses 30 GiB, and its scheduler that looks at it."""
+
+    def __init__(self, folder: Path, process: GpuProcess) -> None:
+        home = Home(folder / "one")
+        home.folder.mkdir()
+        card = a_gpu(total=40, used=32, processes=(process,))
+        board = ReservationBoard(folder, home.folder)
+        self.home = home
+        self.gpus = Accelerators(home, lambda: (card,), lambda: None, board=board)
+
+    def look(self, claims: list[Claim]) -> Mapping[int, Any]:
+        """Take in one more look; returns who has to leave the card."""
+        at = time.monotonic()
+
+        def seen() -> bool:
+            self.gpus.look(claims, {}, wanted=True)
+            return self.gpus.seen_since(at)
+
+        until(seen, "the card is looked at")
+        return self.gpus.moved
+
+
+def in_the_way() -> list[Claim]:
+    """A job that uses 30 GiB by an estimate, and one that has declared 20 GiB."""
+    estimated = replace(an_estimate(), claimed=time.time())
+    return [estimated, replace(running(2, pid=OTHER), reservation=20 * GIB)]
+
+
+@pytest.mark.parametrize(("told", "leaves"), [(30 * GIB, {1}), (None, set())])
+def test_nobody_leaves_a_card_whose_driver_does_not_tell_how_much_a_process_uses(
+    tmp_path: Path, told: int | None, leaves: set[int]
+) -> None:
+    card = WatchedCard(tmp_path, GpuProcess(pid=ME, used=told))
+    reported(card.home, reserved=30 * GIB, peak=30 * GIB)  # by its worker
+    assert set(card.look(in_the_way())) == leaves
+
+
+def test_nobody_leaves_a_card_at_the_look_after_one_of_ours_has_ended_there(
+    tmp_path: Path,
+) -> None:
+    card = WatchedCard(tmp_path, GpuProcess(pid=ME, used=30 * GIB))
+    estimated, declared = in_the_way()
+    ended, elsewhere = running(3, pid=OTHER, reservation=GIB), running(4, "GPU-9", pid=OTHER)
+    assert not card.look([estimated, ended, elsewhere]), "nothing is in the way"
+    assert not card.look([estimated, declared, elsewhere]), "its memory may be seen as in use"
+    assert set(card.look([estimated, declared])) == {1}
 
 
 def test_what_a_job_with_an_estimate_uses_counts_for_its_user(tmp_path: Path) -> None:
@@ -917,6 +1057,13 @@ def test_a_process_that_the_driver_leaves_out_while_it_reports_others_did_nothin
 def test_a_program_that_still_loads_has_no_load_instead_of_none(looks: Looks) -> None:
     looks.look({1: None, 2: 0.5}, times=9)
     assert looks.load(1).sm is None
+
+
+def test_a_program_that_has_started_no_kernel_for_a_minute_does_nothing(looks: Looks) -> None:
+    looks.look({1: None, 2: 0.5}, times=int(LOADING_S))
+    assert looks.load(1).sm is None
+    looks.look({1: None, 2: 0.5}, times=3)
+    assert looks.load(1) == Load(sm=0.0, measured=True)
 
 
 def test_a_successor_knows_the_load_of_an_attempt(looks: Looks) -> None:

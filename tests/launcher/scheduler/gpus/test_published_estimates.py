@@ -6,13 +6,15 @@ from pathlib import Path
 import pytest
 
 from launcher.gpu.monitor import Ours, Sight
-from launcher.gpu.snapshot import GpuProcess
+from launcher.gpu.reservations import ReservationBoard
+from launcher.gpu.snapshot import GpuProcess, GpuSnapshot
 from launcher.job import Resources
 from launcher.scheduler.gpus.gpu_ledger import Ledger, reservations_of
-from launcher.scheduler.policy.model import Start
+from launcher.scheduler.gpus.gpu_state import Accelerators
+from launcher.scheduler.policy.model import Machine, Start
 from launcher.system.gpu_sharing import Rules
 from launcher.system.paths import Home
-from tests.build import GIB, a_claim, a_gpu, a_spec
+from tests.build import GIB, a_claim, a_gpu, a_spec, a_waiting
 
 TOTAL = 24  # GiB
 ESTIMATES = {
@@ -49,3 +51,38 @@ def test_a_job_of_which_nothing_is_known_is_published_with_the_part_that_is_coun
         place, Resources(), totals={"GPU-0": TOTAL * GIB}, rules=Rules(unknown=0.5)
     )
     assert {each.device: each.amount for each in told}["GPU-0"] == TOTAL // 2 * GIB
+
+
+def test_until_an_attempt_was_looked_at_the_estimate_of_its_start_is_published(
+    tmp_path: Path,
+) -> None:
+    home, card = Home(tmp_path / "one"), a_gpu(total=TOTAL)
+    board = ReservationBoard(tmp_path, home.folder)
+    gpus = Accelerators(home, tuple[GpuSnapshot, ...], lambda: None, board=board)
+    gpus.ledger.enter(Sight(gpus=(card,), at=1.0), [])
+    asked = Resources(device="cuda")
+    start = Start(job=1, devices=(card.uuid,), cpus=1, reason="", estimate=7 * GIB)
+    of_what = ([a_waiting(1, device="cuda")], [], Machine(cpus=4, gpus=(card,)), 0.0)
+    assert gpus.announce([start], [], of_what) == [start]
+    claim = a_claim(a_spec(resources=asked), device=card.uuid, pid=os.getpid())
+
+    def published() -> int:
+        return {each.device: each.amount for each in gpus.ledger.reservations([claim])}[card.uuid]
+
+    assert published() == 7 * GIB, "its claim is published in the turn of its start"
+    gpus.ledger.enter(Sight(gpus=(card,), at=2.0), [])  # a look that was taken before it started
+    assert published() == 7 * GIB
+    process = GpuProcess(pid=os.getpid(), used=GIB)
+    seen = a_gpu(total=TOTAL, used=1, processes=(process,))
+    gpus.ledger.enter(Sight(gpus=(seen,), at=3.0), [claim])
+    assert published() == TOTAL // 8 * GIB, "from then on what is estimated now"
+    assert gpus.ledger.started == {}
+
+
+def test_a_job_that_has_its_gpu_alone_is_published_with_all_of_it() -> None:
+    place = Start(job=1, devices=("GPU-0",), cpus=1, reason="", exclusive=True)
+    told = reservations_of(place, Resources(), totals={"GPU-0": TOTAL * GIB}, estimate=GIB)
+    assert {each.device: each.amount for each in told}["GPU-0"] == TOTAL * GIB
+    claim = a_claim(device="GPU-0", reservation=None, exclusive=True)
+    told = reservations_of(claim, Resources(), totals={"GPU-0": TOTAL * GIB})
+    assert {each.device: each.amount for each in told}["GPU-0"] == TOTAL * GIB
