@@ -21,7 +21,8 @@ class MemoryGrowth:
     began: float  # the first look
     at: float = 0.0  # the newest one
     used: int = 0  # bytes, at the newest look
-    steady_used: int = 0  # bytes, the most of the last IDLE_STEADY_S; more counts as growth
+    # bytes when it grew last, or the least since IDLE_STEADY_S after that; more counts as growth
+    steady_used: int = 0
     first_byte: float | None = None  # since when it has held memory
     steady_since: float = 0.0  # since when its use has not grown
     steady_looks: int = 0  # likewise, in looks
@@ -50,7 +51,7 @@ class MemoryGrowth:
         else:
             self.steady_looks += 1
             if at >= self.steady_since + IDLE_STEADY_S:
-                self.steady_used = used
+                self.steady_used = min(self.steady_used, used)
         self.at, self.used = at, used
 
     def is_settled(self, load: float | None) -> bool:

@@ -36,6 +36,7 @@ def looked(*gib: float, every_s: float = 1.0, began: float = 100.0) -> MemoryGro
         ((3.0, 1.0, 2.0), False),  # it had as much a moment ago
         ((20.0, 20.3, 20.5), True),  # little by little
         ((3.0, *[1.0] * 31, 2.0), True),
+        ((*[20.0] * 40, 20.2, 20.3, 20.5), True),  # little by little, after it was steady
         ((0.0, 0.0, 1.0), True),
     ],
 )
