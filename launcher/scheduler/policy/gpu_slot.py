@@ -288,6 +288,7 @@ class Card:
         left = self.free + sum(self.load(job) for job in gone)
         stay = tuple(job.demand for job in self.ours if self._turn(job) > at)
         slots = _PLENTY if self.most is None else self.most
+        left -= need.estimated * self.guard  # it starts only if so much stays free beside it
         return left - self.size(need), slots - len(stay) - 1, stay
 
     def refusal(self, need: Need) -> str:

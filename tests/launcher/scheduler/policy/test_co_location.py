@@ -224,6 +224,15 @@ def test_four_jobs_of_unknown_memory_run_on_a_gpu_until_one_like_them_holds_memo
     assert isinstance(known, Start)
 
 
+def test_a_job_leaves_an_overdue_one_with_an_estimate_what_has_to_stay_free_beside_it() -> None:
+    machine = Machine(cpus=64, gpus=(a_gpu(total=80),))
+    there = [runs(8, reservation=15 * GIB, ends=500.0), runs(9, reservation=5 * GIB)]
+    overdue = asks(1, "train")._replace(vram_request=70 * GIB)
+    for size, starts in ((4, True), (5, False)):
+        _, other = decide([overdue, a_waiting(2, min_vram=size * GIB)], there, machine, 10.0)
+        assert isinstance(other, Start) is starts, size
+
+
 def test_an_estimate_grows_only_into_memory_that_is_free() -> None:
     machine = Machine(cpus=64, gpus=(a_gpu(total=80, used=60),))
     large = runs(9, reservation=90 * GIB, estimated=True, used={"GPU-0": 60 * GIB})
