@@ -18,8 +18,10 @@ from launcher.scheduler.policy.co_location import (
     rates,
 )
 from launcher.scheduler.policy.decide import decide
+from launcher.scheduler.policy.fair_share import wish_of
 from launcher.scheduler.policy.gpu_slot import FIRST_S, MOST_YOUNG, YOUNG_S
 from launcher.scheduler.policy.model import Machine, Running, Start, Wait
+from launcher.store.rows import AGEING_S
 from launcher.system.gpu_sharing import Rules
 from tests.build import GIB, a_gpu, a_waiting
 
@@ -198,6 +200,15 @@ def unknown(job: int, similar: str, young_s: float) -> Running:
     return runs(job, reservation=None, estimated=True, similar=similar, young_s=young_s)
 
 
+def test_without_reported_loads_a_known_heavy_job_keeps_others_away() -> None:
+    machine = Machine(cpus=64, gpus=(replace(a_gpu(total=80), reports_load=False),))
+    (wait,) = decide([wants(1)], [runs(3, demand=Load(sm=0.97))], machine)
+    assert isinstance(wait, Wait)
+    assert "expects job 3 to keep it 97 % busy" in wait.reason
+    (start,) = decide([wants(1)], [runs(3, demand=Load(sm=0.2))], machine)
+    assert isinstance(start, Start)
+
+
 def asks(job: int, similar: str) -> Any:
     return a_waiting(job, device="cuda")._replace(similar=similar)
 
@@ -224,6 +235,41 @@ def test_four_jobs_of_unknown_memory_run_on_a_gpu_until_one_like_them_holds_memo
     assert isinstance(known, Start)
 
 
+def kept_waiting() -> list[tuple[Any, list[Running], Machine]]:
+    """Jobs that could start if what runs were measured: what waits, what runs, and where."""
+    machine = Machine(cpus=64, gpus=(a_gpu(total=80),))
+    full = Machine(cpus=64, gpus=(replace(a_gpu(total=80), utilisation=1.0),))
+    young = [unknown(job, "train", FIRST_S)._replace(ends=500.0) for job in (6, 7, 8, 9)]
+    first = unknown(9, "train", 0.0)._replace(ends=500.0, since=0.0)
+    return [
+        (asks(1, "train"), [first], machine),
+        (asks(1, "train"), young, machine),
+        (wants(1), [runs(9, ends=500.0, since=0.0)], full),
+    ]
+
+
+@pytest.mark.parametrize(("job", "there", "machine"), kept_waiting())
+def test_a_job_that_waits_for_a_measurement_is_told_no_time_and_delays_nobody(
+    job: Any, there: list[Running], machine: Machine
+) -> None:
+    job = job._replace(patient_until=60.0)
+    (wait,) = decide([job], there, machine, 10.0)
+    assert isinstance(wait, Wait)
+    assert "there will be room" not in wait.reason
+    assert "is kept for it" not in wait.reason
+    assert (wait.lacks, wait.kept_until) == (None, None)
+    assert wish_of([job], [wait], machine) == (None, 0), "others leave it nothing"
+
+
+def test_the_place_of_an_overdue_job_that_waits_for_a_measurement_is_kept_for_it() -> None:
+    machine = Machine(cpus=64, gpus=(a_gpu(total=80),))
+    first = unknown(9, "train", 0.0)._replace(ends=500.0, since=0.0)
+    for size, starts in ((50, True), (60, False)):  # 10 GiB are for the job that waits
+        short = a_waiting(2, min_vram=size * GIB)._replace(seconds=50.0)
+        _, other = decide([asks(1, "train"), short], [first], machine, 10.0)
+        assert isinstance(other, Start) is starts, size
+
+
 def test_a_job_leaves_an_overdue_one_with_an_estimate_what_has_to_stay_free_beside_it() -> None:
     machine = Machine(cpus=64, gpus=(a_gpu(total=80),))
     there = [runs(8, reservation=15 * GIB, ends=500.0), runs(9, reservation=5 * GIB)]
@@ -231,6 +277,40 @@ def test_a_job_leaves_an_overdue_one_with_an_estimate_what_has_to_stay_free_besi
     for size, starts in ((4, True), (5, False)):
         _, other = decide([overdue, a_waiting(2, min_vram=size * GIB)], there, machine, 10.0)
         assert isinstance(other, Start) is starts, size
+
+
+def test_the_next_job_is_told_when_there_is_room_if_the_first_waits_for_a_measurement() -> None:
+    machine = Machine(cpus=64, gpus=(a_gpu(total=80),))
+    first = unknown(9, "train", 0.0)._replace(ends=500.0, since=0.0)
+    jobs = [asks(1, "train"), a_waiting(2, min_vram=75 * GIB)]
+    waits = decide([job._replace(patient_until=1e9) for job in jobs], [first], machine, 10.0)
+    assert ["there will be room" in wait.reason for wait in waits] == [False, True]
+
+
+@pytest.mark.parametrize(("job", "there", "machine"), kept_waiting())
+def test_a_job_that_lacks_memory_beside_what_is_measured_is_told_when_there_is_room(
+    job: Any, there: list[Running], machine: Machine
+) -> None:
+    large = runs(5, reservation=79 * GIB, ends=500.0, since=0.0)
+    (wait,) = decide([job], [*there, large], machine, 10.0)
+    assert isinstance(wait, Wait)
+    assert "there will be room" in wait.reason
+    assert wait.lacks == "gpu"
+    assert wish_of([job], [wait], machine)[0] is not None
+
+
+def test_an_older_estimate_shrinks_to_its_use_for_a_job_with_declared_memory() -> None:
+    machine = Machine(cpus=64, gpus=(a_gpu(total=80, used=25),))
+    estimated = runs(8, reservation=60 * GIB, estimated=True, used={"GPU-0": 20 * GIB})
+    declared = runs(9, reservation=40 * GIB, used={"GPU-0": 5 * GIB}, ends=90.0)
+    (wait,) = decide([wants(1)], [estimated, declared], machine, 0.0)
+    assert isinstance(wait, Wait)
+    assert "has 55 GiB free, 55 GiB of it promised to jobs 8, 9;" in wait.reason
+    assert "will be room on cuda:0" in wait.reason, "as soon as job 9 has ended"
+    more = runs(9, reservation=70 * GIB, used={"GPU-0": 5 * GIB}, ends=90.0)
+    (wait,) = decide([wants(1)], [estimated, more], machine, 0.0)
+    assert isinstance(wait, Wait)
+    assert "65 GiB of it promised to job 9;" in wait.reason, "no estimate is less than its use"
 
 
 def test_an_estimate_grows_only_into_memory_that_is_free() -> None:
@@ -281,6 +361,26 @@ def test_a_gpu_is_kept_free_for_an_exclusive_job_that_can_have_it_soon() -> None
         there = runs(9, since=0.0, ends=waited_s + left_s)
         _, later = decide([alone, wants(2)], [there], machine, waited_s)
         assert isinstance(later, Wait) is kept, (left_s, waited_s)
+
+
+def test_priority_is_no_time_for_which_an_exclusive_job_has_waited() -> None:
+    machine = Machine(cpus=64, gpus=(a_gpu(total=80),))
+    alone = a_waiting(1, device="cuda", exclusive=True)._replace(patient_until=1e9)
+    there = runs(9, since=0.0, ends=100.0)
+    for priority in (0, 3, -3):
+        for waited_s, kept in ((10.0, False), (100.0, True)):
+            since = 10.0 - waited_s - priority * AGEING_S  # as it is ranked
+            job = alone._replace(priority=priority, since=since)
+            _, later = decide([job, wants(2)], [there], machine, 10.0)
+            assert isinstance(later, Wait) is kept, (priority, waited_s)
+
+
+def test_a_job_that_left_for_others_once_drains_no_gpu_by_its_waiting() -> None:
+    machine = Machine(cpus=64, gpus=(a_gpu(total=80),))
+    job = a_waiting(1, device="cuda")._replace(alone=True, since=-1e4, patient_until=1e9)
+    for left_s, kept in ((30.0, True), (90.0, False)):
+        _, later = decide([job, wants(2)], [runs(9, since=0.0, ends=left_s)], machine, 0.0)
+        assert isinstance(later, Wait) is kept, left_s
 
 
 def test_a_heavy_job_gets_its_place_although_light_ones_follow_each_other() -> None:

@@ -20,6 +20,7 @@ from launcher.scheduler.policy.fair_share import (
 )
 from launcher.scheduler.policy.model import Decision, Machine, Running, Start, Wait, Waiting
 from launcher.states import ReasonCode
+from launcher.system.gpu_sharing import Rules
 from tests.build import GIB, a_gpu, a_waiting
 
 CARD = 24
@@ -119,6 +120,43 @@ def test_only_what_the_colleague_needs_is_left_to_him() -> None:
 def test_a_job_that_has_room_beside_his_starts() -> None:
     small = large(1)._replace(vram_request=8 * GIB)
     assert starts(decided([small, large(2)], a_colleague(vram=10 * GIB))) == [1]
+
+
+def test_a_job_of_unknown_memory_is_left_the_unknown_part_of_a_card() -> None:
+    unknown, part = a_colleague(vram=None), CARD / 8
+    for took, started in ((CARD - part, [1]), (CARD - part + 1, [])):
+        job = large(1)._replace(vram_request=int(took * GIB))
+        assert starts(decided([job], unknown)) == started
+    half = Rules(unknown=0.5)
+    job = large(1)._replace(vram_request=CARD // 2 * GIB)
+    assert starts(decided([job], unknown, rules=half)) == [1]
+    assert (
+        starts(decided([job._replace(vram_request=CARD // 2 * GIB + 1)], unknown, rules=half)) == []
+    )
+
+
+@pytest.mark.parametrize("wish", [{"vram": (CARD + 1) * GIB}, {"exclusive": True, "vram": None}])
+def test_a_job_that_needs_more_than_a_card_has_or_shares_none_is_left_a_whole_one(
+    wish: dict[str, object],
+) -> None:
+    small = large(1)._replace(vram_request=GIB)
+    idle = (a_gpu(total=CARD, used=0.5),)  # the driver keeps a little
+    assert starts(decided([small], a_colleague(**wish), gpus=idle)) == []  # type: ignore[arg-type]
+    assert starts(decided([large(1), large(2)], a_colleague(**wish), cards=2)) == [1]  # type: ignore[arg-type]
+
+
+def test_only_a_job_that_could_start_leaves_its_place_to_him() -> None:
+    first = on_card(9)._replace(
+        reservation=None, used={}, estimated=True, similar="train", young_s=0.0
+    )
+    unknown = a_waiting(1, device="cuda")
+    jobs = [unknown._replace(similar="train"), unknown._replace(job=2, similar="score")]
+    machine = a_machine(colleagues=(a_colleague(),), use=Use(cards=10.0))
+    measured, yields = decide(jobs, [first], machine)
+    assert isinstance(measured, Wait)
+    assert "the first of its kind, is being measured" in measured.reason
+    assert isinstance(yields, Wait)
+    assert yields.code is ReasonCode.YIELDS
 
 
 def test_the_card_is_left_to_him_when_ours_ends_and_what_ends_before_is_let_through() -> None:
