@@ -15,11 +15,13 @@ from launcher.scheduler import start_jobs
 from launcher.scheduler.dispatch import WaitingLane, demands
 from launcher.scheduler.gpus.gpu_ledger import Eviction
 from launcher.scheduler.placement import CHOSEN_S, KeptPlaces, unfit
+from launcher.scheduler.policy.co_location import UNMEASURED_MOST
 from launcher.scheduler.policy.disciplines import EASY
 from launcher.scheduler.policy.model import Start, Wait, Waiting
 from launcher.scheduler.turn import Requests, TurnResult
 from launcher.states import Done, ReasonCode
 from launcher.store.rows import Lane
+from launcher.store.usage import Measured
 from launcher.system.answering import NoAnswer
 from launcher.system.config import Followed
 from launcher.workers import fork_server_pool
@@ -351,6 +353,29 @@ def test_two_jobs_share_a_card_of_a_pilot_where_their_memory_allows_it(
     office.decide()
     assert pilot.runs() == [1, 2]
     assert [claim.gpus for claim in office.store.scheduling.claims()] == [(CARD.uuid,)] * 2
+
+
+def test_at_most_four_jobs_of_unknown_load_share_a_card_of_a_pilot(
+    office: Office, pilot: Pilot
+) -> None:
+    office.queue("box", jobs=UNMEASURED_MOST + 1, spec=a_spec(resources=on_gpu(2)))
+    office.decide()
+    assert pilot.runs() == [1, 2, 3, 4], "beats tell no loads"
+
+
+def test_a_job_that_is_known_to_keep_a_card_of_a_pilot_busy_is_alone_there(
+    office: Office, pilot: Pilot
+) -> None:
+    heavy = a_spec(resources=on_gpu(2), signature="train 1")
+    office.queue("box", spec=heavy)
+    office.decide()
+    (claim,) = office.store.scheduling.claims()
+    known = Measured(peak=GIB, sm=0.97)
+    office.store.scheduling.finish(claim, Done(at=NOW), outputs={}, now=NOW, measured=known)
+    office.attempts.remove(claim.job)
+    office.queue("box", jobs=2, spec=heavy, retries=1)
+    assert "expects job 2 to keep it 97 % busy" in office.told()
+    assert pilot.runs()[1:] == [2]
 
 
 def test_a_job_with_gpu_numbers_gets_those_of_its_node(office: Office) -> None:
