@@ -505,6 +505,7 @@ def test_a_card_whose_driver_lists_no_process_of_ours_is_unmeasured_until_it_nam
         known.append(ledger.memory_is_known(card))
     assert unmeasured == [False, False, True, True, False, False]
     assert known == [True, True, False, False, True, True]
+    assert not ledger.memory_is_known(a_gpu()), "it tells of no processes at all"
 
 
 def test_a_card_that_is_idle_or_has_a_process_is_measured(home: Home) -> None:

@@ -1,6 +1,7 @@
 """What other queues are told to leave to a job whose reservation follows its use."""
 
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -11,10 +12,16 @@ from launcher.gpu.snapshot import GpuProcess, GpuSnapshot
 from launcher.job import Resources
 from launcher.scheduler.gpus.gpu_ledger import Ledger, reservations_of
 from launcher.scheduler.gpus.gpu_state import Accelerators
+from launcher.scheduler.gpus.memory_growth import IDLE_STEADY_S, MemoryGrowth
+from launcher.scheduler.loop import Scheduler
 from launcher.scheduler.policy.model import Machine, Start
+from launcher.scheduler.policy.vram_request import settled_request
+from launcher.scheduler.turn import TurnResult
+from launcher.store.queue import Store
 from launcher.system.gpu_sharing import Rules
 from launcher.system.paths import Home
-from tests.build import GIB, a_claim, a_gpu, a_spec, a_waiting
+from launcher.workers.attempt_watch import Watch
+from tests.build import GIB, a_claim, a_gpu, a_spec, a_waiting, until
 
 TOTAL = 24  # GiB
 ESTIMATES = {
@@ -77,6 +84,37 @@ def test_until_an_attempt_was_looked_at_the_estimate_of_its_start_is_published(
     gpus.ledger.enter(Sight(gpus=(seen,), at=3.0), [claim])
     assert published() == TOTAL // 8 * GIB, "from then on what is estimated now"
     assert gpus.ledger.started == {}
+
+
+class Watched(Watch):
+    """An attempt that goes on."""
+
+    def ending(self) -> None:
+        return None
+
+
+def test_what_is_published_follows_the_use_also_while_nothing_waits(
+    home: Home, store: Store, tmp_path: Path
+) -> None:
+    process = GpuProcess(pid=os.getpid(), used=6 * GIB)
+    card = a_gpu(total=TOTAL, used=6, processes=(process,))
+    board = ReservationBoard(tmp_path / "board", home.folder)
+    scheduler = Scheduler(home, store, snapshot=lambda: (card,), cpus=1, board=board)
+    spec = a_spec(resources=Resources(device="cuda"), signature="train 1")
+    claim = a_claim(spec, device=card.uuid, pid=os.getpid())
+    scheduler._attempts.add(claim, Watched())
+    ledger, now = scheduler._gpus.ledger, time.monotonic()
+    since = now - IDLE_STEADY_S
+    growth = MemoryGrowth(began=since, first_byte=since, steady_since=since, at=now, used=6 * GIB)
+    ledger.adopt([{"job": claim.job, "number": claim.number, **growth.record()}], now)
+
+    def looked() -> bool:
+        scheduler._admission.look_at_gpus(TurnResult())
+        return scheduler._gpus.seen_since(now)
+
+    until(looked, "the card is looked at")
+    (amount,) = [each.amount for each in ledger.reservations([claim]) if each.device == card.uuid]
+    assert amount == settled_request(6 * GIB, (), None)
 
 
 def test_a_job_that_has_its_gpu_alone_is_published_with_all_of_it() -> None:
