@@ -556,7 +556,21 @@ def test_a_scheduler_that_begins_takes_over_what_its_predecessor_wrote(tmp_path:
     assert other.ledger.records() == []
 
 
-ODD_NUMBERS = [0, -1, 10**400, 1e308, math.inf, -math.inf, math.nan, 0.5, True, None, "7", [], {}]
+ODD_NUMBERS: list[Any] = [
+    0,
+    -1,
+    10**400,
+    1e308,
+    math.inf,
+    -math.inf,
+    math.nan,
+    0.5,
+    True,
+    None,
+    "7",
+    [],
+    {},
+]
 SHORT_IDS = [f"{value!s:.9}" for value in ODD_NUMBERS]
 
 

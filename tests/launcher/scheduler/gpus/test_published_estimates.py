@@ -69,8 +69,9 @@ def test_until_an_attempt_was_looked_at_the_estimate_of_its_start_is_published(
     gpus.ledger.enter(Sight(gpus=(card,), at=1.0), [])
     asked = Resources(device="cuda")
     start = Start(job=1, devices=(card.uuid,), cpus=1, reason="", estimate=7 * GIB)
-    of_what = ([a_waiting(1, device="cuda")], [], Machine(cpus=4, gpus=(card,)), 0.0)
-    assert gpus.announce([start], [], of_what) == [start]
+    machine = Machine(cpus=4, gpus=(card,))
+    asked_for = [a_waiting(1, device="cuda")]
+    assert gpus.announce([start], [], (asked_for, [], machine, 0.0)) == [start]
     claim = a_claim(a_spec(resources=asked), device=card.uuid, pid=os.getpid())
 
     def published() -> int:
