@@ -37,6 +37,8 @@ class UsedMemory(NamedTuple):
     now: int | None = None
     peak: int | None = None
     asked: int | None = None
+    estimate: int | None = None  # where nothing is asked for: it follows the use
+    alone: bool = False  # it shares its GPUs with no other job
 
     @property
     def beyond(self) -> bool:

@@ -285,7 +285,11 @@ def _tone_of_note(work: JobView) -> Tone:
 def _memory(memory: UsedMemory | None) -> Cell:
     if memory is None:
         return ""
-    asked = "alone" if memory.asked is None else gib(memory.asked)
+    asked = "alone" if memory.alone else "–"
+    if memory.asked is not None:
+        asked = gib(memory.asked)
+    elif memory.estimate is not None:
+        asked = f"~{gib(memory.estimate)}"
     numbers = f"{gib(memory.now)} / {gib(memory.peak)} / {asked}"
     return Line((Span(numbers), Span(" ▲" if memory.beyond else "", Tone.WARN)))
 

@@ -326,7 +326,19 @@ class Queue:
         peaks = [*used, *(peak for _, peak in places if peak is not None)]
         most = max([*peaks, self._peaks.get(key, 0)])
         self._peaks[key] = most  # of a program that reports nothing, what was seen
-        return UsedMemory(now=max(used, default=None), peak=most or None, asked=claim.reservation)
+        estimates = [
+            guest.estimate
+            for gauge in gauges
+            for guest in gauge.guests
+            if guest.job == claim.job and guest.estimate is not None
+        ]
+        return UsedMemory(
+            now=max(used, default=None),
+            peak=most or None,
+            asked=claim.reservation,
+            estimate=max(estimates, default=None),
+            alone=claim.exclusive,
+        )
 
     def _gauges(
         self,

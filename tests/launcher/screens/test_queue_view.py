@@ -10,7 +10,7 @@ from launcher.params import PARAMS
 from launcher.screens.gpu_view import LEGEND
 from launcher.screens.job_actions import Change, propose
 from launcher.screens.job_details import expected_time, facts_of, record_of, result_cells
-from launcher.screens.job_view import views_of
+from launcher.screens.job_view import UsedMemory, views_of
 from launcher.screens.queue_view import head, jobs_listed, recent, running, screen_lines, waiting
 from launcher.screens.snapshots import Queue
 from launcher.screens.terminal import in_ascii
@@ -50,6 +50,23 @@ def test_every_character_has_a_twin_of_one_column_in_ascii() -> None:
     for one in screen_lines(a_busy_screen(), 120):
         assert in_ascii(one.text).count("?") == one.text.count("?")
         assert len(in_ascii(one.text)) == len(one.text)
+
+
+@pytest.mark.parametrize(
+    ("memory", "text"),
+    [
+        (UsedMemory(now=2 * GIB, peak=4 * GIB, asked=8 * GIB), "2.0 / 4.0 / 8.0"),
+        (UsedMemory(now=2 * GIB, peak=4 * GIB, estimate=3 * GIB), "2.0 / 4.0 / ~3.0"),
+        (UsedMemory(now=2 * GIB, peak=4 * GIB, alone=True), "2.0 / 4.0 / alone"),
+        (UsedMemory(now=2 * GIB, peak=4 * GIB), "2.0 / 4.0 / –"),
+    ],
+)
+def test_memory_that_follows_the_use_of_a_job_is_marked_as_an_estimate(
+    memory: UsedMemory, text: str
+) -> None:
+    work = a_line(1, "train", State.RUNNING)._replace(memory=memory)
+    (_, drawn) = running(an_idle_screen()._replace(running=(work,))).drawn(100)
+    assert f"{text} " in drawn.text
 
 
 def test_a_line_knows_the_job_that_it_is_about() -> None:
