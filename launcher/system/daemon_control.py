@@ -99,8 +99,8 @@ def wake(home: Home) -> None:
             if stat.S_ISFIFO(os.fstat(descriptor).st_mode):  # else a scheduler makes a pipe of it
                 os.write(descriptor, b".")
     except OSError as error:
-        # EAGAIN: the pipe is full, it is awake already
-        if error.errno not in {errno.ENXIO, errno.ENOENT, errno.EISDIR, errno.EAGAIN}:
+        # EAGAIN: the pipe is full, it is awake already; EPIPE: it was killed just now
+        if error.errno not in {errno.ENXIO, errno.ENOENT, errno.EISDIR, errno.EAGAIN, errno.EPIPE}:
             raise
 
 

@@ -333,3 +333,18 @@ def test_a_copied_record_of_a_scheduler_does_not_keep_another_one_from_serving(
         assert (read_json(copy.scheduler_record) or {})["pid"] == second  # it stays
     finally:
         end_everything(copy)
+
+
+def test_a_scheduler_that_dies_while_it_is_woken_is_no_error(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    os.mkfifo(home.wake)
+    reader, write = os.open(home.wake, os.O_RDONLY | os.O_NONBLOCK), os.write
+
+    def after_its_death(descriptor: int, data: bytes) -> int:
+        os.close(reader)
+        return write(descriptor, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", after_its_death)
+        wake(home)
