@@ -119,8 +119,9 @@ def why_not(job: Load, others: Sequence[tuple[str, Load]], foreign: float = 0.0)
     taken = min(1.0, busy([load for _, load in measured]) + foreign)
     parts = []
     if measured or foreign:
-        whom = jobs_in_words([name for name, _ in measured]) if measured else "other users"
-        parts.append(f"is {taken:.0%} busy with {whom}".replace("%", " %"))
+        whom = [jobs_in_words([name for name, _ in measured])] if measured else []
+        whom += ["other users"] if foreign else []
+        parts.append(f"is {taken:.0%} busy with {' and '.join(whom)}".replace("%", " %"))
     if young:
         expected = busy([load for _, load in others if not load.measured])
         share = f"{min(1.0, expected):.0%}".replace("%", " %")

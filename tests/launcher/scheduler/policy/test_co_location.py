@@ -16,6 +16,7 @@ from launcher.scheduler.policy.co_location import (
     busy,
     load_of,
     rates,
+    why_not,
 )
 from launcher.scheduler.policy.decide import decide
 from launcher.scheduler.policy.fair_share import wish_of
@@ -147,6 +148,12 @@ def test_a_job_does_not_come_to_one_that_keeps_the_gpu_busy_and_the_reason_names
     assert wait.reason == (
         "needs 1 GiB; cuda:0 is 97 % busy with job 3, with one more job each would take 1.9 times as long"
     )
+
+
+def test_a_reason_names_other_users_who_keep_a_gpu_busy() -> None:
+    there = [("3", Load(sm=0.5, measured=True))]
+    assert why_not(Load(sm=0.6), there, 0.3).startswith("is 80 % busy with job 3 and other users")
+    assert why_not(Load(sm=0.6), there).startswith("is 50 % busy with job 3,")
 
 
 def test_a_job_comes_to_the_one_beside_which_most_is_done() -> None:
