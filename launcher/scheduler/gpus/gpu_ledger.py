@@ -102,7 +102,9 @@ def largest(*amounts: int | None) -> int | None:
 
 CONTEXT_STEP = 64 << 20
 HIDDEN_S = 10.0  # so long a program may load its libraries before the driver lists it
-YOUNG_S = 60.0  # an attempt is looked at more often for so long, until it has been measured
+LONGEST_MEASURING_S = (
+    60.0  # an attempt is looked at more often for so long, until it has been measured
+)
 
 
 REPORT_S = (
@@ -152,7 +154,7 @@ class ReportedEnds:
         return None if ends is None or ends < self._clock() else ends
 
 
-class CommandLine(NamedTuple):
+class SimilarProgram(NamedTuple):
     """By what the jobs are known that are similar to an attempt's."""
 
     program: str  # '': it is no program
@@ -160,13 +162,13 @@ class CommandLine(NamedTuple):
     similar: str
 
 
-def command_line_of(claim: Claim) -> CommandLine:
+def command_line_of(claim: Claim) -> SimilarProgram:
     """Return by what jobs are similar to an attempt's."""
     signature = claim.spec.signature
     if is_exact(signature):
-        return CommandLine("", None, similar_key(signature, ""))
+        return SimilarProgram("", None, similar_key(signature, ""))
     program = program_by(signature, claim.spec.argv)
-    return CommandLine(program, numbers_of(claim.spec.argv), similar_key(signature, program))
+    return SimilarProgram(program, numbers_of(claim.spec.argv), similar_key(signature, program))
 
 
 def is_estimated(claim: Claim) -> bool:
@@ -181,7 +183,7 @@ def place_of(
     ends: float | None = None,
     *,
     load: Load = UNKNOWN_LOAD,
-    line: CommandLine | None = None,
+    line: SimilarProgram | None = None,
 ) -> Running:
     """Return the place of an attempt that runs: what it takes, and when it may end.
 
@@ -268,7 +270,7 @@ class Taken:
             load: returns what an attempt does to its GPUs, as far as it was measured.
         """
         self._report, self._ends, self._load = report, ends, load
-        self._lines: dict[tuple[int, int], CommandLine] = {}  # of those that run
+        self._lines: dict[tuple[int, int], SimilarProgram] = {}  # of those that run
         self._context = CONTEXT  # what CUDA took most recently beside an allocator
         self._similar: dict[str, Similar] = {}  # what those that run use, by what is similar
         # by job and number, of those on GPUs; also of those that have ended since
@@ -403,7 +405,7 @@ class Taken:
             if growth is None:
                 return True
             load = self._load(claim).sm
-            if growth.age_s < YOUNG_S and (load is None or not growth.is_settled(load)):
+            if growth.age_s < LONGEST_MEASURING_S and (load is None or not growth.is_settled(load)):
                 return True
         return False
 

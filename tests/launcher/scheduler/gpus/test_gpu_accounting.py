@@ -21,7 +21,12 @@ from launcher.gpu.monitor import NO_SIGHT, Ours, Sight
 from launcher.gpu.reservations import Reservation, ReservationBoard
 from launcher.gpu.snapshot import GpuProcess, GpuSnapshot, SeenGpus, attempts_seen, write_look
 from launcher.job import Resources, Spec, program_signature
-from launcher.scheduler.gpus.gpu_ledger import HIDDEN_S, YOUNG_S, Ledger, reservations_of
+from launcher.scheduler.gpus.gpu_ledger import (
+    HIDDEN_S,
+    LONGEST_MEASURING_S,
+    Ledger,
+    reservations_of,
+)
 from launcher.scheduler.gpus.gpu_state import FLOOD_S, MEMORY_S, Accelerators, UseMeter
 from launcher.scheduler.gpus.shared_time import (
     GAP_S,
@@ -457,7 +462,7 @@ def test_gpus_are_looked_at_more_often_until_what_has_just_started_is_measured(
     assert watched(home, [claim], (1.0, busy(3))).taken.measuring([claim])
     assert watched(home, [claim], *steady(3), (6.0, busy(9))).taken.measuring([claim]), "it grows"
     assert not watched(home, [claim], *steady(3)).taken.measuring([claim])
-    silent = watched(home, [claim], (1.0, busy(3)), (1.0 + YOUNG_S, busy(3, None)))
+    silent = watched(home, [claim], (1.0, busy(3)), (1.0 + LONGEST_MEASURING_S, busy(3, None)))
     assert not silent.taken.measuring([claim]), "it never will be"
 
 
