@@ -27,7 +27,8 @@ ABSENT = "absent"  # the digest of a module that is not there
 WHOLE = ""  # in the place of a module: the digest of all that counts, which alone decides
 MOST_TEXTS = 2000  # in the caches: those of about five versions of two laboratories
 MOST_CODES = 400
-FORM = 1  # of what is kept of a code; those of another form are read again
+FORM = 2  # version of the cached records; those of another version are read again
+IMPORTS, TEXTS = f"imports-{FORM}", f"texts-{FORM}"
 _COMPILED = (*importlib.machinery.EXTENSION_SUFFIXES, ".pyc")
 _SUFFIXES = (".py", *_COMPILED)  # of the files of modules
 
@@ -43,9 +44,9 @@ class CodeIndex:
     def __init__(self, path: Path | None = None) -> None:
         texts = path and path.with_name(f"{path.stem}-elements.json")
         definitions = path and path.with_name(f"{path.stem}-definitions.json")
-        self._kept = Kept(path, {"imports": MOST_TEXTS, "codes": MOST_CODES})
+        self._kept = Kept(path, {IMPORTS: MOST_TEXTS, "codes": MOST_CODES})
         # needed only after a change
-        self._kept_texts = Kept(texts, {"texts": MOST_TEXTS})
+        self._kept_texts = Kept(texts, {TEXTS: MOST_TEXTS})
         self._kept_definitions = Kept(definitions, {"definitions": MOST_TEXTS})
         self._contents: dict[str, bytes] = {}  # by SHA-256
         self.unread: dict[str, Path] = {}  # modules of closures that are known by their bytes alone
@@ -263,11 +264,11 @@ class CodeIndex:
     def _imports_of(self, file: Path) -> tuple[tuple[str, ...], bool]:
         """Return what a file imports, and whether more than its bytes is known."""
         key = self._key_of(file)
-        known = self._kept.get("imports", key, _imports)
+        known = self._kept.get(IMPORTS, key, _imports)
         if known is None:
             text = self._read(file)
             known = text.imports, text.is_read
-            self._kept.put("imports", key, text.imports if text.is_read else None)
+            self._kept.put(IMPORTS, key, text.imports if text.is_read else None)
         return known
 
     def _text_of(self, module: str) -> ModuleText | None:
@@ -277,11 +278,11 @@ class CodeIndex:
 
     def _read(self, file: Path) -> ModuleText:
         key = self._key_of(file)
-        text = self._kept_texts.get("texts", key, _text)
+        text = self._kept_texts.get(TEXTS, key, _text)
         if text is None:
             content = self._contents[key]
             text = opaque(content) if file.name.endswith(_COMPILED) else read_text(content)
-            self._kept_texts.put("texts", key, text)
+            self._kept_texts.put(TEXTS, key, text)
         return text
 
 

@@ -9,6 +9,9 @@ what these names are bound to, as far as their own text tells. Such a target is 
     !a.b.c      what an import statement names that cannot be left out of the form
     =a.b:c      a string that may name a module, or what is in one
 
+Sentences for people decide no result and are left out as docstrings are: texts with a space in `raise`
+statements, and in the arguments `description`, `help` and `summary`.
+
 Nothing here depends on another text, so that what was read once is known by the text's SHA-256;
 `code_links` finds what the names of several texts are bound to.
 """
@@ -40,6 +43,7 @@ _WORD = re.compile(r"[^\W\d]\w*")
 _DOTTED = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)+(?::[^\W\d]\w*)?")
 _DUNDER = re.compile(r"__\w+__")
 _STARTED = re.compile(r"(?:^|\s)-m\s+([\w.]+)")  # of a command line in one string
+_FOR_PEOPLE = frozenset({"description", "help", "summary"})  # arguments that hold sentences
 _OWN_NAMESPACE = frozenset({"globals", "eval", "exec", "f_globals", "__globals__"})
 _NAMESPACE_WITHOUT_ARGUMENT = frozenset({"vars", "locals", "dir"})
 _SELF = frozenset({"__name__", "__file__", "__path__", "__package__", "__spec__"})
@@ -185,6 +189,7 @@ class _TextReader(ast.NodeVisitor):
         self._is_whole = False  # the text may look up any of its names
         self._is_typing = False  # what is read is for type checkers alone
         self._in_try = self._in_body = self._in_decorators = False
+        self._in_sentence = False  # what is read is a message or a description
         self._module = self._scope = _Scope(None)
         self._form = _Form()
 
@@ -434,8 +439,19 @@ class _TextReader(ast.NodeVisitor):
         for keyword in node.keywords:
             self._put(f"{keyword.arg}=")
             self._words.update(filter(None, [keyword.arg]))
-            self._put(keyword.value)
+            self._read_sentence(keyword.value, keyword.arg in _FOR_PEOPLE)
         self._put(")")
+
+    def visit_Raise(self, node: ast.Raise) -> None:
+        self._put("(Raise")
+        self._read_sentence(node.exc, True)
+        self._put(node.cause, ")")
+
+    def _read_sentence(self, node: ast.AST | None, is_one: bool) -> None:
+        """Read a node; if it is a message or a description, its texts are left out."""
+        was, self._in_sentence = self._in_sentence, self._in_sentence or is_one
+        self._put(node)
+        self._in_sentence = was
 
     def _act(self) -> None:
         """Note that something is called, and not only by who uses the definition."""
@@ -444,6 +460,9 @@ class _TextReader(ast.NodeVisitor):
 
     def visit_Constant(self, node: ast.Constant) -> None:
         value = node.value
+        if self._in_sentence and isinstance(value, str) and " " in value:
+            self._put("(sentence)")
+            return
         if isinstance(value, str):
             self._named |= dict.fromkeys(_STARTED.findall(value))
             if _DOTTED.fullmatch(value):
@@ -459,6 +478,11 @@ class _TextReader(ast.NodeVisitor):
             self._words.update(_WORD.findall(text))
 
     def visit_JoinedStr(self, node: ast.JoinedStr) -> None:
+        if self._in_sentence:
+            self._put(
+                "(sentence)", [part for part in node.values if isinstance(part, ast.FormattedValue)]
+            )
+            return
         self._put("(JoinedStr")
         for part in node.values:
             if isinstance(part, ast.Constant):

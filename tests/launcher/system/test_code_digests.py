@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from launcher.errors import UsageError
 from launcher.kind_interface import Settings
 from launcher.kinds import installed, roots_of
-from launcher.system.code_digests import ABSENT, WHOLE, CodeIndex, code_digest
+from launcher.system.code_digests import ABSENT, IMPORTS, WHOLE, CodeIndex, code_digest
 from tests.launcher.toylab import laboratory
 
 # a small laboratory, and edits of it: each has the text before and after in a file, or new files
@@ -55,7 +55,7 @@ def train(job: Batch, rate: float = 0.5, *, more: int = RATE) -> Facts:
     """Train."""
     from lab.late import late
 
-    value = functional.relu(loss.measured(job, rate))
+    value = checked(functional.relu(loss.measured(job, rate)))
     for number in range(2):
         value = step(value, number)
     late(registry.KNOWN)
@@ -64,6 +64,12 @@ def train(job: Batch, rate: float = 0.5, *, more: int = RATE) -> Facts:
 
 def count(values):
     return [value for value in values if value not in NAMES]
+
+
+def checked(value):
+    if value < 0:
+        raise ValueError(f"the value {value} is " + "negative", "sign")
+    return field("a text", default=value, help="Size of it.")
 
 
 NAMES.append("two")
@@ -124,6 +130,9 @@ SAME: Mapping[str, Edit] = {
     "another docstring": {"lab/work.py": ('"""Train."""', '"""Word\n\n    for word."""')},
     "no docstring": {"lab/work.py": ('    """Facts."""\n\n', "")},
     "a docstring that names what is unused": {"lab/loss.py": ('"""The loss."""', '"""alone"""')},
+    "another message": {"lab/work.py": ('f"the value {value} is "', 'f"{value}: below zero, "')},
+    "a message that names a module": {"lab/work.py": ('f"the value {value} is "', 'f"{value}; python -m lab.typed "')},
+    "another help": {"lab/work.py": ('help="Size of it."', 'help="Number of pixels."')},
     "a comment": {"lab/work.py": ("  # per step", "")},
     "another format": {
         "lab/work.py": ('(name=str(more), size=area(value))', '(\n        name=str(\n more), size=area(value),\n    )')
@@ -213,6 +222,10 @@ OTHER: Mapping[str, Edit] = {
             "from .halves import half\n",
         ),
     },
+    "a word of an error": {"lab/work.py": ('"sign"', '"size"')},
+    "a value in a message": {"lab/work.py": ("the value {value} is", "the value {value + 1} is")},
+    "a text of another argument": {"lab/work.py": ('field("a text"', 'field("an older text"')},
+    "the class of an error": {"lab/work.py": ("raise ValueError", "raise TypeError")},
     "a constant": {"lab/loss.py": ("SCALE = 2.0", "SCALE = 3.0")},
     "a constant's type": {"lab/loss.py": ("SCALE = 2.0", "SCALE = 2")},
     "a default": {"lab/work.py": ("rate: float = 0.5", "rate: float = 0.6")},
@@ -628,7 +641,7 @@ def test_what_was_read_is_kept_for_the_next_process_and_known_by_its_content(pla
     index = CodeIndex(kept)
     before = index.code("lab8:f", ["lab8"])
     index.save()
-    assert len(json.loads(kept.read_bytes())["imports"]) == 1
+    assert len(json.loads(kept.read_bytes())[IMPORTS]) == 1
     assert CodeIndex(kept).code("lab8:f", ["lab8"]) == before
     write(place, {"lab8.py": "import lab8c"})  # as long as it was
     assert CodeIndex(kept).code("lab8:f", ["lab8"]) != before
@@ -669,7 +682,7 @@ def test_a_cache_that_is_damaged_is_as_if_there_were_none(
     index = CodeIndex(kept)
     assert index.code("lab9:f", ["lab9"]) == CodeIndex().code("lab9:f", ["lab9"])
     index.save()
-    assert json.loads(kept.read_bytes())["imports"]
+    assert json.loads(kept.read_bytes())[IMPORTS]
 
 
 def test_a_plan_needs_no_cache(place: Path) -> None:
