@@ -67,6 +67,7 @@ if TYPE_CHECKING:
     )
     from launcher.planning.load import load, plan
     from launcher.planning.plan import Plan, PlannedJob
+    from launcher.screens.usage_errors import usage_message
     from launcher.system.code_digests import code_digest
     from launcher.taskfile.entries import TaskFile
     from launcher.taskfile.settings import fault_text
@@ -101,6 +102,7 @@ _LATE = {
     "TaskFile": "launcher.taskfile.entries",
     "code_digest": "launcher.system.code_digests",
     "fault_text": "launcher.taskfile.settings",
+    "usage_message": "launcher.screens.usage_errors",
     "future": "launcher.functions.future",
     "load": "launcher.planning.load",
     "plan": "launcher.planning.load",
@@ -175,6 +177,7 @@ __all__ = [
     "submit_many",
     "tested",
     "unfinished_models",
+    "usage_message",
     "wait",
     "write_atomic",
     "write_json",

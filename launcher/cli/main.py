@@ -1,7 +1,6 @@
-"""The command `launcher`: finds the verb, runs it, turns errors into messages and exit codes.
+"""The command `launcher`: find the command, run it, turn errors into messages and exit codes.
 
-Defaults of options come from the user's configuration file, checked as the command line checks them. Of a wrong
-command line it says what is wrong, and what could stand there.
+Defaults of options come from the user's configuration file and are checked like the command line.
 """
 
 import contextlib
@@ -17,8 +16,9 @@ import click
 
 from launcher import __version__
 from launcher.cli.complete import VARIABLE, answer
-from launcher.errors import Error, MachineError, TaskFileError, UsageError, nearest
+from launcher.errors import Error, MachineError, TaskFileError, UsageError
 from launcher.screens.terminal import ALWAYS, AUTO, NEVER, choose_characters, choose_colour, remark
+from launcher.screens.usage_errors import usage_message
 from launcher.system.config import Fault, Options, read_configuration, unknown
 from launcher.system.text import harmless
 
@@ -34,7 +34,7 @@ APPEARANCE: list[click.Parameter] = [
         type=click.Choice([AUTO, ALWAYS, NEVER]),
         expose_value=False,
         callback=lambda _context, _option, when: choose_colour(when or AUTO),
-        help="When to use colours; auto respects NO_COLOR and FORCE_COLOR.",
+        help="Use colours. auto respects NO_COLOR and FORCE_COLOR.",
     ),
     click.Option(
         ["--ascii"],
@@ -46,81 +46,56 @@ APPEARANCE: list[click.Parameter] = [
 ]
 
 
-def _explained(error: click.ClickException, words: Sequence[str]) -> click.ClickException:
-    """Return an error of the command line's grammar with what to do about it.
-
-    Args:
-        error: as click raised it.
-        words: the command line.
-    """
-    if isinstance(error, click.NoSuchOption) and error.ctx is not None:
-        return click.UsageError(_no_option(error.option_name, error.ctx), error.ctx)
-    if isinstance(error, click.exceptions.NoSuchCommand) and error.ctx is not None:
-        return click.UsageError(_no_command(error, error.ctx), error.ctx)
-    if isinstance(error, click.UsageError) and error.ctx is None:
-        verb = next((word for word in words if word in VERBS), None)
-        where = f"launcher {verb} --help" if verb else "launcher --help"
-        return click.UsageError(f"{error.format_message()} `{where}` tells which.")
-    return error
-
-
-def _no_option(name: str, context: click.Context) -> str:
-    options = [option for option in context.command.params if isinstance(option, click.Option)]
-    by_word = {word.lstrip("-"): word for option in options for word in option.opts}
-    close = nearest(name.lstrip("-"), by_word)  # the dashes of all are alike
-    return f"No such option {name!r}.{_meant(by_word[close] if close else None)}"
-
-
-def _no_command(error: click.exceptions.NoSuchCommand, context: click.Context) -> str:
-    verbs = (
-        context.command.list_commands(context) if isinstance(context.command, click.Group) else []
-    )
-    close = nearest(error.command_name, verbs)
-    hint = _meant(close) or (f" Known: {', '.join(verbs)}." if len(verbs) < 5 else "")
-    return f"{error.message}{hint}"
-
-
-def _meant(word: str | None) -> str:
-    return f" Did you mean {word!r}?" if word else ""
-
-
-VERBS = {
-    "add": "queue a program, or the commands of a file",
-    "cancel": "cancel waiting jobs and end running ones",
-    "clean": "delete ended jobs, their logs and attempts from the queue",
-    "completion": "print the completion script for a shell",
-    "config": "print your defaults, and where each is set",
-    "doctor": "check this machine, and say how to repair what is wrong",
-    "edit": "change what a job asks for in your editor",
-    "gpus": "list the GPUs with their memory, users and health",
-    "group": "limit how many jobs of a group run at once",
-    "history": "summarize past jobs: per day, GPU-hours, failures, unused memory",
-    "hold": "keep queued jobs from starting",
-    "kinds": "list the installed kinds of jobs and their settings",
-    "logs": "print the output of jobs",
-    "note": "write a note on jobs",
-    "notify": "show the targets of messages, and send a test message",
-    "pause": "let running programs stand still; their memory stays reserved",
-    "priority": "change the order of waiting jobs",
-    "query": "ask a database of results in SQL; nothing can be changed",
-    "release": "let held jobs start",
-    "results": "print the results of a run as a table",
-    "resume": "let paused programs go on",
-    "retry": "queue failed, cancelled or skipped jobs again",
-    "run": "plan a task file, queue its jobs, and show their progress",
-    "schema": "print the JSON Schema of task files, for editors",
-    "service": "start the scheduler after a reboot",
-    "share": "divide the machine between runs that wait",
-    "show": "print the details of one job, and why it waits",
-    "simulate": "replay a trace or task file on simulated GPUs",
-    "start": "start jobs again after `launcher stop`",
-    "status": "list jobs, their states, and why they wait",
-    "stop": "start no more jobs; with --now also end running ones",
-    "tag": "give tags to jobs, by which they are selected: tag:NAME",
-    "top": "show GPUs and jobs on the whole screen, and control them",
-    "wait": "wait until jobs have ended",
-    "web": "serve GPUs and jobs as a live page for the browser, and control them",
+GROUPS = {
+    "Queue jobs": {
+        "add": "Queue a program, a file of commands, or a parameter sweep.",
+        "run": "Queue the jobs of a task file and show their progress.",
+    },
+    "Watch": {
+        "status": "List jobs and why they wait.",
+        "top": "Show GPUs and jobs on the whole screen; keys control them.",
+        "web": "Serve the queue as a page for the browser.",
+        "show": "Print one job: settings, state, attempts, events.",
+        "logs": "Print the output of jobs.",
+        "wait": "Wait until jobs end; the exit code says how.",
+        "notify": "List message targets and send a test message.",
+    },
+    "Change": {
+        "cancel": "Cancel jobs.",
+        "retry": "Queue failed, cancelled or skipped jobs again.",
+        "edit": "Change a waiting job in your editor.",
+        "hold": "Keep jobs from starting.",
+        "release": "Let held jobs start.",
+        "pause": "Pause running jobs; their memory stays reserved.",
+        "resume": "Continue paused jobs.",
+        "priority": "Change the order of waiting jobs.",
+        "group": "Limit how many jobs of a group run at once.",
+        "tag": "Add or remove tags.",
+        "note": "Write a note on jobs.",
+    },
+    "Results": {
+        "results": "Print the results of a run as a table.",
+        "query": "Query results with SQL; the database is read-only.",
+        "history": "Summarize past jobs, GPU-hours and failures.",
+    },
+    "Queue and machine": {
+        "start": "Start jobs again after `launcher stop`.",
+        "stop": "Start no more jobs; --now also ends running ones.",
+        "share": "Divide the machine between runs.",
+        "clean": "Delete finished jobs and their logs.",
+        "service": "Start the scheduler at boot.",
+        "gpus": "List GPUs with their memory, users and health.",
+        "doctor": "Check this machine and suggest repairs.",
+        "simulate": "Replay a workload on simulated GPUs.",
+    },
+    "Reference": {
+        "kinds": "List job types and their settings.",
+        "schema": "Print the JSON Schema of task files.",
+        "config": "Print your defaults and where each is set.",
+        "completion": "Print the completion script for your shell.",
+    },
 }
+VERBS = {verb: summary for verbs in GROUPS.values() for verb, summary in verbs.items()}
 # Modules that hold several verbs, each by its name; any other verb is `command` of the module of its name.
 FAMILIES = {
     "commands.adding": ("add",),
@@ -238,7 +213,7 @@ class Verbs(click.Group):
     """Imports a verb only when it is used, so that every command answers at once."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  # click's shape
-        """Return the verbs in the order of the help page."""
+        """Return the commands in the order of the help page."""
         return list(VERBS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
@@ -253,17 +228,8 @@ class Verbs(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the verb that the arguments begin with and the user's defaults for it.
-
-        Of an unknown verb the nearest one is named.
-        """
-        try:
-            name, verb, rest = super().resolve_command(ctx, args)
-        except click.exceptions.NoSuchCommand as error:
-            # click looks for near ones among imported verbs, and there are none
-            raise click.exceptions.NoSuchCommand(
-                error.command_name, possibilities=VERBS, ctx=ctx
-            ) from None
+        """Find the command that the arguments begin with, and the user's defaults for it."""
+        name, verb, rest = super().resolve_command(ctx, args)
         if name is not None and verb is not None and not ctx.resilient_parsing:
             try:
                 ctx.default_map = configured_defaults(name, verb)
@@ -273,22 +239,29 @@ class Verbs(click.Group):
                     raise
         return name, verb, rest
 
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Print the commands before the options."""
+        self.format_commands(ctx, formatter)
+        click.Command.format_options(self, ctx, formatter)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
-        """List the verbs without importing any."""
-        with formatter.section("Commands"):
-            formatter.write_dl(list(VERBS.items()))
+        """List the commands in their groups, without importing any."""
+        widest = max(map(len, VERBS))
+        for title, verbs in GROUPS.items():
+            with formatter.section(title):
+                formatter.write_dl([(f"{verb:{widest}}", text) for verb, text in verbs.items()])
 
 
 @click.group(
     cls=Verbs,
     context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "LAUNCHER"},
-    epilog="Exit codes: 0 done, 1 a job failed, 2 wrong usage or task file, 3 a problem of the machine, "
-    "130 interrupted, 141 the reader of a pipe left.",
+    epilog="Exit codes: 0 success, 1 a job failed, 2 wrong usage or task file, 3 problem with the machine, "
+    "130 interrupted, 141 the reader of a pipe exited.",
 )
 @click.version_option(__version__, prog_name="launcher")
 @click.option("--debug", is_flag=True, help="Show a traceback with every error.")
 def cli(debug: bool) -> None:  # main reads it from the arguments
-    """Queue jobs for the GPUs and cores of this machine; run experiments described in a file."""
+    """Queue programs and experiments for the GPUs and CPU cores of this machine."""
 
 
 cli.params += APPEARANCE
@@ -350,8 +323,11 @@ def _run(argv: list[str]) -> int:
         code = cli.main(args=argv, prog_name="launcher", standalone_mode=False)
     except click.exceptions.Exit as leaving:
         return leaving.exit_code
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        return error.exit_code
     except click.ClickException as error:
-        _explained(error, argv).show()
+        remark(f"error: {harmless(usage_message(error, argv, VERBS))}")
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         remark("")
@@ -373,9 +349,7 @@ def _folder_gone() -> MachineError | None:
     if folder.exists() or not folder.name.endswith(" (deleted)"):
         return None
     path = str(folder).removesuffix(" (deleted)")
-    return MachineError(
-        f"the folder {path}, in which this was typed, is gone; cd into one that is there"
-    )
+    return MachineError(f"the current folder {path} was deleted. Change to an existing folder: cd")
 
 
 def _explain(error: Error | OSError, *, debug: bool) -> None:

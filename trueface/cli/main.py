@@ -166,8 +166,13 @@ def exit_code(action: Callable[[], object]) -> int:
         return leaving.exit_code
     except SystemExit as leaving:  # argparse, after the help page of a classic command line
         return leaving.code if isinstance(leaving.code, int) else 0
-    except click.ClickException as error:
+    except click.exceptions.NoArgsIsHelpError as error:
         error.show()
+        return error.exit_code
+    except click.ClickException as error:
+        from launcher.api import usage_message  # help need not wait for it
+
+        click.echo(f"error: {usage_message(error)}", err=True)
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted", err=True)

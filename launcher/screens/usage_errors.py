@@ -1,0 +1,88 @@
+"""The message of a wrong command line: one line, in the form of every other error."""
+
+from collections.abc import Collection, Iterable, Sequence
+
+import click
+
+from launcher.errors import nearest
+
+
+def usage_message(
+    error: click.ClickException, words: Sequence[str] = (), commands: Collection[str] = ()
+) -> str:
+    """Return what is wrong with a command line and what to do, without `error: ` in front.
+
+    Args:
+        error: as click raised it.
+        words: the command line without the name of the program.
+        commands: names of all commands; the first of them in `words` is named in the advice of an error
+            that click raised without a context.
+    """
+    if isinstance(error, click.exceptions.NoSuchCommand):
+        return _no_command(error)
+    if isinstance(error, click.NoSuchOption):
+        return _no_option(error)
+    if isinstance(error, click.MissingParameter) and error.param is not None:
+        what = "option" if isinstance(error.param, click.Option) else "argument"
+        choices = error.param.type.get_missing_message(param=error.param, ctx=error.ctx)
+        choice = f" {' '.join(choices.split())}." if choices else ""
+        return f"missing {what} {_name(error.param)}.{choice} {_see(error.ctx)}"
+    if isinstance(error, click.BadParameter):
+        return f"{_parameter(error)}{_lowered(error.message)}"
+    message = _lowered(error.format_message())
+    if not isinstance(error, click.UsageError):
+        return message
+    command = next((word for word in words if word in commands), None)
+    if error.ctx is None and command:
+        return f"{_closed(message)} See: launcher {command} --help"
+    return f"{_closed(message)} {_see(error.ctx)}" if error.ctx else message
+
+
+def _no_command(error: click.exceptions.NoSuchCommand) -> str:
+    group = error.ctx.command if error.ctx else None
+    names = group.list_commands(error.ctx) if error.ctx and isinstance(group, click.Group) else []
+    return (
+        f"no command {error.command_name!r}. {_meant(error.command_name, names) or _see(error.ctx)}"
+    )
+
+
+def _no_option(error: click.NoSuchOption) -> str:
+    options = error.ctx.command.get_params(error.ctx) if error.ctx else []
+    by_word = {word.lstrip("-"): word for option in options for word in option.opts}
+    # all names begin with dashes, which would make them alike
+    close = nearest(error.option_name.lstrip("-"), by_word)
+    advice = f"Did you mean {by_word[close]!r}?" if close else _see(error.ctx)
+    return f"no option {error.option_name!r}. {advice}"
+
+
+def _meant(name: str, names: Iterable[str]) -> str:
+    close = nearest(name, names)
+    return f"Did you mean {close!r}?" if close else ""
+
+
+def _see(context: click.Context | None) -> str:
+    return f"See: {context.command_path} --help" if context else ""
+
+
+def _parameter(error: click.BadParameter) -> str:
+    if isinstance(error.param_hint, str):
+        return f"{error.param_hint.strip(chr(39))}: "
+    if error.param_hint is not None:
+        return f"{' / '.join(error.param_hint)}: "
+    return f"{_name(error.param)}: " if error.param else ""
+
+
+def _name(parameter: click.Parameter) -> str:
+    """Return an option's longest spelling, or an argument's name as help prints it."""
+    if isinstance(parameter, click.Option):
+        return max(parameter.opts, key=len)
+    return parameter.human_readable_name
+
+
+def _lowered(message: str) -> str:
+    """Return a message that follows a colon: its first letter is small, unless it begins an abbreviation."""
+    return message[:1].lower() + message[1:] if message[1:2].islower() else message
+
+
+def _closed(message: str) -> str:
+    return message if message.endswith((".", "?", "!")) else f"{message}."
