@@ -22,14 +22,11 @@ def usage_message(
         return _no_command(error)
     if isinstance(error, click.NoSuchOption):
         return _no_option(error)
-    if isinstance(error, click.MissingParameter) and error.param is not None:
-        what = "option" if isinstance(error.param, click.Option) else "argument"
-        choices = error.param.type.get_missing_message(param=error.param, ctx=error.ctx)
-        choice = f" {' '.join(choices.split())}." if choices else ""
-        return f"missing {what} {_name(error.param)}.{choice} {_see(error.ctx)}"
+    if isinstance(error, click.MissingParameter):
+        return _missing(error)
     if isinstance(error, click.BadParameter):
         return f"{_parameter(error)}{_lowered(error.message)}"
-    message = _lowered(error.format_message())
+    message = _lowered(error.format_message().removeprefix("Got "))
     if not isinstance(error, click.UsageError):
         return message
     command = next((word for word in words if word in commands), None)
@@ -55,6 +52,16 @@ def _no_option(error: click.NoSuchOption) -> str:
     return f"no option {error.option_name!r}. {advice}"
 
 
+def _missing(error: click.MissingParameter) -> str:
+    parameter = error.param
+    if parameter is None:
+        return f"missing argument {_hinted(error)}. {_see(error.ctx)}".rstrip()
+    what = "option" if isinstance(parameter, click.Option) else "argument"
+    choices = parameter.type.get_missing_message(param=parameter, ctx=error.ctx)
+    choice = f" {' '.join(choices.split())}." if choices else ""
+    return f"missing {what} {_name(parameter)}.{choice} {_see(error.ctx)}"
+
+
 def _meant(name: str, names: Iterable[str]) -> str:
     close = nearest(name, names)
     return f"Did you mean {close!r}?" if close else ""
@@ -65,11 +72,14 @@ def _see(context: click.Context | None) -> str:
 
 
 def _parameter(error: click.BadParameter) -> str:
-    if isinstance(error.param_hint, str):
-        return f"{error.param_hint.strip(chr(39))}: "
-    if error.param_hint is not None:
-        return f"{' / '.join(error.param_hint)}: "
-    return f"{_name(error.param)}: " if error.param else ""
+    name = _hinted(error) or (_name(error.param) if error.param else "")
+    return f"{name}: " if name else ""
+
+
+def _hinted(error: click.BadParameter) -> str:
+    """Return the name of the parameter that whoever raised the error gave it; '' if none."""
+    hint = error.param_hint or ""
+    return (hint if isinstance(hint, str) else " / ".join(hint)).replace("'", "")
 
 
 def _name(parameter: click.Parameter) -> str:

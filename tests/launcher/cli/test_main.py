@@ -213,7 +213,7 @@ def test_a_python_runs_the_command_of_its_own_environment() -> None:
     words = [sys.executable, "-m", "launcher", "nonsense"]
     answer = subprocess.run(words, capture_output=True, text=True, check=False)
     assert answer.returncode == 2
-    assert answer.stderr.startswith("Usage: launcher [OPTIONS]")
+    assert answer.stderr == "error: no command 'nonsense'. See: launcher --help\n"
 
 
 # --- kinds

@@ -47,7 +47,7 @@ def message(*words: str) -> str:
         (["show", "--state", "on"], "missing argument NAME. See: tool show --help"),
         (
             ["show", "x", "y", "--state", "on"],
-            "got unexpected extra argument (y). See: tool show --help",
+            "unexpected extra argument (y). See: tool show --help",
         ),
         (["read", "nowhere"], "PATH: path 'nowhere' does not exist."),
     ],
@@ -62,6 +62,11 @@ def test_an_error_without_context_names_the_command_of_the_line() -> None:
         "option '--size' requires an argument. See: launcher show --help"
     )
     assert usage_message(error) == "option '--size' requires an argument."
+
+
+def test_an_argument_that_is_missing_is_named_by_its_hint() -> None:
+    error = click.MissingParameter(param_hint="'PROGRAM', or --from FILE", param_type="argument")
+    assert usage_message(error) == "missing argument PROGRAM, or --from FILE."
 
 
 def test_a_hint_of_the_parameter_is_used_as_it_is() -> None:

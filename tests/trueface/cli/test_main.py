@@ -140,7 +140,7 @@ def test_a_poisoned_model_is_unlearned_by_hand(command: Command, lab: Path) -> N
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["unlaern"], "Did you mean one of: 'unlearn', 'unlearned'?"),
+        (["unlaern"], "error: no command 'unlaern'. Did you mean 'unlearn'?"),
         (["splits", "nowhere", "--out", "x"], "no data folder"),
         (["splits", "data"], "--out"),
         (["splits", "data", "--out", "x", "--data", "gna2:pre"], "did you mean gan2"),

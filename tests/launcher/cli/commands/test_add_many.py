@@ -501,7 +501,7 @@ def test_a_dry_run_lists_them_and_queues_nothing(
         (("--sweep", "a=1", "--name", "x{b}", "--", "go", "{a}"), "no value is called 'b'"),
         (("--sweep", "a=1", "--from", "x.txt"), "leave one of them out"),
         (("--sweep", "a=1", "--replace", "--name", "x", "--", "go", "{a}"), "--sweep makes new"),
-        (("--sweep", "a=1"), "Missing argument"),
+        (("--sweep", "a=1"), "missing argument PROGRAM"),
     ],
 )
 def test_a_sweep_that_cannot_be_is_refused(
