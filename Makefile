@@ -8,7 +8,7 @@ WORKERS ?= $(shell n=$$(nproc) && echo $$((n < 4 ? n + 1 : 4)))
 CONSTRAINTS ?= constraints.txt
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(if $(CONSTRAINTS),-c $(CONSTRAINTS))
 
-.PHONY: help demo test check format quick fuzz bench gpu screenshots docs chaos powercut shutdown night nospawn clusters clean
+.PHONY: help demo test check format prose quick fuzz bench gpu screenshots docs chaos powercut shutdown night nospawn clusters clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -26,11 +26,12 @@ quick: $(VENV)/.developing ## a few minutes on two idle cores, for every save: p
 test: check ## everything that must hold before a change lands; what CI runs
 	$(PYTEST) -m "not night"
 
-check: $(VENV)/.developing ## format, lint, types, import contracts
+check: $(VENV)/.developing ## format, lint, types, import contracts, prose
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python .ci/prose.py
 
 fuzz: $(VENV)/.developing ## the property tests with examples that are new on every run
 	$(BIN)/python -m pytest -n $(WORKERS) -m hypothesis --hypothesis-profile=fuzz
@@ -38,6 +39,9 @@ fuzz: $(VENV)/.developing ## the property tests with examples that are new on ev
 format: $(VENV)/.developing ## put the code into the house's format
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+prose: $(VENV)/.developing ## lower the counts in .ci/prose_baseline.txt after sentences were reworded
+	$(BIN)/python .ci/prose.py --write
 
 bench: $(VENV)/.developing ## measure; prints tables, asserts nothing
 	$(PIP) -e '.[lab,bench]'
