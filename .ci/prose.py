@@ -278,7 +278,9 @@ def _yaml(source: str) -> Iterator[Text]:
 
 
 _READERS = {".md": _markdown, ".py": _python, ".yaml": _yaml, ".yml": _yaml}
-_EXEMPT = re.compile(r"(?:#|<!--) ?prose: ok\b(?:, *([^\s>-].*?))?\s*(?:-->)?\s*$", re.MULTILINE)
+_EXEMPT = re.compile(
+    r"(?:#|<!--) ?prose: ok(?:,[ \t]*([^\s>-].*?)?)?[ \t]*(?:-->)?[ \t]*$", re.MULTILINE
+)
 
 
 def read_file(path: str, source: str) -> tuple[list[Hit], list[Exemption]]:
