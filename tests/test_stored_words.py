@@ -45,7 +45,8 @@ def read_words() -> Words:
 def test_no_stored_word_is_gone_or_new(tmp_path: Path, nvml_library: Path) -> None:
     pytest.importorskip("sqlite_utils")  # of `launcher results --db`
     stored, found = read_words(), collect(tmp_path, nvml_library)
-    assert [*lost(stored, found), *new(stored, found)] == []
+    problems = [*lost(stored, found), *new(stored, found)]
+    assert not problems, "\n".join(problems)
 
 
 @pytest.mark.parametrize(
