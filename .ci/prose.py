@@ -161,12 +161,15 @@ _COMMENT = re.compile(  # behind a string, in which a `#` begins no comment
     re.DOTALL,
 )
 _NO_PROSE = ("noqa", "type:", "pragma", "fmt:", "!")  # comments for programs
-_LOGGING = frozenset(
-    {"debug", "info", "warning", "exception", "critical", "log"}
-)  # key=value lines
+# methods whose arguments are the key=value lines of a log
+_LOGGING = frozenset({"debug", "info", "warning", "exception", "critical", "log"})
 _HELP_KEYWORDS = frozenset({"help", "description", "summary", "short_help", "epilog"})
 _EXAMPLE_LINES = ("launcher ", "trueface ", ">>> ", "$ ", "\b", "\\b", "./")
 _ARGUMENT = re.compile(r" {4,}\*{0,2}[A-Za-z_][\w.]*(?: \([^)]*\))?: ")
+_READ = (  # an eighth of all nodes
+    *(ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef),
+    *(ast.Call, ast.JoinedStr, ast.Constant),
+)
 _SQL = re.compile(
     r"^\s*(?i:select|insert|update|delete|create|drop|alter|pragma|with|begin|commit)\b.*\b[A-Z]{2}"
     r"|\b(?:SELECT|RECURSIVE|WHERE|JOIN|ORDER\ BY|VALUES)\b",
@@ -180,22 +183,20 @@ def _python(source: str) -> Iterator[Text]:
     handled: set[int] = set()  # nodes that are no message of their own
     helps: set[int] = set()
     for node in ast.walk(ast.parse(source)):  # parents come before their children
+        if not isinstance(node, _READ):
+            continue
         match node:
             case (
-                ast.Module(body=[ast.Expr(value=ast.Constant(value=str(text)) as docstring), *_])
-                | ast.ClassDef(
-                    body=[ast.Expr(value=ast.Constant(value=str(text)) as docstring), *_]
-                )
-                | ast.FunctionDef(
-                    body=[ast.Expr(value=ast.Constant(value=str(text)) as docstring), *_]
-                )
-                | ast.AsyncFunctionDef(
-                    body=[ast.Expr(value=ast.Constant(value=str(text)) as docstring), *_]
-                )
+                ast.Module(body=body)
+                | ast.ClassDef(body=body)
+                | ast.FunctionDef(body=body)
+                | ast.AsyncFunctionDef(body=body)
             ):
-                handled.add(id(docstring))
-                lines = text.splitlines()
-                yield from _paragraphs(Kind.DOCSTRING, lines, docstring.lineno, _docstring_line)
+                match body:
+                    case [ast.Expr(value=ast.Constant(value=str(text)) as docstring), *_]:
+                        handled.add(id(docstring))
+                        first, lines = docstring.lineno, text.splitlines()
+                        yield from _paragraphs(Kind.DOCSTRING, lines, first, _docstring_line)
             case ast.Call(func=ast.Attribute(attr=name)) if name in _LOGGING:
                 handled.update(id(part) for each in node.args for part in ast.walk(each))
             case ast.Call():
