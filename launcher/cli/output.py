@@ -76,9 +76,10 @@ def write(answer: Answer, form: Format) -> None:
         case Format.PARQUET:
             head, *rows = answer.cells()
             click.echo(parquet_bytes([str(name) for name in head], rows), nl=False)
-        case Format.MARKDOWN | Format.LATEX:
-            written = markdown_text if form is Format.MARKDOWN else latex_text
-            click.echo("\n\n".join(map(written, answer.tables())))
+        case Format.MARKDOWN:
+            click.echo("\n\n".join(map(markdown_text, answer.tables())))
+        case Format.LATEX:
+            click.echo("\n\n".join(map(latex_text, (answer.latex or answer.tables)())))
         case _:
             tell(answer, as_json=form is Format.JSON, drawn=form is Format.TABLE)
 

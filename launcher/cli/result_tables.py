@@ -120,47 +120,57 @@ def _cell(value: object) -> str:
 GUIDE = 'how to read this table: docs/demo.md, "How to read it"'
 FEW_SOURCES = "intervals are of other sources of images, and rest on few:"
 # of models that validation has calibrated; left out where there is none
-_CALIBRATED = {"at threshold": "balanced_accuracy_at_threshold", "scaled": "ece_scaled"}
+_CALIBRATED = ("balanced_accuracy_at_threshold", "ece_scaled")
 _PART = 8  # parts of a model go before all others: its ID says the same
 _NAMED = 2  # columns that name a row
 _SHORTEST = 24  # columns of a model's name; what tells two apart may be its middle
 
 
-def table_of_tests(rows: Sequence[Row], *, data: str = DATA, few: bool = False) -> Table:
+def table_of_tests(
+    rows: Sequence[Row], *, data: str = DATA, few: bool = False, brackets: bool = False
+) -> Table:
     """Return tests as people read them.
 
     Args:
         rows: as laboratories tell them.
         data: the column that says on what a model was tested.
         few: accuracy, calibration and loss stand without their intervals.
+        brackets: with the titles and cells that LaTeX and pipes have.
     """
 
-    def number(title: str, of: Callable[[Row], str], drop: int) -> Column:
-        return Column(title, right=True, drop=drop, of=of)
+    def number(title: str, key: str, of: Callable[[Row], str], drop: int) -> Column:
+        return Column(title, key=key, right=True, drop=drop, of=of)
 
     def measured(title: str, key: str, drop: int = 0, **form: bool) -> Column:
-        return number(title, lambda row: measure(row.get(key), **form), drop)
+        return number(
+            title, key, lambda row: measure(row.get(key), brackets=brackets, **form), drop
+        )
 
+    balanced, threshold, scaled, seconds = (
+        ("balanced %", "at threshold", "scaled", "made in")
+        if brackets
+        else ("balanced acc %", "at threshold %", "scaled ECE", "time s")
+    )
     columns = (
         Column("model", least=_SHORTEST, middle=True, of=lambda row: row[MODEL]),
         Column("data", least=_SHORTEST, middle=True, of=lambda row: row[data]),
-        number("n", lambda row: str(row["n"]), 3),
+        number("n", "n", lambda row: str(row["n"]), 3),
         measured("acc %" if few else "accuracy %", "accuracy", percent=True, interval=not few),
-        measured("balanced %", "balanced_accuracy", percent=True),
-        measured("at threshold", _CALIBRATED["at threshold"], 1, percent=True, interval=False),
+        measured(balanced, "balanced_accuracy", percent=True),
+        measured(threshold, "balanced_accuracy_at_threshold", 1, percent=True, interval=False),
         measured("AUC", "auc", 2),
         measured("ECE", "ece", 4, interval=not few),
-        measured("scaled", _CALIBRATED["scaled"], 5, interval=False),
+        measured(scaled, "ece_scaled", 5, interval=False),
         measured("loss", "loss", 6, interval=False),
         Column("verdict", of=lambda row: row.get("verdict") or ""),
-        number("made in", lambda row: _seconds(row.get("seconds")), 7),
+        number(seconds, "seconds", lambda row: _seconds(row.get("seconds"), " s" * brackets), 7),
         Column("sources", of=lambda row: row.get("few_sources") or ""),
     )
     return Table(columns, rows)
 
 
-def _seconds(seconds: float | None) -> str:
-    return "" if seconds is None else f"{seconds:.1f} s"
+def _seconds(seconds: float | None, unit: str) -> str:
+    return "" if seconds is None else f"{seconds:.1f}{unit}"
 
 
 def draw(
@@ -210,11 +220,7 @@ def _tests(table: Table, width: int, parts: Sequence[str]) -> list[str]:
     """Return tests in so many columns; what a model's making took goes first where they are few."""
     few = width < FULL_WIDTH
     absent = {"sources", *(["n"] if few else [])}  # which are told below
-    absent |= {
-        title
-        for title, key in _CALIBRATED.items()
-        if few or all(row.get(key) is None for row in table.rows)
-    }
+    absent |= {key for key in _CALIBRATED if few or all(row.get(key) is None for row in table.rows)}
 
     def part(name: str) -> Column:
         return Column(name, right=True, drop=_PART, of=lambda row: _part(row.get(name)))
@@ -222,7 +228,7 @@ def _tests(table: Table, width: int, parts: Sequence[str]) -> list[str]:
     columns = [
         *table.columns[:_NAMED],
         *map(part, parts),
-        *(column for column in table.columns[_NAMED:] if column.title not in absent),
+        *(column for column in table.columns[_NAMED:] if column.name not in absent),
     ]
     columns[-2] = columns[-2]._replace(title="")  # a verdict speaks for itself
     return [line.text for line in table._replace(columns=columns).drawn(width)]
@@ -287,7 +293,7 @@ def _by_group(rows: Sequence[Row]) -> list[str]:
         for row in rows
         if row.get("groups_by")
     ]
-    return _below(title, ("model", "data", "by", "FPR gap", "F_FPR"), listed)
+    return _below(title, ("model", "data", "by", "FPR gap %", "F_FPR %"), listed)
 
 
 def _below(title: str, head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:
@@ -311,12 +317,15 @@ def _percent(value: Row | None) -> str:
     return measure(value, percent=True, interval=False)
 
 
-def measure(value: Row | None, *, percent: bool = False, interval: bool = True) -> str:
+def measure(
+    value: Row | None, *, percent: bool = False, interval: bool = True, brackets: bool = False
+) -> str:
     """Return a measure with three digits, or in per cent with one, and its interval; a dash where there is none."""
     if value is None:
         return NONE
     bounds = (value["low"], value["high"]) if interval else ()
-    return Metric(value["value"], *bounds).text(*((100, 1) if percent else (1, 3)))
+    form = (100, 1) if percent else (1, 3)
+    return Metric(value["value"], *bounds).text(*form, brackets=brackets)
 
 
 # --- rows that a person has chosen, and one metric
@@ -367,8 +376,17 @@ def _noted(row: Row, names: Sequence[str]) -> Row:
     return {**row, **without, COUNT: note}
 
 
-def flat_table(results: RunResults, names: Sequence[str], *, intervals: bool = True) -> Table:
-    """Return some columns of rows as people read them, numbers with their intervals where there is room."""
+def flat_table(
+    results: RunResults, names: Sequence[str], *, intervals: bool = True, brackets: bool = False
+) -> Table:
+    """Return some columns of rows as people read them, numbers with their intervals where there is room.
+
+    Args:
+        results: of a run.
+        names: of the columns.
+        intervals: numbers stand with their intervals.
+        brackets: write intervals as LaTeX has them.
+    """
 
     def text_of(cell: Any) -> str:
         metric = read_metric(cell)
@@ -376,7 +394,8 @@ def flat_table(results: RunResults, names: Sequence[str], *, intervals: bool = T
             metric.low is None and metric.sd is None and isinstance(metric.value, int)
         ):
             return shown_cell(cell)
-        return metric.text() if intervals else metric._replace(low=None, high=None).text()
+        known = metric if intervals else metric._replace(low=None, high=None)
+        return known.text(brackets=brackets)
 
     table = _texts([_noted(row, names) for row in results.rows], names, text_of)
 
@@ -392,13 +411,23 @@ def flat_table(results: RunResults, names: Sequence[str], *, intervals: bool = T
     return table._replace(columns=columns, less=less)
 
 
-def pivot_table(pivot: Pivot, head: str, *, intervals: bool = True) -> Table:
-    """Return one metric by name and data: with intervals, without, or a line for each number."""
+def pivot_table(
+    pivot: Pivot, head: str, *, intervals: bool = True, brackets: bool = False
+) -> Table:
+    """Return one metric by name and data: with intervals, without, or a line for each number.
+
+    Args:
+        pivot: the metric.
+        head: the title of the names.
+        intervals: numbers stand with their intervals.
+        brackets: write intervals as LaTeX has them.
+    """
 
     def cell(metric: Metric | None) -> str:
         if metric is None:
             return NONE
-        return str(metric if intervals else Metric(metric.value, note=metric.note))
+        known = metric if intervals else Metric(metric.value, note=metric.note)
+        return known.text(brackets=brackets)
 
     rows = [(name, *map(cell, row)) for name, row in pivot.rows()]
     head = "" if pivot.data == (head,) else head

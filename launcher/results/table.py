@@ -35,12 +35,13 @@ class Metric(NamedTuple):
     def __str__(self) -> str:
         return self.text()
 
-    def text(self, factor: int = 1, digits: int | None = None) -> str:
+    def text(self, factor: int = 1, digits: int | None = None, *, brackets: bool = False) -> str:
         """Return the number with its deviation and interval.
 
         Args:
             factor: by which all are multiplied: 100 for per cent.
             digits: number of decimals. None: four significant digits; all numbers of a mean have the same number of decimals.
+            brackets: write the interval as "[0.88, 0.92]", which programs read, instead of "(0.88 to 0.92)".
         """
         if digits is None and factor == 1 and self.sd is not None:
             digits = _common_digits(self)
@@ -52,7 +53,9 @@ class Metric(NamedTuple):
         note = "" if self.note is None else f" ({self.note})"
         if self.low is None or self.high is None:
             return f"{shown(self.value)}{spread}{note}"
-        return f"{shown(self.value)}{spread} [{shown(self.low)}, {shown(self.high)}]{note}"
+        low, high = shown(self.low), shown(self.high)
+        interval = f"[{low}, {high}]" if brackets else f"({low} to {high})"
+        return f"{shown(self.value)}{spread} {interval}{note}"
 
     def record(self) -> Json:
         """Return it as `read_metric` reads it: a number, or one with what is known besides."""

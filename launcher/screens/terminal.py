@@ -184,6 +184,8 @@ class Answer(NamedTuple):
     rows: Callable[[], Iterable[Sequence[Any]]] = tuple  # for a pipe, where that is neither of both
     # what a terminal of so many columns gets, where that is more than the tables
     drawn: Callable[[int], Iterable[Line | str]] | None = None
+    # with the titles and intervals of LaTeX, where people read others
+    latex: Callable[[], Iterable[Table]] | None = None
 
 
 def tell(answer: Answer, *, as_json: bool, drawn: bool | None = None) -> None:

@@ -346,12 +346,14 @@ def all_rows(
     tested = [row for row in rows if not is_plain(row)]
     plain = [*plain_tables([row for row in rows if is_plain(row)])]
     tests = [table_of_tests(tested)] if tested else []
+    stored = [table_of_tests(tested, brackets=True)] if tested else []
     return Answer(
         record=lambda: {"run": run, "rows": rows},
         cells=lambda: long_rows(rows),
         tables=lambda: [*tests, *plain],
+        latex=lambda: [*stored, *plain],
         rows=lambda: [
-            *(row for table in tests for row in table.cells),
+            *(row for table in stored for row in table.cells),
             *(row for table in plain for row in (table.titles, *table.rows)),
         ],
         drawn=lambda width: [draw(rows, everything=everything, width=width, parts=parts)],
@@ -379,6 +381,7 @@ def _rows_chosen(results: RunResults, choice: Choice, run: str, form: Format) ->
         record=lambda: {"run": run, "rows": ordered},
         cells=cells,
         tables=lambda: [flat_table(results, names)],
+        latex=lambda: [flat_table(results, names, brackets=True)],
     )
 
 
@@ -405,6 +408,7 @@ def _metric(table: Pivot, run: str, form: Format) -> Answer:
         record=lambda: {"run": run, **table.record()},
         cells=cells,
         tables=lambda: [pivot_table(table, "")],
+        latex=lambda: [pivot_table(table, "", brackets=True)],
         drawn=lambda width: pivot_table(table, table.metric).drawn(width),
     )
 

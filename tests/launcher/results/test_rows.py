@@ -182,7 +182,7 @@ def test_a_metric_is_a_number_alone_or_with_an_interval(
 def test_a_metric_is_drawn_with_its_interval_where_it_has_one() -> None:
     assert str(Metric(value=0.123456)) == "0.1235"
     assert str(Metric(value=600)) == "600"
-    assert str(Metric(value=0.5, low=0.41, high=0.59)) == "0.5 [0.41, 0.59]"
+    assert str(Metric(value=0.5, low=0.41, high=0.59)) == "0.5 (0.41 to 0.59)"
 
 
 def test_what_pools_others_stands_in_a_pivot_only_when_asked_for_or_alone() -> None:

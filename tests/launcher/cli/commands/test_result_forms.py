@@ -241,12 +241,12 @@ def test_deviations_and_dashes_are_those_of_latex() -> None:
 @pytest.mark.parametrize(
     ("metric", "text"),
     [
-        (Metric(0.65, 0.4538123, 0.8461877, 0.0789912, 3), "0.6500 ± 0.0790 [0.4538, 0.8462]"),
+        (Metric(0.65, 0.4538123, 0.8461877, 0.0789912, 3), "0.6500 ± 0.0790 (0.4538 to 0.8462)"),
         (Metric(0.5, sd=0.25, n=2), "0.50 ± 0.25"),
         (Metric(123.456, sd=0.01234, n=2), "123.456 ± 0.012"),
         (Metric(0.0, sd=0.0, n=2), "0 ± 0"),
         (Metric(1.5e-9, sd=2e-10, n=2), "1.5e-09 ± 2e-10"),
-        (Metric(0.65, 0.4, 0.81234), "0.65 [0.4, 0.8123]"),
+        (Metric(0.65, 0.4, 0.81234), "0.65 (0.4 to 0.8123)"),
     ],
 )
 def test_a_mean_and_its_deviation_have_equally_many_digits(metric: Metric, text: str) -> None:

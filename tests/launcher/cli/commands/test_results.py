@@ -45,10 +45,24 @@ ROWS = [
 def test_a_wide_terminal_gets_every_interval() -> None:
     lines = draw(ROWS, width=140).splitlines()
     assert lines[2].split() == (
-        ["model", "data", "n", "accuracy", "%", "balanced", "%", "AUC", "ECE", "loss", "made", "in"]
+        [
+            "model",
+            "data",
+            "n",
+            "accuracy",
+            "%",
+            "balanced",
+            "acc",
+            "%",
+            "AUC",
+            "ECE",
+            "loss",
+            "time",
+            "s",
+        ]
     )
-    assert "0.900 [0.890, 0.910]" in lines[3]
-    assert "12.3 s" in lines[3]
+    assert "0.900 (0.890 to 0.910)" in lines[3]
+    assert lines[3].endswith(" 12.3")
     assert "chance" in lines[4]
     assert lines[-2].split() == ["all:pre", "97.0"]
     assert lines[-1].split() == ["all:pre%50", "–"]
@@ -70,7 +84,7 @@ def test_below_the_table_stands_how_few_sources_the_intervals_rest_on() -> None:
 def test_at_100_columns_no_line_is_wrapped_and_the_verdict_stays() -> None:
     text = draw(ROWS, width=100)
     assert all(len(line) <= 100 for line in text.splitlines())
-    assert "0.500 [0.490, 0.510]" in text
+    assert "0.500 (0.490 to 0.510)" in text
     assert "chance" in text
 
 
@@ -204,8 +218,13 @@ def test_a_run_whose_jobs_were_cleaned_is_not_suggested_in_its_own_place(
     ("form", "said"),
     [
         ("csv", "model,speed\r\ncommand/a,0.5\r\n"),
-        ("markdown", "|  | speed |\n| --- | --: |\n| command/a | 0.5 \\[0.4, 0.6\\] |\n"),
-        ("table", "           speed\ncommand/a  0.5 [0.4, 0.6]\n"),
+        ("markdown", "|  | speed |\n| --- | --: |\n| command/a | 0.5 (0.4 to 0.6) |\n"),
+        ("table", "           speed\ncommand/a  0.5 (0.4 to 0.6)\n"),
+        (
+            "latex",
+            "% \\usepackage{booktabs}\n\\begin{tabular}{lr}\n\\toprule\n & speed \\\\\n\\midrule\n"
+            "command/a & 0.5 [0.4, 0.6] \\\\\n\\bottomrule\n\\end{tabular}\n",
+        ),
     ],
 )
 def test_a_metric_is_written_in_every_form(
@@ -257,14 +276,16 @@ def test_csv_in_a_terminal_cannot_steer_it(store: Store) -> None:
     assert drawn == 'model,n\na\\x1b[31m,1\n"two\\nlines",2\n'
 
 
-@pytest.mark.parametrize(("width", "shown"), [(100, "0.5 [0.4, 0.6]"), (30, "0.5"), (20, "0.5 [")])
+@pytest.mark.parametrize(
+    ("width", "shown"), [(100, "0.5 (0.4 to 0.6)"), (30, "0.5"), (20, "0.5 (")]
+)
 def test_a_pivot_tells_intervals_where_there_is_room(width: int, shown: str) -> None:
     result: dict[str, Json] = {"speed": {"value": 0.5, "low": 0.4, "high": 0.6}}
     told = [of_result(f"job/{n}", "m:pre", f"data{n}:pre", result) for n in range(2)]
     lines = texts_of(pivot_table(pivot("speed", [], told), "speed").drawn(width))
     assert any(shown in line for line in lines)
     assert (len(lines) == 3) == (width < 30)
-    assert ("[" in "".join(lines)) == ("[" in shown)
+    assert ("(" in "".join(lines)) == ("(" in shown)
 
 
 # --- chosen rows
