@@ -13,6 +13,7 @@ from trueface.audit.finding import count
 from trueface.audit.run_facts import found_folder
 from trueface.cli.studies import figure_options, missing_models, page_writer
 from trueface.cli.text_tables import aligned, shown
+from trueface.evaluation.number_text import interval_text
 from trueface.evaluation.over_seeds import NO_VALUE, seeds_text
 
 if TYPE_CHECKING:  # scipy and torch take a second to import
@@ -236,7 +237,7 @@ def _column(column: "Column | None") -> tuple[str, str, str]:
     mean = column.mean
     best = NO_VALUE if column.ranked is None else f"{column.ranked.best:.2f}"
     worst = f"{column.worst.value.value:.3f}"
-    return f"{mean.value:.3f} [{mean.low:.3f}, {mean.high:.3f}]", worst, best
+    return f"{mean.value:.3f} ({interval_text(mean.low, mean.high, '.3f')})", worst, best
 
 
 def _differences(board: "Leaderboard") -> Iterator[str]:
@@ -245,7 +246,7 @@ def _differences(board: "Leaderboard") -> Iterator[str]:
             delong = "" if pair.p_delong is None else f", DeLong p {pair.p_delong:.3f}"
             yield (
                 f"{setting}: {board.names[pair.second]} - {board.names[pair.first]} = "
-                f"{pair.value:+.3f} [{pair.low:+.3f}, {pair.high:+.3f}], p {pair.p_holm:.3f}{delong}"
+                f"{pair.value:+.3f} ({interval_text(pair.low, pair.high, '+.3f')}), p {pair.p_holm:.3f}{delong}"
             )
 
 

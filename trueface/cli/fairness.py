@@ -40,6 +40,7 @@ from trueface.evaluation.group_rates import (
     GroupRow,
     GroupTable,
 )
+from trueface.evaluation.number_text import interval_text
 from trueface.evaluation.over_seeds import NO_VALUE, seeds_text
 from trueface.evaluation.over_seeds import shown as over_seeds
 from trueface.runtime.errors import DataError
@@ -152,7 +153,7 @@ def _compared(made: Sequence[FairnessMethod]) -> list[str]:
     for method in made:
         to_reference = method.rows[0].to_reference
         if to_reference is not None:
-            ends = f"[{to_reference.low:+.3f}, {to_reference.high:+.3f}]"
+            ends = f"({interval_text(to_reference.low, to_reference.high, '+.3f')})"
             change = f"AUC {to_reference.value:+.3f} {ends} to the reference: {to_reference.word}"
             lines.append(f"{shown(method.model)}: {change}")
         if method.why_not:
@@ -193,7 +194,7 @@ def _group(row: GroupRow) -> tuple[str, ...]:
         cells.append(
             NO_VALUE
             if measure is None
-            else f"{measure.value:.{digits}f} [{measure.low:.{digits}f}, {measure.high:.{digits}f}]"
+            else f"{measure.value:.{digits}f} ({interval_text(measure.low, measure.high, f'.{digits}f')})"
         )
     return (shown(row.name), str(row.reals), str(row.fakes), *cells)
 

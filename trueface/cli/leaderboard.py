@@ -119,7 +119,7 @@ def _tabbed(board: "Ladder", *, published: bool) -> None:
     """Print rows for other programs: a header wherever the columns change, and nowhere else."""
     last: tuple[str, ...] = ()
     for group in board.groups:
-        header, *rows = _cells(group)
+        header, *rows = _cells(group, tabs=True)
         last = _rows_below(last, header, group, rows)
         for note in _notes(group):
             click.echo(note, err=True)
@@ -128,7 +128,7 @@ def _tabbed(board: "Ladder", *, published: bool) -> None:
         if not number:
             click.echo()
             last = ()
-        header, *rows = _beside(group)
+        header, *rows = _beside(group, tabs=True)
         last = _rows_below(last, header, group, rows)
 
 
@@ -160,23 +160,32 @@ def _heading(group: "UnlearningGroup") -> str:
     return f"{shown(group.base)}: {what} to be forgotten{suffix}"
 
 
-def _cells(group: "UnlearningGroup") -> list[tuple[str, ...]]:
+def _cells(group: "UnlearningGroup", *, tabs: bool = False) -> list[tuple[str, ...]]:
+    """Return the header and the rows of a group.
+
+    Args:
+        group: methods and references.
+        tabs: with the header and the intervals that programs read.
+    """
     shown_columns = columns(group.goal, SCREEN[group.goal])
-    header = ("method", "verdict", "n", *(column.screen for column in shown_columns), "alarms")
-    return [header, *(_row(row, shown_columns) for row in group.rows)]
+    titles = (column.header if tabs else column.screen for column in shown_columns)
+    header = ("method", "verdict", "n" if tabs else "seeds", *titles, "alarms")
+    return [header, *(_row(row, shown_columns, tabs=tabs) for row in group.rows)]
 
 
-def _row(row: "UnlearningRow", shown_columns: Sequence[MeasureColumn]) -> tuple[str, ...]:
+def _row(
+    row: "UnlearningRow", shown_columns: Sequence[MeasureColumn], *, tabs: bool
+) -> tuple[str, ...]:
     return (
         shown(row.name),
         row.verdict,
         seeds_text(len(row.seeds), row.missing),
-        *(_cell(row, column) for column in shown_columns),
+        *(_cell(row, column, tabs=tabs) for column in shown_columns),
         ", ".join(alarm.sort for alarm in row.alarms),
     )
 
 
-def _cell(row: "UnlearningRow", column: MeasureColumn) -> str:
+def _cell(row: "UnlearningRow", column: MeasureColumn, *, tabs: bool) -> str:
     value = row.values.get(column.name)
     if value is None:
         return NO_VALUE
@@ -185,9 +194,8 @@ def _cell(row: "UnlearningRow", column: MeasureColumn) -> str:
     if value.sd is not None:
         text += f" ± {_written(value.sd, value.mean, column.kind)}"
     elif low is not None and high is not None:
-        text += (
-            f" [{', '.join(_written(end.mean, value.mean, column.kind) for end in (low, high))}]"
-        )
+        ends = [_written(end.mean, value.mean, column.kind) for end in (low, high)]
+        text += f" [{', '.join(ends)}]" if tabs else f" ({' to '.join(ends)})"
     return f"{text} (n={len(value.values)})" if value.part else text
 
 
@@ -223,16 +231,21 @@ def _notes(group: "UnlearningGroup") -> list[str]:
     return [*alarms, *broken, *row_notes, *group.notes]
 
 
-def _beside(group: "UnlearningGroup") -> list[tuple[str, ...]]:
-    """Return the published figures, and what we measured of the same methods."""
+def _beside(group: "UnlearningGroup", *, tabs: bool = False) -> list[tuple[str, ...]]:
+    """Return the published figures, and what we measured of the same methods; `tabs` as of `_cells`."""
     theirs = columns("class", PUBLISHED)
-    titles = [column.screen for column in theirs]
+    titles = [column.header if tabs else column.screen for column in theirs]
     header = ("method", "network", *titles, *(f"our {title}" for title in titles), "our verdict")
     ours = {row.method: row for row in group.rows if not row.swept}
     return [
         header,
         *(
-            _figure(figure, ours.get(figure.method) if _is_alike(group, figure) else None, theirs)
+            _figure(
+                figure,
+                ours.get(figure.method) if _is_alike(group, figure) else None,
+                theirs,
+                tabs=tabs,
+            )
             for figure in CIFAR_10
         ),
     ]
@@ -251,7 +264,11 @@ def _is_alike(group: "UnlearningGroup", figure: PublishedFigure) -> bool:
 
 
 def _figure(
-    figure: PublishedFigure, ours: "UnlearningRow | None", theirs: Sequence[MeasureColumn]
+    figure: PublishedFigure,
+    ours: "UnlearningRow | None",
+    theirs: Sequence[MeasureColumn],
+    *,
+    tabs: bool,
 ) -> tuple[str, ...]:
     accuracies = (figure.retain, figure.forget, figure.test_retain, figure.test_forget)
     seconds = figure.seconds
@@ -261,7 +278,7 @@ def _figure(
         *(f"{value:.2f}" for value in accuracies),
         f"{figure.us:.3f}",
         NO_VALUE if seconds is None else _written(seconds, seconds, "seconds"),
-        *(NO_VALUE if ours is None else _cell(ours, column) for column in theirs),
+        *(NO_VALUE if ours is None else _cell(ours, column, tabs=tabs) for column in theirs),
         "" if ours is None else ours.verdict,
     )
 

@@ -19,6 +19,7 @@ from trueface.cli.studies import (
     write_csv,
 )
 from trueface.cli.text_tables import aligned, shown
+from trueface.evaluation.number_text import interval_text
 from trueface.evaluation.over_seeds import NO_MODELS, NO_VALUE, MissingModels, OverSeeds, seeds_text
 from trueface.evaluation.over_seeds import shown as over_seeds
 from trueface.evaluation.qualities import (
@@ -103,7 +104,7 @@ def _area(method: QualityMethod, name: str) -> str:
     area, only = method.area(name), method.over_images(name)
     if area is None or only is None:
         return over_seeds(area, 3)
-    return f"{only.value:.3f} [{only.low:.3f}, {only.high:.3f}]{_part(area)}"
+    return f"{only.value:.3f} ({interval_text(only.low, only.high, '.3f')}){_part(area)}"
 
 
 def _scores(method: QualityMethod, name: str) -> str:
@@ -126,7 +127,7 @@ def _notes(compared: ComparedQualities) -> Iterator[str]:
                 change = first.against.differences[summary]
                 yield (
                     f"{name} - {shown(first.against.model)}, {summary}: {100 * change.value:+.1f} "
-                    f"[{100 * change.low:+.1f}, {100 * change.high:+.1f}] points: {change.word}"
+                    f"({interval_text(100 * change.low, 100 * change.high, '+.1f')}) points: {change.word}"
                 )
         elif first.why_not:
             yield f"{name}: {shown(first.why_not)}"

@@ -36,7 +36,7 @@ def aligned(rows: Sequence[Sequence[str]], *, left: int = 1) -> list[str]:
 
 
 def bracketed(value: "Measure | None", scale: int) -> str:
-    """Return a value with its interval: "91.2 [90.1, 92.3]" of 0.912; a dash where there is none.
+    """Return a value with its interval: "91.20 (90.10 to 92.30)" of 0.912; a dash where there is none.
 
     Args:
         value: of a report.
@@ -47,7 +47,7 @@ def bracketed(value: "Measure | None", scale: int) -> str:
     digits = 2 if scale == 100 else 4
     numbers = (value.value, value.low, value.high)
     middle, low, high = (_rounded(scale * number, digits) for number in numbers)
-    return f"{middle} [{low}, {high}]"
+    return f"{middle} ({low} to {high})"
 
 
 def _rounded(number: float, digits: int) -> str:

@@ -37,6 +37,7 @@ from trueface.evaluation.intervals import (
     mean_over_seeds,
     resamples,
 )
+from trueface.evaluation.number_text import interval_text
 from trueface.evaluation.over_seeds import (
     NO_MODELS,
     NO_SEEDS,
@@ -444,7 +445,7 @@ def _compared(tables: Iterable[_Grouped], reference: str) -> Mapping[tuple[str, 
             to_best = None if name == best else difference(means[name], means[best])
             why_not = ""
             if to_best is not None and to_best.word == "loss":
-                ends = f"[{to_best.low:+.3f}, {to_best.high:+.3f}]"
+                ends = f"({interval_text(to_best.low, to_best.high, '+.3f')})"
                 why_not = f"{LOWER}: {to_best.value:+.3f} {ends} to {best}"
             to_reference = None
             if beside is not None and name != beside:

@@ -25,6 +25,7 @@ import numpy as np
 from trueface.corruptions.registry import NONE
 from trueface.data.image_headers import Learned, LearnedFormats
 from trueface.evaluation.intervals import Measure, unvaried
+from trueface.evaluation.number_text import interval_text
 from trueface.evaluation.operating_threshold import Calibration
 from trueface.evaluation.score_tables import Scores, read_scores
 from trueface.models import checkpoint
@@ -507,12 +508,12 @@ def _measure(measure: Json) -> str:
     value, low, high = (measure.get(key) for key in ("value", "low", "high"))
     if not all(isinstance(each, float | int) for each in (value, low, high)):
         return "–"
-    return f"{value:.3f} [{low:.3f}, {high:.3f}]"
+    return f"{value:.3f} ({interval_text(low, high, '.3f')})"
 
 
 def _percent(measure: Measure) -> str:
     low, high = 100 * measure.low, 100 * measure.high
-    return f"{100 * measure.value:.1f} % [{low:.1f}, {high:.1f}]"
+    return f"{100 * measure.value:.1f} % ({interval_text(low, high, '.1f')})"
 
 
 def _value(measure: Json) -> float:

@@ -18,6 +18,7 @@ from trueface.benchmark.leaderboard import Column, Leaderboard, Line
 from trueface.benchmark.results import AREA, AT_THRESHOLD, BALANCED, Result, Value
 from trueface.evaluation.curves import Labels, probabilities
 from trueface.evaluation.intervals import Floats, Measure, unvaried
+from trueface.evaluation.number_text import interval_text
 from trueface.evaluation.over_seeds import NO_VALUE, seeds_text
 from trueface.evaluation.published_tables import published_tables
 from trueface.report.figures import (
@@ -294,7 +295,8 @@ def ranks(board: Leaderboard) -> Iterator[Figure]:
             drawn,
             title=f"Ranks, {setting}",
             description="; ".join(
-                f"{name}: {at.rank:.1f} ({at.low:.1f}–{at.high:.1f})" for name, at in ranked
+                f"{name}: {at.rank:.1f} ({interval_text(at.low, at.high, '.1f')})"
+                for name, at in ranked
             ),
             x=Axis("rank", range(1, count + 1)),
             caption=setting,
@@ -351,8 +353,8 @@ def difference_table(board: Leaderboard) -> str:
     names = board.names
     rows = [
         f'<tr><th scope="row">{setting}</th><td class="left">{escape(names[pair.second])} minus '
-        f"{escape(names[pair.first])}</td><td>{pair.value:+.3f}<small>{pair.low:+.3f} … "
-        f"{pair.high:+.3f}</small></td><td>{_p(pair.p_holm)}</td>"
+        f"{escape(names[pair.first])}</td><td>{pair.value:+.3f}<small>"
+        f"{interval_text(pair.low, pair.high, '+.3f')}</small></td><td>{_p(pair.p_holm)}</td>"
         f"<td>{NO_VALUE if pair.p_delong is None else _p(pair.p_delong)}</td></tr>"
         for setting, pairs in board.pairs.items()
         for pair in pairs
@@ -403,12 +405,12 @@ def _column(column: Column | None) -> str:
     best = (
         f'<td title="{escape(column.reason)}">not ranked</td>'
         if ranked is None
-        else f"<td>{ranked.best:.2f}<small>{ranked.low:.1f}–{ranked.high:.1f}</small></td>"
+        else f"<td>{ranked.best:.2f}<small>{interval_text(ranked.low, ranked.high, '.1f')}</small></td>"
     )
     return (
-        f"<td>{mean.value:.3f}<small>{mean.low:.3f}–{mean.high:.3f}</small></td>"
-        f'<td title="{escape(place)}">{worst.value.value:.3f}<small>{worst.value.low:.3f}–'
-        f"{worst.value.high:.3f}</small><small>{escape(worst.place[1])}</small></td>{best}"
+        f"<td>{mean.value:.3f}<small>{interval_text(mean.low, mean.high, '.3f')}</small></td>"
+        f'<td title="{escape(place)}">{worst.value.value:.3f}<small>'
+        f"{interval_text(worst.value.low, worst.value.high, '.3f')}</small><small>{escape(worst.place[1])}</small></td>{best}"
     )
 
 
@@ -434,7 +436,7 @@ def _shown(value: Value | None) -> str:
         return NO_VALUE
     if value.low is None or value.high is None:
         return f"{value.value:.2f}"
-    return f"{value.value:.3f}<small>{value.low:.3f}–{value.high:.3f}</small>"
+    return f"{value.value:.3f}<small>{interval_text(value.low, value.high, '.3f')}</small>"
 
 
 def benchmark_page(board: Leaderboard) -> Page:
@@ -475,7 +477,8 @@ class RankedModel(NamedTuple):
     area: Measure
 
     def __str__(self) -> str:
-        return f"{self.name} ({self.area.value:.3f}, {self.area.low:.3f}–{self.area.high:.3f}, {self.setting})"
+        ends = interval_text(self.area.low, self.area.high, ".3f")
+        return f"{self.name} ({self.area.value:.3f}, {ends}, {self.setting})"
 
 
 def outcome(board: Leaderboard) -> Iterator[str]:

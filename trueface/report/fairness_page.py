@@ -33,6 +33,7 @@ from trueface.evaluation.group_rates import (
     GroupTable,
 )
 from trueface.evaluation.intervals import Measure
+from trueface.evaluation.number_text import interval_text
 from trueface.evaluation.over_seeds import (
     NO_MODELS,
     NO_VALUE,
@@ -415,7 +416,7 @@ def _line(group: GroupRow) -> str:
 def _cell(rate: Measure | None, digits: int) -> str:
     if rate is None:
         return f"<td>{NO_VALUE}</td>"
-    return f"<td>{rate.value:.{digits}f}<small>{rate.low:.{digits}f}–{rate.high:.{digits}f}</small></td>"
+    return f"<td>{rate.value:.{digits}f}<small>{interval_text(rate.low, rate.high, f'.{digits}f')}</small></td>"
 
 
 def ladder(comparison: FairnessComparison) -> str:
@@ -466,7 +467,7 @@ def _interval(method: FairnessMethod) -> str:
     auc = method.rows[0].auc
     if len(method.rows) > 1 or auc is None:
         return ""
-    return f"<small>{auc.low:.3f}–{auc.high:.3f}</small>"
+    return f"<small>{interval_text(auc.low, auc.high, '.3f')}</small>"
 
 
 def _reason(method: FairnessMethod) -> str:

@@ -10,6 +10,7 @@ from html import escape
 from pathlib import Path
 from typing import NamedTuple
 
+from trueface.evaluation.number_text import interval_text
 from trueface.evaluation.over_seeds import (
     NO_MODELS,
     NO_VALUE,
@@ -246,7 +247,11 @@ def _mean(values: Sequence[float]) -> str:
     if not values:
         return NO_VALUE
     mean = sum(values) / len(values)
-    ends = f"<small>{min(values):.3f}–{max(values):.3f}</small>" if len(values) > 1 else ""
+    ends = (
+        f"<small>{interval_text(min(values), max(values), '.3f')}</small>"
+        if len(values) > 1
+        else ""
+    )
     return f"{mean:.3f}{ends}"
 
 

@@ -14,6 +14,7 @@ from typing import NamedTuple
 from markupsafe import Markup
 
 from trueface.evaluation.intervals import Difference
+from trueface.evaluation.number_text import interval_text
 from trueface.evaluation.over_seeds import (
     NO_MODELS,
     NO_VALUE,
@@ -169,7 +170,7 @@ def _areas(compared: ComparedQualities) -> str:
 
 def _area(method: QualityMethod, name: str) -> str:
     only = method.over_images(name)
-    below = [] if only is None else [f"{only.low:.3f}–{only.high:.3f}"]
+    below = [] if only is None else [interval_text(only.low, only.high, ".3f")]
     worst = {row.worst_quality for row in method.rows if row.worst_quality}
     if name == "worst" and len(worst) == 1:
         below += worst
@@ -206,7 +207,7 @@ def _differences(compared: ComparedQualities, reference: str) -> str:
 def _difference(of: Difference | None) -> str:
     if of is None:
         return NO_VALUE
-    ends = f"{_in_points(of.low)} … {_in_points(of.high)}"
+    ends = f"{_in_points(of.low)} to {_in_points(of.high)}"
     return f"{_in_points(of.value)}<small>{ends}</small><small>{_word(of)}</small>"
 
 

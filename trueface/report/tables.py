@@ -8,6 +8,7 @@ from markupsafe import Markup
 from trueface.evaluation.intervals import Measure
 from trueface.evaluation.measurement import METRICS, Report, few_sources
 from trueface.evaluation.metric import Metric
+from trueface.evaluation.number_text import interval_text
 from trueface.evaluation.over_seeds import NO_VALUE
 from trueface.evaluation.published_tables import OTHER_DATA, PublishedTable
 from trueface.report.content import PartReport, ReportRow, Shown
@@ -178,12 +179,11 @@ def _measure(report: Report, name: str) -> str:
     if measure is None:
         return NO_VALUE
     images = report.by_images.get(name)
-    title = (
-        f' title="by images of these sources alone: {images.low:.3f}–{images.high:.3f}"'
-        if images and images != measure
-        else ""
-    )
-    return f"{measure.value:.3f}<small{title}>{measure.low:.3f}–{measure.high:.3f}</small>"
+    title = ""
+    if images and images != measure:
+        ends = interval_text(images.low, images.high, ".3f")
+        title = f' title="interval over the images of these sources alone: {ends}"'
+    return f"{measure.value:.3f}<small{title}>{interval_text(measure.low, measure.high, '.3f')}</small>"
 
 
 def _sources(report: Report) -> str:
@@ -196,7 +196,7 @@ def _videos(row: ReportRow | PartReport) -> str:
     if row.videos is None:
         return ""
     auc = row.videos.auc
-    area = f", AUC {auc.value:.3f} ({auc.low:.3f}–{auc.high:.3f})" if auc else ""
+    area = f", AUC {auc.value:.3f} ({interval_text(auc.low, auc.high, '.3f')})" if auc else ""
     return f"<small>{row.videos.videos} videos{area}</small>"
 
 
@@ -212,7 +212,7 @@ def heat_cell(value: Measure | None, has_interval: bool = True, *, note: str = "
         has_interval: else the ends of `value` say nothing.
         note: what stands below it.
     """
-    below = [f"{value.low:.3f}–{value.high:.3f}"] if value and has_interval else []
+    below = [interval_text(value.low, value.high, ".3f")] if value and has_interval else []
     lines = "".join(f"<small>{escape(text)}</small>" for text in (*below, note) if text)
     if value is None:
         return f"<td>{NO_VALUE}{lines}</td>"

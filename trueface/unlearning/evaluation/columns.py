@@ -28,14 +28,20 @@ class MeasureColumn(NamedTuple):
     kind: Kind  # how its numbers are written; percent: shares of 0 … 1, on the screen in percent
     better: Better  # "": best as after retraining
     says: str  # what it is, for readers who have not read the papers
+    old_screen: str = ""  # header for programs, where it differs from the title on the screen
+
+    @property
+    def header(self) -> str:
+        """The header of its column for programs, which never changes."""
+        return self.old_screen or self.screen
 
 
 _COLUMNS = (
     MeasureColumn("test", "test %", "test", "percent", "up", "accuracy on the test set"),
     MeasureColumn("val", "val %", "validation", "percent", "up", "accuracy on the validation set"),
     MeasureColumn(
-        "test_tuned", "tuned %", "", "percent", "up",
-        "accuracy on the test at the threshold that is best on validation",
+        "test_tuned", "test (tuned) %", "", "percent", "up",
+        "accuracy on the test at the threshold that is best on validation", "tuned %",
     ),
     MeasureColumn(
         "retain", "retain %", "retain", "percent", "",
@@ -65,9 +71,9 @@ _COLUMNS = (
         "forgets all; it does not see what is left in the features",
     ),
     MeasureColumn(
-        "gap", "gap points", "gap to retrain", "percent", "down",
+        "gap", "avg gap points", "average gap to retrain", "percent", "down",
         "how far the model is from the retrained one: the mean difference of retain, forget, test and "
-        "MIA, SVC; 0 is as after retraining",
+        "MIA (SVC); 0 is as after retraining", "gap points",
     ),
     MeasureColumn(
         "tow", "ToW", "ToW", "score", "up",
@@ -75,20 +81,20 @@ _COLUMNS = (
         "and test; 1 is as after retraining",
     ),
     MeasureColumn(
-        "mia_svc", "MIA (SVC) %", "MIA, SVC", "percent", "",
+        "mia_svc", "MIA (SVC) %", "MIA (SVC)", "percent", "",
         "membership inference attack (MIA): from a model's answers it guesses on which images the model "
         "was trained. A support vector classifier (SVC) learns the confidences on kept training images "
         "and on test images; this is the share of the forgotten that it takes for never seen",
     ),
     MeasureColumn(
-        "mia_loss", "MIA (loss) %", "MIA, loss", "percent", "",
+        "mia_loss", "MIA (loss) %", "MIA (loss)", "percent", "",
         "a membership inference attack by the loss: how often it tells forgotten images from test images; "
         "0.5 is a guess",
     ),
     MeasureColumn(
-        "mia_tpr", "MIA TPR@1% %", "MIA, TPR at 1 % FPR", "percent", "",
+        "mia_tpr", "MIA TPR@1%FPR %", "MIA, TPR at 1 % FPR", "percent", "",
         "the forgotten images of which the loss is a sure sign: share that is recognised as trained on, "
-        "where 1 % of the test images of their classes are so in error; 0.01 is a guess",
+        "where 1 % of the test images of their classes are so in error; 0.01 is a guess", "MIA TPR@1% %",
     ),
     MeasureColumn("auc", "AUC", "AUC", "score", "up", "area under the ROC curve, on the test; 0.5 is a guess"),
     MeasureColumn(
@@ -96,20 +102,20 @@ _COLUMNS = (
         "expected calibration error, on the test: how far confidence and accuracy are apart",
     ),
     MeasureColumn(
-        "of_retrain", "× retrain", "time, retrain = 1", "ratio", "down",
+        "of_retrain", "time / retrain", "time, retrain = 1", "ratio", "down",
         "time of the method alone by that of retraining with the same seed; of the model before, its "
-        "training by retraining with the pass for features, which is in a training's time",
+        "training by retraining with the pass for features, which is in a training's time", "× retrain",
     ),
     MeasureColumn(
         "of_training", "", "time, training = 1", "ratio", "down",
         "time of the method, with what it caches, by that of the training of the model before",
     ),
     MeasureColumn(
-        "seconds", "time s", "seconds", "seconds", "down",
+        "seconds", "time s", "time, s", "seconds", "down",
         "time of the method alone; of the model before, that of its training",
     ),
     MeasureColumn(
-        "cached_seconds", "cached s", "seconds for the cache", "seconds", "down",
+        "cached_seconds", "cached s", "time for the cache, s", "seconds", "down",
         "time for what is computed once and kept, not in the time above",
     ),
     MeasureColumn(
@@ -121,22 +127,23 @@ _COLUMNS = (
     ),
     MeasureColumn("peak_bytes", "", "peak memory, GiB", "bytes", "down", "most memory at a time"),
     MeasureColumn(
-        "relearn", "relearn", "relearn, steps", "steps", "",
-        "steps of training until the forgotten is known again",
+        "relearn", "relearn steps", "relearn, steps", "steps", "",
+        "steps of training until the forgotten is known again", "relearn",
     ),
     MeasureColumn(
         "anamnesis", "", "relearn, retrain = 1", "ratio", "",
         "the same by the steps of the retrained model: far below 1, it was hidden, not forgotten",
     ),
     MeasureColumn(
-        "probe", "probe %", "probe", "percent", "",
+        "probe", "linear probe %", "linear probe", "percent", "",
         "accuracy of a linear probe, a linear classifier of the features: is it one of the forgotten, or not",
+        "probe %",
     ),
     MeasureColumn(
-        "probe_chance", "", "probe, chance", "percent", "", "what one answer to all scores there"
+        "probe_chance", "", "linear probe, chance", "percent", "", "what one answer to all scores there"
     ),
     MeasureColumn(
-        "attack", "", "patch succeeds", "percent", "down",
+        "attack", "", "attack success rate", "percent", "down",
         "how often the backdoor's patch gets its way",
     ),
     MeasureColumn(
@@ -148,11 +155,11 @@ _COLUMNS = (
         "Kullback-Leibler divergence from the retrained model's answers on the test, in nats",
     ),
     MeasureColumn(
-        "found_precision", "", "found, precision", "percent", "up",
+        "found_precision", "", "precision of found labels", "percent", "up",
         "share of the labels called wrong that are wrong",
     ),
     MeasureColumn(
-        "found_recall", "", "found, recall", "percent", "up",
+        "found_recall", "", "recall of found labels", "percent", "up",
         "fraction of the unknown flipped labels that was found",
     ),
 )  # fmt: skip
