@@ -119,8 +119,8 @@ def _csv_table(head: tuple[object, ...], table: GroupTable) -> Iterator[tuple[ob
 
 
 def _table(made: Sequence[FairnessMethod], *, rank: bool) -> list[str]:
-    gaps = [MEASURES[name] for name in SHOWN]
-    header = ["method", "seeds", "AUC", "worst group", *gaps, AT_COMMON]
+    gaps = [f"{MEASURES[name]} %" for name in SHOWN]
+    header = ["method", "seeds", "AUC", "AUC of worst group", *gaps, f"{AT_COMMON} %"]
     listed = [[*header, "rank", ""] if rank else [*header, ""]]
     for method in made:
         cells = [shown(method.model), seeds_text(len(method.rows), method.missing)]
@@ -154,7 +154,7 @@ def _compared(made: Sequence[FairnessMethod]) -> list[str]:
         to_reference = method.rows[0].to_reference
         if to_reference is not None:
             ends = f"({interval_text(to_reference.low, to_reference.high, '+.3f')})"
-            change = f"AUC {to_reference.value:+.3f} {ends} to the reference: {to_reference.word}"
+            change = f"AUC {to_reference.value:+.3f} {ends} compared with the reference: {to_reference.word}"
             lines.append(f"{shown(method.model)}: {change}")
         if method.why_not:
             lines.append(f"{shown(method.model)}: {shown(method.why_not)}")
@@ -184,7 +184,8 @@ def _notes(rows: Sequence[FairnessRow]) -> list[str]:
 
 def _groups(table: GroupTable) -> list[str]:
     rows = (_group(row) for row in (*table.groups, table.overall))
-    return aligned([("group", "reals", "fakes", *RATES.values()), *rows])
+    titles = (title if rate == OF_BOTH else f"{title} %" for rate, title in RATES.items())
+    return aligned([("group", "reals", "fakes", *titles), *rows])
 
 
 def _group(row: GroupRow) -> tuple[str, ...]:

@@ -59,7 +59,7 @@ TARGET = 0.10  # of validation's reals are called fake
 FEWEST = 20  # reals of validation: of fewer no image, or a single one, would be a tenth
 LOWER = "lower AUC, not comparable"
 SHOWN = (GAP, "f_fpr", "f_eo")  # measures beside a method, on screen and page
-NO_VALIDATION = "no validation is known of files from elsewhere"
+NO_VALIDATION = "these files contain no validation scores"
 
 
 class ValidationThreshold(NamedTuple):
@@ -384,7 +384,7 @@ def at_common_rate(folder: Path) -> ValidationThreshold:
 
     path = paths.checkpoint(folder)
     if not path.is_file():
-        return none("the model's weights, which keep validation's answers, are not there")
+        return none("the checkpoint with the validation scores is missing")
     # torch takes a second to import
     from trueface.models import checkpoint
 
@@ -394,10 +394,12 @@ def at_common_rate(folder: Path) -> ValidationThreshold:
         return none(str(error))
     labels, logits = reference.get("labels"), reference.get("logits")
     if labels is None or logits is None or labels.shape != logits.shape:
-        return none("the checkpoint keeps no answers of validation")
+        return none("the checkpoint contains no validation scores")
     reals: Floats = np.sort(logits.double().numpy()[labels.numpy() == 0])[::-1]
     if len(reals) < FEWEST:
-        return none(f"{len(reals)} reals in validation, and {FEWEST} are needed", len(reals))
+        return none(
+            f"only {len(reals)} real validation images, and {FEWEST} are needed", len(reals)
+        )
     return ValidationThreshold(float(reals[int(TARGET * len(reals))]), len(reals), "")
 
 
@@ -426,7 +428,9 @@ def _compared(tables: Iterable[_Grouped], reference: str) -> Mapping[tuple[str, 
         fake = scores.labels == 1
         if fake.all() or not fake.any():
             kind = "fake" if fake.any() else "real"
-            made[each.model, each.data] = _Compared(None, f"all images are {kind}: there is no AUC")
+            made[each.model, each.data] = _Compared(
+                None, f"all images are {kind}, so the AUC is undefined"
+            )
             continue
         weights = resamples(scores.keys, scores.labels)
         here = areas.setdefault((each.data, scores.paths), {})
@@ -446,7 +450,7 @@ def _compared(tables: Iterable[_Grouped], reference: str) -> Mapping[tuple[str, 
             why_not = ""
             if to_best is not None and to_best.word == "loss":
                 ends = f"({interval_text(to_best.low, to_best.high, '+.3f')})"
-                why_not = f"{LOWER}: {to_best.value:+.3f} {ends} to {best}"
+                why_not = f"{LOWER}: {to_best.value:+.3f} {ends} compared with {best}"
             to_reference = None
             if beside is not None and name != beside:
                 to_reference = difference(means[name], means[beside])

@@ -61,7 +61,7 @@ RATES_OF: Mapping[str, tuple[str, ...]] = {
     AREA_GAP: (OF_BOTH,),
 }
 OF_CLASS = {"real": "fpr", "fake": "tpr"}  # rates that need a class
-TOO_FEW = "fewer than two groups have such a rate"
+TOO_FEW = "fewer than two groups have this rate"
 TOO_FEW_WITH = "fewer than two groups have a known {}"
 ROUNDING = 1e-9  # of a gap in per cent
 NEAR = 2.0  # times its floor: a gap below that is said to be near it
@@ -502,10 +502,14 @@ class GroupTable(NamedTuple):
 
 def _check(logits: Floats) -> None:
     if not len(logits):
-        raise DataError("no image has a group: there is nothing to measure")
+        raise DataError(
+            "no image has a group. Name a table of attributes that contains the tested images."
+        )
     broken = int(np.count_nonzero(~np.isfinite(logits)))
     if broken:
-        raise DataError(f"{broken} of {len(logits)} logits are no finite numbers")
+        raise DataError(
+            f"{broken} of {len(logits)} logits are not finite numbers. Train the model again with a lower lr."
+        )
 
 
 def _rows(names: Sequence[str], counts: Counts, group_areas: Floats) -> Iterator[GroupRow]:

@@ -44,7 +44,7 @@ from trueface.report.tables import heat_cell, heat_scale, published, table
 TITLES = {
     AREA: "AUC",
     BALANCED: "Balanced accuracy at threshold 0",
-    AT_THRESHOLD: "Balanced accuracy at the threshold of validation",
+    AT_THRESHOLD: "Balanced accuracy at the validation threshold",
 }
 BEFORE, AFTER = "called_fake_before:fake", "called_fake:fake"
 
@@ -104,8 +104,8 @@ def _rates(board: Leaderboard, test: str) -> str:
     )
     heads = [f"{name[:3].upper()}<small>{escape(name[4:])}</small>" for name in columns]
     return _heat(
-        f"Called right at threshold 0, on {test}: TPR of each generator, TNR of each set of real "
-        "images. A TPR says nothing without the TNR beside it. Wilson's intervals.",
+        f"TPR of each generator and TNR of each set of real images at threshold 0, on {test}. Read each TPR "
+        "together with the TNR. Intervals are Wilson's.",
         heads,
         board,
         lambda model: [heat_cell(*_mean(values.get((model, column), ()))) for column in columns],
@@ -120,7 +120,7 @@ def _attacks(board: Leaderboard, test: str) -> str:
             columns.setdefault(result.cell.attack, result.cell.access)
             cells.setdefault((result.group, result.cell.attack), []).append(result)
     heads = [
-        "before<small>no attack</small>",
+        "before<small>without attack</small>",
         *(f"{escape(name)}<small>{escape(access)}</small>" for name, access in columns.items()),
     ]
 
@@ -131,8 +131,8 @@ def _attacks(board: Leaderboard, test: str) -> str:
         return [_cell(before, BEFORE), *after]
 
     return _heat(
-        f"Fakes called fake, on {test}. random: random signs of the same budget, the control of the "
-        "attacks on its right. Wilson's intervals.",
+        f"Share of fakes that are predicted fake, on {test}. random: random signs with the same budget, the control "
+        "of the attacks to its right. Intervals are Wilson's.",
         heads if columns else [],
         board,
         row,
@@ -218,7 +218,7 @@ def cost(board: Leaderboard) -> Figure | None:
             min((column.worst.value for column in entry.columns.values()), key=lambda of: of.value)
         ]
     ]
-    return quality_by_time(methods, {}, across="time of an image, ms", up="AUC of the worst cell")
+    return quality_by_time(methods, {}, across="time per image, ms", up="AUC of the worst cell")
 
 
 def reliability(board: Leaderboard) -> Iterator[Figure]:
@@ -240,11 +240,11 @@ def reliability(board: Leaderboard) -> Iterator[Figure]:
             frame,
             [diagonal(frame), *_curve(fakes, plain, 0), *_curve(fakes, scaled, 1)],
             title=f"Reliability of {name}",
-            description="without and with temperature",
-            x=Axis("probability of fake"),
+            description="without and with temperature scaling",
+            x=Axis("predicted probability of fake"),
             y=Axis("share of fakes"),
             caption=name,
-            key=lines_key(("without temperature", "with that of validation")),
+            key=lines_key(("without temperature scaling", "with temperature scaling")),
         )
 
 
@@ -312,17 +312,17 @@ def leaderboard_table(board: Leaderboard) -> str:
         for title in (
             f"{setting}<small>mean AUC</small>",
             f"worst<small>cell, {setting}</small>",
-            "P(best)<small>rank</small>",
+            "P(best)<small>mean rank</small>",
         )
     )
-    head = ("model", "seeds", *measured, "ECE<small>scaled</small>", "ms an image<small>parameters</small>")  # fmt: skip
+    head = ("model", "seeds", *measured, "ECE<small>after scaling</small>", "ms per image<small>parameters</small>")  # fmt: skip
     return table(
         head,
         (_line(line, names, board.settings) for line in board.lines),
-        above="Sorted by the lowest mean AUC of the settings. Small numbers are 95 % "
-        "intervals: over images and, from three on, seeds. P(best): share of resamples in which the "
-        "model has the best mean rank over the cells of the setting. ECE: mean calibration error on "
-        "clean images, below it that after scaling by the temperature of validation.",
+        above="Sorted by the lowest mean AUC of the settings. A cell is one image set under one condition. Small "
+        "numbers are 95 % intervals over images and, from three seeds on, over seeds. P(best): share of resamples in "
+        "which the model has the best mean rank over the cells of the setting, with the interval of its rank. ECE: mean "
+        "expected calibration error on clean images, and below it the ECE after temperature scaling.",
     )
 
 
@@ -337,14 +337,14 @@ def attacks(board: Leaderboard) -> str:
         key=lambda result: (result.group, result.index.test),  # a control stays before its attack
     )
     head = (
-        "model", "images", "attack", "access", "called fake before", "after", "evasion", "defamation", "logit shift of fakes", "PSNR, dB",
+        "model", "images", "attack", "access", "predicted fake before", "after", "evasion rate", "defamation rate", "logit shift of fakes", "PSNR, dB",
     )  # fmt: skip
     return table(
         head,
         (_attack(result, names[result.group]) for result in rows),
         words=head[:4],
-        above="Evasion: fakes called fake before and real after; defamation: reals "
-        "called real before and fake after. Logit shift and PSNR are medians over images.",
+        above="Evasion: fakes predicted fake before and real after the attack. Defamation: real images predicted real "
+        "before and fake after it. Logit shift and PSNR are medians over images.",
     )
 
 
@@ -361,14 +361,14 @@ def difference_table(board: Leaderboard) -> str:
     ]
     if not rows:
         return ""
-    head = ("setting", "models", "difference", "p", "p by DeLong")
+    head = ("setting", "models", "AUC difference", "p", "p (DeLong)")
     return table(
         head,
         rows,
         words=("models",),
-        above="Difference of the mean AUC on the same images, 95 % interval by the "
-        "paired bootstrap, not corrected; p by the bootstrap over all cells, and by DeLong on clean "
-        "images, both with Holm's correction for the pairs of a setting.",
+        above="Difference of the mean AUC on the same images, with the 95 % interval of the paired bootstrap. The "
+        "interval is not corrected. p is from the bootstrap over all cells, and p (DeLong) from clean images. Both have Holm's "
+        "correction for the pairs of a setting.",
         kind="",
     )
 
@@ -455,13 +455,13 @@ def benchmark_page(board: Leaderboard) -> Page:
         "cost": framed(by_time),
         "ranks": side_by_side(places),
         "differences": difference_table(board),
-        "unranked": notes("Not ranked, and why", board.unranked),
+        "unranked": notes("Not ranked", board.unranked),
         "published": "".join(published(each, 3) for each in published_tables()),
-        "not_run": notes("Not run, and why", run.not_run(board.names)),
-        "problems": notes("Left out, and why", run.problems),
-        "confounds": notes("Told by the form of the files", run.confounds),
+        "not_run": notes("Not run", run.not_run(board.names)),
+        "problems": notes("Left out", run.problems),
+        "confounds": notes("Classes that differ in the format of their files", run.confounds),
         "friedman": notes("Friedman's test", [board.omnibus.text]),
-        "settings": notes("Why a setting is what it is", run.settings),
+        "settings": notes("Reasons for the settings", run.settings),
     }
     html = {name: Markup(text) for name, text in parts.items()}  # escaped where made
     figures = [*places, *calibration, *([by_time] if by_time else [])]
@@ -497,20 +497,23 @@ def outcome(board: Leaderboard) -> Iterator[str]:
     ranked.sort(key=lambda each: -each.area.value)
     first, *others = ranked
     near = [other for other in others if other.area.high >= first.area.low]
-    guess = "" if first.area.low > CHANCE else f"; that of {first.name} holds 0.5, a guess"
+    guess = (
+        ""
+        if first.area.low > CHANCE
+        else f" The interval of {first.name} contains 0.5, a random guess."
+    )
     by = "by the lowest mean AUC of its settings"
     if not others:
-        yield f"One model has an AUC, {by} and with its 95 % interval: {first}{guess}."
+        yield f"One model has an AUC, {by}, with its 95 % interval: {first}.{guess}"
     elif not near:
         yield (
-            f"{first.name} is the best of {len(ranked)} models {by}, with its 95 % interval: {first}; next is "
-            f"{others[0]}{guess}."
+            f"{first.name} is the best of {len(ranked)} models {by}, with its 95 % interval: {first}. Next is "
+            f"{others[0]}.{guess}"
         )
     else:
         alike = some([str(each) for each in (first, *near)])
         yield (
-            f"None of {len(ranked)} models is the best {by}: {alike} cannot be told apart, as their 95 % "
-            f"intervals overlap{guess}."
+            f"None of {len(ranked)} models is the best {by}. The 95 % intervals of {alike} overlap.{guess}"
         )
 
 
@@ -528,7 +531,7 @@ def _about(board: Leaderboard) -> list[tuple[str, object]]:
     return [
         ("benchmark", f"{run.manifest.name} (SHA-256 of {len(run.manifest.entries)} images)"),
         ("models", len(board.lines)),
-        ("sets of images", ", ".join(_tests(board))),
+        ("image sets", ", ".join(_tests(board))),
         ("conditions", ", ".join(conditions)),
         ("versions", versions),
         ("timed on", ", ".join(_timed_on(board))),

@@ -55,7 +55,7 @@ from trueface.report.tables import table, table_row
 # share of samples, in words and as a colour of the style sheet
 RATES = (
     ("erased", "erased concept", 1),
-    ("anchor", "drawn as the anchor", 3),
+    ("anchor", "anchor instead", 3),
     ("others", "other concepts", 0),
 )
 BAR_PX, GAP_PX = 9, 10
@@ -89,18 +89,28 @@ def _verdict(row: MethodRow) -> str:
 
 
 COLUMNS = (
-    StudyColumn("erased", "erased<small>still drawn</small>", decimals(3), screen=1),
-    StudyColumn("anchor", "drawn as the anchor", decimals(3), screen=2),
-    StudyColumn("others", "others", decimals(3), screen=3),
-    StudyColumn("ssim", "SSIM<small>to the teacher</small>", decimals(3), screen=4),
+    StudyColumn(
+        "erased",
+        "erased concept<small>still drawn</small>",
+        decimals(3),
+        screen=1,
+        head="still drawn",
+    ),
+    StudyColumn(
+        "anchor", "anchor<small>drawn instead</small>", decimals(3), screen=2, head="anchor drawn"
+    ),
+    StudyColumn(
+        "others", "other concepts<small>drawn</small>", decimals(3), screen=3, head="others drawn"
+    ),
+    StudyColumn("ssim", "SSIM<small>to the teacher</small>", decimals(3), screen=4, head="SSIM"),
     StudyColumn("feature_distance", "feature distance"),
-    StudyColumn("frechet", "Fréchet distance<small>and its floor</small>", below=_floor),
+    StudyColumn("frechet", "Fréchet distance<small>floor</small>", below=_floor),
     StudyColumn("fid", "FID<small>to the teacher</small>"),
     StudyColumn("kid", "KID<small>to the teacher</small>"),
     StudyColumn("clip_score", "CLIP score", decimals(4)),
-    StudyColumn("null_drift", "null drift", screen=5),
+    StudyColumn("null_drift", "null drift", screen=5, head="null drift"),
     StudyColumn("recovery", "recovery<small>floor, ceiling</small>", decimals(3), _ends, screen=6),
-    StudyColumn("seconds", "seconds", screen=7),
+    StudyColumn("seconds", "time, s", screen=7, head="time s"),
     StudyColumn("seeds", "seeds", screen=8),
     StudyColumn("verdict", "verdict", words=_verdict),
 )
@@ -160,7 +170,7 @@ def rate_bars(rows: Sequence[MethodRow]) -> Figure | None:
             )
             for row in known
         ),
-        x=Axis("share of the samples"),
+        x=Axis("share of samples"),
         key=Key(
             [(title, [rectangle("bar", (0, 16), (9, 0), colour)]) for _, title, colour in RATES],
             width=16,
@@ -217,7 +227,7 @@ def _recovery(name: str, method: ErasedMethod) -> Figure:
             for images, points in lines.items()
         ),
         x=Axis(
-            "steps of the attacker",
+            "steps of the attack",
             [math.log10(step) for step in steps],
             [number(step) for step in steps],
         ),
@@ -269,8 +279,8 @@ def _classifier(rows: Sequence[MethodRow]) -> Iterator[str]:
     known = [rate for row in rows if (rate := row.mean("classifier_accuracy")) is not None]
     if known and min(known) < RECOGNISED:
         yield (
-            f"The classifier recognises {100 * min(known):.0f} % of real images that it was not trained "
-            f"on, less than {100 * RECOGNISED:.0f} %: the rates below are in part its own mistakes."
+            f"The classifier recognises only {100 * min(known):.0f} % of held-out real images (at least "
+            f"{100 * RECOGNISED:.0f} % expected). The rates below include its errors."
         )
 
 
@@ -281,7 +291,7 @@ def _teacher(teacher: MethodRow) -> Iterator[str]:
     rest = "" if others is None else f", the other concepts in {100 * others:.0f} %"
     yield f"The teacher draws the concept in {100 * rate:.0f} % of its samples{rest}."
     if rate < DRAWN:
-        yield f"That is less than {100 * DRAWN:.0f} %: there is little to erase, and the rows below say little."
+        yield f"That is less than {100 * DRAWN:.0f} %. There is little to erase, so the rows below mean little."
 
 
 def _erased(methods: Sequence[MethodRow], teacher: MethodRow) -> Iterator[str]:
@@ -293,13 +303,13 @@ def _erased(methods: Sequence[MethodRow], teacher: MethodRow) -> Iterator[str]:
     lost = [row.name for row in erased if not keeps_others(row, teacher)]
     drawn = [f"{row.name} ({row.mean('erased'):.2f})" for row in known if row not in erased]
     yield (
-        "No longer drawn at its name (at most a fifth of the teacher's rate), others within .05: "
+        "Concept no longer drawn (at most a fifth of the teacher's rate) and other concepts within 0.05: "
         f"{', '.join(kept) or 'none'}."
     )
     if lost:
-        yield f"No longer drawn, but other concepts suffer: {', '.join(lost)}."
+        yield f"Concept no longer drawn, but other concepts drawn less often: {', '.join(lost)}."
     if drawn:
-        yield f"Still drawn: {', '.join(drawn)}."
+        yield f"Concept still drawn: {', '.join(drawn)}."
 
 
 def _penalty(methods: Sequence[MethodRow]) -> Iterator[str]:
@@ -315,8 +325,8 @@ def _penalty(methods: Sequence[MethodRow]) -> Iterator[str]:
             held = other.mean("null_drift")
             if (name, others) == (method, settings) and with_it and drift and held is not None:
                 yield (
-                    f"Without its penalty {method} moves the null token's score by {three_digits(drift)}, "
-                    f"with it by {three_digits(held)}: {three_digits(held / drift)} of that."
+                    f"Null drift of {method}: {three_digits(drift)} without the penalty, {three_digits(held)} with it "
+                    f"({three_digits(held / drift)} times)."
                 )
 
 
@@ -335,12 +345,12 @@ def _recovered(methods: Sequence[MethodRow]) -> Iterator[str]:
     floors = [row.mean("recovery_floor") for row in methods]
     known = [floor for floor in floors if floor is not None]
     if not known and any(row.mean("recovery") is not None for row in methods):
-        yield "Recovery has no floor here: no model that never saw the concept was attacked alike."
+        yield "Recovery has no floor: the same attack was not run on a model that never saw the concept."
     ceilings = [c for row in methods if (c := row.mean("recovery_ceiling")) is not None]
     if known and ceilings and min(known) >= DRAWN * max(ceilings):
         yield (
-            f"Even a model that never saw the concept is steered to it at {number(round(min(known), 3))}: "
-            "with so many images and steps recovery tells no method from another."
+            "Recovery does not distinguish the methods. With so many images and steps, the attack draws the concept "
+            f"at a rate of {number(round(min(known), 3))} even from a model that never saw it."
         )
 
 
@@ -424,7 +434,7 @@ def _about(run: Erasing) -> Iterator[tuple[str, object]]:
     yield "methods", ", ".join(row.name for row in run.rows) or "none"
     concepts = dict.fromkeys(method.concept for method in run.methods)
     anchors = dict.fromkeys(method.anchor for method in run.methods)
-    for words, names in (("concept erased", concepts), ("anchor", anchors)):
+    for words, names in (("erased concept", concepts), ("anchor", anchors)):
         if any(names):
             yield words, ", ".join(filter(None, names))
     known = [rate for row in run.rows if (rate := row.mean("classifier_accuracy")) is not None]

@@ -88,7 +88,7 @@ COLUMNS = ("fpr", "tpr", "acc", OF_BOTH, "positive")  # of the tables of groups
 FURTHER = tuple(name for name in MEASURES if name not in SHOWN)
 SENTENCES = {
     GapVerdict.ABOVE: "The FPR gap is above chance",
-    GapVerdict.NEAR: "The FPR gap is near its floor, at most twice as large",
+    GapVerdict.NEAR: "The FPR gap is near its floor (at most twice the floor)",
     GapVerdict.WITHIN: "The FPR gap is not above chance",
 }
 
@@ -123,15 +123,18 @@ def sentences(comparison: FairnessComparison) -> Iterator[str]:
     yield from _chance(comparison)
     yield from _comparable(comparison)
     for standing, words in (
-        (Standing.LOWER_AUC, "Lower AUC, not comparable (a gap says little without equal AUC)"),
-        (Standing.CONSTANT, "Constant, so without any gap and without any use"),
+        (
+            Standing.LOWER_AUC,
+            "Lower AUC, not comparable (gaps can be compared only at similar AUC)",
+        ),
+        (Standing.CONSTANT, "Constant detector, so no gap"),
     ):
         which = [method for method in comparison.of(standing) if method.auc]
         if which:
             yield f"{words}: {_areas(which)}."
     without = [method.name for method in comparison.methods if not method.auc]
     if without:
-        yield f"Without an AUC, as all images are of one class: {'; '.join(without)}."
+        yield f"No AUC, because all images are of one class: {'; '.join(without)}."
     rates = {
         text
         for method in comparison.methods
@@ -140,7 +143,7 @@ def sentences(comparison: FairnessComparison) -> Iterator[str]:
     }
     if rates:
         number = f"{len(rates)} rate{'s are' if len(rates) > 1 else ' is'}"
-        yield f"{number} not defined, and listed below the groups."
+        yield f"{number} not defined. See the list below the groups."
     rows = [row for method in comparison.methods for row in method.rows]
     ungrouped = max((row.ungrouped for row in rows), default=0)
     if ungrouped:
@@ -160,7 +163,7 @@ def verdict(method: FairnessMethod) -> str:
         parts = [LOWER if method.auc else "no AUC, not comparable"]
     seeds, few = len(method.rows), ""
     if method.agreeing < seeds:
-        few = f" (by themselves {method.agreeing} of {seeds} seeds)"
+        few = f" (in {method.agreeing} of {seeds} seeds alone)"
     undefined = [f"{title} undefined" for title in method.undefined]
     return "; ".join([*parts, f"{method.verdict}{few}", *undefined])
 
@@ -180,21 +183,18 @@ def _comparable(comparison: FairnessComparison) -> Iterator[str]:
     alike = comparison.of(Standing.COMPARABLE)
     if len(alike) < 2:
         if len(comparison.methods) > 1:
-            yield "No two methods are alike enough in AUC for their gaps to be compared."
+            yield "No two methods have a similar AUC, so their gaps cannot be compared."
         return
-    yield f"Comparable by AUC: {_areas(alike)}."
+    yield f"Comparable, because their AUC is similar: {_areas(alike)}."
     gaps = [(gap, method) for method in alike if (gap := method.measure(GAP)) is not None]
     if len(gaps) < 2:
         return
     gaps.sort(key=lambda pair: pair[0].mean)
     (least, first), (second, other) = gaps[:2]
-    clause = f"The smallest mean FPR gap among these is that of {first.name}, {shown(least, 1)}"
+    yield f"{first.name} has the smallest mean FPR gap of these: {shown(least, 1)}."
     if _overlap(least, second):
-        spread = (
-            "one seed cannot tell it" if least.sd is None else "the seeds' spread does not tell it"
-        )
-        clause += f"; {spread} from that of {other.name}, {shown(second, 1)}"
-    yield f"{clause}."
+        spread = "one seed" if least.sd is None else "the spread over seeds"
+        yield f"The next gap, {shown(second, 1)} of {other.name}, cannot be distinguished from it: {spread} is not enough."
 
 
 def _overlap(first: OverSeeds, second: OverSeeds) -> bool:
@@ -247,7 +247,7 @@ def gap_plot(comparison: FairnessComparison) -> Figure | None:
         shape, style, radius = MARKS[method.standing]
         shapes.append(Marks((means[series],), shape, style, series, radius))
     if floor:
-        text = f"95 % of shuffled groups: up to {floor.mean:.1f}"
+        text = f"floor: {floor.mean:.1f}"
         label = level_name(frame, text, floor.mean, taken, downs=(12, -4), inset=2)
         taken.append(label.box(frame))
         shapes = [rectangle("floor", frame.x, (0.0, floor.mean)), label, *shapes]
@@ -261,7 +261,7 @@ def gap_plot(comparison: FairnessComparison) -> Figure | None:
             for (method, _), (area, gap) in zip(drawn, means, strict=True)
         ),
         x=Axis("AUC", ticks(*frame.x, 6)),
-        y=Axis("FPR gap, points", ticks(*frame.y, 6)),
+        y=Axis("FPR gap, %", ticks(*frame.y, 6)),
     )
 
 
@@ -371,9 +371,11 @@ def groups_of(method: FairnessMethod, figures: list[Figure], *, opened: bool) ->
         opened: whether it is shown unfolded.
     """
     pictures = ""
-    for common, title in ((False, "threshold .5"), (True, AT_COMMON)):
+    for common, title in ((False, "threshold 0.5"), (True, AT_COMMON)):
         if common and not any(method.tables(common=True)):
-            pictures += f"<p>No common FPR: {escape(method.rows[0].validation.reason)}.</p>"
+            pictures += (
+                f"<p>No threshold at a common FPR: {escape(method.rows[0].validation.reason)}.</p>"
+            )
             continue
         drawn = list(bars(method, common=common))
         figures += drawn
@@ -394,15 +396,15 @@ def _tables(method: FairnessMethod) -> str:
 
 
 def _seed(row: FairnessRow) -> str:
-    text = _table(row.table, "threshold .5")
+    text = _table(row.table, "threshold 0.5")
     return text + (_table(row.common, AT_COMMON) if row.common else "")
 
 
 def _table(of: GroupTable, where: str) -> str:
-    titles = (RATES[name] for name in COLUMNS)
+    titles = (RATES[name] if name == OF_BOTH else f"{RATES[name]}, %" for name in COLUMNS)
     undefined = "; ".join(_undefined(of))
     below = f"<p>Not defined: {escape(undefined)}.</p>" if undefined else ""
-    caption = f"At {where}; percent, with Wilson's 95 % intervals; the AUC in 0 … 1."
+    caption = f"At {where}. Small numbers are Wilson's 95 % intervals."
     rows = map(_line, (*of.groups, of.overall))
     return f"{table(('group', 'real', 'fake', *titles), rows, caption=caption)}{below}"
 
@@ -422,17 +424,17 @@ def _cell(rate: Measure | None, digits: int) -> str:
 def ladder(comparison: FairnessComparison) -> str:
     """Return the table of all methods: comparable ones in the task's order, constant ones last."""
     has_common = any(table for method in comparison.methods for table in method.tables(common=True))
-    extra = (f"FPR gap<small>at {AT_COMMON}</small>",) if has_common else ()
-    gaps = (MEASURES[name] for name in SHOWN)
+    extra = (f"FPR gap, %<small>at {AT_COMMON}</small>",) if has_common else ()
+    gaps = (f"{MEASURES[name]}, %" for name in SHOWN)
     head = ("method", "seeds", "AUC", "AUC of the worst group", *gaps, *extra, "verdict")
     rungs = (_rung_line(method, has_common=has_common) for method in comparison.methods)
     return table(
         head,
         rungs,
         words=("verdict",),
-        above="Comparable methods first, in the order of the run: no gap decides it. "
-        "Gaps in percent at threshold .5; ± is the standard deviation over seeds; below each gap its "
-        "floor, the 95 % point of the same measure over groups shuffled within classes.",
+        above="Comparable methods first, in the order of the run. Gaps are at threshold 0.5. ± is the "
+        "standard deviation over seeds. Below each gap is its floor: the 95th percentile of the gap over 200 "
+        "shuffles of the groups within classes.",
         kind="measures ladder",
         grouped=True,
     )
@@ -444,7 +446,7 @@ def further(comparison: FairnessComparison) -> str:
         table_row(breakable(method.name), (_gap(method, name) for name in FURTHER))
         for method in comparison.methods
     )
-    return table(("method", *(MEASURES[name] for name in FURTHER)), lines)
+    return table(("method", *(f"{MEASURES[name]}, %" for name in FURTHER)), lines)
 
 
 def _rung_line(method: FairnessMethod, *, has_common: bool) -> str:
@@ -525,7 +527,7 @@ def _about(rows: Sequence[FairnessRow]) -> Iterator[tuple[str, object]]:
     tests = dict.fromkeys(row.data for row in rows if row.data)
     if tests:
         yield "tests", ", ".join(tests)
-    yield "columns of groups", ", ".join(dict.fromkeys(row.by for row in rows))
+    yield "group columns", ", ".join(dict.fromkeys(row.by for row in rows))
     files = dict.fromkeys(file for row in rows for file in row.attributes)
     if files:
         yield "attributes", ", ".join(files)

@@ -56,6 +56,7 @@ class StudyColumn(NamedTuple):
     words: Callable[[MethodRow], str] | None = None  # HTML of a text, in the place of a number
     wraps: bool = True  # its words
     screen: int = 0  # the place on the screen; 0: none
+    head: str = ""  # title on the screen; "": the key
 
     def cell(self, row: MethodRow) -> str:
         """Return the cell of the page's table."""
@@ -102,7 +103,7 @@ def screen_table(
 ) -> list[tuple[str, ...]]:
     """Return the cells of the screen's table, its head first."""
     shown = sorted((each for each in columns if each.screen), key=lambda each: each.screen)
-    head = (first, *(column.key for column in shown))
+    head = (first, *(column.head or column.key for column in shown))
     return [head, *((row.name, *(column.text(row) for column in shown)) for row in rows)]
 
 

@@ -64,12 +64,12 @@ def detectors_outcome(models: Sequence[Shown], missing: MissingModels = NO_MODEL
     shared = [test for test in areas[0] if all(test in each for each in areas)]
     if not shared and len(methods) == 1:
         (name,) = names.values()
-        yield f"No test is of all seeds of {name}: the tables below show each on its own tests."
+        yield f"No test covers all seeds of {name}. The tables below show each seed on its own tests."
         return
     if not shared:
         yield (
-            f"{len(methods)} detectors were tested, no test is of all of them, and so none is best: the "
-            "tables below show each on its own tests."
+            f"No test covers all {len(methods)} detectors, so none is called the best. The tables below show each "
+            "detector on its own tests."
         )
         return
     ranked = []
@@ -85,23 +85,23 @@ def detectors_outcome(models: Sequence[Shown], missing: MissingModels = NO_MODEL
     measure = f"AUC on {shared[0]}" if len(shared) == 1 else f"mean AUC over {len(shared)} tests"
     near = rivals(first, others)
     if not others:
-        yield f"{first.name} has the {measure} {first.value.text(3)}{_range(areas, shared)}; 0.5 is a guess."
+        yield f"{first.name}: {measure} {first.value.text(3)}{_range(areas, shared)}. A random guess has 0.5."
     elif not near:
         yield (
-            f"{first.name} is the best of {len(ranked)} detectors by the {measure}: "
-            f"{first.value.text(3)} over seeds; next is {others[0].text()}."
+            f"{first.name} is the best of {len(ranked)} detectors by {measure}: "
+            f"{first.value.text(3)} over seeds. Next is {others[0].text()}."
         )
     elif all(each.value.sd is None for each in ranked):
         best, rest = _ties(ranked)
         has = "has" if len(best) == 1 else "share"
         yield (
             f"{some([each.name for each in best])} {has} the highest {measure}, {first.value.text(3)}"
-            f"{_before(rest)}, but one seed was measured of each: no detector of {len(ranked)} is called the best."
+            f"{_before(rest)}. Each was measured with one seed, so none of the {len(ranked)} detectors is called the best."
         )
     else:
         yield (
-            f"None of {len(ranked)} detectors is the best by the {measure}: {_listed([first, *near])} "
-            "cannot be told apart, as their spreads over seeds overlap or are not known."
+            f"None of {len(ranked)} detectors is the best by {measure}. The spreads over seeds of "
+            f"{_listed([first, *near])} overlap or are unknown."
         )
 
 
@@ -129,37 +129,37 @@ def _nearest(
     ranked: Sequence[RankedMethod],
 ) -> str:
     if not methods:
-        return "only references were trained, and no method is compared with them"
+        return "only references were trained, so there is no method to compare"
     if not working:
         return "no method left a working model"
     if not ranked:
-        why = next(iter(working.values())).reasons.get("gap", "its answers are not known")
-        return f"no gap tells which method comes nearest to retraining: {why}"
+        why = next(iter(working.values())).reasons.get("gap", "the predictions are unknown")
+        return f"the gap to retraining is unknown ({why})"
     first, *others = ranked
     near = rivals(first, others)
     if first.value.sd is None and all(other.value.sd is None for other in others):
         best, rest = _ties(ranked)
         has = "has" if len(best) == 1 else "share"
         return (
-            f"{some([each.name for each in best])} {has} the least gap to retraining, {first.value.text(3)}"
-            f"{_before(rest)}, but one seed was measured, and that names no winner"
+            f"{some([each.name for each in best])} {has} the smallest gap to retraining, {first.value.text(3)}"
+            f"{_before(rest)}. With one seed, no method is called the best"
         )
     if near:
         return (
-            f"no method is nearest to retraining: the gaps of {_listed([first, *near])} cannot be told "
-            "apart, as their spreads over seeds overlap or are not known"
+            "no method is nearest to retraining. The spreads over seeds of the gaps of "
+            f"{_listed([first, *near])} overlap or are unknown"
         )
     row = working[first.name]
     time = row.values.get("of_retrain")
-    taken = "" if time is None else f", in {three_digits(100 * time.mean)} % of its time"
+    taken = "" if time is None else f" and takes {three_digits(100 * time.mean)} % of its time"
     warned = ", ".join(alarm.sort for alarm in row.alarms)
     place = (
-        "comes nearest to retraining" if others else "is the only method to set beside retraining"
+        "is nearest to retraining" if others else "is the only method to compare with retraining"
     )
     return (
-        f"{first.name} {place}{taken}: gap {first.value.text(3)} over seeds"
-        + (f", next is {others[0].text()}" if others else "")
-        + (f"; mind its alarm ({warned})" if warned else "")
+        f"{first.name} {place}{taken}, with a gap of {first.value.text(3)} over seeds"
+        + (f". Next is {others[0].text()}" if others else "")
+        + (f". Check its alarm: {warned}" if warned else "")
     )
 
 
@@ -171,13 +171,13 @@ def _ties(ranked: Sequence[RankedMethod]) -> tuple[list[RankedMethod], list[Rank
 
 
 def _before(others: Sequence[RankedMethod]) -> str:
-    return f", before {others[0].name}, {others[0].value.text(3)}" if others else ""
+    return f". Next is {others[0].name}, {others[0].value.text(3)}" if others else ""
 
 
 def _ruined(ruined: Sequence[str], working: Mapping[str, UnlearningRow]) -> str:
     if not ruined or not working:
         return ""
-    return f"; {some(ruined)} left no working model"
+    return f". {some(ruined)} left no working model"
 
 
 def _areas(shown: Shown) -> Mapping[str, float]:

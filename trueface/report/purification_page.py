@@ -61,7 +61,7 @@ MARKS = {  # by the kind of the attack, where they stand in the key
 FILE = "purification.html"
 GRID = "grid.png"  # of a folder: `COLUMNS`, a row an image
 COLUMNS = (
-    "original", "its output", "disrupted", "change × 10", "its output", "purified", "its output",
+    "original", "output for it", "disrupted", "change × 10", "output for it", "purified", "output for it",
 )  # fmt: skip
 PICTURES = 2  # rows of tiles of a purifier
 MOST_STRIPS = 60  # in one page
@@ -78,26 +78,50 @@ def _aimed(row: MethodRow) -> str:
 
 
 PURIFIERS = (
-    StudyColumn("mse_adaptive", "MSE<small>adaptive</small>", decimals(4), screen=1),
-    StudyColumn("mse", "MSE", decimals(4), screen=2),
-    StudyColumn("share", "share &gt; .05", percent, screen=6),
-    StudyColumn("price_clean", "price on clean", decimals(4), screen=3),
-    StudyColumn("psnr", "PSNR, dB", decimals(1), screen=4),
-    StudyColumn("ssim", "SSIM", decimals(3), screen=5),
+    StudyColumn(
+        "mse_adaptive",
+        "MSE<small>adaptive attack</small>",
+        decimals(4),
+        screen=1,
+        head="MSE (adaptive attack)",
+    ),
+    StudyColumn("mse", "MSE", decimals(4), screen=2, head="MSE"),
+    StudyColumn(
+        "share",
+        "MSE &gt; 0.05<small>share of images</small>",
+        percent,
+        screen=6,
+        head="share MSE > 0.05",
+    ),
+    StudyColumn(
+        "price_clean", "MSE<small>clean images</small>", decimals(4), screen=3, head="MSE (clean)"
+    ),
+    StudyColumn("psnr", "PSNR, dB", decimals(1), screen=4, head="PSNR dB"),
+    StudyColumn("ssim", "SSIM", decimals(3), screen=5, head="SSIM"),
     StudyColumn("frechet", "Fréchet distance"),
-    StudyColumn("net_calls", "net calls", screen=7),
-    StudyColumn("seconds", "ms<small>an image</small>", short(1000), screen=8),
+    StudyColumn(
+        "net_calls", "network passes<small>per image</small>", screen=7, head="passes per image"
+    ),
+    StudyColumn(
+        "seconds", "time, ms<small>per image</small>", short(1000), screen=8, head="s per image"
+    ),
     StudyColumn("seeds", "seeds", screen=9),
     StudyColumn("verdict", "verdict", words=_verdict),
 )
 ATTACKS = (
     StudyColumn("target", "target", words=_aimed, wraps=False, screen=1),
     StudyColumn("eps", "eps", decimals(3), screen=2),
-    StudyColumn("linf", "largest change", decimals(4), screen=3),
-    StudyColumn("rms", "RMS", decimals(4), screen=4),
-    StudyColumn("mse", "MSE of the output", decimals(4), screen=5),
-    StudyColumn("share", "share &gt; .05", percent, screen=6),
-    StudyColumn("ratio", "times the control", decimals(1), screen=7),
+    StudyColumn("linf", "largest change", decimals(4), screen=3, head="largest change"),
+    StudyColumn("rms", "RMS change", decimals(4), screen=4, head="RMS change"),
+    StudyColumn("mse", "MSE of the output", decimals(4), screen=5, head="MSE of the output"),
+    StudyColumn(
+        "share",
+        "MSE &gt; 0.05<small>share of images</small>",
+        percent,
+        screen=6,
+        head="share MSE > 0.05",
+    ),
+    StudyColumn("ratio", "MSE / control", decimals(1), screen=7, head="MSE / control"),
     StudyColumn("seeds", "seeds"),
 )
 
@@ -139,10 +163,10 @@ def _adaptive(purifiers: Sequence[MethodRow], unpurified: MethodRow | None) -> I
         known.sort(key=lambda pair: pair[0])
         mse, best = known[0]
         damage = _unpurified(best, unpurified)
-        of = "" if damage is None else f" of {three_digits(damage)} without purification"
+        of = "" if damage is None else f" (without purification: {three_digits(damage)})"
         yield (
-            f"Against an attack that knows the purifier, {best.name} leaves the least damage: MSE "
-            f"{three_digits(mse)}{of}. The verdict rests on this number."
+            f"Against an attack that knows the purifier, {best.name} leaves the lowest MSE: "
+            f"{three_digits(mse)}{of}. The verdict is based on this number."
         )
         useless = [
             row.name
@@ -151,11 +175,11 @@ def _adaptive(purifiers: Sequence[MethodRow], unpurified: MethodRow | None) -> I
         ]
         if useless:
             yield (
-                "An attack that knows them does as much damage as without purification: "
+                "An attack that knows these purifiers causes at least the MSE without purification: "
                 f"{', '.join(useless)}."
             )
     if unknown:
-        yield f"No verdict, as no adaptive attack was run: {', '.join(unknown)}."
+        yield f"No verdict without an adaptive attack: {', '.join(unknown)}."
 
 
 def _unpurified(row: MethodRow, unpurified: MethodRow | None) -> float | None:
@@ -180,18 +204,18 @@ def _against_rival(purifiers: Sequence[MethodRow]) -> Iterator[str]:
         if bound is None:
             continue
         better = [
-            f"{row.name} (MSE {three_digits(mse)}, price {three_digits(cost)})"
+            f"{row.name} (MSE {three_digits(mse)}, on clean images {three_digits(cost)})"
             for row in purifiers
             if (mse := row.mean(key)) is not None
             and (cost := row.mean("price_clean")) is not None
             and mse < bound
             and cost <= price
         ]
-        head = f"{rival.name} ({words} MSE {three_digits(bound)}, price {three_digits(price)})"
+        head = f"{rival.name} ({words} MSE {three_digits(bound)}, on clean images {three_digits(price)})"
         if better:
-            yield f"Better than {head} at no higher price on clean images: {', '.join(better)}."
+            yield f"Lower MSE than {head}, and no higher MSE on clean images: {', '.join(better)}."
         else:
-            yield f"No purifier is better than {head} at no higher price on clean images."
+            yield f"No purifier has a lower MSE than {head} and no higher MSE on clean images."
 
 
 def _pictures(purifiers: Sequence[MethodRow], unpurified: MethodRow | None) -> Iterator[str]:
@@ -205,8 +229,8 @@ def _pictures(purifiers: Sequence[MethodRow], unpurified: MethodRow | None) -> I
         if (psnr := row.mean("psnr")) is not None and psnr > before + CLOSER_DB
     ]
     yield (
-        f"By more than 1 dB nearer to the original picture than the disrupted one ({before:.1f} dB): "
-        f"{', '.join(closer) or 'none; what is broken is the pattern of the attack'}."
+        f"PSNR more than 1 dB higher than that of the disrupted images ({before:.1f} dB): "
+        f"{', '.join(closer) or 'none. These purifiers break the pattern of the attack'}."
     )
 
 
@@ -298,22 +322,22 @@ def price_plot(rows: Sequence[MethodRow]) -> Figure | None:
         drawn += [MARKS[kind]._replace(points=(point,)) for kind, point in points.items()]
         taken += map(frame.around, ends)
         named.append(ends[-1])  # the adaptive one, where there is one, as that counts
-    names = [f"{of.name} (costs nothing)" if of.price <= 0 else of.name for of in each]
+    names = [f"{of.name} (no change of clean images)" if of.price <= 0 else of.name for of in each]
     return Figure(
         frame,
         [*drawn, *names_beside(frame, names, named, taken)],
         title="Damage left by the price on clean images",
         description="; ".join(
-            f"{of.name}: price {of.price:.4f}, "
+            f"{of.name}: clean {of.price:.4f}, "
             + ", ".join(f"{value:.4f} {kind}" for kind, value in of.damages.items())
             for of in each
         ),
-        x=log_axis("price: MSE of the output of purified clean images", frame.x),
-        y=log_axis("MSE of the output that is left", frame.y),
+        x=log_axis("MSE of the output on purified clean images", frame.x),
+        y=log_axis("MSE of the output under attack, purified", frame.y),
         key=Key(
             [
-                ("attack that does not know the purifier", [MARKS["non-adaptive"]]),
-                ("attack that does (adaptive)", [MARKS["adaptive"]]),
+                ("attack that does not know the purifier (non-adaptive)", [MARKS["non-adaptive"]]),
+                ("attack that knows it (adaptive)", [MARKS["adaptive"]]),
             ],
             width=16,
             height=12,

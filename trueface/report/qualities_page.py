@@ -141,9 +141,9 @@ def _sentences(compared: ComparedQualities, reference: str) -> Iterator[str]:
         if worst is not None:
             said.setdefault(_word(worst), []).append(f"{method.name} {_in_points(worst.value)}")
     for word, methods in said.items():
-        yield f"At the worst quality, against {reference}, {word}: {'; '.join(methods)} points."
+        yield f"At the worst quality, compared with {reference}, {word}: {'; '.join(methods)} points."
     if compared.left_out:
-        yield f"Left out: {compared.left_out[-1]} images that were not scored in every quality."
+        yield f"Left out: {compared.left_out[-1]} images without scores in every quality."
 
 
 def _areas(compared: ComparedQualities) -> str:
@@ -162,9 +162,9 @@ def _areas(compared: ComparedQualities) -> str:
     return table(
         ("method", "seeds", *map(breakable, names), *SUMMARIES),
         rows,
-        above="AUC; ± is the standard deviation over seeds, small numbers the 95 % "
-        "interval of a single seed over images. Pooled: one AUC over the images of all qualities "
-        "together, lower than the mean where scores shift with the quality.",
+        above="AUC. ± is the standard deviation over seeds. Small numbers are the 95 % interval over images, for a "
+        "single seed. pooled: one AUC over the images of all qualities together. It is lower than the mean if the "
+        "scores shift with the quality.",
     )
 
 
@@ -198,9 +198,9 @@ def _differences(compared: ComparedQualities, reference: str) -> str:
     return table(
         ("method", *map(breakable, names)),
         rows,
-        above=f"Points of the AUC, method minus {reference}, the means "
-        "over seeds on the same images, with 95 % intervals of the paired bootstrap over images and, from "
-        "three seeds on, over seeds. No gain is shown where the interval holds 0.",
+        above=f"AUC difference in points (hundredths), method minus {reference}: means over seeds on the same images. "
+        "95 % intervals are from the paired bootstrap over images and, from three seeds on, over seeds. No gain is "
+        "shown if the interval contains 0.",
     )
 
 
@@ -377,8 +377,8 @@ def idle_terms(trained: Sequence[Collaboration]) -> Iterator[str]:
     idle = [name for name, seeds in methods.items() if all(each.idle for each in seeds)]
     if idle:
         yield (
-            f"The collaboration did nothing in {'; '.join(idle)}: its gradient stayed below "
-            f"{LEAST_SHARE:g} of the classification loss's."
+            f"The collaboration term had no effect in {'; '.join(idle)}. Its gradient stayed below "
+            f"{LEAST_SHARE:g} of that of the classification loss."
         )
 
 
@@ -389,8 +389,8 @@ def collaboration_plots(trained: Sequence[Collaboration]) -> Iterator[Figure]:
             f"nHSIC between qualities, {name}",
             "nHSIC",
             {
-                "of the same images": [each.between for each in seeds],
-                "images exchanged": [each.permuted for each in seeds],
+                "same images": [each.between for each in seeds],
+                "permuted images": [each.permuted for each in seeds],
             },
         )
         powers = [

@@ -88,9 +88,7 @@ def run_page(
     outcome = [*detectors_outcome(models, missing), *map(unlearning_outcome, groups)]
     if outcome and audit.faults:
         found = finding.count(audit.faults, "fault")
-        outcome.append(
-            f"But the audit found {found}: read what it says before any of these numbers."
-        )
+        outcome.append(f"The audit found {found}. Read its findings before you use these numbers.")
     of_models = [[*curves(shown)] for shown in models]
     of_rows = [[*map(histogram, shown.rows)] for shown in models]
     figures: dict[str, list[Figure]] = {}
@@ -98,7 +96,7 @@ def run_page(
         figures.setdefault(shown.model.folder.name, []).extend([*of_model, *of_row])
     html = filled(
         "run.html",
-        [("report of", date), ("folder", run.folder), *_about(run)],
+        [("date", date), ("folder", run.folder), *_about(run)],
         run=run,
         audit=audit,
         gaps=list(finding.gaps(audit)),
@@ -169,7 +167,7 @@ def _record_facts(record: FlipRecord) -> list[tuple[str, object]]:
         ("file", record.path),
         ("kind", record.kind),
         ("labels", f"{len(record.keys)} of {record.total} ({share:.2%})"),
-        ("of the set (sha256)", record.images_sha256 or "not recorded"),
+        ("training set (SHA-256)", record.images_sha256 or "not recorded"),
         ("first keys", ", ".join(record.keys[:KEYS_SHOWN])),
     ]
 
@@ -196,20 +194,20 @@ def curves(shown: Shown) -> Iterator[Figure]:
         best = max(epochs, key=lambda epoch: epoch.merit)
         yield from over_epochs(
             "",
-            f"validation best in epoch {best.epoch}: {best.val_accuracy:.3f}",
+            f"best validation accuracy: {best.val_accuracy:.3f} in epoch {best.epoch}",
             {
                 "training": [(epoch.epoch, epoch.loss) for epoch in epochs],
                 "validation": [(epoch.epoch, epoch.val_loss) for epoch in epochs],
             },
             {
-                "training, labels as trained": [(epoch.epoch, epoch.accuracy) for epoch in epochs],
+                "training (with its labels)": [(epoch.epoch, epoch.accuracy) for epoch in epochs],
                 "validation": [(epoch.epoch, epoch.val_accuracy) for epoch in epochs],
             },
         )
     if old := shown.model.unlearning:
         yield from over_epochs(
             " of the unlearning",
-            "epoch 0 is before it",
+            "epoch 0 is the model before",
             {
                 name: [(epoch, loss) for epoch, (loss, _) in enumerate(points)]
                 for name, points in old.items()
@@ -233,7 +231,7 @@ def roc_curves(rows: Sequence[ReportRow]) -> Figure:
         frame,
         drawn,
         title="ROC curves",
-        description=f"Areas: {', '.join(areas)}",
+        description=f"AUC: {', '.join(areas)}",
         x=Axis("false positive rate"),
         y=Axis("true positive rate"),
         caption="ROC",
@@ -259,9 +257,9 @@ def reliability(rows: Sequence[ReportRow]) -> Figure:
         drawn,
         title="Reliability",
         description=", ".join(errors),
-        x=Axis("probability of fake, as told"),
+        x=Axis("predicted probability of fake"),
         y=Axis("share of fakes"),
-        caption="Reliability of its confidence",
+        caption="Reliability",
         key=lines_key(errors),
     )
 

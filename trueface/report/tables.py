@@ -86,8 +86,8 @@ def measures(rows: Sequence[ReportRow | PartReport]) -> Markup:
         ("data", "images", *titles, "verdict"),
         map(_line, rows),
         words=("verdict",),
-        caption="Value and 95 % interval over the population of sources (folders); of a class of one "
-        f"source, of this one. Positive is fake. {NO_VALUE}: undefined.",
+        caption="Value and 95 % interval over image sources (folders). If a class has one source, the interval is over "
+        f"the images of this source. Positive is fake. {NO_VALUE}: undefined.",
     )
 
 
@@ -137,10 +137,10 @@ def confusion(report: Report) -> Markup:
             f"<td>{count}<small>{f'{count / total:.1%}' if total else NO_VALUE}</small></td>"
             for count in counts
         )
-        rows.append(f'<tr><th scope="row">is {name}</th>{cells}</tr>')
+        rows.append(f'<tr><th scope="row">true {name}</th>{cells}</tr>')
     return Markup(
         "<table><thead><tr><td></td>"
-        '<th scope="col">called real</th><th scope="col">called fake</th></tr></thead>'
+        '<th scope="col">predicted real</th><th scope="col">predicted fake</th></tr></thead>'
         f"<tbody>{''.join(rows)}</tbody></table>"
     )
 
@@ -201,7 +201,7 @@ def _videos(row: ReportRow | PartReport) -> str:
 
 
 def _data(row: ReportRow | PartReport) -> str:
-    return f"{breakable(row.data)}{'<small>all together</small>' if row.pooled else ''}"
+    return f"{breakable(row.data)}{'<small>pooled</small>' if row.pooled else ''}"
 
 
 def heat_cell(value: Measure | None, has_interval: bool = True, *, note: str = "") -> str:
@@ -230,7 +230,7 @@ def heat_scale() -> str:
         f'<span class="box" style="background:rgb{str(_colour(step / 10)).replace(" ", "")}"></span>'
         for step in range(11)
     )
-    return f'<span class="scale">0 {boxes} 1; palest at chance, 0.5</span>'
+    return f'<span class="scale">0 {boxes} 1 (palest at chance, 0.5)</span>'
 
 
 def _colour(value: float) -> tuple[int, int, int]:

@@ -68,17 +68,17 @@ BINS = 20
 EDGES = tuple(np.linspace(0, 1, BINS + 1).tolist())
 NOTHING = "\N{NO-BREAK SPACE}"  # a note, lest figures beside each other stand askew
 INTRODUCTION = (
-    "<p>A model has learned what it should not have, and each method makes another model of it. The first rows "
-    "are references: the model before, with what its training took, and trainings anew. "
-    "What a method aims at is <b>retrain</b>, a new training without what is to be forgotten. It is worth its "
-    "name if it comes near to retraining in less time than these trainings take. Retraining with another "
-    "seed gives other numbers, too: differences no larger than that are noise.</p>"
+    "<p>Each method changes a model that was trained on data to be forgotten. The first rows are references: the "
+    "model before unlearning, with the cost of its training, and retrained models. The target is <b>retrain</b>, "
+    "a model trained without the data to be forgotten. A method is useful if it is close to this model and takes "
+    "less time than retraining. Retraining with another seed also changes the numbers. Smaller differences are "
+    "noise.</p>"
 )
 ANEW = (
-    "A model that was trained anew has axes of its own: there, only how well the classes lie apart "
-    "can be compared, and where they lie says nothing."
+    "A model trained from a new start has its own axes. Compare only how well the classes are separated, not "
+    "their positions."
 )
-AS_IT_CAME = "the model as it came, before anything was forgotten"
+AS_IT_CAME = "the model before unlearning"
 ROLES: Mapping[Role, str] = {
     "reference": "reference",
     "method": "unlearning",
@@ -221,7 +221,7 @@ def method_plane(row: UnlearningRow) -> list[MethodPlane]:
             plane = planes.read(path)
             whole = np.isfinite(plane.before).all(1) & np.isfinite(plane.after).all(1)
             if not whole.any():
-                raise DataError(f"{path} holds no finite features")
+                raise DataError(f"{path} contains no finite features")
             finite = Plane(
                 before=plane.before[whole],
                 after=plane.after[whole],
@@ -243,38 +243,42 @@ def to_be_forgotten(group: UnlearningGroup) -> str:
         case "instances" if group.fraction is None:
             return "single images"
         case "instances":
-            return f"{100 * group.fraction:.3g}% of the training images"
+            return f"{100 * group.fraction:.3g} % of the training images"
 
 
 def _about(group: UnlearningGroup) -> Iterator[tuple[str, str]]:
     yield "to be forgotten", to_be_forgotten(group)
     records = [model.record for row in group.rows for model in row.models]
     if group.rate is not None:
-        yield "flipped labels", f"{group.rate:.0%} of the training set"
+        yield "flipped labels", f"{100 * group.rate:.0f} % of the training set"
         known = {record.known for record in records}
-        rest = "" if known == {1.0} else "; the others stay as they are, unless a method finds them"
-        differing = "" if len(known) == 1 else ", or as many as known= says below a method's name"
+        rest = (
+            "" if known == {1.0} else ". The other flipped labels remain unless a method finds them"
+        )
+        differing = (
+            "" if len(known) == 1 else " (or the fraction after known= below a method's name)"
+        )
         yield (
-            "known by name",
-            f"{group.known:.0%} of them are named to the methods{differing}{rest}",
+            "known flipped labels",
+            f"{100 * group.known:.0f} % are given to the methods{differing}{rest}",
         )
     forced = sorted({record.method for record in records if record.forced})
     if forced:
-        yield "forced", f"{', '.join(forced)}: known not to work here"
+        yield "forced", f"{', '.join(forced)} (known not to work here)"
 
 
 def _table(group: UnlearningGroup, shown: Sequence[MeasureColumn]) -> str:
     caption = (
-        f"Mean and standard deviation over seeds; {MARKS['up']} more is better, {MARKS['down']} less "
-        f"is, the rest should be as after retraining. {NO_VALUE}: not measured, or undefined."
+        f"Mean and standard deviation over seeds. {MARKS['up']} higher is better. {MARKS['down']} lower is better. "
+        f"The others should be as after retraining. {NO_VALUE}: not measured or undefined."
     )
     return _ladder(caption, group.rows, shown, remarks=True)
 
 
 def _costs(group: UnlearningGroup, costs: Sequence[MeasureColumn]) -> str:
     caption = (
-        "What it took, and what is left of the forgotten: steps to learn it again, and how well a "
-        "linear probe of the features tells it from the rest."
+        "Cost of the methods, and traces of the forgotten data in the features: steps to relearn it, and the accuracy "
+        "of a linear probe that detects it."
     )
     return _ladder(caption, group.rows, costs, remarks=False) if costs else ""
 
@@ -304,9 +308,9 @@ def _meanings(group: UnlearningGroup, shown: Sequence[MeasureColumn]) -> str:
     ]
     says = {column.page: column.says for column in shown}
     return (
-        "<details open><summary>What the columns say</summary>"
+        "<details open><summary>Columns</summary>"
         f"{tables.facts(says.items())}</details>"
-        f"<details open><summary>What the rows are</summary>{tables.facts(rows)}</details>"
+        f"<details open><summary>Rows</summary>{tables.facts(rows)}</details>"
     )
 
 
@@ -401,8 +405,8 @@ def against_time(group: UnlearningGroup) -> Figure | None:
     shapes = [(words, [role_mark((5, 5), role)]) for role, words in roles.items()]
     return figure._replace(
         caption=f"{up[:1].upper()}{up[1:]} against time",
-        note="Upper left is best; whiskers are standard deviations over seeds; a triangle lies below the plot, "
-        "at the value beside it.",
+        note="Upper left is best. Whiskers are standard deviations over seeds. A triangle marks a value below the "
+        "plot, with the number next to it.",
         key=Key(shapes, width=10, beside=True),
     )
 
@@ -445,10 +449,10 @@ def _beliefs(group: UnlearningGroup, shown: Sequence[Figure]) -> str:
     named = '<span class="swatch belief-before"></span>before <span class="swatch belief-after"></span>after'
     if any(words == "retrain" for each in shown for words, _ in each.key.entries):
         named += ' <span class="swatch belief-retrain"></span>retrained'
-    aim = "Forgotten is what looks as after retraining; further left, predictions are inverted, not forgotten."
+    aim = "After successful unlearning the curve is like that of retraining. Further left, the predictions are inverted, not forgotten."
     return (
-        f"<h4>Confidence in what was to be forgotten</h4><p>{named}: the probability of the label "
-        f"{'that was wrong' if group.goal == 'flips' else 'as trained'}, of each sample to be "
+        f"<h4>Confidence on the data to be forgotten</h4><p>{named}: the probability of the "
+        f"{'flipped' if group.goal == 'flips' else 'training'} label, for each sample to be "
         f'forgotten. {aim}</p><div class="grid-of">{cards}</div>'
     )
 
@@ -472,8 +476,8 @@ def _features(group: UnlearningGroup, planes: Sequence[MethodPlane], classes: Se
         shapes.append((group.class_names[label] if known else f"class {label}", marks))
     anew = any(each.anew for each in planes)
     return (
-        "<h4>Features in the plane</h4><p>Dots are kept, crosses are to be forgotten. The axes are "
-        "the principal ones of the features before; what lies beyond the frame is drawn on its "
+        "<h4>Features in two dimensions</h4><p>Dots are kept samples, crosses are samples to be forgotten. The axes "
+        "are the principal components of the features before unlearning. Points outside the frame are drawn on its "
         f"edge.{' ' + ANEW if anew else ''}</p>"
         f"{key(Key(shapes, width=22, beside=True))}"
     )
@@ -502,7 +506,7 @@ def clouds(planes: Sequence[MethodPlane], classes: Sequence[int]) -> Iterator[Fi
     for each in planes:
         name = each.row.name
         cloud = _cloud(name, f"after {name}", first, each.plane.after, classes, shown)
-        words = ("trained anew", cloud.note.strip()) if each.anew else (cloud.note,)
+        words = ("new training", cloud.note.strip()) if each.anew else (cloud.note,)
         yield cloud._replace(note=", ".join(filter(None, words)) or cloud.note)
 
 
@@ -542,12 +546,12 @@ def _cloud(
             if which.any():
                 drawn.append(mark._replace(points=places[which].tolist(), series=series))
     count, out = int(plane.forget.sum()), _beyond(places, shown)
-    beyond = f"; {out:.0%} lie beyond the edge" if out else ""
+    beyond = f"; {100 * out:.0f} % outside the frame" if out else ""
     return Figure(
         Frame(SIDE, SIDE, left=8, right=8, top=8, bottom=8, x=x, y=y),
         drawn,
         title=f"Features {title}",
         description=f"{len(plane.forget) - count} kept, {count} to be forgotten{beyond}",
         caption=name,
-        note=f"{out:.0%} beyond the frame" if out else NOTHING,
+        note=f"{100 * out:.0f} % outside the frame" if out else NOTHING,
     )

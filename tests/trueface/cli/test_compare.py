@@ -139,7 +139,7 @@ def test_a_very_large_loss_is_written_with_its_power_of_ten(
     table = confused(((9, 1), (1, 9)))
     write_scores(tmp_path / "a.csv", replace(table, logits=1e300 * table.logits))
     said = command("compare", tmp_path / "a.csv", tmp_path / "a.csv")
-    assert "1.0000e+299 [0.0000, " in said.out
+    assert "1.0000e+299 (0.0000 to " in said.out
 
 
 def test_the_command_prints_the_original_s_report_first(tmp_path: Path, command: Command) -> None:

@@ -146,7 +146,7 @@ def test_gaps_are_also_at_the_rate_that_validation_gives(run: Path) -> None:
     assert row.record["at_common_fpr"] == {
         "target": 10.0,
         "validation_reals": 0,
-        "reason": "the model's weights, which keep validation's answers, are not there",
+        "reason": "the checkpoint with the validation scores is missing",
         "threshold": None,
     }
     labels, answers = keep_answers(run, EVEN[0])

@@ -36,16 +36,16 @@ def run(tmp_path: Path) -> Erasing:
 
 def test_erased_and_harmful_and_still_drawn_are_told_apart() -> None:
     text = " ".join(sentences(erasing(method_rows())))
-    assert "others within .05: abo, retrain." in text
+    assert "other concepts within 0.05: abo, retrain." in text
     assert "other concepts suffer: uce." in text
-    assert "Still drawn: esd-u (0.62)." in text
+    assert "Concept still drawn: esd-u (0.62)." in text
     assert "Hidden, not erased: abo." in text
 
 
 def test_what_the_penalty_holds_is_told_where_a_method_was_run_without_it() -> None:
     without: dict[str, Json] = {**method_rows()[1], "method": "abo@penalty=0.0", "null_drift": 2.6}
     text = " ".join(sentences(erasing([*method_rows(), without])))
-    assert "Without its penalty abo moves the null token's score by 2.6, with it by 0.0013" in text
+    assert "Null drift of abo: 2.6 without the penalty, 0.0013 with it" in text
 
 
 def test_of_several_concepts_each_row_names_its_own() -> None:
@@ -121,7 +121,7 @@ def test_names_are_escaped(run: Erasing) -> None:
 
 def test_a_run_without_anything_measured_says_so() -> None:
     text = Reading(erasing_page(Erasing("study", [])).html).text
-    assert "No erased diffuser of this run was measured." in text
+    assert "This run has no measured model with an erased concept." in text
 
 
 @pytest.fixture
@@ -136,21 +136,21 @@ def purified(tmp_path: Path) -> Purification:
 
 def test_the_adaptive_number_decides_and_a_purifier_without_one_gets_no_verdict() -> None:
     first, second, *_ = purification_sentences(rows(purifier_rows()))
-    assert "oneshot@20 leaves the least damage: MSE 0.03 of 0.117" in first
-    assert second == "No verdict, as no adaptive attack was run: blur@1.5."
+    assert "oneshot@20 leaves the lowest MSE: 0.03 (without purification: 0.117)" in first
+    assert second == "No verdict without an adaptive attack: blur@1.5."
 
 
 def test_what_beats_jpeg_by_one_number_only_is_told_for_each_number() -> None:
     text = " ".join(purification_sentences(rows(purifier_rows())))
-    assert "Better than jpeg@75 (adaptive MSE 0.061, price 0.0072)" in text
-    assert "No purifier is better than jpeg@75 (non-adaptive MSE 0.0069" in text
+    assert "Lower MSE than jpeg@75 (adaptive MSE 0.061, on clean images 0.0072)" in text
+    assert "No purifier has a lower MSE than jpeg@75 (non-adaptive MSE 0.0069" in text
 
 
 def test_a_purifier_that_an_adaptive_attack_undoes_is_named() -> None:
     records = [dict(row) for row in purifier_rows()]
     records[1]["mse_adaptive"] = 0.2
     assert any(
-        "as much damage as without purification: jpeg@75." in line
+        "at least the MSE without purification: jpeg@75." in line
         for line in purification_sentences(rows(records))
     )
 
@@ -176,14 +176,14 @@ def test_the_page_needs_no_other_file_and_has_tables_plot_and_tiles(
     assert len(pictures) == len(purifier_rows()) * 2 * 2  # targets, rows of tiles
     assert all(url.startswith("data:image/png;base64,") for url in pictures)
     (label,) = read.labels
-    assert "jpeg@75: price 0.0072, 0.0069 non-adaptive, 0.0610 adaptive" in label
+    assert "jpeg@75: clean 0.0072, 0.0069 non-adaptive, 0.0610 adaptive" in label
 
 
 def test_two_numbers_are_no_plot(purified: Purification) -> None:
     first = next(row for row in purified.rows if row.record["method"] == "jpeg@75")
-    assert "Damage left against the price" in purification_page(purified).html
+    assert "MSE under attack against MSE on clean images" in purification_page(purified).html
     text = purification_page(purified._replace(rows=(first,))).html
-    assert "Damage left against the price" not in text
+    assert "MSE under attack against MSE on clean images" not in text
 
 
 def test_names_of_purifiers_are_escaped(purified: Purification) -> None:
@@ -255,10 +255,10 @@ def test_a_detector_is_called_after_what_its_images_were_made_of(tmp_path: Path)
     ("changed", "text", "is_told"),
     [
         ({"erased": 0.5}, "little to erase", True),  # the teacher cannot draw it
-        ({"classifier_accuracy": 0.9}, "recognises 90 % of real images", True),
+        ({"classifier_accuracy": 0.9}, "recognises only 90 % of held-out real images", True),
         ({"classifier_accuracy": 0.96}, "recognises", False),
         ({"recovery_floor": None}, "no floor", True),
-        ({"recovery_floor": 0.98}, "tells no method from another", True),
+        ({"recovery_floor": 0.98}, "does not distinguish the methods", True),
     ],
 )
 def test_what_a_study_cannot_tell_is_said(

@@ -109,7 +109,7 @@ def qualities(rows: Sequence[QualityRow], trained: Sequence[Collaboration] = ())
 
 
 def _study() -> list[FairnessRow]:
-    lower = f"{LOWER}: -0.080 [-0.090, -0.070] to none"
+    lower = f"{LOWER}: -0.080 (-0.090 to -0.070) compared with none"
     return [
         *_seeds("flat", (0.0, 0.0), auc=0.5, constant=True, why_not=lower),
         *_seeds("dag", (5.0, 7.0), auc=0.58, why_not=lower),
@@ -131,18 +131,21 @@ def test_a_gap_never_decides_the_order_and_a_constant_detector_comes_last() -> N
 def test_the_page_says_whose_gaps_may_be_compared_and_what_chance_gives() -> None:
     text = fairness(_study()).text
     assert "The FPR gap is above chance: fair=none 62.0 ± 2.8" in text
-    assert "near its floor, at most twice as large: fair=reweight 11.0 ± 2.1" in text
+    assert "near its floor (at most twice the floor): fair=reweight 11.0 ± 2.1" in text
     assert "fair=none 62.0 ± 2.8 (floor 9.0)" in text
-    assert "Lower AUC, not comparable (a gap says little without equal AUC): fair=dag" in text
-    assert "Constant, so without any gap and without any use: fair=flat" in text
-    smallest = "The smallest mean FPR gap among these is that of fair=reweight, 11.0 ± 2.1."
+    assert "Lower AUC, not comparable (gaps can be compared only at similar AUC): fair=dag" in text
+    assert "Constant detector, so no gap: fair=flat" in text
+    smallest = "fair=reweight has the smallest mean FPR gap of these: 11.0 ± 2.1."
     assert smallest in text
 
 
 def test_one_seed_is_not_said_to_have_the_smallest_gap_without_a_word_of_doubt() -> None:
     rows = [*_seeds("none", (20.0,)), *_seeds("dro", (18.0,))]
     text = fairness(rows).text
-    assert "one seed cannot tell it from that of fair=none, 20.0" in text
+    assert (
+        "The next gap, 20.0 of fair=none, cannot be distinguished from it: one seed is not enough."
+        in text
+    )
 
 
 def test_the_ladder_has_mean_deviation_floor_and_verdict() -> None:
@@ -151,11 +154,12 @@ def test_the_ladder_has_mean_deviation_floor_and_verdict() -> None:
     assert "lower AUC, not comparable; not above chance" in text
     assert "fair=none: AUC 0.650, gap 62.0" in text  # what the figure says to a reader of screens
     assert "seeds)" not in text
+    assert "seeds alone)" not in text
 
 
 def test_a_verdict_that_the_seeds_do_not_share_says_so() -> None:
     text = fairness(_seeds("none", (20.0, 14.0))).text
-    assert "near its floor (by themselves 1 of 2 seeds)" in text
+    assert "near its floor (in 1 of 2 seeds alone)" in text
 
 
 def test_a_detector_that_is_constant_in_some_seeds_says_in_how_many() -> None:
@@ -182,13 +186,13 @@ def test_undefined_rates_are_named_with_their_group_and_drawn_as_such() -> None:
 def test_a_table_has_a_line_for_each_group_with_wilsons_interval_and_one_for_all() -> None:
     read = fairness(_seeds("none", (20.0,)))
     assert read.words.count("150") >= 4
-    assert "43.5–56.5" in read.text  # FPR of 50 in hand-made intervals
+    assert "43.5 to 56.5" in read.text  # FPR of 50 in hand-made intervals
     assert "all" in read.words
 
 
 def test_without_a_common_rate_the_page_says_why() -> None:
     text = fairness(_seeds("none", (20.0,), common=False)).text
-    assert "No common FPR: no training kept its answers on validation." in text
+    assert "No threshold at a common FPR: no training kept its answers on validation." in text
 
 
 def test_names_are_escaped_and_nothing_is_fetched_or_run() -> None:
@@ -201,7 +205,7 @@ def test_names_are_escaped_and_nothing_is_fetched_or_run() -> None:
 
 
 def test_a_run_without_groups_is_told_so() -> None:
-    assert "No model of this run was tested on images whose groups are known" in (
+    assert "No model of this run was tested on images with known groups" in (
         fairness_page([], "x").html
     )
 
@@ -317,7 +321,7 @@ def test_a_quality_without_both_classes_is_a_dash() -> None:
     row = a_row(RAW, (0.8, None, 0.7, 0.6))._replace(left_out=3)
     read = qualities([row])
     assert "–" in read.words
-    assert "Left out: 3 images that were not scored in every quality." in read.words
+    assert "Left out: 3 images without scores in every quality." in read.words
 
 
 def test_nhsic_stands_beside_its_permuted_baseline_and_an_idle_term_is_named(
@@ -330,10 +334,10 @@ def test_nhsic_stands_beside_its_permuted_baseline_and_an_idle_term_is_named(
         write_json(paths.summary(folder), {"collaboration": [*logged]})
     trained = list(collaborations(tmp_path))
     text = qualities(STUDY, trained).text
-    assert "The collaboration did nothing in qualities=awp" in text
-    assert "images exchanged" in text
+    assert "The collaboration term had no effect in qualities=awp" in text
+    assert "permuted images" in text
     drawn = [str(row.get("aria-label")) for row in qualities(STUDY, trained).all("svg")]
-    assert any("of the same images: last 0.8; images exchanged: last 0.57" in row for row in drawn)
+    assert any("same images: last 0.8; permuted images: last 0.57" in row for row in drawn)
     assert not of_epochs(ALL, []).idle
 
 

@@ -48,50 +48,50 @@ CASES: Mapping[str, tuple[list[Shown], str]] = {
     "nothing was tested": ([], ""),
     "one detector": (
         [detector("gan:pre", x=0.9, y=0.7)],
-        "gan:pre has the mean AUC over 2 tests 0.800, from 0.700 on y to 0.900 on x; 0.5 is a guess.",
+        "gan:pre: mean AUC over 2 tests 0.800, from 0.700 on y to 0.900 on x. A random guess has 0.5.",
     ),
     "a winner": (
         [*seeds("gan:pre", 0.8, 0.82), *seeds("gan2:pre", 0.9, 0.92), *seeds("gan3:pre", 0.5, 0.7)],
-        "gan2:pre is the best of 3 detectors by the AUC on x: 0.910 ± 0.014 over seeds; next is gan:pre "
+        "gan2:pre is the best of 3 detectors by AUC on x: 0.910 ± 0.014 over seeds. Next is gan:pre "
         "(0.810 ± 0.014).",
     ),
     "a third that varies as far as the first": (
         [*seeds("gan:pre", 0.8, 0.82), *seeds("gan2:pre", 0.9, 0.92), *seeds("gan3:pre", 0.6, 0.9)],
-        "None of 3 detectors is the best by the AUC on x: gan2:pre (0.910 ± 0.014) and gan3:pre "
-        "(0.750 ± 0.212) cannot be told apart, as their spreads over seeds overlap or are not known.",
+        "None of 3 detectors is the best by AUC on x. The spreads over seeds of gan2:pre (0.910 ± 0.014) and "
+        "gan3:pre (0.750 ± 0.212) overlap or are unknown.",
     ),
     "one seed": (
         [detector("gan:pre", x=0.8), detector("gan2:pre", x=0.9)],
-        "gan2:pre has the highest AUC on x, 0.900, before gan:pre, 0.800, but one seed was measured of each: "
-        "no detector of 2 is called the best.",
+        "gan2:pre has the highest AUC on x, 0.900. Next is gan:pre, 0.800. Each was measured with one seed, so "
+        "none of the 2 detectors is called the best.",
     ),
     "equal ones of one seed": (
         [detector(f"gan{at}:pre", x=area) for at, area in enumerate((0.9, 0.8, 0.9))],
-        "gan0:pre and gan2:pre share the highest AUC on x, 0.900, before gan1:pre, 0.800, but one seed was "
-        "measured of each: no detector of 3 is called the best.",
+        "gan0:pre and gan2:pre share the highest AUC on x, 0.900. Next is gan1:pre, 0.800. Each was measured with "
+        "one seed, so none of the 3 detectors is called the best.",
     ),
     "a winner before a single seed far behind": (
         [*seeds("gan:pre", 0.8, 0.82), *seeds("gan2:pre", 0.9, 0.92), detector("gan3:pre", x=0.5)],
-        "gan2:pre is the best of 3 detectors by the AUC on x: 0.910 ± 0.014 over seeds; next is gan:pre "
+        "gan2:pre is the best of 3 detectors by AUC on x: 0.910 ± 0.014 over seeds. Next is gan:pre "
         "(0.810 ± 0.014).",
     ),
     "two folders of one ID": (
         [detector("gan:pre", x=0.8), detector("gan:pre", x=0.6)],
-        "gan:pre has the AUC on x 0.700 ± 0.141; 0.5 is a guess.",
+        "gan:pre: AUC on x 0.700 ± 0.141. A random guess has 0.5.",
     ),
     "one of a single seed": (
         [*seeds("gan:pre", 0.8, 0.82), detector("gan2:pre", x=0.9)],
-        "None of 2 detectors is the best by the AUC on x: gan2:pre (0.900, one seed) and gan:pre (0.810 ± 0.014) "
-        "cannot be told apart, as their spreads over seeds overlap or are not known.",
+        "None of 2 detectors is the best by AUC on x. The spreads over seeds of gan2:pre (0.900, one seed) and "
+        "gan:pre (0.810 ± 0.014) overlap or are unknown.",
     ),
     "no test of all seeds": (
         [detector("gan:pre@seed=0", x=0.8), detector("gan:pre@seed=1", y=0.9)],
-        "No test is of all seeds of gan:pre: the tables below show each on its own tests.",
+        "No test covers all seeds of gan:pre. The tables below show each seed on its own tests.",
     ),
     "no test in common": (
         [detector("gan:pre", x=0.8), detector("gan2:pre", y=0.9)],
-        "2 detectors were tested, no test is of all of them, and so none is best: the tables below show "
-        "each on its own tests.",
+        "No test covers all 2 detectors, so none is called the best. The tables below show each detector on its "
+        "own tests.",
     ),
 }
 
@@ -128,19 +128,19 @@ MODELS: Mapping[str, tuple[Mapping[str, Mapping[Setting, Area]], str]] = {
     "no AUC": ({"a": {}}, ""),
     "one model": (
         {"a": {Setting.WHITE: (0.9, 0.8, 1), Setting.BLACK: (0.7, 0.6, 0.8)}},
-        "One model has an AUC, by the lowest mean AUC of its settings and with its 95 % interval: a (0.700, "
-        "0.600–0.800, black).",
+        "One model has an AUC, by the lowest mean AUC of its settings, with its 95 % interval: a (0.700, "
+        "0.600 to 0.800, black).",
     ),
     "a winner": (
         {"a": {Setting.GREY: (0.6, 0.4, 0.69)}, "b": {Setting.WHITE: (0.8, 0.7, 0.9)}, "c": {}},
         "b is the best of 2 models by the lowest mean AUC of its settings, with its 95 % interval: b (0.800, "
-        "0.700–0.900, white); next is a (0.600, 0.400–0.690, grey).",
+        "0.700 to 0.900, white). Next is a (0.600, 0.400 to 0.690, grey).",
     ),
     "intervals that overlap, and that of the first a guess": (
         {"a": {Setting.GREY: (0.6, 0.4, 0.7)}, "b": {Setting.GREY: (0.5, 0.3, 0.6)}},
-        "None of 2 models is the best by the lowest mean AUC of its settings: a (0.600, 0.400–0.700, grey) and "
-        "b (0.500, 0.300–0.600, grey) cannot be told apart, as their 95 % intervals overlap; that of a holds 0.5, "
-        "a guess.",
+        "None of 2 models is the best by the lowest mean AUC of its settings. The 95 % intervals of a (0.600, "
+        "0.400 to 0.700, grey) and b (0.500, 0.300 to 0.600, grey) overlap. The interval of a contains 0.5, a random "
+        "guess.",
     ),
 }
 
@@ -179,7 +179,7 @@ def test_the_method_nearest_to_retraining_is_named(tmp_path: Path) -> None:
     left(tmp_path, "scrub", 6, 6, 6)
     left(tmp_path, "salun", 12, 12, 12)
     assert said_of(tmp_path).startswith(
-        "a:b, forgetting flipped labels: scrub comes nearest to retraining, in 10 % of its time: gap 0.006 ± 0.000 over seeds, next is "
+        "a:b, forgetting flipped labels: scrub is nearest to retraining and takes 10 % of its time, with a gap of 0.006 ± 0.000 over seeds. Next is "
         "salun (0.025 ± 0.000)"
     )
 
@@ -192,7 +192,7 @@ def test_an_alarm_of_the_nearest_method_is_told(tmp_path: Path) -> None:
         for method in ("retrain", "lau"):
             record = told(f"a:b~{method}@seed={seed}", f"a:b@seed={seed}", seed=seed, **given)
             leave(tmp_path, record, one_class(0), one_class(0, wrong=3, seed=5))
-    assert "mind its alarm (never known)" in said_of(tmp_path)
+    assert "Check its alarm: never known" in said_of(tmp_path)
 
 
 def test_gaps_that_overlap_over_seeds_name_no_winner(tmp_path: Path) -> None:
@@ -200,7 +200,10 @@ def test_gaps_that_overlap_over_seeds_name_no_winner(tmp_path: Path) -> None:
     left(tmp_path, "scrub", 8, 12)
     left(tmp_path, "salun", 9, 12)
     sentence = said_of(tmp_path)
-    assert "no method is nearest to retraining: the gaps of scrub (" in sentence
+    assert (
+        "no method is nearest to retraining. The spreads over seeds of the gaps of scrub ("
+        in sentence
+    )
     assert ") and salun (" in sentence
 
 
@@ -211,8 +214,8 @@ def test_one_seed_names_no_winner(tmp_path: Path, method: str) -> None:
     left(tmp_path, method, 6)
     left(tmp_path, "salun", 12)
     assert said_of(tmp_path) == (
-        f"a:b, forgetting flipped labels: {method} has the least gap to retraining, 0.006, before salun, 0.025, but one seed was measured, "
-        "and that names no winner."
+        f"a:b, forgetting flipped labels: {method} has the smallest gap to retraining, 0.006. Next is salun, 0.025. "
+        "With one seed, no method is called the best."
     )
 
 
@@ -220,7 +223,9 @@ def test_methods_with_the_same_gap_share_it(tmp_path: Path) -> None:
     left(tmp_path, "retrain", 4)
     for method in ("scrub", "salun"):
         left(tmp_path, method, 6)
-    assert " salun and scrub share the least gap to retraining, 0.006, but" in said_of(tmp_path)
+    assert " salun and scrub share the smallest gap to retraining, 0.006. With one seed" in said_of(
+        tmp_path
+    )
 
 
 def test_one_measured_seed_of_several_is_not_called_the_only_one(tmp_path: Path) -> None:
@@ -228,8 +233,8 @@ def test_one_measured_seed_of_several_is_not_called_the_only_one(tmp_path: Path)
     left(tmp_path, "scrub", 6, 6, 6)
     left(tmp_path, "salun", 12, 12, 12)
     assert (
-        "scrub has the least gap to retraining, 0.006 (1 of 3 seeds), before salun, 0.025 (1 of 3 seeds), "
-        "but one seed was measured" in said_of(tmp_path)
+        "scrub has the smallest gap to retraining, 0.006 (1 of 3 seeds). Next is salun, 0.025 (1 of 3 seeds). "
+        "With one seed" in said_of(tmp_path)
     )
 
 
@@ -245,7 +250,7 @@ def test_groups_of_one_base_are_told_apart_by_what_is_forgotten(tmp_path: Path) 
     told_of = (
         "a, of 3 classes",
         "b, of 3 classes",
-        "12.5% of the training images",
+        "12.5 % of the training images",
         "single images",
     )
     for group, forgotten in zip(groups, told_of, strict=True):
@@ -258,19 +263,16 @@ def test_ruined_models_are_named_and_do_not_win(tmp_path: Path) -> None:
     assert said_of(lab.run).endswith(": no method left a working model.")
     lab.flips(["scrub"])
     sentence = said_of(lab.run)
-    assert "scrub has the least gap" in sentence
-    assert sentence.endswith("; ng left no working model.")
+    assert "scrub has the smallest gap" in sentence
+    assert sentence.endswith(". ng left no working model.")
 
 
 def test_without_retraining_or_methods_the_sentence_says_why(tmp_path: Path) -> None:
     left(tmp_path / "a", "scrub", 8)
-    assert (
-        "no gap tells which method comes nearest to retraining: no model was retrained"
-        in said_of(tmp_path / "a")
-    )
+    assert "the gap to retraining is unknown (no model was retrained)" in said_of(tmp_path / "a")
     left(tmp_path / "b", "retrain", 8)
     assert said_of(tmp_path / "b") == (
-        "a:b, forgetting flipped labels: only references were trained, and no method is compared with them."
+        "a:b, forgetting flipped labels: only references were trained, so there is no method to compare."
     )
 
 
@@ -279,5 +281,5 @@ def test_a_sentence_says_of_how_many_seeds_a_mean_is() -> None:
         seeds("gan:pre", 0.8, 0.82), MissingModels({"gan:pre@seed=7": "failed"})
     )
     assert (
-        said == "gan:pre has the AUC on x 0.810 ± 0.014 (2 of 3 seeds, 1 failed); 0.5 is a guess."
+        said == "gan:pre: AUC on x 0.810 ± 0.014 (2 of 3 seeds, 1 failed). A random guess has 0.5."
     )

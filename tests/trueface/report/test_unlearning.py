@@ -255,7 +255,7 @@ def test_a_method_that_knew_half_of_the_flipped_labels_is_shown_as_all_others_ar
     titles = read.labels
     for start in ("Probability of the label as trained, relabel", "Features after relabel"):
         assert sum(title.startswith(start) for title in titles) == 1
-    assert "or as many as known= says below a method's name" in read.text
+    assert "or the fraction after known= below a method's name" in read.text
 
 
 def test_the_section_explains_its_words_where_they_stand(lab: Forgetful) -> None:
@@ -264,4 +264,4 @@ def test_the_section_explains_its_words_where_they_stand(lab: Forgetful) -> None
     assert "support vector classifier (SVC)" in text
     assert "membership inference attack (MIA)" in text
     assert "a new training without the forget set" in text  # what the row "retrain" is
-    assert "50% of them are named to the methods; the others stay as they are" in text
+    assert "50 % are given to the methods. The other flipped labels remain" in text
