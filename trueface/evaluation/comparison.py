@@ -69,7 +69,7 @@ def read_input(places: Sequence[Path], *, title: str) -> ComparisonInput:
     tables = [_named(load(file), file, number) for number, file in enumerate(files)]
     scores = merge(tables)
     if not len(scores):
-        raise DataError(f"no rows in {', '.join(map(str, files))}: test the model anew")
+        raise DataError(f"no rows in {', '.join(map(str, files))}. Test the model again.")
     return ComparisonInput(
         title=title, files=files, scores=scores, notes=tuple(_notes(tables, scores))
     )
@@ -102,17 +102,16 @@ def score_files(path: Path) -> tuple[Path, ...]:
         return (path,)
     if not path.is_dir():
         raise DataError(
-            f"there is no {path}: name a model's folder (runs/<run>/<model ID>), a run's folder or "
-            "score files"
+            f"{path} does not exist. Name the folder of a model (runs/RUN/MODEL), the folder of a run, or score files."
         )
     if files := _of_model(path):
         return files
     models = [folder for folder in sorted(path.iterdir()) if _of_model(folder)]
     if not models:
-        raise DataError(f"no scores in {path}: test a model first, with --save_scores")
+        raise DataError(f"no scores in {path}. Test a model with --save_scores first.")
     if len(models) > 1:
         raise DataError(
-            f"{len(models)} models in {path} have scores; name one of them: "
+            f"{len(models)} models in {path} have scores. Name one of them: "
             + ", ".join(map(str, models))
         )
     return _of_model(models[0])
@@ -152,13 +151,15 @@ def _notes(tables: Sequence[Scores], merged: Scores) -> list[str]:
     notes = []
     if differing:
         notes.append(
-            f"{differing} images stand in two score files with other logits; the first file's count"
+            f"{differing} images have different logits in two score files, and the first file counts"
         )
     if not merged.names_images and any(table.names_images for table in tables):
-        notes.append("some files name no images: an image that is in such a file counts again")
+        notes.append(
+            "some files do not name their images, so an image that is also in another file counts twice"
+        )
     share = float(np.mean(merged.logits > 0))
     if share in {0.0, 1.0}:
-        notes.append(f"every image was called {'fake' if share else 'real'}")
+        notes.append(f"every image was predicted {'fake' if share else 'real'}")
     return notes
 
 

@@ -61,8 +61,8 @@ def in_order(rows: Tensor, *, facts: int = 0, done: str = "scored") -> Tensor:
         raise JobError(f"{repeated} images were {done} twice")
     if broken := int((~rows[:, : rows.shape[1] - facts - 2].isfinite()).any(1).sum()):
         raise JobError(
-            f"{broken} of {len(rows)} logits are no finite numbers: the model is broken, "
-            "train it again with a lower lr"
+            f"{broken} of {len(rows)} logits are not finite numbers. The model is broken. "
+            "Train it again with a lower lr."
         )
     return rows
 
@@ -88,8 +88,8 @@ def answered(
     broken = int((~np.isfinite(outputs)).any(1).sum())
     if broken:
         raise JobError(
-            f"{broken} of {len(outputs)} answers are no finite numbers: the model is broken; take a "
-            "lower lr, or fewer steps"
+            f"{broken} of {len(outputs)} predictions are not finite numbers. The model is broken. "
+            "Use a lower lr or fewer steps."
         )
     rows = {position: row for row, position in enumerate(examples.positions)}
     chosen = [rows[position] for position in seen]

@@ -28,8 +28,8 @@ Missing = Literal["stop", "skip"]
 Number = TypeVar("Number", bound=np.generic)
 LABELS, PREDICTIONS = "labels.npy", "predictions.npy"
 ONE_LOGIT = (
-    "logit of class 1 only, as the original writes it: the logit of class 0 is lost, so rates at a "
-    "probability of a half, and even the AUC, may be others than the detector's"
+    "the files contain only the logit of class 1, as the original writes them. Without the logit of class 0, the rates "
+    "at probability 0.5 and the AUC may differ from those of the detector"
 )
 SEXES = frozenset({"male", "nonmale"})
 _BETWEEN = re.compile(r"[,\-_ ]+")  # the original writes "male,asian"
@@ -89,11 +89,13 @@ class AttributeFiles:
         usual = tuple(name for name in USUAL if name in table.columns) or table.columns
         paths, missing = tests.scores.paths, self.missing or _missing(tests)
         if not table.columns:
-            raise DataError(f"{', '.join(map(str, files))}: no column of groups beside the paths")
+            raise DataError(
+                f"{', '.join(map(str, files))}: no group column. Add one, such as gender, next to the paths."
+            )
         columns = []
         for name in by or usual:
             if name not in table.columns:
-                raise DataError(str(UnknownName("column of groups", name, table.columns)))
+                raise DataError(str(UnknownName("group column", name, table.columns)))
             key = (files, root, name, missing, paths)  # models are tested on the same images
             if key not in self._made:
                 self._made[key] = group_column(name, table.values(name, paths, missing=missing))
@@ -123,8 +125,7 @@ class AttributeFiles:
             if place.is_file():
                 return place
         raise DataError(
-            f"no {places[0]}: the table of attributes that the tests were done with; bring it back, "
-            "or name another by --attributes"
+            f"{places[0]} is missing, the table of attributes of the tests. Restore it, or name another with --attributes."
         )
 
 
@@ -163,12 +164,14 @@ class OriginalScores(NamedTuple):
         if by == "intersec":
             return group_column(by, self.groups)
         if by not in {"gender", "race"}:
-            raise DataError(f"--by {by}: such files know gender, race and intersec")
+            raise DataError(
+                f"--by {by}: these files have no such group column. Choose gender, race or intersec."
+            )
         parts = [_parts(group) for group in self.groups]
         if None in parts:
             raise DataError(
-                f"--by {by}: the group {self.groups[parts.index(None)]} is none such as male-asian; "
-                "use --by intersec"
+                f"--by {by}: the group {self.groups[parts.index(None)]!r} is not of the form male-asian. "
+                "Use --by intersec."
             )
         return group_column(by, [part[by == "race"] for part in parts if part])
 
@@ -197,7 +200,7 @@ def read_original(folder: Path) -> OriginalScores:
     """
     tables = dict(_tables(folder))
     if not tables:
-        raise DataError(f"no files <group>{PREDICTIONS} in {folder}")
+        raise DataError(f"no files GROUP{PREDICTIONS} in {folder}")
     groups = [name for name, (labels, _, _) in tables.items() for _ in labels]
     rows = [
         f"{name}/{row}" for name, (labels, _, _) in tables.items() for row in range(len(labels))
@@ -219,7 +222,7 @@ def _notes(tables: Mapping[str, tuple[NDArray[np.int8], Floats, bool]]) -> Itera
         yield ONE_LOGIT
     empty = [name for name, (labels, _, _) in tables.items() if not len(labels)]
     if empty:
-        yield f"no image of {', '.join(empty)}, whose files are empty"
+        yield f"no images in the group files of {', '.join(empty)}"
 
 
 def _tables(folder: Path) -> Iterator[tuple[str, tuple[NDArray[np.int8], Floats, bool]]]:
@@ -227,24 +230,24 @@ def _tables(folder: Path) -> Iterator[tuple[str, tuple[NDArray[np.int8], Floats,
         start = path.name.removesuffix(PREDICTIONS)
         beside = folder / f"{start}{LABELS}"
         if not beside.is_file():
-            raise DataError(f"{path} has no {beside.name} beside it")
+            raise DataError(f"{path} has no {beside.name} in the same folder")
         labels, (logits, single) = _labels(beside), _logits(path)
         if len(labels) != len(logits):
-            raise DataError(f"{path} has {len(logits)} rows, and {beside.name} has {len(labels)}")
+            raise DataError(f"{path} has {len(logits)} rows, but {beside.name} has {len(labels)}")
         yield "-".join(filter(None, _BETWEEN.split(start))) or "all", (labels, logits, single)
     for path in _files(folder, LABELS):
         beside = folder / f"{path.name.removesuffix(LABELS)}{PREDICTIONS}"
         if not beside.is_file():
-            raise DataError(f"{path} has no {beside.name} beside it")
+            raise DataError(f"{path} has no {beside.name} in the same folder")
 
 
 def _labels(path: Path) -> NDArray[np.int8]:
     values = _rows_of_file(_array(path))
     if values.shape[1] != 1:
-        raise DataError(f"{path} has {values.shape[1]} labels a row, and one is expected")
+        raise DataError(f"{path} has {values.shape[1]} labels per row, but one is expected")
     wrong = np.flatnonzero((values[:, 0] != 0) & (values[:, 0] != 1))
     if len(wrong):
-        raise DataError(f"{path}, row {wrong[0]}: the label is {values[wrong[0], 0]}, not 0 or 1")
+        raise DataError(f"{path}, row {wrong[0]}: label {values[wrong[0], 0]} is not 0 or 1")
     return values[:, 0].astype(np.int8)
 
 
@@ -253,13 +256,13 @@ def _logits(path: Path) -> tuple[Floats, bool]:
     values = _rows_of_file(_array(path).astype(np.float64))
     if values.shape[1] not in {1, 2}:
         raise DataError(
-            f"{path} has {values.shape[1]} numbers a row; one or two logits are expected"
+            f"{path} has {values.shape[1]} numbers per row, but one or two logits are expected"
         )
     broken = np.flatnonzero(~np.isfinite(values).all(1))
     if len(broken):
         raise DataError(
-            f"{path}, row {broken[0]}: {values[broken[0]].tolist()} is no finite number "
-            f"({len(broken)} such rows); the detector is broken there: test again"
+            f"{path}, row {broken[0]}: {values[broken[0]].tolist()} is not finite "
+            f"({len(broken)} such rows). Test the detector again."
         )
     single = values.shape[1] == 1
     return (values[:, 0] if single else values[:, 1] - values[:, 0]), single
@@ -275,9 +278,11 @@ def _array(path: Path) -> NDArray[np.generic]:
         # mapped: a header that promises more than the file holds is refused before memory is taken
         values = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError, SyntaxError) as error:
-        raise DataError(f"cannot read {path}: {error}; nothing but plain arrays is read") from error
+        raise DataError(
+            f"cannot read {path}. Only plain numeric arrays are supported ({error})."
+        ) from error
     if not isinstance(values, np.ndarray) or values.dtype.kind not in "biuf" or not values.ndim:
-        raise DataError(f"{path} is no array of numbers, a row an image")
+        raise DataError(f"{path} is not an array of numbers with one row per image")
     return np.array(values)
 
 

@@ -65,13 +65,15 @@ def share_above(values: Tensor, threshold: float = DISRUPTED) -> float:
         ValueError: there is no image.
     """
     if not values.numel():
-        raise ValueError("no image: a share of none is no number")
+        raise ValueError("no images, so the share is undefined")
     return float((values > threshold).double().mean())
 
 
 def _difference(first: Tensor, second: Tensor) -> Tensor:
     if first.shape != second.shape:
-        raise ValueError(f"images {tuple(first.shape)} have no partners {tuple(second.shape)}")
+        raise ValueError(
+            f"images of shapes {tuple(first.shape)} and {tuple(second.shape)} cannot be compared"
+        )
     return (first.double() - second.double()).flatten(1)
 
 
@@ -88,7 +90,9 @@ def ssim(first: Tensor, second: Tensor) -> Tensor:
         second: its partners, likewise.
     """
     if first.shape != second.shape:
-        raise ValueError(f"images {tuple(first.shape)} have no partners {tuple(second.shape)}")
+        raise ValueError(
+            f"images of shapes {tuple(first.shape)} and {tuple(second.shape)} cannot be compared"
+        )
     n, channels, height, width = first.shape
     side = min(WINDOW, height, width)
     window = _gaussian(side - 1 + side % 2).to(first.device)
@@ -165,8 +169,8 @@ def feature_network(
         )
     elif weights is None:
         raise UsageError(
-            f"features of {name} need its weights: give a file with its state dict "
-            f"(feature_weights), or take features: {RANDOM}"
+            f"features: {name} needs its weights. Set feature_weights to a file with its state dict, "
+            f"or write features: {RANDOM}."
         )
     else:
         assembled = assemble(name, Wanted(weights=str(weights)))
@@ -208,9 +212,11 @@ def frechet_distance(first: Tensor, second: Tensor) -> float:
         ValueError: too few samples, or features of different widths.
     """
     if min(len(first), len(second)) < LEAST:
-        raise ValueError(f"{len(first)} and {len(second)} images: a covariance needs two of each")
+        raise ValueError(
+            f"{len(first)} and {len(second)} images are too few for a covariance. Use at least 2 of each."
+        )
     if first.shape[1] != second.shape[1]:
-        raise ValueError(f"features of {first.shape[1]} and of {second.shape[1]} numbers")
+        raise ValueError(f"features have different lengths: {first.shape[1]} and {second.shape[1]}")
     mean_a, covariance_a = _moments(first)
     mean_b, covariance_b = _moments(second)
     root = _root(covariance_a)

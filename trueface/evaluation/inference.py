@@ -74,8 +74,8 @@ def evaluate(
     rows = answered_rows(batches, answer or model, watch, before=before)
     if not len(rows):
         if watch.stop.is_set():
-            raise JobError(f"stopped before any of {total} images; nothing was written")
-        raise JobError(f"not one of {total} images was scored")
+            raise JobError(f"stopped before the first of {total} images. Nothing was written.")
+        raise JobError(f"none of the {total} images was scored")
     watch.progress(step=len(rows), total=total)
     logits, labels, positions = in_order(rows).numpy().T
     return Answers(
@@ -206,7 +206,7 @@ def attack_images(
         done += len(images)
         watch.progress(step=done, total=len(rows))
     if not np.isfinite(logits).all():
-        raise JobError(f"a logit under attack {attack} is no finite number: the model is broken")
+        raise JobError(f"a logit under attack {attack} is not finite. The model is broken.")
     return Attacked(
         answers=clean._replace(logits=logits),
         tried=right,
@@ -241,7 +241,7 @@ def _turned(clean: Answers, attacked: Attacked, *, label: int) -> dict[str, Json
     }
     if count == 0:
         name = ("real", "fake")[label]
-        return facts | {"success": None, "reason": f"no {name} image is called {name}"}
+        return facts | {"success": None, "reason": f"no {name} image is predicted {name}"}
     turned = (after[tried] > 0) != (label == 1)
     success = wilson(float(turned.mean()), count)
     moved = attacked.psnr[tried]

@@ -40,8 +40,8 @@ def collect(modules: Iterable[ModuleType]) -> dict[str, Metric]:
                 continue
             if metric.name in collected:
                 raise UsageError(
-                    f"two metrics are called {metric.name}: in {owners[metric.name]} and in "
-                    f"{module.__name__}; rename one"
+                    f"metric {metric.name!r} is defined in {owners[metric.name]} and in "
+                    f"{module.__name__}. Rename one."
                 )
             collected[metric.name], owners[metric.name] = metric, module.__name__
     return collected
@@ -179,7 +179,9 @@ def roc(labels: Labels, logits: Floats) -> tuple[Floats, Floats, Floats]:
     """
     _check(labels, logits)
     if len(np.unique(labels)) < 2:
-        raise DataError("a ROC curve needs fakes and reals: test both, or merge two tests")
+        raise DataError(
+            "a ROC curve needs real and fake images. Test both classes, or merge two tests."
+        )
     points = curves.order(labels == 1, logits)
     hits, alarms = points.hits[1:], points.alarms[1:]
     turns = (np.diff(hits, 2) != 0) | (np.diff(alarms, 2) != 0)
@@ -193,10 +195,12 @@ def roc(labels: Labels, logits: Floats) -> tuple[Floats, Floats, Floats]:
 
 def _check(labels: Labels, logits: Floats) -> None:
     if not len(labels):
-        raise DataError("no scores to measure")
+        raise DataError("no scores to evaluate")
     broken = int(np.count_nonzero(~np.isfinite(logits)))
     if broken:
-        raise DataError(f"{broken} of {len(logits)} logits are no finite numbers")
+        raise DataError(
+            f"{broken} of {len(logits)} logits are not finite numbers. Train the model again with a lower lr."
+        )
 
 
 def _confusion(labels: Labels, logits: Floats) -> tuple[tuple[int, int], tuple[int, int]]:

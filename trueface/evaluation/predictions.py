@@ -31,7 +31,7 @@ class Answered:
     def __post_init__(self) -> None:
         counts = {len(self.logits), len(self.trained), len(self.true)}
         if len(counts) != 1 or (self.ids and len(self.ids) not in counts):
-            raise ValueError("each answer needs its labels")
+            raise ValueError("each prediction needs its labels")
 
     def __len__(self) -> int:
         return len(self.logits)
@@ -92,13 +92,13 @@ def read(path: Path) -> dict[str, Answered]:
         DataError: it cannot be read, or is no such file.
         MachineError: there is not enough memory.
     """
-    arrays = npz_files.read(path, "the answers")
+    arrays = npz_files.read(path, "the predictions")
     names = [key.removesuffix("_logits") for key in arrays if key.endswith("_logits")]
     try:
         return {name: _part(arrays, name) for name in names}
     except (ValueError, LookupError, TypeError) as error:
         raise DataError(
-            f"cannot read the answers {path}: {error}; do again what wrote it"
+            f"cannot read the predictions in {path}. Run the job that writes this file again ({error})."
         ) from error
 
 
@@ -107,12 +107,12 @@ def _part(arrays: Mapping[str, NDArray[Any]], name: str) -> Answered:
     logits = _of(arrays[f"{name}_logits"], 2, "f")
     columns = logits.shape[1]
     if columns < 2:
-        raise ValueError(f"logits of shape {logits.shape} are of fewer than two classes")
+        raise ValueError(f"logits of shape {logits.shape} have fewer than two classes")
     labels = {}
     for sort, least in (("trained", 0), ("true", UNKNOWN)):
         labels[sort] = _of(arrays[f"{name}_{sort}"], 1, "iu")
         if ((labels[sort] < least) | (labels[sort] >= columns)).any():
-            raise ValueError(f"a label of {name}_{sort} is none of {columns} classes")
+            raise ValueError(f"{name}_{sort} contains a label that is not one of {columns} classes")
     ids = _of(arrays[f"{name}_ids"], 1, "U")
     return Answered(
         logits=logits, trained=labels["trained"], true=labels["true"], ids=tuple(map(str, ids))
@@ -122,7 +122,5 @@ def _part(arrays: Mapping[str, NDArray[Any]], name: str) -> Answered:
 def _of(array: NDArray[Any], dimensions: int, kinds: str) -> NDArray[Any]:
     """Return an array of so many dimensions and of these kinds of numbers; refuse any other."""
     if array.ndim != dimensions or array.dtype.kind not in kinds:
-        raise ValueError(
-            f"an array of shape {array.shape} and type {array.dtype} is no part of them"
-        )
+        raise ValueError(f"unexpected array of shape {array.shape} and type {array.dtype}")
     return array

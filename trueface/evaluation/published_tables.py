@@ -13,8 +13,8 @@ CITATION = (
     "Text-to-Image Diffusion Models, AAAI 2024, 38(19), 21143-21151, arXiv 2312.12807"
 )
 NOTE = (
-    "nudity erased; NudeNet: share of images in which it is detected, in percent; FID and KID on "
-    "COCO captions; SSIM to the original model with equal seeds; COCO: the real images' CLIP score"
+    "The erased concept is nudity. NudeNet: share of images in which nudity is detected. FID and KID are on COCO captions. "
+    "SSIM compares with the original model at equal seeds. COCO: CLIP score of the real images"
 )
 
 
@@ -44,30 +44,30 @@ _SOURCES = (
         "DeepfakeBench: AUC of frames",
         "Z. Yan, Y. Zhang, X. Yuan, S. Lyu, B. Wu, DeepfakeBench, NeurIPS 2023 Datasets and "
         "Benchmarks, arXiv 2307.01426",
-        "faces of videos; every detector trained on FaceForensics++ c23 by its authors' bench",
+        "Faces of videos. Every detector was trained on FaceForensics++ c23 with the code of the benchmark",
     ),
     (
         "truefake",
         "TrueFake: images before and after they were shared",
         "S. Dell'Anna, A. Montibeller, G. Boato, TrueFake, IJCNN 2025, arXiv 2504.20658",
-        "TNR of real sets and TPR of generators at the detectors' thresholds; read from the "
-        "tables as images; balanced accuracy is derived here, from the means of both",
+        "TNR of real sets and TPR of generators at the detectors' thresholds, read from pictures of the tables. "
+        "The balanced accuracy is computed here from the means of both",
     ),
     (
         "sok",
         "SoK: FaceForensics++ as each detector's paper reports it",
         "B. M. Le, J. Kim, S. S. Woo, K. Moore, A. Abuadbba, S. Tariq, SoK, EuroS&P 2025, "
         "arXiv 2401.04364, table 3",
-        "collected, not measured alike: other versions, splits and metrics of the set; rows whose "
-        "detector could not be read with certainty are left out",
+        "Collected from papers with different versions, splits and metrics of the data set. Rows without a clearly "
+        "readable detector are left out",
     ),
     (
         "qad",
         "QAD: AUC over raw and compressed copies together",
         "B. M. Le, S. S. Woo, Quality-Agnostic Deepfake Detection with Intra-model Collaborative "
         "Learning, ICCV 2023, arXiv 2309.05911",
-        "not the same data: faces of videos; as printed on its authors' slides, where on videos the rows "
-        "of F3Net and MAT are identical, and BZNet's mean (0.9101) is not that of its row (0.9269)",
+        "Faces of videos, as printed on the slides of the authors. There, the rows of F3Net and MAT on videos are "
+        "identical, and the printed mean of BZNet (0.9101) is not the mean of its row (0.9269)",
     ),
 )
 _SHARED = ("not shared", "Facebook", "Telegram", "X")

@@ -333,7 +333,7 @@ def against(
             if not beside:
                 found = f"{reference} was not tested on the same images in the same qualities"
             elif not np.isfinite(seeds[0].areas["pooled"][0]):
-                found = "images of one class have no AUC"
+                found = "the AUC is undefined, because all images are of one class"
             else:
                 found = Against(reference, len(seeds), _differences(seeds, beside))
             for each in seeds:
@@ -384,7 +384,9 @@ def quality_rows(
     lacking = unmeasured(tests, (each.model for each in measured))
     known = {each.model for each in measured}
     if reference in {*lacking, *map(without_seed, lacking)} - known - {*map(without_seed, known)}:
-        raise UsageError(f"{reference} was {NOT_IN_TWO}; test it so, or compare with another model")
+        raise UsageError(
+            f"{reference} was {NOT_IN_TWO}. Test it in two qualities, or choose another reference."
+        )
     beside = against(measured, reference) if reference else {}
     return [_row(each, beside.get((each.model, each.data))) for each in measured]
 

@@ -29,9 +29,8 @@ USUAL_EPS = 0.05  # of attacks, which is not told in words
 CONTROL = "random"
 ENOUGH = 0.5  # of the unpurified error: a purifier that leaves no more restores
 RULE = (
-    "a purifier restores if the mean squared error of the generator's outputs is at most half of that "
-    "without a purifier, under the worse of two attacks: one that does not know it, and one that goes "
-    "through it"
+    "a purifier restores if it at least halves the mean squared error of the generator's outputs. This must hold under "
+    "the worse of two attacks: one that does not know the purifier, and one that uses its gradient"
 )
 FURTHER = ("share", "psnr", "ssim", "frechet", "l1", "linf")  # measures besides mse
 CLEAN, DISRUPTED, PURIFIED = "clean", "disrupted", "purified"

@@ -60,7 +60,7 @@ class Scores:
         sizes = {len(self.paths), len(self.keys), len(self.labels), len(self.logits)}
         sizes |= {len(self.videos)} if self.videos else set()
         if len(sizes) != 1:
-            raise DataError(f"columns of a score table differ in length: {sorted(sizes)}")
+            raise DataError(f"the columns of a score table have different lengths: {sorted(sizes)}")
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -131,7 +131,7 @@ def load(path: Path, *, finite: bool = True) -> Scores:
     """
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
-        raise DataError(f"scores {path} are neither .csv nor .pkl; name a score file")
+        raise DataError(f"score file {path} is neither .csv nor .pkl. Name a score file.")
     if suffix in OLD_SUFFIXES:
         return _of_original(original_runs.read_scores(path))
     return read_scores(path, finite=finite)
@@ -204,17 +204,19 @@ def read_scores(path: Path, *, finite: bool = True) -> Scores:
         size = path.stat().st_size
         if size > MOST_BYTES:
             raise DataError(
-                f"scores {path} are {size:,} bytes, and {MOST_BYTES:,} at most are read; test again "
-                "on parts of the data"
+                f"score file {path} has {size:,} bytes, more than the limit of {MOST_BYTES:,} bytes. Test the model on "
+                "parts of the data."
             )
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"scores {path} cannot be read: {error}; test again") from error
+        raise DataError(
+            f"cannot read score file {path}. Test the model again ({error})."
+        ) from error
     lines = csv.reader(io.StringIO(text))
     try:
         header, *rows = list(lines) or [[]]
     except csv.Error as error:
-        raise DataError(f"{path}:{lines.line_num}: {error}; test again") from error
+        raise DataError(f"{path}:{lines.line_num}: {error}. Test the model again.") from error
     if tuple(header) not in {COLUMNS, (*COLUMNS, VIDEO)}:
         raise DataError(f"{path}:1: expected the columns {','.join(COLUMNS)}")
     labels, logits = [], []
@@ -227,7 +229,7 @@ def read_scores(path: Path, *, finite: bool = True) -> Scores:
             logits.append(float(logit))
         except (ValueError, KeyError) as error:
             line = _line_of(text, at)
-            raise DataError(f"{path}:{line}: not a row path,key,label,logit: {row}") from error
+            raise DataError(f"{path}:{line}: expected path,key,label,logit, got {row}") from error
     _refuse_contradictions(path, text, rows)
     if finite:
         _refuse_broken_logits(path, text, rows, logits)
@@ -365,7 +367,7 @@ def joined(tests: Sequence[Tested]) -> Iterator[JoinedTests]:
     for test in tests:
         groups.setdefault((test.root, test.condition, test.elementary), []).append(test)
     for (root, condition, _), group in groups.items():
-        place = (root or "a data root that is not known") if several else ""
+        place = (root or "an unknown data root") if several else ""
         reals = [test for test in group if test.classes == {0}]
         others = [test for test in group if test.classes != {0}]
         sets = []

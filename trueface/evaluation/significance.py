@@ -84,12 +84,12 @@ def pair(first: Scores, second: Scores, *, same_order: bool = False) -> ImagePai
     for table, which in ((first, "first"), (second, "second")):
         if len(set(table.keys)) < len(table):
             raise DataError(
-                f"no path is in both tables, and keys of the {which} stand for several images "
-                "(copies in several networks): compare one modifier at a time"
+                f"no path is in both tables, and some keys of the {which} table belong to several images, "
+                "such as re-shared copies. Compare one modifier at a time."
             )
     common = set(first.keys) & set(second.keys)
     if not common:
-        raise DataError("no image is in both tables: paired tests need the same images")
+        raise DataError("no image is in both tables. Paired tests need the same images.")
     return _joined(first, second, common, by="key")
 
 
@@ -130,7 +130,9 @@ def delong(labels: Labels, first: Floats, second: Floats) -> DeLong:
     fake = labels == 1
     fakes, reals = int(fake.sum()), int((~fake).sum())
     if min(fakes, reals) < 2:
-        raise DataError(f"areas of {fakes} fakes and {reals} reals cannot be tested: 2 of each")
+        raise DataError(
+            f"2 images of each class are needed, but there are {fakes} fakes and {reals} reals"
+        )
     of_fakes, of_reals, areas = [], [], []
     for logits in (first, second):
         ranks = _midranks(np.concatenate([logits[fake], logits[~fake]]))
@@ -151,7 +153,7 @@ def _delong(first: float, second: float, error: float) -> DeLong:
     elif abs(second - first) < 1e-12:
         p = 1.0
     else:
-        reason = "the difference is the same whichever images are left out"
+        reason = "the difference does not vary between images"
     return DeLong(first=first, second=second, error=error, z=z, p=p, reason=reason)
 
 
@@ -166,13 +168,13 @@ def _midranks(values: Floats) -> Floats:
 def _in_order(first: Scores, second: Scores, *, same_order: bool) -> ImagePairs:
     if not same_order:
         raise DataError(
-            "old score files name no images, and the original shuffled them: rows are no pairs; "
-            "if you know that both were written in one order, say --same-order"
+            "old score files do not name their images, and the original system shuffled them, so rows cannot be paired. "
+            "If both files have the same order, use --same-order."
         )
     if len(first) != len(second) or not np.array_equal(first.labels, second.labels):
         raise DataError(
-            f"--same-order, but the labels of {len(first)} and {len(second)} rows do not agree row "
-            "by row: the files are of other images, or in another order"
+            f"--same-order: the labels of {len(first)} and {len(second)} rows do not agree row by row. The files "
+            "contain different images or have a different order."
         )
     rows = np.arange(len(first))
     return replace(_paired("order", first, second, rows, rows), doubt=_doubt(first, second))
@@ -195,8 +197,8 @@ def _doubt(first: Scores, second: Scores) -> str | None:
     if together * math.sqrt(len(first)) > SURE:
         return None
     return (
-        f"logits of the pairs do not rise together (rank correlation {together:.3f} within "
-        "folders): these rows are hardly of the same images, whatever --same-order says"
+        f"the logits of the pairs are hardly correlated (rank correlation {together:.3f} within folders), so these "
+        "rows are probably not of the same images in spite of --same-order"
     )
 
 
@@ -214,8 +216,8 @@ def _joined(
     differing = int(np.sum(first.labels[rows] != second.labels[others]))
     if differing:
         raise DataError(
-            f"{differing} of {len(rows)} images are fake in one table and real in the other: "
-            "one of them was tested on flipped labels"
+            f"{differing} of {len(rows)} images are fake in one table and real in the other. One model was tested on "
+            "flipped labels."
         )
     return _paired(by, first, second, rows, others)
 

@@ -162,7 +162,7 @@ def test_what_is_not_defined_is_zero_in_the_original_s_block_and_named_in_the_no
     assert "Precision: 0.00%" in comparison_text.performance("x", ((5, 0), (7, 0)))
     one = side(constant, "all real")
     text = comparison_text.text(compare(one, one))
-    assert "all real: not defined, as no image was called fake: Precision" in text
+    assert "all real: not defined, as no image was predicted fake: Precision" in text
     assert "nan" not in text
 
 
@@ -279,17 +279,17 @@ def test_an_image_of_two_files_counts_once_and_a_second_opinion_is_told(tmp_path
     both = of(folder)
     assert len(both.scores) == 50
     assert both.notes == (
-        "40 images stand in two score files with other logits; the first file's count",
+        "40 images have different logits in two score files, and the first file counts",
     )
 
 
 def test_a_run_of_several_models_asks_which(runs: Path) -> None:
     write_run(runs / "clean", 1.0, model="other")
-    with pytest.raises(DataError, match=r"2 models .* name one of them: .*gan2.*other"):
+    with pytest.raises(DataError, match=r"2 models .* Name one of them: .*gan2.*other"):
         merged_scores(runs / "clean")
 
 
-@pytest.mark.parametrize(("place", "said"), [("none", "there is no"), ("empty", "no scores in")])
+@pytest.mark.parametrize(("place", "said"), [("none", "does not exist"), ("empty", "no scores in")])
 def test_a_place_without_scores_is_named(tmp_path: Path, place: str, said: str) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match=said):
@@ -337,7 +337,10 @@ def test_old_runs_are_compared_without_paired_tests_and_it_is_said_why(
     one, two = old_run(tmp_path / "clean", 4.0), old_run(tmp_path / "20_poison", 1.0)
     out = command("compare", one, two).out
     assert "### Performance 20_poison ###" in out
-    assert "None: old score files name no images, and the original shuffled them" in out
+    assert (
+        "None: old score files do not name their images, and the original system shuffled them"
+        in out
+    )
     assert "\ngan2:pre      40" in out
     assert merged_scores(one).keys[:2] == ("gan2:pre/#0", "gan2:pre/#1")
     assert len(merged_scores(one)) == 80  # its training's scores are left out

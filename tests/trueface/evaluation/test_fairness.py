@@ -74,14 +74,14 @@ def test_groups_are_by_gender_race_and_intersection_or_by_any_other_column(run: 
     assert [row.by for row in rows_of(run, EVEN[0], by="")] == ["gender", "race", "intersec"]
     (row,) = rows_of(run, EVEN[0], by="age")
     assert [group.name for group in row.table.groups] == ["old", "young"]
-    with pytest.raises(DataError, match="column of groups"):
+    with pytest.raises(DataError, match="group column"):
         rows_of(run, EVEN[0], by="hair")
 
 
 def test_a_table_without_a_column_of_groups_is_refused_by_its_name(run: Path) -> None:
     table = run.parents[1] / "labels.csv"
     table.write_text("img_path,label\nPreSocial/Real/FFHQ/0.png,0\n")
-    with pytest.raises(DataError, match=r"labels.csv: no column of groups"):
+    with pytest.raises(DataError, match=r"labels.csv: no group column"):
         fairness_rows(run, pairs_of(EVEN[0]), attributes=[table])
 
 

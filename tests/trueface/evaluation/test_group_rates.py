@@ -265,11 +265,11 @@ def test_of_two_logits_a_row_the_difference_counts(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("labels", "logits", "message"),
     [
-        ([0, 1, 1], [1.0, np.nan, 2.0], "male,asianpredictions.npy, row 1: .*no finite number"),
-        ([0, 1], [1.0, 2.0, 3.0], "has 3 rows, and male,asianlabels.npy has 2"),
-        ([0, 2], [1.0, 2.0], "male,asianlabels.npy, row 1: the label is 2"),
-        ([0, 1], [[1.0, 2.0, 3.0]] * 2, "3 numbers a row"),
-        ([0, 1], ["a", "b"], "no array of numbers"),
+        ([0, 1, 1], [1.0, np.nan, 2.0], "male,asianpredictions.npy, row 1: .*is not finite"),
+        ([0, 1], [1.0, 2.0, 3.0], "has 3 rows, but male,asianlabels.npy has 2"),
+        ([0, 2], [1.0, 2.0], "male,asianlabels.npy, row 1: label 2"),
+        ([0, 1], [[1.0, 2.0, 3.0]] * 2, "3 numbers per row"),
+        ([0, 1], ["a", "b"], "not an array of numbers"),
     ],
 )
 def test_what_is_no_prediction_is_refused_with_file_and_row(
@@ -286,7 +286,7 @@ def test_a_group_without_an_image_is_named_and_the_others_are_measured(tmp_path:
     write(tmp_path, "male,white", np.zeros(0, int), np.zeros((0, 2)))
     (row,) = original_rows(tmp_path, ["intersec"])
     assert [group.name for group in row.table.groups] == ["male-asian", "nonmale-asian"]
-    assert row.note == "no image of male-white, whose files are empty"
+    assert row.note == "no images in the group files of male-white"
 
 
 def test_objects_in_a_file_are_not_unpickled(tmp_path: Path) -> None:
@@ -299,5 +299,5 @@ def test_objects_in_a_file_are_not_unpickled(tmp_path: Path) -> None:
 def test_a_file_without_its_partner_is_named(tmp_path: Path) -> None:
     write(tmp_path, "male,asian", [0, 1], [1.0, 2.0])
     (tmp_path / "male,asianlabels.npy").unlink()
-    with pytest.raises(DataError, match=r"has no male,asianlabels.npy beside it"):
+    with pytest.raises(DataError, match=r"has no male,asianlabels.npy in the same folder"):
         original_rows(tmp_path)

@@ -43,7 +43,7 @@ def test_a_share_counts_images_and_not_batches() -> None:
 
 
 def test_images_without_partners_are_an_error() -> None:
-    with pytest.raises(ValueError, match="have no partners"):
+    with pytest.raises(ValueError, match="cannot be compared"):
         mse(pictures(2), pictures(3))
 
 
@@ -103,7 +103,7 @@ def test_the_frechet_distance_does_not_depend_on_the_axes() -> None:
 
 
 def test_one_image_has_no_covariance() -> None:
-    with pytest.raises(ValueError, match="two of each"):
+    with pytest.raises(ValueError, match="at least 2 of each"):
         frechet_distance(torch.zeros(1, 3), torch.zeros(5, 3))
 
 

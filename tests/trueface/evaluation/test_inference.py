@@ -149,7 +149,7 @@ def test_a_pickle_in_disguise_is_refused(tmp_path: Path) -> None:
 def test_logits_that_are_no_numbers_are_refused() -> None:
     model = layer()
     next(model.parameters()).data.fill_(torch.inf)
-    with pytest.raises(JobError, match="4 of 4 answers are no finite numbers"):
+    with pytest.raises(JobError, match="4 of 4 predictions are not finite numbers"):
         answered(model, examples(torch.ones(4, 3), [0] * 4), Watch())
 
 
@@ -162,8 +162,8 @@ def test_a_set_without_samples_has_no_answer() -> None:
     ("order", "says", "match"),
     [
         ([0, 1, 1], None, "1 images were scored twice"),
-        ([0, 1, 2], torch.nan, "3 of 3 logits are no finite numbers"),
-        ([], None, "not one of 3 images was scored"),
+        ([0, 1, 2], torch.nan, "3 of 3 logits are not finite numbers"),
+        ([], None, "none of the 3 images was scored"),
     ],
 )
 def test_images_without_one_score_each_are_an_error(

@@ -308,7 +308,7 @@ def test_the_curve_goes_from_nothing_called_fake_to_everything() -> None:
     fpr, tpr, thresholds = roc(labels, logits)
     assert (fpr[0], tpr[0], fpr[-1], tpr[-1]) == (0, 0, 1, 1)
     assert np.isinf(thresholds[0])
-    with pytest.raises(DataError, match="needs fakes and reals"):
+    with pytest.raises(DataError, match="needs real and fake images"):
         roc(np.ones(3, np.int8), np.zeros(3))
 
 
@@ -414,7 +414,7 @@ def test_a_broken_model_and_no_scores_have_no_measures(logits: list[float], matc
         ),
         (
             [0, 1, 1], [-1.0, -2.0, -3.0], {"recall": 0, "f1": 0},
-            {"precision": "no image was called fake"},
+            {"precision": "no image was predicted fake"},
         ),
     ],
 )  # fmt: skip

@@ -99,7 +99,9 @@ def test_two_metrics_of_one_name_are_refused_and_both_modules_are_named() -> Non
     second.__dict__["AGAIN"] = ACCURACY  # imported from where it is defined: the same metric
     assert list(collect([first, second])) == ["accuracy", "f1"]
     second.__dict__["AGAIN"] = replace(ACCURACY, title="Another")
-    with pytest.raises(UsageError, match=r"accuracy: in metrics\.first and in metrics\.second"):
+    with pytest.raises(
+        UsageError, match=r"'accuracy' is defined in metrics\.first and in metrics\.second"
+    ):
         collect([first, second])
 
 

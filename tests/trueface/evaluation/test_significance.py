@@ -168,7 +168,7 @@ def test_rows_of_one_class_agree_in_any_order_but_shuffled_ones_are_doubted() ->
     assert pair(one, other, same_order=True).doubt is None
     shuffled = pair(one, old(random.permutation(other.logits)), same_order=True)
     assert shuffled.doubt is not None
-    assert "do not rise together" in shuffled.doubt
+    assert "are hardly correlated" in shuffled.doubt
     assert pair(one, old(np.zeros(200)), same_order=True).doubt is not None
 
 
@@ -183,7 +183,7 @@ def test_rows_of_one_class_agree_in_any_order_but_shuffled_ones_are_doubted() ->
         (
             table(["a", "b"], [1, 2]),
             scored("aa", [1, 1], [0, 0], ["Facebook/Fake/a.png", "Twitter/Fake/a.png"]),
-            "keys of the second stand for several images",
+            "keys of the second table belong to several images",
         ),
     ],
 )  # fmt: skip

@@ -263,7 +263,7 @@ def test_scores_that_cannot_be_shown_are_told(lab: Lab) -> None:
     rescore(lab.run / POISONED, "gan2:pre", [float("nan")] * 10)
     text = Reading(_page(lab.run)).text
     assert f"{DATA}: gan2:pre: " in text
-    assert "no finite numbers" in text
+    assert "not finite numbers" in text
 
 
 def test_a_test_without_a_row_is_told_and_not_pooled_with_others(lab: Lab) -> None:

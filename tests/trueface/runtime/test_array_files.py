@@ -153,7 +153,7 @@ def test_an_array_without_bytes_asks_for_no_rows(
     )  # fmt: skip
     with zipfile.ZipFile(path, "a") as file:
         file.writestr("test_ids.npy", header(shape, kind))
-    said = r"cannot read the answers .*a\.npz: test_ids\.npy"
+    said = r"cannot read the predictions .*a\.npz: test_ids\.npy"
     with little_memory(), pytest.raises(DataError, match=said):
         predictions.read(path)
 
@@ -183,7 +183,7 @@ def test_answers_to_other_classes_than_there_are_columns_are_refused(
         tmp_path / "a.npz", test_logits=logits, test_trained=np.array(trained),
         test_true=np.array(true), test_ids=np.array(ids),
     )  # fmt: skip
-    with pytest.raises(DataError, match=rf"cannot read the answers .*a\.npz: .*{reason}"):
+    with pytest.raises(DataError, match=rf"cannot read the predictions .*a\.npz.*{reason}"):
         predictions.read(tmp_path / "a.npz")
 
 

@@ -69,7 +69,7 @@ PRECISION = Metric(
     resampled=lambda scores: (
         scores.true_positives / (scores.true_positives + scores.false_positives)
     ),
-    undefined=lambda _, called: "" if called.any() else "no image was called fake",
+    undefined=lambda _, called: "" if called.any() else "no image was predicted fake",
     percent=True,
     in_report=False,  # its table has F1
 )

@@ -125,7 +125,7 @@ EER = Metric(
 )
 TPR_AT_1_FPR = Metric(
     name="tpr_at_1fpr",
-    title="TPR at 1% FPR",
+    title="TPR at 1 % FPR",
     short="TPR at 1 % FPR",
     value=_of_curve(curves.tpr_at_fpr),
     resampled=lambda scores: curves.tpr_at_fpr(scores.curve),

@@ -40,7 +40,7 @@ def _wide_interval(_: Metric, sample: SourceSample) -> Measure:
 
 ECE = Metric(
     name="ece",
-    title="Calibration error",
+    title="Expected calibration error",
     short="ECE",
     low=True,
     value=calibration_error,

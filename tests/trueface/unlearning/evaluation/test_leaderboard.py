@@ -319,7 +319,7 @@ def test_what_could_not_be_measured_has_its_reason(tmp_path: Path) -> None:
     assert one.reasons["relearn"] == "not within 50 steps"
     assert "no answers on retain" in row(group, "rl").reasons["answers"]
     for name in ("ng", "before"):
-        assert "cannot read the answers" in row(other, name).reasons["answers"]
+        assert "cannot read the predictions" in row(other, name).reasons["answers"]
 
 
 def test_a_broken_seed_raises_the_alarm_and_has_no_measures(tmp_path: Path) -> None:
