@@ -198,16 +198,16 @@ def read_scores(path: Path) -> CellScores:
             **further,
         )
     except (KeyError, ValueError, TypeError) as error:
-        raise DataError(f"scores {path} cannot be read: {error}") from error
+        raise DataError(f"cannot read score file {path}: {error}") from error
     if not len(scores.paths) == len(scores.labels) == len(scores.logits):
-        raise DataError(f"scores {path} differ in length")
+        raise DataError(f"the columns of score file {path} have different lengths")
     for logits in (scores.logits, scores.before):
         if logits is None:
             continue
         broken = np.flatnonzero(~np.isfinite(logits))
         if len(broken):
             raise DataError(
-                f"scores {path}: the logit {logits[broken[0]]} of {scores.paths[broken[0]]} is not a "
+                f"score file {path}: the logit {logits[broken[0]]} of {scores.paths[broken[0]]} is not a "
                 f"finite number ({len(broken)} of {len(logits)} rows)"
             )
     return scores
@@ -274,8 +274,8 @@ def manifest_of(entries: Iterable[Entry], versions: Mapping[str, Json] | None = 
     for entry in entries:
         if by_path.setdefault(entry.path, entry) != entry:
             raise DataError(
-                f"{entry.path} is not the same image in all tests: it changed in between; run the "
-                "benchmark again, so that every model is scored on the same files"
+                f"{entry.path} changed between two tests. Run the benchmark again so that all models are scored on "
+                "the same files."
             )
     return Manifest(entries=tuple(sorted(by_path.values())), versions=dict(versions or {}))
 
@@ -301,16 +301,18 @@ def read_manifest(path: Path) -> Manifest:
     try:
         record = read_json(path)
         if record is None or record.get("schema") != SCHEMA:
-            raise DataError(f"no manifest {path}; run the benchmark again")
+            raise DataError(f"manifest {path} is missing. Run the benchmark again.")
         entries = _ENTRIES.validate_python(record.get("images"))
     except (OSError, ValueError) as error:
         raise DataError(
-            f"manifest {path} cannot be read: {error}; run the benchmark again"
+            f"cannot read manifest {path}. Run the benchmark again ({error})."
         ) from error
     versions = record.get("versions")
     manifest = manifest_of(entries, versions if isinstance(versions, dict) else {})
     if manifest.sha256 != record.get("sha256"):
-        raise DataError(f"manifest {path} was changed: its images do not give its name")
+        raise DataError(
+            f"manifest {path} was changed. Its checksum does not match its images. Run the benchmark again."
+        )
     return manifest
 
 
@@ -323,13 +325,13 @@ def _read(path: Path, adapter: TypeAdapter[Record]) -> Record:
     try:
         record = read_json(path)
         if record is None:
-            raise DataError(f"no record {path}")
+            raise DataError(f"{path} is missing")
         if record.pop("schema", None) != SCHEMA:
-            raise DataError(f"{path} is of another version")
+            raise DataError(f"{path} has an unknown schema version")
         return adapter.validate_python(record)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         what = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
-        raise DataError(f"{path} cannot be read: {what}") from error
+        raise DataError(f"cannot read {path} ({what})") from error
     except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read: {error}") from error
+        raise DataError(f"cannot read {path} ({error})") from error

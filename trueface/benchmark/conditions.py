@@ -150,12 +150,12 @@ def derive(trained: Origin, tested: Origin, corrupt: str = NONE) -> Derived:
         corrupt: the chain of corruptions on top.
     """
     if untold := sorted(tested.sources & UNTOLD - trained.sources):
-        return _black(f"nothing tells where the images of {_and(untold)} come from")
+        return _black(f"the origin of the images of {_and(untold)} is unknown")
     families = {family_of(name) for name in trained.fakes}
     if strange := sorted(name for name in tested.fakes if family_of(name) not in families):
         learned = _and(sorted(trained.fakes)) or "none"
         return _black(
-            f"{_and(strange)} is of another family than the generators in training ({learned})"
+            f"{_and(strange)} is not of the same family as the generators in training ({learned})"
         )
     new = list(_new_things(trained, tested, corrupt))
     if len(new) > 1:
@@ -180,36 +180,34 @@ def contradiction(declared: str, derived: Derived, model: str, test: str) -> str
     if declared in ("auto", derived.setting):
         return ""
     return (
-        f"setting: {declared}, but for {model} the test {test} is {derived}; write setting: auto, "
-        f"or leave this test out of what is {declared}"
+        f"setting: {declared} is wrong for model {model} on test {test}, which is {derived}. "
+        "Write setting: auto, or remove this test."
     )
 
 
 def _new_things(trained: Origin, tested: Origin, corrupt: str) -> Iterator[str]:
     yield from _each("generator", tested.fakes - trained.fakes, trained.fakes)
-    yield from _each("real images of", tested.reals - trained.reals, trained.reals)
+    yield from _each("set of real images", tested.reals - trained.reals, trained.reals)
     yield from _each("modifier", tested.modifiers - trained.modifiers, trained.modifiers)
     for source, modifier in sorted(tested.parts - trained.parts):
         if source in trained.sources and modifier in trained.modifiers:
-            yield f"{source} under {modifier} not in training"
+            yield f"{source} under {modifier} is not in training"
     for link, kind in zip(corrupt.split("+"), kinds_of(corrupt), strict=False):
         if kind not in trained.processing:
-            yield f"corruption {link} not in training"
+            yield f"corruption {link} is not in training"
 
 
 def _each(what: str, new: Collection[str], known: Iterable[str]) -> Iterator[str]:
     learned = _and(sorted(known)) or "none"
     for name in sorted(new):
-        yield f"{what} {name} not in training ({learned})"
+        yield f"{what} {name} is not in training ({learned})"
 
 
 def _all_known(tested: Origin, corrupt: str) -> str:
-    words = f"{_and(sorted(tested.sources))} under {_and(sorted(tested.modifiers))} in training"
-    return (
-        words
-        if corrupt == NONE
-        else f"{words}, and so was {_and(dict.fromkeys(kinds_of(corrupt)))}"
+    words = (
+        f"training contains {_and(sorted(tested.sources))} under {_and(sorted(tested.modifiers))}"
     )
+    return words if corrupt == NONE else f"{words}, with {_and(dict.fromkeys(kinds_of(corrupt)))}"
 
 
 def _black(why: str) -> Derived:
@@ -243,31 +241,29 @@ class BenchmarkSettings(ScoringSettings):
 
     corrupt: tuple[Corruptions, ...] = Field(
         (NONE,),
-        description=f"what happens to the crop before it is scored, each by itself: {described()}; "
-        "several in turn: jpeg50+blur1",
+        description=f"Corruptions of the crop before scoring, each in its own condition ({described()}). "
+        "jpeg50+blur1 applies two in this order.",
     )
     attack: tuple[Annotated[str, AfterValidator(attacks.canonical)], ...] = Field(
         (NONE,),
-        description="changes images within a budget in grey levels so that their call turns, each "
-        f"beside random signs of its budget: {attacks.described()}",
+        description="Attacks that change the predicted class within a budget in grey levels, each compared with random "
+        f"signs of the same budget ({attacks.described()})",
     )
     surrogate: str = Field(
-        "", description="transfer: ID of the model that the attack computes with"
+        "", description="transfer: ID of the surrogate model that computes the attack"
     )
-    queries: Count = Field(500, description="square: of each image, at most")
+    queries: Count = Field(500, description="square: Maximum number of queries per image")
     attack_images: int = Field(
         100,
         ge=0,
-        description="images of each class that are attacked, drawn by name, the same for every model; "
-        "0: all",
+        description="Images of each class to attack, chosen by name and the same for all models (0: all)",
     )
     attack_save: Corruptions = Field(
-        NONE, description="corruptions of attacked images when they are saved, such as jpeg95"
+        NONE, description="Corruptions for saving attacked images, such as jpeg95"
     )
     setting: Literal["auto", "white", "grey", "black"] = Field(
         "auto",
-        description="what the models must know of the test: white, grey or black; "
-        "auto: it is worked out and written down",
+        description="Knowledge that the models must have of the test: white, grey or black (auto: derived and recorded)",
     )
 
     @field_validator("corrupt", "attack", mode="before")

@@ -125,11 +125,11 @@ class Omnibus:
     def text(self) -> str:
         """The test in words."""
         if self.p is None or self.critical_difference is None:
-            return f"none: {self.reason}"
+            return f"not computed: {self.reason}"
         ranks = ", ".join(f"{name} {rank:.2f}" for name, rank in (self.mean_ranks or {}).items())
         return (
-            f"p {self.p:.3f} over {len(self.sets)} sets; mean ranks {ranks}; two of them differ from "
-            f"{self.critical_difference:.2f} on (Nemenyi, 5 %)"
+            f"p = {self.p:.3f} over {len(self.sets)} sets. Mean ranks: {ranks}. Critical difference: "
+            f"{self.critical_difference:.2f} (Nemenyi, 5 %)"
         )
 
 
@@ -310,12 +310,15 @@ def friedman(values: Mapping[str, Sequence[float]], sets: Sequence[str]) -> Omni
     """
     names = tuple(sets)
     for count, least, what, of in (
-        (len(names), LEAST_SETS, "independent set", " of images"),
+        (len(names), LEAST_SETS, "independent image set", ""),
         (len(values), LEAST_MODELS, "model", ""),
     ):
         if count < least:
             plural = "" if count == 1 else "s"
-            return Omnibus(sets=names, reason=f"{count} {what}{plural}{of}, and {least} are needed")
+            return Omnibus(
+                sets=names,
+                reason=f"only {count} {what}{plural}{of}, and at least {least} are needed",
+            )
     table: NDArray[np.float64] = np.array(list(values.values()))  # (M, N)
     ranks = rankdata(-table, axis=0).mean(1)
     p = float(friedmanchisquare(*table).pvalue) if np.ptp(table) > 0 else 1.0
@@ -372,9 +375,9 @@ def _columns(groups: Sequence[_Group]) -> Iterator[tuple[str, Column]]:
         places = dict(zip((group.name for group in ranked), rank(values), strict=True))
     elif ranked:
         reasons[ranked[0].name] = (
-            "there is no other model to be ranked with"
+            "it is the only model"
             if len(groups) == 1
-            else "no other model there is ranked, as is said of each"
+            else "no other model has a rank in this setting"
         )
     for group in groups:
         areas, spread = group.values(AREA), group.spread(group.cells)  # (C,), (C, R)
@@ -402,7 +405,7 @@ def _unranked(group: _Group, groups: Sequence[_Group]) -> str:
             return f"not scored on {_named(place)}"
         if other.measured.marked.mark in NOT_COUNTED:
             return f"{other.measured.marked.mark} on {_named(place)}"
-        return f"{_named(place)} counts as {other.cell.setting} for it"
+        return f"{_named(place)} has the setting {other.cell.setting} for this model"
     first, *more = [
         *(
             f"{one.measured.marked.mark} on {_named(place)}"

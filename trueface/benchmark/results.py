@@ -128,7 +128,7 @@ class RunResults:
     def without_area(self) -> Iterator[str]:
         """Which sets of images have no AUC, and why: of one class there are rates alone."""
         yield from dict.fromkeys(
-            f"{result.index.test}: {result.measured.marked.reason}, so it has no AUC, and rates alone"
+            f"{result.index.test}: {result.measured.marked.reason}, so only rates are shown and no AUC"
             for result in self.results
             if result.measured.marked.mark == "one class"
         )
@@ -162,8 +162,7 @@ def read_run(run_folder: Path) -> RunResults:
     folders = cells.find_indexes(run_folder)
     if not folders:
         raise DataError(
-            f"{run_folder} holds no benchmark; write a section `benchmark:` into its task file, and "
-            "wait for its jobs"
+            f"{run_folder} contains no benchmark. Add a section `benchmark:` to its task file and run it."
         )
     results: list[Result] = []
     problems: list[str] = []
@@ -177,16 +176,16 @@ def read_run(run_folder: Path) -> RunResults:
                 path = cells.manifest_file(run_folder, index.manifest)
                 lists[index.manifest] = cells.read_manifest(path)
         except DataError as error:
-            problems.append(f"{error}; {remedy(folder)}")
+            problems.append(f"{error}. {remedy(folder)}")
             continue
         if facts.checkpoint_sha256 != index.checkpoint_sha256:
             problems.append(
-                f"{index.model} on {index.test}: the model was made anew since; run the task file again"
+                f"{index.model} on {index.test}: the model was trained again since. Run the task file again."
             )
             continue
         results += _results(folder, index, facts, lists[index.manifest])
     if not results:
-        raise DataError("; ".join(problems))
+        raise DataError(" ".join(problems))
     problems += _without_cells(run_folder, indexes.values())
     return RunResults(
         name=run_folder.name,
@@ -203,7 +202,7 @@ def read_run(run_folder: Path) -> RunResults:
 
 def remedy(folder: Path) -> str:
     """Return what to do where a file in a folder of cells, or of its model, cannot be read."""
-    return f"remove {folder / INDEX} and run the task file again, which keeps sound cells"
+    return f"Remove {folder / INDEX} and run the task file again. Undamaged results are kept."
 
 
 def _indexes(folders: Iterable[Path], problems: list[str]) -> Iterator[tuple[Path, Index]]:
@@ -211,7 +210,7 @@ def _indexes(folders: Iterable[Path], problems: list[str]) -> Iterator[tuple[Pat
         try:
             yield folder, cells.read_index(folder)
         except DataError as error:
-            problems.append(f"{error}; {remedy(folder)}")
+            problems.append(f"{error}. {remedy(folder)}")
 
 
 def _without_cells(run_folder: Path, indexes: Collection[Index]) -> Iterator[str]:
@@ -228,8 +227,8 @@ def _without_cells(run_folder: Path, indexes: Collection[Index]) -> Iterator[str
             if missing:
                 where = "" if len(missing) == len(tests) else f" on {', '.join(missing)}"
                 yield (
-                    f"{model} was not scored{where}: the benchmark does not name it, or its job is "
-                    f"not done; see launcher status run:{run_folder.name}"
+                    f"{model} was not scored{where}. It is not in the benchmark, or its job is not done. "
+                    f"Show the jobs: launcher status run:{run_folder.name}"
                 )
 
 
@@ -240,9 +239,9 @@ def _refuse_other_images(indexes: Iterable[Index]) -> None:
         other = first.setdefault(index.test, index)
         if other.manifest != index.manifest:
             raise DataError(
-                f"the images of {index.test} changed: {other.model} was scored on "
-                f"{other.manifest[: cells.DIGITS]}, {index.model} on "
-                f"{index.manifest[: cells.DIGITS]}; run the benchmark again"
+                f"the images of {index.test} changed between two models ({other.model}: manifest "
+                f"{other.manifest[: cells.DIGITS]}, {index.model}: {index.manifest[: cells.DIGITS]}). "
+                "Run the benchmark again."
             )
 
 
@@ -280,10 +279,12 @@ def _read_cell(folder: Path, cell: Cell, images: Collection[str]) -> tuple[Cell,
         strange = set(scores.paths).difference(images)
         if not strange:
             return cell, scores
-        reason = f"{folder / cell.file} has scores of {min(strange)}, no image of the set"
+        reason = (
+            f"{folder / cell.file} contains scores of {min(strange)}, which is not in the image set"
+        )
     except DataError as error:
         reason = str(error)
-    return replace(cell, file="", reason=f"{reason}; {remedy(folder)}"), None
+    return replace(cell, file="", reason=f"{reason}. {remedy(folder)}"), None
 
 
 def measure(
@@ -348,7 +349,7 @@ def measure_scores(
             values[name] = _value(name, value, thresholds.get(name))
     marked = _marked(logits, counts, values[AREA])
     if min(counts) < LEAST:
-        reason = f"fewer than {LEAST} images of a class: no interval"
+        reason = f"fewer than {LEAST} images of a class, so there is no interval"
         values = {
             name: value._replace(low=None, high=None, reason=reason)
             for name, value in values.items()
@@ -362,9 +363,9 @@ def minus_clean(cell: Measured, clean: Measured) -> Value:
     """Return the change of the AUC from clean images to those of a cell, paired by resamples."""
     here, there = cell.value(AREA), clean.value(AREA)
     if cell.area is None or clean.area is None:
-        return Value(DELTA, reason="no AUC of both")
+        return Value(DELTA, reason="the AUC is undefined")
     if here is None or there is None or cell.counts != clean.counts:
-        return Value(DELTA, reason="not of the same images")
+        return Value(DELTA, reason="the images differ")
     return _value(DELTA, interval(here - there, cell.area - clean.area))
 
 
@@ -424,9 +425,9 @@ def _marked(logits: Floats, counts: tuple[int, int], area: Value) -> Marked:
     if np.ptp(logits) < 1e-9:
         return Marked("constant", "every image has the same score")
     if min(counts) < LEAST:
-        return Marked("few images", f"{min(counts)} images of a class, and {LEAST} are needed")
+        return Marked("few images", f"only {min(counts)} images of a class, and {LEAST} are needed")
     if area.low is not None and area.high is not None and area.low <= 0.5 <= area.high:
-        return Marked("chance", "the interval of the AUC holds .5")
+        return Marked("chance", "the interval of the AUC contains 0.5")
     return RANKED
 
 

@@ -85,7 +85,7 @@ def read_csv(path: Path) -> tuple[Row, ...]:
     try:
         lines = list(csv.reader(io.StringIO(path.read_text(encoding="utf-8-sig"))))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"table {path} cannot be read: {error}") from error
+        raise DataError(f"cannot read table {path}: {error}") from error
     if not lines or tuple(lines[0]) != COLUMNS:
         raise DataError(f"{path}:1: expected the columns {','.join(COLUMNS)}")
     rows = []
@@ -98,7 +98,7 @@ def read_csv(path: Path) -> tuple[Row, ...]:
                 )
             )
         except ValueError as error:  # of pydantic, too
-            raise DataError(f"{path}:{number}: not a row of a benchmark: {error}") from error
+            raise DataError(f"{path}:{number}: not a row of a benchmark table ({error})") from error
     return tuple(rows)
 
 
@@ -119,17 +119,16 @@ def join(tables: Sequence[tuple[str, Sequence[Row]]]) -> tuple[Row, ...]:
             first = first or (name, row.manifest)
             if row.manifest != first[1]:
                 raise DataError(
-                    f"{first[0]} is of benchmark {first[1]}, {name} of {row.manifest}: they were "
-                    "measured on different images; score both on the same ones"
+                    f"{first[0]} has manifest {first[1]}, but {name} has {row.manifest}. They were measured on "
+                    "different images. Score both on the same images."
                 )
             key = (row.model, row.seed, row.test, row.corrupt, row.attack, row.measure)
             other, before = joined.setdefault((*key, row.checkpoint_sha), (name, row))
             if not same_value(before.value, row.value):
                 raise DataError(
-                    f"{other} and {name} disagree: {row.measure} of {row.model} on {row.test} "
-                    f"({row.attack if row.corrupt == NONE else row.corrupt}) is {_cell(before.value)} and "
-                    f"{_cell(row.value)} with the same weights; `trueface benchmark RUN --check` in the "
-                    "folder of each tells which one can be measured again"
+                    f"{other} and {name} disagree on {row.measure} of {row.model} on {row.test} "
+                    f"({row.attack if row.corrupt == NONE else row.corrupt}): {_cell(before.value)} and "
+                    f"{_cell(row.value)} with the same weights. Check both with `trueface benchmark RUN --check`."
                 )
     return tuple(row for _, row in joined.values())
 

@@ -216,8 +216,10 @@ def text(board: "Leaderboard") -> str:
 
 
 def _table(board: "Leaderboard") -> Iterator[tuple[str, ...]]:
-    measured = (head for each in board.settings for head in (f"{each} AUC", "worst", "P(best)"))
-    yield ("model", "seeds", *measured, "ECE", "scaled", "ms", "parameters")
+    measured = (
+        head for each in board.settings for head in (f"{each} mean AUC", "worst AUC", "P(best)")
+    )
+    yield ("model", "seeds", *measured, "ECE", "scaled ECE", "ms per image", "parameters")
     for line in board.lines:
         columns = (_column(line.columns.get(setting)) for setting in board.settings)
         yield (

@@ -53,7 +53,7 @@ def test_versions_are_written_and_are_no_part_of_the_name(tmp_path: Path) -> Non
 
 
 def test_an_image_that_changed_between_two_tests_is_refused() -> None:
-    with pytest.raises(DataError, match=r"Fake/StyleGAN/a.png is not the same image in all tests"):
+    with pytest.raises(DataError, match=r"Fake/StyleGAN/a.png changed between two tests"):
         manifest_of([entry("a"), entry("a", "other")])
 
 
@@ -77,7 +77,7 @@ def test_a_manifest_that_was_changed_is_refused(tmp_path: Path, break_it) -> Non
 
 
 def test_a_manifest_that_is_not_there_is_an_error_with_advice(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="run the benchmark again"):
+    with pytest.raises(DataError, match="Run the benchmark again"):
         read_manifest(tmp_path / "none.json")
 
 
@@ -106,32 +106,32 @@ def origin(words: str, *processing: str) -> Origin:
 @pytest.mark.parametrize(
     ("trained", "tested", "corrupt", "expected"),
     [
-        (GAN1, GAN1, "none", "white: gan1, realFFHQ under pre in training"),
-        (GAN1, "gan1:pre", "none", "white: gan1 under pre in training"),
-        (GAN1, "realFFHQ:pre", "none", "white: realFFHQ under pre in training"),
-        (f"{GAN1} gan2:pre", "gan1:pre gan2:pre", "none", "white: gan1, gan2 under pre in training"),
-        (GAN1, "gan2:pre realFFHQ:pre", "none", "grey: generator gan2 not in training (gan1)"),
-        (GAN1, "gan1:fb realFFHQ:fb", "none", "grey: modifier fb not in training (pre)"),
-        (GAN1, GAN1, "jpeg50", "grey: corruption jpeg50 not in training"),
+        (GAN1, GAN1, "none", "white: training contains gan1, realFFHQ under pre"),
+        (GAN1, "gan1:pre", "none", "white: training contains gan1 under pre"),
+        (GAN1, "realFFHQ:pre", "none", "white: training contains realFFHQ under pre"),
+        (f"{GAN1} gan2:pre", "gan1:pre gan2:pre", "none", "white: training contains gan1, gan2 under pre"),
+        (GAN1, "gan2:pre realFFHQ:pre", "none", "grey: generator gan2 is not in training (gan1)"),
+        (GAN1, "gan1:fb realFFHQ:fb", "none", "grey: modifier fb is not in training (pre)"),
+        (GAN1, GAN1, "jpeg50", "grey: corruption jpeg50 is not in training"),
         (GAN1, "gan1:pre realRAISE:pre", "none",
-         "grey: real images of realRAISE not in training (realFFHQ)"),
-        ("gan1:pre gan2:fb", "gan1:fb", "none", "grey: gan1 under fb not in training"),
+         "grey: set of real images realRAISE is not in training (realFFHQ)"),
+        ("gan1:pre gan2:fb", "gan1:fb", "none", "grey: gan1 under fb is not in training"),
         (GAN1, "gan2:fb realFFHQ:fb", "none",
-         "black: generator gan2 not in training (gan1); modifier fb not in training (pre)"),
+         "black: generator gan2 is not in training (gan1); modifier fb is not in training (pre)"),
         (GAN1, "gan1:fb realFFHQ:fb", "jpeg50",
-         "black: modifier fb not in training (pre); corruption jpeg50 not in training"),
+         "black: modifier fb is not in training (pre); corruption jpeg50 is not in training"),
         (GAN1, GAN1, "jpeg50+blur1",
-         "black: corruption jpeg50 not in training; corruption blur1 not in training"),
+         "black: corruption jpeg50 is not in training; corruption blur1 is not in training"),
         (GAN1, "gan2:pre gan3:pre", "none",
-         "black: generator gan2 not in training (gan1); generator gan3 not in training (gan1)"),
+         "black: generator gan2 is not in training (gan1); generator gan3 is not in training (gan1)"),
         (GAN1, "sdXL:pre realFFHQ:pre", "none",
-         "black: sdXL is of another family than the generators in training (gan1)"),
+         "black: sdXL is not of the same family as the generators in training (gan1)"),
         (GAN1, "sdXL:pre realFFHQ:pre", "jpeg50",
-         "black: sdXL is of another family than the generators in training (gan1)"),
+         "black: sdXL is not of the same family as the generators in training (gan1)"),
         (GAN1, "fakeFlat:none realFlat:none", "none",
-         "black: nothing tells where the images of fakeFlat, realFlat come from"),
+         "black: the origin of the images of fakeFlat, realFlat is unknown"),
         ("realFFHQ:pre", "gan1:pre", "none",
-         "black: gan1 is of another family than the generators in training (none)"),
+         "black: gan1 is not of the same family as the generators in training (none)"),
     ],
 )  # fmt: skip
 def test_a_setting_follows_from_what_is_new(
@@ -143,7 +143,7 @@ def test_a_setting_follows_from_what_is_new(
 def test_a_corruption_that_the_training_copies_had_is_known_at_any_strength() -> None:
     trained = origin(GAN1, "jpeg", "blur")
     known = derive(trained, origin(GAN1), "jpeg50+blur1")
-    assert str(known) == "white: gan1, realFFHQ under pre in training, and so was jpeg, blur"
+    assert str(known) == "white: training contains gan1, realFFHQ under pre, with jpeg, blur"
     assert derive(trained, origin(GAN1), "jpeg50+noise4").setting == "grey"
 
 
@@ -157,8 +157,8 @@ def test_a_declared_setting_that_is_wrong_is_refused_with_the_reason() -> None:
     assert contradiction("auto", derived, "gan1:pre", "gan2:pre") == ""
     assert contradiction("grey", derived, "gan1:pre", "gan2:pre") == ""
     assert contradiction("black", derived, "gan1:pre", "gan2:pre") == (
-        "setting: black, but for gan1:pre the test gan2:pre is grey: generator gan2 not in training "
-        "(gan1); write setting: auto, or leave this test out of what is black"
+        "setting: black is wrong for model gan1:pre on test gan2:pre, which is grey: generator gan2 is not in "
+        "training (gan1). Write setting: auto, or remove this test."
     )
 
 

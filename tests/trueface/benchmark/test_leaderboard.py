@@ -147,15 +147,15 @@ def test_a_confounded_cell_has_its_value_and_no_rank() -> None:
     assert all("confounded on gan1:pre" in reason for reason in board.unranked)
 
 
-ALONE = "there is no other model to be ranked with"
-UNRANKED = "no other model there is ranked, as is said of each"
+ALONE = "it is the only model"
+UNRANKED = "no other model has a rank in this setting"
 
 
 @pytest.mark.parametrize(
     ("of_other", "said"),
     [
         (None, ["not scored on sdXL:pre", UNRANKED]),
-        (("black", ""), ["sdXL:pre counts as black for it", UNRANKED]),
+        (("black", ""), ["sdXL:pre has the setting black for this model", UNRANKED]),
         (("white", "few images"), ["few images on sdXL:pre", UNRANKED]),
     ],
 )

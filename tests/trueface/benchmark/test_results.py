@@ -220,11 +220,11 @@ def test_friedmans_test_needs_five_independent_sets_and_three_models() -> None:
     values = {name: list(SEEDED.random(6)) for name in "abc"}
     four = friedman({name: each[:4] for name, each in values.items()}, list("1234"))
     assert four.p is None
-    assert four.text == "none: 4 independent sets of images, and 5 are needed"
+    assert four.text == "not computed: only 4 independent image sets, and at least 5 are needed"
     single = friedman({name: each[:1] for name, each in values.items()}, ["1"])
-    assert single.text == "none: 1 independent set of images, and 5 are needed"
+    assert single.text == "not computed: only 1 independent image set, and at least 5 are needed"
     two = friedman({name: values[name] for name in "ab"}, list("123456"))
-    assert two.reason == "2 models, and 3 are needed"
+    assert two.reason == "only 2 models, and at least 3 are needed"
     made = friedman(values, list("123456"))
     assert made.p == pytest.approx(friedmanchisquare(*values.values()).pvalue)
     assert sum((made.mean_ranks or {}).values()) == pytest.approx(6)

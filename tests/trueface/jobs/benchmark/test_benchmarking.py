@@ -88,7 +88,7 @@ def test_every_condition_is_a_cell_with_its_setting_and_its_access(run: RunResul
     ]  # fmt: skip
     assert [result.cell.access for result in mine[3:]] == ["random", "full", "transfer"]
     assert mine[2].cell.why == (
-        "corruption noise4 not in training; corruption blur1 not in training"
+        "corruption noise4 is not in training; corruption blur1 is not in training"
     )
     assert mine[1].scores is not None
     assert mine[1].scores.paths == mine[0].scores.paths if mine[0].scores else False
@@ -292,11 +292,11 @@ def test_a_model_that_was_trained_anew_since_is_left_out_with_a_warning(trained:
         cells.write_facts(folder(trained, SEEDS[1]), facts)
     assert path.exists()
     assert {result.index.model for result in results.results} == {SEEDS[0]}
-    assert "was made anew since" in results.problems[0]
+    assert "was trained again since" in results.problems[0]
 
 
 def test_a_run_without_a_benchmark_is_an_error_with_advice(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="holds no benchmark; write a section"):
+    with pytest.raises(DataError, match="contains no benchmark. Add a section"):
         read_run(tmp_path)
 
 
