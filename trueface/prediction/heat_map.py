@@ -101,7 +101,7 @@ def class_activation(model: Detector, view: Tensor, pixels: Tensor, seen: Window
     """
     head = model.head
     if isinstance(head, RidgeHead):
-        raise _not_exact(model, "its last layer clips what it gets")
+        raise _not_exact(model, "its last layer clips its inputs")
     maps, hooks = _collected(model, head.in_features)
     try:
         with torch.no_grad(), inputs_of(head) as inputs:
@@ -121,7 +121,7 @@ def class_activation(model: Detector, view: Tensor, pixels: Tensor, seen: Window
             rows, columns = window.top - seen.top, window.left - seen.left
             wide = _wide(values, seen)[rows:, columns:]
             return HeatMap(values=wide[: window.height, : window.width], window=window)
-    raise _not_exact(model, "it does not take the mean of its last feature maps")
+    raise _not_exact(model, "it does not average its last feature maps")
 
 
 def seen_window(pixels: Tensor, side: int) -> Window:
@@ -133,8 +133,8 @@ def seen_window(pixels: Tensor, side: int) -> Window:
 
 def _not_exact(model: Detector, reason: str) -> JobError:
     return JobError(
-        f"--heat-map-by blocks is exact for no {model.spec.name}: {reason}; --heat-map-by occlusion "
-        "works for every detector"
+        f"--heat-map-by blocks: not exact for network {model.spec.name!r}, because {reason}. "
+        "Use --heat-map-by occlusion."
     )
 
 
@@ -265,7 +265,7 @@ def _legend(
     draw.text((8, below), f"real {-strongest:+.3g}", INK, font)
     draw.text((width // 2, below), "0", INK, font, anchor="ma")
     draw.text((width - 8, below), f"fake {strongest:+.3g}", INK, font, anchor="ra")
-    draw.text((8, below + 17), f"logit by {by}; dark: not seen", INK, font)
+    draw.text((8, below + 17), f"logit by {by}; dark: outside the input", INK, font)
 
 
 @dataclass(slots=True)
@@ -307,8 +307,8 @@ class HeatMaps:
         if self.by == "blocks":
             if predictor.settings.test_crops:
                 raise UsageError(
-                    "--heat-map-by blocks: this model looks at several crops of an image; take "
-                    "--heat-map-by occlusion"
+                    "--heat-map-by blocks: this model uses several crops per image. "
+                    "Use --heat-map-by occlusion."
                 )
             view = predictor.seen(pixels, file)
             return class_activation(predictor.model, view, pixels, seen)

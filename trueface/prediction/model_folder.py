@@ -96,18 +96,17 @@ def _manifest(folder: Path) -> dict[str, Json]:
     if content is None:
         if path.is_file():
             raise CheckpointError(
-                f"model folder {folder}: {MANIFEST} is cut off or no JSON; copy the folder anew from "
-                "where it came"
+                f"model folder {folder}: {MANIFEST} is truncated or not JSON. Copy the folder again from its source."
             )
-        raise CheckpointError(f"{folder} is no model folder: it has no {MANIFEST}")
+        raise CheckpointError(f"{folder} is not a model folder. {MANIFEST} is missing.")
     schema = content.get("schema")
     if isinstance(schema, int) and schema > SCHEMA:
         raise CheckpointError(
-            f"model folder {folder} has schema {schema}, of a newer version of trueface; this one reads "
-            f"{SCHEMA}: update it"
+            f"model folder {folder} has schema {schema}, but this version of trueface supports only schema "
+            f"{SCHEMA}. Update trueface."
         )
     if schema != SCHEMA:
-        raise CheckpointError(f"{path} is another program's: it has no schema {SCHEMA}")
+        raise CheckpointError(f"{path} is not a manifest of trueface (schema {SCHEMA} expected)")
     return content
 
 
@@ -128,19 +127,19 @@ def refuse_other_folder(folder: Path) -> None:
     except FileNotFoundError:
         if not folder.is_symlink():
             return
-        raise UsageError(f"{folder} is a link that leads nowhere: name a new folder") from None
+        raise UsageError(f"{folder} is a broken symbolic link. Name a new folder.") from None
     except OSError as error:
         if isinstance(error, NotADirectoryError) and folder.exists():
-            raise UsageError(f"{folder} is a file: name a new folder") from error
+            raise UsageError(f"{folder} is a file. Name a new folder.") from error
         raise MachineError(f"cannot list {folder}: {error.strerror or error}") from error
     if not names:
         return
     if MANIFEST not in names or not _is_own(folder):
-        raise UsageError(f"{folder} is there and is no model folder: name a new folder")
+        raise UsageError(f"{folder} exists and is not a model folder. Name a new folder.")
     if others := sorted(names - {MANIFEST, *FILES}):
         raise UsageError(
-            f"{folder} holds {', '.join(others[:3])} beside a model, and would be replaced as a whole: "
-            "name a new folder, or move that away"
+            f"model folder {folder} also contains other files, which would be deleted: {', '.join(others[:3])}. "
+            "Name a new folder, or move these files."
         )
 
 
@@ -185,8 +184,7 @@ def write(
             put_in_place(new, place)
     except OSError as error:
         raise MachineError(
-            f"cannot write the model folder {folder}: {error.strerror or error}; what was there is "
-            "still there"
+            f"cannot write the model folder {folder}: {error.strerror or error}. The old files are unchanged."
         ) from error
     return read(folder)
 
@@ -231,32 +229,32 @@ def _sha256(path: Path) -> str | None:
 def _altered(folder: Path, name: str) -> CheckpointError:
     if not (folder / name).exists():
         return CheckpointError(
-            f"model folder {folder} is not whole: {name} is missing; copy it anew"
+            f"model folder {folder} is incomplete. {name} is missing. Copy the folder again."
         )
     return CheckpointError(
-        f"model folder {folder} was altered: {name} is not what it was when the folder was written; "
-        "copy it anew from where it came"
+        f"model folder {folder} was changed. The checksum of {name} does not match. Copy the folder again from its "
+        "source."
     )
 
 
 MEASURES = {
-    "balanced_accuracy": "balanced accuracy at .5",
-    "balanced_accuracy_at_threshold": "at the threshold",
+    "balanced_accuracy": "balanced accuracy at 0.5",
+    "balanced_accuracy_at_threshold": "balanced accuracy at the threshold",
     "auc": "AUC",
-    "tpr_at_1fpr": "fakes found at 1 % of reals called fake",
+    "tpr_at_1fpr": "TPR at 1 % FPR",
 }
 RATES = (0.01, 0.05, 0.1, 0.2)  # of errors, for which the card says how much would be answered
 WEAK = 0.7  # balanced accuracy or fraction right, below which the card calls it a failure
 
 NOT_FOR = """\
-- **No evidence about a person or a single image.** An answer is a statement about images like those
-  of its tests, with the error rates above; no decision about a person may rest on it.
-- **Not for other generators, cameras and processing than were tested.** A generator that is not in
-  the list of tests may not be recognised at all, and screenshots, strong compression or resizing may
-  be called fake or real for that alone. `trueface predict` names images that are unlike the
-  training's; one that it does not name may still be of an unknown kind.
-- **Not against an adversary.** Changes of one grey level that nobody sees can turn an answer over.
-- **Not for moderation without people who look again**, nor for measuring how common fakes are."""
+- **Evidence about a person or a single image.** A prediction is a statistical statement about images like
+  those of the tests, with the error rates above. Do not base a decision about a person on it.
+- **Generators, cameras and processing that were not tested.** The model may miss all images of an untested
+  generator. Screenshots, strong compression or resizing alone can change the predicted class.
+  `trueface predict` reports images that differ from the training images, but it cannot detect every
+  unknown kind.
+- **Adversaries.** Invisible changes of one grey level can change the predicted class.
+- **Moderation without human review**, and measuring how common fakes are."""
 
 
 class ModelTest(NamedTuple):
@@ -279,7 +277,7 @@ class ModelTest(NamedTuple):
             *([self.corrupt] if self.corrupt != NONE else []),
             *([f"attack {self.attack}"] if self.attack != NONE else []),
         ]
-        return " and ".join(steps) or "as they are"
+        return " and ".join(steps) or "unchanged"
 
 
 class SourceErrors(NamedTuple):
@@ -308,7 +306,7 @@ def card(facts: Facts) -> str:
     """Return the card as Markdown."""
     parts = (
         _head(facts), _training(facts), _tests(facts), _failures(facts), _refusals(facts),
-        ("## What it is not for", "", NOT_FOR), _use(),
+        ("## Do not use it for", "", NOT_FOR), _use(),
     )  # fmt: skip
     return "\n\n".join("\n".join(lines) for lines in parts) + "\n"
 
@@ -324,39 +322,39 @@ def _head(facts: Facts) -> Iterator[str]:
         yield f"- made with: {', '.join(f'{name} {value}' for name, value in versions.items())}"
     calibration = Calibration.read(provenance.get("calibration"))
     if calibration is None:
-        yield "- calibration: none; called fake above logit 0"
+        yield "- calibration: none. An image is classified as fake above logit 0"
         return
-    inside = ", in its logits already" if calibration.in_logits else ""
+    inside = " (already applied to its logits)" if calibration.in_logits else ""
     limit = calibration.probability(calibration.threshold)
     yield (
-        f"- calibration by validation: temperature {calibration.temperature:.3g}{inside}; called fake "
-        f"above logit {calibration.threshold:.3g}, probability {limit:.3f}"
+        f"- calibration on validation: temperature {calibration.temperature:.3g}{inside}. An image is classified as "
+        f"fake above logit {calibration.threshold:.3g} (probability {limit:.3f})"
     )
 
 
 def _training(facts: Facts) -> Iterator[str]:
     provenance = facts.provenance
-    yield "## What it was trained on"
+    yield "## Training data"
     yield ""
     yield f"- data: `{provenance.get('images')}`"
     for name, title in (("train", "training"), ("val", "validation")):
         yield f"- {title}: {_count(provenance.get(f'{name}_images'))} images{_of(provenance, name)}"
     flipped = provenance.get("flipped_train")
     if isinstance(flipped, int) and flipped:
-        yield f"- **{flipped:,} labels of the training are flipped**"
+        yield f"- **{flipped:,} training labels are flipped**"
     sizes = Learned.from_json(provenance.get("image_sizes"))
     yield f"- shorter side: {sizes or 'unknown'}"
     yield f"- file formats: {LearnedFormats.from_json(provenance.get('image_formats')) or 'unknown'}"
     settings = provenance.get("settings")
     if isinstance(settings, Mapping):
         side, fitted = settings.get("resize_size"), settings.get("decode") == "fitted"
-        resized = f", resized until its shorter side has {side}" if fitted else ""
-        yield f"- it sees the central {side} pixels of an image{resized}"
+        resized = f" after resizing its shorter side to {side} pixels" if fitted else ""
+        yield f"- input: the central {side} x {side} pixels of an image{resized}"
     ridge = provenance.get("ridge")
     copies = ridge.get("copies") if isinstance(ridge, Mapping) else None
     if isinstance(copies, list):
         names = ", ".join(map(str, copies)) or "none"
-        yield f"- copies of each image that it learned as well: {names}"
+        yield f"- changed copies of each training image: {names}"
 
 
 def _of(provenance: Mapping[str, Json], name: str) -> str:
@@ -368,15 +366,15 @@ def _of(provenance: Mapping[str, Json], name: str) -> str:
 
 def _tests(facts: Facts) -> Iterator[str]:
     rows = facts.tests
-    yield "## How good it is"
+    yield "## Test results"
     yield ""
     if not rows:
-        yield "It was not tested: nothing is known about its errors."
+        yield "The model was not tested, so its errors are unknown."
         return
     shown = {key: title for key, title in MEASURES.items() if any(row.get(key) for row in rows)}
-    yield "Images that it neither learned from nor was chosen by; 95 % intervals in brackets."
+    yield "The test images were used neither for training nor for selecting the model. 95 % intervals are in brackets."
     yield ""
-    yield f"| test | images were | number | {' | '.join(shown.values())} |"
+    yield f"| test | images | number | {' | '.join(shown.values())} |"
     yield f"|---|---|---|{'---|' * len(shown)}"
     for row in rows:
         cells = (_measure(row.get(key)) for key in shown)
@@ -384,7 +382,7 @@ def _tests(facts: Facts) -> Iterator[str]:
     remarks = dict.fromkeys(str(row["few_sources"]) for row in rows if row.get("few_sources"))
     for remark in remarks:
         yield ""
-        yield f"Note: {remark}: the intervals say little about other generators and cameras."
+        yield f"Note: the intervals are based on few sources ({remark}) and mean little for other generators and cameras."
 
 
 def _of_row(facts: Facts, row: Mapping[str, Json]) -> str:
@@ -395,14 +393,14 @@ def _of_row(facts: Facts, row: Mapping[str, Json]) -> str:
 
 
 def _failures(facts: Facts) -> Iterator[str]:
-    yield "## Where it fails, and how often"
+    yield "## Errors by source"
     yield ""
     if not facts.sources:
-        yield "Unknown: no test kept its scores."
+        yield "Unknown, because no test saved its scores."
         return
-    yield "The worst first; by validation's threshold."
+    yield "Worst first, at the validation threshold."
     yield ""
-    yield "| test | images were | source | called rightly | errors | |"
+    yield "| test | images | source | accuracy | errors | |"
     yield "|---|---|---|---|---|---|"
     for each in sorted(facts.sources, key=lambda each: each.right.value):
         wrong = round((1 - each.right.value) * each.images)
@@ -424,20 +422,20 @@ def _untested(facts: Facts) -> Iterator[str]:
     if all(test.corrupt == NONE for test in tests):
         yield ""
         yield (
-            "It was not tested on images that were compressed, resized, blurred or noisy: how often it "
-            "fails there is unknown."
+            "The model was not tested on compressed, resized, blurred or noisy images, so its error rate on them is "
+            "unknown."
         )
     if all(test.attack == NONE for test in tests):
         yield ""
-        yield "It was not tested against an attacker: expect that it fails there."
+        yield "The model was not tested against adversarial attacks. Expect that it fails under attack."
 
 
 def _refusals(facts: Facts) -> Iterator[str]:
-    yield "## What it refuses, and when it abstains"
+    yield "## Rejected images and abstention"
     yield ""
     yield (
-        f"- No answer, and an error: files that are cut off or damaged, that are no "
-        f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]}, or have more than {PIXELS:,} pixels."
+        f"- Error: truncated or damaged files, files that are not {', '.join(FORMATS[:-1])} or {FORMATS[-1]}, and "
+        f"images with more than {PIXELS:,} pixels."
     )
     sizes = Learned.from_json(facts.provenance.get("image_sizes"))
     formats = LearnedFormats.from_json(facts.provenance.get("image_formats"))
@@ -450,38 +448,37 @@ def _refusals(facts: Facts) -> Iterator[str]:
     }
     watched = [(reason in FAR, name) for reason, (name, is_known) in known.items() if is_known]
     if far := " or ".join(name for is_far, name in watched if is_far):
-        yield f"- No answer, but the verdict `unlike`: images unlike the training's in {far}."
+        yield f"- Verdict `unlike` instead of a class: images that differ from the training images in {far}."
     near = " or ".join(name for is_far, name in watched if not is_far)
-    yield f"- An answer with a warning: images unlike the training's in {near}."
+    yield f"- Prediction with a warning: images that differ from the training images in {near}."
     if len(watched) == 1:
-        yield "- It watches nothing else: the checkpoint does not say what it learned from."
+        yield "- Nothing else is checked, because the checkpoint does not describe its training images."
     if reference is None or not len(reference.labels):
-        yield "- It cannot abstain: the checkpoint keeps no answers to validation."
+        yield "- The model cannot abstain, because the checkpoint contains no validation scores."
         return
     yield (
-        f"- It abstains on request, `--abstain RATE`. By the {len(reference.labels):,} images of "
-        "validation:"
+        f"- `--abstain RATE` limits the error rate. By the {len(reference.labels):,} validation images:"
     )
     yield ""
-    yield "| errors among answers, at most | answered |"
+    yield "| highest error rate of the predictions | predicted |"
     yield "|---|---|"
     calibration = Calibration.read(facts.provenance.get("calibration")) or Calibration()
     for rate in RATES:
         yield f"| {100 * rate:g} % | {_answered(reference, rate, calibration.threshold)} |"
     yield ""
-    yield "With 95 % confidence, for images that are drawn as those of validation were, and no others."
+    yield "With 95 % confidence, and only for images from the same distribution as the validation images."
 
 
 def _answered(reference: Reference, rate: float, threshold: float) -> str:
     try:
         selection = select(reference.labels, reference.logits, threshold=threshold, rate=rate)
     except UsageError:
-        return "cannot be shown: refused"
+        return "not possible"
     return f"{100 * selection.coverage:.0f} %"
 
 
 def _use() -> Iterator[str]:
-    yield "## To use it"
+    yield "## How to use it"
     yield ""
     yield "```sh"
     yield "trueface predict photo.jpg --model-folder FOLDER"

@@ -127,14 +127,16 @@ class Learnt(NamedTuple):
         ):
             yield Unlike(
                 "size",
-                f"its shorter side has {file.size.shorter} pixels, those of the training {self.sizes}",
+                f"its shorter side has {file.size.shorter} pixels; training images have {self.sizes}",
             )
         if self.formats is not None and file.form is not None and self.formats.unlike(file.form):
-            yield Unlike("format", f"it is {file.form}, and the training had {self.formats}")
+            yield Unlike(
+                "format", f"its format is {file.form}; training images have {self.formats}"
+            )
         if file.is_turned:
             yield Unlike(
                 "orientation",
-                "it is stored turned or mirrored, and the network sees it as it is stored",
+                "it is stored rotated or mirrored, and the network gets it as stored",
             )
 
 
@@ -152,8 +154,8 @@ def of_distance(distance: float, limit: float) -> Iterator[Unlike]:
     if distance > limit:
         yield Unlike(
             "features",
-            f"its features are {distance:.3g} away from the training's, and 99 % of validation's "
-            f"images at most {limit:.3g}",
+            f"its feature distance to the training images is {distance:.3g}; 99 % of validation images have at most "
+            f"{limit:.3g}",
         )
 
 
@@ -298,8 +300,8 @@ class Predictor:
         broken = int((~logits.isfinite()).sum())
         if broken:
             raise JobError(
-                f"{broken} of {len(logits)} logits are no finite numbers: the model is broken, "
-                "train it again with a lower lr"
+                f"{broken} of {len(logits)} logits are not finite numbers. The model is broken. "
+                "Train it again with a lower lr."
             )
         return logits, features
 
@@ -354,7 +356,7 @@ class Predictor:
     def _select(self, path: Path, rate: float) -> Abstention:
         if self._reference is None:
             raise UsageError(
-                f"--abstain: checkpoint {path} holds no answers to validation: train it anew"
+                f"--abstain: checkpoint {path} contains no validation scores. Train the model again."
             )
         labels, logits = self._reference.labels, self._reference.logits
         return select(labels, logits, threshold=self.calibration.threshold, rate=rate)
@@ -365,7 +367,7 @@ def _settings(weights: Path, provenance: Mapping[str, Json], batch_size: int) ->
     learned = provenance.get("settings")
     if not isinstance(learned, Mapping) or NEEDED not in learned:
         raise CheckpointError(
-            f"checkpoint {weights} does not say how its images were prepared: train it anew"
+            f"checkpoint {weights} does not contain the settings of its images. Train the model again."
         )
     prepared: dict[str, Json] = {key: learned[key] for key in OF_PREPARATION if key in learned}
     try:
@@ -409,7 +411,9 @@ def select(
     ranked, errors = distances[order], np.cumsum(wrong)
     total = len(ranked)
     if total == 0:
-        raise UsageError("--abstain: the checkpoint holds no validation scores: train it anew")
+        raise UsageError(
+            "--abstain: the checkpoint contains no validation scores. Train the model again."
+        )
     share = delta / COVERAGES  # each try may fail
     counts = [_whole(ranked, max(total * part // COVERAGES, 1)) for part in range(1, COVERAGES + 1)]
     bounds = {count: upper_bound(int(errors[count - 1]), count, share) for count in counts}
@@ -445,8 +449,7 @@ def _whole(ranked: NDArray[np.float64], count: int) -> int:
 def _impossible(rate: float, total: int, least: float, share: float) -> str:
     enough = math.ceil(math.log(share) / math.log1p(-rate)) if 0 < rate < 1 else total
     return (
-        f"--abstain {rate:g}: no part of the {total} images of validation shows an error rate of at "
-        f"most {100 * rate:.3g} % with 95 % confidence, and the least that one shows is "
-        f"{100 * least:.3g} %: give a higher rate, or train with more validation images ({enough:,} "
-        "answers without an error show this one)"
+        f"--abstain {rate:g}: the {total} validation images cannot show an error rate of at most {100 * rate:.3g} % "
+        f"with 95 % confidence. The lowest possible rate is {100 * least:.3g} %. Give a higher rate, or train with at "
+        f"least {enough:,} validation images."
     )

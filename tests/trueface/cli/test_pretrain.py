@@ -118,8 +118,11 @@ def test_a_model_folder_that_was_altered_is_refused(
 ) -> None:
     copied = shutil.copytree(lab / "handed", tmp_path / "copied")
     (copied / "card.md").write_text("It never fails.\n")
-    assert "was altered: card.md" in predict("data", "--model-folder", copied, code=1).err
-    assert "data is no model folder" in predict("data", "--model-folder", "data", code=2).err
+    assert (
+        "The checksum of card.md does not match"
+        in predict("data", "--model-folder", copied, code=1).err
+    )
+    assert "data is not a model folder" in predict("data", "--model-folder", "data", code=2).err
 
 
 def test_the_card_says_what_was_learned_and_how_well(lab: Path) -> None:
@@ -127,12 +130,12 @@ def test_the_card_says_what_was_learned_and_how_well(lab: Path) -> None:
     assert "20 fake StyleGAN2/conf-f-psi-1 pre, 20 real FFHQ pre" in card
     assert "file formats: PNG" in card
     assert f"shorter side: {SIDE} pixels" in card
-    assert f"| `{MODEL}` | as they are | 20 |" in card
+    assert f"| `{MODEL}` | unchanged | 20 |" in card
     assert f"| `{MODEL}` | jpeg50 | 20 |" in card
-    assert "not tested against an attacker" in card
-    assert "not tested on images that were compressed" not in card
-    assert "real FFHQ" in card.split("## Where it fails")[1]
-    assert "## What it is not for" in card
+    assert "not tested against adversarial attacks" in card
+    assert "not tested on compressed" not in card
+    assert "real FFHQ" in card.split("## Errors by source")[1]
+    assert "## Do not use it for" in card
 
 
 def test_nothing_that_is_handed_on_names_a_folder_of_this_machine(lab: Path) -> None:
@@ -161,12 +164,12 @@ def test_images_unlike_the_trainings_are_named_with_their_reasons(
     assert striped["verdict"] == "unlike"
     assert (usual["unlike"], usual["abstained"]) == ([], False)
     assert "note: no answer for 1 of 2 images, which are unlike those of the training" in err
-    assert "stripes.jpg: it is JPEG of quality 95, and the training had PNG" in err
+    assert "stripes.jpg: its format is JPEG of quality 95; training images have PNG" in err
 
 
 def test_it_abstains_where_validation_does_not_show_the_rate(lab: Path, predict: Command) -> None:
     assert (
-        "--abstain 0.001: no part of the 60 images of validation"
+        "--abstain 0.001: the 60 validation images cannot show"
         in predict("data", "--name", "photos", "--abstain", "0.001", code=2).err
     )
     out, err = predict("data", "--name", "photos", "--abstain", "0.45", "--json")
@@ -180,7 +183,7 @@ def test_it_abstains_where_validation_does_not_show_the_rate(lab: Path, predict:
         checkpoint.Checkpoint(arch="slim18", state={}, provenance={"settings": SETTINGS}),
     )
     assert (
-        "holds no answers to validation: train it anew"
+        "contains no validation scores. Train the model again."
         in predict("data", "--checkpoint", "old.pt", "--abstain", "0.4", code=2).err
     )
 
@@ -200,7 +203,7 @@ def test_heat_maps_go_into_a_file_or_a_folder(lab: Path, tmp_path: Path, predict
         assert "could replace images" in predict(one, *words, place, code=2).err
     assert Path(one).read_bytes() == before
     assert (
-        "occlusion works for every detector"
+        "Use --heat-map-by occlusion"
         in predict(one, *words, tmp_path / "a.png", "--heat-map-by", "blocks", code=1).err
     )
 

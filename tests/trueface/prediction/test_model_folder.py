@@ -59,7 +59,7 @@ def test_a_manifest_that_was_altered_is_refused(tmp_path: Path, kept: Checkpoint
     write(tmp_path / "m", kept)
     path = tmp_path / "m/model.json"
     path.write_text(path.read_text().replace("MIT", "BSD"))
-    with pytest.raises(CheckpointError, match=r"model\.json is not what it was"):
+    with pytest.raises(CheckpointError, match=r"checksum of model\.json does not match"):
         model_folder.load(tmp_path / "m")
     path.write_text("{")
     with pytest.raises(CheckpointError, match=r"model\.json"):
@@ -72,7 +72,7 @@ def test_a_model_folder_is_replaced_and_no_other_folder(tmp_path: Path, kept: Ch
     assert model_folder.read(tmp_path / "m").name == "n"
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos/a.jpg").touch()
-    with pytest.raises(UsageError, match="is no model folder"):
+    with pytest.raises(UsageError, match="is not a model folder"):
         write(tmp_path / "photos", kept)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["m", "photos"]
 
@@ -82,11 +82,11 @@ def test_a_folder_that_holds_more_than_a_model_is_not_replaced(
 ) -> None:
     write(tmp_path / "m", kept)
     (tmp_path / "m/notes.txt").touch()
-    with pytest.raises(UsageError, match=r"holds notes\.txt beside a model"):
+    with pytest.raises(UsageError, match=r"would be deleted: notes\.txt"):
         write(tmp_path / "m", kept)
     (tmp_path / "other").mkdir()
     (tmp_path / "other/model.json").write_text('{"layers": []}')  # of another program
-    with pytest.raises(UsageError, match="is no model folder"):
+    with pytest.raises(UsageError, match="is not a model folder"):
         write(tmp_path / "other", kept)
     assert (tmp_path / "m/notes.txt").exists()
 
@@ -95,7 +95,7 @@ def test_a_newer_folder_says_so(tmp_path: Path, kept: Checkpoint) -> None:
     write(tmp_path / "m", kept)
     path = tmp_path / "m/model.json"
     path.write_text(path.read_text().replace('"schema": 1', '"schema": 2'))
-    with pytest.raises(CheckpointError, match="newer version"):
+    with pytest.raises(CheckpointError, match="supports only schema 1"):
         model_folder.load(tmp_path / "m")
 
 
@@ -159,8 +159,8 @@ def test_what_is_written_is_read_again() -> None:
 
 
 SIZES: Json = {"smallest": 64, "median": 64, "largest": 64}
-NO_ANSWER = "- No answer, but the verdict `unlike`: images unlike the training's in"
-WARNED = "- An answer with a warning: images unlike the training's in"
+NO_ANSWER = "- Verdict `unlike` instead of a class: images that differ from the training images in"
+WARNED = "- Prediction with a warning: images that differ from the training images in"
 NOTHING = np.zeros(0, np.float32)
 DISTANCE = FeatureDistance(mean=NOTHING, scale=NOTHING, limit=1.0)
 
@@ -183,22 +183,22 @@ def card(provenance: dict[str, Json], features: FeatureDistance | None = None) -
             [f"{NO_ANSWER} size or features.", f"{WARNED} file format or orientation."],
         ),
         ({"image_sizes": SIZES}, None, [f"{NO_ANSWER} size.", f"{WARNED} orientation."]),
-        ({}, None, [f"{WARNED} orientation.", "- It watches nothing else: "]),
+        ({}, None, [f"{WARNED} orientation.", "- Nothing else is checked, "]),
     ],
 )
 def test_a_card_tells_what_has_no_answer_from_what_has_a_warning(
     learned: dict[str, Json], features: FeatureDistance | None, said: list[str]
 ) -> None:
-    refused = card(learned, features).split("## What it refuses")[1].splitlines()
+    refused = card(learned, features).split("## Rejected images")[1].splitlines()
     assert [line[: len(words)] for line, words in zip(refused[3:], said, strict=False)] == said
-    assert refused[3 + len(said)].startswith("- It cannot abstain")
+    assert refused[3 + len(said)].startswith("- The model cannot abstain")
 
 
 @pytest.mark.parametrize(
     ("decode", "said"),
     [
-        ("exact", "it sees the central 64 pixels of an image\n"),
-        ("fitted", "pixels of an image, resized until its shorter side has 64\n"),
+        ("exact", "input: the central 64 x 64 pixels of an image\n"),
+        ("fitted", "pixels of an image after resizing its shorter side to 64 pixels\n"),
     ],
 )
 def test_a_card_says_whether_images_are_resized(decode: str, said: str) -> None:

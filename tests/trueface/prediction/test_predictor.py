@@ -53,7 +53,7 @@ def test_answers_as_sure_as_each_other_go_together() -> None:
 
 
 def test_an_impossible_rate_says_what_is_possible() -> None:
-    with pytest.raises(UsageError, match=r"the least that one shows is .* %.*528 answers"):
+    with pytest.raises(UsageError, match=r"lowest possible rate is .* %.*528 validation images"):
         select(*drawn(100, 0), threshold=0.0, rate=0.01)
     with pytest.raises(UsageError, match="no validation scores"):
         select(np.array([], int), np.array([]), threshold=0.0, rate=0.1)
@@ -115,7 +115,7 @@ def test_the_mean_of_the_map_by_blocks_is_the_logit() -> None:
 def test_a_network_without_an_exact_map_by_blocks_is_refused() -> None:
     model, pixels = build("slim18", weights="none", seed=0), noise(32, 32)
     model.replace_head(RidgeHead(model.feature_dim))
-    with pytest.raises(JobError, match="occlusion works for every detector"):
+    with pytest.raises(JobError, match="Use --heat-map-by occlusion"):
         class_activation(model, pixels, pixels, seen_window(pixels, 32))
 
 

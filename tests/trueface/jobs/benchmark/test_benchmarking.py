@@ -296,7 +296,7 @@ def test_a_model_that_was_trained_anew_since_is_left_out_with_a_warning(trained:
 
 
 def test_a_run_without_a_benchmark_is_an_error_with_advice(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="contains no benchmark. Add a section"):
+    with pytest.raises(DataError, match=r"contains no benchmark\. Add a section"):
         read_run(tmp_path)
 
 
