@@ -53,8 +53,8 @@ def collect(modules: Iterable[ModuleType]) -> tuple[Check, ...]:
                 continue
             if (other := checks.setdefault(check.code, check)) is not check:
                 raise ValueError(
-                    f"two checks have the code {check.code}: {_place(other)} and {_place(check)}; "
-                    "give one another code"
+                    f"check code {check.code!r} is used by {_place(other)} and {_place(check)}. "
+                    "Change one code."
                 )
     return tuple(checks.values())
 

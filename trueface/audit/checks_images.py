@@ -31,7 +31,7 @@ EXAMPLES = 3
 DEPENDENT = 0.1  # Cramér's V from which on a group tells the class; a small effect by Cohen
 BEYOND = 2.0  # times its floor: a gap that is near it may be one of other test images
 MOST = 12  # groups that a finding names
-NO_ATTRIBUTES = "no setting `attributes` names the groups of its images"
+NO_ATTRIBUTES = "the groups of its images are unknown, because the setting `attributes` is missing"
 
 
 @check("train-test-overlap", "test images in the training list")
@@ -43,14 +43,14 @@ def trained_on_tests(model: Model) -> Iterator[Outcome]:
         return
     tested = {key for test in model.tests for key in _keys(model, test)} or lists.test
     if not tested:
-        yield Gap("neither scores nor a test list name images")
+        yield Gap("neither the scores nor a test list name images")
         return
     both = sorted(tested & lists.train)
     if both:
         yield Finding(
             FAULT,
-            "images of the test stand in the training list",
-            "make the lists anew (trueface splits), train and test again",
+            "test images are also in the training list",
+            "make new splits (trueface splits), then train and test again",
             {
                 "test images": len(tested),
                 "of them in the training list": len(both),
@@ -60,12 +60,12 @@ def trained_on_tests(model: Model) -> Iterator[Outcome]:
         )
 
 
-@check("validation-overlap", "validation images in another list")
+@check("validation-overlap", "validation images in another split")
 def validated_on_training(model: Model) -> Iterator[Outcome]:
     """Find validation images that stand in another list of the split."""
     lists = model.lists
     if lists.val is None or (lists.train is None and lists.test is None):
-        yield Gap(f"fewer than two lists of the split: {lists.why}")
+        yield Gap(f"fewer than two splits are known: {lists.why}")
         return
     for name, other in (("training", lists.train), ("test", lists.test)):
         if other is None:
@@ -74,8 +74,8 @@ def validated_on_training(model: Model) -> Iterator[Outcome]:
         if both:
             yield Finding(
                 FAULT,
-                f"images of the validation list stand in the {name} list, too",
-                "the chosen epoch or the test is not independent; make the lists anew",
+                f"validation images are also in the {name} list",
+                "make new splits, then train and test again, because the selected epoch or the test is not independent",
                 {
                     "validation list": len(lists.val),
                     f"of them in the {name} list": len(both),
@@ -84,7 +84,7 @@ def validated_on_training(model: Model) -> Iterator[Outcome]:
             )
 
 
-@check("same-content", "test files with the bytes of training files")
+@check("same-content", "test files with the same bytes as training files")
 def same_content(model: Model) -> Iterator[Outcome]:
     """Find test files whose bytes are those of a training file."""
     survey = model.survey
@@ -92,17 +92,17 @@ def same_content(model: Model) -> Iterator[Outcome]:
         yield Gap(model.survey_trouble)
         return
     if not survey.tested:
-        yield Gap("no score file names a file below the data root")
+        yield Gap("no score file names a file in the data root")
         return
     if survey.left:
         yield Gap(
-            f"no time was left for {survey.left} of {survey.tested} test files; give --seconds"
+            f"{survey.left} of {survey.tested} test files were not compared within the time limit. Raise --seconds."
         )
     if survey.copies:
         yield Finding(
             FAULT,
-            "test files have the same bytes as training files, under other names",
-            "take one of each pair out, make the lists anew, train and test again",
+            "test files have the same bytes as training files with other names",
+            "remove one file of each pair, make new splits, then train and test again",
             {
                 "training files": survey.trained,
                 "test files compared": survey.tested - survey.left,
@@ -120,13 +120,13 @@ def contradicting_labels(model: Model) -> Iterator[Outcome]:
         yield Gap(model.survey_trouble)
         return
     if not survey.all_compared:
-        yield Gap("no time was left to compare all training files with each other; give --seconds")
+        yield Gap("not all training files were compared within the time limit. Raise --seconds.")
     if survey.contradictions:
         real, fake = survey.contradictions[0]
         yield Finding(
             FAULT,
             "training files of both classes have the same bytes, so one label is wrong",
-            "remove the wrong file of each pair, make the lists again and train again",
+            "remove the wrong file of each pair, make new splits and train again",
             {
                 "training files": survey.trained,
                 "pictures in both classes": len(survey.contradictions),
@@ -135,7 +135,7 @@ def contradicting_labels(model: Model) -> Iterator[Outcome]:
         )
 
 
-@check("changed-split", "lists that have changed since")
+@check("changed-split", "splits that changed later")
 def changed_lists(model: Model) -> Iterator[Outcome]:
     """Find tests and trainings whose lists are not those of the split as it is now."""
     lists, digests = model.lists, mapping(model.provenance, "splits")
@@ -158,14 +158,14 @@ def changed_lists(model: Model) -> Iterator[Outcome]:
     if evidence:
         yield Finding(
             WARNING,
-            "lists of the split have changed since the training or a test",
-            "give the old ones with --split-path, or train and test again",
+            "the splits changed after the training or a test",
+            "give the old splits with --split-path, or train and test again",
             evidence,
         )
     elif lists.train is None and lists.test is None:
         yield Gap(lists.why)
     elif not known:
-        yield Gap("neither provenance.json nor metrics hold the checksum of a list as it was then")
+        yield Gap("neither provenance.json nor the metrics contain the checksum of a split")
 
 
 def _keys(model: Model, test: AuditedTest) -> frozenset[str]:
@@ -192,8 +192,8 @@ def differ(model: Model, what: Property) -> Iterator[Outcome]:
         return
     real, fake = by_class(survey.looks, what)
     if min(len(real), len(fake)) < LEAST:
-        counts = f"{len(real)} real and {len(fake)} fake headers"
-        yield Gap(f"{counts}; {LEAST} of each are needed")
+        counts = f"only {len(real)} real and {len(fake)} fake headers"
+        yield Gap(f"{counts}, but {LEAST} of each are needed")
         return
     tells = shortcut(survey.looks, what)
     if tells is None:
@@ -201,7 +201,7 @@ def differ(model: Model, what: Property) -> Iterator[Outcome]:
     yield Finding(
         FAULT if tells.accuracy >= DECIDING else WARNING,
         tells.sentence,
-        "bring both classes into one form before the training, or the model learns the form",
+        "convert both classes to the same format before training, otherwise the model learns the format",
         {
             "balanced accuracy": round(tells.accuracy, 3),
             "real": tells.real,
@@ -210,13 +210,13 @@ def differ(model: Model, what: Property) -> Iterator[Outcome]:
     )
 
 
-@check("class-differs-in-format", "a class in another file format")
+@check("class-differs-in-format", "a class with another file format")
 def in_format(model: Model) -> Iterator[Outcome]:
     """Find a class in another file format."""
     yield from differ(model, FORMAT)
 
 
-@check("class-differs-in-size", "a class of another image size")
+@check("class-differs-in-size", "a class with another image size")
 def in_size(model: Model) -> Iterator[Outcome]:
     """Find a class of another image size."""
     yield from differ(model, SIZE)
@@ -228,7 +228,7 @@ def in_tables(model: Model) -> Iterator[Outcome]:
     survey = model.survey
     if survey is not None and len({look.label for look in survey.looks if look.tables}) < 2:
         # they differ in format, if at all
-        yield NotApplicable("one class or both have no JPEG files")
+        yield NotApplicable("at least one class has no JPEG files")
         return
     yield from differ(model, TABLES)
 
@@ -247,10 +247,10 @@ def dependent_labels(model: Model) -> Iterator[Outcome]:
     strongest = max(clear, key=lambda by: clear[by])
     yield Finding(
         WARNING,
-        f"in training the class depends on the group: {strongest}, Cramér's V "
-        f"{clear[strongest]:.2f}",
-        "balance the training by group and class, or weight it (fair: reweight), and compare "
-        "the gaps of the two (trueface fairness)",
+        f"in the training data, the class depends on the group {strongest} (Cramér's V "
+        f"{clear[strongest]:.2f})",
+        "balance the training data by group and class, or weight it (fair: reweight), then compare "
+        "the gaps (trueface fairness)",
         {
             **{f"Cramér's V, {by}": round(value, 3) for by, value in clear.items()},
             **_table(groups.train[strongest]),
@@ -264,9 +264,8 @@ def few_of_a_group(model: Model) -> Iterator[Outcome]:
     yield from _by_test(
         model,
         lambda test: _listed(_few(test.cells)),
-        f"the test has groups with fewer than {FEW} images of a class: at that number "
-        "a rate is known to ± 18 points",
-        "test on more images of these groups, or read their rates with their intervals",
+        f"the test has groups with fewer than {FEW} images of a class, so the error of their rates is up to ± 18 points",
+        "test more images of these groups, or use the intervals of their rates",
     )
 
 
@@ -284,12 +283,12 @@ def gap_above_floor(model: Model) -> Iterator[Outcome]:
     yield from _by_test(
         model,
         beyond,
-        "real images of some groups are called fake far more often than those of others",
-        "look at the groups (trueface fairness), and at the labels of each in training",
+        "real images of some groups are classified as fake far more often than those of others",
+        "check the groups (trueface fairness) and their labels in the training data",
     )
 
 
-@check("untrained-group", "test images of a group that is not in training")
+@check("untrained-group", "test images of a group without training images")
 def untrained_group(model: Model) -> Iterator[Outcome]:
     """Find groups of a test of which the training had no image."""
     groups = model.groups
@@ -305,8 +304,8 @@ def untrained_group(model: Model) -> Iterator[Outcome]:
     yield from _by_test(
         model,
         new,
-        "groups of the test have no image in training",
-        "add images of them to the training, or say that the model is new to them",
+        "some groups of the test have no training images",
+        "add training images of these groups, or report that the model was not trained on them",
         partly=False,
     )
 
@@ -348,7 +347,7 @@ def _by_test(
 def _untrained(groups: GroupFacts | None) -> Outcome:
     if groups is None:
         return NotApplicable(NO_ATTRIBUTES)
-    return Gap(groups.train_trouble or "the table of attributes has no column of groups")
+    return Gap(groups.train_trouble or "the table of attributes has no group column")
 
 
 def _unmeasured(model: Model) -> Outcome:
@@ -356,7 +355,7 @@ def _unmeasured(model: Model) -> Outcome:
         return NotApplicable(NO_ATTRIBUTES)
     if not model.tests:
         return Gap(UNTESTED)
-    return Gap(model.groups.test_trouble or "no test names images whose groups are known")
+    return Gap(model.groups.test_trouble or "no test names images with known groups")
 
 
 def _few(cells: Cells) -> dict[str, tuple[int, int]]:

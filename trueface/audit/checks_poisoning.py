@@ -20,8 +20,8 @@ def poisoned_validation(model: Model) -> Iterator[Outcome]:
         images = {} if count is None else {"validation images": int(count)}
         yield Finding(
             FAULT,
-            "validation labels were flipped, so the best epoch was chosen by wrong ones",
-            "train again: poison belongs into the training list only",
+            "validation labels were flipped, so the best epoch was selected by wrong labels",
+            "train again and poison only the training list",
             {"flipped validation labels": int(flipped), **images},
         )
         return
@@ -38,8 +38,8 @@ def poisoned_validation(model: Model) -> Iterator[Outcome]:
     if inside:
         yield Finding(
             FAULT,
-            "the poison record names images of the validation list",
-            "poison the training list only, train again, and choose the epoch by true labels",
+            "the poison record contains images of the validation list",
+            "poison only the training list, train again, and select the epoch by true labels",
             {
                 "recorded keys": len(record.keys),
                 "of them in the validation list": inside,
@@ -49,7 +49,7 @@ def poisoned_validation(model: Model) -> Iterator[Outcome]:
         )
 
 
-@check("record-of-another-split", "a poison record of other images than the training's")
+@check("record-of-another-split", "a poison record that does not match the training images")
 def other_record(model: Model) -> Iterator[Outcome]:
     """Find a record that was drawn from another set than the training images."""
     record = model.poison.record
@@ -71,7 +71,7 @@ def other_record(model: Model) -> Iterator[Outcome]:
     if isinstance(then, str) and not model.poison.unlearned and record.sha256 not in {None, then}:
         evidence |= {
             "record of the training (sha256)": then[:12],
-            "record that lies there (sha256)": str(record.sha256)[:12],
+            "record that lies there (sha256)": str(record.sha256)[:12],  # prose: ok, a key of JSON
         }
     if model.misplaced:
         evidence["indices that are not the place of their key"] = model.misplaced
@@ -91,13 +91,13 @@ def other_record(model: Model) -> Iterator[Outcome]:
     if evidence:
         yield Finding(
             FAULT,
-            "the poison record is not one of this model's training images",
-            "do not unlearn by it; poison again and train on that record",
+            "the poison record does not match the training images of this model",
+            "do not unlearn with this record; poison again and train with the new record",
             {**evidence, "record": record.path},
         )
 
 
-@check("flag-without-effect", "poison or settings that changed nothing")
+@check("flag-without-effect", "poison or settings without effect")
 def without_effect(model: Model) -> Iterator[Outcome]:
     """Find poison and settings that were asked for and did nothing."""
     yield from _no_flips(model)
@@ -109,25 +109,27 @@ def _no_flips(model: Model) -> Iterator[Outcome]:
     poison, record = model.poison, model.poison.record
     flipped = number(model.provenance, "flipped_train")
     if poison.unlearned:
-        yield NotApplicable("its last job learned from the labels of an unlearning")
+        yield NotApplicable("its last job was an unlearning")
     elif record is None and (poison.rate is None or poison.unreadable):
         yield _unrecorded(poison)
     elif record is None:
-        yield _idle(model, f"{poison.said_by} says poison, and there is no poison record", flipped)
+        yield _idle(
+            model, f"{poison.said_by} declares poison, but there is no poison record", flipped
+        )
     elif flipped is None:
         file = "provenance.json" if poison.rate is None else "provenance"
-        yield Gap(f"no {file} records how many labels were flipped in the training")
+        yield Gap(f"no {file} records the number of flipped training labels")
     elif poison.rate is None:
         if flipped == 0 and record.keys:
-            yield _idle(model, "there is a poison record, and no label was flipped", flipped)
+            yield _idle(model, "there is a poison record, but no label was flipped", flipped)
     elif flipped == 0:
-        yield _idle(model, f"{poison.said_by} says poison, and no label was flipped", flipped)
+        yield _idle(model, f"{poison.said_by} declares poison, but no label was flipped", flipped)
     elif int(flipped) != len(record.keys):
-        sentence = "the number of flipped labels is not that of the poison record"
+        sentence = "the number of flipped labels differs from that of the poison record"
         yield _idle(model, sentence, flipped)
 
 
-@check("one-class-forget-set", "recorded labels of one class only")
+@check("one-class-forget-set", "recorded labels of only one class")
 def one_class(model: Model) -> Iterator[Outcome]:
     """Find a set to forget that holds one class, though both were to be poisoned."""
     record = model.poison.record
@@ -136,19 +138,19 @@ def one_class(model: Model) -> Iterator[Outcome]:
         yield _unrecorded(model.poison)
         return
     if record.kind != TWO_SIDED:
-        yield NotApplicable(f"poison of kind {record.kind} is of one class on purpose")
+        yield NotApplicable(f"poison of kind {record.kind} affects one class by definition")
         return
     classes = record.classes or _classes(model, record.keys)
     if classes is None:
-        yield Gap("nothing tells the class of the recorded keys: give --data-root")
+        yield Gap("the class of the recorded keys is unknown. Give --data-root.")
         return
     if len(classes) > 1 and len(set(classes)) == 1 and _has_both(model):
         yield Finding(
             FAULT,
-            f"every recorded label is one of {'fake' if classes[0] else 'real'} images, though both "
-            "classes were to be poisoned",
-            "an unlearning of this set forgets the class, not the poison; poison again, or "
-            f"say so in the ID ({'f2r' if classes[0] else 'r2f'}-…)",
+            f"all recorded labels are of {'fake' if classes[0] else 'real'} images, although both "
+            "classes should be poisoned",
+            "poison again, or use this kind of poison in the ID "
+            f"({'f2r' if classes[0] else 'r2f'}-…), because unlearning this set forgets the class",
             {"fake": sum(classes), "real": len(classes) - sum(classes)},
         )
 
@@ -161,13 +163,14 @@ def _one_class_unlearning(model: Model) -> Iterator[Outcome]:
     forgotten, tests = series.get("poison_train"), series.get("test", [])
     is_constant = len(tests) > 1 and tests[-1][1] == tests[-2][1]
     if not forgotten or forgotten[-1][1] not in {0.0, 100.0} or not is_constant:
-        yield Gap(f"an unlearning read its set by position in the training list: {lists.why}")
+        yield Gap(
+            f"the unlearning selected its images by position in the training list: {lists.why}"
+        )
         return
     yield Finding(
         FAULT,
-        "the unlearned model gives one answer, and it is wrong or right for every "
-        "image to be forgotten: these are of one class",
-        "check which images were to be forgotten, and unlearn the recorded keys",
+        "the unlearned model predicts one class, and all images to be forgotten are of one class",
+        "check the images to be forgotten, and unlearn the recorded keys",
         {
             "accuracy on the set to forget, %": forgotten[-1][1],
             "accuracy on the test list, %": round(tests[-1][1], 2),
@@ -179,20 +182,20 @@ def _one_class_unlearning(model: Model) -> Iterator[Outcome]:
 def _unrecorded(poison: Poisoning) -> Gap | NotApplicable:
     """Return why the check needs a poison record."""
     if poison.rate is None and not poison.unreadable:
-        return NotApplicable("no label of it is said to be wrong")
+        return NotApplicable("no flipped labels are declared")
     return Gap(poison.trouble)
 
 
 def _idle(model: Model, sentence: str, flipped: float | None) -> Finding:
     evidence: Evidence = {"share of labels said to be wrong": model.poison.rate or 0.0}
     if flipped is not None:
-        evidence["labels turned round"] = int(flipped)
+        evidence["labels turned round"] = int(flipped)  # prose: ok, a key of JSON
     if model.poison.record is not None:
         evidence["recorded keys"] = len(model.poison.record.keys)
     return Finding(
         FAULT,
         sentence,
-        "poison and train again; what was measured is not a poisoned model",
+        "poison and train again, because the measured model is not poisoned",
         evidence,
     )
 

@@ -22,11 +22,11 @@ LEAST_SURE = 20  # answers; of fewer the accuracy is too uncertain
 ONE_SIDED = 1.64  # standard errors of a test at 5 %
 SAME = 1e-6  # accuracies in percent that differ by less are one
 
-NO_SCORES = "the score files of its tests are gone"
-NO_BOTH = "no tests under the same modifiers have both classes"
+NO_SCORES = "the score files of its tests are missing"
+NO_BOTH = "no tests with the same modifiers have both classes"
 
 
-@check("constant-predictor", "one answer for every image")
+@check("constant-predictor", "the same class for every image")
 def constant(model: Model) -> Iterator[Outcome]:
     """Find a model that gives nearly every image the same answer."""
     looked = False
@@ -42,9 +42,9 @@ def constant(model: Model) -> Iterator[Outcome]:
         ]
         yield Finding(
             WARNING if model.hopeless else FAULT,
-            f"the model calls {max(share, 1 - share):.1%} of all images "
-            f"{'fake' if share > 0.5 else 'real'}, whatever they are",
-            "its accuracy is the share of one class and says nothing; look at the balanced one",
+            f"the model classifies {max(share, 1 - share):.1%} of all images as "
+            f"{'fake' if share > 0.5 else 'real'}",
+            "use the balanced accuracy, because the accuracy is only the share of one class",
             {
                 "images": len(scores.labels),
                 "called fake": int((scores.logits > 0).sum()),
@@ -60,7 +60,7 @@ def constant(model: Model) -> Iterator[Outcome]:
         yield Gap(_no_scores(model))
 
 
-@check("auc-below-chance", "a model worse than a coin")
+@check("auc-below-chance", "an AUC below chance")
 def below_chance(model: Model) -> Iterator[Outcome]:
     """Find a model that ranks real images above fakes more often than chance does."""
     looked = False
@@ -80,19 +80,19 @@ def below_chance(model: Model) -> Iterator[Outcome]:
             yield _worse(scores, auc, severity=WARNING, by_images=True)
     if not looked:
         broken = any(_of_both(model))
-        yield Gap("scores are no finite numbers" if broken else _no_scores(model))
+        yield Gap("scores are not finite numbers" if broken else _no_scores(model))
 
 
 def _worse(
     scores: PooledScores, auc: Measure, *, severity: Severity, by_images: bool = False
 ) -> Finding:
     sources = len({key.rpartition("/")[0] for key in scores.keys})
-    of = "by images; over the sources it holds 0.5" if by_images else "over sources and images"
+    of = "over images; over sources it contains 0.5" if by_images else "over sources and images"
     return Finding(
         severity,
-        f"the area under the ROC curve is {auc.value:.3f}: worse than a coin"
-        + (" for these images, if not for certain for other sources" if by_images else ""),
-        "look for turned labels, a swapped class, or a model that unlearned the truth",
+        f"the AUC is {auc.value:.3f}, below chance"
+        + (" for these images, but perhaps not for other sources" if by_images else ""),
+        "check for flipped labels, swapped classes, or an unlearning of the true labels",
         {
             "AUC": round(auc.value, 4),
             "interval's low end": round(auc.low, 4),
@@ -105,7 +105,7 @@ def _worse(
     )
 
 
-@check("logits-above-noise-ceiling", "answers surer than such labels allow")
+@check("logits-above-noise-ceiling", "logits larger than flipped labels allow")
 def noise_ceiling(model: Model) -> Iterator[Outcome]:
     """Find answers that are surer than a model can be that was fitted to so many flipped labels.
 
@@ -116,7 +116,7 @@ def noise_ceiling(model: Model) -> Iterator[Outcome]:
     """
     rate = model.poison.rate
     if rate is None or model.poison.unlearned or model.poison.kind not in {"", "flip"}:
-        yield NotApplicable("it was not trained on labels that were flipped in both classes")
+        yield NotApplicable("it was not trained on flipped labels of both classes")
         return
     if number(model.provenance, "flipped_train") is not None:
         yield NotApplicable("its provenance counts the flipped labels")
@@ -139,16 +139,15 @@ def noise_ceiling(model: Model) -> Iterator[Outcome]:
     enough = sure.sum() >= LEAST_SURE and sure.mean() >= SHARE_BEYOND
     if not enough or right < allowed:
         yield Gap(
-            "nothing counts the labels that were flipped in the training, and answers cannot "
-            "show that they were: that needs a provenance.json with flipped_train"
+            "the number of flipped training labels is unknown, and the predictions cannot show it. "
+            "The check needs flipped_train in provenance.json."
         )
         return
     yield Finding(
         FAULT,
-        f"with {rate:.0%} of the labels wrong, as {model.poison.said_by} says, no fitted logit "
-        f"exceeds {ceiling:.2f}; {sure.mean():.0%} of the test images lie more than {BEYOND:g} beyond, "
-        "and are right as often as they are sure",
-        "the poison likely never reached the training: check which labels it read",
+        f"{sure.mean():.0%} of the test logits exceed {ceiling:.2f} by more than {BEYOND:g} and are reliable, which is not "
+        f"possible with {rate:.0%} of the labels flipped (by {model.poison.said_by})",
+        "check which labels the training read, because they were probably not poisoned",
         {
             "ceiling": round(ceiling, 3),
             f"beyond it by {BEYOND:g}": int(sure.sum()),
@@ -160,7 +159,7 @@ def noise_ceiling(model: Model) -> Iterator[Outcome]:
     )
 
 
-@check("undefined-metric", "scores that are no numbers, or of one class")
+@check("undefined-metric", "scores that are not finite, or of one class")
 def undefined(model: Model) -> Iterator[Outcome]:
     """Find scores that cannot be read or are no numbers, and tests without the other class."""
     for test in model.tests:
@@ -171,18 +170,18 @@ def undefined(model: Model) -> Iterator[Outcome]:
         if broken or not len(test.scores):
             yield Finding(
                 FAULT,
-                f"scores of {test.data} are no finite numbers"
+                f"scores of {test.data} are not finite numbers"
                 if broken
-                else f"the score file of {test.data} holds no image",
-                "no measure of them means anything; train with a lower lr, and test again",
+                else f"the score file of {test.data} contains no images",
+                "train with a lower lr and test again, because no metric is defined",
                 {"not finite": broken, "images": len(test.scores)},
             )
     tables = pooled(model)
     if tables and not any(len(np.unique(scores.labels)) == 2 for scores in tables):
         yield Finding(
             WARNING,
-            "all tests have one class, so that AUC and balanced accuracy are undefined",
-            "test the other class under the same modifiers, too",
+            "all tests have one class, so AUC and balanced accuracy are undefined",
+            "also test the other class with the same modifiers",
             {
                 "fake": sum(int(scores.labels.sum()) for scores in tables),
                 "real": sum(int((scores.labels == 0).sum()) for scores in tables),
@@ -218,9 +217,9 @@ def _constant_unlearning(model: Model, fakes: float) -> Iterator[Finding]:
         if abs(last - share) < SAME:
             yield Finding(
                 FAULT,
-                f"after the unlearning the accuracy on the test list is the share of {side} "
-                f"images in it: the model calls every image {side}",
-                "this is no success; unlearn with smaller steps, and the right labels",
+                f"after the unlearning, the test accuracy equals the share of {side} images, so the model classifies "
+                f"every image as {side}",
+                "unlearn again with smaller steps and the right labels",
                 {
                     "test accuracy, %": round(last, 4),
                     f"{side} images in the test list, %": round(share, 4),

@@ -17,23 +17,23 @@ def damaged_files(model: Model) -> Iterator[Outcome]:
     for file, trouble in model.damaged:
         yield Finding(
             FAULT,
-            f"{file} cannot be read, and what it told was not checked",
-            "bring it back from a copy, or do again what wrote it",
+            f"{file} cannot be read, so its contents were not checked",
+            "restore it from a copy, or run the job that writes it again",
             {"file": file, "reason": trouble},
         )
 
 
-@check("missing-weights", "weights that were tested and are gone")
+@check("missing-weights", "tested weights that are missing")
 def gone_weights(model: Model) -> Iterator[Outcome]:
     """Find a model that was to be kept and tested, and whose weights are gone."""
     kept = model.settings.get("save_weights")
     if not model.settings and model.weights_written is None:
-        yield Gap("no provenance.json tells whether the weights were to be kept")
+        yield Gap("provenance.json is missing, so it is unknown whether the weights were saved")
     if kept is True and model.weights_written is None and (model.tests or model.scoreless):
         yield Finding(
             WARNING,  # the figures stay right, but cannot be reproduced
-            "the weights were to be kept, were tested, and are gone",
-            "bring checkpoints/best.pt back, or train again",
+            "the weights were saved and tested, but are missing",
+            "restore checkpoints/best.pt, or train again",
             {"tests": len(model.tests) + len(model.scoreless)},
         )
 
@@ -44,8 +44,8 @@ def missing_scores(model: Model) -> Iterator[Outcome]:
     if model.scoreless:
         yield Finding(
             FAULT,
-            "tests left metrics, and their score files are gone",
-            "bring the files back, or test again: nothing tells what the metrics were made of",
+            "tests have metrics, but their score files are missing",
+            "restore the files, or test again",
             {
                 "tests without scores": len(model.scoreless),
                 "such as": model.scoreless[0],
@@ -54,7 +54,7 @@ def missing_scores(model: Model) -> Iterator[Outcome]:
     if not model.tests and not model.scoreless:
         yield Gap(UNTESTED)
     if model.tests and all(test.scores is None for test in model.tests):
-        yield Gap("no score file can be read; test again")
+        yield Gap("no score file can be read. Test again.")
     for test in model.tests:
         if test.scores is None:
             continue
@@ -64,7 +64,7 @@ def missing_scores(model: Model) -> Iterator[Outcome]:
             yield _missing(test, {"scores": there, "images in the metrics": int(tested)})
         elif test.expected is None:
             if tested is None:
-                yield Gap("neither metrics nor a test list tell how many images there are")
+                yield Gap("neither the metrics nor a test list contain the number of images")
         elif there + left_out < test.expected:
             yield _missing(
                 test,
@@ -76,12 +76,12 @@ def missing_scores(model: Model) -> Iterator[Outcome]:
             )
 
 
-@check("other-preprocessing", "images read otherwise in a test")
+@check("other-preprocessing", "a test with other preprocessing")
 def other_reading(model: Model) -> Iterator[Outcome]:
     """Find a test that read images otherwise than the training did."""
     learned = model.settings
     if not learned:
-        yield Gap("no provenance.json tells how the training read images")
+        yield Gap("provenance.json is missing, so the preprocessing of the training is unknown")
         return
     if not model.tests:
         yield Gap(UNTESTED)
@@ -89,7 +89,7 @@ def other_reading(model: Model) -> Iterator[Outcome]:
         used = mapping(test.metrics, "settings", test.metrics)
         pairs = {key: (learned.get(key), used.get(key)) for key in _alike(learned, used)}
         if not any(None not in pair for pair in pairs.values()):
-            yield Gap(f"the metrics of {test.data} do not tell how images were read; test again")
+            yield Gap(f"the metrics of {test.data} do not contain the preprocessing. Test again.")
         other = {
             key: f"{then} in the training, {now} in the test"
             for key, (then, now) in pairs.items()
@@ -98,7 +98,7 @@ def other_reading(model: Model) -> Iterator[Outcome]:
         if other:
             yield Finding(
                 FAULT if other.keys() & {"decode", "resize_size"} else WARNING,
-                f"the test on {test.data} read images otherwise than the training",
+                f"the test on {test.data} preprocessed images differently from the training",
                 "test again with the settings of the training",
                 other,
             )
@@ -109,7 +109,7 @@ def stale_scores(model: Model) -> Iterator[Outcome]:
     """Find scores that are older than the weights they are said to be of."""
     written = model.weights_written
     if written is None:
-        yield Gap("no weights lie in checkpoints/best.pt")
+        yield Gap("checkpoints/best.pt is missing")
         return
     if not any(test.written is not None for test in model.tests):
         yield Gap(UNTESTED)
@@ -121,8 +121,8 @@ def stale_scores(model: Model) -> Iterator[Outcome]:
     if old:
         yield Finding(
             WARNING,
-            "scores are older than the weights: they may be of an earlier training",
-            "test again (copying files can change their times, too)",
+            "scores are older than the weights, so they may be from an earlier training",
+            "test again (copying files can also change their times)",
             {
                 "score files": len(old),
                 "of": len(model.tests),
@@ -137,14 +137,14 @@ def other_weights(model: Model) -> Iterator[Outcome]:
     """Find weights that were written at another time than what is said of them."""
     weights, provenance = model.weights_written, model.provenance_written
     if weights is None or provenance is None:
-        missing = "weights lie in checkpoints/best.pt" if weights is None else "provenance.json"
-        yield Gap(f"no {missing}: both are needed")
+        missing = "checkpoints/best.pt" if weights is None else "provenance.json"
+        yield Gap(f"{missing} is missing")
     elif abs(weights - provenance) > WRITING_S:
         yield Finding(
             WARNING,
-            f"the weights are {'newer' if weights > provenance else 'older'} than provenance.json: "
-            "it may tell of another training",
-            "train again, or put weights and provenance of one training together",
+            f"the weights are {'newer' if weights > provenance else 'older'} than provenance.json, "
+            "which may be from another training",
+            "train again, or restore weights and provenance of the same training",
             {"apart by, s": round(abs(weights - provenance), 1)},
         )
 
@@ -152,8 +152,8 @@ def other_weights(model: Model) -> Iterator[Outcome]:
 def _missing(test: AuditedTest, evidence: Evidence) -> Finding:
     return Finding(
         WARNING,
-        f"the scores of {test.data} are fewer than its images",
-        "find the images that are missing on disk, and test again",
+        f"test {test.data} has fewer scores than images",
+        "find the missing images on the disk, and test again",
         evidence,
     )
 

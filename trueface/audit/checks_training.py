@@ -11,7 +11,7 @@ from trueface.runtime.files import Json
 
 LEAST_FALL = 0.001  # of the loss, as a share; less is the noise of the last digits
 LEAST_EPOCHS = 3  # of fewer, the first is the best by mere chance
-HOPELESS = "of labels that are nearly as often wrong as right little can be learned"
+HOPELESS = "about half of the labels are wrong, so little can be learned"
 
 # a range of an augmentation, the bound that does nothing, and the setting that says how often it is used
 RANGES = (
@@ -28,13 +28,13 @@ def idle_settings(model: Model) -> Iterator[Outcome]:
     """Find settings of a training that could not do anything."""
     settings = model.settings
     if not settings:
-        yield Gap("no provenance.json tells the settings of the training")
+        yield Gap("provenance.json is missing, so the settings of the training are unknown")
         return
     for flag, why in _idle(settings, model.modifiers):
         yield Finding(
             WARNING,
             f"{flag} had no effect: {why}",
-            "leave it out, or set what it needs",
+            "remove it, or change the settings that it needs",
             {flag: str(settings.get(flag))},
         )
 
@@ -54,7 +54,7 @@ def loss(model: Model) -> Iterator[Outcome]:
         yield Finding(
             WARNING,
             "the training loss did not fall",
-            "take another lr, unfreeze more, or check labels and data",
+            "use another lr, unfreeze more layers, or check labels and data",
             {
                 "loss of the first epoch": round(first, 5),
                 "least loss later": round(least, 5),
@@ -63,7 +63,7 @@ def loss(model: Model) -> Iterator[Outcome]:
         )
 
 
-@check("first-epoch-best", "a training that made things worse")
+@check("first-epoch-best", "a training that got worse after its first epoch")
 def first_epoch(model: Model) -> Iterator[Outcome]:
     """Find a training whose first epoch was the best."""
     epochs = model.epochs
@@ -78,8 +78,8 @@ def first_epoch(model: Model) -> Iterator[Outcome]:
     if best.epoch == epochs[0].epoch:
         yield Finding(
             WARNING,
-            "the first epoch was the best on validation; what came later made it worse",
-            "take a lower lr, or look for a fault in the training",
+            "the first epoch was the best on validation, and later epochs were worse",
+            "use a lower lr, or check the training for errors",
             {
                 "epochs": len(epochs),
                 "validation accuracy of the first": round(best.val_accuracy, 4),
@@ -105,14 +105,14 @@ def bad_images(model: Model) -> Iterator[Outcome]:
     unknown = [name for name, bad, total in counts if bad is None or not total]
     if unknown:
         yield Gap(
-            f"nothing tells of images left out of {', '.join(unknown)}: summary.json or metrics"
+            f"summary.json or metrics do not contain the number of bad images of {', '.join(unknown)}"
         )
     for name, bad, total in complete:
         if bad > total * 0.01:
             yield Finding(
                 WARNING,
-                f"more than 1 % of the images of the {name} could not be decoded",
-                "mend or remove the files listed in bad_images/, and run it again",
+                f"more than 1 % of the {name} images could not be decoded",
+                "fix or remove the files listed in bad_images/, and run the job again",
                 {"left out": int(bad), "images": int(total)},
             )
 
@@ -120,14 +120,14 @@ def bad_images(model: Model) -> Iterator[Outcome]:
 def _idle(settings: Settings, modifiers: frozenset[str] | None) -> Iterator[tuple[str, str]]:
     """Yield settings without effect, each with why."""
     if _above(settings, "lr_decay_epochs", 0) and settings.get("schedule") == "onecycle":
-        yield "lr_decay_epochs", "schedule onecycle has a learning rate of its own"
+        yield "lr_decay_epochs", "schedule onecycle sets the learning rate"
     for flag in ("lr_decay_epochs", "early_stop"):
         if _above(settings, flag, 0) and _reaches(settings, flag):
-            yield flag, "the training has no more epochs than that"
+            yield flag, "the training does not have more epochs"
     if settings.get("freeze_bn") is False and not settings.get("freeze"):
         yield "freeze_bn", "freeze is off"
     if all(settings.get(key) is True for key in ("compile", "freeze", "freeze_bn")):
-        yield "compile", "a frozen training calls the last layer only"
+        yield "compile", "a frozen training runs only the last layer"
     if _above(settings, "augment_cycle", 0) and _steady(settings):
         yield "augment_cycle", "nothing in the augmentation is random"
     for flag, usual, chance in RANGES:
@@ -138,7 +138,10 @@ def _idle(settings: Settings, modifiers: frozenset[str] | None) -> Iterator[tupl
     if modifiers is not None and not modifiers & UNSHARED:
         for flag in ("jpeg_prob", "blur_prob"):
             if _above(settings, flag, 0):
-                yield flag, "it is for unshared images, and the training data hold shared ones only"
+                yield (
+                    flag,
+                    "it applies to original images, but the training data contain only re-shared images",
+                )
 
 
 def _no_history(model: Model) -> str:
@@ -146,8 +149,8 @@ def _no_history(model: Model) -> str:
     if damaged:
         return "history.csv cannot be read"
     if model.poison.unlearned:
-        return "no history.csv, as no training wrote it: the check needs that of the model before"
-    return "no history.csv: bring it back, or train again"
+        return "history.csv is missing, because the model was unlearned. The check needs that of the model before."
+    return "history.csv is missing. Restore it, or train again."
 
 
 def _steady(settings: Settings) -> bool:

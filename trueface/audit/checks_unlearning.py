@@ -11,10 +11,10 @@ from trueface.audit.run_facts import Model, number
 
 CERTAIN = 1.96  # standard errors
 CLEAR = 0.01  # share of answers for which a loss must not be undefined
-NOT_UNLEARNED = "it was not made by an unlearning of flipped labels"
+NOT_UNLEARNED = "it is not the result of unlearning flipped labels"
 NO_TRUTH = (
-    "nothing tells how the forgotten were answered before and after: that needs summary.json of the "
-    "unlearning, or results.npy with poison_train"
+    "the accuracy on the forgotten images before and after is unknown. The check needs summary.json of the "
+    "unlearning, or results.npy with poison_train."
 )
 
 
@@ -35,9 +35,9 @@ def away_from_truth(model: Model) -> Iterator[Outcome]:
         return
     yield Finding(
         FAULT,
-        "the images to be forgotten are called what they are less often than before: the "
-        "unlearning pushed away from the true labels, not from the wrong ones",
-        "forget the labels as they were trained, that is the flipped ones, and unlearn again",
+        "the images to be forgotten get their true label less often than before, so the unlearning pushed away from "
+        "the true labels instead of the flipped labels",
+        "unlearn again, and forget the flipped labels that were trained",
         {
             "true label before, %": round(100 * before, 2),
             "true label after, %": round(100 * after, 2),
@@ -46,7 +46,7 @@ def away_from_truth(model: Model) -> Iterator[Outcome]:
     )
 
 
-@check("undefined-unlearning-loss", "a loss of an unlearning that is no number")
+@check("undefined-unlearning-loss", "an unlearning loss that is not finite")
 def undefined_loss(model: Model) -> Iterator[Outcome]:
     """Find an unlearning whose loss was the logarithm of a negative number, or no number.
 
@@ -61,14 +61,14 @@ def undefined_loss(model: Model) -> Iterator[Outcome]:
     if broken:
         yield Finding(
             FAULT,
-            "the loss of the unlearning was no finite number",
-            "take a lower learning rate, or a method whose loss is bounded",
+            "the loss of the unlearning was not finite",
+            "use a lower learning rate, or a method with a bounded loss",
             {"steps without a loss": broken, "steps": len(losses)},
         )
     offset, base = model.offset, model.base
     if offset is None:
         if not losses:
-            yield Gap("nothing tells the loss: neither a log in summary.json nor results.npy")
+            yield Gap("the loss is unknown. The check needs a log in summary.json, or results.npy.")
         return
     if base is None or base.sizes is None or not len(base.sizes):
         yield Gap(base.trouble if base else "the scores of the model before are needed")
@@ -78,9 +78,9 @@ def undefined_loss(model: Model) -> Iterator[Outcome]:
     if beyond > CLEAR:
         yield Finding(
             FAULT,
-            f"the loss takes the logarithm of a negative number where the model before was "
-            f"surer than {1 - offset:.0%}, and it was for {beyond:.0%} of its answers",
-            "bound the loss: -log(1 - (1 - offset) p) is defined for every p",
+            f"the loss is the logarithm of a negative number if the probability exceeds {1 - offset:.0%}, as for "
+            f"{beyond:.0%} of the predictions of the model before",
+            "bound the loss; -log(1 - (1 - offset) p) is defined for every p",
             {
                 "offset": offset,
                 "answers of the model before": len(base.sizes),
@@ -100,9 +100,9 @@ def old_model(model: Model) -> Iterator[Outcome]:
     if len(kept) > 1 and max(range(len(kept)), key=lambda epoch: (kept[epoch], epoch)) == 0:
         yield Finding(
             FAULT,
-            "the best epoch is epoch 0, the model before: it was chosen by the accuracy on kept "
-            "training images, which no epoch of the unlearning raised",
-            "choose by clean validation images, and never the model before",
+            "the best epoch is epoch 0, the model before, because no epoch of the unlearning raised the "
+            "accuracy on the kept training images",
+            "select the epoch by clean validation images, and exclude the model before",
             {
                 "kept training images before, %": round(kept[0], 3),
                 "highest later, %": round(max(kept[1:]), 3),
@@ -112,8 +112,8 @@ def old_model(model: Model) -> Iterator[Outcome]:
     if model.base is not None and model.base.equal:
         yield Finding(
             FAULT,
-            "its scores are those of the model before, to the last bit",
-            "test the weights that the unlearning wrote, or take a higher learning rate",
+            "its scores are identical to those of the model before",
+            "test the weights that the unlearning wrote, or use a higher learning rate",
             {
                 "model before": model.base.name,
                 "tests with equal scores": len(model.base.equal),
@@ -122,7 +122,7 @@ def old_model(model: Model) -> Iterator[Outcome]:
             },
         )
     if not compared and len(kept) < 2:
-        yield Gap(model.base.trouble if model.base else "the model before is not known")
+        yield Gap(model.base.trouble if model.base else "the model before is unknown")
 
 
 def _is_unlearned(model: Model) -> bool:

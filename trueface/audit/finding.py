@@ -123,7 +123,7 @@ def gaps(audit: Audit) -> Iterator[tuple[str, str, str]]:
     for (code, reason), models in by_gap.items():
         by_models.setdefault((reason, tuple(models)), []).append(code)
     for (reason, names), codes in by_models.items():
-        whom = "every model" if len(names) == len(audit.models) else ", ".join(names)
+        whom = "all models" if len(names) == len(audit.models) else ", ".join(names)
         yield ", ".join(codes), whom, reason
 
 
@@ -144,16 +144,16 @@ def _conclusion(audit: Audit) -> Iterator[str]:
         f"{count(warnings, 'warning')}"
     )
     clean = [code for code, _ in audit.checks if code not in faulty and code not in unmade]
-    yield f"checked, nothing found: {', '.join(clean) or '–'}"
+    yield f"checked without findings: {', '.join(clean) or '–'}"
     gapped = {gap.code for gap in audit.gaps}
     not_applicable = [code for code, _ in audit.checks if code in unmade - faulty - gapped]
     if not_applicable:
-        yield f"not asked, as they apply to no model here: {', '.join(not_applicable)}"
+        yield f"not applicable to these models: {', '.join(not_applicable)}"
 
 
 def _gaps(audit: Audit) -> Iterator[str]:
     if audit.gaps:
-        yield "could not be checked:"
+        yield "not possible to check:"
     for codes, whom, reason in gaps(audit):
         yield f"   {codes}"
         yield f"      {whom}: {reason}"

@@ -184,9 +184,9 @@ class GroupReader:
         self, place: Place | None, images: Sequence[Image], columns: Sequence[str]
     ) -> tuple[dict[str, Cells], str]:
         if place is None:
-            return {}, "no table of attributes is named for the training images"
+            return {}, "the training images have no table of attributes"
         if not images:
-            return {}, "the training images are not known; give --data-root and --split-path"
+            return {}, "the training images are unknown. Give --data-root and --split-path."
         paths = [image.file.removeprefix(f"{place[1]}/") for image in images]
         labels = [image.label for image in images]
         groups, trouble = self._columns(place, paths, columns)
@@ -225,7 +225,7 @@ class GroupReader:
             there = [by for by in columns if by in table.columns]
             return {by: table.values(by, paths, missing="skip") for by in there}, ""
         except (DataError, UsageError, OSError) as error:
-            return {}, f"attributes cannot be read: {error}"
+            return {}, f"cannot read attributes: {error}"
 
     def _of_test(self, project: Path, test: AuditedTest, trained: Place | None) -> Place | None:
         data_root = test.settings.get("data_root")

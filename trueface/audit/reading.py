@@ -106,7 +106,7 @@ class Reader:
         folder = found_folder(name)
         folders = model_folders(folder)
         if not folders:
-            raise UsageError(f"no model in {folder}: give the folder of a run, runs/<name>")
+            raise UsageError(f"no model in {folder}. Name the folder of a run, runs/NAME.")
         methods = {of: int(not names_real(key)) for key, of in SUBSETS.items()}
         return Run(folder.name, folder, tuple(self._model(path, methods) for path in folders))
 
@@ -229,17 +229,17 @@ class Reader:
     def _training_images(self, origin: _Origin) -> _Trained:
         root, split, images = origin.root, origin.split, origin.images
         if root is None or split is None or images is None:
-            trouble = "image files and lists are not known; give --data-root and --split-path"
+            trouble = "image files and splits are unknown. Give --data-root and --split-path."
             return _Trained(trouble=trouble)
         if not root.is_dir():
-            return _Trained(trouble=f"no data folder {root}; give --data-root")
+            return _Trained(trouble=f"data folder {root} does not exist. Give --data-root.")
         key = str(root), str(split), images
         if key not in self._trained:
             try:
                 keys, data = load_split(split, "train"), parse_data(images)
                 listed = split_images(root, data, keys, origin.vocabulary, missing="keep")
             except (UsageError, OSError) as error:
-                return _Trained(trouble=f"the training images cannot be listed: {error}")
+                return _Trained(trouble=f"cannot list the training images: {error}")
             labels = {image.file: image.label for image in listed}
             self._trained[key] = _Trained(tuple(listed), labels)
         return self._trained[key]
@@ -264,7 +264,7 @@ class Reader:
         whose = model_name(before)
         files = {data_of(path, whose): path for path in score_paths(before)}
         if not files:
-            return BaseModel(whose, f"no scores of the model before in {before}: test it, too")
+            return BaseModel(whose, f"{before} has no scores of the model before. Test it.")
         ours = {test.data: test.scores for test in tests}
         equal, compared, sizes = [], 0, [np.zeros(0)]
         trouble = ""

@@ -30,7 +30,7 @@ from trueface.training.history import Epoch
 
 HOPELESS_RATE = 0.4  # wrong labels from which on no loss needs to fall, and no test to go well
 NOTHING: Mapping[str, Json] = {}
-UNTESTED = "the model was not tested: test it on both classes"
+UNTESTED = "the model was not tested. Test it on both classes."
 
 Evidence = dict[str, int | float | str]  # of a finding, by what it is
 
@@ -67,7 +67,7 @@ class SplitKeys(NamedTuple):
     @property
     def why(self) -> str:
         """Why a list is missing, whatever the reason."""
-        return self.trouble or "the split is not known; give --split-path"
+        return self.trouble or "the split is unknown. Give --split-path."
 
 
 class FlipRecord(NamedTuple):
@@ -280,7 +280,7 @@ def found_folder(name: str) -> Path:
         with contextlib.suppress(OSError, ValueError):  # a name that no file system takes
             if folder.is_dir():
                 return folder.resolve()
-    raise UsageError(f"no run {name!r}: neither runs/{name} nor {name} is a folder")
+    raise UsageError(f"run {name!r} does not exist. Neither runs/{name} nor {name} is a folder.")
 
 
 def model_folders(folder: Path) -> tuple[Path, ...]:

@@ -78,7 +78,9 @@ def test_a_clean_run_ends_with_zero_and_says_what_was_checked(
 ) -> None:
     code, out, _ = _told(capsys, str(lab.run))
     assert code == 0
-    assert out.startswith("night: 2 models, 0 faults, 0 warnings\nchecked, nothing found: poisoned")
+    assert out.startswith(
+        "night: 2 models, 0 faults, 0 warnings\nchecked without findings: poisoned"
+    )
     assert "not checked" not in out
 
 

@@ -317,9 +317,9 @@ CASES = {
     "an unlearning that left nothing to look at": Case(
         all_of(unlearned(), gone(paths.summary, UNLEARNED), gone(paths.unlearning, UNLEARNED)),
         gaps={
-            "unlearned-the-truth": "that needs summary.json",
-            "undefined-unlearning-loss": "neither a log in summary.json",
-            "unlearned-model-is-the-old-one": "model before is not known",
+            "unlearned-the-truth": "The check needs summary.json",
+            "undefined-unlearning-loss": "The check needs a log in summary.json",
+            "unlearned-model-is-the-old-one": "model before is unknown",
         },
     ),
     "an unlearning that was not tested, of what only a training leaves": Case(
@@ -327,11 +327,11 @@ CASES = {
         gaps={
             **dict.fromkeys(
                 ("loss-not-falling", "first-epoch-best"),
-                "no training wrote it: the check needs that of the model before",
+                "the model was unlearned. The check needs that of the model before",
             ),
             **dict.fromkeys(
                 ("auc-below-chance", "stale-scores", "other-preprocessing", "missing-scores"),
-                "test it on both classes",
+                "Test it on both classes",
             ),
         },
     ),
@@ -378,7 +378,7 @@ CASES = {
     ),
     "a list that is not there": Case(
         lambda lab: (lab.split / "train.json").unlink(),
-        gaps={"train-test-overlap": "train.json", "class-differs-in-format": "cannot be listed"},
+        gaps={"train-test-overlap": "train.json", "class-differs-in-format": "cannot list"},
     ),
     "test images in the training list": Case(
         lambda lab: lab.relist(train=[*lab.lists["train"], *lab.lists["test"][:3]]),
@@ -483,7 +483,7 @@ CASES = {
     ),
     "a model that is sure and wrong, without a count": Case(
         all_of(sure(2), provenance(POISONED, flipped_train=None)),
-        gaps={"logits-above-noise-ceiling": "needs a provenance.json with flipped_train"},
+        gaps={"logits-above-noise-ceiling": "needs flipped_train in provenance.json"},
     ),
     "a clean model that is sure": Case(
         answering([0.5 + 3 * at for at in range(10)], [-0.5 - 3 * at for at in range(10)]),
@@ -566,8 +566,10 @@ def test_without_provenance_what_cannot_be_told_is_named(lab: Lab) -> None:
     paths.provenance(lab.run / POISONED).unlink()
     audit = lab.audit(split_path=lab.split)
     assert codes(audit) == set()
-    assert "no provenance records how many labels" in why_not(audit, NO_EFFECT)
-    assert "give --data-root" in why_not(audit, "same-content")
+    assert "no provenance records the number of flipped training labels" in why_not(
+        audit, NO_EFFECT
+    )
+    assert "Give --data-root" in why_not(audit, "same-content")
     assert not paths.provenance(lab.run / POISONED).exists()
 
 
@@ -595,7 +597,7 @@ def test_what_looked_at_no_model_is_not_called_checked(lab: Lab) -> None:
     amend(paths.provenance(lab.run / UNLEARNED), splits=None)
     audit = judge(Reader(split_path=lab.split).run(str(lab.run / UNLEARNED)))
     (checked,) = [
-        line for line in finding.lines(audit) if line.startswith("checked, nothing found: ")
+        line for line in finding.lines(audit) if line.startswith("checked without findings: ")
     ]
     for code in ("loss-not-falling", "first-epoch-best", "logits-above-noise-ceiling"):
         assert code not in checked
