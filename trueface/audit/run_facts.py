@@ -280,7 +280,7 @@ def found_folder(name: str) -> Path:
         with contextlib.suppress(OSError, ValueError):  # a name that no file system takes
             if folder.is_dir():
                 return folder.resolve()
-    raise UsageError(f"run {name!r} does not exist. Neither runs/{name} nor {name} is a folder.")
+    raise UsageError(f"run {name!r} does not exist. Name a folder in runs/, or the path of a run.")
 
 
 def model_folders(folder: Path) -> tuple[Path, ...]:

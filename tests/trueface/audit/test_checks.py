@@ -360,7 +360,7 @@ CASES = {
         bad_in_validation,
         {"bad-images": {"sentence": "validation"}},
     ),
-    "no history": Case(gone(paths.history), gaps={"loss-not-falling": "no history.csv"}),
+    "no history": Case(gone(paths.history), gaps={"loss-not-falling": "history.csv is missing"}),
     "a damaged history": Case(damaged_history, {"damaged-file": {"reason": "history.csv:6"}}),
     "scores that are gone": Case(
         scores_missing,
