@@ -95,7 +95,7 @@ def test_a_gap_of_a_much_weaker_detector_is_not_compared_nor_a_constant_one_s(ru
     assert by_name["cvar2"].standing is Standing.CONSTANT
     assert by_name["cvar2"].why_not == ""  # its logits order the images as well as any
     assert by_name["dag"].why_not.startswith("lower AUC, not comparable: -0.")
-    assert "to gan2:pre@fair=" in by_name["dag"].why_not
+    assert " compared with gan2:pre@fair=" in by_name["dag"].why_not
     assert len(by_name["none"].rows) == 3
     gap = by_name["none"].measure("fpr_gap")
     assert gap is not None

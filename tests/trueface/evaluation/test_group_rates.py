@@ -247,7 +247,7 @@ def test_files_of_the_original_are_measured_and_their_lost_logit_is_named(tmp_pa
     assert {group.name for group in rows[0].table.groups} == {"male", "nonmale"}
     assert rows[0].table.overall.reals == 60
     assert all(row.note == ONE_LOGIT and row.common is None for row in rows)
-    assert "class 1 only" in ONE_LOGIT
+    assert "only the logit of class 1" in ONE_LOGIT
 
 
 def test_of_two_logits_a_row_the_difference_counts(tmp_path: Path) -> None:

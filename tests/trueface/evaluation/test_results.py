@@ -328,7 +328,7 @@ def test_frames_have_the_area_of_their_videos_beside_their_own(tmp_path: Path) -
     assert isinstance(row["video_auc"], dict)
     assert row["video_auc"] != row["auc"]
     assert "by video: mean probability" in draw([{**row, "seconds": None}], width=140)
-    assert f"{row['video_auc']['value']:.3f} [" in draw([row], width=80).splitlines()[-1]
+    assert f"{row['video_auc']['value']:.3f} (" in draw([row], width=80).splitlines()[-1]
 
 
 def frames(videos: int = 20, each: int = 4) -> Scores:

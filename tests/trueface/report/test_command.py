@@ -88,7 +88,7 @@ def test_a_report_of_a_faulty_run_is_written_all_the_same(lab: Lab, command: Com
 
 def test_a_run_that_is_not_there_gives_no_report(tmp_path: Path, command: Command) -> None:
     out = tmp_path / "page.html"
-    assert "error: no run" in command("report", tmp_path / "none", "--out", out, code=2).err
+    assert "error: run " in command("report", tmp_path / "none", "--out", out, code=2).err
     assert not out.exists()
 
 

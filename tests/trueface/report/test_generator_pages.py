@@ -37,7 +37,7 @@ def run(tmp_path: Path) -> Erasing:
 def test_erased_and_harmful_and_still_drawn_are_told_apart() -> None:
     text = " ".join(sentences(erasing(method_rows())))
     assert "other concepts within 0.05: abo, retrain." in text
-    assert "other concepts suffer: uce." in text
+    assert "other concepts drawn less often: uce." in text
     assert "Concept still drawn: esd-u (0.62)." in text
     assert "Hidden, not erased: abo." in text
 
@@ -157,7 +157,7 @@ def test_a_purifier_that_an_adaptive_attack_undoes_is_named() -> None:
 
 def test_the_damage_without_purification_is_that_of_the_attacks_that_were_compared() -> None:
     records = [{**row, "mse": 0.5} for row in purifier_rows()]
-    assert "MSE 0.03 of 0.117 without" in next(purification_sentences(rows(records)))
+    assert "MSE: 0.03 (without purification: 0.117)" in next(purification_sentences(rows(records)))
 
 
 def test_verdicts_of_the_rows_are_told_together() -> None:

@@ -296,9 +296,9 @@ STUDY = [
 
 def test_no_gain_is_claimed_whose_interval_holds_zero() -> None:
     text = qualities(STUDY).text
-    assert "against qualities=raw, gain: qualities=all +9.2 points." in text
-    assert "against qualities=raw, no gain shown: qualities=awp +0.3 points." in text
-    assert "\N{MINUS SIGN}2.0 … +3.0" in text
+    assert "compared with qualities=raw, gain: qualities=all +9.2 points." in text
+    assert "compared with qualities=raw, no gain shown: qualities=awp +0.3 points." in text
+    assert "\N{MINUS SIGN}2.0 to +3.0" in text
 
 
 def test_the_table_has_every_quality_the_mean_the_worst_and_all_together() -> None:

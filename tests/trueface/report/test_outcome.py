@@ -269,7 +269,7 @@ def test_ruined_models_are_named_and_do_not_win(tmp_path: Path) -> None:
 
 def test_without_retraining_or_methods_the_sentence_says_why(tmp_path: Path) -> None:
     left(tmp_path / "a", "scrub", 8)
-    assert "the gap to retraining is unknown (no model was retrained)" in said_of(tmp_path / "a")
+    assert "the gap to retraining is unknown (no model was retrained" in said_of(tmp_path / "a")
     left(tmp_path / "b", "retrain", 8)
     assert said_of(tmp_path / "b") == (
         "a:b, forgetting flipped labels: only references were trained, so there is no method to compare."

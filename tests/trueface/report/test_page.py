@@ -105,7 +105,7 @@ def test_every_model_has_its_plots_tables_and_provenance(lab: Lab) -> None:
     for start in ("ROC curves. AUC: ", "Reliability", "Loss by epoch", "Accuracy by epoch"):
         assert sum(title.startswith(start) for title in titles) == 2, start
     assert sum(title.startswith("Logits of ") for title in titles) == 2
-    for word in ("balanced accuracy", "called fake", "Poison record", "train_images_sha256"):
+    for word in ("balanced accuracy", "predicted fake", "Poison record", "train_images_sha256"):
         assert word in read.text
     assert "settings.num_epochs" in read.text
     assert "torch 2.6" in read.text
