@@ -235,7 +235,7 @@ def test_sources_that_do_not_differ_leave_open_what_their_images_do() -> None:
         assert value.low < -0.05
         assert value.high > 0.05
     assert "does not differ" not in comparison_text.text(found)
-    assert "accuracy changes alike in every source; by images by 0.00 [-" in comparison_text.text(
+    assert "accuracy changes alike in every source; by images by 0.00 (-" in comparison_text.text(
         found
     )
     assert "accuracy does not differ; AUC does not differ" in comparison_text.text(

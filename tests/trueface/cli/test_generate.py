@@ -111,7 +111,7 @@ def test_json_of_a_run_without_such_jobs_says_what_to_do(project: Path, command:
             assert (
                 f"no folder of a job of '{kind}'" in command(study, "night", "--json", code=2).err
             )
-            assert "no run 'day'" in command(study, "day", code=2).err
+            assert "run 'day' does not exist" in command(study, "day", code=2).err
 
 
 @pytest.fixture

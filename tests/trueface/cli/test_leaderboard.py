@@ -148,7 +148,9 @@ def test_json_holds_all_measures_and_reasons(study: Path, command: Command) -> N
 
 
 def test_a_run_that_is_not_there_is_refused(command: Command) -> None:
-    assert "no run 'nowhere-at-all'" in command("unlearned", "nowhere-at-all", code=2).err
+    assert (
+        "run 'nowhere-at-all' does not exist" in command("unlearned", "nowhere-at-all", code=2).err
+    )
 
 
 def test_a_run_without_unlearning_is_refused(tmp_path: Path, command: Command) -> None:
@@ -170,7 +172,7 @@ def test_a_narrow_terminal_cuts_no_number(study: Path) -> None:
 
 def test_one_seed_has_intervals(cifar: Path) -> None:
     row = next(line for line in drawn(cifar).splitlines() if "lau" in line)
-    assert "95.00 [" in row
+    assert "95.00 (88.75 to 98.75)" in row
 
 
 def test_a_pipe_gets_one_header_for_all_bases(study: Path, command: Command) -> None:

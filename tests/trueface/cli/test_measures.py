@@ -77,7 +77,7 @@ def test_fairness_of_a_folder_of_the_original_says_that_a_logit_is_lost(
         np.save(tmp_path / f"{group}labels.npy", np.arange(20) % 2)
         np.save(tmp_path / f"{group}predictions.npy", np.linspace(-1, 1, 20))
     (tmp_path / "._male,whitepredictions.npy").write_bytes(b"of macOS")
-    assert "logit of class 1 only" in command("fairness", tmp_path).out
+    assert "only the logit of class 1" in command("fairness", tmp_path).out
 
 
 def write_group(folder: Path, group: str, fakes: int) -> None:
@@ -167,7 +167,7 @@ def test_fairness_writes_its_page_beside_its_table(lab: Lab, command: Command) -
     text = page.read_text()
     assert "<h1>night: fairness</h1>" in text
     assert "nonmale" in text
-    assert "No common FPR" in text  # the weights of this run are no checkpoint
+    assert "No threshold at a common FPR" in text  # the weights of this run are no checkpoint
 
 
 def test_qualities_writes_its_page_beside_its_table(command: Command, lab: Lab) -> None:
