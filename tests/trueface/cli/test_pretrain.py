@@ -122,7 +122,7 @@ def test_a_model_folder_that_was_altered_is_refused(
         "The checksum of card.md does not match"
         in predict("data", "--model-folder", copied, code=1).err
     )
-    assert "data is not a model folder" in predict("data", "--model-folder", "data", code=2).err
+    assert "data is no model folder" in predict("data", "--model-folder", "data", code=2).err
 
 
 def test_the_card_says_what_was_learned_and_how_well(lab: Path) -> None:

@@ -169,14 +169,14 @@ def test_a_damaged_cell_is_left_out_with_what_to_do_and_the_others_stay(trained:
     (where / "jpeg50.npz").write_bytes(content[:-9])
     results = read_run(trained / RUN)
     (reason,) = (text for text in results.not_run() if text.startswith("jpeg50"))
-    assert f"remove {where / INDEX} and run the task file again" in reason
+    assert f"Remove {where / INDEX} and run the task file again" in reason
     assert sum(result.scores is not None for result in results.results) == 11 - 1
     index = (where / INDEX).read_bytes()
     (where / INDEX).write_text("{")
     results = read_run(trained / RUN)
     assert {result.index.model for result in results.results} == {SEEDS[0]}
     assert any(str(where / INDEX) in problem for problem in results.problems)
-    assert any(problem.startswith(f"{SEEDS[1]} was not scored:") for problem in results.problems)
+    assert any(problem.startswith(f"{SEEDS[1]} was not scored.") for problem in results.problems)
     # what the sentence says to do
     (where / INDEX).write_bytes(index)
     cells.remove_index(where)
@@ -185,7 +185,7 @@ def test_a_damaged_cell_is_left_out_with_what_to_do_and_the_others_stay(trained:
 
 
 def test_a_setting_that_is_declared_wrongly_is_refused(trained: Path) -> None:
-    with pytest.raises(DataError, match=r"setting: black, but for .* is white"):
+    with pytest.raises(DataError, match=r"setting: black is wrong for .*, which is white"):
         benchmark(bench(trained, SEEDS[0], settings={"setting": "black"}))
 
 
@@ -237,7 +237,7 @@ def test_models_that_were_scored_on_different_images_stand_in_no_table(
     at = next(at for at, row in enumerate(rows) if row.measure == "auc")
     changed = [*rows[:at], replace(rows[at], value=(rows[at].value or 0) / 2), *rows[at + 1 :]]
     with pytest.raises(
-        DataError, match=r"mine and theirs disagree: auc of .* with the same weights"
+        DataError, match=r"mine and theirs disagree on auc of .* with the same weights"
     ):
         join([("mine", rows), ("theirs", changed)])
 
