@@ -263,7 +263,7 @@ class BenchmarkSettings(ScoringSettings):
     )
     setting: Literal["auto", "white", "grey", "black"] = Field(
         "auto",
-        description="Knowledge that the models must have of the test: white, grey or black (auto: derived and recorded)",
+        description="Tier of the test: white, grey or black, by what the models know of it (auto: derived and recorded)",
     )
 
     @field_validator("corrupt", "attack", mode="before")

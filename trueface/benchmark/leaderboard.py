@@ -375,9 +375,7 @@ def _columns(groups: Sequence[_Group]) -> Iterator[tuple[str, Column]]:
         places = dict(zip((group.name for group in ranked), rank(values), strict=True))
     elif ranked:
         reasons[ranked[0].name] = (
-            "it is the only model"
-            if len(groups) == 1
-            else "no other model has a rank in this setting"
+            "it is the only model" if len(groups) == 1 else "no other model has a rank in this tier"
         )
     for group in groups:
         areas, spread = group.values(AREA), group.spread(group.cells)  # (C,), (C, R)
@@ -405,7 +403,7 @@ def _unranked(group: _Group, groups: Sequence[_Group]) -> str:
             return f"not scored on {_named(place)}"
         if other.measured.marked.mark in NOT_COUNTED:
             return f"{other.measured.marked.mark} on {_named(place)}"
-        return f"{_named(place)} has the setting {other.cell.setting} for this model"
+        return f"{_named(place)} is in the tier {other.cell.setting} for this model"
     first, *more = [
         *(
             f"{one.measured.marked.mark} on {_named(place)}"

@@ -319,9 +319,9 @@ def leaderboard_table(board: Leaderboard) -> str:
     return table(
         head,
         (_line(line, names, board.settings) for line in board.lines),
-        above="Sorted by the lowest mean AUC of the settings. A cell is one image set under one condition. Small "
+        above="Sorted by the lowest mean AUC of the tiers. A cell is one image set under one condition. Small "
         "numbers are 95 % intervals over images and, from three seeds on, over seeds. P(best): share of resamples in "
-        "which the model has the best mean rank over the cells of the setting, with the interval of its rank. ECE: mean "
+        "which the model has the best mean rank over the cells of the tier, with the interval of its rank. ECE: mean "
         "expected calibration error on clean images, and below it the ECE after temperature scaling.",
     )
 
@@ -361,14 +361,14 @@ def difference_table(board: Leaderboard) -> str:
     ]
     if not rows:
         return ""
-    head = ("setting", "models", "AUC difference", "p", "p (DeLong)")
+    head = ("tier", "models", "AUC difference", "p", "p (DeLong)")
     return table(
         head,
         rows,
         words=("models",),
         above="Difference of the mean AUC on the same images, with the 95 % interval of the paired bootstrap. The "
         "interval is not corrected. p is from the bootstrap over all cells, and p (DeLong) from clean images. Both have Holm's "
-        "correction for the pairs of a setting.",
+        "correction for the pairs of a tier.",
         kind="",
     )
 
@@ -459,9 +459,9 @@ def benchmark_page(board: Leaderboard) -> Page:
         "published": "".join(published(each, 3) for each in published_tables()),
         "not_run": notes("Not run", run.not_run(board.names)),
         "problems": notes("Left out", run.problems),
-        "confounds": notes("Classes that differ in the format of their files", run.confounds),
+        "confounds": notes("Predictable from the file format", run.confounds),
         "friedman": notes("Friedman's test", [board.omnibus.text]),
-        "settings": notes("Reasons for the settings", run.settings),
+        "settings": notes("Reasons for the tiers", run.settings),
     }
     html = {name: Markup(text) for name, text in parts.items()}  # escaped where made
     figures = [*places, *calibration, *([by_time] if by_time else [])]
@@ -502,7 +502,7 @@ def outcome(board: Leaderboard) -> Iterator[str]:
         if first.area.low > CHANCE
         else f" The interval of {first.name} contains 0.5, a random guess."
     )
-    by = "by the lowest mean AUC of its settings"
+    by = "by the lowest mean AUC of its tiers"
     if not others:
         yield f"One model has an AUC, {by}, with its 95 % interval: {first}.{guess}"
     elif not near:

@@ -148,14 +148,14 @@ def test_a_confounded_cell_has_its_value_and_no_rank() -> None:
 
 
 ALONE = "it is the only model"
-UNRANKED = "no other model has a rank in this setting"
+UNRANKED = "no other model has a rank in this tier"
 
 
 @pytest.mark.parametrize(
     ("of_other", "said"),
     [
         (None, ["not scored on sdXL:pre", UNRANKED]),
-        (("black", ""), ["sdXL:pre has the setting black for this model", UNRANKED]),
+        (("black", ""), ["sdXL:pre is in the tier black for this model", UNRANKED]),
         (("white", "few images"), ["few images on sdXL:pre", UNRANKED]),
     ],
 )

@@ -128,17 +128,17 @@ MODELS: Mapping[str, tuple[Mapping[str, Mapping[Setting, Area]], str]] = {
     "no AUC": ({"a": {}}, ""),
     "one model": (
         {"a": {Setting.WHITE: (0.9, 0.8, 1), Setting.BLACK: (0.7, 0.6, 0.8)}},
-        "One model has an AUC, by the lowest mean AUC of its settings, with its 95 % interval: a (0.700, "
+        "One model has an AUC, by the lowest mean AUC of its tiers, with its 95 % interval: a (0.700, "
         "0.600 to 0.800, black).",
     ),
     "a winner": (
         {"a": {Setting.GREY: (0.6, 0.4, 0.69)}, "b": {Setting.WHITE: (0.8, 0.7, 0.9)}, "c": {}},
-        "b is the best of 2 models by the lowest mean AUC of its settings, with its 95 % interval: b (0.800, "
+        "b is the best of 2 models by the lowest mean AUC of its tiers, with its 95 % interval: b (0.800, "
         "0.700 to 0.900, white). Next is a (0.600, 0.400 to 0.690, grey).",
     ),
     "intervals that overlap, and that of the first a guess": (
         {"a": {Setting.GREY: (0.6, 0.4, 0.7)}, "b": {Setting.GREY: (0.5, 0.3, 0.6)}},
-        "None of 2 models is the best by the lowest mean AUC of its settings. The 95 % intervals of a (0.600, "
+        "None of 2 models is the best by the lowest mean AUC of its tiers. The 95 % intervals of a (0.600, "
         "0.400 to 0.700, grey) and b (0.500, 0.300 to 0.600, grey) overlap. The interval of a contains 0.5, a random "
         "guess.",
     ),
