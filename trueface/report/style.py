@@ -116,7 +116,7 @@ th, td { padding: .28rem .6rem; border-bottom: 1px solid var(--line); text-align
 th { font-weight: 600; } th[scope=row], td.left, th.left { text-align: left; }
 th[scope=row] { font-weight: 400; max-width: 24rem; overflow-wrap: anywhere; }
 .measures { font-size: .88rem; width: 100%; } .measures th, .measures td { padding: .22rem .38rem; }
-.measures small { font-size: .7rem; } .measures th[scope=row] { max-width: 13rem; min-width: 8.5rem; }
+.measures small { font-size: .7rem; white-space: normal; } .measures th[scope=row] { max-width: 13rem; min-width: 8.5rem; }
 small { color: var(--weak); font-size: .8rem; white-space: nowrap; }
 td small, th small { display: block; }
 .heat td small { color: inherit; font-size: .68rem; }
@@ -135,6 +135,7 @@ small.id { white-space: normal; overflow-wrap: anywhere; }
 .grid-of { display: flex; flex-wrap: wrap; gap: .9rem; align-items: flex-start; }
 .card { background: var(--card); padding: .6rem .6rem; width: 258px; }
 .card h4 { margin: 0 0 .3rem; font-size: .88rem; overflow-wrap: anywhere; }
+.card th[scope=row] { white-space: nowrap; }
 .card table { font-size: .85rem; margin: .3rem 0 0; } .card td, .card th { padding: .12rem .5rem; }
 figure { margin: 0; background: var(--card); padding: .6rem; width: 258px; }
 figure.picture { width: auto; max-width: 100%; } figure img { max-width: 100%; height: auto; display: block; }

@@ -137,9 +137,9 @@ def confusion(report: Report) -> Markup:
             f"<td>{count}<small>{f'{count / total:.1%}' if total else NO_VALUE}</small></td>"
             for count in counts
         )
-        rows.append(f'<tr><th scope="row">true {name}</th>{cells}</tr>')
+        rows.append(f'<tr><th scope="row">{name}</th>{cells}</tr>')
     return Markup(
-        "<table><thead><tr><td></td>"
+        "<table><thead><tr><td>true</td>"
         '<th scope="col">predicted real</th><th scope="col">predicted fake</th></tr></thead>'
         f"<tbody>{''.join(rows)}</tbody></table>"
     )
