@@ -41,7 +41,7 @@ RATES: Mapping[str, str] = {
     "fpr": "FPR",
     "tpr": "TPR",
     "acc": "accuracy",
-    "positive": "called fake",
+    "positive": "predicted fake",
     OF_BOTH: "AUC",
 }
 FEWEST = 2  # groups with a rate, below which there is no gap

@@ -48,7 +48,7 @@ _SOURCES = (
     ),
     (
         "truefake",
-        "TrueFake: images before and after they were shared",
+        "TrueFake: original and re-shared images",
         "S. Dell'Anna, A. Montibeller, G. Boato, TrueFake, IJCNN 2025, arXiv 2504.20658",
         "TNR of real sets and TPR of generators at the detectors' thresholds, read from pictures of the tables. "
         "The balanced accuracy is computed here from the means of both",
