@@ -41,140 +41,140 @@ _COLUMNS = (
     MeasureColumn("val", "val %", "validation", "percent", "up", "accuracy on the validation set"),
     MeasureColumn(
         "test_tuned", "test (tuned) %", "", "percent", "up",
-        "accuracy on the test at the threshold that is best on validation", "tuned %",
+        "test accuracy at the best validation threshold", "tuned %",
     ),
     MeasureColumn(
         "retain", "retain %", "retain", "percent", "",
-        "accuracy on the training images that were kept, by the labels of the training",
+        "accuracy on the kept training images, by the training labels",
     ),
     MeasureColumn("forget", "forget %", "forget", "percent", "", "accuracy on the images to be forgotten"),
     MeasureColumn(
         "forget_true", "forget (true) %", "forget, true label", "percent", "up",
-        "share of the images to be forgotten that are given their true label",
+        "share of the images to be forgotten that get their true label",
     ),
     MeasureColumn(
         "test_retain", "D_tr %", "test, kept", "percent", "up",
-        "accuracy on the test, on the classes that were kept",
+        "test accuracy on the kept classes",
     ),
     MeasureColumn(
         "test_forget", "D_tf %", "test, forgotten", "percent", "down",
-        "accuracy on the test, on what was forgotten",
+        "test accuracy on the forgotten classes",
     ),
     MeasureColumn(
         "recovery", "recovery", "recovery", "score", "up",
-        "share of the damage on the test that is undone: 0 is the model before, 1 the one that was "
-        "trained with corrected labels",
+        "share of the loss of test accuracy that is undone: 0 for the model before, 1 for a model trained "
+        "with corrected labels",
     ),
     MeasureColumn(
         "us", "US", "US", "score", "up",
-        "unlearning score, of the accuracies on kept and on forgotten test images: 1 keeps all and "
-        "forgets all; it does not see what is left in the features",
+        "unlearning score of the accuracies on kept and on forgotten test images. 1 keeps all and "
+        "forgets all. Traces in the features do not change it",
     ),
     MeasureColumn(
         "gap", "avg gap points", "average gap to retrain", "percent", "down",
-        "how far the model is from the retrained one: the mean difference of retain, forget, test and "
-        "MIA (SVC); 0 is as after retraining", "gap points",
+        "mean difference to the retrained model on retain, forget, test and MIA (SVC). 0 is as after "
+        "retraining", "gap points",
     ),
     MeasureColumn(
         "tow", "ToW", "ToW", "score", "up",
-        "tug of war: one minus the difference from the retrained model, multiplied over retain, forget "
-        "and test; 1 is as after retraining",
+        "tug of war: the product of 1 minus the difference to the retrained model over retain, forget and "
+        "test. 1 is as after retraining",
     ),
     MeasureColumn(
         "mia_svc", "MIA (SVC) %", "MIA (SVC)", "percent", "",
-        "membership inference attack (MIA): from a model's answers it guesses on which images the model "
-        "was trained. A support vector classifier (SVC) learns the confidences on kept training images "
-        "and on test images; this is the share of the forgotten that it takes for never seen",
+        "membership inference attack (MIA): it guesses from the predictions on which images the model was "
+        "trained. A support vector classifier (SVC) learns from the confidences on kept training images and on "
+        "test images. The value is the share of forgotten images that it classifies as not trained on",
     ),
     MeasureColumn(
         "mia_loss", "MIA (loss) %", "MIA (loss)", "percent", "",
-        "a membership inference attack by the loss: how often it tells forgotten images from test images; "
-        "0.5 is a guess",
+        "accuracy of a membership inference attack that separates forgotten images from test images by their "
+        "loss. 0.5 is a random guess",
     ),
     MeasureColumn(
         "mia_tpr", "MIA TPR@1%FPR %", "MIA, TPR at 1 % FPR", "percent", "",
-        "the forgotten images of which the loss is a sure sign: share that is recognised as trained on, "
-        "where 1 % of the test images of their classes are so in error; 0.01 is a guess", "MIA TPR@1% %",
+        "share of forgotten images that are recognised as trained on by their loss, at 1 % false positives among "
+        "test images of their classes. 0.01 is a random guess", "MIA TPR@1% %",
     ),
-    MeasureColumn("auc", "AUC", "AUC", "score", "up", "area under the ROC curve, on the test; 0.5 is a guess"),
+    MeasureColumn("auc", "AUC", "AUC", "score", "up", "area under the ROC curve on the test set. 0.5 is a random guess"),
     MeasureColumn(
         "ece", "ECE", "ECE", "score", "down",
-        "expected calibration error, on the test: how far confidence and accuracy are apart",
+        "expected calibration error on the test set: the mean difference between confidence and accuracy",
     ),
     MeasureColumn(
         "of_retrain", "time / retrain", "time, retrain = 1", "ratio", "down",
-        "time of the method alone by that of retraining with the same seed; of the model before, its "
-        "training by retraining with the pass for features, which is in a training's time", "× retrain",
+        "time of the method without its cache, divided by that of retraining with the same seed. For the model "
+        "before: its training time divided by that of retraining, both with the pass for features", "× retrain",
     ),
     MeasureColumn(
         "of_training", "", "time, training = 1", "ratio", "down",
-        "time of the method, with what it caches, by that of the training of the model before",
+        "time of the method with its cache, divided by the training time of the model before",
     ),
     MeasureColumn(
         "seconds", "time s", "time, s", "seconds", "down",
-        "time of the method alone; of the model before, that of its training",
+        "time of the method; for the model before, its training time",
     ),
     MeasureColumn(
         "cached_seconds", "cached s", "time for the cache, s", "seconds", "down",
-        "time for what is computed once and kept, not in the time above",
+        "time to compute the cache, not included in the time above",
     ),
     MeasureColumn(
         "samples", "samples", "samples read", "count", "down",
-        "samples that the method read, each time counted",
+        "samples that the method read, with repeats",
     ),
     MeasureColumn(
-        "cached_samples", "", "samples for the cache", "count", "down", "samples read for what is kept"
+        "cached_samples", "", "samples for the cache", "count", "down", "samples read for the cache"
     ),
-    MeasureColumn("peak_bytes", "", "peak memory, GiB", "bytes", "down", "most memory at a time"),
+    MeasureColumn("peak_bytes", "", "peak memory, GiB", "bytes", "down", "peak memory use"),
     MeasureColumn(
         "relearn", "relearn steps", "relearn, steps", "steps", "",
-        "steps of training until the forgotten is known again", "relearn",
+        "training steps until the forgotten data is learned again", "relearn",
     ),
     MeasureColumn(
         "anamnesis", "", "relearn, retrain = 1", "ratio", "",
-        "the same by the steps of the retrained model: far below 1, it was hidden, not forgotten",
+        "the same divided by the steps of the retrained model. Far below 1 means hidden, not forgotten",
     ),
     MeasureColumn(
         "probe", "linear probe %", "linear probe", "percent", "",
-        "accuracy of a linear probe, a linear classifier of the features: is it one of the forgotten, or not",
+        "accuracy of a linear classifier on the features that separates forgotten from other images",
         "probe %",
     ),
     MeasureColumn(
-        "probe_chance", "", "linear probe, chance", "percent", "", "what one answer to all scores there"
+        "probe_chance", "", "linear probe, chance", "percent", "", "accuracy of a constant prediction there"
     ),
     MeasureColumn(
         "attack", "", "attack success rate", "percent", "down",
-        "how often the backdoor's patch gets its way",
+        "share of images with the patch that get the class of the backdoor",
     ),
     MeasureColumn(
         "kl_forget", "", "KL, forget", "ratio", "down",
-        "Kullback-Leibler divergence from the retrained model's answers on the forgotten, in nats",
+        "Kullback-Leibler divergence from the predictions of the retrained model on the forgotten images, in nats",
     ),
     MeasureColumn(
         "kl_test", "", "KL, test", "ratio", "down",
-        "Kullback-Leibler divergence from the retrained model's answers on the test, in nats",
+        "Kullback-Leibler divergence from the predictions of the retrained model on the test images, in nats",
     ),
     MeasureColumn(
         "found_precision", "", "precision of found labels", "percent", "up",
-        "share of the labels called wrong that are wrong",
+        "share of the found labels that are flipped",
     ),
     MeasureColumn(
         "found_recall", "", "recall of found labels", "percent", "up",
-        "fraction of the unknown flipped labels that was found",
+        "share of the unknown flipped labels that were found",
     ),
 )  # fmt: skip
 _OF_GOAL: Mapping[tuple["Goal", str], MeasureColumn] = {
     ("flips", "forget"): MeasureColumn(
         "forget", "forget (wrong) %", "forget, flipped label", "percent", "down",
-        "share of the images to be forgotten that are still given the flipped label",
+        "share of the images to be forgotten that still get the flipped label",
     ),
     ("class", "forget"): MeasureColumn(
         "forget", "D_f %", "forget", "percent", "down",
-        "accuracy on the training images of what is to be forgotten",
+        "accuracy on the training images to be forgotten",
     ),
     ("class", "retain"): MeasureColumn(
         "retain", "D_r %", "retain", "percent", "",
-        "accuracy on the training images that were kept, by the labels of the training",
+        "accuracy on the kept training images, by the training labels",
     ),
 }  # fmt: skip
 _NAMED = {column.name: column for column in _COLUMNS}
