@@ -29,8 +29,8 @@ Steps = Tensor | int  # (N,) integers, or the same step for all images
 
 Prediction = Literal["eps", "v"]
 _NO_NULL = (
-    "this diffuser was trained with drop: 0 and has no null token, which guidance and erasing need; "
-    "train it with drop: 0.1"
+    "guidance and erasing need a null token, but this diffuser was trained with drop 0. "
+    "Train it with drop: 0.1."
 )
 
 
@@ -101,7 +101,9 @@ def make_schedule(
         ValueError: no such schedule, no steps, or betas outside of 0 … 1.
     """
     if steps < 1 or not 0 < beta_start <= beta_end < 1 or not math.isfinite(beta_end):
-        raise ValueError(f"{steps} steps of noise {beta_start} … {beta_end} are no schedule")
+        raise ValueError(
+            f"{steps} noise steps with betas from {beta_start} to {beta_end} are not a schedule"
+        )
     if name in {"linear", "scaled"}:
         power = 1 if name == "linear" else 2
         start, end = beta_start ** (1 / power), beta_end ** (1 / power)
@@ -114,7 +116,7 @@ def make_schedule(
         alpha_bar = (1 - betas).cumprod(0)
         alpha_bar[0] = 1
     else:
-        raise ValueError(f"no schedule {name!r}; there are linear, scaled and seed")
+        raise ValueError(f"unknown schedule {name!r}. Choose linear, scaled or seed.")
     return Schedule(
         name=name,
         steps=steps,
@@ -152,7 +154,9 @@ class Diffuser:
     def __post_init__(self) -> None:
         self.t_max = self.t_max or self.schedule.steps
         if not 1 <= self.t_max <= self.schedule.steps:
-            raise ValueError(f"t_max {self.t_max} of a schedule of {self.schedule.steps} steps")
+            raise ValueError(
+                f"t_max {self.t_max} is outside the {self.schedule.steps} steps of the schedule"
+            )
 
     @property
     def device(self) -> torch.device:
@@ -167,7 +171,9 @@ class Diffuser:
         """
         table = self.network.table
         if table is None:
-            raise JobError("this diffuser knows no classes; train one with data: classes:all")
+            raise JobError(
+                "this diffuser was trained without classes. Train one with data: classes:all."
+            )
         if not self.has_null and bool((labels == self.network.classes).any()):
             raise JobError(_NO_NULL)
         embedded: Tensor = table(labels.to(self.device))
@@ -208,8 +214,8 @@ class Diffuser:
         """
         if self.t_max < self.schedule.steps:
             raise JobError(
-                f"this diffuser was trained up to step {self.t_max} of {self.schedule.steps} and cannot "
-                "draw images from noise alone; train one without t_max"
+                f"this diffuser was trained only up to step {self.t_max} of {self.schedule.steps} and "
+                "cannot draw images from noise. Train one without t_max."
             )
 
     def eps(self, x: Tensor, t: Steps, embedding: Tensor | None = None) -> Tensor:
@@ -226,8 +232,8 @@ class Diffuser:
         latest = t if isinstance(t, int) else int(t.max())
         if latest > self.t_max:
             raise JobError(
-                f"step {latest} of noise, and this diffuser was trained up to step {self.t_max}; "
-                "take an earlier one, or train with a larger t_max"
+                f"noise step {latest} is too large: this diffuser was trained up to step {self.t_max}. "
+                "Use a smaller step, or train with a larger t_max."
             )
         if embedding is None and self.network.table is not None:
             embedding = self.null(len(x))
@@ -277,7 +283,7 @@ def timesteps(schedule: Schedule, steps: int, t_max: int | None = None) -> tuple
     """
     last = schedule.steps if t_max is None else t_max
     if not 1 <= steps <= last:
-        raise JobError(f"{steps} sampling steps, and there are 1 to {last}")
+        raise JobError(f"{steps} sampling steps are not possible: expected 1 to {last}")
     return tuple(round(last * left / steps) for left in range(steps, 0, -1))
 
 
@@ -313,7 +319,7 @@ def ddim_sample(
         JobError: guidance without classes or without null, or more steps than there are.
     """
     if embedding is None and guidance != 1:
-        raise JobError(f"guidance {guidance} towards nothing: give the class to sample")
+        raise JobError(f"guidance {guidance} needs a class. Give the class to sample.")
     path = timesteps(diffuser.schedule, steps, diffuser.t_max)
     x = noise
     for t, t_next in zip(path, (*path[1:], 0), strict=True):
@@ -438,14 +444,14 @@ def read_diffuser(path: Path, device: str = "cpu") -> KeptDiffuser:
     """
     content = tensor_files.load_model(
         path,
-        absent="no diffuser {path}; train it first",
+        absent="diffuser {path} does not exist. Train it first.",
         unreadable="diffuser {path} cannot be read safely: {error}",
     )
     if not isinstance(content, dict) or content.get("kind") != KIND:
-        raise CheckpointError(f"{path} is no diffuser: it is a model of another kind of job")
+        raise CheckpointError(f"{path} is not a diffuser, but the model of another job type")
     if content.get("schema") != SCHEMA:
         raise CheckpointError(
-            f"{path} is a diffuser of schema {content.get('schema')}, not {SCHEMA}"
+            f"{path} is a diffuser of schema {content.get('schema')}, expected schema {SCHEMA}"
         )
     tensor_files.refuse_broken(content, path, "diffuser", _PARTS)
     try:
@@ -461,7 +467,7 @@ def read_diffuser(path: Path, device: str = "cpu") -> KeptDiffuser:
             has_null=content["has_null"],
         )
     except (TypeError, ValueError, KeyError) as error:
-        raise CheckpointError(f"{path} is a broken diffuser: {error}") from error
+        raise CheckpointError(f"{path} is a damaged diffuser: {error}") from error
     _fill(network, content["state"], path)
     network.eval().requires_grad_(requires_grad=False)
     return KeptDiffuser(diffuser=diffuser.to(device), provenance=content["provenance"])
@@ -480,5 +486,5 @@ def _fill(network: EpsNetwork, state: Mapping[str, Tensor], path: Path) -> None:
         network.load_state_dict(dict(state))
     except RuntimeError as error:
         raise CheckpointError(
-            f"{path} is a broken diffuser: its weights do not fit its network"
+            f"{path} is a damaged diffuser: its weights do not fit its network"
         ) from error

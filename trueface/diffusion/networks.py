@@ -180,7 +180,9 @@ class ResidualMlp(EpsNetwork):
         super().__init__(shape)
         width = shape.widths[0]
         if set(shape.widths) != {width}:
-            raise ValueError(f"the blocks of an mlp have one width, not {shape.widths}")
+            raise ValueError(
+                f"widths {shape.widths} differ, but all blocks of an mlp have the same width"
+            )
         pixels = shape.channels * shape.size**2
         self.step = StepEmbedding(SINES, width)
         self.enter = nn.Linear(pixels, width)
@@ -198,7 +200,9 @@ class ResidualMlp(EpsNetwork):
         """
         shape = self.shape
         if x.shape[1:] != (shape.channels, shape.size, shape.size):
-            raise ValueError(f"images {tuple(x.shape[1:])} for a network of {shape.size} pixels")
+            raise ValueError(
+                f"images have the shape {tuple(x.shape[1:])}, but the network takes {shape.size} pixels"
+            )
         step = functional.silu(self.step(t))
         hidden = self.enter(x.flatten(1))
         for block in self.blocks:
@@ -228,7 +232,9 @@ class _Block(nn.Module):
         modulation = self.step(step)
         if self.film is not None:
             if embedding is None:
-                raise ValueError("a network of classes needs an embedding, such as that of null")
+                raise ValueError(
+                    "a network with classes needs an embedding, such as the null token's"
+                )
             modulation = modulation + self.film(embedding)
         scale, shift = modulation.chunk(2, dim=1)
         modulated = torch.addcmul(shift, self.norm(hidden), 1 + scale)
@@ -255,7 +261,7 @@ class UNet(EpsNetwork):
         super().__init__(shape)
         widths, unit = shape.widths, unit_of(shape)
         if shape.size % unit:
-            raise ValueError(f"a side of {shape.size} pixels is no multiple of {unit}")
+            raise ValueError(f"a side of {shape.size} pixels is not a multiple of {unit}")
         packed, wide = shape.channels * shape.unshuffle**2, TIMES_WIDTH * widths[0]
         self.step = StepEmbedding(widths[0], wide)
         self.enter = nn.Conv2d(packed, widths[0], 3, padding=1)
@@ -323,7 +329,7 @@ def unit_of(shape: NetworkShape) -> int:
 
 def _needed(embedding: Tensor | None) -> Tensor:
     if embedding is None:
-        raise ValueError("a network of classes needs an embedding, such as that of null")
+        raise ValueError("a network with classes needs an embedding, such as the null token's")
     return embedding
 
 
@@ -339,4 +345,4 @@ def build_network(shape: NetworkShape, *, seed: int = 0) -> EpsNetwork:
             return ResidualMlp(shape)
         if shape.network == "unet":
             return UNet(shape).to(memory_format=torch.channels_last)
-    raise ValueError(f"no network {shape.network!r}; there are unet and mlp")
+    raise ValueError(f"unknown network {shape.network!r}. Choose unet or mlp.")

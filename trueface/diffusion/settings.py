@@ -50,67 +50,85 @@ class DiffuserSettings(Settings):
         }
     )  # fmt: skip
 
-    data_root: str = Field(description="folder with the images, or with folders of them")
+    data_root: str = Field(description="Folder with the images, or with folders of images")
     weights: str = Field(
         "",
-        description="folder with a Stable Diffusion model in the layout of diffusers, taken in the "
-        "place of a training; needs the extra diffusion",
+        description="Folder with a Stable Diffusion model in the layout of diffusers, used instead "
+        "of training. Needs the extra diffusion",
     )
     prompts: str = Field(
         "",
-        description="of weights: file with a prompt a line, the concepts in the place of classes",
+        description="Text file with one prompt per line, for weights. The prompts are the concepts, "
+        "instead of classes",
     )
-    size: int = Field(32, ge=4, le=1024, description="side of the images in pixels")
-    channels: Literal[1, 3] = Field(3, description="1: grey; 3: colours")
+    size: int = Field(32, ge=4, le=1024, description="Side length of the images, in pixels")
+    channels: Literal[1, 3] = Field(3, description="1 for grey images, 3 for colour images")
 
     network: Literal["unet", "mlp"] = Field(
-        "unet", description="unet: plain U-Net; mlp: residual linear maps, for about ten pixels"
+        "unet",
+        description="Network: unet (a plain U-Net) or mlp (a residual MLP for very small images)",
     )
     widths: tuple[Count, ...] = Field(
         (),
-        description="unet: channels of each level, fine to coarse; mlp: of each block, all equal; "
-        "default: 48,64,96, and 192,192,192,192",
+        description="Channels of each level of a unet, fine to coarse, or of each block of an mlp, all "
+        "equal. Default: 48,64,96 for unet and 192,192,192,192 for mlp",
     )
-    unshuffle: Count = Field(2, description="unet: pixels a side that become channels; 1: none")
-    attention: bool = Field(True, description="unet: pixels attend to each other, coarsest level")
+    unshuffle: Count = Field(2, description="Factor of pixel_unshuffle before a unet. 1 uses none")
+    attention: bool = Field(True, description="Self-attention at the coarsest level of a unet")
     embedding: int = Field(
-        0, ge=0, description="numbers a class; default: 64 of a unet, 16 of an mlp"
+        0, ge=0, description="Size of the class embedding. 0 takes 64 for unet and 16 for mlp"
     )
 
     noise_steps: Annotated[int, Field(ge=1, le=10_000)] = Field(
-        1000, description="steps of noise of the whole schedule, T"
+        1000, description="Number of noise steps in the schedule, T"
     )
     schedule: Literal["linear", "seed"] = Field(
         "linear",
-        description="linear: betas of .0001 to .02 over steps 1 … T; seed: over steps 0 … T",
+        description="Noise schedule: betas rise linearly from 0.0001 to 0.02, over steps 1 to T "
+        "(linear) or 0 to T (seed)",
     )
-    prediction: Literal["eps", "v"] = Field("eps", description="what the network answers")
+    prediction: Literal["eps", "v"] = Field(
+        "eps", description="Output of the network: the noise (eps) or the velocity (v)"
+    )
     t_max: int = Field(
-        0, ge=0, description="largest step of noise that is learned, enough to purify; 0: all"
+        0,
+        ge=0,
+        description="Largest noise step of the training. Early steps are enough to purify images. 0 "
+        "trains all steps",
     )
     small_t: Probability = Field(
-        0.0, description=f"share of the draws whose step is below {SMALL_T}"
+        0.0, description=f"Fraction of images whose noise step is drawn below {SMALL_T}"
     )
 
-    num_steps: Count = Field(3000, description="batches that it learns from")
-    batch_size: Count = Field(64, description="images a batch")
+    num_steps: Count = Field(3000, description="Number of training steps")
+    batch_size: Count = Field(64, description="Images per step")
     lr: Annotated[Finite, Field(gt=0)] | None = Field(
-        None, description="highest learning rate, of Adam; default: .001 of a unet, .002 of an mlp"
+        None,
+        description="Highest learning rate of Adam. Default: 0.001 for unet, 0.002 for mlp",
     )
     ema: Annotated[float, Field(ge=0, lt=1)] = Field(
-        0.999, description="decay of the average of weights that is kept; 0: the last weights"
+        0.999,
+        description="Decay of the moving average of the weights, which is saved. 0 saves the last "
+        "weights",
     )
     drop: Probability | None = Field(
-        None, description=f"share of images whose class is left out; default: {DROP} with classes"
+        None,
+        description="Probability that the class of an image is dropped, for classifier-free guidance. "
+        f"Default: {DROP} with classes",
     )
-    without: str = Field("", description="class that is left out of the images; it stays a name")
-    flip: bool = Field(True, description="mirror half of the images")
-    seed: int = Field(42, ge=0, description="root of every random choice")
+    without: str = Field(
+        "", description="Class whose images are left out. Its name stays in the model"
+    )
+    flip: bool = Field(True, description="Mirror half of the images")
+    seed: int = Field(42, ge=0, description="Random seed of the training")
     precision: Literal["fp32", "bf16"] = Field(
-        "fp32", description="of the arithmetic; bf16 keeps the weights in fp32"
+        "fp32", description="Precision of the computation. With bf16, the weights stay in fp32"
     )
     save_every: int = Field(
-        0, ge=0, description="batches after which an interrupted training goes on; 0: every 20 s"
+        0,
+        ge=0,
+        description="Number of steps between saved states, from which a stopped job resumes. 0 saves "
+        "every 20 s",
     )
 
     @property
@@ -142,16 +160,12 @@ class DiffuserSettings(Settings):
     @model_validator(mode="after")
     def _fitting(self) -> Self:
         if self.t_max > self.noise_steps:
-            raise ValueError(
-                f"t_max {self.t_max} is beyond the last of {self.noise_steps} noise_steps"
-            )
+            raise ValueError(f"t_max {self.t_max} is larger than noise_steps {self.noise_steps}")
         if self.prompts and not self.weights:
-            raise ValueError("prompts belong to weights, and none are given")
+            raise ValueError("prompts needs weights")
         if self.weights:
             if not self.prompts:
-                raise ValueError(
-                    "weights need prompts: a text file with a prompt a line, the concepts"
-                )
+                raise ValueError("weights needs prompts, a text file with one concept per line")
             given = [
                 name
                 for name, field in type(self).model_fields.items()
@@ -159,12 +173,14 @@ class DiffuserSettings(Settings):
             ]
             if given:
                 raise ValueError(
-                    f"weights are taken as they are, and {', '.join(given)} would train: give one "
-                    "or the other"
+                    f"weights are not trained, but {', '.join(given)} set up a training. Leave out one "
+                    "of them."
                 )
         elif self.network == "mlp":
             if len(set(self.network_widths)) > 1:
-                raise ValueError(f"the blocks of an mlp have one width, not {_listed(self.widths)}")
+                raise ValueError(
+                    f"widths {_listed(self.widths)} differ, but all blocks of an mlp have the same width"
+                )
         else:
             self._refuse_odd_unet()
         return self
@@ -173,13 +189,13 @@ class DiffuserSettings(Settings):
         widths = self.network_widths
         odd = [width for width in widths if width % GROUPS]
         if odd:
-            raise ValueError(f"a width of {odd[0]} is no multiple of {GROUPS}")
+            raise ValueError(f"width {odd[0]} is not a multiple of {GROUPS}")
         unit = self.unshuffle * 2 ** (len(widths) - 1)
         if self.size % unit:
             raise ValueError(
-                f"a side of {self.size} pixels is no multiple of {unit}, which unshuffle "
-                f"{self.unshuffle} and {len(widths)} levels of a unet need; take another size, "
-                "unshuffle, or fewer widths"
+                f"size {self.size} is not a multiple of {unit}, which unshuffle {self.unshuffle} and "
+                f"{len(widths)} levels of a unet require. Change size or unshuffle, or give fewer "
+                "widths."
             )
 
     @classmethod
@@ -187,7 +203,7 @@ class DiffuserSettings(Settings):
         """Return settings that change nothing beside the other values, each with the reason."""
         if values.get("network") != "mlp":
             return {}
-        return dict.fromkeys(("unshuffle", "attention"), "an mlp has none")
+        return dict.fromkeys(("unshuffle", "attention"), "an mlp does not use it")
 
 
 def _listed(widths: tuple[int, ...]) -> str:
@@ -208,14 +224,14 @@ def names_of_classes(folder: Path) -> tuple[str, ...]:
         DataError: it is not there, or holds fewer than two.
     """
     if not folder.is_dir():
-        raise DataError(f"there is no folder {folder}")
+        raise DataError(f"folder {folder} does not exist")
     names = sorted(
         path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")
     )
     if len(names) < 2:
-        count = "1 folder" if names else "no folder"
+        count = "only one class folder" if names else "no class folder"
         raise DataError(
-            f"{folder} has {count} of a class, and two at least are needed: put the images of each "
-            "class into a folder of its name, or train with data: images:…"
+            f"{folder} has {count}, expected at least two. Put the images of each class into a folder "
+            "with its name, or train with data: images:…"
         )
     return tuple(names)

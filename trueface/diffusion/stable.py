@@ -72,7 +72,9 @@ class StableFolder:
         except (OSError, ValueError) as error:
             raise CheckpointError(f"{path} cannot be read as JSON: {error}") from error
         if not isinstance(content, dict):
-            raise CheckpointError(f"{path} describes no part of a model: it holds no JSON object")
+            raise CheckpointError(
+                f"{path} does not describe a part of a model: expected a JSON object"
+            )
         return content
 
     def state(self, part: str) -> dict[str, Tensor]:
@@ -85,8 +87,8 @@ class StableFolder:
         path = next((folder / name for name in WEIGHTS if (folder / name).is_file()), None)
         if path is None:
             raise CheckpointError(
-                f"{folder} holds no weights: it needs {WEIGHTS[0]} or {WEIGHTS[1]}, as "
-                "save_pretrained writes them"
+                f"{folder} has no weights. Add {WEIGHTS[0]} or {WEIGHTS[1]}, which save_pretrained "
+                "writes."
             )
         try:
             content = tensor_files.load(path)
@@ -103,15 +105,15 @@ def stable_folder(root: Path) -> StableFolder:
     """
     if not root.is_dir():
         raise CheckpointError(
-            f"weights: there is no folder {root}; give a folder with a Stable Diffusion model in "
-            f"the layout of diffusers ({INDEX} and {', '.join(PARTS)})"
+            f"weights: folder {root} does not exist. Give a folder with a Stable Diffusion model in the "
+            f"layout of diffusers ({INDEX} and {', '.join(PARTS)})."
         )
     wanted = [INDEX, *(f"{part}/{name}" for part, name in PARTS.items())]
     missing = [name for name in wanted if not (root / name).is_file()]
     if missing:
         raise CheckpointError(
-            f"weights: {root} lacks {', '.join(missing)}; it must hold a whole Stable Diffusion "
-            "model in the layout of diffusers, as save_pretrained of a pipeline writes it"
+            f"weights: {', '.join(missing)} missing in {root}. Give a complete Stable Diffusion model, "
+            "written by save_pretrained of a pipeline of diffusers."
         )
     return StableFolder(root)
 
@@ -125,7 +127,7 @@ def need_packages() -> None:
     missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
         raise JobError(
-            f"Stable Diffusion needs {', '.join(missing)}, not installed here: {install_command('diffusion')}"
+            f"Stable Diffusion needs {', '.join(missing)}. Install with: {install_command('diffusion')}"
         )
     # read when they are imported; a folder that lacks something must not be looked for elsewhere
     os.environ["HF_HUB_OFFLINE"] = "1"
@@ -274,14 +276,16 @@ def read_prompts(path: Path) -> tuple[str, ...]:
     prompts = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
     if len(prompts) < 2:
         raise DataError(
-            f"prompts: {path} holds {len(prompts)} of them, and two at least are needed: one a "
-            "line, the concept to erase and its anchor among them"
+            f"prompts: {path} has {len(prompts)} of them, expected at least two. Write one prompt per "
+            "line, including the concept to erase and its anchor."
         )
     for prompt in prompts:
         if prompts.count(prompt) > 1:
-            raise DataError(f"prompts: {path} holds {prompt!r} twice; each is a concept of its own")
+            raise DataError(f"prompts: {path} has {prompt!r} twice. Keep one of them.")
         if len(prompt) > LONGEST_LINE:
-            raise DataError(f"prompts: {path}: {prompt[:30]!r}… is longer than {LONGEST_LINE}")
+            raise DataError(
+                f"prompts: {prompt[:30]!r}… in {path} is longer than {LONGEST_LINE} characters"
+            )
     return tuple(prompts)
 
 
@@ -335,8 +339,8 @@ def _refuse_other_models(folder: StableFolder, unet: Mapping[str, Any]) -> None:
         more.append("in_channels")
     if more:
         raise CheckpointError(
-            f"{folder.root}/unet: its {', '.join(more)} say that it takes more than a prompt, as that of an "
-            "SDXL or an inpainting model; give a Stable Diffusion 1.x or 2.x"
+            f"{folder.root}/unet: {', '.join(more)} shows that this model takes more than a prompt, such "
+            "as an SDXL or inpainting model. Give a Stable Diffusion 1.x or 2.x."
         )
 
 
@@ -347,13 +351,12 @@ def _schedule(folder: StableFolder) -> tuple[Schedule, Prediction]:
     prediction = PREDICTIONS.get(kind)
     if name is None or prediction is None:
         raise CheckpointError(
-            f"{folder.root}/scheduler: {config.get('beta_schedule')!r} with "
-            f"{kind!r} is not known here; there are "
-            f"{', '.join(SCHEDULES)} with {', '.join(PREDICTIONS)}"
+            f"{folder.root}/scheduler: {config.get('beta_schedule')!r} with {kind!r} is not supported. "
+            f"Use one of {', '.join(SCHEDULES)} with one of {', '.join(PREDICTIONS)}."
         )
     odd = [name for name in OTHER_SCHEDULES if config.get(name)]
     if odd:
-        raise CheckpointError(f"{folder.root}/scheduler: {', '.join(odd)} is not known here")
+        raise CheckpointError(f"{folder.root}/scheduler: {', '.join(odd)} is not supported")
     steps = int(config.get("num_train_timesteps", 1000))
     ends = float(config.get("beta_start", 0.0001)), float(config.get("beta_end", 0.02))
     return make_schedule(name, steps, *ends), prediction
@@ -383,8 +386,8 @@ def _refuse_equal(prompts: Sequence[str], tokens: Tensor, length: int) -> None:
         other = first.setdefault(tuple(row), prompt)
         if other != prompt:
             raise DataError(
-                f"prompts: {other!r} and {prompt!r} are the same to the text encoder, which reads "
-                f"{length} tokens; make them differ earlier"
+                f"prompts: {other!r} and {prompt!r} have the same first {length} tokens, and the text "
+                "encoder reads no more. Shorten or change one of them."
             )
 
 
@@ -397,9 +400,9 @@ def _fill(module: nn.Module, folder: StableFolder, part: str) -> None:
     missing = [name for name in own if name not in state and own[name].is_floating_point()]
     if wrong or missing:
         named = min(wrong or missing)
-        what = "of another shape" if wrong else "absent"
+        what = "has another shape" if wrong else "is missing"
         raise CheckpointError(
-            f"{folder.root / part}: the weights do not fit {part}'s description: {named} is {what}"
+            f"{folder.root / part}: the weights do not fit the configuration of {part}: {named} {what}"
         )
     module.load_state_dict(fitting, strict=False)
 

@@ -266,8 +266,8 @@ class _DiffuserTraining(Steps):
         """Name the step and the rate."""
         settings, lr = self.settings, learning_rate(self.settings, self.step - 1)
         return (
-            f"the {name} became {loss} in step {self.step} of {self.total}, at lr {lr:.3g}, batch_size "
-            f"{settings.batch_size}, precision {settings.precision}; take a lower lr"
+            f"the {name} is {loss} at step {self.step} of {self.total} (lr {lr:.3g}, batch_size "
+            f"{settings.batch_size}, precision {settings.precision}). Use a smaller lr."
         )
 
     def note(self, losses: Mapping[str, float]) -> Mapping[str, float]:
@@ -336,19 +336,19 @@ def _without(
     if not unwanted:
         return images, labels
     if labels is None:
-        raise DataError(f"there are no classes, and {unwanted!r} shall be left out of them")
+        raise DataError(f"the images have no classes, so class {unwanted!r} cannot be left out")
     if unwanted not in names:
         raise UnknownName("class", unwanted, names)
     kept = labels != names.index(unwanted)
     if not bool(kept.any()):
-        raise DataError(f"no image is left without the class {unwanted}")
+        raise DataError(f"no images are left without class {unwanted}")
     return images[kept], labels[kept]
 
 
 def _refuse_other_shape(images: Tensor, settings: DiffuserSettings) -> None:
     wanted = (settings.channels, settings.size, settings.size)
     if images.dim() != 4 or tuple(images.shape[1:]) != wanted or not len(images):
-        raise DataError(f"images {tuple(images.shape)}, and (N, {wanted}) are needed")
+        raise DataError(f"images have the shape {tuple(images.shape)}, expected (N, {wanted})")
 
 
 def _fingerprint(settings: DiffuserSettings, images: str) -> str:

@@ -81,7 +81,7 @@ def test_the_clean_image_comes_back_from_the_noisy_one_and_its_noise() -> None:
 
 @pytest.mark.parametrize("options", [{"steps": 0}, {"beta_start": 0.1}, {"beta_end": 1.0}])
 def test_what_is_no_schedule_is_refused(options: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match="no schedule"):
+    with pytest.raises(ValueError, match="not a schedule"):
         make_schedule("linear", **options)  # type: ignore[arg-type]  # of both types
 
 
@@ -115,14 +115,14 @@ def test_a_teacher_without_null_cannot_be_guided_but_answers_for_a_class() -> No
         lambda: diffuser.embed(torch.tensor([3])),
     )
     for refused in refusals:
-        with pytest.raises(JobError, match=r"drop: 0 and has no null token.*drop: 0\.1"):
+        with pytest.raises(JobError, match=r"need a null token.*trained with drop 0\..*drop: 0\.1"):
             refused()
 
 
 def test_a_step_beyond_those_that_were_trained_is_an_error_that_names_both() -> None:
     diffuser, x = gaussian(1.0, t_max=300), drawn(2, 1, SIDE, SIDE)
     assert diffuser.eps(x, 300).shape == x.shape
-    with pytest.raises(JobError, match=r"step 301 of noise.*trained up to step 300"):
+    with pytest.raises(JobError, match=r"noise step 301 .*trained up to step 300"):
         diffuser.eps(x, 301)
     with pytest.raises(JobError, match="step 900"):
         diffuser.eps(x, torch.tensor([3, 900]))
@@ -132,7 +132,7 @@ def test_a_concept_is_known_by_name_and_its_misspelling_by_the_nearest() -> None
     assert small().label("disc") == 1
     with pytest.raises(UnknownName, match="did you mean cross"):
         small().label("cros")
-    with pytest.raises(JobError, match="knows no classes"):
+    with pytest.raises(JobError, match="trained without classes"):
         gaussian(1.0).embed(torch.tensor([0]))
 
 
@@ -168,13 +168,15 @@ def test_a_diffuser_comes_back_with_the_same_bits(tmp_path: Path) -> None:
 
 def test_files_that_are_no_diffusers_are_errors_that_say_so(tmp_path: Path) -> None:
     path = tmp_path / "best.pt"
-    with pytest.raises(CheckpointError, match=r"no diffuser .*train it first"):
+    with pytest.raises(CheckpointError, match=r"diffuser .* does not exist\. Train it first"):
         load_diffuser(path)
     path.write_bytes(b"PK")
     with pytest.raises(CheckpointError, match="cannot be read safely"):
         load_diffuser(path)
     tensor_files.save(path, {"schema": 1, "arch": "resnet18"})
-    with pytest.raises(CheckpointError, match="a model of another kind of job"):
+    with pytest.raises(
+        CheckpointError, match="is not a diffuser, but the model of another job type"
+    ):
         load_diffuser(path)
 
 
@@ -185,8 +187,8 @@ def test_files_that_are_no_diffusers_are_errors_that_say_so(tmp_path: Path) -> N
         ("t_max", "all", "its 't_max' is absent"),
         ("t_max", 2000, "t_max 2000"),
         ("state", {}, "weights do not fit"),
-        ("network", {"network": "mlp"}, "broken diffuser"),
-        ("schedule", {"name": "cosine"}, "no schedule 'cosine'"),
+        ("network", {"network": "mlp"}, "damaged diffuser"),
+        ("schedule", {"name": "cosine"}, "unknown schedule 'cosine'"),
     ],
 )
 def test_a_part_that_is_wrong_is_named(tmp_path: Path, key: str, value: object, match: str) -> None:
@@ -278,7 +280,7 @@ def test_a_trajectory_shows_the_images_before_each_step() -> None:
 
 
 def test_guidance_of_nothing_is_an_error() -> None:
-    with pytest.raises(JobError, match="give the class to sample"):
+    with pytest.raises(JobError, match="Give the class to sample"):
         ddim_sample(small(), drawn(1, 1, SIDE, SIDE), None, steps=2, guidance=2)
 
 
@@ -362,9 +364,9 @@ def test_weights_follow_from_the_seed() -> None:
 
 
 def test_sides_and_widths_that_do_not_fit_are_refused() -> None:
-    with pytest.raises(ValueError, match="no multiple of 4"):
+    with pytest.raises(ValueError, match="not a multiple of 4"):
         build_network(replace(UNET, size=18))
-    with pytest.raises(ValueError, match="one width"):
+    with pytest.raises(ValueError, match="have the same width"):
         build_network(replace(MLP, widths=(8, 16)))
-    with pytest.raises(ValueError, match="for a network of 6 pixels"):
+    with pytest.raises(ValueError, match="the network takes 6 pixels"):
         build_network(MLP)(drawn(1, 1, 5, 5), torch.tensor([1]), drawn(1, 8))

@@ -81,7 +81,7 @@ def test_a_stopped_job_goes_on_to_the_same_file(shapes: Path) -> None:
         ("images:all", {"drop": 0.1}, "drop is about classes, and images:all has none"),
         ("images:all", {"without": "disc"}, "without is about classes"),
         ("classes:all", {"without": "disk"}, "did you mean disc"),
-        ("classes:disc", {}, "disc has no folder of a class"),
+        ("classes:disc", {}, "disc has no class folder"),
     ],
 )
 def test_what_its_images_do_not_go_with_is_refused_while_planning(
