@@ -108,12 +108,12 @@ def perturbed(
     )
     attacked: Tensor = SPECS.load(attack.name)(request)
     if attacked.shape != images.shape or not attacked.isfinite().all():
-        raise JobError(f"attack {attack} made no images of the images that it got")
+        raise JobError(f"attack {attack} did not return finite images of the same shape")
     rounded = attacked.round()
     furthest = (rounded - images).abs().max().item()
     if furthest > attack.budget or rounded.min() < 0 or rounded.max() > LEVELS:
         raise JobError(
-            f"attack {attack} moved a level by {furthest:g}, beyond its budget or 0 … 255"
+            f"attack {attack} changed a grey level by {furthest:g}, beyond its budget or outside 0 to 255"
         )
     return rounded.to(torch.uint8)
 

@@ -41,9 +41,11 @@ class AttackSpec(Declared):
     def __post_init__(self) -> None:
         name = self.name
         if not (name.isascii() and name.isalpha() and name.islower()) or name == "none":
-            raise ValueError(f"{name!r}: an attack is called by lower-case letters, and not none")
+            raise ValueError(
+                f"attack {name!r}: the name must consist of lower-case letters and must not be none"
+            )
         if self.access not in get_args(Access):
-            raise ValueError(f"{name}: access is one of {', '.join(get_args(Access))}")
+            raise ValueError(f"attack {name}: access must be one of {', '.join(get_args(Access))}")
 
     @property
     def needs_gradient(self) -> bool:
@@ -88,14 +90,14 @@ def parse_attack(text: str) -> Attack | None:
     name = match[1] if match else next(iter(_NAME.findall(text)), text)
     if name not in SPECS:
         raise ValueError(UnknownName("attack", name, SPECS))
-    form = f"write {name}<0…{MOST_BUDGET}>, the budget in grey levels"
+    form = f"Write {name}<0…{MOST_BUDGET}>, with the budget in grey levels."
     if match is None or match[2] is None:
-        raise ValueError(f"{text!r} lacks a budget: {form}")
+        raise ValueError(f"{text!r}: the budget is missing. {form}")
     budget = float(match[2])
     if not 0 <= budget <= MOST_BUDGET:
-        raise ValueError(f"{text}: the budget is 0 to {MOST_BUDGET} grey levels")
+        raise ValueError(f"{text}: expected a budget of 0 to {MOST_BUDGET} grey levels")
     if budget != int(budget):
-        raise ValueError(f"{text}: attacked images are saved in whole grey levels; {form}")
+        raise ValueError(f"{text}: expected a whole number for the budget. {form}")
     return Attack(name, int(budget))
 
 

@@ -212,11 +212,11 @@ def test_every_kind_takes_each_budget_from_nothing_to_the_largest(name: str) -> 
     [
         ("pdg2", "unknown attack 'pdg', did you mean pgd?"),
         ("PGD2", "unknown attack 'PGD', did you mean pgd?"),
-        ("pgd", "'pgd' lacks a budget: write pgd<0…16>"),
-        ("pgd-1", "pgd-1: the budget is 0 to 16 grey levels"),
-        ("pgd17", "pgd17: the budget is 0 to 16 grey levels"),
-        ("pgd0.5", "pgd0.5: attacked images are saved in whole grey levels"),
-        ("pgd2+fgsm1", "lacks a budget"),
+        ("pgd", "'pgd': the budget is missing. Write pgd<0…16>"),
+        ("pgd-1", "pgd-1: expected a budget of 0 to 16 grey levels"),
+        ("pgd17", "pgd17: expected a budget of 0 to 16 grey levels"),
+        ("pgd0.5", "pgd0.5: expected a whole number for the budget. Write pgd<0…16>"),
+        ("pgd2+fgsm1", "the budget is missing"),
         ("", "unknown attack ''"),
     ],
 )

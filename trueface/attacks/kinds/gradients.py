@@ -13,7 +13,7 @@ STEPS = 10  # of PGD
 STEP = 1 / 4  # of the budget
 
 
-@register_attack("fgsm", summary="one step along the gradient's sign", access="full")
+@register_attack("fgsm", summary="one step along the sign of the gradient", access="full")
 def fgsm(request: Request) -> Tensor:
     """Return each level moved by the whole budget, as the gradient at the image says."""
     signs = request.target.gradient(request.images).sign()
@@ -23,7 +23,7 @@ def fgsm(request: Request) -> Tensor:
 
 
 @register_attack("pgd", summary="ten steps from a random start", access="full")
-@register_attack("transfer", summary="pgd on the surrogate", access="transfer")
+@register_attack("transfer", summary="pgd with the gradient of the surrogate", access="transfer")
 def pgd(request: Request) -> Tensor:
     """Return the images after ten steps of a quarter of the budget along the gradient's sign, within the budget.
 

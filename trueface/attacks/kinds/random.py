@@ -7,7 +7,7 @@ from trueface.attacks.perturb import Request
 from trueface.attacks.registry import register_attack
 
 
-@register_attack("random", summary="random signs, the control", access="random")
+@register_attack("random", summary="random signs, for comparison", access="random")
 def random(request: Request) -> Tensor:
     """Return each level moved by the whole budget, up or down."""
     shape = request.images.shape[1:]

@@ -17,7 +17,7 @@ HALVED_AFTER = (10, 50, 200, 1000, 2000, 4000, 6000, 8000)
 OF_QUERIES = 10_000
 
 
-@register_attack("square", summary="random squares, by logits alone", access="score")
+@register_attack("square", summary="random squares, using only logits", access="score")
 def square(request: Request) -> Tensor:
     """Return the best of so many tries for each image; it begins with vertical stripes."""
     shape, directions = request.images.shape[1:], request.directions
