@@ -68,8 +68,8 @@ class Chain:
             changed = function(pixels, strength, chance)
             if changed.shape != pixels.shape or changed.dtype != torch.uint8:
                 raise JobError(
-                    f"corruption {step} made {changed.dtype} {tuple(changed.shape)} of an image "
-                    f"{tuple(pixels.shape)}: it must keep the size, and uint8"
+                    f"corruption {step} returned {changed.dtype} {tuple(changed.shape)}, expected uint8 "
+                    f"{tuple(pixels.shape)}"
                 )
             pixels = changed
         return pixels
@@ -127,15 +127,17 @@ def passed_through(command: Sequence[str], content: bytes) -> bytes:
         )
     except FileNotFoundError as error:
         raise JobError(
-            f"the program {command[0]} is not on the PATH; install it, or leave out the corruption "
-            "that needs it"
+            f"program {command[0]} is not in PATH. Install it, or leave out the corruption that needs "
+            "it."
         ) from error
     except subprocess.TimeoutExpired as error:
-        raise JobError(f"{command[0]} took more than {MOST_S:g} s for a picture: killed") from error
+        raise JobError(
+            f"{command[0]} was killed, because it ran for more than {MOST_S:g} s on one image"
+        ) from error
     if done.returncode:
         lines = done.stderr.decode(errors="replace").strip().splitlines()
         last = lines[-1] if lines else f"exit code {done.returncode}"
-        raise JobError(f"{command[0]} failed: {last}; see whether {command[0]} knows libx264")
+        raise JobError(f"{command[0]} failed: {last}. Check that {command[0]} supports libx264.")
     return done.stdout
 
 

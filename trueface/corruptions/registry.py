@@ -52,7 +52,8 @@ class CorruptionSpec(Numbered):
     def __post_init__(self) -> None:
         if not _DECLARED.fullmatch(self.name) or self.name in {"none", "raw"}:
             raise ValueError(
-                f"{self.name!r}: a corruption is called by lower-case letters, and not none"
+                f"corruption {self.name!r}: the name must consist of lower-case letters and must not be "
+                "none or raw"
             )
         self.refuse_range()
 
@@ -114,7 +115,7 @@ def parse_steps(text: str) -> tuple[CorruptionStep, ...]:
     """
     if text in {NONE, RAW}:
         return ()
-    too_many = "{count} corruptions in one chain, and {most} at most are taken"
+    too_many = "the chain has {count} corruptions, but at most {most} are allowed"
     return tuple(_step(word, text) for word in words_of(text, MOST_STEPS, too_many))
 
 
@@ -141,8 +142,8 @@ def missing_programs(text: str) -> tuple[str, ...]:
     """Return why a chain cannot be done on this machine: each program that it lacks, in words."""
     needed = {step.name: SPECS[step.name].program for step in parse_steps(text)}
     return tuple(
-        f"{text}: {name.rstrip('-')} needs the program {program}, which is not on the PATH; install "
-        "it, or leave this corruption out"
+        f"{text}: {name.rstrip('-')} needs the program {program}, which is not in PATH. Install it, "
+        "or leave this corruption out."
         for name, program in needed.items()
         if program and shutil.which(program) is None
     )
@@ -155,7 +156,9 @@ def described() -> str:
 
 def _step(word: str, chain: str) -> CorruptionStep:
     if not word:
-        raise ValueError(f"{chain!r} lacks a corruption: write none, or such as jpeg50+blur1")
+        raise ValueError(
+            f"{chain!r}: a corruption is missing. Write none, or for example jpeg50+blur1."
+        )
     word = ALIASES.get(word, word)
     match = _STEP.fullmatch(word)
     if match is None or match[1] not in SPECS:  # jpeg30-100 has no kind jpeg30-
@@ -163,16 +166,18 @@ def _step(word: str, chain: str) -> CorruptionStep:
     known = match is not None and match[1] in {*SPECS, NONE, RAW}
     name = match[1] if match and known else next(iter(_NAME.findall(word)), word)
     if name in {NONE, RAW}:
-        raise ValueError(f"{name} stands alone, not in a chain such as {chain!r}")
+        raise ValueError(f"{chain!r}: {name} cannot be combined with other corruptions")
     if name not in SPECS:
         raise ValueError(UnknownName("corruption", name, SPECS))
     spec = SPECS[name]
     if match is None:
-        raise ValueError(f"{word!r} is no corruption: write {spec.example}, several joined by +")
+        raise ValueError(
+            f"{word!r} is not a corruption. Write {spec.example}, and join several with +."
+        )
     low = spec.value(match[2], word) or NO_STRENGTH
     if match[3] is None:
         return CorruptionStep(name, low)
     high = spec.value(match[3], word) or NO_STRENGTH
     if low > high:
-        raise ValueError(f"{word}: the range goes from {low:g} down to {high:g}")
+        raise ValueError(f"{word}: the range falls from {low:g} to {high:g}")
     return CorruptionStep(name, low) if low == high else CorruptionStep(name, low, high)

@@ -243,15 +243,15 @@ def test_a_chain_has_one_spelling(text: str, stored: str) -> None:
         ("jpg50", "unknown corruption 'jpg', did you mean jpeg?"),
         ("JPEG50", "did you mean jpeg?"),
         ("share2", "share takes no number"),
-        ("none+jpeg50", "none stands alone"),
-        ("jpeg50+", "lacks a corruption"),
-        ("", "lacks a corruption"),
-        ("blur1e3", "write blur<0.1…20>"),
-        ("+".join(["blur1"] * 9), "8 at most are taken"),
-        ("raw+jpeg50", "raw stands alone"),
-        ("jpeg100-30", "jpeg100-30: the range goes from 100 down to 30"),
+        ("none+jpeg50", "none cannot be combined"),
+        ("jpeg50+", "a corruption is missing"),
+        ("", "a corruption is missing"),
+        ("blur1e3", "Write blur<0.1…20>"),
+        ("+".join(["blur1"] * 9), "9 corruptions, but at most 8 are allowed"),
+        ("raw+jpeg50", "raw cannot be combined"),
+        ("jpeg100-30", "jpeg100-30: the range falls from 100 to 30"),
         ("jpeg30-101", "quality is 1 to 100"),
-        ("jpeg30-", "write jpeg<1…100>"),
+        ("jpeg30-", "Write jpeg<1…100>"),
         ("share1-2", "share takes no number"),
         ("h264-52", "rate factor is 0 to 51"),
         ("jpeg" + "9" * 400, "quality is 1 to 100"),
@@ -293,7 +293,7 @@ def test_a_chain_names_the_programs_that_are_not_installed(monkeypatch: pytest.M
     monkeypatch.setenv("PATH", "")
     assert missing_programs("jpeg50+half") == ()
     (reason,) = missing_programs("half+c23")
-    assert reason.startswith("half+c23: h264 needs the program ffmpeg, which is not on the PATH")
+    assert reason.startswith("half+c23: h264 needs the program ffmpeg, which is not in PATH")
 
 
 def test_the_list_of_kinds_says_how_each_is_written() -> None:
@@ -337,7 +337,7 @@ def test_a_program_that_is_missing_fails_or_gives_something_else_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(JobError, match="ffmpeg is not on the PATH; install it"):
+    with pytest.raises(JobError, match=r"ffmpeg is not in PATH\. Install it"):
         Chain.parse("h264-30")(FRAME, "a")
     install(tmp_path, "echo Unknown encoder >&2; exit 1", monkeypatch)
     with pytest.raises(JobError, match="ffmpeg failed: Unknown encoder"):

@@ -10,7 +10,7 @@ from trueface.corruptions.registry import register_corruption
 
 @register_corruption(
     "jpeg",
-    summary="JPEG by Pillow, colour at half resolution",
+    summary="JPEG by Pillow, colours at half resolution",
     strength="quality",
     low=1,
     high=100,

@@ -13,7 +13,7 @@ from trueface.corruptions.registry import register_corruption
 
 @register_corruption(
     "brightness",
-    summary="all levels times this factor, clipped, by Pillow",
+    summary="all grey levels times this factor, clipped, by Pillow",
     strength="factor",
     low=0.05,
     high=10,
@@ -26,7 +26,7 @@ def brightness(pixels: Tensor, strength: float, chance: random.Random) -> Tensor
 
 @register_corruption(
     "contrast",
-    summary="distance to the image's mean grey times this factor, by Pillow",
+    summary="difference to the mean grey of the image times this factor, by Pillow",
     strength="factor",
     low=0.05,
     high=10,
@@ -39,7 +39,7 @@ def contrast(pixels: Tensor, strength: float, chance: random.Random) -> Tensor:
 
 @register_corruption(
     "saturation",
-    summary="distance to the pixel's grey times this factor, by Pillow; 0: a grey image",
+    summary="difference to the grey of the pixel times this factor (0 is a grey image), by Pillow",
     strength="factor",
     low=0,
     high=10,
@@ -52,7 +52,7 @@ def saturation(pixels: Tensor, strength: float, chance: random.Random) -> Tensor
 
 @register_corruption(
     "gamma",
-    summary="each level v in 0 … 1 becomes v to this power: above 1 darker, below 1 brighter",
+    summary="each level, from 0 to 1, to this power (above 1 darker, below 1 brighter)",
     strength="exponent",
     low=0.1,
     high=10,
@@ -66,7 +66,7 @@ def gamma(pixels: Tensor, strength: float, chance: random.Random) -> Tensor:
 
 @register_corruption(
     "palette",
-    summary="the nearest of this number of colours, chosen for the image (median cut) by Pillow, undithered",
+    summary="palette of this number of colours (median cut) by Pillow, without dithering",
     strength="colours",
     low=2,
     high=256,

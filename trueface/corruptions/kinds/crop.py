@@ -12,7 +12,7 @@ from trueface.corruptions.registry import register_corruption
 
 @register_corruption(
     "crop",
-    summary="a part of this fraction of the sides, at a place that is drawn, enlarged (bicubic)",
+    summary="random crop with this fraction of the sides, enlarged to the old size (bicubic)",
     strength="fraction of the sides",
     low=0.1,
     high=1,
@@ -29,7 +29,7 @@ def crop(pixels: Tensor, strength: float, chance: random.Random) -> Tensor:
 
 @register_corruption(
     "turn",
-    summary="turned left by this number of quarter turns, and stretched to its size if it is no square",
+    summary="rotated left by this number of quarter turns, and stretched to the old size",
     strength="quarter turns",
     low=1,
     high=3,

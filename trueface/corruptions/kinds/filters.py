@@ -35,7 +35,7 @@ def blur(pixels: Tensor, strength: float, chance: random.Random) -> Tensor:
 
 @register_corruption(
     "median",
-    summary="median of a square around each pixel, in each channel, by Pillow",
+    summary="median of the square around each pixel, per channel, by Pillow",
     strength="reach in pixels to each side",
     low=1,
     high=5,

@@ -21,8 +21,8 @@ _RAW = ("-f", "rawvideo", "-pix_fmt", "rgb24")
 
 @register_corruption(
     "h264-",
-    summary="a frame of H.264 video of this constant rate factor, by ffmpeg; c23 and c40 are h264-23 "
-    "and h264-40",
+    summary="one frame of H.264 video with this constant rate factor, by ffmpeg (c23 is h264-23, c40 "
+    "is h264-40)",
     strength="rate factor",
     low=0,
     high=51,
@@ -49,8 +49,8 @@ def h264(pixels: Tensor, strength: float, chance: random.Random) -> Tensor:
     decoded = passed_through((*_QUIET, "-f", "h264", "-i", "-", *_RAW, "-"), coded)
     if len(decoded) != frame.size:
         raise JobError(
-            f"ffmpeg gave {len(decoded)} bytes for a frame of {frame.size}: its H.264 decoder does not "
-            "work here; install another ffmpeg"
+            f"ffmpeg returned {len(decoded)} bytes for a frame of {frame.size} bytes, so its H.264 decoder "
+            "does not work. Install another ffmpeg."
         )
     whole = np.frombuffer(decoded, dtype=np.uint8).reshape(frame.shape)
     return torch.from_numpy(whole[:height, :width].copy()).permute(2, 0, 1).contiguous()

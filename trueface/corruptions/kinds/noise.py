@@ -28,7 +28,7 @@ def noise(pixels: Tensor, strength: float, chance: random.Random) -> Tensor:
 
 @register_corruption(
     "impulse",
-    summary="salt and pepper: this share of the pixels becomes black or white, each as likely",
+    summary="salt and pepper, this percentage of the pixels becomes black or white, equally likely",
     strength="percent of the pixels",
     low=0.01,
     high=50,

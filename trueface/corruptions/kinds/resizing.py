@@ -10,7 +10,7 @@ from trueface.corruptions.registry import register_corruption
 
 @register_corruption(
     "resize",
-    summary="resized by a factor and back, bicubic and antialiased",
+    summary="resized by this factor and back, bicubic and antialiased",
     strength="factor of the sides",
     low=0.05,
     high=4,
@@ -23,7 +23,7 @@ def resize(pixels: Tensor, strength: float, chance: random.Random) -> Tensor:
 
 @register_corruption(
     "half",
-    summary="to a half of the sides and back, bicubic and antialiased: resize0.5",
+    summary="resized to half of the sides and back, bicubic and antialiased, like resize0.5",
 )
 def half(pixels: Tensor, strength: float, chance: random.Random) -> Tensor:
     """Return the image in its old size after it had a half of the sides."""
@@ -33,7 +33,7 @@ def half(pixels: Tensor, strength: float, chance: random.Random) -> Tensor:
 
 @register_corruption(
     "quarter",
-    summary="to a quarter of the sides and back, bicubic and antialiased: resize0.25",
+    summary="resized to a quarter of the sides and back, bicubic and antialiased, like resize0.25",
 )
 def quarter(pixels: Tensor, strength: float, chance: random.Random) -> Tensor:
     """Return the image in its old size after it had a quarter of the sides."""
