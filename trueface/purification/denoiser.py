@@ -98,19 +98,23 @@ def load_denoiser(path: Path, device: str = "cpu") -> Denoiser:
     """
     content = tensor_files.load_model(
         path,
-        absent="no checkpoint {path}; train the denoiser first",
-        unreadable="checkpoint {path}: {error}; train the denoiser again",
+        absent="checkpoint {path} does not exist. Train the denoiser first.",
+        unreadable="checkpoint {path}: {error}. Train the denoiser again.",
     )
     if not isinstance(content, dict) or content.get("network") != NETWORK:
-        raise CheckpointError(f"checkpoint {path} holds no denoiser; give a model of that kind")
+        raise CheckpointError(
+            f"checkpoint {path} is not a denoiser. Give a model of job type denoiser."
+        )
     if content.get("schema") != SCHEMA:
-        raise CheckpointError(f"checkpoint {path} is of another version; train the denoiser again")
+        raise CheckpointError(
+            f"checkpoint {path} has another schema version. Train the denoiser again."
+        )
     try:
         denoiser = Denoiser(DenoiserShape(**content["shape"]))
         denoiser.load_state_dict(content["state"])
     except (KeyError, TypeError, RuntimeError) as error:
         raise CheckpointError(
-            f"checkpoint {path} does not fit its own shape: {error}; train the denoiser again"
+            f"checkpoint {path} is damaged ({error}). Train the denoiser again."
         ) from error
     return denoiser.to(device).eval().requires_grad_(requires_grad=False)
 
@@ -150,7 +154,7 @@ def train_denoiser(
 
 
 class _DenoiserTraining(Steps):
-    stopped = "stopped after {step} of {total} steps; it goes on there"
+    stopped = "stopped after {step} of {total} steps. The next attempt resumes from there."
 
     def __init__(self, images: Tensor, settings: DenoiserSettings, device: str) -> None:
         super().__init__(settings.num_steps)
@@ -179,7 +183,7 @@ class _DenoiserTraining(Steps):
 
     def diverged(self, name: str, loss: float) -> str:
         """Name the step."""
-        return f"the {name} is {loss} at step {self.step}; take a smaller lr"
+        return f"the {name} is {loss} at step {self.step}. Use a smaller lr."
 
     def note(self, losses: Mapping[str, float]) -> Mapping[str, float]:
         """Take the loss into the mean."""

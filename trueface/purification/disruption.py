@@ -193,7 +193,9 @@ def disrupt_images(
     stepped = settings.attack in STEPPED
     for step in range(settings.steps if stepped else 1):
         if stop is not None and stop.is_set():
-            raise JobError(f"stopped in step {step + 1} of a batch; the next attempt begins anew")
+            raise JobError(
+                f"stopped in step {step + 1} of a batch. The next attempt starts from the beginning."
+            )
         gradient = _through(objective.gradient, disrupted, noise, step, settings.eot, through)
         _refuse_broken(gradient, noise, step)
         size = settings.step_size if stepped else bound
@@ -243,6 +245,6 @@ def _refuse_broken(gradient: Tensor, noise: ImageNoise, step: int) -> None:
     broken = [name for name, is_whole in zip(noise.names, finite, strict=True) if not is_whole]
     if broken:
         raise JobError(
-            f"the gradient at {broken[0]} is not finite in step {step + 1}: "
-            "the generator or the purifier gives numbers without end; train it again"
+            f"the gradient of {broken[0]} is not finite in step {step + 1}, because the generator or the "
+            "purifier returns infinite numbers. Train it again."
         )

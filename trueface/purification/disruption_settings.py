@@ -24,13 +24,14 @@ def levels_of(eps: float) -> int:
     """
     if not 0 < eps <= 1:
         raise ValueError(
-            f"eps {eps:g} is not above 0 and at most 1: it is in units of [-1, 1]; 8/255 of [0, 1] is 0.063"
+            f"eps {eps:g} is not above 0 and at most 1. The unit is that of images in [-1, 1], where "
+            "8/255 of [0, 1] is 0.063."
         )
     levels = int(eps * LEVELS + _SLACK)
     if not levels:
         raise ValueError(
-            f"eps {eps:g} is less than one grey level, {1 / LEVELS:.5f} in units of [-1, 1]: an image "
-            "file cannot hold such a change"
+            f"eps {eps:g} is less than one grey level, the smallest change in an image file. Use at "
+            f"least {1 / LEVELS:.5f}, in units of [-1, 1]."
         )
     return levels
 
@@ -82,42 +83,55 @@ class DisruptSettings(Settings):
     folders: ClassVar[tuple[str, ...]] = ("source",)
 
     source: str = Field(
-        description="folder of images: a path, or the name of an entry that makes one"
+        description="Folder of the images: a path, or the name of a job that makes one"
     )
-    translator: str = Field(description="ID of the generator that is disrupted")
+    translator: str = Field(description="Model ID of the generator that is disrupted")
     attack: Attack = Field(
         "pgd",
-        description="random: signs by chance, the control; fgsm: one step of eps; bim: steps from the "
-        "image; pgd: steps from a point by chance",
+        description="Attack: random (random signs, for comparison), fgsm (one step of eps), bim (steps "
+        "from the image) or pgd (steps from a random start)",
     )
     target: Target = Field(
         "grey",
-        description="what the output is driven to: grey (0), black (-1), or away from the output of "
-        "the image itself",
+        description="Target of the output: grey (0), black (-1) or away (as different as possible from "
+        "the output of the clean image)",
     )
     over: Over = Field(
         "own",
-        description="labels under which the generator is disrupted: the image's own, the flipped ones, "
-        "or all; the gradient is the mean over them",
+        description="Labels of the disrupted outputs: own (those of the image), flipped or all. The "
+        "gradient is the mean over them",
     )
     eps: float = Field(
-        0.05, description="largest change of a pixel, in units of [-1, 1]; 8/255 of [0, 1] is 0.063"
+        0.05,
+        description="Largest change of a pixel, for images in [-1, 1]. 8/255 of [0, 1] is 0.063",
     )
-    steps: Count = Field(10, description="bim and pgd: number of steps")
-    step_size: float = Field(0.01, gt=0, le=2, description="bim and pgd: in units of [-1, 1]")
+    steps: Count = Field(10, description="Number of steps of bim and pgd")
+    step_size: float = Field(
+        0.01, gt=0, le=2, description="Step size of bim and pgd, for images in [-1, 1]"
+    )
     purifier: Annotated[str, AfterValidator(_purifier)] = Field(
-        "", description="adaptive attack: the purifier through which it goes; empty: none"
+        "",
+        description="Purifier through which an adaptive attack computes its gradient. Empty for an "
+        "attack without a purifier",
     )
     eot: Count = Field(
         2,
-        description="adaptive attack: draws of a random purifier, over which a gradient is averaged",
+        description="Number of random draws of the purifier, over which the gradient of an adaptive "
+        "attack is averaged",
     )
-    diffuser: str = Field("", description="ID of the diffuser, where the purifier needs one")
-    denoiser: str = Field("", description="ID of the denoiser, where the purifier needs one")
-    seed: int = Field(42, ge=0, description="seed of all that is drawn, by the image's name")
-    limit: int = Field(0, ge=0, description="images at most, evenly spread over the names; 0: all")
+    diffuser: str = Field("", description="Model ID of the diffuser, if the purifier needs one")
+    denoiser: str = Field("", description="Model ID of the denoiser, if the purifier needs one")
+    seed: int = Field(
+        42,
+        ge=0,
+        description="Random seed. The random values of an image depend on the seed and its file name",
+    )
+    limit: int = Field(
+        0, ge=0, description="Number of images, evenly spread over the sorted names. 0 takes all"
+    )
     batch_size: Count = Field(
-        32, description="images at once; another number changes rounding, and with it some pixels"
+        32,
+        description="Images per batch. Another number changes rounding, and with it single pixels",
     )
 
     @field_validator("eps")
@@ -143,14 +157,12 @@ class DisruptSettings(Settings):
         attack = values.get("attack", "pgd")
         idle: dict[str, str] = {}
         if attack not in STEPPED:
-            idle |= dict.fromkeys(("steps", "step_size"), f"{attack} takes no steps of that size")
+            idle |= dict.fromkeys(("steps", "step_size"), f"{attack} does not use it")
         if attack == "random":
             names = ("target", "over", "purifier", "eot", "diffuser", "denoiser")
-            idle |= dict.fromkeys(names, "random signs follow no gradient")
+            idle |= dict.fromkeys(names, "attack: random does not use a gradient")
         elif not values.get("purifier"):
-            idle |= dict.fromkeys(
-                ("eot", "diffuser", "denoiser"), "the attack goes through no purifier"
-            )
+            idle |= dict.fromkeys(("eot", "diffuser", "denoiser"), "no purifier is set")
         return idle
 
 
@@ -177,13 +189,15 @@ class RestoredSettings(Settings):
     folders: ClassVar[tuple[str, ...]] = ("source",)
 
     source: str = Field(
-        description="folder of purified images: a path, or the name of the entry that makes one"
+        description="Folder of purified images: a path, or the name of a job that makes one"
     )
-    translator: str = Field(description="ID of the generator whose outputs are compared")
+    translator: str = Field(description="Model ID of the generator whose outputs are compared")
     features: Annotated[str, AfterValidator(_features)] = Field(
         RANDOM,
-        description="network of the Fréchet distance: random, which needs no file, or one of the "
-        "laboratory, such as squeezenet",
+        description="Network for the Fréchet distance: random (needs no file) or the name of a network, "
+        "such as squeezenet",
     )
-    feature_weights: str = Field("", description="file of its weights; random needs none")
-    batch_size: Count = Field(32, description="images at once; changes no result")
+    feature_weights: str = Field(
+        "", description="Weights file of the network in features. random needs none"
+    )
+    batch_size: Count = Field(32, description="Images per batch. It does not change the result")

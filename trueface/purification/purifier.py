@@ -116,7 +116,7 @@ def make_purifier(
     given = {"diffuser": diffuser, "denoiser": denoiser}
     for model in name.needs:
         if given[model] is None:
-            raise JobError(f"{name.text} needs a {model}: give the ID of one")
+            raise JobError(f"{name.text} needs a {model}. Give its model ID.")
     if diffuser is not None:
         reason = refuse_untrained(name, diffuser.t_max, "the diffuser")
         if reason:
@@ -127,8 +127,8 @@ def make_purifier(
         learned = diffuser.channels, denoiser.shape.channels
         if learned[0] != learned[1]:
             raise JobError(
-                f"{name.text}: the diffuser learned images of {learned[0]} channels, and the denoiser "
-                f"of {learned[1]}; take models of the same images"
+                f"{name.text}: the diffuser has {learned[0]} channels, but the denoiser has {learned[1]}. "
+                "Use models of the same images."
             )
     return Purifier(name, diffuser, denoiser)
 
@@ -217,10 +217,10 @@ def _refuse_colours(source: Path, names: Sequence[str], purifier: Purifier) -> N
         return
     if purifier.channels:
         raise DataError(
-            f"{source / coloured} has colours, and the models of {purifier.name.text} learned "
-            "grey images: take models of colour images"
+            f"{source / coloured} has colours, but the models of {purifier.name.text} were trained on "
+            "grey images. Use models of colour images."
         )
     raise DataError(
-        f"{source / coloured} has colours, and {names[0]} is grey: write all images of the folder "
-        "in the same mode"
+        f"{source / coloured} has colours, but {names[0]} is grey. Save all images of the folder in "
+        "the same mode."
     )

@@ -51,7 +51,7 @@ class PurifierSpec(Numbered):
 
     def __post_init__(self) -> None:
         if not _DECLARED.fullmatch(self.name):
-            raise ValueError(f"{self.name!r}: a purifier is called by lower-case letters")
+            raise ValueError(f"purifier {self.name!r}: the name must consist of lower-case letters")
         self.refuse_range()
 
     @property
@@ -139,11 +139,11 @@ def parse_purifier(text: str) -> PurifierName:
         ValueError: an unknown method, with the nearest name; a number that is missing, outside its
             range or superfluous; `none` within a composition; or too many steps.
     """
-    too_many = f"{text}: {{count}} purifiers in one, and {{most}} at most are taken"
+    too_many = f"{text} has {{count}} purifiers, but at most {{most}} are allowed"
     words = words_of(text.strip(), MOST_STEPS, too_many)
     steps = tuple(_step(word, text) for word in words)
     if len(steps) > 1 and any(step.name == NONE for step in steps):
-        raise ValueError(f"{text}: {NONE} stands alone, not in a composition")
+        raise ValueError(f"{text}: {NONE} cannot be combined with other purifiers")
     return PurifierName(steps)
 
 
@@ -177,26 +177,30 @@ def refuse_untrained(name: PurifierName, t_max: int, diffuser: str) -> str:
     if name.largest_t <= t_max:
         return ""
     return (
-        f"{name.text}: t {name.largest_t} is beyond the {t_max} that {diffuser} was trained for; "
-        "take a smaller t, or train it with a larger t_max"
+        f"{name.text}: t {name.largest_t} is too large: {diffuser} was trained up to t {t_max}. "
+        "Use a smaller t, or train with a larger t_max."
     )
 
 
 def _step(word: str, whole: str) -> PurifierStep:
     if not word:
-        raise ValueError(f"{whole!r} lacks a purifier: write {NONE}, or such as jpeg75+oneshot10")
+        raise ValueError(
+            f"{whole!r}: a purifier is missing. Write {NONE}, or for example jpeg75+oneshot10."
+        )
     match = _STEP.fullmatch(word)
     name = match["name"] if match else next(iter(_LETTERS.findall(word)), word)
     if name not in SPECS:
         raise ValueError(str(UnknownName("purifier", name, SPECS)))
     spec = SPECS[name]
     if match is None:
-        raise ValueError(f"{word!r} is no purifier: write {spec.forms}, several joined by +")
+        raise ValueError(
+            f"{word!r} is not a purifier. Write {spec.forms}, and join several with +."
+        )
     times = int(match["times"] or 1)
     if not 1 <= times <= MOST_TIMES:
-        raise ValueError(f"{word}: it is applied 1 to {MOST_TIMES} times")
+        raise ValueError(f"{word}: expected 1 to {MOST_TIMES} repetitions")
     if times > 1 and name == NONE:
-        raise ValueError(f"{word}: {NONE} is applied once")
+        raise ValueError(f"{word}: {NONE} cannot be repeated")
     return PurifierStep(name, _number(spec, match["number"], word), times)
 
 
@@ -205,7 +209,7 @@ def _number(spec: PurifierSpec, number: str | None, word: str) -> float | None:
         return None
     value = spec.value(number, word)
     if spec.odd and value is not None and not int(value) % 2:
-        raise ValueError(f"{word}: {spec.number} is an odd number")
+        raise ValueError(f"{word}: expected an odd number for {spec.number}")
     return value
 
 
@@ -218,15 +222,26 @@ class PurifySettings(Settings):
     models: ClassVar[tuple[str, ...]] = MODELS
     folders: ClassVar[tuple[str, ...]] = ("source",)
 
-    source: str = Field(description="folder of the images: a path, or the name of another job")
-    purifier: Annotated[str, AfterValidator(canonical)] = Field(
-        description=f"how: {described()}; several joined by +, x2 for twice"
+    source: str = Field(
+        description="Folder of the images: a path, or the name of a job that makes one"
     )
-    diffuser: str = Field("", description="model ID of a diffuser, where the purifier needs one")
-    denoiser: str = Field("", description="model ID of a denoiser, where the purifier needs one")
-    seed: int = Field(42, ge=0, description="of the noise, which each image draws by its name")
-    limit: int = Field(0, ge=0, description="images, evenly spread over the names; 0: all")
-    batch_size: Count = Field(32, description="images at once; decides memory, not the result")
+    purifier: Annotated[str, AfterValidator(canonical)] = Field(
+        description=f"Purifier: {described()}. Join several with +, and write x2 to apply one twice"
+    )
+    diffuser: str = Field("", description="Model ID of the diffuser, if the purifier needs one")
+    denoiser: str = Field("", description="Model ID of the denoiser, if the purifier needs one")
+    seed: int = Field(
+        42,
+        ge=0,
+        description="Random seed of the noise. The noise of an image depends on the seed and its file "
+        "name",
+    )
+    limit: int = Field(
+        0, ge=0, description="Number of images, evenly spread over the sorted names. 0 takes all"
+    )
+    batch_size: Count = Field(
+        32, description="Images per batch. It changes memory use, but not the result"
+    )
 
     @classmethod
     def decisive(cls, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -243,23 +258,25 @@ class DenoiserSettings(Settings):
         {"size", "channels", "width", "depth", "num_steps", "batch_size"}
     )
 
-    data_root: str = Field(description="folder of the images")
-    size: Annotated[int, Field(ge=8)] = Field(32, description="side of the images in pixels")
-    channels: Literal[1, 3] = Field(3, description="3 for colour, 1 for grey")
-    width: Count = Field(24, description="channels of the hidden layers")
-    depth: Annotated[int, Field(ge=2, le=32)] = Field(4, description="convolutions")
+    data_root: str = Field(description="Folder of the images")
+    size: Annotated[int, Field(ge=8)] = Field(
+        32, description="Side length of the images, in pixels"
+    )
+    channels: Literal[1, 3] = Field(3, description="1 for grey images, 3 for colour images")
+    width: Count = Field(24, description="Channels of the hidden layers")
+    depth: Annotated[int, Field(ge=2, le=32)] = Field(4, description="Number of convolutions")
     noise: Positive = Field(
         (0.02, 0.08),
-        description="standard deviation of the noise, images in [-1, 1]; of two, any between",
+        description="Standard deviation of the noise, for images in [-1, 1]. Two values are a range",
     )
-    num_steps: Count = Field(600, description="batches to learn from")
-    batch_size: Count = Field(32, description="images in a batch")
+    num_steps: Count = Field(600, description="Number of training steps")
+    batch_size: Count = Field(32, description="Images per step")
     lr: Annotated[Finite, Field(gt=0)] = Field(
-        0.003, description="learning rate of Adam; falls to nothing along a cosine"
+        0.003, description="Learning rate of Adam, which falls to 0 along a cosine"
     )
-    flip: bool = Field(True, description="mirror half of the images")
-    seed: int = Field(42, ge=0, description="of the weights, the batches and the noise")
+    flip: bool = Field(True, description="Mirror half of the images")
+    seed: int = Field(42, ge=0, description="Random seed of the weights, the batches and the noise")
     save_every: Count = Field(
-        200, description="steps after which the state is written, from which a stopped job goes on"
+        200, description="Number of steps between saved states, from which a stopped job resumes"
     )
     neutral: ClassVar[frozenset[str]] = frozenset({"save_every"})

@@ -38,7 +38,10 @@ def estimated_noise(images: Tensor) -> Tensor:
         ValueError: they are smaller.
     """
     if min(images.shape[-2:]) < LEAST_SIDE:
-        raise ValueError(f"the noise of {tuple(images.shape)}: {LEAST_SIDE}x{LEAST_SIDE} is needed")
+        raise ValueError(
+            f"images have the shape {tuple(images.shape)}, but the noise estimate needs at least "
+            f"{LEAST_SIDE}x{LEAST_SIDE} pixels"
+        )
     channels = images.shape[1]
     plain = images.detach().float()
     kernel = torch.tensor(_OPERATOR, device=images.device).expand(channels, 1, 3, 3)

@@ -72,7 +72,7 @@ def test_every_kind_of_generators_that_is_installed_is_a_command(
 
 def test_the_help_of_disrupt_says_that_the_batch_size_changes_pixels(command: Command) -> None:
     text = " ".join(command("generate", "disrupt", "--help").out.split())
-    assert "another number changes rounding, and with it some pixels" in text
+    assert "Another number changes rounding, and with it single pixels" in text
 
 
 @pytest.mark.parametrize(

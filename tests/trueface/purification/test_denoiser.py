@@ -92,7 +92,7 @@ def test_a_state_of_other_images_or_a_broken_one_is_left_aside(tmp_path: Path) -
 
 
 def test_a_loss_that_is_not_finite_ends_the_training_with_its_step(tmp_path: Path) -> None:
-    with pytest.raises(JobError, match=r"the loss is (nan|inf) at step \d+; take a smaller lr"):
+    with pytest.raises(JobError, match=r"the loss is (nan|inf) at step \d+\. Use a smaller lr"):
         trained(tmp_path / "resume.pt", some_settings(lr=1e25))
 
 
@@ -117,15 +117,15 @@ def test_seeds_decide_the_weights_and_leave_the_global_generator_alone() -> None
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, "no checkpoint .*; train the denoiser first"),
-        (b"torn", "train the denoiser again"),
-        ({"kind": "diffuser"}, "holds no denoiser"),
-        ({"network": {"widths": [8]}, "kind": "diffuser"}, "holds no denoiser"),
-        ({"network": "denoiser", "schema": 9}, "is of another version"),
+        (None, r"checkpoint .* does not exist\. Train the denoiser first"),
+        (b"torn", "Train the denoiser again"),
+        ({"kind": "diffuser"}, "is not a denoiser"),
+        ({"network": {"widths": [8]}, "kind": "diffuser"}, "is not a denoiser"),
+        ({"network": "denoiser", "schema": 9}, "has another schema version"),
         (
             {"network": "denoiser", "schema": 1, "state": {},
              "shape": {"channels": 3, "width": 4, "depth": 2}},
-            "does not fit its own shape",
+            "is damaged",
         ),
     ],
 )  # fmt: skip

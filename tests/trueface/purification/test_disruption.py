@@ -191,7 +191,7 @@ def test_a_stop_ends_a_batch() -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"eps": 0}, "in units of"),
+        ({"eps": 0}, "not above 0 and at most 1"),
         ({"eps": 8}, r"8/255 of \[0, 1\] is 0\.063"),
         ({"eps": 0.005}, "less than one grey level"),
         ({"steps": 0}, "greater than or equal to 1"),

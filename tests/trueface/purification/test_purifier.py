@@ -284,7 +284,7 @@ def test_a_median_takes_single_pixels_away_and_keeps_edges() -> None:
     dotted = image.clone()
     dotted[..., 2, 2] = 1
     assert torch.equal(a_purifier("median3")(dotted, noise_of(dotted)), image)
-    with pytest.raises(JobError, match="median11 of images of 5x5 pixels"):
+    with pytest.raises(JobError, match="median11 is too large for images of 5x5 pixels"):
         a_purifier("median11")(torch.zeros(1, 3, 5, 5), noise_of(image))
 
 
@@ -308,7 +308,7 @@ def test_a_purifier_without_its_model_is_an_error() -> None:
 
 
 def test_a_step_beyond_what_was_trained_is_an_error() -> None:
-    with pytest.raises(JobError, match="t 300 is beyond the 200 that the diffuser was trained for"):
+    with pytest.raises(JobError, match="t 300 is too large: the diffuser was trained up to t 200"):
         a_purifier("diffpure300", a_gaussian_diffuser(t_max=200))
 
 
@@ -352,15 +352,15 @@ def test_a_purifier_is_stored_in_one_way(
         ("ddpm0", "ddpm0: step t is 1 to 1000"),
         ("ddpm-5", "ddpm-5: step t is 1 to 1000"),
         ("ddpm10.5", "ddpm10.5: step t is a whole number"),
-        ("median4", "median4: side in pixels is an odd number"),
+        ("median4", "median4: expected an odd number for side in pixels"),
         ("dae5", "dae5: dae takes no number"),
-        ("none+jpeg75", "none+jpeg75: none stands alone"),
-        ("nonex2", "nonex2: none is applied once"),
-        ("jpeg75+", "'jpeg75+' lacks a purifier"),
-        ("", "'' lacks a purifier"),
-        ("jpeg75x0", "jpeg75x0: it is applied 1 to 9 times"),
-        ("jpeg75 50", "'jpeg75 50' is no purifier: write jpeg<1…100>"),
-        ("+".join(["jpeg75"] * 5), "5 purifiers in one, and 4 at most are taken"),
+        ("none+jpeg75", "none+jpeg75: none cannot be combined"),
+        ("nonex2", "nonex2: none cannot be repeated"),
+        ("jpeg75+", "'jpeg75+': a purifier is missing"),
+        ("", "'': a purifier is missing"),
+        ("jpeg75x0", "jpeg75x0: expected 1 to 9 repetitions"),
+        ("jpeg75 50", "'jpeg75 50' is not a purifier. Write jpeg<1…100>"),
+        ("+".join(["jpeg75"] * 5), "5 purifiers, but at most 4 are allowed"),
     ],
 )
 def test_what_cannot_be_read_is_refused_with_the_reason(text: str, message: str) -> None:
@@ -403,16 +403,16 @@ def test_a_purifier_says_how_an_attack_differentiates_and_whether_it_draws() -> 
 def test_steps_beyond_what_was_trained_are_refused_with_both_numbers() -> None:
     reason = refuse_untrained(parse_purifier("jpeg75+diffpure300"), 200, "images:A")
     assert reason.startswith(
-        "jpeg75+diffpure300: t 300 is beyond the 200 that images:A was trained for"
+        "jpeg75+diffpure300: t 300 is too large: images:A was trained up to t 200"
     )
-    assert "t 30 is beyond" in refuse_untrained(parse_purifier("ensemble20"), 29, "images:A")
+    assert "t 30 is too large" in refuse_untrained(parse_purifier("ensemble20"), 29, "images:A")
     for text, t_max in (("ddpm10", 10), ("ddpm", 5), ("jpeg75", 5)):
         assert refuse_untrained(parse_purifier(text), t_max, "images:A") == ""
 
 
 @pytest.mark.parametrize("name", ["jpeg2", "JPEG", "j-peg", ""])
 def test_a_method_is_called_by_small_letters(name: str) -> None:
-    with pytest.raises(ValueError, match="is called by lower-case letters"):
+    with pytest.raises(ValueError, match="must consist of lower-case letters"):
         register_purifier(name, summary="")
 
 
@@ -463,5 +463,5 @@ def test_each_image_has_a_noise_of_its_own_in_any_batch() -> None:
 
 
 def test_an_image_of_two_pixels_is_refused() -> None:
-    with pytest.raises(ValueError, match="3x3 is needed"):
+    with pytest.raises(ValueError, match="needs at least 3x3 pixels"):
         estimated_noise(torch.zeros(1, 3, 2, 9))

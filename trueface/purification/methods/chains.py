@@ -30,7 +30,7 @@ def ddpm(images: Tensor, value: float | None, tools: Tools) -> Tensor:
 
 @register_purifier(
     "ddpmmean",
-    summary="reverse chain from step t, the mean of each step in the place of a draw",
+    summary="reverse chain from step t, with the mean of each step instead of a random draw",
     number="step t",
     low=1,
     high=1000,

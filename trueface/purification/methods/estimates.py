@@ -12,7 +12,7 @@ DRAWS = 8
 SHIFTS = ((1, 1), (0, 1), (1, 0), (0, 0))  # corners of the window in the padded image; (1, 1): none
 
 
-@register_purifier("dae", summary="denoising auto-encoder", needs="denoiser")
+@register_purifier("dae", summary="denoising autoencoder", needs="denoiser")
 def dae(images: Tensor, value: float | None, tools: Tools) -> Tensor:
     """Return what the denoiser makes of the images.
 
@@ -24,7 +24,7 @@ def dae(images: Tensor, value: float | None, tools: Tools) -> Tensor:
 
 @register_purifier(
     "oneshot",
-    summary="estimate of the clean image at step t by one call of the network",
+    summary="estimate of the clean image at step t, with one call of the network",
     number="step t",
     low=1,
     high=1000,
@@ -61,7 +61,7 @@ def ensemble(images: Tensor, value: float | None, tools: Tools) -> Tensor:
 
 @register_purifier(
     "smooth",
-    summary=f"mean of the estimates at step t over {DRAWS} draws of its forward noise",
+    summary=f"mean of the estimates at step t over {DRAWS} draws of the forward noise",
     number="step t",
     low=1,
     high=1000,
@@ -83,7 +83,7 @@ def smooth(images: Tensor, value: float | None, tools: Tools) -> Tensor:
 
 @register_purifier(
     "spin",
-    summary="mean of the estimates at step t over shifts by a pixel",
+    summary="mean of the estimates at step t over shifts by one pixel",
     number="step t",
     low=1,
     high=1000,

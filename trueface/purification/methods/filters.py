@@ -23,7 +23,7 @@ STEP = 0.25  # of the projection: converges in practice; proven up to 1/8 (theor
 _TINY = 1e-12  # the root's slope at 0 has no end
 
 
-@register_purifier("none", summary="images as they are")
+@register_purifier("none", summary="unchanged images")
 def none(images: Tensor, value: float | None, tools: Tools) -> Tensor:
     """Return the images themselves."""
     del value, tools
@@ -49,7 +49,7 @@ def blur(images: Tensor, value: float | None, tools: Tools) -> Tensor:
 
 @register_purifier(
     "median",
-    summary="median of a square around each pixel, in each channel, mirrored at the border",
+    summary="median of the square around each pixel, per channel, mirrored at the border",
     number="side in pixels",
     low=3,
     high=11,
@@ -68,7 +68,9 @@ def median(images: Tensor, value: float | None, tools: Tools) -> Tensor:
     side, (height, width) = int(value), images.shape[-2:]
     reach = side // 2
     if reach >= min(height, width):
-        raise JobError(f"median{side} of images of {width}x{height} pixels; take a smaller side")
+        raise JobError(
+            f"median{side} is too large for images of {width}x{height} pixels. Use a smaller side."
+        )
     padded = functional.pad(images, (reach,) * 4, mode="reflect")
     squares = padded.unfold(2, side, 1).unfold(3, side, 1).flatten(4)
     return squares.median(-1).values
@@ -76,7 +78,7 @@ def median(images: Tensor, value: float | None, tools: Tools) -> Tensor:
 
 @register_purifier(
     "tv",
-    summary="least total variation near the image, by Chambolle's projection",
+    summary="total-variation denoising, by Chambolle's projection",
     number="weight lambda",
     low=0.001,
     high=10,
@@ -116,7 +118,7 @@ def _divergence(across: Tensor, down: Tensor) -> Tensor:
 
 @register_purifier(
     "jpeg",
-    summary="JPEG by Pillow, colour at half resolution",
+    summary="JPEG by Pillow, colours at half resolution",
     number="quality",
     low=1,
     high=100,

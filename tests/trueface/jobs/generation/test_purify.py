@@ -130,7 +130,7 @@ def test_images_of_another_size_or_of_two_sorts_are_refused_and_grey_ones_stay_g
                 made.write([file], image)
     with pytest.raises(DataError, match=r"1\.png has 8x8 pixels and not 16x16; resize"):
         purified(lab, source="small", purifier="oneshot10", diffuser="images:A")
-    with pytest.raises(DataError, match=r"2\.png has colours, and 1\.png is grey"):
+    with pytest.raises(DataError, match=r"2\.png has colours, but 1\.png is grey"):
         purified(lab, source="mixed", purifier="blur1")
     made_of_grey = purified(lab, source="grey", purifier="jpeg75+tv0.03+median3+blur1")
     assert read_images(made_of_grey, ["1.png"], channels=1).shape == (1, 1, 8, 8)
@@ -139,10 +139,10 @@ def test_images_of_another_size_or_of_two_sorts_are_refused_and_grey_ones_stay_g
 def test_colours_that_a_model_never_saw_are_an_error(lab: Path) -> None:
     given: dict[str, Any] = {"size": SIDE, "channels": 1, "num_steps": 1, "width": 4, "depth": 2}
     denoiser(a_job(DENOISER, lab, **given))
-    with pytest.raises(DataError, match="has colours, and the models of dae learned grey"):
+    with pytest.raises(DataError, match="has colours, but the models of dae were trained on grey"):
         purified(lab, purifier="dae", denoiser="noisy:A")
     both = {"diffuser": "images:A", "denoiser": "noisy:A"}
-    with pytest.raises(JobError, match="learned images of 3 channels, and the denoiser of 1"):
+    with pytest.raises(JobError, match="the diffuser has 3 channels, but the denoiser has 1"):
         purified(lab, purifier="dae+oneshot10", **both)
 
 
@@ -191,9 +191,9 @@ def made_by(kind: str, model: str = "images:A", **settings: Any) -> Draft:
 def test_a_step_beyond_what_was_trained_is_refused_while_planning_or_in_the_job(lab: Path) -> None:
     draft = a_draft(PURIFY, lab, purifier="diffpure300", diffuser="images:A")
     (reason,) = PURIFY.refusals(draft, (made_by("diffuser", t_max=200),))
-    assert "t 300 is beyond the 200 that images:A was trained for" in reason
+    assert "t 300 is too large: images:A was trained up to t 200" in reason
     assert PURIFY.refusals(draft, ()) == ()
-    with pytest.raises(JobError, match="t 300 is beyond the 200 that images:A was trained for"):
+    with pytest.raises(JobError, match="t 300 is too large: images:A was trained up to t 200"):
         purified(lab, purifier="diffpure300", diffuser="images:A")
 
 
@@ -233,7 +233,7 @@ purify: [{source: faces/A, diffuser: "images:A", purifier: PURIFIER}]
     first, second = planned("ddpm20").jobs
     assert second.needs == (first.name,)
     assert planned("jpeg75").jobs[1].needs == ()
-    with pytest.raises(TaskFileError, match="t 21 is beyond the 20 that images:A was trained for"):
+    with pytest.raises(TaskFileError, match="t 21 is too large: images:A was trained up to t 20"):
         planned("ddpm21")
 
 
