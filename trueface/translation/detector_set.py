@@ -95,10 +95,13 @@ def original_of(source: Path, resolve: Callable[[str], Path]) -> Path:
             return source
         named = read_made(source).get("source")
         if not isinstance(named, str):
-            raise DataError(f"{source / MADE} names no source; give the real images: real: FOLDER")
+            raise DataError(
+                f"{source / MADE} does not name a source. Set real to the folder of the real images."
+            )
         source = resolve(named)
     raise DataError(
-        f"{source}: the sources of {MADE} lead in a circle; give the real images: real: FOLDER"
+        f"{source}: the sources named in {MADE} form a circle. Set real to the folder of the real "
+        "images."
     )
 
 

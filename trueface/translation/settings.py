@@ -38,50 +38,52 @@ class TranslatorSettings(Settings):
     )
     aliases: ClassVar[Mapping[str, str]] = PLACES
 
-    data_root: str = Field(description="folder with the parts A, B and C")
-    size: int = Field(128, ge=8, description="side of the images, in pixels, a multiple of 4")
+    data_root: str = Field(description="Folder with the parts A, B and C")
+    size: int = Field(
+        128, ge=8, description="Side length of the images, in pixels, a multiple of 4"
+    )
     labels: str = Field(
         "",
-        description="attributes that it can change, with commas between; '': all of the table. StarGAN's "
-        "own are Black_Hair,Blond_Hair,Brown_Hair,Male,Young",
+        description="Comma-separated attributes that the model can change, such as "
+        "Black_Hair,Blond_Hair,Brown_Hair,Male,Young of StarGAN. Empty for all attributes of the table",
     )
     weights: str = Field(
         "",
-        description="file of a generator's weights as its authors' program writes them (200000-G.ckpt), in "
-        "the place of a training",
+        description="Weights file of a generator, written by the StarGAN program (200000-G.ckpt), used "
+        "instead of training",
     )
-    width: Count = Field(64, description="channels of the generator's first layer")
-    blocks: Count = Field(6, description="residual blocks of the generator")
-    critic_width: Count = Field(64, description="channels of the critic's first layer")
+    width: Count = Field(64, description="Channels of the generator's first layer")
+    blocks: Count = Field(6, description="Number of residual blocks of the generator")
+    critic_width: Count = Field(64, description="Channels of the critic's first layer")
     gan: Literal["wgan-gp", "hinge"] = Field(
         "wgan-gp",
-        description="adversarial loss: wgan-gp, the paper's, or hinge with spectral norm, which costs "
-        "half of it",
+        description="Adversarial loss: wgan-gp (as in the paper) or hinge (with spectral norm, at half "
+        "the cost)",
     )
-    lambda_cls: float = Field(1.0, ge=0, description="weight of the classification loss")
-    lambda_rec: float = Field(10.0, ge=0, description="weight of the reconstruction loss")
-    lambda_gp: float = Field(10.0, ge=0, description="weight of the gradient penalty of wgan-gp")
-    n_critic: Count = Field(5, description="steps of the critic for one of the generator")
-    lr: float = Field(1e-4, gt=0, description="learning rate of both, of Adam")
-    beta1: float = Field(0.5, ge=0, lt=1, description="of Adam")
-    beta2: float = Field(0.999, ge=0, lt=1, description="of Adam")
+    lambda_cls: float = Field(1.0, ge=0, description="Weight of the classification loss")
+    lambda_rec: float = Field(10.0, ge=0, description="Weight of the reconstruction loss")
+    lambda_gp: float = Field(10.0, ge=0, description="Weight of the gradient penalty of wgan-gp")
+    n_critic: Count = Field(5, description="Critic steps per generator step")
+    lr: float = Field(1e-4, gt=0, description="Learning rate of Adam, for generator and critic")
+    beta1: float = Field(0.5, ge=0, lt=1, description="First beta of Adam")
+    beta2: float = Field(0.999, ge=0, lt=1, description="Second beta of Adam")
     decay: Probability = Field(
-        0.5, description="last share of the steps, in which the learning rate falls to 0"
+        0.5, description="Last fraction of the steps, in which the learning rate falls to 0"
     )
-    flip: Probability = Field(0.5, description="fraction of images that are mirrored")
-    batch_size: Count = Field(16, description="images per step")
-    num_steps: Count = Field(200_000, description="steps of the critic")
-    seed: int = Field(42, ge=0, description="of weights and batches")
+    flip: Probability = Field(0.5, description="Fraction of images that are mirrored")
+    batch_size: Count = Field(16, description="Images per step")
+    num_steps: Count = Field(200_000, description="Number of critic steps")
+    seed: int = Field(42, ge=0, description="Random seed of the weights and the batches")
     precision: Precision = "fp32"
-    save_every: Count = Field(1000, description="steps between two states to go on from")
+    save_every: Count = Field(
+        1000, description="Number of steps between saved states, from which a stopped job resumes"
+    )
 
     @field_validator("size")
     @classmethod
     def _divides(cls, size: int) -> int:
         if size % (1 << HALVINGS):
-            raise ValueError(
-                f"{size} is no multiple of {1 << HALVINGS}: the generator halves twice"
-            )
+            raise ValueError(f"size {size} is not a multiple of {1 << HALVINGS}")
         return size
 
     @field_validator("labels")
@@ -96,8 +98,8 @@ class TranslatorSettings(Settings):
     def _trains(self) -> Self:
         if self.num_steps < self.n_critic and not self.weights:
             raise ValueError(
-                f"num_steps {self.num_steps} is less than n_critic {self.n_critic}: the generator would "
-                "never be trained"
+                f"num_steps {self.num_steps} is less than n_critic {self.n_critic}, so the generator is "
+                "never trained"
             )
         return self
 
@@ -110,7 +112,7 @@ class TranslatorSettings(Settings):
     def without_effect(cls, values: Mapping[str, Any]) -> Mapping[str, str]:
         """Return settings that change nothing beside the other values, each with the reason."""
         if values.get("weights"):
-            return {"num_steps": "with `weights` nothing is trained"}
+            return {"num_steps": "nothing is trained if weights is set"}
         if values.get("gan") == "hinge":
             return {"lambda_gp": "hinge has no gradient penalty"}
         return {}
@@ -124,38 +126,51 @@ class TranslateSettings(Settings):
     folders: ClassVar[tuple[str, ...]] = ("source", "real")
 
     source: str = Field(
-        description="folder of the images to translate: clean, disrupted or purified"
+        description="Folder of the images to translate: clean, disrupted or purified"
     )
-    translator: str = Field(description="ID of the translator")
+    translator: str = Field(description="Model ID of the translator")
     real: str = Field(
         "",
-        description="folder of the real images, which have the same names; '': the images that source was "
-        "made of",
+        description="Folder of the real images, with the same file names. Empty for the images from which "
+        "source was made",
     )
-    attribute: str = Field("", description="the one that is flipped; '': one drawn for each image")
-    fakes: str = Field("Translated", description="folder of the translated images, below Fake/")
-    reals: str = Field("Originals", description="folder of the real ones, below Real/")
-    train: Probability = Field(0.7, description="share of the training list")
-    val: Probability = Field(0.15, description="share of the validation list; the rest is tested")
-    seed: int = Field(42, ge=0, description="of the attributes and of the lists, by image name")
-    limit: int = Field(0, ge=0, description="images, evenly spread over the sorted names; 0: all")
-    batch_size: Count = Field(32, description="images at once")
+    attribute: str = Field(
+        "", description="Attribute that is flipped. Empty for a random one per image"
+    )
+    fakes: str = Field(
+        "Translated", description="Name of the folder of translated images, in Fake/"
+    )
+    reals: str = Field("Originals", description="Name of the folder of real images, in Real/")
+    train: Probability = Field(0.7, description="Fraction of the images in the training list")
+    val: Probability = Field(
+        0.15,
+        description="Fraction of the images in the validation list. The rest is the test list",
+    )
+    seed: int = Field(
+        42,
+        ge=0,
+        description="Random seed of the attributes and the lists, used with the name of each image",
+    )
+    limit: int = Field(
+        0, ge=0, description="Number of images, evenly spread over the sorted names. 0 takes all"
+    )
+    batch_size: Count = Field(32, description="Images per batch")
 
     @field_validator("fakes", "reals")
     @classmethod
     def _folder(cls, name: str) -> str:
         if _FOLDER.fullmatch(name) is None:
-            raise ValueError(f"{name!r} is not the name of one folder, such as Translated")
+            raise ValueError(f"{name!r} is not a folder name such as Translated")
         return name
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
         if self.fakes == self.reals:
             raise ValueError(
-                f"fakes and reals are both {self.fakes!r}: a list would not tell one from the other"
+                f"fakes and reals are both {self.fakes!r}. Choose two different names."
             )
         if self.train + self.val > 1:
-            raise ValueError(f"train {self.train:g} and val {self.val:g} are more than all")
+            raise ValueError(f"train {self.train:g} and val {self.val:g} add up to more than 1")
         return self
 
     @property

@@ -166,8 +166,8 @@ class TranslatorTraining(Steps):
         """Name the loss and the step."""
         other = "" if self.settings.gan == "hinge" else ", or use gan: hinge"
         return (
-            f"the loss {name!r} is {loss} at step {self.step} of {self.total}; lower lr "
-            f"({self.settings.lr:g}){other}"
+            f"the loss {name!r} is {loss} at step {self.step} of {self.total}. Use a smaller lr than "
+            f"{self.settings.lr:g}{other}."
         )
 
     def note(self, losses: Mapping[str, float]) -> Mapping[str, float]:

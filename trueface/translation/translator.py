@@ -86,8 +86,8 @@ def refuse_shared(data_root: Path) -> None:
             seen[stem(name)] = part
     if twice:
         raise DataError(
-            f"{data_root}: images in two parts: {few(twice)}; a generator would "
-            "be judged on what it has learned, take them out of one"
+            f"{data_root}: images are in two parts: {few(twice)}. Remove them from one part, so that "
+            "no test image is a training image."
         )
 
 
@@ -245,18 +245,18 @@ class Translator:
         """
         if images.ndim != 4 or images.shape[1] != COLOURS:
             raise JobError(
-                f"a translator takes images of {COLOURS} channels, N×{COLOURS}×H×W, and got "
-                f"{'×'.join(map(str, images.shape))}"
+                f"images have the shape {'×'.join(map(str, images.shape))}, but a translator takes "
+                f"N×{COLOURS}×H×W"
             )
         if any(side % (1 << HALVINGS) for side in images.shape[2:]):
             raise JobError(
-                f"a translator takes sides that are multiples of {1 << HALVINGS}, and got "
-                f"{images.shape[3]}x{images.shape[2]}; resize the images first"
+                f"images have {images.shape[3]}x{images.shape[2]} pixels, but a translator takes only "
+                f"multiples of {1 << HALVINGS}. Resize the images first."
             )
         if targets.shape != (len(images), len(self.labels)):
             raise JobError(
-                f"the generator has {len(self.labels)} labels ({', '.join(self.labels)}), and got "
-                f"targets {'×'.join(map(str, targets.shape))} for {len(images)} images"
+                f"targets have the shape {'×'.join(map(str, targets.shape))}, expected "
+                f"{len(images)}×{len(self.labels)} (images × {', '.join(self.labels)})"
             )
         made: Tensor = self.generator(images, targets)
         return made
@@ -292,20 +292,20 @@ def load_translator(path: Path, device: str = "cpu") -> Translator:
     """
     content = tensor_files.load_model(
         path,
-        absent="no translator {path}; train it first",
+        absent="translator {path} does not exist. Train it first.",
         unreadable="translator {path} cannot be read safely: {error}",
     )
     if not isinstance(content, dict) or content.get("what") != WHAT:
-        raise CheckpointError(f"{path} is no translator; name a model of the kind translator")
+        raise CheckpointError(f"{path} is not a translator. Give a model of job type translator.")
     if content.get("schema") != SCHEMA:
-        raise CheckpointError(f"{path} is a translator of another schema than {SCHEMA}")
+        raise CheckpointError(f"{path} is not a translator of schema {SCHEMA}")
     try:
         labels, state = tuple(content["labels"]), content["state"]
         shape = GeneratorShape(len(labels), content["width"], content["blocks"])
         generator = filled(shape, state)
         return ready(generator, labels, content["size"], device)
     except (KeyError, TypeError, RuntimeError) as error:
-        raise CheckpointError(f"{path} is a broken translator: {_first(error)}") from error
+        raise CheckpointError(f"{path} is a damaged translator: {_first(error)}") from error
 
 
 def filled(shape: GeneratorShape, state: Mapping[str, Any]) -> Generator:
@@ -340,19 +340,19 @@ def load_foreign(path: Path, labels: int) -> Generator:
         state = read_state(path)
     except WeightsError as error:  # whose advice is about detectors
         reason = str(error).removesuffix(f"; {REMEDY}")
-        raise CheckpointError(f"{reason}; give a state dict of StarGAN's generator") from error
+        raise CheckpointError(f"{reason}. Give a state dict of StarGAN's generator.") from error
     state = {name: tensor for name, tensor in state.items() if not name.endswith(UNUSED)}
     shape = shape_of(state, path)
     if shape.classes != labels:
         raise CheckpointError(
-            f"{path} is a generator of {shape.classes} labels (c_dim), and {labels} are named; write "
-            f"labels: with its {shape.classes} attributes, in the order of its training"
+            f"{path} is a generator with {shape.classes} labels (c_dim), but labels names {labels}. Name "
+            f"its {shape.classes} attributes in the order of its training."
         )
     expected = {name: tensor.shape for name, tensor in Generator(shape).state_dict().items()}
     unknown, missing = sorted(state.keys() - expected), sorted(expected.keys() - state)
     if unknown or missing:
         raise CheckpointError(
-            f"{path} is no generator of StarGAN with {shape.blocks} blocks: "
+            f"{path} is not a StarGAN generator with {shape.blocks} blocks: "
             + "; ".join(
                 f"{what} {', '.join(names[:MOST_SHOWN])}"
                 for what, names in (("unknown", unknown), ("missing", missing))
@@ -362,8 +362,8 @@ def load_foreign(path: Path, labels: int) -> Generator:
     for name, tensor in state.items():
         if tensor.shape != expected[name]:
             raise CheckpointError(
-                f"{path}: {name} is {list(tensor.shape)}, where a generator of width {shape.width} has "
-                f"{list(expected[name])}"
+                f"{path}: {name} has the shape {list(tensor.shape)}, but a generator of width "
+                f"{shape.width} has {list(expected[name])}"
             )
     return filled(shape, state)
 
@@ -378,8 +378,8 @@ def shape_of(state: Mapping[str, Tensor], path: Path) -> GeneratorShape:
     if first is None or first.ndim != 4 or first.shape[1] <= COLOURS:
         shown = ", ".join(sorted(state)[:MOST_SHOWN])
         raise CheckpointError(
-            f"{path} is no generator of StarGAN: it needs {FIRST}, a convolution of {COLOURS} colours "
-            f"and the labels; the file has {shown}"
+            f"{path} is not a StarGAN generator. Expected {FIRST}, a convolution of {COLOURS} colours and "
+            f"the labels, but found {shown}."
         )
     blocks = sum(BLOCK.fullmatch(name) is not None for name in state)
     return GeneratorShape(first.shape[1] - COLOURS, first.shape[0], blocks)

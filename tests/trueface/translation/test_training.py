@@ -119,7 +119,7 @@ def test_a_loss_that_is_not_a_number_ends_the_training_with_its_step(pictures: P
         if step == 1:
             next(training.generator.parameters()).data.fill_(float("nan"))
 
-    with pytest.raises(JobError, match=r"is nan at step 2 of 6; lower lr \(0\.0001\)"):
+    with pytest.raises(JobError, match=r"is nan at step 2 of 6\. Use a smaller lr than 0\.0001"):
         run_steps(training, Watch(progress=spoils))
 
 
@@ -163,9 +163,9 @@ def test_the_defaults_are_those_of_the_paper() -> None:
 @pytest.mark.parametrize(
     ("given", "reason"),
     [
-        ({"size": 30}, "30 is no multiple of 4"),
+        ({"size": 30}, "30 is not a multiple of 4"),
         ({"labels": "a, b, a"}, "names an attribute twice"),
-        ({"num_steps": 2, "n_critic": 5}, "never be trained"),
+        ({"num_steps": 2, "n_critic": 5}, "is never trained"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(given: dict[str, object], reason: str) -> None:

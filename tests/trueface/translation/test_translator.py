@@ -61,10 +61,14 @@ def test_the_authors_weights_tell_their_shape(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("more", "labels", "reason"),
     [
-        ({}, 3, r"of 5 labels \(c_dim\), and 3 are named"),
+        ({}, 3, r"with 5 labels \(c_dim\), but labels names 3"),
         ({"main.99.weight": torch.zeros(1)}, 5, r"with 2 blocks: unknown main\.99\.weight"),
-        ({"main.1.weight": torch.zeros(7)}, 5, r"main\.1\.weight is \[7\], .* has \[8\]"),
-        ({"main.0.weight": torch.zeros(8, 3)}, 5, "is no generator of StarGAN"),
+        (
+            {"main.1.weight": torch.zeros(7)},
+            5,
+            r"main\.1\.weight has the shape \[7\], .* has \[8\]",
+        ),
+        ({"main.0.weight": torch.zeros(8, 3)}, 5, "is not a StarGAN generator"),
     ],
 )
 def test_other_weights_are_refused_with_what_is_wrong(
@@ -79,17 +83,17 @@ def test_weights_with_code_in_them_are_not_executed(tmp_path: Path) -> None:
     torch.save({"main.0.weight": Path("anything")}, tmp_path / "G.ckpt")
     with pytest.raises(CheckpointError, match="read safely") as caught:
         load_foreign(tmp_path / "G.ckpt", 5)
-    assert str(caught.value).endswith("; give a state dict of StarGAN's generator")
+    assert str(caught.value).endswith(". Give a state dict of StarGAN's generator.")
 
 
 def test_a_file_that_is_no_translator_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="train it first"):
+    with pytest.raises(CheckpointError, match="Train it first"):
         load_translator(tmp_path / "absent.pt")
     torch.save({"schema": 1, "arch": "slim"}, tmp_path / "best.pt")
-    with pytest.raises(CheckpointError, match="is no translator"):
+    with pytest.raises(CheckpointError, match="is not a translator"):
         load_translator(tmp_path / "best.pt")
     torch.save({"schema": 1, "what": "translator", "labels": ["a"]}, tmp_path / "best.pt")
-    with pytest.raises(CheckpointError, match="broken translator"):
+    with pytest.raises(CheckpointError, match="damaged translator"):
         load_translator(tmp_path / "best.pt")
 
 
@@ -178,10 +182,14 @@ def test_an_attack_gets_gradients_of_images_and_none_of_weights() -> None:
 @pytest.mark.parametrize(
     ("images", "targets", "reason"),
     [
-        ((2, 1, 32, 32), (2, 3), "takes images of 3 channels"),
-        ((2, 3, 30, 32), (2, 3), "multiples of 4, and got 32x30"),
-        ((2, 3, 32, 32), (2, 5), "has 3 labels .dark_hair, light_background, warm_skin., and got"),
-        ((2, 3, 32, 32), (3, 3), "targets 3×3 for 2 images"),
+        ((2, 1, 32, 32), (2, 3), "2×1×32×32, but a translator takes N×3×H×W"),
+        ((2, 3, 30, 32), (2, 3), "32x30 pixels, but a translator takes only multiples of 4"),
+        (
+            (2, 3, 32, 32),
+            (2, 5),
+            "2×5, expected 2×3 .images × dark_hair, light_background, warm_skin.",
+        ),
+        ((2, 3, 32, 32), (3, 3), "targets have the shape 3×3, expected 2×3"),
     ],
 )
 def test_images_and_labels_of_another_shape_are_refused(
