@@ -22,14 +22,17 @@ from trueface.runtime.progress import Watch
 from trueface.runtime.rng import derive
 from trueface.runtime.stepping import Steps, run_steps
 
-STOPPED = "stopped after {step} of {total} steps; nothing was written, the next attempt begins anew"
+STOPPED = (
+    "stopped after {step} of {total} steps. Nothing was written, and the next attempt starts from the "
+    "beginning."
+)
 
 
 MOST_AT_ONCE = 256  # images that are sampled together
 MOST_NUMBERS = 1 << 20  # in them: of larger images fewer are, 64 of Stable Diffusion's latents
 NO_NULL = (
-    "{method} needs the null token's score, and this model was trained without (drop: 0): it cannot "
-    "be guided; train it with drop above 0"
+    "{method} needs the null token, but this diffuser was trained without one (drop: 0). Train it "
+    "with drop above 0."
 )
 
 
@@ -98,7 +101,7 @@ def student_of(teacher: Diffuser, scope: Scope) -> tuple[Diffuser, list[nn.Param
         if trains:
             chosen.append(parameter)
     if not chosen:
-        raise JobError(f"the network has no parameters of scope {scope}")
+        raise JobError(f"the network has no parameters in scope {scope}")
     return student, chosen
 
 
@@ -271,8 +274,8 @@ def descend(
     run_steps(descent, problem.watch)
     if not all(bool(parameter.isfinite().all()) for parameter in parameters):
         raise JobError(
-            f"parameters are no numbers after step {descent.total} of {descent.total}; lower lr, which is "
-            f"{problem.options.lr:g}"
+            f"parameters are not finite after step {descent.total} of {descent.total}. Use a smaller lr "
+            f"than {problem.options.lr:g}."
         )
 
 
@@ -302,8 +305,8 @@ class _Descent(Steps):
     def diverged(self, name: str, loss: float) -> str:
         """Name the step and the rate."""
         return (
-            f"the {name} is {loss} at step {self.step} of {self.total}; lower lr, which is "
-            f"{self.problem.options.lr:g}"
+            f"the {name} is {loss} at step {self.step} of {self.total}. Use a smaller lr than "
+            f"{self.problem.options.lr:g}."
         )
 
     def note(self, losses: Mapping[str, float]) -> Mapping[str, float]:
@@ -341,7 +344,7 @@ def run_erasure(method: str, teacher: Diffuser, problem: ErasingProblem) -> Eras
             needs them; anchor and concept are the same class; stopped; a loss that is not a number.
     """
     if method not in METHODS:
-        raise UnknownName("method of erasing", method, METHODS)
+        raise UnknownName("erasing method", method, METHODS)
     _refuse(method, teacher, problem)
     if "sample_steps" in METHODS[method].defaults:
         teacher.refuse_noise_alone()
@@ -353,11 +356,11 @@ def run_erasure(method: str, teacher: Diffuser, problem: ErasingProblem) -> Eras
 def _refuse(method: str, teacher: Diffuser, problem: ErasingProblem) -> None:
     needs = METHODS[method].needs
     if not teacher.class_names:
-        raise JobError("this diffuser knows no classes: there is no concept to erase from it")
+        raise JobError("this diffuser was trained without classes, so no concept can be erased")
     if problem.erase == problem.anchor:
         raise JobError(SAME.format(name=teacher.class_names[problem.erase]))
     if "anchor" in needs and problem.anchor is None:
-        raise JobError(f"{method} needs an anchor: the class that is drawn instead")
+        raise JobError(f"{method} needs an anchor, the class that is drawn instead")
     samples = "sample_steps" in METHODS[method].defaults
     guided = samples and problem.options.guidance != 1
     if ("null" in needs or guided) and not teacher.has_null:

@@ -173,7 +173,7 @@ def measure(
     refuse_others(student.diffuser, teacher.diffuser)
     if never is not None:
         refuse_other_images(
-            never.diffuser, teacher.diffuser, "the model that never saw the concept"
+            never.diffuser, teacher.diffuser, "the diffuser trained without the concept"
         )
     names, sampling = teacher.diffuser.class_names, question.attack.sampling
     concept = teacher.diffuser.label(question.concept)
@@ -242,9 +242,9 @@ def refuse_others(student: Diffuser, teacher: Diffuser) -> None:
     Raises:
         JobError: their images or classes differ.
     """
-    refuse_other_images(student, teacher, "the measured model")
+    refuse_other_images(student, teacher, "the measured diffuser")
     if student.class_names != teacher.class_names:
-        _refuse("classes", "the measured model", student.class_names, teacher.class_names)
+        _refuse("classes", "the measured diffuser", student.class_names, teacher.class_names)
 
 
 def refuse_other_images(model: Diffuser, teacher: Diffuser, name: str) -> None:
@@ -261,8 +261,8 @@ def refuse_other_images(model: Diffuser, teacher: Diffuser, name: str) -> None:
 
 def _refuse(what: str, name: str, mine: object, its: object) -> NoReturn:
     raise JobError(
-        f"the {what} of {name} and of the teacher differ, {mine} and {its}: name the teacher that it was "
-        "made of, or trained like"
+        f"the {what} of {name} ({mine}) and of the teacher ({its}) differ. Name the teacher from which "
+        "it was made, or one with the same settings."
     )
 
 

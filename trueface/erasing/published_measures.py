@@ -130,7 +130,8 @@ def _inception(path: Path, device: str) -> Any:
             network = NoTrainInceptionV3("inception-v3-compat", [FEATURES], str(safe))
         except RuntimeError as error:
             raise CheckpointError(
-                f"inception: {path} is no InceptionV3 of torch-fidelity: its weights do not fit that network"
+                f"inception: the weights in {path} do not fit torch-fidelity's InceptionV3. Give "
+                "pt_inception-2015-12-05-6726825d.pth."
             ) from error
     network.num_features = int(FEATURES)  # else torchmetrics shows it an image, on the CPU
     return network.to(device)
@@ -147,11 +148,11 @@ def _clip(folder: Path, device: str) -> Any:
     except (OSError, ValueError, RuntimeError) as error:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise CheckpointError(
-            f"clip: {folder} holds no CLIP model in the layout of transformers with safetensors: {first}"
+            f"clip: {folder} is not a CLIP model in the layout of transformers with safetensors ({first})"
         ) from error
     if loading["missing_keys"]:  # transformers draws them at random
         raise CheckpointError(
-            f"clip: {folder} lacks weights of its model: {few(sorted(loading['missing_keys']))}"
+            f"clip: weights of the model are missing in {folder}: {few(sorted(loading['missing_keys']))}"
         )
     return _Projections(model.float().to(device).eval()), processor
 

@@ -78,7 +78,7 @@ def rates(
         JobError: one class alone was drawn, so that there are no others.
     """
     if len(drawn) < 2:
-        raise JobError(f"{erase} is the only class: nothing is left to be kept")
+        raise JobError(f"{erase} is the only class, so no other class can be measured")
     right = {name: rate(row == known.index(name)) for name, row in zip(drawn, answers, strict=True)}
     kept = [at for at, name in enumerate(drawn) if name != erase]
     truth = answers.new_tensor([[known.index(drawn[at])] for at in kept])
@@ -107,8 +107,8 @@ def refuse_weak_teacher(teacher: Rates, least: float) -> None:
     (first, share), *more = weak.items()
     also = "".join(f", {name} ({value:.2f})" for name, value in more)
     raise JobError(
-        f"the teacher cannot draw {first} ({share:.2f} of its samples are recognised){also}: nothing to "
-        f"erase; train it longer, for {least:.2f} are needed of each class"
+        f"the classifier recognises too few samples of the teacher: {first} ({share:.2f}){also}. Train "
+        f"the teacher longer, until at least {least:.2f} of each class are recognised."
     )
 
 
@@ -165,8 +165,8 @@ class Recogniser:
         """
         if class_name not in self.names:
             raise JobError(
-                f"{self.text} does not know the class {class_name!r}; it knows "
-                f"{', '.join(self.names)}: train the classifier on the diffuser's class folders"
+                f"{self.text} has no class {class_name!r}, only {', '.join(self.names)}. Train the "
+                "classifier on the class folders of the diffuser."
             )
         return self.names.index(class_name)
 
@@ -194,7 +194,7 @@ def load_recogniser(path: Path, *, text: str, device: str = "cpu") -> Recogniser
     kept = checkpoint.load(path)
     settings, names = kept.provenance.get("settings"), kept.provenance.get("class_names")
     if not isinstance(settings, dict) or not isinstance(names, list):
-        raise CheckpointError(f"{path} is no network that classify has trained; name one of these")
+        raise CheckpointError(f"{path} is not a classifier. Give a model of job type classify.")
     known: dict[str, Any] = settings
     shape = Shape(model=kept.arch, stem=known["stem"], size=int(known["size"]), classes=len(names))
     form = bool(known.get("channels_last", True))
@@ -223,8 +223,8 @@ def concept_images(
     names = list(image_names(folder))
     if len(names) < count:
         raise DataError(
-            f"{folder} has {len(names)} images, and the attack wants {count}: give more images, or a "
-            "smaller recover_images"
+            f"{folder} has {len(names)} images, but the attack needs {count}. Add images, or use a "
+            "smaller recover_images."
         )
     random.Random(derive(f"recovery/images/{concept}", seed)).shuffle(names)
     chosen = tuple(names[:count])

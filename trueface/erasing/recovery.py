@@ -73,8 +73,8 @@ def recovery(
     """
     if len(images) < max(attack.images):
         raise JobError(
-            f"{len(images)} real images of {concept}, and the attack wants {max(attack.images)}: give "
-            "more, or a smaller recover_images"
+            f"the attack needs {max(attack.images)} real images of {concept}, but there are "
+            f"{len(images)}. Add images, or use a smaller recover_images."
         )
     starts = starts_of(diffuser, concept, attack.sampling.seed)
     paths = inverted(diffuser, torch.stack(list(starts.values())), images, attack)
@@ -149,7 +149,7 @@ def inverted(diffuser: Diffuser, starts: Tensor, images: Tensor, attack: Recover
     path: list[Tensor] = []
     for step in range(1, attack.steps[-1] + 1):
         if attack.sampling.stop.is_set():
-            raise JobError(f"stopped at step {step} of the attack; nothing was written")
+            raise JobError(f"stopped at step {step} of the attack. Nothing was written.")
         places = torch.rand(attack.batch, generator=random)
         t = torch.randint(1, diffuser.t_max + 1, (attack.batch,), generator=random)
         noise = torch.randn(shape, generator=random)
@@ -162,7 +162,7 @@ def inverted(diffuser: Diffuser, starts: Tensor, images: Tensor, attack: Recover
         loss = (eps - noise_all).square().flatten(1).mean(1).reshape(runs, -1).mean(1).sum()
         if not bool(torch.isfinite(loss)):
             raise JobError(
-                f"the loss of the attack is no number at step {step}; take a smaller recover_lr"
+                f"the loss of the attack is not finite at step {step}. Use a smaller recover_lr."
             )
         (gradient,) = torch.autograd.grad(loss, [vectors])
         vectors.grad = gradient

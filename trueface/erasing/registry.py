@@ -39,7 +39,8 @@ STEPS: Mapping[str, Any] = MappingProxyType(
     {"num_steps": 300, "lr": 1e-3, "batch_size": 64, "guidance": 3.0, "sample_steps": 25}
 )
 SAME = (
-    "concept and anchor are both {name!r}: the anchor is what is drawn instead, name another class"
+    "concept and anchor are both {name!r}. The anchor is drawn instead of the concept, so name "
+    "another class."
 )
 
 
@@ -95,7 +96,8 @@ class Erasure(Declared):
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
             raise ValueError(
-                f"method {self.name!r}: take lower-case letters, with one dash within at most"
+                f"method {self.name!r}: the name must consist of lower-case letters, with at most one dash "
+                "inside"
             )
         for what, words, known in (
             ("needs", self.needs, get_args(Need)), ("defaults", self.defaults, NAMES),
@@ -103,7 +105,7 @@ class Erasure(Declared):
             for word in words:
                 if word not in known:
                     raise ValueError(
-                        f"{what} of {self.name}: {word!r} is none of {', '.join(known)}"
+                        f"{what} of {self.name}: {word!r} is not one of {', '.join(known)}"
                     )
 
     def options(self, given: Mapping[str, Any]) -> ErasureOptions:
@@ -137,7 +139,7 @@ def described() -> str:
 
 def _method(name: str) -> str:
     if name not in METHODS:
-        raise ValueError(UnknownName("method of erasing", name, METHODS))
+        raise ValueError(UnknownName("erasing method", name, METHODS))
     return name
 
 
@@ -151,62 +153,68 @@ class EraseSettings(Settings):
 
     data_root: str = Field(
         "",
-        description="folder of the teacher's training images, for retrain; default: the teacher's",
+        description="Folder of the teacher's training images, for retrain. Default: the folder that the "
+        "teacher used",
     )
     method: Annotated[str, AfterValidator(_method)] = Field(description=described())
-    concept: str = Field(min_length=1, description="the class that shall not be drawn any more")
+    concept: str = Field(min_length=1, description="Class that is erased from the model")
     anchor: str = Field(
-        "", description="the class that is drawn instead; empty: none, for methods that need none"
+        "",
+        description="Class that is drawn instead. Empty for none, if the method does not need one",
     )
-    num_steps: Count | None = Field(None, description="gradient steps")
-    lr: Annotated[Finite, Field(gt=0)] | None = Field(None, description="learning rate of Adam")
-    batch_size: Count | None = Field(None, description="noisy images a step")
+    num_steps: Count | None = Field(None, description="Number of gradient steps")
+    lr: Annotated[Finite, Field(gt=0)] | None = Field(None, description="Learning rate of Adam")
+    batch_size: Count | None = Field(None, description="Noisy images per step")
     scope: Scope | None = Field(
         None,
-        description="parameters that change; maps: the linear maps that take the class embedding, "
-        "rest: all but these, all: both; the embeddings themselves never change",
+        description="Trained parameters: maps (the linear layers that take the class embedding), rest "
+        "(all others) or all. The embeddings are never trained",
     )
     trajectory: Trajectory | None = Field(
         None,
-        description="whose sampling paths the noisy images are from; anchor, concept: the teacher's "
-        "under that class; own: of the model that is being changed, under the concept",
+        description="Source of the noisy images: sampling paths of the teacher for anchor or concept, or "
+        "of the trained model for the concept (own)",
     )
-    paths: Count | None = Field(None, description="sampling paths, or samples, of the teacher")
+    paths: Count | None = Field(
+        None, description="Number of sampling paths or samples of the teacher"
+    )
     refresh: Count | None = Field(
-        None, description="steps after which own paths are sampled anew; the papers: 1"
+        None,
+        description="Number of steps after which own paths are sampled again. The papers use 1",
     )
     guidance: Annotated[Finite, Field(ge=0)] | None = Field(
-        None, description="classifier-free guidance of these paths"
+        None, description="Classifier-free guidance of the sampling paths"
     )
-    sample_steps: Count | None = Field(None, description="DDIM steps of these paths")
-    gamma1: Finite | None = Field(None, description="abo: scale of the teacher's guidance")
-    gamma2: Finite | None = Field(None, description="abo: scale of the student's guidance")
+    sample_steps: Count | None = Field(None, description="DDIM steps of the sampling paths")
+    gamma1: Finite | None = Field(None, description="abo: Scale of the teacher's guidance")
+    gamma2: Finite | None = Field(None, description="abo: Scale of the student's guidance")
     penalty: Annotated[Finite, Field(ge=0)] | None = Field(
-        None, description="abo: weight (lambda) of what keeps the null token's score"
+        None,
+        description="abo: Weight (lambda) of the penalty that keeps the score of the null token",
     )
     mask: Annotated[Finite, Field(ge=0, lt=1)] | None = Field(
         None,
-        description="abo: quantile of SEGA's mask, 0.9 edits the strongest tenth; 0: no mask",
+        description="abo: Quantile of SEGA's mask. 0.9 edits the strongest tenth, 0 uses no mask",
     )
-    edit_scale: Finite | None = Field(None, description="abo: scale of the masked edit")
-    eta: Finite | None = Field(None, description="esd-x, esd-u: negative guidance")
+    edit_scale: Finite | None = Field(None, description="abo: Scale of the masked edit")
+    eta: Finite | None = Field(None, description="esd-x, esd-u: Negative guidance")
     ema: Annotated[Finite, Field(ge=0, lt=1)] | None = Field(
-        None, description="sdd: share of the averaged model that stays at each step"
+        None, description="sdd: Decay of the moving average of the weights"
     )
     uce_lambda: Annotated[Finite, Field(gt=0)] | None = Field(
-        None, description="uce: weight of what keeps the maps as they were"
+        None, description="uce: Weight of the penalty that keeps the linear layers as they were"
     )
     uce_preserve: Annotated[Finite, Field(ge=0)] | None = Field(
-        None, description="uce: weight of the other classes and the null token"
+        None, description="uce: Weight of the other classes and the null token"
     )
-    seed: int = Field(42, ge=0, description="seed of all that is drawn")
+    seed: int = Field(42, ge=0, description="Random seed")
 
     @model_validator(mode="after")
     def _another_class(self) -> "EraseSettings":
         if self.concept == self.anchor:
             raise ValueError(SAME.format(name=self.concept))
         if not self.anchor and "anchor" in METHODS[self.method].needs:
-            raise ValueError(f"{self.method} needs an anchor: the class that is drawn instead")
+            raise ValueError(f"{self.method} needs an anchor, the class that is drawn instead")
         return self
 
     @property
@@ -223,9 +231,9 @@ class EraseSettings(Settings):
         own = "trajectory" in method.defaults and options.trajectory == "own"
         for name in method.defaults:
             if name == "paths" and own:
-                reasons[name] = "own paths are as many as batch_size"
+                reasons[name] = "with trajectory: own, batch_size sets the number of paths"
             elif name == "refresh" and not own:
-                reasons[name] = "paths of the teacher are sampled once"
+                reasons[name] = "paths of the teacher are sampled only once"
             else:
                 del reasons[name]
         return {name: reason for name, reason in reasons.items() if values.get(name) is not None}
@@ -237,10 +245,12 @@ def _several(value: object) -> object:
 
 def _rising(values: tuple[int, ...]) -> tuple[int, ...]:
     if not values:
-        raise ValueError("the list is empty: give one number at least")
+        raise ValueError("the list is empty. Give at least one number.")
     if list(values) != sorted(set(values)):
         shown = ", ".join(map(str, values))
-        raise ValueError(f"{shown} does not rise: write each number once, the smallest first")
+        raise ValueError(
+            f"{shown} is not in rising order. Write each number once, the smallest first."
+        )
     return values
 
 
@@ -257,7 +267,7 @@ def lacking(*, inception: bool, clip: bool) -> Iterator[str]:
     ):
         missing = [name for name in packages if importlib.util.find_spec(name) is None]
         if wanted and missing:
-            yield f"{what} needs {', '.join(missing)}, not installed here: {install_command('metrics')}"
+            yield f"{what} needs {', '.join(missing)}. Install with: {install_command('metrics')}"
 
 
 Rising = Annotated[tuple[Count, ...], BeforeValidator(_several), AfterValidator(_rising)]
@@ -277,71 +287,81 @@ class ErasedSettings(Settings):
         }
     )  # fmt: skip
 
-    diffuser: str = Field(description="the model that is measured")
-    teacher: str = Field(description="the model that it was made of, which draws every concept")
+    diffuser: str = Field(description="Model ID of the diffuser that is measured")
+    teacher: str = Field(
+        description="Model ID of the diffuser before erasing, which draws every concept"
+    )
     classifier: str = Field(
-        description="model of kind classify, of the same class folders: it recognises what is drawn"
+        description="Model ID of a classifier (job type classify), trained on the same class folders. It "
+        "recognises the samples"
     )
     never: str = Field(
         "",
-        description="a diffuser that never saw the concept: the floor of recovery; without it there is "
-        "no verdict on what is hidden",
+        description="Model ID of a diffuser trained without the concept, which is the floor of recovery. "
+        "Without it, the verdict does not distinguish erased from hidden",
     )
     data_root: str = Field(
-        description="class folders with real images, of which the attack takes those of the concept"
+        description="Folder with class folders of real images. The attack uses the images of the concept"
     )
     inception: str = Field(
         "",
-        description="file of InceptionV3's weights as torch-fidelity has them "
-        "(pt_inception-2015-12-05-6726825d.pth): FID and KID, too; needs the extra metrics",
+        description="Weights file of torch-fidelity's InceptionV3 "
+        "(pt_inception-2015-12-05-6726825d.pth), to measure FID and KID as well. Needs the extra "
+        "metrics",
     )
     clip: str = Field(
         "",
-        description="folder of a CLIP model in the layout of transformers: CLIP score, too; needs the "
-        "extra metrics",
+        description="Folder of a CLIP model in the layout of transformers, to measure the CLIP score as "
+        "well. Needs the extra metrics",
     )
-    concept: str = Field(description="name of the class that was erased")
-    anchor: str = Field("", description="name of the class that was to be drawn in its place")
+    concept: str = Field(description="Class that was erased")
+    anchor: str = Field("", description="Class that is drawn instead of the concept")
     samples: int = Field(
-        64, ge=2, description="drawn of each class, with equal noise by all models"
+        64, ge=2, description="Number of samples per class, from the same noise for all models"
     )
-    sample_steps: Count = Field(25, description="DDIM steps of a sample")
+    sample_steps: Count = Field(25, description="DDIM steps per sample")
     guidance: Annotated[Finite, Field(ge=0)] = Field(
-        2.0, description="of samples, classifier-free; 1: none, and then no null token is needed"
+        2.0,
+        description="Classifier-free guidance of the samples. 1 uses none and needs no null token",
     )
     least_teacher_rate: Probability = Field(
         0.9,
-        description="the job ends where the classifier recognises less of the teacher's samples of any "
-        "class; 0: it never does",
+        description="Smallest fraction of the teacher's samples that must be recognised in each class. "
+        "The job fails below it, and never with 0",
     )
     recover_images: Rising = Field(
-        (1, 5, 25), description="real images of the concept that the attack may use, a curve each"
+        (1, 5, 25),
+        description="Numbers of real images of the concept that the attack uses, one curve each",
     )
     recover_steps: Rising = Field(
         (10, 50, 250),
-        description="steps of the attack after which it is measured; 250 is 250 updates",
+        description="Numbers of attack steps after which recovery is measured",
     )
     recover_lr: Annotated[Finite, Field(gt=0)] = Field(
-        0.1, description="Adam's, in units of the size (RMS) of the model's own class embeddings"
+        0.1,
+        description="Learning rate of Adam in the attack, relative to the RMS of the model's class "
+        "embeddings",
     )
-    recover_batch: Count = Field(16, description="noised images in a step of the attack")
-    seed: int = Field(1, ge=0, description="of samples and of the attack")
-    batch_size: Count = Field(2048, description="images that are drawn at a time")
+    recover_batch: Count = Field(16, description="Noisy images per attack step")
+    seed: int = Field(1, ge=0, description="Random seed of the samples and the attack")
+    batch_size: Count = Field(2048, description="Images per batch")
 
     @field_validator("anchor")
     @classmethod
     def _another(cls, anchor: str, others: ValidationInfo) -> str:
         if anchor and anchor == others.data.get("concept"):
-            raise ValueError(f"{anchor} is what was erased, and cannot stand in its own place")
+            raise ValueError(
+                f"concept and anchor are both {anchor!r}. Name another class as anchor."
+            )
         return anchor
 
     def models_named(self) -> Sequence[tuple[str, str]]:
         """Return what each model is for, and its ID; those that are not given are left out."""
         named = (
-            ("the diffuser that is measured", self.diffuser),
+            ("the measured diffuser", self.diffuser),
             ("the teacher", self.teacher),
             ("the classifier", self.classifier),
-            ("the diffuser that never saw the concept", self.never),
+            ("the diffuser trained without the concept", self.never),
         )
         return tuple((what, model) for what, model in named if model)
 
@@ -355,34 +375,42 @@ class ReviseSettings(Settings):
     neutral: ClassVar[frozenset[str]] = frozenset({"batch_size"})
     costs: ClassVar[frozenset[str]] = frozenset({"source", "steps", "limit", "guidance", "teacher"})
 
-    source: str = Field(description="folder of real images, or the job that made one")
-    diffuser: str = Field(description="the edited model, which draws the images anew")
+    source: str = Field(
+        description="Folder of real images: a path, or the name of a job that makes one"
+    )
+    diffuser: str = Field(description="Model ID of the edited diffuser, which redraws the images")
     teacher: str = Field(
-        "", description="the unedited model: its round trip is the reference; '': none is made"
+        "",
+        description="Model ID of the unedited diffuser, whose redrawn images are the reference. Empty "
+        "for no reference",
     )
     classifier: str = Field(
-        "", description="model of kind classify: how many images are still recognised as drawn_as"
+        "",
+        description="Model ID of a classifier (job type classify), to count the images that are still "
+        "recognised as drawn_as",
     )
-    drawn_as: str = Field(description="name of the class under which the images are drawn anew")
+    drawn_as: str = Field(description="Class with which the images are redrawn")
     inverted_as: str = Field(
-        "", description="name of the class under which they are inverted; '': the null token"
+        "", description="Class with which the images are inverted. Empty for the null token"
     )
     inverted_by: Literal["edited", "teacher"] = Field(
         "edited",
-        description="the model that inverts; the published experiment takes the edited one",
+        description="Model that inverts the images. The published experiment uses the edited one",
     )
-    steps: int = Field(50, ge=2, description="DDIM steps of inversion, and of sampling")
+    steps: int = Field(50, ge=2, description="DDIM steps of the inversion, and of the sampling")
     guidance: Annotated[Finite, Field(ge=0)] = Field(
-        1.0, description="of sampling, classifier-free; the inversion has none"
+        1.0, description="Classifier-free guidance of the sampling. The inversion uses none"
     )
-    limit: int = Field(0, ge=0, description="images, evenly spread over the sorted names; 0: all")
-    batch_size: Count = Field(64, description="images at a time; it changes no image")
+    limit: int = Field(
+        0, ge=0, description="Number of images, evenly spread over the sorted names. 0 takes all"
+    )
+    batch_size: Count = Field(64, description="Images per batch. It does not change the images")
 
     @field_validator("inverted_by")
     @classmethod
     def _there(cls, by: str, others: ValidationInfo) -> str:
         if by == "teacher" and not others.data.get("teacher"):
-            raise ValueError("inverted_by: teacher needs the setting teacher")
+            raise ValueError("inverted_by: teacher needs a teacher")
         return by
 
     def models_named(self) -> Sequence[tuple[str, str]]:

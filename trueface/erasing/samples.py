@@ -100,7 +100,7 @@ def drawn(
     images = []
     for start in range(0, len(noise), sampling.batch_size):
         if sampling.stop.is_set():
-            raise JobError(f"stopped after {start} of {len(noise)} samples; nothing was written")
+            raise JobError(f"stopped after {start} of {len(noise)} samples. Nothing was written.")
         rows = slice(start, start + sampling.batch_size)
         batch = ddim_sample(
             diffuser,
@@ -113,8 +113,8 @@ def drawn(
         images.append(diffuser.network.decoded(batch).clamp(-1, 1).cpu())
         if bool(images[-1].isnan().any()):  # a classifier would call these pixels something
             raise JobError(
-                "a diffuser draws pixels that are no numbers: its training or erasing went astray, do it "
-                "again with a lower lr"
+                "a diffuser draws pixels that are not numbers, so its training or erasing failed. Run it "
+                "again with a smaller lr."
             )
     return torch.cat(images)
 

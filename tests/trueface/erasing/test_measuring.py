@@ -231,7 +231,7 @@ def test_a_record_that_is_missing_or_of_another_form_is_named(tmp_path: Path) ->
     with pytest.raises(DataError, match=r"made/gone/metrics\.json"):
         table(tmp_path, [("", "gone")])
     write(tmp_path, "old", "abo", 1, schema=0)
-    with pytest.raises(DataError, match=r"made/old/metrics\.json is no record of schema 1"):
+    with pytest.raises(DataError, match=r"made/old/metrics\.json is not a record of schema 1"):
         table(tmp_path, [("", "old")])
 
 

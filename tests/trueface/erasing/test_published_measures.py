@@ -82,7 +82,9 @@ def test_what_would_execute_something_and_other_networks_are_refused(tmp_path: P
         published_measures(tmp_path / "evil.pth", None, "cpu")
     assert not (tmp_path / "executed").exists()
     torch.save({"fc.weight": torch.ones(2, 2)}, tmp_path / "other.pth")
-    with pytest.raises(CheckpointError, match=r"other\.pth is no InceptionV3"):
+    with pytest.raises(
+        CheckpointError, match=r"other\.pth do not fit torch-fidelity's InceptionV3"
+    ):
         published_measures(tmp_path / "other.pth", None, "cpu")
 
 
@@ -102,13 +104,15 @@ def test_clip_score_is_the_mean_cosine_of_pictures_and_their_names(tmp_path: Pat
         whole = projections.model(**given)  # both embeddings of length 1
     cosines = (whole.image_embeds * whole.text_embeds).sum(-1)
     assert found["clip_score"] == pytest.approx(float(cosines.mean()), abs=1e-5)
-    with pytest.raises(CheckpointError, match=r"clip: .* holds no CLIP model"):
+    with pytest.raises(CheckpointError, match=r"clip: .* is not a CLIP model"):
         published_measures(None, tmp_path, "cpu")
     file = tmp_path / "clip" / "model.safetensors"
     state = load_file(file)
     del state["text_projection.weight"]
     save_file(state, file, {"format": "pt"})
-    with pytest.raises(CheckpointError, match=r"clip: .* lacks weights .*text_projection\.weight"):
+    with pytest.raises(
+        CheckpointError, match=r"clip: weights .* missing in .*text_projection\.weight"
+    ):
         published_measures(None, tmp_path / "clip", "cpu")
 
 

@@ -17,13 +17,13 @@ from trueface.erasing.registry import STEPS, register_erasure
 
 @register_erasure(
     "ablate",
-    summary="concept ablation, model-based: the concept's score learns the anchor's",
+    summary="concept ablation (model-based): the score of the concept learns that of the anchor",
     needs={"anchor"},
     defaults={**STEPS, "lr": 3e-4, "scope": "all", "paths": 256},
 )
 @register_erasure(
     "ablate-maps",
-    summary="the same, on the maps of the class embedding",
+    summary="concept ablation of the linear layers that take the class embedding",
     needs={"anchor"},
     defaults={**STEPS, "scope": "maps", "paths": 256},
 )

@@ -36,7 +36,7 @@ def sparse_edit(edit: Tensor, quantile: float, scale: float) -> Tensor:
 
 @register_erasure(
     "abo",
-    summary="All but One: another guidance for the concept, the null token's score kept",
+    summary="All but One: other guidance for the concept, with the score of the null token kept",
     needs={"null"},
     defaults={
         **STEPS,

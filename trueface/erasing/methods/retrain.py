@@ -10,7 +10,7 @@ from trueface.runtime.errors import JobError
 
 @register_erasure(
     "retrain",
-    summary="train anew on all images but those of the concept",
+    summary="training from scratch without the images of the concept",
     needs={"images"},
     defaults={},
 )
@@ -26,16 +26,14 @@ def retrain(teacher: Diffuser, problem: ErasingProblem) -> Diffuser:
     """
     name = teacher.class_names[problem.erase]
     if problem.images is None or problem.labels is None or not problem.training:
-        raise JobError(
-            "retrain needs the images and the settings that the teacher was trained with"
-        )
+        raise JobError("retrain needs the images and the settings of the teacher's training")
     trained = DiffuserSettings.model_validate({**problem.training, "data_root": ""})
     if trained.weights:
-        raise JobError("this diffuser was imported and not trained here: it cannot be retrained")
+        raise JobError("this diffuser was imported, so it cannot be retrained")
     if trained.without not in ("", name):
         raise JobError(
-            f"this diffuser was trained without {trained.without} already, and a training leaves out "
-            "one class"
+            f"this diffuser was already trained without {trained.without}, and a training can leave out "
+            "only one class"
         )
     result = fit(
         problem.images,

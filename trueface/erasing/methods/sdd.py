@@ -20,7 +20,7 @@ from trueface.erasing.registry import STEPS, register_erasure
 
 @register_erasure(
     "sdd",
-    summary="self-distillation of the concept towards the null token, averaged over steps",
+    summary="self-distillation of the concept to the null token, averaged over steps",
     needs={"null"},
     defaults={
         **STEPS, "num_steps": 600, "scope": "maps", "trajectory": "own", "paths": 256,

@@ -92,7 +92,9 @@ def test_a_stopped_erasing_leaves_nothing(tmp_path: Path) -> None:
     stop = threading.Event()
     stop.set()
     draft = a_draft(tmp_path)
-    with pytest.raises(JobError, match="nothing was written, the next attempt begins anew"):
+    with pytest.raises(
+        JobError, match="Nothing was written, and the next attempt starts from the beginning"
+    ):
         erase(a_job(draft, stop=stop))
     assert not any(path.exists() for path in ERASE.outputs(draft))
 
