@@ -173,8 +173,8 @@ class DiffuserSettings(Settings):
             ]
             if given:
                 raise ValueError(
-                    f"weights are not trained, but {', '.join(given)} set up a training. Leave out one "
-                    "of them."
+                    f"weights cannot be combined with settings of a training: {', '.join(given)}. Leave "
+                    "out one or the other."
                 )
         elif self.network == "mlp":
             if len(set(self.network_widths)) > 1:

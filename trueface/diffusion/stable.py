@@ -112,8 +112,8 @@ def stable_folder(root: Path) -> StableFolder:
     missing = [name for name in wanted if not (root / name).is_file()]
     if missing:
         raise CheckpointError(
-            f"weights: {', '.join(missing)} missing in {root}. Give a complete Stable Diffusion model, "
-            "written by save_pretrained of a pipeline of diffusers."
+            f"weights: {root} does not contain {', '.join(missing)}. Give a complete Stable Diffusion "
+            "model, written by save_pretrained of a pipeline of diffusers."
         )
     return StableFolder(root)
 

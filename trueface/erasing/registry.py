@@ -156,7 +156,9 @@ class EraseSettings(Settings):
         description="Folder of the teacher's training images, for retrain. Default: the folder that the "
         "teacher used",
     )
-    method: Annotated[str, AfterValidator(_method)] = Field(description=described())
+    method: Annotated[str, AfterValidator(_method)] = Field(
+        description=f"Erasing method: {described()}"
+    )
     concept: str = Field(min_length=1, description="Class that is erased from the model")
     anchor: str = Field(
         "",
@@ -197,7 +199,7 @@ class EraseSettings(Settings):
         description="abo: Quantile of SEGA's mask. 0.9 edits the strongest tenth, 0 uses no mask",
     )
     edit_scale: Finite | None = Field(None, description="abo: Scale of the masked edit")
-    eta: Finite | None = Field(None, description="esd-x, esd-u: Negative guidance")
+    eta: Finite | None = Field(None, description="esd-x, esd-u: Strength of the negative guidance")
     ema: Annotated[Finite, Field(ge=0, lt=1)] | None = Field(
         None, description="sdd: Decay of the moving average of the weights"
     )

@@ -10,6 +10,9 @@ from trueface.purification.registry import MODELS, canonical, modules_of, parse_
 from trueface.runtime.field_types import Count, Settings
 
 LEVELS = 127.5  # grey levels in a unit of [-1, 1]
+_ROUND_UP = (
+    5e-6  # added to a number that is printed with five decimals, so that it is not too small
+)
 _SLACK = 1e-6  # of levels: 8 * 2/255 is a little below 8 levels in binary
 
 
@@ -24,14 +27,13 @@ def levels_of(eps: float) -> int:
     """
     if not 0 < eps <= 1:
         raise ValueError(
-            f"eps {eps:g} is not above 0 and at most 1. The unit is that of images in [-1, 1], where "
-            "8/255 of [0, 1] is 0.063."
+            f"eps {eps:g} is not above 0 and at most 1. For images in [-1, 1], 8/255 of [0, 1] is 0.063."
         )
     levels = int(eps * LEVELS + _SLACK)
     if not levels:
         raise ValueError(
             f"eps {eps:g} is less than one grey level, the smallest change in an image file. Use at "
-            f"least {1 / LEVELS:.5f}, in units of [-1, 1]."
+            f"least {1 / LEVELS + _ROUND_UP:.5f}."
         )
     return levels
 

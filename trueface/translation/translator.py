@@ -345,8 +345,8 @@ def load_foreign(path: Path, labels: int) -> Generator:
     shape = shape_of(state, path)
     if shape.classes != labels:
         raise CheckpointError(
-            f"{path} is a generator with {shape.classes} labels (c_dim), but labels names {labels}. Name "
-            f"its {shape.classes} attributes in the order of its training."
+            f"{path} is a generator with {shape.classes} labels (c_dim), but {labels} are set. Set labels "
+            f"to its {shape.classes} attributes, in the order of its training."
         )
     expected = {name: tensor.shape for name, tensor in Generator(shape).state_dict().items()}
     unknown, missing = sorted(state.keys() - expected), sorted(expected.keys() - state)

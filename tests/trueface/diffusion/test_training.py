@@ -257,7 +257,10 @@ def on_data(**given: Any) -> DiffuserSettings:
         ({"t_max": 1001}, "t_max 1001 is larger than noise_steps 1000"),
         ({"ema": 1.0}, "less than 1"),
         ({"channels": 2}, "1 or 3"),
-        ({"weights": "sd", "prompts": "words.txt", "num_steps": 5}, "num_steps set up a training"),
+        (
+            {"weights": "sd", "prompts": "words.txt", "num_steps": 5},
+            "settings of a training: num_steps",
+        ),
         ({"prompts": "words.txt"}, "prompts needs weights"),
         ({"weights": "sd"}, "weights needs prompts"),
     ],

@@ -61,7 +61,7 @@ def test_the_authors_weights_tell_their_shape(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("more", "labels", "reason"),
     [
-        ({}, 3, r"with 5 labels \(c_dim\), but labels names 3"),
+        ({}, 3, r"with 5 labels \(c_dim\), but 3 are set"),
         ({"main.99.weight": torch.zeros(1)}, 5, r"with 2 blocks: unknown main\.99\.weight"),
         (
             {"main.1.weight": torch.zeros(7)},

@@ -17,13 +17,13 @@ from trueface.erasing.registry import STEPS, register_erasure
 
 @register_erasure(
     "ablate",
-    summary="concept ablation (model-based): the score of the concept learns that of the anchor",
+    summary="model-based concept ablation, moves the score of the concept to that of the anchor",
     needs={"anchor"},
     defaults={**STEPS, "lr": 3e-4, "scope": "all", "paths": 256},
 )
 @register_erasure(
     "ablate-maps",
-    summary="concept ablation of the linear layers that take the class embedding",
+    summary="the same as ablate, on the linear layers that take the class embedding",
     needs={"anchor"},
     defaults={**STEPS, "scope": "maps", "paths": 256},
 )

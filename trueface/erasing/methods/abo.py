@@ -36,7 +36,7 @@ def sparse_edit(edit: Tensor, quantile: float, scale: float) -> Tensor:
 
 @register_erasure(
     "abo",
-    summary="All but One: other guidance for the concept, with the score of the null token kept",
+    summary="All but One, changes the guidance of the concept and keeps the score of the null token",
     needs={"null"},
     defaults={
         **STEPS,

@@ -10,7 +10,7 @@ from trueface.erasing.registry import STEPS, register_erasure
 
 @register_erasure(
     "esd-x",
-    summary="ESD (negative guidance) of the linear layers that take the class embedding",
+    summary="negative guidance, on the linear layers that take the class embedding",
     needs={"null"},
     defaults={
         **STEPS, "lr": 3e-4, "scope": "maps", "trajectory": "own", "paths": 256, "refresh": 10, "eta": 1.0,
@@ -18,7 +18,7 @@ from trueface.erasing.registry import STEPS, register_erasure
 )  # fmt: skip
 @register_erasure(
     "esd-u",
-    summary="ESD (negative guidance) of all other layers",
+    summary="negative guidance, on all layers except those of esd-x",
     needs={"null"},
     defaults={
         **STEPS, "lr": 1e-4, "scope": "rest", "trajectory": "own", "paths": 256, "refresh": 10, "eta": 1.0,

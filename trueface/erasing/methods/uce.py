@@ -10,7 +10,7 @@ from trueface.erasing.registry import register_erasure
 
 @register_erasure(
     "uce",
-    summary="unified concept editing, in closed form, of the linear layers that take the class embedding",
+    summary="unified concept editing in closed form, on the linear layers that take the class embedding",
     needs=(),
     defaults={"uce_lambda": 0.1, "uce_preserve": 1.0},
 )

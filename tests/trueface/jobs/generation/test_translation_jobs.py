@@ -120,7 +120,7 @@ def test_the_authors_weights_take_the_place_of_a_training(tmp_path: Path) -> Non
     assert translator.labels == ("Male", "Young")
     images, targets = torch.zeros(1, 3, 32, 32), torch.ones(1, 2)
     assert torch.equal(translator(images, targets), generator(images, targets))
-    with pytest.raises(CheckpointError, match=r"with 2 labels \(c_dim\), but labels names 3"):
+    with pytest.raises(CheckpointError, match=r"with 2 labels \(c_dim\), but 3 are set"):
         train_translator(a_job(TRANSLATOR, tmp_path, **given, labels="Male,Young,Bald"))
 
 
