@@ -209,11 +209,11 @@ def no_log(log: Path) -> UsageError:
     job, folder = log.parent.name.partition("-")[0], log.parent
     if folder.is_symlink() and not folder.exists():
         return UsageError(
-            f"the folder of its attempt cannot be reached: {folder.readlink()}, on the file system of "
-            "its pilot; is that mounted?"
+            f"cannot reach the attempt folder {folder.readlink()} on the file system of the pilot. "
+            "Mount that file system on this machine"
         )
     return UsageError(
-        f"there is no log at {log}; its attempt was never started: `launcher show {job}` tells more"
+        f"no log at {log}: the attempt did not start. See the reason: launcher show {job}"
     )
 
 
@@ -224,14 +224,16 @@ def attempt_of(row: JobRow, attempt: int | None) -> int:
         UsageError: there is no such attempt.
     """
     if row.attempts == 0:
-        then = "-f waits for it" if row.state in OPEN else "`launcher retry` queues it again"
+        then = (
+            "To wait for it, use -f" if row.state in OPEN else f"To run it: launcher retry {row.id}"
+        )
         new = reason_to_show(row).code is ReasonCode.NEW
-        waits = f"it is {row.state}" if new else why(row)
-        raise UsageError(f"{row.name} has not run yet: {waits}; {then}")
+        waits = str(row.state) if new else why(row)
+        raise UsageError(f"{row.name} has not run yet ({waits}). {then}")
     if attempt is not None and attempt > row.attempts:
         raise UsageError(
-            f"{row.name} has {counted(row.attempts, 'attempt')}, and you ask for number {attempt}; "
-            "without --attempt you get the newest"
+            f"--attempt {attempt}: {row.name} has {counted(row.attempts, 'attempt')}. "
+            "Leave --attempt out for the newest"
         )
     return attempt or row.attempts
 

@@ -126,7 +126,7 @@ def reserved_text(device: str, reservation: int | None) -> str:
     where = "its GPU" if number == 1 else f"each of its {number} GPUs"
     if reservation is None:
         return f"its memory on {where} stays reserved"
-    return f"{format_bytes(reservation)} on {where} stay reserved"
+    return f"{format_bytes(reservation)} on {where} stays reserved"
 
 
 def first_line(text: str) -> str:

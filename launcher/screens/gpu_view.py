@@ -37,7 +37,7 @@ from launcher.units import format_bytes, format_seconds
 from launcher.workers.memory_share import Report, read_report
 
 OURS, OTHERS, PROMISED, FREE = "▓▒░·"
-LEGEND = f"memory: {OURS} ours  {OTHERS} others  {PROMISED} promised  {FREE} free"
+LEGEND = f"memory: {OURS} ours  {OTHERS} others  {PROMISED} reserved  {FREE} free"
 WIDE = 100  # columns; on less, names are shorter and power stands without its limit
 MOST_PROCESSES = 8  # of a card that are listed one by one
 _GIB = 1 << 30
@@ -46,7 +46,7 @@ _COLUMNS = (
     *(Column(title) for title in ("GPU", "NAME", "MEMORY")),
     *(Column(title, right=True) for title in ("GiB", "BUSY", "TEMP", "POWER")),
     Column("HEALTH"),
-    Column("OF LATE", drop=1),
+    Column("RECENT LOAD", drop=1),
 )
 _BAR_AT = 2  # the column of bars
 _TONES = {"ok": Tone.GOOD, "warning": Tone.WARN, "faulty": Tone.BAD}
@@ -241,7 +241,7 @@ def notes(gauge: Gauge) -> list[tuple[str, Tone]]:
         pids = sorted(guest.pids & by_pid.keys())
         texts += [(f"  {_process(by_pid[pid])}", Tone.OURS) for pid in pids]
     texts += [
-        (f"{harmless(promise.user)}: {format_bytes(promise.amount)} promised to jobs", Tone.OTHERS)
+        (f"{harmless(promise.user)}: {format_bytes(promise.amount)} reserved for jobs", Tone.OTHERS)
         for promise in gauge.foreign
     ]
     ours = {pid for guest in gauge.guests for pid in guest.pids}
@@ -257,14 +257,20 @@ def notes(gauge: Gauge) -> list[tuple[str, Tone]]:
 def _untold(gpu: GpuSnapshot) -> list[str]:
     """Return what the driver does not tell of who uses a GPU, if there is something to tell."""
     if gpu.fault or gpu.used is None:
-        return [] if gpu.fault else ["how much memory is in use is not told: nothing starts here"]
+        return (
+            [] if gpu.fault else ["the driver does not report used memory, so no job starts here"]
+        )
     if gpu.processes is None:
-        return ["which processes use it is not told"] if gpu.used > DRIVER_BYTES else []
+        return (
+            ["the driver does not report which processes use the GPU"]
+            if gpu.used > DRIVER_BYTES
+            else []
+        )
     uses = [process.used for process in gpu.processes]
     rest = gpu.used - sum(filter(None, uses))
     if None in uses or rest <= DRIVER_BYTES:
         return []
-    return [f"{format_bytes(rest)} are used by processes that the driver does not name"]
+    return [f"{format_bytes(rest)} used by processes that the driver does not list"]
 
 
 def _guest(gauge: Gauge, guest: Guest) -> str:
@@ -272,18 +278,18 @@ def _guest(gauge: Gauge, guest: Guest) -> str:
     if (used := gauge.used_by(guest)) is None or guest.pids or gauge.node:
         facts.append(f"uses {_amount(used)}")
     if guest.promised is not None:
-        facts.append(f"{format_bytes(guest.promised)} promised")
+        facts.append(f"{format_bytes(guest.promised)} reserved")
     elif guest.estimate is not None:
         facts.append(f"{format_bytes(guest.estimate)} estimated")
     if guest.load is not None:
         facts.append(f"{guest.load:.0%} busy".replace("%", " %"))
     if guest.exclusive:
-        facts.append("beside no other of ours")
-    return f"job {guest.job} {harmless(guest.name)}: {', '.join(facts) or 'no use is known'}"
+        facts.append("exclusive")
+    return f"job {guest.job} {harmless(guest.name)}: {', '.join(facts) or 'usage unknown'}"
 
 
 def _process(process: GpuProcess) -> str:
-    who = "a user elsewhere" if process.user is None else harmless(process.user)
+    who = "a user of another container" if process.user is None else harmless(process.user)
     what = "" if process.command is None else f"{harmless(process.command)} "
     return f"{who}: {_amount(process.used)}, {what}pid {process.pid}"
 
@@ -322,7 +328,7 @@ def _bar(gauge: Gauge, width: int) -> Line:
 
 
 def _amount(used: int | None) -> str:
-    return "an unknown amount" if used is None else format_bytes(used)
+    return "unknown memory" if used is None else format_bytes(used)
 
 
 def gib(amount: int | None) -> str:

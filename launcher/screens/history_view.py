@@ -168,20 +168,18 @@ _COLUMNS: Mapping[str, Sequence[Column]] = {
         _spent("core", 4),
     ),
     CAUSE: (
-        _name("NOT DONE, BECAUSE", _cause, 24),
+        _name("CAUSE", _cause, 24),
         _counted("attempts", title="TIMES"),
         _right("TIME LOST", lambda group: _span(group.seconds)),
-        Column(
-            "THE LAST ONE", drop=1, of=lambda group: Span(f"launcher show {group.job}", Tone.DIM)
-        ),
+        Column("LAST JOB", drop=1, of=lambda group: Span(f"launcher show {group.job}", Tone.DIM)),
     ),
     MEMORY: (
-        _name("MEMORY OF JOBS LIKE", lambda memory: memory.name, 16),
+        _name("SIMILAR JOBS", lambda memory: memory.name, 16),
         _counted("attempts", 2, "TIMES"),
-        _right("ASKED", lambda memory: format_bytes(memory.asked)),
-        _right("TOOK", lambda memory: format_bytes(memory.peak)),
+        _right("REQUESTED", lambda memory: format_bytes(memory.asked)),
+        _right("USED", lambda memory: format_bytes(memory.peak)),
         _right("WASTED GiB·h", lambda memory: f"{memory.wasted_gib_hours:,.1f}", 1),
-        Column("NEXT TIME", least=20, rows=3, of=_next_time),
+        Column("NEXT REQUEST", least=20, rows=3, of=_next_time),
     ),
     NODE: (
         _name("NODE", lambda node: node.node or "unknown"),

@@ -23,7 +23,7 @@ from launcher.system.paths import Home
 
 LEAST_NAME = 12  # columns of a job's name in a question
 ANSWERS = "  y/n"
-READ_ONLY = "read only: nothing can be changed from here"
+READ_ONLY = "read only: jobs cannot be changed from here"
 _Act = Callable[[Store, JobRow, float], list[int]]  # in the database; returns the jobs concerned
 
 
@@ -51,7 +51,7 @@ class _Action(NamedTuple):
         more = len(touched) - 1
         also = f", and {more:,} more" if more else ""
         stays = home.stop.exists() and self.done == "released"
-        note = "; the queue is stopped, `launcher start` goes on" if stays else ""
+        note = ". The queue is stopped. To start it: launcher start" if stays else ""
         return f"job {self.job.id} {harmless(self.job.name)} {self.done}{also}{note}"
 
 
@@ -74,12 +74,12 @@ def _proposed(key: str, job: JobRow, store: Store) -> _Action | str:
 def _pausing(action: _Action, store: Store) -> _Action | str:
     job = action.job
     if job.paused is not None:
-        return f"job {job.id} is paused already; u resumes it"
+        return f"job {job.id} is already paused; u resumes it"
     if job.wish:
         return f"job {job.id} is about to end"
     attempt = store.read.newest_attempts([job.id])[job.id]
     if attempt.pilot:
-        return "a job on a node of a cluster cannot be paused: its allocation would run out"
+        return "a job on a cluster node cannot be paused: its allocation would expire"
     kept = reserved_text(attempt.device, attempt.claim)
     return action._replace(tail=f"? {kept}", done=f"paused; {kept}") if kept else action
 
@@ -97,12 +97,12 @@ def _pause(store: Store, job: JobRow, now: float) -> list[int]:
 def _resuming(action: _Action, _store: Store) -> _Action | str:
     if action.job.paused is None:
         return f"job {action.job.id} is not paused"
-    return action._replace(done="goes on")
+    return action._replace(done="resumed")
 
 
 def _cancelling(action: _Action, store: Store) -> _Action:
     if action.job.state is State.RUNNING:
-        action = action._replace(verb="end running job", done="asked to end", after=_wake_or_start)
+        action = action._replace(verb="end running job", done="will end", after=_wake_or_start)
     needy = len(store.read.dependants_of([action.job.id]))
     return action._replace(tail=f"? {_skipped(needy, 'it')}") if needy else action
 
@@ -125,7 +125,7 @@ def _retrying(action: _Action, store: Store) -> _Action:
 def _reprioritising(action: _Action, _store: Store, *, by: int) -> _Action | str:
     job, priority = action.job, action.job.priority + by
     if PRIORITY.value_of(str(priority), 0.0) is None:
-        return f"job {job.id} has priority {job.priority}: there is none beyond"
+        return f"job {job.id} already has the limit of the priority, {job.priority}"
     tail, done = f": {job.priority} → {priority}?", f"given priority {priority}"
     return action._replace(verb="priority of job", tail=tail, done=done)
 
@@ -164,7 +164,7 @@ class _Rule(NamedTuple):
 
 
 _RUNS, _WAITS = frozenset({State.RUNNING}), OPEN - {State.RUNNING}
-_PRIORITY_MATTERS = ": only what waits has a priority that matters"
+_PRIORITY_MATTERS = ": only waiting jobs have a priority"
 _CANCEL = "c"
 _RULES: Mapping[str, _Rule] = {
     "h": _Rule(
@@ -174,7 +174,7 @@ _RULES: Mapping[str, _Rule] = {
         "held",
         _by(Steering.hold),
         wake,
-        lambda action, _: action._replace(tail="? it starts only when it is released"),
+        lambda action, _: action._replace(tail="? It starts only after it is released"),
     ),
     "l": _Rule(
         frozenset({State.HELD}),
@@ -204,7 +204,7 @@ _RULES: Mapping[str, _Rule] = {
     ),
     _CANCEL: _Rule(
         OPEN,
-        " already: there is nothing to cancel",
+        ", so there is nothing to cancel",
         "cancel",
         "cancelled",
         _by(Steering.cancel),
@@ -213,7 +213,7 @@ _RULES: Mapping[str, _Rule] = {
     ),
     "r": _Rule(
         ENDED - {State.DONE},
-        ": only what ended can be retried",
+        ": only ended jobs can be retried",
         "retry",
         "queued again",
         _by(Steering.retry),
@@ -224,7 +224,7 @@ _RULES: Mapping[str, _Rule] = {
         _WAITS,
         _PRIORITY_MATTERS,
         "raise the priority of",
-        "given more priority",
+        "priority raised",
         partial(_prioritise, by=1),
         wake,
         partial(_reprioritising, by=1),
@@ -233,7 +233,7 @@ _RULES: Mapping[str, _Rule] = {
         _WAITS,
         _PRIORITY_MATTERS,
         "lower the priority of",
-        "given less priority",
+        "priority lowered",
         partial(_prioritise, by=-1),
         wake,
         partial(_reprioritising, by=-1),
@@ -241,7 +241,7 @@ _RULES: Mapping[str, _Rule] = {
 }
 _REFUSALS = {
     ("h", State.RUNNING): "a running job cannot be held; p pauses it, c cancels it",
-    ("r", State.DONE): "job {0} is done; `launcher retry {0} --force` runs it again",
+    ("r", State.DONE): "job {0} is done. To run it again: launcher retry {0} --force",
 }
 KEYS = {key: rule.many.partition(" ")[0] for key, rule in _RULES.items()}  # key → verb
 
@@ -286,7 +286,7 @@ class Change(NamedTuple):
         missed = [action.job for action in self.actions if action.job.id not in touched][::-1]
         if not self.asked:
             if missed:
-                text = f"job {missed[0].id} changed meanwhile: nothing was done"
+                text = f"job {missed[0].id} changed in the meantime. Nothing was done"
                 return line(text, Tone.WARN)
             return line(self.actions[0].told(touched, home), Tone.GOOD)
         changed = len(self.actions) - len(missed)
@@ -359,7 +359,7 @@ class JobText(NamedTuple):
     def rule(self) -> str:
         """What may be written, for people."""
         if self.kind == TAG:
-            return f"words with spaces between them; a tag is {TAG_RULE}"
+            return f"tags separated by spaces; a tag is {TAG_RULE}"
         return f"any text of at most {LONGEST_NOTE:,} characters; an empty one removes the note"
 
     @property
@@ -409,7 +409,7 @@ def put_text(texts: Sequence[JobText], store: Store, typed: str) -> str:
     if len(texts) == 1:
         shown, _, below = first.text.partition("\n")
         if typed == harmless(shown):
-            return f"{first.asked}: as before"
+            return f"{first.asked}: unchanged"
         # what cannot be typed here stays; an empty text removes all of it
         return first.put(store, f"{typed}\n{below}" if typed and below else typed)
     if first.kind == NOTE:
@@ -421,7 +421,7 @@ def put_text(texts: Sequence[JobText], store: Store, typed: str) -> str:
     add = {word.removeprefix("+") for word in words if not word.startswith("-")}
     remove = {word[1:] for word in words if word.startswith("-")}
     touched = _change_tags(store, [each.job.id for each in texts], add, remove)
-    return f"{counted(len(touched), 'job')} tagged otherwise"
+    return f"{counted(len(touched), 'job')} with changed tags"
 
 
 def _change_tags(
@@ -434,7 +434,7 @@ def _change_tags(
     """
     for tag in sorted(add | remove):
         if not is_tag(tag):
-            raise UsageError(f"{harmless(tag)!r} is no tag: {TAG_RULE}")
+            raise UsageError(f"{harmless(tag)!r} is not a tag; a tag is {TAG_RULE}")
     return store.steering.change_tags(jobs, add, remove)
 
 

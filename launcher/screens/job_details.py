@@ -265,7 +265,7 @@ def _expected(home: Home, store: Store, row: JobRow) -> dict[str, str]:
     elif request is not None:
         memory = f"{format_bytes(request)} on each GPU ({source})"
     else:
-        memory = f"a part of a GPU at first ({source or 'nothing like it was measured yet'})"
+        memory = f"a fixed part of a GPU at first ({source or 'no similar job has been measured'})"
     return {
         name: text
         for name, text in (("time", expected_time(usage, spec.terms)), ("memory", memory))
@@ -285,7 +285,7 @@ def expected_time(usage: Usage, terms: Terms) -> str:
         shortest, longest = quartile(usage.seconds, 1), quartile(usage.seconds, 3)
         part = "half of "
     runs = counted(len(usage.seconds), "run")
-    runs = runs if usage.own else f"{runs} of others, as nothing like it was done yet,"
+    runs = runs if usage.own else f"{runs} of other jobs (no similar job is done)"
     took = f"{part}{runs} took {between(format_seconds(shortest), format_seconds(longest))}"
     if terms.time_limit_s is not None:
         middle = min(middle, terms.time_limit_s)
@@ -305,7 +305,7 @@ def facts_of(record: Mapping[str, Any], row: JobRow) -> Iterator[tuple[str, str]
         "note": record["owner_note"],
         "hash": record["hash"],
         **{key: place + absent * _is_absent(place) for key, place in places.items()},
-        "made so far": f"{made} (moved to the run when it is done)" if made else "",
+        "staging folder": f"{made} (moved to the run when the job is done)" if made else "",
         **{key: spec[key] for key in ("model", "base", "data", "images")},
         "argv": shlex.join(argv),
         "env": shlex.join(f"{name}={text}" for name, text in variables_of(row).items()),
@@ -421,8 +421,8 @@ def _memory(attempt: Mapping[str, Any]) -> str:
         return ""
     promised = "alone" if attempt["lone"] else "estimated memory"
     if attempt["claim"] is not None:
-        promised = f"promised {format_bytes(attempt['claim'])}"
-    took = "" if attempt["peak"] is None else f", took {format_bytes(attempt['peak'])}"
+        promised = f"reserved {format_bytes(attempt['claim'])}"
+    took = "" if attempt["peak"] is None else f", used {format_bytes(attempt['peak'])}"
     return f", {promised}{took}"
 
 
@@ -442,15 +442,15 @@ def _how_it_ended(outcome: Mapping[str, Any] | None) -> str:
         case {"ending": "stopped", "by": str(by)}:
             return f"stopped: {f'its supervisor got {by}' if is_signal(by) else by}"
         case {"ending": "stopped"}:
-            return "was asked to stop, and did"
+            return "stopped on request"
         case {"ending": "void"}:
-            return "was not started"
+            return "not started"
     return str(outcome.get("ending", "unknown"))
 
 
 def _shortage(outcome: Mapping[str, Any]) -> str:
     """Return what an attempt had of memory and what it lacked, in numbers; '' where it did not say."""
-    forms = {"held": "held {}", "wanted": "wanted {} more", "cap": "was held to {}"}
+    forms = {"held": "used {}", "wanted": "needed {} more", "cap": "limit {}"}
     return ", ".join(
         form.format(format_bytes(outcome[key]))
         for key, form in forms.items()

@@ -65,8 +65,8 @@ _GLYPHS = {
 _PLAIN = ("●", Tone.PLAIN)
 _MUTE = frozenset({"silent", "stranded", "missing"})
 _MEANS = {  # what the word alone does not say
-    "stranded": "ended, but its node does not answer",
-    "missing": "its engine has forgotten it",
+    "stranded": "ended, but its node does not respond",
+    "missing": "its engine has no record of it",
 }
 _ON_THEIR_WAY = frozenset({"submitted", "waiting"})
 _COLUMNS = (

@@ -62,7 +62,7 @@ def prospects(comparison: Comparison, preview: Preview, width: int) -> Iterator[
             *(f"{each.kind}: {_saved(each)}" for each in comparison.savings),
         ]
         parts += [
-            f"{counted(number, 'job')} can never start{here}, and `run` would refuse this: {harmless(why)}"
+            f"{counted(number, 'job')} can never start{here}, so `launcher run` refuses the file: {harmless(why)}"
             for why, number in preview.wave.hopeless.items()
         ]
     for part in parts:
@@ -78,7 +78,7 @@ def _saved(savings: Savings) -> str:
     if savings.items is not None:
         text += f" over {savings.items:,} {savings.unit}"
     if size is not None and most is not None and size > most:
-        text += f"; only {format_bytes(most)} are kept, and each job does the rest itself"
+        text += f"; only {format_bytes(most)} are cached, and each job computes the rest"
     return text
 
 
@@ -104,7 +104,7 @@ def _words(compared_jobs: Sequence[ComparedJob]) -> str:
     for compared in compared_jobs:
         words |= {**compared.job.words.subsets, **compared.job.words.modifiers}
     texts = [f"{word} = {', '.join(folders)}" for word, folders in words.items()]
-    return harmless(f"Words of your own: {' · '.join(texts)}") if texts else ""
+    return harmless(f"Your own words: {' · '.join(texts)}") if texts else ""
 
 
 def _free(machine_state: MachineState) -> str:
@@ -123,10 +123,10 @@ def _gpu(gpu: GpuSnapshot, machine_state: MachineState) -> str:
         return harmless(f"{gpu.label} {gpu.fault}")
     name = harmless(f"{gpu.label} {gpu.name.removeprefix('NVIDIA ')}")
     if gpu.used is None:
-        return f"{name} does not say how much is free"
+        return f"{name} does not report free memory"
     text = f"{name} {format_bytes(gpu.total - gpu.used)} of {format_bytes(gpu.total)}"
     ours = sum(gpu.uuid in running.devices for running in machine_state.running)
-    return f"{text} (runs {counted(ours, 'job')} of ours)" if ours else text
+    return f"{text} (runs {counted(ours, 'job')})" if ours else text
 
 
 def _wave(preview: Preview) -> str:
@@ -135,7 +135,7 @@ def _wave(preview: Preview) -> str:
         f"{number} {kind} on {'the CPU' if device == CPU else device}"
         for (kind, device), number in wave.starts.items()
     ]
-    nothing = "nothing starts here at once" if preview.backends else "nothing starts at once"
+    nothing = "no job starts here now" if preview.backends else "no job starts now"
     text = ", ".join(starts) or nothing
     return f"{text}; {harmless(wave.hindrance)}" if wave.hindrance else text
 
@@ -145,7 +145,7 @@ def _times(preview: Preview) -> str:
     estimated = [(kind, kind_sum) for kind, kind_sum in preview.kinds.items() if kind_sum.known]
     unknown = [kind for kind, kind_sum in preview.kinds.items() if not kind_sum.known]
     if not estimated:
-        return "no data yet; it comes from jobs that are done"
+        return "no data yet; measured when jobs are done"
     sums = []
     runs = known = 0
     total = 0.0
@@ -154,13 +154,13 @@ def _times(preview: Preview) -> str:
         sums.append(f"{format_seconds(kind_sum.seconds)} for {part}{kind}")
         runs, known = runs + kind_sum.runs, known + kind_sum.known
         total += kind_sum.seconds
-    order = ", one after the other," if known > 1 else ""
+    order = ", one after another," if known > 1 else ""
     parts = [f"about {', '.join(sums)}{order} from {counted(runs, 'earlier run')}"]
     if unknown:
         verb, counts = ("has", "is") if len(unknown) == 1 else ("have", "are")
-        parts.append(f"{', '.join(unknown)} {verb} no history yet and {counts} not counted")
+        parts.append(f"{', '.join(unknown)} {verb} no history and {counts} not counted")
     if preview.chain is not None and preview.chain < total:
-        parts.append(f"at least {format_seconds(preview.chain)}, however many run side by side")
+        parts.append(f"at least {format_seconds(preview.chain)}, however many jobs run in parallel")
     return "; ".join(parts)
 
 
@@ -171,7 +171,7 @@ def _disk(preview: Preview) -> str:
         if preview.disk_unknown:
             parts += f" ({counted(preview.disk_unknown, 'job')} of unknown size not counted)"
     free = preview.machine_state.disk_free
-    return parts if free is None else f"{parts}, {format_bytes(free)} free where runs/ lies"
+    return parts if free is None else f"{parts}, {format_bytes(free)} free on the disk of runs/"
 
 
 def kinds_table(compared_jobs: Sequence[ComparedJob], preview: Preview, width: int) -> list[str]:
@@ -258,7 +258,7 @@ def _else(preview: BackendPreview) -> str:
     if not preview.otherwise:
         return ""
     most = f" all but {preview.only_there}" if preview.only_there else ""
-    return f",{most} else on {' or '.join(names)}"
+    return f",{most} otherwise on {' or '.join(names)}"
 
 
 def _jobs(preview: BackendPreview) -> str:
@@ -271,7 +271,7 @@ def _pilots(preview: BackendPreview, now: float) -> str:
     assert settings is not None, "this machine has no pilots"
     shape = shape_of(settings)
     if not settings.pilot:
-        return f"each a job of the engine with {shape}{_starts(preview, now)}"
+        return f"each as a job of the engine with {shape}{_starts(preview, now)}"
     if preview.first == preview.most:
         text = counted(preview.most, "pilot")
     elif preview.first:
@@ -286,13 +286,13 @@ def _starts(preview: BackendPreview, now: float) -> str:
     estimate = preview.answer.estimate
     if estimate is None:
         trouble = preview.answer.trouble
-        return f"; when one would start is not known: {trouble}" if trouble else ""
+        return f"; the start time is unknown: {trouble}" if trouble else ""
     if not estimate.possible:
         return f"; none can start: {estimate.why}"
     if estimate.starts_at is None:
         return ""
     if estimate.starts_at <= now + 1:
-        return "; one would start at once"
+        return "; one would start now"
     when = format_estimate(estimate.starts_at, now)
     if not when:
         return f"; none is expected to start within {format_seconds(FORESEEN_S)}"
@@ -373,10 +373,10 @@ def other_code(compared_jobs: Iterable[ComparedJob], *, dry_run: bool = True) ->
     was = f"{counted(len(jobs), 'job')} {'was' if len(jobs) == 1 else 'were'} done with other code"
     was += _which_code(jobs)
     if not again:
-        return f"{was}; {ACCEPT_CODE} keeps what came of it"
+        return f"{was}. To keep the results: {ACCEPT_CODE}"
     run = "would run" if dry_run else "runs" if len(jobs) == 1 else "run"
     same = f"{was}, with the same settings and inputs, and {run} again"
-    return f"{same}; {ACCEPT_CODE} keeps what came of it"
+    return f"{same}. To keep the results: {ACCEPT_CODE}"
 
 
 def _which_code(jobs: Sequence[ComparedJob]) -> str:
@@ -401,8 +401,8 @@ def other_options(compared_jobs: Iterable[ComparedJob]) -> str:
         "keeps the options with which it was" if single else "keep the options with which they were"
     )
     return (
-        f"{counted(len(jobs), 'waiting job')} {keeps} queued (other: {names}); "
-        f"for those of the file cancel {'it' if single else 'them'} and run the file again"
+        f"{counted(len(jobs), 'waiting job')} {keeps} queued (different: {names}). "
+        f"To use those of the file, cancel {'it' if single else 'them'} and run the file again"
     )
 
 
@@ -426,9 +426,9 @@ def other_folder(comparison: Comparison, *, queued: bool) -> str:
         return ""
     root, number = comparison.elsewhere[0]
     done = "1 new job is" if number == 1 else f"{number:,} new jobs are"
-    gone = "which does not exist any more" if not Path(root).exists() else "the same folder"
+    gone = "which no longer exists" if not Path(root).exists() else "the same folder"
     file = shlex.quote(comparison.plan.file)
-    return f"{done} done in {root}, {gone}: `launcher run {file} {ADOPT} {shlex.quote(root)}` takes over the results"
+    return f"{done} done in {root}, {gone}. To take over the results: launcher run {file} {ADOPT} {shlex.quote(root)}"
 
 
 def _indented(lines: Iterable[str]) -> Iterator[str]:
@@ -573,7 +573,7 @@ def _narrow(warning: str, width: int) -> Iterator[str]:
 def refusal(reasons: Sequence[str]) -> str:
     """Return what to tell of a plan that `run` would refuse."""
     text = harmless("; ".join(reasons))
-    return f"{text[0].upper()}{text[1:]}: launcher run would refuse this file"
+    return f"{text[0].upper()}{text[1:]}: launcher run refuses this file"
 
 
 def _last_lines(
@@ -584,7 +584,7 @@ def _last_lines(
     if refused:
         then = refusal(refused)
     elif not open_jobs(compared_jobs):
-        outcome, then = "nothing was queued (dry run), and nothing has to run", ""
+        outcome, then = "nothing was queued (dry run). No job has to run.", ""
     whole = f"{outcome} {then}".rstrip()
     if len(whole) <= width:
         yield whole

@@ -161,7 +161,7 @@ def running(screen: Screen) -> Table:
         *_first_columns(screen, "running", jobs, 5),
         Column("NODE", least=6, drop=1, of=lambda job: job.node or Span(here, Tone.DIM)),
         Column("ON", of=lambda job: Span(job.devices, Tone.OURS if job.memory else Tone.PLAIN)),
-        Column("GiB NOW/PEAK/ASKED", drop=3, key="memory", of=lambda job: _memory(job.memory)),
+        Column("GiB NOW/PEAK/REQUEST", drop=3, key="memory", of=lambda job: _memory(job.memory)),
         Column("STEP", least=16, key="progress", of=lambda job: Span(job.note, _tone_of_note(job))),
         Column("RATE", right=True, drop=4, of=_rate),
         Column("TIME", right=True, of=lambda job: format_seconds(max(0.0, now - job.since))),
@@ -203,7 +203,7 @@ def recent(screen: Screen) -> Table:
         Column(f"RECENT{screen.order_of('recent')}", key="ended", of=ended),
         Column(least=24, middle=True, others=_names(screen), key="job", of=_called),
         _NUMBER,
-        Column("TOOK", right=True, drop=2, of=_took),
+        Column("TIME", right=True, drop=2, of=_took),
         Column("RESULT", least=24, rows=_WHY_ROWS, of=_result),
     )
     more = ""
@@ -302,7 +302,7 @@ _NUMBER = Column("ID", right=True, drop=1, of=_number)
 
 
 def _of_jobs(columns: Sequence[Column], jobs: Sequence[JobView], note: str = "") -> Table:
-    notes = [line(f"{note}; launcher status --all lists every one", Tone.DIM)] if note else []
+    notes = [line(f"{note}. List all jobs: launcher status --all", Tone.DIM)] if note else []
     return Table(columns, jobs, [job.id for job in jobs], notes)
 
 

@@ -189,7 +189,9 @@ class Queue:
         """
         store = self.current()
         if store is None:
-            self.note = "no queue yet; `launcher run TASKFILE` begins one"
+            self.note = (
+                "no queue yet. To make one: launcher run TASKFILE, or launcher add -- PROGRAM"
+            )
             folder = harmless(str(self.home.folder))
             return Screen(at=self._clock(), home=folder, scheduler=scheduler_of(self.home))
         self.note = ""

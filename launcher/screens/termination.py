@@ -24,7 +24,7 @@ class ShownTermination(NamedTuple):
         """Return it as the reason of the job at a time."""
         span = format_seconds(max(0.0, now - self.since))
         return Reason(
-            code=ReasonCode.ENDING, text=f"ending since {span}: {self.why}; {self._next(now)}"
+            code=ReasonCode.ENDING, text=f"ending for {span}: {self.why}; {self._next(now)}"
         )
 
     def _next(self, now: float) -> str:
@@ -34,7 +34,7 @@ class ShownTermination(NamedTuple):
             more = len(self.resists) - 1
             others = f" and {more} more" if more else ""
             ends = "do not end" if more else "does not end"
-            waits = ", waiting in the kernel (state D)" if state == "D" else ""
+            waits = ", because it waits in the kernel (state D)" if state == "D" else ""
             return f"process {pid} of {user}{others} {ends} after SIGKILL{waits}"
         if now < self.kill_at:
             return f"SIGKILL in {format_seconds(self.kill_at - now)}"
@@ -79,5 +79,7 @@ def _of_supervisor(found: Termination) -> ShownTermination:
     known = {str(cause) for cause in EndCause}
     is_signal = found.cause not in known
     cause = EndCause.SIGNAL if is_signal else EndCause(found.cause)
-    why = f"its supervisor got {found.cause}" if is_signal and found.cause else END_WORDS[cause]
+    why = (
+        f"its supervisor received {found.cause}" if is_signal and found.cause else END_WORDS[cause]
+    )
     return ShownTermination(found.since, found.kill_at, cause, why, found.resists)

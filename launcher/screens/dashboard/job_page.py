@@ -179,7 +179,7 @@ class JobPage:
         )
         read = self._store.read
         self._sections = [
-            (row.state, [("  " + (record["note"] or "no reason is known"),)]),
+            (row.state, [("  " + (record["note"] or "the reason is unknown"),)]),
             ("needs", _listed(read.needed_by(row.id))),
             ("starts after the end of", _listed(read.awaited_by(row.id))),
             ("needed by", [(f"  {needy_text(needy)}",)] if needy else []),

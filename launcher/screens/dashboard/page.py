@@ -200,70 +200,70 @@ _HELP = (
     (
         "everywhere",
         (
-            ("j k, arrows", "down and up"),
-            ("PageDown PageUp, Space", "a screenful"),
-            ("g G, Home End", "to the beginning, to the end"),
+            ("j k, arrows", "move down and up"),
+            ("PageDown PageUp, Space", "move by a screen"),
+            ("g G, Home End", "go to the beginning or the end"),
             ("?", "this page"),
             (
                 "Ctrl-A E W U K",
-                "in what is typed: its begin, its end; delete a word, what is before, behind",
+                "while typing: go to the beginning or the end; delete a word, or all before or after",
             ),
             ("q, Esc", "back; on the first screen, q leaves"),
-            ("Ctrl-C", "leave at once; the jobs go on"),
-            ("Ctrl-Z", "suspend; `fg` comes back"),
+            ("Ctrl-C", "leave at once; the jobs continue"),
+            ("Ctrl-Z", "suspend; `fg` returns"),
         ),
     ),
     (
         "the queue",
         (
-            ("Tab, Shift-Tab", "the next section, the one before"),
+            ("Tab, Shift-Tab", "next section, previous section"),
             ("Enter", "open the job: settings, attempts, log, metrics"),
-            ("w", "open the job where it says why it is as it is"),
+            ("w", "open the job at the reason of its state"),
             ("L", "open its log"),
             ("/", "show jobs with a text, glob or number in their name or run; Esc shows all"),
-            ("m", "mark the job, or unmark it, and go on to the next"),
-            ("M", "mark all that its list shows; if they are marked, unmark them"),
+            ("m", "mark or unmark the job, and move to the next"),
+            ("M", "mark or unmark all jobs of the list"),
             ("U", "unmark all"),
             ("s S", "sort the lists: by name, wait, memory, time, priority; S reverses"),
         ),
     ),
     (
-        "a job, in the queue or opened, or all that are marked; each asks first",
+        "the selected job, or all marked jobs; each key asks for confirmation",
         (
-            ("h", "hold: it does not start until it is released"),
-            ("l", "release a held one"),
-            ("p", "pause a running one: its processes stop, what it has reserved stays reserved"),
-            ("u", "resume a paused one"),
-            ("c", "cancel; a running one is asked to end, and killed after its grace"),
-            ("r", "retry one that failed, was cancelled or skipped"),
-            ("+ -", "more or less priority; a point is worth a day of waiting"),
+            ("h", "hold: the job does not start until it is released"),
+            ("l", "release a held job"),
+            ("p", "pause a running job: its processes stop, its resources stay reserved"),
+            ("u", "resume a paused job"),
+            ("c", "cancel: a running job gets SIGTERM, and SIGKILL after its grace period"),
+            ("r", "retry a failed, cancelled or skipped job"),
+            ("+ -", "raise or lower the priority; one point is worth a day of waiting"),
         ),
     ),
     (
-        "likewise; Esc leaves everything as it was",
+        "texts of the selected job or all marked jobs; Esc changes nothing",
         (
-            ("t", "its tags; of marked jobs: a tag to give, -TAG to take"),
-            ("n", "its note (not in a log)"),
-            ("e", "what the one job asks for, in your editor, as `launcher edit` does"),
-            ("y", "show its command line, and copy it to the terminal's clipboard"),
+            ("t", "tags; for marked jobs: TAG adds a tag, -TAG removes it"),
+            ("n", "note (not while a log is open)"),
+            ("e", "change the job in your editor, as `launcher edit` does"),
+            ("y", "show the command line and copy it to the clipboard of the terminal"),
         ),
     ),
     (
         "an opened job",
         (
             ("1 2 3, Tab", "overview, log, metrics"),
-            ("/", "in the log: search, in capitals or not, from here on and over its end"),
-            ("n N", "in the log: the next that was found, the one before; Esc ends a search"),
-            ("g G", "in the log: its beginning; its end, and follow it again"),
-            ("[ ]", "in the metrics: the one before, the next"),
+            ("/", "in the log: search from here, ignoring case, and wrap around at the end"),
+            ("n N", "in the log: next or previous match; Esc ends the search"),
+            ("g G", "in the log: go to the beginning, or to the end and follow it"),
+            ("[ ]", "in the metrics: previous metric, next metric"),
         ),
     ),
 )
 _SIGNS = (
-    ("▸ ◆", "the chosen job, a marked one"),
+    ("▸ ◆", "selected job, marked job"),
     ("● ◐ ○ ‖", "running, paused, queued, held"),
     ("✓ ✗ – ·", "done, failed, cancelled, skipped"),
-    ("▲", "took more memory than it asked for"),
+    ("▲", "used more memory than requested"),
 )
 
 
@@ -292,7 +292,9 @@ def hints(keys: Sequence[tuple[str, str]], width: int) -> Line:
 
 
 _TEXT_HINTS = (("q", "back"), ("j k", "scroll"))
-_COPIED = "sent to the terminal's clipboard (OSC 52); where it takes none, copy from here"
+_COPIED = (
+    "sent to the clipboard of the terminal (OSC 52). If it does not support that, copy from here"
+)
 
 
 class TextPage:
