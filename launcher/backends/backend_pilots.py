@@ -201,7 +201,7 @@ class BackendPilots:
         if self.pace.failures >= TRIES:
             self._end_untried()
         if not self.configured:
-            self.leave(now=False, why="config.toml does not name its backend any more")
+            self.leave(now=False, why="its backend was removed from config.toml")
         if self.pilots:
             self._end_surplus(now)
         if self.pilots or self.demand.jobs:
@@ -224,13 +224,13 @@ class BackendPilots:
         if pilot.troubles and not pilot.is_doomed:
             self._dismiss(pilot, now)
         if pilot.life is Life.STARTING and now - pilot.running_since > START_S:
-            why = f"it ran for {format_seconds(START_S)} on {pilot.node or 'a node'} without a word"
+            why = f"it ran for {format_seconds(START_S)} on {pilot.node or 'a node'} and reported nothing"
             self._blame(pilot, why, now)
             self._doom(pilot, why)
         if pilot.life is Life.LEAVING and pilot.silent_s > LEAVE_S:
-            self._doom(pilot, "it took its leave minutes ago, and is still there")
+            self._doom(pilot, "it reported its end minutes ago but still runs")
         if pilot.life is Life.SILENT and pilot.silent_s > START_S and not pilot.attempts:
-            self._doom(pilot, "it was silent for minutes, and nothing runs there")
+            self._doom(pilot, "it was silent for minutes and has no jobs")
         if pilot.life is Life.EXPIRED and not pilot.attempts:
             self._doom(pilot, self._end_of(pilot))
         if pilot.over and pilot.taken and not pilot.spoke and not pilot.is_doomed:
@@ -271,10 +271,10 @@ class BackendPilots:
         name = self.settings.name
         observation = pilot.observation
         if pilot.life is Life.MISSING:
-            return f"{name} knows {pilot.label} no more"
+            return f"{name} no longer lists the {pilot.label}"
         if pilot.life is Life.EXPIRED or observation is None:
             silent = format_seconds(min(pilot.silent_s, 1e9))
-            return f"{pilot.label} was silent for {silent}: its lease is over"
+            return f"{pilot.label} was silent for {silent}, so its lease expired"
         return pilot.end or f"{pilot.label} has ended"
 
     def _blame(self, pilot: Pilot, why: str, now: float) -> None:
@@ -287,7 +287,7 @@ class BackendPilots:
         """End pilots for one job each that wait, after several like them could not work; one alone is a trial."""
         waiting = [pilot for pilot in self.all if pilot.record.spec.single and _is_waiting(pilot)]
         for pilot in waiting if len(waiting) > 1 else ():
-            self._doom(pilot, f"the last {self.pace.failures} pilots could not work")
+            self._doom(pilot, f"the last {self.pace.failures} pilots failed")
 
     def _end_surplus(self, now: float) -> None:
         """End pilots in the engine's queue that nobody has needed for a while."""
@@ -365,7 +365,9 @@ class BackendPilots:
         if (short := max(0, self.demand.pilots - unspoken) - (most - held)) > 0:
             missing = [pilot for pilot in self.all if pilot.life is Life.MISSING]
             for pilot in [pilot for pilot in missing if not pilot.attempts][:short]:
-                self._doom(pilot, f"{self.settings.name} knew it no more, and another replaces it")
+                self._doom(
+                    pilot, f"{self.settings.name} no longer listed it; another pilot replaces it"
+                )
         return self.pace.number(
             self.demand,
             now,
@@ -463,7 +465,7 @@ class BackendPilots:
         try:
             self.around.records.write(record, durable=durable)
         except OSError as error:
-            self.disk = f"the record of pilot {pilot.token} cannot be written: {error}"
+            self.disk = f"cannot write the record of pilot {pilot.token}: {error}"
             return False
         pilot.record, pilot.durable, self.disk = record, durable, ""
         return True
@@ -473,7 +475,7 @@ class BackendPilots:
         try:
             self.around.records.delete(pilot.token)
         except OSError as error:
-            self.disk = f"the record of pilot {pilot.token} cannot be deleted: {error}"
+            self.disk = f"cannot delete the record of pilot {pilot.token}: {error}"
             return
         self.disk = ""
         del self.pilots[pilot.token]

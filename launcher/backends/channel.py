@@ -140,7 +140,7 @@ def read_pilot_spec(folder: PilotFolder) -> PilotSpec:
     """
     record = parsed(read_bytes(folder.spec).decode(errors="replace"), "its spec")
     if record.pop("schema", None) != 1:
-        raise Unreadable("its spec is of another version of launcher")
+        raise Unreadable("its spec was written by another version of launcher")
     record["paths"] = texts(record.get("paths", ()), "'paths' of its spec")
     return known_of(
         PilotSpec, record, "its spec"

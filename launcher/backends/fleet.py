@@ -122,7 +122,7 @@ class Fleet:
 
     def given_up(self) -> Mapping[str, str]:
         """Return the pilots all of whose attempts are to end, and why; `ending_s` tells how far that is."""
-        lost = {token: f"the home has no record of pilot {token}" for token in self._lost}
+        lost = {token: f"the queue folder has no record of pilot {token}" for token in self._lost}
         for group in self._groups.values():
             for pilot in group.all:
                 if pilot.record.given_up and not pilot.record.buried:
@@ -184,7 +184,9 @@ class Fleet:
             named = self._backends().by_name
         except UsageError as error:
             if str(error) != self.trouble:
-                logger.warning("config.toml trouble=%r; what held before holds on", str(error))
+                logger.warning(
+                    "config.toml trouble=%r; the previous settings stay in use", str(error)
+                )
             self.trouble = str(error)
             return
         self.trouble = ""
@@ -252,9 +254,7 @@ def _was_submitted(record: PilotRecord) -> bool:
 NEVER_S = 1.0  # an engine that has never answered is late then
 MOST = 600  # characters of what an engine said
 LATE_S = 15.0  # an engine that takes longer is reported
-GONE_FOR_GOOD = (
-    "if that node is gone for good: launcher cancel, then launcher retry, the jobs there"
-)
+GONE_FOR_GOOD = "If that node is permanently lost: launcher cancel, then launcher retry its jobs"
 
 
 def line(text: str) -> str:
@@ -273,7 +273,7 @@ def reason(group: BackendPilots, now: float, wall: float, *, with_log: bool = Tr
         with_log: tell what the last pilot printed that could not work.
     """
     if not group.calls.answered and group.calls.late_s > NEVER_S:  # of no pilot anything is known
-        return f"it has not answered since {_clock(wall - group.calls.late_s, wall)}"
+        return f"no answer since {_clock(wall - group.calls.late_s, wall)}"
     parts = [_obstacle(group, now, wall, with_log=with_log), *_on_their_way(group, wall)]
     if not any(parts):
         parts = [_full(group, now)]
@@ -283,20 +283,18 @@ def reason(group: BackendPilots, now: float, wall: float, *, with_log: bool = Tr
 def _obstacle(group: BackendPilots, now: float, wall: float, *, with_log: bool) -> str:
     name, pace = group.settings.name, group.pace
     if not group.configured:
-        return (
-            f"config.toml has no [backends.{name}] any more: its pilots end when nothing runs there"
-        )
+        return f"[backends.{name}] was removed from config.toml, so its pilots end after their jobs"
     if group.disk:
         return f"no pilot is submitted to {name}: {line(group.disk)}"
     if group.trouble:
         since = f"since {_clock(group.trouble_since, wall)}"
-        return f"it does not answer {since} ({line(group.trouble)}): nothing is submitted until it does"
+        return f"no answer {since} ({line(group.trouble)}), so nothing is submitted"
     if group.calls.late_s > LATE_S:
-        return f"it has not answered for {format_seconds(group.calls.late_s)}"
+        return f"no answer for {format_seconds(group.calls.late_s)}"
     pause_s = pace.pause_s(now)
     if pace.refusal:
         again = f"; tried again in {format_seconds(pause_s)}" if pause_s else ""
-        return f"it took no pilot: {line(pace.refusal)}{again}"
+        return f"a pilot could not be submitted: {line(pace.refusal)}{again}"
     if pace.failures:
         return _failures(group, pause_s, with_log=with_log)
     return ""
@@ -313,15 +311,15 @@ def _failures(group: BackendPilots, pause_s: float, *, with_log: bool) -> str:
     name, pace = group.settings.name, group.pace
     number = pace.failures
     what = f"the last pilot of {name}" if number == 1 else f"the last {number} pilots of {name}"
-    text = f"{what} could not work: {line(pace.failure)}"
+    text = f"{what} failed: {line(pace.failure)}"
     if with_log and pace.log and pace.failure not in pace.log:
-        text += f"; its log ends: {line(pace.log)}"
+        text += f"; its log ends with: {line(pace.log)}"
     if pace.log == "":
-        text += f"; it printed nothing: do the nodes see {group.root}?"
+        text += f"; it printed nothing (check that the nodes see {group.root})"
     if pause_s and number >= TRIES:
         text += (
             f"; the next one is tried in {format_seconds(pause_s)}, "
-            f"or at once when [backends.{name}] is changed"
+            f"or at once after a change of [backends.{name}]"
         )
     return text
 
@@ -336,7 +334,7 @@ def _on_their_way(group: BackendPilots, wall: float) -> list[str]:
         parts.append(f"{_pilots(len(waiting), 'waits', 'wait')} in {name}{_why(waiting, wall)}")
     if starting:
         parts.append(f"{_pilots(len(starting), 'starts', 'start')} in {name}{_where(starting)}")
-    parts += [f"{pilot.label} is {_silence(pilot)}" for pilot in silent[:1]]
+    parts += [f"{pilot.label} {_silence(pilot)}" for pilot in silent[:1]]
     return parts
 
 
@@ -352,7 +350,7 @@ def _why(waiting: Sequence[Pilot], wall: float) -> str:
     starts = [each.starts_at for each in seen if each.starts_at is not None]
     parts = [line(" and ".join(reasons))] if reasons else []
     if starts and (estimate := format_estimate(min(starts), wall)):
-        parts.append(f"estimated {estimate.removeprefix('at ')}")
+        parts.append(f"estimated start {estimate.removeprefix('at ')}")
     return f": {', '.join(parts)}" if parts else ""
 
 
@@ -366,10 +364,10 @@ def _silence(pilot: Pilot) -> str:
     span = format_seconds(min(pilot.silent_s, 1e9))
     if pilot.life is Life.STRANDED:
         return (
-            "ended, says its engine, but its node does not answer: what runs there may run on "
-            f"(silent for {span}); {GONE_FOR_GOOD}"
+            f"has ended, but its node does not answer (silent for {span}), so its jobs may still run. "
+            f"{GONE_FOR_GOOD}"
         )
-    return f"silent for {span}: what runs there is not started again before its engine says that it ended"
+    return f"has been silent for {span}; its jobs start again only after its engine reports its end"
 
 
 def _full(group: BackendPilots, now: float) -> str:
@@ -377,8 +375,8 @@ def _full(group: BackendPilots, now: float) -> str:
     if held >= settings.pilots:
         which = "the pilot" if held == 1 else f"all {held} pilots"
         return (
-            f"{which} of {settings.name} {'is' if held == 1 else 'are'} busy, and no more may be there "
-            f"at once: [backends.{settings.name}] pilots = {settings.pilots}"
+            f"{which} of {settings.name} {'is' if held == 1 else 'are'} busy "
+            f"(limit: pilots = {settings.pilots} in [backends.{settings.name}])"
         )
     if wait_s > 0:
         return f"the next pilot is submitted to {settings.name} in {format_seconds(wait_s)}"
@@ -394,7 +392,7 @@ def _row(pilot: Pilot, backend: str, wall: float) -> PilotRow:
         ours = ours or pilot.link.trouble
     why = ours or of_engine
     if pilot.life is Life.STRANDED:
-        why = f"{why}; {GONE_FOR_GOOD}"
+        why = f"{why}. {GONE_FOR_GOOD}" if why else GONE_FOR_GOOD
     silent_s = pilot.silent_s if pilot.spoke else math.inf
     return PilotRow(
         backend=backend,

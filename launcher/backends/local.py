@@ -64,7 +64,7 @@ def kill_all(folder: PilotFolder, pilot: Identity | None) -> None:
         if not pids:
             break
         if time.monotonic() > deadline:
-            raise EngineError(f"processes of pilot {folder.token} do not end: {pids}")
+            raise EngineError(f"processes of pilot {folder.token} do not end after SIGKILL: {pids}")
         for pid in pids:
             here = cgroups.here(pid)
             if here is not None and cgroups.base_of(here) != here:
@@ -243,10 +243,10 @@ class Local:
         taken = set(_taken(self._root))
         free = [gpu.uuid for gpu in seen if gpu.uuid not in taken]
         if len(free) < wanted:
-            has = f"this machine has {counted(len(seen), 'GPU')}"
-            others = f", and other pilots have {len(seen) - len(free)} of them" if taken else ""
             table = f"[backends.{self._settings.name}]"
-            raise EngineError(f"{has}{others}; a pilot of {table} asks for {wanted}")
+            asks = f"a pilot of {table} requests {counted(wanted, 'GPU')}"
+            others = f", {len(seen) - len(free)} used by other pilots" if taken else ""
+            raise EngineError(f"{asks}; this machine has {len(seen)}{others}")
         return free[:wanted]
 
 

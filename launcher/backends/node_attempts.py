@@ -99,7 +99,7 @@ def unpacked(python_path: str, home: Home) -> str:
 
 def _unpack(archive: Path, home: Home) -> str:
     if not archive.is_file():
-        raise FileNotFoundError(2, "the archive of the code is not seen here", str(archive))
+        raise FileNotFoundError(2, "the code archive is missing on this node", str(archive))
     name = hashlib.sha256(os.fsencode(archive)).hexdigest()[:16]
     target = home.folder / "code" / name
     if not target.exists():
@@ -328,9 +328,7 @@ class Attempts:
                 waiting.again_at = now + waiting.pause_s
                 waiting.pause_s = min(2 * waiting.pause_s, LONGEST_PAUSE_S)
                 return None
-            return Void(
-                at=time.time(), why=f"its node cannot read what it needs: {error}", whose="job"
-            )
+            return Void(at=time.time(), why=f"its node cannot read its files: {error}", whose="job")
         waiting.environment, waiting.on_gpu = environment, bool(order.gpus)
         return None
 

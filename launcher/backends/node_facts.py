@@ -50,7 +50,7 @@ def resolve(visible: str | None, gpus: Sequence[GpuSnapshot]) -> tuple[GpuSnapsh
         if gpu is None:
             listed = ", ".join(f"{gpu.index} ({gpu.uuid})" for gpu in gpus) or "none"
             raise WrongGpus(
-                f"CUDA_VISIBLE_DEVICES={visible} names {word or 'nothing'}, and the driver lists {listed}"
+                f"CUDA_VISIBLE_DEVICES={visible}: no GPU {word!r}; the driver lists {listed}"
             )
         chosen[gpu.uuid] = gpu
     return tuple(chosen.values())
@@ -203,11 +203,11 @@ def find_out(
 def _misfits(folder: PilotFolder, spec: PilotSpec) -> Iterable[str]:
     if spec.version != __version__:
         yield (
-            f"{sys.executable} on {socket.gethostname()} has launcher {__version__}, and the queue "
-            f"runs {spec.version}; name another interpreter with `python` in [backends.{spec.backend}]"
+            f"{sys.executable} on {socket.gethostname()} has launcher {__version__}, but the queue runs "
+            f"{spec.version} (set another interpreter with `python` in [backends.{spec.backend}])"
         )
     if spec.token != folder.token:
-        yield f"{folder.folder} is the folder of another pilot, {spec.token}"
+        yield f"{folder.folder} belongs to another pilot, {spec.token}"
 
 
 def _unseen(paths: Iterable[str], *, sleep: Callable[[float], None] = time.sleep) -> list[str]:
@@ -237,7 +237,7 @@ def _gpus(wanted: int, probe: Nvml, visible: str | None) -> tuple[GpuSnapshot, .
     listed = look_once(probe.snapshot, patience_s=DRIVER_PATIENCE_S)
     gpus = resolve(visible, listed)
     if len(gpus) < wanted:
-        asked = f"{counted(wanted, 'GPU')} asked for, {len(gpus) or 'none'} given"
+        asked = f"{counted(wanted, 'GPU')} requested, {len(gpus) or 'none'} received"
         given = "is not set" if visible is None else f"is '{visible}'"
         why = f"; {probe.absent}" if probe.absent else ""
         raise WrongGpus(f"{asked}: CUDA_VISIBLE_DEVICES {given}{why}")

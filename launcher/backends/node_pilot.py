@@ -93,7 +93,7 @@ class Outbox:
                 del self._news[:count]
         except OSError as error:
             if self.trouble != str(error):
-                logger.warning("news wait: %s", error)
+                logger.warning("messages cannot be written now: %s", error)
             self.trouble, self._again_at = str(error), now + RETRY_S
         else:
             self.trouble = ""
@@ -160,7 +160,7 @@ class Pilot:
         readable: set[int] = set()
         while True:
             if self._lease.is_over():
-                return self._end("its lease is over: the scheduler was silent for too long")
+                return self._end("its lease expired: the scheduler was silent for too long")
             now = time.monotonic()
             self._look_for_orders(now)
             self._heed_signal()
@@ -168,7 +168,7 @@ class Pilot:
             self._beat(now)
             self._outbox.send(now)
             if self._gone_since is not None and now > self._gone_since + GONE_PATIENCE_S:
-                return self._end("its folder is gone")
+                return self._end("its folder was deleted")
             if not self._attempts and not self._outbox.holds_ends:
                 if not self._why and now > self._busy_at + self._spec.idle_s:
                     self._leave(f"without work for {format_seconds(self._spec.idle_s)}")
@@ -197,7 +197,7 @@ class Pilot:
                 self._gone_since = self._gone_since or now
             elif str(error) != self._trouble:
                 self._trouble = str(error)
-                logger.warning("orders cannot be read: %s", error)
+                logger.warning("messages of the scheduler cannot be read: %s", error)
         self._pause_s = QUICK_S if came else min(SLOWER * self._pause_s, SLOW_S)
         self._look_at = now + self._pause_s
         return came
@@ -206,7 +206,9 @@ class Pilot:
         match read_order(line):
             case Run(attempt=name):
                 if self._why:
-                    self._tell(self._attempts.refuse(name, f"its pilot leaves: {self._why}"), now)
+                    self._tell(
+                        self._attempts.refuse(name, f"its pilot is ending: {self._why}"), now
+                    )
                 else:
                     self._attempts.run(name)
                 self._busy_at = now
@@ -217,7 +219,7 @@ class Pilot:
             case Lease(beat=number):
                 self._renew(number)
             case Leave(now=at_once):
-                self._leave("the scheduler asked")
+                self._leave("the scheduler requested it")
                 if at_once:
                     self._tell(self._attempts.stop_all(), now)
 
@@ -244,7 +246,7 @@ class Pilot:
         if self._signal:
             why = f"{self._signal}: the engine is about to end it"
             name, self._signal = self._signal, ""
-            logger.info("got %s; what runs is asked to end", name)
+            logger.info("received %s; the jobs get SIGTERM", name)
             self._leave(why, name)
             self._tell(self._attempts.stop_all(), time.monotonic())
 
@@ -289,7 +291,7 @@ class Pilot:
         with contextlib.suppress(OSError):
             self._buried = lease.is_buried(self._folder.folder)
         if self._buried:
-            self._leave("the scheduler has given it up")
+            self._leave("the scheduler has abandoned it")
             self._tell(self._attempts.stop_all(), now)
 
     def _bye(self, why: str) -> str:
@@ -299,7 +301,7 @@ class Pilot:
 
     def _end(self, why: str) -> str:
         """End all that runs, without outcomes: nothing of it counts any more."""
-        logger.warning("%s; what runs is ended", why)
+        logger.warning("%s; the jobs are ended", why)
         self._lease.end()
         deadline = time.monotonic() + END_PATIENCE_S
         for _ in self._attempts.stop_all():
@@ -352,8 +354,8 @@ SPEC_PATIENCE_S = 60.0  # the folder is new, and a network file system may show 
 LOOK_AGAIN_S = 0.1
 CANNOT_SERVE = 3
 NOT_SHARED = (
-    "{} does not see the pilot's folder {}; let `folder` in its table [backends.NAME] of config.toml name a place that "
-    "submit host and nodes share"
+    "{} does not see the pilot's folder {}. Set `folder` in its table [backends.NAME] of config.toml to a folder that "
+    "the submit host and all nodes see."
 )
 
 
@@ -382,15 +384,15 @@ def main(argv: Sequence[str]) -> int:
     try:
         home = make_node_home(folder)
     except OSError as error:
-        trouble = f"{socket.gethostname()} has no room for temporary files: {error}"
+        trouble = f"{socket.gethostname()} cannot make a temporary folder: {error}"
         return _refuse(folder, facts.hello, trouble)
     try:
         if facts.hello.troubles:
             return _refuse(folder, facts.hello)
         pilot = Pilot(folder, spec, home, facts)
-        logger.info("serves on %s, pid %d", facts.hello.host, os.getpid())
+        logger.info("started on %s, pid %d", facts.hello.host, os.getpid())
         try:
-            logger.info("leaves: %s", pilot.serve())
+            logger.info("ends: %s", pilot.serve())
         finally:
             pilot.close()
     finally:

@@ -353,7 +353,7 @@ class Pilot:
         if hello is None:
             return ()
         if hello.version != __version__ and not hello.troubles:
-            return (f"it is of launcher {hello.version}, and the scheduler is of {__version__}",)
+            return (f"it has launcher {hello.version}, but the scheduler has {__version__}",)
         return hello.troubles
 
     @property

@@ -136,7 +136,7 @@ class PilotRecords:
             try:
                 record = _record(parsed(read_bytes(path).decode(errors="replace"), "its record"))
                 if record.token != path.stem or record.folder.name != path.stem:
-                    raise Unreadable("its record is another pilot's")  # noqa: TRY301  # likewise
+                    raise Unreadable("its record belongs to another pilot")  # noqa: TRY301  # likewise
             except (OSError, Unreadable) as error:
                 logger.warning("pilot=%s trouble=%r", path.stem, str(error))
             else:
@@ -148,7 +148,7 @@ class PilotRecords:
 
 def _record(stored: dict[str, Any]) -> PilotRecord:
     if stored.pop("schema", None) != SCHEMA:
-        raise Unreadable("its record is of another version of launcher")
+        raise Unreadable("its record was written by another version of launcher")
     spec, folder = stored.get("spec"), stored.get("folder")
     if not isinstance(spec, dict) or not isinstance(folder, str) or not folder.startswith("/"):
         raise Unreadable("its record has no spec, or no folder")
@@ -157,7 +157,7 @@ def _record(stored: dict[str, Any]) -> PilotRecord:
     )
     for span in (restored_spec.beat_s, restored_spec.idle_s, restored_spec.lease_s):
         if span is not None and not (math.isfinite(span) and span > 0):
-            raise Unreadable("a time of its spec is none")
+            raise Unreadable("a time of its spec is not positive")
     parts = {
         "folder": Path(folder),
         "spec": restored_spec,
@@ -178,7 +178,7 @@ def _settings(stored: object) -> BackendSettings:
     # what a newer launcher added to it is not needed to find a pilot
     settings = known_of(BackendSettings, {**stored, **parts}, "its settings")
     if settings.kind not in KINDS:
-        raise Unreadable(f"its kind of engine is {settings.kind!r}")
+        raise Unreadable(f"its kind of engine is unknown: {settings.kind!r}")
     return settings
 
 
@@ -240,13 +240,13 @@ def take_folder(folder: Path, home: Home) -> None:
             if _is_ours(owner, home):
                 return
             raise FolderTaken(
-                f"the folder of pilots {folder} belongs to the queue {owner.get('home')} of host "
-                f"{owner.get('host')!r}; name another `folder` in config.toml, or delete {record} if that "
-                "queue is no more"
+                f"the pilots' folder {folder} belongs to the queue {owner.get('home')} on host "
+                f"{owner.get('host')!r} (set another `folder` in config.toml, or delete {record} if that "
+                "queue no longer exists)"
             )
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         _give(record, mine)
-    raise FolderTaken(f"{record} cannot be understood; delete it if no other queue uses {folder}")
+    raise FolderTaken(f"cannot parse {record} (delete it if no other queue uses {folder})")
 
 
 def is_there(folder: Path) -> bool:
@@ -340,7 +340,7 @@ class Submission:
             why = str(error)
             if isinstance(error, OSError):
                 reason = error.strerror or error
-                why = f"no folder for pilots can be made in {self.root}: {reason}"
+                why = f"cannot make a folder for pilots in {self.root}: {reason}"
             raise NotSubmitted(why) from error
         if self.withdrawn:  # a file system that hung for minutes
             raise NotSubmitted(f"the folder {self.root} could not be written for minutes")

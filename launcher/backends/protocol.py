@@ -194,7 +194,7 @@ class EngineCalls:
             done: takes in the answer, in the thread that calls `take_in`.
             failed: likewise, where the engine did not do it.
         """
-        assert self._call is None, "an engine is asked one thing at a time"
+        assert self._call is None, "an engine handles one call at a time"
         call, engine = _Call(failed, self._clock()), self._engine
 
         def run() -> None:

@@ -139,7 +139,7 @@ def why_not(nodes: Iterable[Node], wanted: Mapping[str, float]) -> str:
     listed = _listed(wanted)
     if any(_fits(node.has, wanted) for node in alive):
         return f"no node has {listed} free"
-    return f"no node of the cluster has {listed}; one that joins, or an autoscaler starts, may"
+    return f"no node of the cluster has {listed} (a new node may have it)"
 
 
 def could_fit(nodes: Iterable[Node], wanted: Mapping[str, float]) -> bool:
@@ -148,7 +148,7 @@ def could_fit(nodes: Iterable[Node], wanted: Mapping[str, float]) -> bool:
 
 
 def _not_understood(what: str) -> EngineError:
-    return EngineError(f"Ray's answer is not understood: {what}")
+    return EngineError(f"cannot parse Ray's answer: {what}")
 
 
 def _observation(
@@ -363,7 +363,7 @@ class AskedProcess:
         except (ValueError, KeyError, RecursionError):
             pass
         text = harmless(line[:200].decode(errors="replace").strip())
-        raise EngineError(f"{self._name}: an answer is not understood: {text}")
+        raise EngineError(f"{self._name}: cannot parse its answer {text!r}")
 
     def _ended(self, child: "subprocess.Popen[bytes]") -> EngineError:
         try:
@@ -375,7 +375,7 @@ class AskedProcess:
         how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
         printed = "; ".join(list(self._printed)[-_SHOWN:])
         more = f": {printed}" if printed else ""
-        return EngineError(f"{self._name}: {self._argv[0]} ended by itself, {how}{more}")
+        return EngineError(f"{self._name}: {self._argv[0]} ended unexpectedly ({how}){more}")
 
 
 def _kill(child: "subprocess.Popen[bytes]") -> None:

@@ -274,7 +274,7 @@ def _knock(address: str) -> None:
     try:
         socket.create_connection((host.strip("[]"), int(port)), KNOCK_S).close()
     except (OSError, OverflowError) as error:
-        raise ConnectionError(f"no cluster listens at {address}: {error}") from error
+        raise ConnectionError(f"no Ray cluster at {address}: {error}") from error
 
 
 def _read(requests: "queue.SimpleQueue[bytes]") -> None:
@@ -288,7 +288,7 @@ def _text(error: Exception) -> str:
     if isinstance(error, ImportError):
         # the cluster's interpreter may lack launcher, and with it `install_command`
         command = f"{shlex.quote(sys.executable)} -m pip install 'launcher-trueface[ray]'"
-        return f"Ray is not installed in {sys.executable}: {command} ({error})"
+        return f"Ray is not installed in {sys.executable} ({error}; to install it: {command})"
     return str(getattr(error, "cause", None) or error) or type(error).__name__
 
 

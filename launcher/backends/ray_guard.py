@@ -57,7 +57,7 @@ def _guard(folder: PilotFolder) -> int:
     who = identity(pilot.pid)
     if _await(folder, pilot, who):
         return pilot.returncode if pilot.returncode >= 0 else 128 - pilot.returncode
-    logger.warning("its actor is gone; what runs is ended")
+    logger.warning("its actor is gone; its jobs are ended")
     if pilot.poll() is None:
         pilot.send_signal(signal.SIGTERM)  # trainings save
     ended = _ends_within(RAYLET_S, folder, pilot, who)

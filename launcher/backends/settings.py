@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 from launcher.context import LIMITS, NICENESS
-from launcher.errors import UsageError
+from launcher.errors import UsageError, counted
 from launcher.job import Resources, Terms
 from launcher.system.config import Fault, absolute, read_configuration, read_keys, unknown
 from launcher.system.environment import prologue_lines
@@ -113,10 +113,9 @@ def read_on(value: object, backends: Backends) -> tuple[str, ...]:
     names = tuple(dict.fromkeys(name.strip() for name in listed if name.strip()))
     for name in names:
         if name not in backends.names:
-            what = "a backend of the configuration"
-            raise UsageError(
-                f"{unknown(name, what, backends.names)}; see [{TABLE}.NAME] in docs/clusters.md"
-            )
+            fault = unknown(name, "a backend of the configuration", backends.names)
+            table = f"Add a table [{TABLE}.{name}] to config.toml (docs/clusters.md)."
+            raise UsageError(fault if fault.endswith("?") else f"{fault}. {table}")
     if not names:
         raise UsageError('expected names of backends, such as "slurm,local"')
     return names
@@ -141,8 +140,8 @@ def read_backends(table: object, faults: list[Fault]) -> Mapping[str, BackendSet
         values = {f"{key}_s" if key in _SPANS else key: value for key, value in read.items()}
         kind = values.get("kind", name if name in KINDS else None)
         if kind is None:
-            listed = ", ".join(f'"{known}"' for known in KINDS)
-            faults.append(((TABLE, name), f"{TABLE}.{name}: which kind is it? kind = {listed}"))
+            listed = " or ".join(f'"{known}"' for known in KINDS)
+            faults.append(((TABLE, name), f"{TABLE}.{name}: missing kind. Write kind = {listed}"))
             continue
         backends[name] = BackendSettings(name=name, **{**values, "kind": kind})
     return backends
@@ -229,26 +228,26 @@ _WORD = "a word, such as"
 _SPANS = {"time", "idle", "lease", "beat", "poll"}  # whose fields end with _s
 # key → what is expected, how it is read
 _READ: Mapping[str, tuple[str, Callable[[object], Any]]] = {
-    "kind": ('one of "local", "ray" and "slurm"', _kind),
-    "cpus": ("a whole number of cores of each pilot, at least 1", _some),
-    "gpus": ("a whole number of GPUs of each pilot", _whole),
+    "kind": ('"local", "ray" or "slurm"', _kind),
+    "cpus": ("a whole number of CPU cores per pilot, at least 1", _some),
+    "gpus": ("a whole number of GPUs per pilot", _whole),
     "gpu_type": (f'{_WORD} "a100"', _word),
-    "memory": ('main memory of each pilot, such as "64GiB"', _bytes),
+    "memory": ('the main memory of each pilot, such as "64GiB"', _bytes),
     "time": ('the wall time of each pilot, such as "12h"', _span),
     "pilots": ("a whole number of pilots at once, at least 1", _some),
-    "per_minute": ("a whole number of submissions in a minute, at least 1", _some),
-    "pilot": ('"on", or "off" for a job of the engine for each of yours', _pilot),
-    "idle": ('a time after which a pilot without work leaves, such as "5m"', _span),
-    "lease": ('a time of silence after which a pilot is given up, such as "60s"', _span),
-    "beat": ('a time between signs of life, such as "5s"', _span),
-    "poll": ('a time between questions to the engine, such as "5s"', _span),
+    "per_minute": ("a whole number of submissions per minute, at least 1", _some),
+    "pilot": ('"on", or "off" to submit each job as a job of the engine', _pilot),
+    "idle": ('the time after which a pilot without work ends, such as "5m"', _span),
+    "lease": ('the time without contact after which a pilot ends its jobs, such as "60s"', _span),
+    "beat": ('the time between two reports of a pilot, such as "5s"', _span),
+    "poll": ('the time between two queries of the engine, such as "5s"', _span),
     "partition": (f'{_WORD} "gpu"', _word),
     "account": (f'{_WORD} "lab"', _word),
     "qos": (f'{_WORD} "normal"', _word),
     "constraint": ('a text, such as "a100&nvlink"', _text),
     "reservation": (f'{_WORD} "course"', _word),
     "exclusive": ("true or false: whether a pilot takes whole nodes", _switch),
-    "options": ('a list of options of the engine, such as ["--nice=100"]', _texts),
+    "options": ('a list of options for the engine, such as ["--nice=100"]', _texts),
     "prologue": ('lines of bash, such as "module load cuda"', _text),
     "wrap": ('a list of words, such as ["apptainer", "exec", "lab.sif"]', _texts),
     "python": ("the path of an interpreter on the nodes", _text),
@@ -296,24 +295,24 @@ def never_fits(asked: Resources, limit: float | None, settings: BackendSettings)
     table = f"[backends.{settings.name}]"
     if asked.cpus > settings.cpus:
         return (
-            f"needs {asked.cpus} cores, and a pilot of {settings.name} has {settings.cpus}; "
-            f"raise `cpus` in {table}"
+            f"needs {counted(asked.cpus, 'CPU core')}; a pilot of {settings.name} has {settings.cpus} "
+            f"(raise `cpus` in {table})"
         )
     gpus = asked.gpus if asked.works_on_gpu(there=settings.gpus > 0) else 0
     if gpus > settings.gpus:
         return (
-            f"needs {gpus} GPU{'s' * (gpus > 1)}, and a pilot of {settings.name} has {settings.gpus}; "
-            f"raise `gpus` in {table}"
+            f"needs {counted(gpus, 'GPU')}; a pilot of {settings.name} has {settings.gpus} "
+            f"(raise `gpus` in {table})"
         )
     if asked.ram is not None and settings.memory is not None and asked.ram > settings.memory:
         return (
-            f"needs {format_bytes(asked.ram)} of memory, and a pilot of {settings.name} has "
-            f"{format_bytes(settings.memory)}; raise `memory` in {table}"
+            f"needs {format_bytes(asked.ram)} of main memory; a pilot of {settings.name} has "
+            f"{format_bytes(settings.memory)} (raise `memory` in {table})"
         )
     if limit is not None and settings.time_s is not None and limit >= settings.time_s:
         return (
-            f"may run for {format_seconds(limit)}, and a pilot of {settings.name} is there for "
-            f"{format_seconds(settings.time_s)}; raise `time` in {table}, or lower its time limit"
+            f"has a time limit of {format_seconds(limit)}; a pilot of {settings.name} ends after "
+            f"{format_seconds(settings.time_s)} (raise `time` in {table} or lower the time limit)"
         )
     return ""
 

@@ -230,7 +230,7 @@ class SlurmCommands:
         except OSError as error:
             why = error.strerror or str(error)
             raise EngineError(
-                f"cannot run {argv[0]}: {why}; are Slurm's client programs installed on this host, and in PATH?"
+                f"cannot run {argv[0]}: {why} (install Slurm's client programs on this host, in PATH)"
             ) from error
         if argv[0] not in _CHANGES:
             _questions.add(child)
@@ -292,9 +292,7 @@ LOG_LINES = 20
 _MOST_NAMES_BYTES = 100_000
 _JOBS_AT_ONCE = 200  # that one scancel is given
 CGROUPS = "proctrack/cgroup"
-NO_LOG = (
-    "nothing was printed: does the node see the pilot's folder {}? see `folder` in docs/clusters.md"
-)
+NO_LOG = "no output (check that the node sees the pilot's folder {}, `folder` in docs/clusters.md)"
 _PAUSES_S = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2)  # Slurm waits two seconds for what a killed job leaves
 
 
@@ -436,7 +434,7 @@ class Slurm:
         try:
             return [row for row in read_rows(printed) if row.name in names]
         except ValueError as error:
-            raise EngineError(f"squeue printed what is not understood: {error}") from error
+            raise EngineError(f"cannot parse the output of squeue: {error}") from error
 
     def _silent(self, nodes: Collection[str]) -> set[str]:
         """Return which of these nodes do not answer, or may not: what ran there may run on.
@@ -453,7 +451,7 @@ class Slurm:
         try:
             return silent_nodes(printed) | self._still_unsure(unsure_nodes(printed))
         except ValueError as error:
-            raise EngineError(f"sinfo printed what is not understood: {error}") from error
+            raise EngineError(f"cannot parse the output of sinfo: {error}") from error
 
     def _is_emptied(self, observation: Observation) -> bool:
         """Tell whether Slurm has seen the last process of an ended job die; of a node that is down it does not wait.

@@ -75,7 +75,7 @@ def read_rows(text: str) -> list[Row]:
 def _row(line: str) -> Row:
     fields = line.split("|", 6)
     if len(fields) != 7 or not _JOB.fullmatch(fields[0].strip()) or "|" not in fields[6]:
-        raise ValueError(f"no line of squeue: {line[:80]!r}")
+        raise ValueError(f"not a line of squeue: {line[:80]!r}")
     reason, _, name = fields.pop().rpartition("|")
     job, state, element, start, end, node = map(str.strip, fields)
     node, reason = ("" if text in _NO_REASON else text for text in (node, reason))
@@ -175,7 +175,7 @@ def _node_states(text: str) -> list[tuple[str, str]]:
     for line in filter(None, text.splitlines()):
         node, bar, state = line.strip().partition("|")
         if not bar or not node or not state:
-            raise ValueError(f"no line of sinfo: {line[:80]!r}")
+            raise ValueError(f"not a line of sinfo: {line[:80]!r}")
         states.append((node, state))
     return states
 

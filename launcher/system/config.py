@@ -267,8 +267,8 @@ def absolute(what: str, text: str) -> Path:
 def unknown(name: str, what: str, names: Collection[str]) -> str:
     """Return the error text for a name that is unknown there."""
     close = nearest(name, names)
-    hint = f"did you mean {close!r}?" if close else known_words(name, sorted(names))
-    return f"{name!r} is not {what}; {hint}"
+    hint = f"; did you mean {close!r}?" if close else f" ({known_words(name, sorted(names))})"
+    return f"{name!r} is not {what}{hint}"
 
 
 def _text(file: Path, *, demanded: bool) -> str | None:

@@ -66,7 +66,7 @@ def test_a_pilot_runs_until_it_leaves(engine: Engine) -> None:
     assert engine.seen(desk).stage is Stage.RUNNING
     desk.send(Leave())
     assert engine.ends(desk).cause is Cause.COMPLETED
-    assert "leaves: the scheduler asked" in engine.backend.collect(desk.folder)
+    assert "ends: the scheduler requested it" in engine.backend.collect(desk.folder)
 
 
 def test_another_scheduler_finds_a_pilot_again(engine: Engine) -> None:
@@ -146,7 +146,7 @@ def test_pilots_get_different_gpus_and_too_many_are_refused(
         desks = [engine.start(a_pilot(gpus=1)) for _ in range(2)]
         seen = [gpu.uuid for desk in desks for gpu in desk.hello().gpus]
         assert seen == [uuids[0], uuids[2]]
-        with pytest.raises(EngineError, match="this machine has 2 GPUs, and other pilots have 2"):
+        with pytest.raises(EngineError, match="this machine has 2, 2 used by other pilots"):
             engine.start(a_pilot(gpus=1))
         estimate = engine.backend.estimate(a_pilot(gpus=3))
         assert not estimate.possible

@@ -111,7 +111,7 @@ def test_an_sbatch_under_way_goes_on_when_the_scheduler_ends(stub: Stub, tmp_pat
     [
         ("echo 'slurm_load_jobs error: Unable to contact slurm controller' >&2; exit 1",
          "squeue failed: .*Unable to contact slurm controller"),
-        *((f"printf '{row('RUNNING')}\\n{garbage}\\n'", "squeue printed what is not understood")
+        *((f"printf '{row('RUNNING')}\\n{garbage}\\n'", "cannot parse the output of squeue")
           for garbage in ("Segmentation fault", "7|RUNNING", "\\x00\\xff\\xfe", "{}")),
     ],
 )  # fmt: skip
@@ -123,7 +123,9 @@ def test_a_squeue_that_fails_or_prints_garbage_is_no_answer(
 
 
 def test_programs_that_are_not_installed_are_no_answer(stub: Stub) -> None:
-    with pytest.raises(EngineError, match=r"cannot run squeue-of-nobody.*installed on this host"):
+    with pytest.raises(
+        EngineError, match=r"cannot run squeue-of-nobody.*client programs on this host"
+    ):
         stub()._commands.run("squeue-of-nobody")
 
 
@@ -336,11 +338,11 @@ def test_the_log_of_a_pilot_is_shown_without_power_over_terminals(
 ) -> None:
     pilot, _ = a_pilot(tmp_path)
     slurm = stub()
-    assert f"does the node see the pilot's folder {pilot.folder}?" in slurm.collect(pilot)
+    assert f"check that the node sees the pilot's folder {pilot.folder}" in slurm.collect(pilot)
     pilot.log.write_text("first\n" * 50 + "module: \x1b[2Jnot there\n")
     assert slurm.collect(pilot).splitlines()[-1] == "module: \\x1b[2Jnot there"
     pilot.log.unlink()
-    assert "nothing was printed" in slurm.collect(pilot)
+    assert "no output" in slurm.collect(pilot)
 
 
 def test_an_estimate_is_what_slurm_expects(stub: Stub) -> None:

@@ -132,7 +132,7 @@ def test_a_reason_may_hold_a_bar() -> None:
     ],
 )
 def test_what_is_no_line_of_squeue_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="no line of squeue"):
+    with pytest.raises(ValueError, match="not a line of squeue"):
         read_rows(line() + text)
 
 
@@ -203,7 +203,7 @@ def test_a_job_that_waits_to_be_started_again_is_no_end() -> None:
 
 
 def test_what_is_no_line_of_sinfo_is_refused() -> None:
-    with pytest.raises(ValueError, match="no line of sinfo"):
+    with pytest.raises(ValueError, match="not a line of sinfo"):
         silent_nodes("n1|idle\nslurm_load_node: error\n")
 
 

@@ -58,7 +58,7 @@ def test_a_node_that_was_frozen_past_its_lease_records_no_end(leased: Leased) ->
         frozen, key=lambda pid: pid != leased.program
     ):  # the program has its end first
         send(pid, signal.SIGCONT)
-    assert "its lease is over" in leased.desk.bye()
+    assert "its lease expired" in leased.desk.bye()
     until(lambda: gone(leased.program) and gone(leased.supervisor), "all of it has ended")
     assert recorded_outcome(leased.attempt) is None
     assert leased.desk.of_kind(Ended) == []
@@ -131,7 +131,7 @@ def test_an_orphan_that_does_not_heed_its_end_is_killed_after_its_grace_and_reco
 
 def test_a_pilot_that_was_given_up_ends_what_runs_and_says_so(leased: Leased) -> None:
     leased.desk.folder.bury()
-    assert leased.desk.bye() == "the scheduler has given it up"
+    assert leased.desk.bye() == "the scheduler has abandoned it"
     until(lambda: gone(leased.program), "its program is ended")
     assert isinstance(recorded_outcome(leased.attempt), Stopped)
 

@@ -74,7 +74,7 @@ def test_a_path_that_is_seen_later_is_waited_for(
 
 def test_a_pilot_of_another_version_says_which_it_is(desk_of: MakeDesk) -> None:
     trouble = refused(desk_of(a_pilot(version="0.0.1")).start())
-    assert f"has launcher {__version__}, and the queue runs 0.0.1" in trouble
+    assert f"has launcher {__version__}, but the queue runs 0.0.1" in trouble
     assert "[backends.local]" in trouble
 
 
@@ -83,7 +83,7 @@ def test_a_pilot_in_the_folder_of_another_one_says_so(desk_of: MakeDesk, tmp_pat
     token = desk.folder.token
     desk.folder.folder.rename(tmp_path / "moved")
     desk.folder = type(desk.folder)(tmp_path / "moved")
-    assert f"is the folder of another pilot, {token}" in refused(desk.start())
+    assert f"belongs to another pilot, {token}" in refused(desk.start())
 
 
 @pytest.mark.parametrize("text", ["", "{", '{"schema": 2}', "[]", "[" * 5000])
@@ -227,7 +227,7 @@ def test_a_pilot_that_should_have_a_gpu_and_was_given_none_says_so_and_leaves(
     begin = "" if visible is not None else "import os; os.environ.pop('CUDA_VISIBLE_DEVICES', 0)"
     more = {} if visible is None else {"CUDA_VISIBLE_DEVICES": visible}
     desk = desk_of(a_pilot(gpus=1)).start({**gpus.environment, **more}, begin)
-    assert "1 GPU asked for, none given: CUDA_VISIBLE_DEVICES is" in refused(desk)
+    assert "1 GPU requested, none received: CUDA_VISIBLE_DEVICES is" in refused(desk)
 
 
 # --- node home

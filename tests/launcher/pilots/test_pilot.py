@@ -51,7 +51,7 @@ def test_a_pilot_says_what_it_has_runs_what_it_is_sent_and_leaves(desk_of: MakeD
     assert {began.attempt for began in desk.of_kind(Began)} == {"1-1", "2-1"}
     until(lambda: len(desk.of_kind(Beat)) >= 2, "two beats")
     assert [beat.number for beat in desk.of_kind(Beat)][:2] == [1, 2]
-    assert desk.leave() == "the scheduler asked"
+    assert desk.leave() == "the scheduler requested it"
     assert desk.exit_code() == 0
 
 
@@ -174,7 +174,7 @@ def test_a_pilot_whose_orders_were_written_before_it_came_runs_them_and_leaves(
     desk.send(Leave())
     desk.start()
     assert isinstance(desk.outcome(), Done)
-    assert desk.bye() == "the scheduler asked"
+    assert desk.bye() == "the scheduler requested it"
     assert desk.exit_code() == 0
 
 

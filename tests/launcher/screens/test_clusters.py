@@ -82,7 +82,7 @@ def test_a_silent_pilot_says_for_how_long() -> None:
 
 
 def test_a_pilot_that_does_not_start_shows_the_last_lines_of_its_log() -> None:
-    why = "the last 3 pilots of slurm could not work: FAILED; the next one is tried in 1 min"
+    why = "the last 3 pilots of slurm failed: FAILED; the next one is tried in 1 min"
     text = drawn(
         backend=SLURM._replace(reason=why, failures=3, log="one\ntwo\nno module cuda\nbye")
     )

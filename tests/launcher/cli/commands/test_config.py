@@ -219,7 +219,7 @@ def test_the_home_of_the_file_is_used(configured: Configured, tmp_path: Path) ->
         ("dry_run = 1", "run.dry_run: expected true or false"),
         (
             "taskfiles = 'x'",
-            "'taskfiles' is not an option of launcher run; known: accept-code, adopt, all, ",
+            "'taskfiles' is not an option of launcher run (known: accept-code, adopt, all, ",
         ),
     ],
 )

@@ -480,11 +480,14 @@ def test_pilots_that_could_not_work_are_warned_of(
     home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = slurm_of(tmp_path, monkeypatch, "echo main")
-    reason = "the last 3 pilots of slurm could not work: no module cuda"
+    reason = "the last 3 pilots of slurm failed: no module cuda"
     rows = [BackendRow("other", "slurm", reason="no", failures=1)]
     file = PilotsFile(home)
     file.write(rows, [], 0.0)
-    assert "could not work" not in backend_found(home, tmp_path, "[backends.slurm]\n", path).summary
+    assert (
+        "pilots of slurm failed"
+        not in backend_found(home, tmp_path, "[backends.slurm]\n", path).summary
+    )
     file.write([*rows, BackendRow("slurm", "slurm", reason=reason, failures=3)], [], 10.0)
     found = backend_found(home, tmp_path, "[backends.slurm]\n", path)
     assert (found.verdict, found.summary) == (Verdict.WARNING, reason)

@@ -186,7 +186,7 @@ def test_a_folder_of_another_host_is_refused(tmp_path: Path) -> None:
 
 def test_a_damaged_record_of_the_owner_is_not_replaced(tmp_path: Path) -> None:
     (tmp_path / "owner.json").write_text("{")
-    with pytest.raises(FolderTaken, match="cannot be understood"):
+    with pytest.raises(FolderTaken, match="cannot parse"):
         take_folder(tmp_path, Home(tmp_path / "home"))
     assert (tmp_path / "owner.json").read_text() == "{"
 
