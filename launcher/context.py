@@ -64,7 +64,7 @@ def read_context(record: Mapping[str, Any]) -> Context:
                 return Context(
                     folder, umask, interpreter, environment, tuple(affinity), limits, niceness
                 )
-    raise Unreadable("the record of its surroundings is not complete")
+    raise Unreadable("the record of its environment is incomplete")
 
 
 def own_variables(spec: Spec) -> Mapping[str, str]:
@@ -79,7 +79,7 @@ def own_variables(spec: Spec) -> Mapping[str, str]:
     match variables:
         case dict() if {*map(type, variables), *map(type, variables.values())} <= {str}:
             return variables
-    raise Unreadable("the variables of its entry are no texts")
+    raise Unreadable("the variables of its entry are not strings")
 
 
 def own_folder(spec: Spec, folder: str) -> str:
@@ -96,7 +96,7 @@ def own_folder(spec: Spec, folder: str) -> str:
     if not named:
         return folder
     if not isinstance(named, str):
-        raise Unreadable("the folder of its entry is no text")
+        raise Unreadable("the folder of its entry is not a string")
     if named.startswith(FOLDERS):
         return named
     try:
@@ -220,20 +220,20 @@ def file_fault(
     """
     in_folder = "name files in it"
     if is_output:
-        in_folder += f", or let the program write to {JOB_FOLDER}, a folder that is kept"
+        in_folder += f", or let the program write to {JOB_FOLDER}"
     if is_output and name.endswith("/"):
         return "names a folder, not a file", in_folder
     if is_output and is_link(path):
-        return "is a link", "name the file to which it leads, or another one"
+        return "is a link", "name the file it points to, or another file"
     if is_folder(path):
         return "is a folder", in_folder
     if is_output and len(os.fsencode(path.name)) > LONGEST_OUTPUT_NAME:
         return (
             f"has a name of more than {LONGEST_OUTPUT_NAME} bytes",
-            "shorten it: an earlier file is kept under a longer name while the program runs",
+            "shorten it; an earlier file gets a longer name while the program runs",
         )
     if is_output and not os.path.normpath(path).startswith(f"{project}/"):
-        return f"lies outside of the project {project}", "let it lie in the project"
+        return f"is outside of the project {project}", "name a file in the project"
     return "", ""
 
 

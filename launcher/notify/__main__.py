@@ -287,7 +287,7 @@ def main(argv: Sequence[str]) -> int:
         signal.signal(number, lambda *_: leaving.set())
     logger.info("notify pid=%d", os.getpid())
     serve(Service(home, os.environ), leaving.is_set, leaving.wait)
-    logger.info("notify pid=%d leaves", os.getpid())
+    logger.info("notify pid=%d ends", os.getpid())
     if lives is not None:
         os.close(lives)
     os.close(held)

@@ -297,11 +297,11 @@ def of_run(
     took_s = max(0.0, (now if run.open else run.last_at) - run.since)
     if run.open:
         title = f"{run.name}: {_headline(first, short)}"
-        lines = [f"{run.name} goes on: {in_counts(run.totals)}, {counted(run.open, 'job')} left."]
+        lines = [f"{run.name} continues: {in_counts(run.totals)}, {counted(run.open, 'job')} left."]
     else:
         title = f"{run.name} ended: {in_counts(counts)} in {format_seconds(took_s)}"
         lines = _end_lines(run, counts, took_s)
-    told = (("first failure", first), ("out of memory for good", short))
+    told = (("first failure", first), ("out of memory", short))
     for job in noted:
         what = " and ".join(words for words, those in told if job in those)
         lines += ["", f"{what}: {job.name} (job {job.job})"]
@@ -327,11 +327,11 @@ def of_run(
 def of_test(target: str, host: str) -> Message:
     """Return a message that tells of nothing."""
     lines = [
-        f"`launcher notify --test` sent this to {target}. Messages reach you here.",
+        f"`launcher notify --test` sent this message to {target}.",
         "",
         f"machine: {host}",
     ]
-    return _message("test", ("test",), f"launcher on {host}: a test", lines, {}, host)
+    return _message("test", ("test",), f"launcher on {host}: test message", lines, {}, host)
 
 
 def in_counts(counts: Mapping[State, int]) -> str:
@@ -364,15 +364,15 @@ def _headline(first: Sequence[Failure], short: Sequence[Failure]) -> str:
         more = short[0].alike - 1
         return f"{short[0].name} ran out of memory" + (f", and {more} more" if more else "")
     # whoever removed the job meanwhile knows more of it
-    return f"{first[0].name if first else 'a job'} failed, the first of this run"
+    return f"{first[0].name if first else 'a job'} failed, the first failure of this run"
 
 
 def _end_lines(run: RunNews, counts: Mapping[State, int], took_s: float) -> list[str]:
     began, ended = _clock(run.since, run.last_at), _clock(run.last_at, run.last_at)
-    lines = [f"{in_counts(counts)}; began {began}, ended {ended} ({format_seconds(took_s)})."]
+    lines = [f"{in_counts(counts)}; started {began}, ended {ended} ({format_seconds(took_s)})."]
     every = {state: run.totals.get(state, 0) for state in ENDED}
     if sum(every.values()) > sum(counts.values()):
-        lines.append(f"The run in all: {in_counts(every)}.")
+        lines.append(f"The whole run: {in_counts(every)}.")
     return lines
 
 

@@ -32,8 +32,8 @@ MOST_PRINTED = 64 << 20  # bytes; a command that prints without end would fill t
 MOST_ANSWER = 300  # characters
 MOST_SERVICE_ANSWER = 500  # likewise
 LOOK_S = 0.05
-MISSING = "apprise is not installed for {python}: {command}"
-UNKNOWN = "apprise knows no service of this address; its forms: https://appriseit.com/services/"
+MISSING = "apprise is not installed for {python}. To install it: {command}"
+UNKNOWN = "apprise does not support this address (see https://appriseit.com/services/)"
 _IDLE_TALK = "Notifying "  # so many services
 _END = "\x1e"  # of what apprise logs, which may have several lines
 
@@ -118,11 +118,11 @@ def _watched(
     deadline = time.monotonic() + target.timeout_s
     while process.poll() is None:
         if leaving.wait(LOOK_S):
-            return "it was ended"
+            return "the sender was stopped"
         if time.monotonic() >= deadline:
             return f"no answer in {format_seconds(target.timeout_s)}"
         if os.fstat(output.fileno()).st_size > MOST_PRINTED:
-            return f"it was ended: it printed more than {format_bytes(MOST_PRINTED)}"
+            return f"it was killed: it printed more than {format_bytes(MOST_PRINTED)}"
     return ""
 
 
@@ -151,7 +151,7 @@ def _of_service(code: int, text: str) -> Sent:
         record = json.loads(text)
         return Sent(sent=record["delivered"] is True, text=harmless(record["answer"]))
     except (ValueError, KeyError, TypeError):
-        return Sent(sent=False, text=f"the process that sends it ended with code {code}")
+        return Sent(sent=False, text=f"the sending process ended with exit code {code}")
 
 
 def _signal(number: int) -> str:

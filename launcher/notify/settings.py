@@ -34,7 +34,7 @@ LONGEST_S = 7 * 86_400.0
 _GONE = {
     "quiet": "messages are sent at once",
     "bundle": "messages are sent at once",
-    "gpu_idle": "no message tells of GPUs",
+    "gpu_idle": "messages about GPUs no longer exist",
 }
 _GONE_EVENTS = ("gpu-failed", "gpu-idle")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
@@ -109,7 +109,7 @@ def read_notify(table: object, faults: list[Fault], notes: list[Fault]) -> Notif
     own = {key: value for key, value in table.items() if key not in tables}
     values = _values((TABLE,), own, _KEYS, faults, notes)
     if not tables:
-        faults.append(((TABLE,), f"{TABLE}: there is no target; add one, such as [{TABLE}.mail]"))
+        faults.append(((TABLE,), f"{TABLE}: no target. Add one, such as [{TABLE}.mail]."))
     return NotifySettings(**values, targets=tuple(filter(None, targets)))
 
 
@@ -118,13 +118,13 @@ def _target(
 ) -> Target | None:
     before = len(faults)
     if not _NAME.fullmatch(name):
-        message = f"{name!r} cannot name a target: letters, digits, '-' and '_' only"
+        message = f"{name!r} is not a valid name of a target. Use letters, digits, - and _."
         faults.append(((TABLE, name), message))
     values = _values((TABLE, name), entry, _TARGET_KEYS, faults, notes)
     ways = [key for key in _WAYS if key in {each.replace("-", "_") for each in entry}]
     if len(ways) != 1:
         listed = ", ".join(_WAYS)
-        which = f"has {' and '.join(ways)}" if ways else "says not where to"
+        which = f"has {' and '.join(ways)}" if ways else "has no address"
         faults.append(((TABLE, name), f"{TABLE}.{name} {which}: expected one of {listed}"))
     return Target(name=name, **values) if len(faults) == before else None
 
@@ -143,17 +143,17 @@ def _values(
         given = value
         if keys is _KEYS and key.replace("-", "_") in _GONE:
             holds = _GONE[key.replace("-", "_")]
-            notes.append((where, f"{name} has no effect any more: {holds}"))
+            notes.append((where, f"{name} no longer has an effect: {holds}"))
             continue
         if key == "events" and isinstance(value, list):
             given = [word for word in value if word not in _GONE_EVENTS]
             notes += [
-                (where, f"{name}: {word} has no effect any more: {_GONE['gpu_idle']}")
+                (where, f"{name}: {word} no longer has an effect ({_GONE['gpu_idle']})")
                 for word in value
                 if word in _GONE_EVENTS
             ]
         kept[key] = given
-    hint = f"; a target is a table, [{TABLE}.{{}}]" if keys is _KEYS else ""
+    hint = f" (a target is a table, [{TABLE}.{{}}])" if keys is _KEYS else ""
     read = read_keys(place, kept, keys, faults, hint)
     return {f"{key}_s" if keys[key][1] is _span else key: value for key, value in read.items()}
 
@@ -177,7 +177,7 @@ def _like(pattern: str) -> Callable[[object], str]:
 
 
 def _file(value: object) -> Path:
-    expected = "expected the absolute path of a file that holds such an address"
+    expected = "expected the absolute path of a file that contains such an address"
     return absolute("url_file", _text(value, expected))
 
 
@@ -202,10 +202,10 @@ _KEYS: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
     "retry": ('a time, such as "24h"', _span),
 }
 _TARGET_KEYS: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
-    "url": ('an address as apprise has it, such as "ntfy://my-topic"', _like("://")),
+    "url": ('an address of apprise, such as "ntfy://my-topic"', _like("://")),
     "url_file": ("", _file),
     "url_env": (
-        "the name of a variable that holds such an address",
+        "the name of an environment variable that contains such an address",
         _like(r"\A[A-Za-z_][A-Za-z0-9_]*\Z"),
     ),
     "command": ('a list of words, such as ["notify-send", "launcher"]', _command),
@@ -234,8 +234,8 @@ def address_of(target: Target, environ: Mapping[str, str]) -> str:
         text = environ.get(target.url_env, "").strip()
         if not text:
             raise UsageError(
-                f"the variable {target.url_env} is not set where the scheduler was started; "
-                "set it there, or name a file with url_file"
+                f"the variable {target.url_env} is not set in the scheduler's environment. "
+                "Set it where the scheduler is started, or use url_file."
             )
         return _checked(text, f"the variable {target.url_env}")
     return target.url
@@ -245,27 +245,27 @@ def _in_file(path: Path) -> str:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror}") from error
+        raise UsageError(f"cannot read {path}: {error.strerror}") from error
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
-            raise UsageError(f"{path} is no file")
+            raise UsageError(f"{path} is not a file")
         if status.st_mode & _OTHERS:
-            raise UsageError(f"other users may read {path}, which holds a secret: chmod 600 {path}")
+            raise UsageError(f"other users may read {path}. Protect its secret: chmod 600 {path}")
         data = os.read(descriptor, MOST_BYTES)
     finally:
         os.close(descriptor)
     lines = [line.strip() for line in data.decode(errors="replace").splitlines()]
     lines = [line for line in lines if line and not line.startswith("#")]
     if len(lines) != 1:
-        raise UsageError(f"{path} has {len(lines)} lines; expected one address")
+        raise UsageError(f"{path} has {len(lines)} lines. Write only one address into it.")
     return _checked(lines[0], str(path))
 
 
 def _checked(text: str, where: str) -> str:
     """Return an address; what is wrong with it is said without showing it."""
     if "://" not in text or not text.isprintable():
-        raise UsageError(f"{where} holds no address such as ntfy://my-topic")
+        raise UsageError(f"{where} does not contain an address such as ntfy://my-topic")
     return text
 
 

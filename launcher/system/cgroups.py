@@ -77,10 +77,10 @@ def hindrance(pid: int | str = "self") -> str:
     """Return why supervisors below a process can have no groups, '' where they can."""
     folder = here(pid)
     if folder is None:
-        return "no control groups of version 2 can be seen here"
+        return "no control groups of version 2 are visible here"
     base = base_of(folder)
     if not os.access(base, os.W_OK | os.X_OK) or not os.access(base / "cgroup.procs", os.W_OK):
-        return f"{base} belongs to the system"
+        return f"you cannot write {base}"
     return ""
 
 

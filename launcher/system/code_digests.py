@@ -301,7 +301,7 @@ def code_digest(entry: str, *named: str) -> str:
     roots = (entry.partition(":")[0], *named)
     for root in roots:
         if index.file(root) is None:
-            raise UsageError(f"no module {root}, whose code should be identified")
+            raise UsageError(f"cannot find the module {root} to identify its code")
     code = index.code(entry, roots)
     index.save()
     return code[WHOLE]

@@ -257,7 +257,7 @@ def absolute(what: str, text: str) -> Path:
         path = Path(text).expanduser()
     except RuntimeError as error:  # "~nobody/queue"
         raise UsageError(
-            f"{what}: {text!r} begins with a home folder that does not exist; write the whole path"
+            f"{what}: {text!r} begins with a home folder that does not exist. Write the whole path."
         ) from error
     if not path.is_absolute():
         raise UsageError(f"{what} must be an absolute path, not {text!r}")
@@ -281,23 +281,23 @@ def _text(file: Path, *, demanded: bool) -> str | None:
         if not demanded:
             return None
         raise UsageError(
-            f"LAUNCHER_CONFIG names {file}, and there is no such file; make it, or unset the variable"
+            f"LAUNCHER_CONFIG names {file}, which does not exist. Make it, or unset the variable."
         ) from error
     except OSError as error:
         raise UsageError(
-            f"cannot read the configuration {file}: {error.strerror}; "
-            "make it readable, or name another with LAUNCHER_CONFIG"
+            f"cannot read the configuration {file}: {error.strerror}. "
+            "Make it readable, or set LAUNCHER_CONFIG to another file."
         ) from error
     if stat.S_ISREG(mode) and mode & stat.S_IWOTH:  # it names programs that run as its reader
-        raise UsageError(f"every user may write the configuration {file}; `chmod o-w {file}`")
+        raise UsageError(f"every user may write the configuration {file}. Type: chmod o-w {file}")
     if len(data) > MOST_BYTES:
-        raise UsageError(f"{file} is no configuration: it has more than {MOST_BYTES:,} bytes")
+        raise UsageError(f"{file} is not a configuration: it has more than {MOST_BYTES:,} bytes")
     try:
         return data.decode("utf-8-sig").replace("\r\n", "\n")
     except UnicodeDecodeError as error:
         line, byte = data.count(b"\n", 0, error.start) + 1, data[error.start]
         raise UsageError(
-            f"{file}:{line}: the byte 0x{byte:02x} is not UTF-8; save the file as UTF-8"
+            f"{file}:{line}: the byte 0x{byte:02x} is not UTF-8. Save the file as UTF-8."
         ) from error
 
 
@@ -340,7 +340,9 @@ def _words(table: str, value: object, faults: list[Fault]) -> Iterator[tuple[str
     for word, folders in value.items():
         listed = folders if isinstance(folders, list) else [folders]
         if not ids.is_word(word):
-            message = f"{word!r} cannot stand in a data ID: letters, digits and _.+- only"
+            message = (
+                f"{word!r} is not a valid word of a data ID. Use letters, digits, _ . + and -."
+            )
             faults.append(((table, word), message))
         elif not listed or not all(isinstance(item, str) and item for item in listed):
             message = f'{table}.{word}: expected "folder", or ["folder", "pattern-*"]'

@@ -147,7 +147,7 @@ def ensure_scheduler(home: Home) -> int:
             starting = None  # it left to another one, or was killed
         time.sleep(0.005)
     raise MachineError(
-        f"the scheduler does not start; its log {home.scheduler_log} ends with:\n"
+        f"the scheduler does not start. Its log {home.scheduler_log} ends with:\n"
         + ("\n".join(last_lines(home.scheduler_log, 5)) or "(no log)")
     )
 

@@ -63,8 +63,8 @@ def remembered(
     """
     for name in unset(environment, passed):
         close = nearest(name, environment)
-        hint = f"did you mean {close}?" if close else "export it, or leave it out"
-        raise UsageError(f"pass_env: {name} is not set in this shell; {hint}")
+        hint = f"; did you mean {close}?" if close else ". Export it, or leave it out."
+        raise UsageError(f"pass_env: {name} is not set in this shell{hint}")
     left_out = tuple(
         name
         for name, value in sorted(environment.items())
@@ -82,10 +82,11 @@ def unset(environment: Mapping[str, str], passed: Collection[str]) -> list[str]:
 def left_out_note(names: Collection[str]) -> str:
     """Return what to tell of variables that were left out; their names only."""
     shown = ", ".join(names)
-    what = "looks like a secret and is" if len(names) == 1 else "look like secrets and are"
+    one = len(names) == 1
+    what = "looks like a secret, so it is" if one else "look like secrets, so they are"
     example = next(iter(names))
     return (
-        f"note: {shown} {what} not stored with the job; where a job needs it: "
+        f"note: {shown} {what} not stored with the job. If the job needs {'it' if one else 'them'}: "
         f"--pass-env {example}, or pass_env: [{example}] in a task file"
     )
 

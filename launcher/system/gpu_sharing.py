@@ -36,13 +36,13 @@ class Rules(NamedTuple):
 
 
 TABLE = "sharing"
-GONE = {"mps": "jobs that share a GPU take turns there"}  # what the file may still say → what holds
+GONE = {"mps": "jobs on the same GPU take turns"}  # what the file may still say → what holds
 
 
 def notes(configuration: Configuration) -> tuple[str, ...]:
     """Return what a file says that nothing comes of any more, with its place."""
     return tuple(
-        f"note: {configuration.place(TABLE, key)}: {TABLE}.{key} has no effect any more: {what}"
+        f"note: {configuration.place(TABLE, key)}: {TABLE}.{key} no longer has an effect: {what}"
         for key, what in GONE.items()
         if (TABLE, key) in configuration.lines
     )
@@ -62,7 +62,7 @@ def _count(value: object) -> int:
 
 def _share(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1:
-        raise UsageError("expected a part")
+        raise UsageError("expected a fraction")
     return float(value)
 
 
@@ -86,12 +86,12 @@ def _devices(value: object) -> tuple[str, ...]:
 # key → what is expected, its reader
 _KEYS: Mapping[str, tuple[str, Callable[[object], Any]]] = {
     "reserve": (
-        'an amount that is left to others on each GPU, such as "2GiB"',
+        'the memory reserved for other users on each GPU, such as "2GiB"',
         lambda value: parse_bytes(_text(value)),
     ),
     "max_per_gpu": ("a whole number of jobs, at least 1", _count),
     "unknown": (
-        "the part of a GPU's memory for a job of which nothing is known, above 0 and at most 1, such as 0.125",
+        "the fraction of a GPU's memory for a job without an estimate, above 0 and at most 1, such as 0.125",
         _share,
     ),
     "adaptive": (
@@ -99,7 +99,7 @@ _KEYS: Mapping[str, tuple[str, Callable[[object], Any]]] = {
         _flag,
     ),
     "idle": (
-        'a time without other users after which a GPU is taken, such as "10m"',
+        'the time without other users after which jobs use a GPU, such as "10m"',
         lambda value: parse_seconds(_text(value)),
     ),
     "devices": ('GPUs that may be used, such as [0, 2] or ["GPU-8f6d…"]', _devices),

@@ -105,7 +105,7 @@ def network_warning(folder: Path, mountinfo: str) -> str | None:
     if not is_remote(kind):
         return None
     return (
-        f"the queue's home {folder} lies on a network file system ({kind}): use it from this "
+        f"the queue folder {folder} is on a network file system ({kind}): use it from this "
         "machine only, or set LAUNCHER_HOME to a folder on a local disk"
     )
 
@@ -121,7 +121,7 @@ def check_owner(folder: Path) -> None:
         if stat.S_ISLNK(linked.st_mode) and (
             linked.st_uid != os.geteuid() or folder.parent == SPARE
         ):  # where everybody may write, a link leads where its maker wants
-            raise unusable(folder, f"is a link that {_user(linked.st_uid)} made")
+            raise unusable(folder, f"is a link of {_user(linked.st_uid)}")
         there = folder.stat()
         if not stat.S_ISDIR(there.st_mode):
             raise unusable(folder, "is not a folder")
@@ -190,13 +190,13 @@ def check_machine(record: Path, lives: Callable[[], bool]) -> None:
     except OSError as error:
         if "machine" not in owner:  # else the disk is full, or so, and the older record does
             raise MachineError(
-                f"cannot put down in {record} whose home this is: {error.strerror}"
+                f"cannot record the owner of the queue folder in {record}: {error.strerror}"
             ) from error
     if owner.get("machine", here["machine"]) != here["machine"]:
         raise MachineError(
-            f"the queue's home {record.parent} belongs to machine {owner.get('host')!r}, and this "
-            f"is {host!r}; set LAUNCHER_HOME to a folder of this machine, or delete {record} if it "
-            "is the same machine renamed or installed anew"
+            f"the queue folder {record.parent} belongs to machine {owner.get('host')!r}, and this "
+            f"is {host!r}. Set LAUNCHER_HOME to a folder of this machine. If this machine was only "
+            f"renamed or reinstalled, delete {record}."
         )
 
 
@@ -287,9 +287,9 @@ def _is_elsewhere(owner: Mapping[str, Json]) -> bool:
 
 def _in_use(folder: Path, namespace: Json) -> str:
     return (
-        f"the queue's home {folder} is in use in another container (PID namespace {namespace}, this "
-        f"is {pid_namespace()}), whose processes cannot be seen from here; use it there, or end it "
-        "there with `launcher stop --now`, or set LAUNCHER_HOME to another folder"
+        f"the queue folder {folder} is in use in another container (PID namespace {namespace}; this "
+        f"is {pid_namespace()}). Use it there, stop it there with `launcher stop --now`, or set "
+        "LAUNCHER_HOME to another folder."
     )
 
 
@@ -308,17 +308,17 @@ def machine(id_file: Path = Path("/etc/machine-id")) -> str:
 def out_of_reach(verb: str, folder: Path, error: OSError) -> MachineError:
     """Return what to raise when a home cannot be made or used."""
     return MachineError(
-        f"cannot {verb} the queue's home {folder}: {error.strerror}; "
-        "set LAUNCHER_HOME to a folder that you can write"
+        f"cannot {verb} the queue folder {folder}: {error.strerror}. "
+        "Set LAUNCHER_HOME to a folder that you can write."
     )
 
 
 def unusable(folder: Path, why: str) -> MachineError:
     """Return what to raise when a home is no folder, or another user's."""
-    ask = ", or have root remove this one" if folder.parent == SPARE else ""
+    ask = ", or ask root to delete this one" if folder.parent == SPARE else ""
     return MachineError(
-        f"the queue's home {folder} {why}; set LAUNCHER_HOME, or `home` in config.toml, to a folder "
-        f"of your own{ask}"
+        f"the queue folder {folder} {why}. Set LAUNCHER_HOME, or `home` in config.toml, to a folder "
+        f"of your own{ask}."
     )
 
 

@@ -495,7 +495,7 @@ def short_of_files() -> str:
         _raised_from.append(soft)
         resource.setrlimit(resource.RLIMIT_NOFILE, (more, hard))
         return ""
-    return f"the scheduler may open no more than {soft:,} files (ulimit -n), and each job that runs takes one"
+    return f"the scheduler may open only {soft:,} files (ulimit -n); each running job needs one"
 
 
 def start_apart(

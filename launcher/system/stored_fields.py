@@ -28,9 +28,9 @@ def parsed(text: str, what: str) -> dict[str, Any]:
     try:
         record = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise Unreadable(f"{what} is no JSON") from error
+        raise Unreadable(f"{what} is not JSON") from error
     if not isinstance(record, dict):
-        raise Unreadable(f"{what} is no record")
+        raise Unreadable(f"{what} is not a JSON object")
     return record
 
 
@@ -41,13 +41,13 @@ def restored(kind: type[Part], record: object, what: str) -> Part:
         Unreadable: it has an unknown field, a known one of another type, or lacks one.
     """
     if not isinstance(record, dict | Mapping):  # a dict is known at once, a Mapping is looked up
-        raise Unreadable(f"{what} is no record")
+        raise Unreadable(f"{what} is not a JSON object")
     types, required = _fields(kind)  # type: ignore[arg-type]  # a class can be hashed
     for name, value in record.items():
         if name not in types:
             raise Unreadable(f"{name!r} of {what} is unknown to launcher {__version__}")
         if not isinstance(value, types[name]):
-            raise Unreadable(f"{name!r} of {what} is {str(value)[:40]!r}")
+            raise Unreadable(f"{name!r} of {what} has the wrong type: {str(value)[:40]!r}")
     for name in required:
         if name not in record:
             raise Unreadable(f"{what} has no {name!r}")
@@ -86,4 +86,4 @@ def texts(value: object, what: str) -> tuple[str, ...]:
     """
     if isinstance(value, list | tuple) and all(isinstance(item, str) for item in value):
         return tuple(value)
-    raise Unreadable(f"{what} is no list of texts")
+    raise Unreadable(f"{what} is not a list of strings")

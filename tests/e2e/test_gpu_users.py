@@ -211,7 +211,7 @@ def test_mps_of_a_file_of_earlier_days_is_accepted_with_a_note(
     card_machine: Machine,
 ) -> None:
     card_machine.configure("[sharing]\nmps = true\n")
-    note = "config.toml:2: sharing.mps has no effect any more"
+    note = "config.toml:2: sharing.mps no longer has an effect"
     assert note in card_machine.call("gpus").stderr
     answer = card_machine.call("config")
     assert note in answer.stderr

@@ -60,7 +60,7 @@ def test_a_run_of_ones_own_is_told_each_time_it_ends(project: Project, tmp_path:
             webhook.posts.clear()
     titles = [post["title"].split(" in ")[0] for post in posts]
     assert titles == ["night ended: 2 done", "night ended: 1 failed"]
-    assert "The run in all: 2 done, 1 failed." in posts[1]["message"]
+    assert "The whole run: 2 done, 1 failed." in posts[1]["message"]
 
 
 def test_the_folder_of_a_program_is_its_runs_when_it_is_done_and_put_aside_when_it_fails(

@@ -281,7 +281,7 @@ def test_the_death_of_a_scheduler_sends_nothing_twice(
         until(lambda: len(mailbox.mails) == 2, "the end is told")
         until(lambda: not read_notices(project.home).pending, "it is on record as sent")
     failure, end = (mail["Subject"] for mail in mailbox.mails)
-    assert failure.endswith("failed, the first of this run")
+    assert failure.endswith("failed, the first failure of this run")
     assert end.startswith("add ended: 1 done, 1 failed in ")
 
 

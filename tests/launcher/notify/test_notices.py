@@ -233,8 +233,8 @@ def test_an_end_tells_counts_and_time() -> None:
         now=NOW + 90,
     )
     assert sent.title == "study ended: 108 done, 2 failed in 1 m"
-    assert "108 done, 2 failed; began " in sent.text
-    assert "The run in all" not in sent.text
+    assert "108 done, 2 failed; started " in sent.text
+    assert "The whole run" not in sent.text
     assert "first failure: train/7 (job 7)\n  boom\n  launcher logs 7" in sent.text
     assert sent.text.endswith("\n\nfolder: /lab/runs/study\nmachine: gpubox")
     facts = sent.facts
@@ -248,16 +248,16 @@ def test_an_end_tells_counts_and_time() -> None:
 def test_jobs_of_before_are_told_apart_from_those_that_ran_now() -> None:
     sent = message(news(left=0, done=100, failed=1), counts={State.DONE: 3})
     assert sent.title.startswith("study ended: 3 done in ")
-    assert "The run in all: 100 done, 1 failed." in sent.text
+    assert "The whole run: 100 done, 1 failed." in sent.text
     assert "LAUNCHER_JOB" not in sent.facts
 
 
 def test_a_failure_tells_how_far_the_run_is() -> None:
     sent = message(news(left=9, failed=1, failed_now=1), failure())
-    assert sent.title == "study: train/7 failed, the first of this run"
-    assert sent.text.startswith("study goes on: 1 failed, 9 jobs left.\n\nfirst failure: train/7")
+    assert sent.title == "study: train/7 failed, the first failure of this run"
+    assert sent.text.startswith("study continues: 1 failed, 9 jobs left.\n\nfirst failure: train/7")
     gone = message(news(left=9, failed=1, failed_now=1))  # the job was removed meanwhile
-    assert gone.title == "study: a job failed, the first of this run"
+    assert gone.title == "study: a job failed, the first failure of this run"
 
 
 def test_a_hundred_jobs_out_of_memory_are_one_message() -> None:
@@ -267,7 +267,7 @@ def test_a_hundred_jobs_out_of_memory_are_one_message() -> None:
     ]
     sent = message(news(left=200, failed_now=100, out_of_memory=100), *short)
     assert sent.title == "study: train/1 ran out of memory, and 99 more"
-    assert "first failure and out of memory for good: train/1" in sent.text
+    assert "first failure and out of memory: train/1" in sent.text
     assert "and 90 more jobs out of memory" in sent.text
     one = message(news(left=1, failed_now=1, out_of_memory=1), short[0]._replace(alike=1))
     assert one.title == "study: train/1 ran out of memory"

@@ -14,7 +14,7 @@ TEST = of_test("desk", "host")
 def test_a_command_that_prints_without_end_is_ended() -> None:
     target = Target(name="desk", command=("yes",), timeout_s=DEADLINE_S)
     answer = send_now(target, TEST, os.environ)
-    assert (answer.sent, answer.text) == (False, "it was ended: it printed more than 64 MiB")
+    assert (answer.sent, answer.text) == (False, "it was killed: it printed more than 64 MiB")
 
 
 def test_a_command_for_whose_output_there_is_no_room_is_not_started(

@@ -218,7 +218,7 @@ def test_a_restart_sends_nothing_twice_and_loses_nothing(
     teller.later(9000)
     teller.until(lambda: not teller.notices.pending, "nothing is left")
     failure, end = lines_of(notes)
-    assert failure.startswith("first-failure|test|test: a failed, the first of this run")
+    assert failure.startswith("first-failure|test|test: a failed, the first failure of this run")
     assert end.startswith("run-ended|test|test ended: 2 done, 1 failed in ")
 
 
@@ -329,7 +329,7 @@ def test_a_target_that_cannot_be_used_is_tried_again(
         finish(store, *enqueue(store, a_spec()))
         teller.minute()
         teller.until(lambda: tries_of(teller, "hook"), "it failed")
-        assert "cannot be read" in teller.notices.failing["hook"].answer
+        assert "cannot read" in teller.notices.failing["hook"].answer
         file.write_text(webhook.url)
         file.chmod(0o600)
         teller.later(60)

@@ -74,9 +74,9 @@ def test_keys_and_events_of_earlier_versions_are_accepted_with_a_note() -> None:
         ("notify", "gpu-idle"),
     ]
     assert notes[0][1] == (
-        "notify.desk.events: gpu-idle has no effect any more: no message tells of GPUs"
+        "notify.desk.events: gpu-idle no longer has an effect (messages about GPUs no longer exist)"
     )
-    assert notes[2][1] == "notify.quiet has no effect any more: messages are sent at once"
+    assert notes[2][1] == "notify.quiet no longer has an effect: messages are sent at once"
 
 
 @pytest.mark.parametrize(
@@ -91,18 +91,22 @@ def test_keys_and_events_of_earlier_versions_are_accepted_with_a_note() -> None:
         ("events", 3, "expected events such as run-ended"),
         ("retri", "1h", "did you mean 'retry'?"),
         ("mail", "mailto://me", "a target is a table, [notify.mail]"),
-        ("mail", {}, "notify.mail says not where to: expected one of url, url_file"),
+        ("mail", {}, "notify.mail has no address: expected one of url, url_file"),
         ("mail", {"url": "a://b", "command": ["c"]}, "notify.mail has url and command"),
-        ("mail", {"url": "example.org"}, "notify.mail.url: expected an address as apprise has it"),
+        ("mail", {"url": "example.org"}, "notify.mail.url: expected an address of apprise"),
         ("mail", {"url": "json://a\nb"}, "notify.mail.url: expected an address"),
         ("mail", {"url_file": "mail.url"}, "url_file must be an absolute path"),
-        ("mail", {"url_env": "NOT A NAME"}, "notify.mail.url_env: expected the name of a variable"),
+        (
+            "mail",
+            {"url_env": "NOT A NAME"},
+            "notify.mail.url_env: expected the name of an environment variable",
+        ),
         ("mail", {"command": "notify-send"}, "notify.mail.command: expected a list of words"),
         ("mail", {"command": []}, "notify.mail.command: expected a list of words"),
         ("mail", {"command": ["a\0b"]}, "notify.mail.command: expected a list of words"),
         ("mail", {**DESK, "to": "me"}, "'to' is not a key of [notify.mail]"),
         ("mail", {**DESK, "events": ["done"]}, "notify.mail.events: 'done' is no event"),
-        ("a b", DESK, "'a b' cannot name a target"),
+        ("a b", DESK, "'a b' is not a valid name of a target"),
     ],
 )
 def test_what_is_wrong_is_named_with_its_place(key: str, value: object, expected: str) -> None:
@@ -121,7 +125,7 @@ def test_a_table_without_a_target_tells_nobody_and_says_so() -> None:
     (first, second) = faults
     assert first == (
         ("notify",),
-        "notify: there is no target; add one, such as [notify.mail]",
+        "notify: no target. Add one, such as [notify.mail].",
     )
     assert second == (("notify",), "notify: expected a table, such as [notify]")
 
@@ -136,7 +140,7 @@ def test_the_file_of_a_user_is_read_and_one_without_the_table_says_nothing(tmp_p
     assert settings is not None
     assert [target.name for target in settings.targets] == ["desk"]
     assert settings.notes == (
-        f"note: {file}:2: notify.quiet has no effect any more: messages are sent at once",
+        f"note: {file}:2: notify.quiet no longer has an effect: messages are sent at once",
     )
 
 
@@ -166,10 +170,10 @@ def test_a_file_that_others_may_read_is_refused_and_the_remedy_is_named(file: Pa
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        ("", "has 0 lines; expected one address"),
+        ("", "has 0 lines. Write only one address"),
         (f"{ADDRESS}\n{ADDRESS}\n", "has 2 lines"),
-        ("s3cret\n", "holds no address such as"),
-        (f"{ADDRESS}\x07", "holds no address such as"),
+        ("s3cret\n", "does not contain an address such as"),
+        (f"{ADDRESS}\x07", "does not contain an address such as"),
     ],
 )
 def test_a_file_without_an_address_is_refused_without_showing_it(
@@ -183,11 +187,11 @@ def test_a_file_without_an_address_is_refused_without_showing_it(
 
 
 def test_what_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="cannot be read: No such file"):
+    with pytest.raises(UsageError, match="cannot read .*: No such file"):
         address_of(Target(name="a", url_file=tmp_path / "none"), {})
     with pytest.raises(UsageError, match="is no file"):
         address_of(Target(name="a", url_file=tmp_path), {})
-    with pytest.raises(UsageError, match="the variable MAIL is not set where the scheduler"):
+    with pytest.raises(UsageError, match="the variable MAIL is not set in the scheduler"):
         address_of(Target(name="a", url_env="MAIL"), {})
 
 

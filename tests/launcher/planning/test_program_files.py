@@ -339,8 +339,8 @@ def test_programs_run_behind_those_that_make_what_they_read(
 @pytest.mark.parametrize(
     ("entries", "place", "message"),
     [
-        ([in_and_out("a", "", "../out")], "3:48", "/out' lies outside of the project"),
-        ([in_and_out("a", "", "ok, /tmp/out")], "3:52", "outputs: '/tmp/out' lies outside of"),
+        ([in_and_out("a", "", "../out")], "3:48", "/out' is outside of the project"),
+        ([in_and_out("a", "", "ok, /tmp/out")], "3:52", "outputs: '/tmp/out' is outside of"),
         ([in_and_out("a", "", "sub")], "3:48", "outputs: 'sub' is a folder"),
         ([in_and_out("a", "", ".")], "3:48", "is a folder"),
         ([in_and_out("a", "", "ok, out/")], "3:52", "out' names a folder, not a file"),

@@ -132,7 +132,7 @@ detach = true
         "F:1: 'hme' is not a key of the configuration; did you mean 'home'?",
         "F:2: home must be an absolute path, not 'queue'",
         "F:3: 'substs' is not a table of the configuration; did you mean 'subsets'?",
-        "F:6: 'my mail' cannot stand in a data ID: letters, digits and _.+- only",
+        "F:6: 'my mail' is not a valid word of a data ID. Use letters, digits, _ . + and -.",
         'F:7: modifiers.post: expected "folder", or ["folder", "pattern-*"]',
         'F:8: modifiers.fax: expected "folder", or ["folder", "pattern-*"]',
         "F:9: 'rnu' is not a table of the configuration; did you mean 'run'?",
@@ -146,8 +146,8 @@ detach = true
         ('home = ""', 'F:1: home: expected the path of a folder, such as "~/queue"'),
         (
             'home = "~nobody-has-this-name/q"',
-            "F:1: home: '~nobody-has-this-name/q' begins with a home folder that does not exist; "
-            "write the whole path",
+            "F:1: home: '~nobody-has-this-name/q' begins with a home folder that does not exist. "
+            "Write the whole path.",
         ),
         ("subsets = 3", 'F:1: subsets: expected a table with lines such as word = "folder"'),
         (
@@ -182,7 +182,7 @@ def test_a_file_that_is_no_text_is_refused(file: Path) -> None:
 def test_a_file_that_cannot_be_read_says_so(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"cannot read the configuration .*: Is a directory"):
         read_configuration({"LAUNCHER_CONFIG": str(tmp_path)})
-    with pytest.raises(UsageError, match=r"LAUNCHER_CONFIG names .*, and there is no such file"):
+    with pytest.raises(UsageError, match=r"LAUNCHER_CONFIG names .*, which does not exist"):
         read_configuration({"LAUNCHER_CONFIG": str(tmp_path / "absent.toml")})
 
 

@@ -266,7 +266,7 @@ def test_another_user_can_neither_read_a_home_nor_write_into_it(public: Path) ->
 @root_only
 def test_a_home_that_cannot_be_written_is_named(public: Path) -> None:
     said = as_nobody(lambda: make_home(Home(public / "home")))
-    assert said.startswith("MachineError: cannot make the queue's home")
+    assert said.startswith("MachineError: cannot make the queue folder")
     assert "Permission denied; set LAUNCHER_HOME" in said
 
 

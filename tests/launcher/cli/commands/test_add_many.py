@@ -115,12 +115,12 @@ def test_of_a_sweep_only_what_is_not_done_is_queued(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--output", "../out", "--", "x"), "--output ../out lies outside of the project"),
+        (("--output", "../out", "--", "x"), "--output ../out is outside of the project"),
         (("--output", "sub", "--", "x"), "--output sub is a folder; name files in it"),
         (("--output", "out/", "--", "x"), "--output out/ names a folder, not a file; name files"),
         (("--output", "out/", "--", "x"), "let the program write to {job_folder}"),
         (("--output", "n" * 238, "--", "x"), "has a name of more than 237 bytes; shorten it"),
-        (("--output", "link", "--", "x"), "--output link is a link; name the file to which it"),
+        (("--output", "link", "--", "x"), "--output link is a link; name the file it points to"),
         (("--input", "sub", "--", "x"), "--input sub is a folder"),
         (("--input", "no", "--", "x"), "--input no is not there, and no job that waits or runs"),
         (("--output", "held", "--", "x"), "--output held: command/held (job 1, held) makes it"),

@@ -312,7 +312,7 @@ def test_a_test_message_reaches_every_target_and_says_which_it_does_not(
     assert rows[2][2] == "no answer in 1 s"
     assert "s3cret" not in answer.out + answer.err
     (mail,) = mailbox.mails
-    assert mail["Subject"].endswith(": a test")
+    assert mail["Subject"].endswith(": test message")
 
 
 def test_a_test_that_reaches_all_ends_well_and_programs_can_read_it(
@@ -366,7 +366,7 @@ def test_a_fault_in_the_table_is_told_with_its_line(launcher: Launcher, config: 
 
 def test_what_has_no_effect_any_more_is_noted(launcher: Launcher, config: Path) -> None:
     config.write_text('[notify]\nquiet = "22:00-07:00"\n[notify.desk]\ncommand = ["true"]\n')
-    note = f"note: {config}:2: notify.quiet has no effect any more: messages are sent at once\n"
+    note = f"note: {config}:2: notify.quiet no longer has an effect: messages are sent at once\n"
     for verb in ("notify", "config"):
         assert launcher.well(verb).err == note
 
@@ -394,7 +394,7 @@ def test_the_check_of_the_machine_names_a_target_that_cannot_be_used(
     assert f"chmod 600 {tmp_path}/url" in findings["notify open"][1]
     assert findings["notify here"][0] == "warning"
     assert "other users may read config.toml" in findings["notify here"][1]
-    assert "apprise knows no service of this address" in findings["notify odd"][1]
+    assert "apprise does not support this address" in findings["notify odd"][1]
     assert "s3cret" not in answer.out
     config.write_text('[notify]\nretry = "x"\n')
     assert "notify.retry: expected a time" in launcher("doctor").out
