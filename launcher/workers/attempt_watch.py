@@ -314,7 +314,7 @@ def _left_elsewhere(attempt: Attempt) -> Outcome:
     Its pids mean other processes here, or none: nothing is looked for and nothing is killed.
     """
     now = time.time()
-    lost = Lost(at=now, why="the container in which it ran is gone")
+    lost = Lost(at=now, why="its container has ended")
     return done_of(word_of(attempt), now) or lost
 
 
@@ -363,10 +363,10 @@ def left(claimed: Identity, attempt: Attempt) -> Outcome | Watch:
         return Adopted(claimed=claimed, attempt=attempt, pidfd=descriptor, program=program.pid)
     supervisor = _supervisor(claimed, attempt)
     if is_unnoticed(supervisor) or (program is not None and is_unnoticed(program)):
-        raise BlockingIOError(errno.EAGAIN, "its fork server has still to tell how it ended")
+        raise BlockingIOError(errno.EAGAIN, "its fork server has not reported its end yet")
     end_leftovers(claimed, attempt)
     now = time.time()
-    lost = Lost(at=now, why="exit status unknown: its supervisor is gone")
+    lost = Lost(at=now, why="exit status unknown: its supervisor died")
     return done_of(word_of(attempt), now) or _alone(attempt, now) or lost
 
 

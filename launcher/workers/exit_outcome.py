@@ -325,7 +325,7 @@ def judge(status: int, attempt: Attempt, how: Circumstances, now: float) -> Outc
         return Stopped(at=now, by=how.signalled)
     if how.over_limit_s is not None:
         limit = f"reached its time limit of {format_seconds(how.over_limit_s)}"
-        how_ended = " and was killed after its grace" if how.insisted else ""
+        how_ended = " and was killed after its grace period" if how.insisted else ""
         return Failed(at=now, error=limit + how_ended, over_limit=True, **_status(code))
     if how.signalled:  # who ends us, too, ends everything: that is no failure of the program
         return Stopped(at=now, by=how.signalled)
@@ -333,7 +333,7 @@ def judge(status: int, attempt: Attempt, how: Circumstances, now: float) -> Outc
         case {"ok": False, "error": str(error), "shortage": dict(facts)}:
             return _out_of_memory(now, _End(error, error), read_facts(facts), how, exit_code=code)
         case {"ok": False, "error": str(error), "away": True}:
-            return Lost(at=now, why=f"the folder of its attempt was not there: {error}")
+            return Lost(at=now, why=f"the folder of its attempt was missing: {error}")
         case {"ok": False, "error": str(error)} if how.oom_kills and _CHILD_KILLED in error:
             return _out_of_memory(now, _End(error, error), _KERNELS, how, exit_code=code)
         case {"ok": False, "error": str(error)}:
@@ -434,7 +434,7 @@ def _out_of_memory(
 
 def _used(held: int, promised: int | None) -> str:
     used = f"used {format_bytes(held)} of main memory"
-    return used if promised is None else f"{used}, was promised {format_bytes(promised)}"
+    return used if promised is None else f"{used}, {format_bytes(promised)} reserved"
 
 
 class _End(NamedTuple):
@@ -449,7 +449,7 @@ def _end(code: int, attempt: Attempt, how: Circumstances) -> _End:
     if code in {-signal.SIGKILL, _KILLED} and how.oom_kills:
         sentence = "killed by the kernel: the machine or its cgroup ran out of memory"
     elif code == -signal.SIGKILL and how.oom_kills is not None:
-        sentence, before = "killed by SIGKILL, and not for lack of memory", "; its last words: "
+        sentence, before = "killed by SIGKILL, not for lack of memory", "; last line of its log: "
     elif code < 0:
         sentence = f"ended by {_signal_name(-code)}"
     else:

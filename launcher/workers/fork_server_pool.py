@@ -202,7 +202,7 @@ class ForkServer:
         if self._ends_within(KILL_PATIENCE_S):
             return True
         logger.warning(
-            "fork server pid=%d does not end and is left; it hangs in the kernel", self._pid
+            "fork server pid=%d does not end after SIGKILL; it hangs in the kernel", self._pid
         )
         return False
 
@@ -281,7 +281,7 @@ class Outage:
         self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S) if self.why else FIRST_PAUSE_S
         self._again_at, self._tried_at = now + self._pause_s, None
         if not self.why and now >= self._logged_at + QUIET_S:
-            logger.warning("starting=paused why=%r; tried again, at growing intervals", why)
+            logger.warning("starting=paused why=%r; tried again at growing intervals", why)
             self._logged_at = now
         self.why = why
 
@@ -307,8 +307,8 @@ class Outage:
     def reason(self) -> Reason:
         """Why nothing is started now."""
         text = (
-            f"this machine cannot start programs ({self.why}); tried again by itself, "
-            f"every {LONGEST_PAUSE_S:g} s at the latest"
+            f"waiting for this machine, which cannot start programs now: {self.why} "
+            f"(tried at least every {LONGEST_PAUSE_S:g} s)"
         )
         return Reason(code=ReasonCode.CANNOT_START, text=text)
 
@@ -426,7 +426,7 @@ class ForkServerPool:
         if taken is not None and taken.version != __version__:
             taken.channel.close()
             raise Unusable(
-                f"{_named(environment)} has launcher {taken.version}, and the queue runs {__version__}"
+                f"{_named(environment)} has launcher {taken.version}, but the queue runs {__version__}"
             )
         while len(station.idle) + station.requested < AHEAD + (taken is None):
             if not self._ask(environment, station):
@@ -526,12 +526,12 @@ class ForkServerPool:
         log = self._home.scheduler_log
         if len(faults) >= DEATHS:
             how = f"it {faults[-1].how}, {len(faults)} times"
-            why = f"{_named(environment)} does not start: {how}; see {log}"
+            why = f"{_named(environment)} does not start: {how} (see {log})"
             if station.proven and not all(fault.module for fault in faults):
                 raise _pass(station, why)  # it is being installed anew
             raise Unusable(why)
         if not station.proven:
-            raise Unusable(f"{_named(environment)} does not start; see {log}", sure=False)
+            raise Unusable(f"{_named(environment)} does not start (see {log})", sure=False)
 
     def _close(self, station: _Station) -> None:
         """Close what there is of an environment that waits for work."""
@@ -588,7 +588,7 @@ def _pass(station: _Station, why: str) -> Unusable:
 
 
 def _named(environment: WorkerEnvironment) -> str:
-    return environment.interpreter or "our own Python"
+    return environment.interpreter or "the Python of the scheduler"
 
 
 def _is_dead(idle: Supervisor) -> bool:

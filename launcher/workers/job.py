@@ -100,8 +100,8 @@ def refuse_given_up(view: Path, attempt: Attempt, stop: threading.Event) -> None
         if error.errno not in ABSENT:
             return
         raise JobError(
-            f"{view} leads nowhere any more: this attempt was given up, or its run's folder was deleted; "
-            "it writes nothing more, and another attempt may run in its place"
+            f"{view} no longer exists: this attempt was abandoned, or the folder of its run was "
+            "deleted. It writes nothing more, and another attempt may run instead."
         ) from error
 
 

@@ -116,10 +116,10 @@ def with_outputs(outcome: Done, order: Order) -> Done | Failed:
     for name in _outputs_of(order):
         path = _path_of(order, name)
         if not os.path.isfile(path) or (at := stamp(path)) is None:  # noqa: PTH113  # likewise
-            error = f"ended with exit code 0, and has not made its output {name}"
+            error = f"the output {name} is missing (exit code 0)"
             if os.path.isdir(path):  # noqa: PTH112  # likewise
-                fault = f"ended with exit code 0, but its output {name} is a folder, not a file"
-                error = f"{fault}; write folders to {JOB_FOLDER}"
+                fault = f"the output {name} is a folder, not a file (exit code 0)"
+                error = f"{fault}. Write folders to {JOB_FOLDER}."
             return Failed(at=outcome.at, error=error, exit_code=0)
         outputs.append(FileVersion(*at))
     return outcome._replace(outputs=outputs)

@@ -117,9 +117,9 @@ def _enter(folder: str) -> None:
     try:
         os.chdir(folder)
     except FileNotFoundError as error:
-        raise CannotStart(NOT_FOUND, f"there is no folder {folder}") from error
+        raise CannotStart(NOT_FOUND, f"the folder {folder} does not exist") from error
     except OSError as error:
-        why = f"the folder {folder}: {error.strerror}"
+        why = f"cannot enter the folder {folder}: {error.strerror}"
         raise CannotStart(CANNOT_EXECUTE, why, error.errno) from error
 
 
@@ -325,8 +325,8 @@ _PASSING = {errno.ETXTBSY, *SILENT}
 
 
 _NO_GPU_NUMBERS = (
-    "the numbers of its GPUs are unknown, or a GPU of the machine has MIG instances "
-    "(gpu_ids: numbers); use gpu_ids: uuids"
+    "gpu_ids: numbers does not work here (a GPU has MIG instances, or numbers are unknown). "
+    "Write gpu_ids: uuids."
 )
 
 
@@ -453,9 +453,7 @@ class Starter:
         try:
             put_aside(order)
         except OSError as error:
-            why = (
-                f"what stands in its output {error.filename} cannot be put aside: {error.strerror}"
-            )
+            why = f"cannot rename the earlier output {error.filename}: {error.strerror}"
             raise CannotStart(CANNOT_EXECUTE, why, error.errno) from error
         return files
 
@@ -522,9 +520,11 @@ def _own_folder(order: Order, attempt: Attempt) -> Path:
         if params := spec.settings.get(PARAMS):
             write_json(folder / f"{PARAMS}.json", params)
     except NotWritable as error:
-        raise CannotStart(CANNOT_EXECUTE, f"no folder in {run_folder}: {error}") from error
+        raise CannotStart(
+            CANNOT_EXECUTE, f"cannot make a folder in {run_folder}: {error}"
+        ) from error
     except OSError as error:
-        why = f"no folder in {run_folder}: {error.strerror or error}"
+        why = f"cannot make a folder in {run_folder}: {error.strerror or error}"
         raise CannotStart(CANNOT_EXECUTE, why, error.errno) from error
     finally:
         os.umask(before)

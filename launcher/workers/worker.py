@@ -352,9 +352,11 @@ def _hand_over(job: Job, spec: Spec, attempt: Attempt) -> bool:
 
     def leave() -> bool:
         if staged and stage_of(attempt, spec.run_folder) is None:
-            raise FileNotFoundError(errno.ENOENT, "the link to its stage is not there")
+            raise FileNotFoundError(errno.ENOENT, "the link to its staging folder is missing")
         if staged and was_away and not all(map(os.path.lexists, job.outputs)):
-            raise WrittenElsewhere("what the job wrote at last went below an empty mount point")
+            raise WrittenElsewhere(
+                "the last files of the job were written below an empty mount point"
+            )
         return hand_over(attempt, spec.run_folder)
 
     try:
@@ -386,8 +388,8 @@ def _function(spec: Spec) -> Callable[[object], Mapping[str, Json]]:
             kind = installed([spec.kind]).get(spec.kind)
             if kind is None or kind.entry in {"", spec.entry}:
                 raise MachineError(
-                    f"{spec.entry} does not exist, and no kind {spec.kind!r} is installed that says "
-                    f"where it is now ({error}); install the laboratory that this job was planned with"
+                    f"{spec.entry} does not exist, and no job type {spec.kind!r} is installed ({error}). "
+                    "Install the plugin package that this job was planned with."
                 ) from error
             return _imported(kind.entry)
     except BaseException as error:
@@ -430,7 +432,7 @@ def _tell_result(attempt: Attempt, record: Mapping[str, Json], stop: threading.E
     Raises:
         OSError: it was asked to end while it waited, or the folder was away for too long.
     """
-    waits = f"the job is done, and waits to write {attempt.result}"
+    waits = f"the job is done and waits to write {attempt.result}"
 
     def write() -> None:
         try:

@@ -196,4 +196,4 @@ def test_a_container_that_ended_with_its_jobs_leaves_the_home_to_the_next(
     there, here = lines_of(journal)
     assert there != here
     shown = project.call("launcher", "show", "1").stdout
-    assert "the container in which it ran is gone" in shown
+    assert "its container has ended" in shown

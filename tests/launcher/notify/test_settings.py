@@ -187,9 +187,9 @@ def test_a_file_without_an_address_is_refused_without_showing_it(
 
 
 def test_what_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="cannot read .*: No such file"):
+    with pytest.raises(UsageError, match=r"cannot read .*: No such file"):
         address_of(Target(name="a", url_file=tmp_path / "none"), {})
-    with pytest.raises(UsageError, match="is no file"):
+    with pytest.raises(UsageError, match="is not a file"):
         address_of(Target(name="a", url_file=tmp_path), {})
     with pytest.raises(UsageError, match="the variable MAIL is not set in the scheduler"):
         address_of(Target(name="a", url_env="MAIL"), {})

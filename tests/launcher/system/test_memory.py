@@ -95,14 +95,14 @@ FAILED, NOTHING = 1 << 8, Circumstances()
 FULL = Circumstances(oom_kills=1, max_rss=7 << 30, ram=4 << 30)
 USED = (
     "killed by the kernel: the machine or its cgroup ran out of memory: loss 0.1"
-    " (used 7 GiB of main memory, was promised 4 GiB)"
+    " (used 7 GiB of main memory, 4 GiB reserved)"
 )
 
 
 @pytest.mark.parametrize(
     ("log", "status", "how", "told"),
     [
-        (LOSS, signal.SIGKILL, Circumstances(oom_kills=0), "SIGKILL, and not for lack of memory"),
+        (LOSS, signal.SIGKILL, Circumstances(oom_kills=0), "SIGKILL, not for lack of memory"),
         (LOSS, signal.SIGKILL, NOTHING, "ended by SIGKILL"),
         (LOSS, 137 << 8, NOTHING, "ended with exit code 137"),
         (LOSS, signal.SIGSEGV, Circumstances(oom_kills=1), "ended by SIGSEGV"),

@@ -184,14 +184,14 @@ def test_hashing_shows_how_far_it_is_and_ends_when_its_supervisor_is_to_leave(
 @pytest.mark.parametrize(
     ("outputs", "script", "error"),
     [
-        (["never.txt"], ":", "ended with exit code 0, and has not made its output never.txt"),
-        (["in.txt", "a", "b"], ":", "ended with exit code 0, and has not made its output in.txt"),
+        (["never.txt"], ":", "the output never.txt is missing (exit code 0)"),
+        (["in.txt", "a", "b"], ":", "the output in.txt is missing (exit code 0)"),
         (
             ["new"],
             "mkdir new",
-            "ended with exit code 0, but its output new is a folder, not a file; write folders to",
+            "the output new is a folder, not a file (exit code 0). Write folders to",
         ),
-        (["sub"], ":", "cannot start '/bin/sh': what stands in its output sub cannot be put aside"),
+        (["sub"], ":", "cannot start '/bin/sh': cannot rename the earlier output sub"),
     ],
 )
 def test_a_program_that_does_not_make_its_output_fails_with_a_sentence(

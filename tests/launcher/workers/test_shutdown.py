@@ -180,7 +180,7 @@ def test_a_stop_after_the_time_limit_neither_excuses_the_job_nor_prolongs_its_gr
     supervised.stop()
     outcome = outcome_of(supervised)
     assert isinstance(outcome, Failed)
-    assert outcome.error == "reached its time limit of 0.3 s and was killed after its grace"
+    assert outcome.error == "reached its time limit of 0.3 s and was killed after its grace period"
     assert said_by(supervised.attempt).count("asked") == 1  # each request would begin a grace
 
 

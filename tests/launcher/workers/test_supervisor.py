@@ -121,7 +121,7 @@ def test_a_program_without_main_memory_is_told_with_what_it_used_and_was_promise
     assert isinstance(outcome, OutOfMemory)
     assert (outcome.shortage.where, outcome.exit_code) == ("ram", 1)
     assert outcome.error.startswith("MemoryError (used ")
-    assert outcome.error.endswith(" of main memory, was promised 4 GiB)")
+    assert outcome.error.endswith(" of main memory, 4 GiB reserved)")
     assert outcome.shortage.held
     assert 48 << 20 <= outcome.shortage.held < 1 << 30
 
@@ -153,7 +153,7 @@ def test_what_is_there_and_cannot_be_executed_is_said_before_what_is_absent(
 def test_a_folder_that_is_gone_is_named(run: Run) -> None:
     _, outcome = run(a_spec(), context=a_context("/no/such/folder"))
     assert isinstance(outcome, Failed)
-    assert "there is no folder /no/such/folder" in outcome.error
+    assert "the folder /no/such/folder does not exist" in outcome.error
 
 
 def test_the_records_of_an_attempt_are_private(run: Run) -> None:
@@ -298,8 +298,8 @@ def test_a_program_whose_gpu_numbers_are_unknown_fails_with_the_remedy(
     attempt = an_attempt(home, spec, device="GPU-1")
     outcome = outcome_of(started(fork_server, attempt))
     assert isinstance(outcome, Failed)
-    assert "the numbers of its GPUs are unknown" in outcome.error
-    assert "use gpu_ids: uuids" in said_by(attempt)
+    assert "gpu_ids: numbers does not work here" in outcome.error
+    assert "Write gpu_ids: uuids." in said_by(attempt)
 
 
 def test_words_reach_a_program_unchanged(run: Run) -> None:
@@ -393,7 +393,7 @@ def test_whatever_a_program_leaves_in_place_of_a_workers_word_is_ignored(
     ("argv", "grace_s", "error"),
     [
         (("sleep", "60"), 30.0, ""),
-        (shell(f"trap '' TERM; {FOR_EVER}"), 0.1, " and was killed after its grace"),
+        (shell(f"trap '' TERM; {FOR_EVER}"), 0.1, " and was killed after its grace period"),
     ],
 )
 def test_a_program_that_reaches_its_time_limit_has_failed_and_is_killed_after_its_grace(

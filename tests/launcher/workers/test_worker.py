@@ -297,9 +297,9 @@ def test_a_job_that_is_asked_to_stop_while_its_folder_is_away_was_stopped(
         ("refuse", "image 12 is none", "error: image 12 is none\n"),
         ("explode", "ZeroDivisionError: division by zero", 'return {"ratio": 1 / 0}'),
         ("odd", "Object of type object is not JSON serializable", ""),
-        ("absent", "lab_kind:absent does not exist, and no kind 'toy' is installed", ""),
+        ("absent", "lab_kind:absent does not exist, and no job type 'toy' is installed", ""),
         ("bytes_", "cannot read \udcff.png", ""),
-        ("dies", "killed by SIGKILL, and not for lack of memory", ""),
+        ("dies", "killed by SIGKILL, not for lack of memory", ""),
     ],
 )
 def test_whatever_goes_wrong_in_a_worker_is_recorded(

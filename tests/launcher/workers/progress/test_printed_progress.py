@@ -435,7 +435,7 @@ def test_an_attempt_that_was_given_up_learns_it_when_it_reports(tmp_path: Path, 
     progress = Progress(tmp_path / "progress", check_of(view, an_attempt(home, a_spec())))
     progress(step=1, total=2)
     view.rmdir()
-    with pytest.raises(JobError, match="was given up"):
+    with pytest.raises(JobError, match="was abandoned"):
         progress(step=2, total=2)
     assert reports(tmp_path / "progress") == [1]
 
