@@ -295,23 +295,23 @@ def never_fits(asked: Resources, limit: float | None, settings: BackendSettings)
     table = f"[backends.{settings.name}]"
     if asked.cpus > settings.cpus:
         return (
-            f"needs {counted(asked.cpus, 'CPU core')}; a pilot of {settings.name} has {settings.cpus} "
+            f"needs {counted(asked.cpus, 'CPU core')}, but a pilot of {settings.name} has {settings.cpus} "
             f"(raise `cpus` in {table})"
         )
     gpus = asked.gpus if asked.works_on_gpu(there=settings.gpus > 0) else 0
     if gpus > settings.gpus:
         return (
-            f"needs {counted(gpus, 'GPU')}; a pilot of {settings.name} has {settings.gpus} "
+            f"needs {counted(gpus, 'GPU')}, but a pilot of {settings.name} has {settings.gpus} "
             f"(raise `gpus` in {table})"
         )
     if asked.ram is not None and settings.memory is not None and asked.ram > settings.memory:
         return (
-            f"needs {format_bytes(asked.ram)} of main memory; a pilot of {settings.name} has "
+            f"needs {format_bytes(asked.ram)} of main memory, but a pilot of {settings.name} has "
             f"{format_bytes(settings.memory)} (raise `memory` in {table})"
         )
     if limit is not None and settings.time_s is not None and limit >= settings.time_s:
         return (
-            f"has a time limit of {format_seconds(limit)}; a pilot of {settings.name} ends after "
+            f"has a time limit of {format_seconds(limit)}, but a pilot of {settings.name} ends after "
             f"{format_seconds(settings.time_s)} (raise `time` in {table} or lower the time limit)"
         )
     return ""

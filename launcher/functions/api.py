@@ -119,12 +119,12 @@ def submit(function: Any, /, *arguments: Any, **options: Any) -> Any:
             f"expected a function, a plan, or the path of a task file, got {type(function).__name__}"
         )
     if arguments:
-        raise UsageError("a task file takes no arguments; give settings=['key=value']")
+        raise UsageError("a task file does not take arguments. Use settings=['key=value'].")
     for option in options:
         if option not in _OF_TASK_FILES:
             raise UsageError(
-                f"{UnknownName('option', option, _OF_TASK_FILES)}; what jobs ask for stands in the "
-                f"task file: settings=['resources.cpus=4']"
+                f"{UnknownName('option', option, _OF_TASK_FILES)}. Write resources in the task file, "
+                "or as settings=['resources.cpus=4']."
             )
     return submit_plan(function, **options)
 
@@ -147,7 +147,7 @@ def submit_many(
     """
     if not iterables:
         raise UsageError(
-            "submit_many calls the function once for each argument: give an iterable of them"
+            "submit_many calls the function once per element of an iterable. Pass an iterable."
         )
     return _submit_calls(function, zip(*iterables, strict=False), **options)
 
@@ -173,10 +173,10 @@ def _submit_calls(
     """
     refuse_spawned_import()
     if not is_utf8(name):
-        raise UsageError(f"name: {name!r} is no UTF-8 text")
+        raise UsageError(f"name: {name!r} is not valid UTF-8")
     keywords = {} if kwargs is None else _keywords(kwargs)
     needs, ends = (
-        numbers_of(jobs, f"{option}: expected futures, runs or numbers of jobs")
+        numbers_of(jobs, f"{option}: expected futures, runs or job numbers")
         for option, jobs in (("after", after), ("after_any", after_any))
     )
     request, backends = request_of(options), configured_backends(os.environ)
@@ -223,7 +223,7 @@ def _keywords(kwargs: object) -> Mapping[str, object]:
     if isinstance(kwargs, Mapping) and all(isinstance(name, str) for name in kwargs):
         return kwargs
     raise UsageError(
-        f"kwargs: expected a mapping with texts as keys, such as {{'lr': 0.1}}, got {kwargs!r:.80}"
+        f"kwargs: expected a mapping with strings as keys, such as {{'lr': 0.1}}, got {kwargs!r:.80}"
     )
 
 
@@ -249,7 +249,7 @@ def _put(store: Store, job: NewJob, calls: Sequence[Call], context: Context) -> 
         needed = [*job.needs, *job.after_any]
         known = {row.id for row in store.read.jobs_by_id(needed)}
         if missing := next((number for number in needed if number not in known), None):
-            raise UsageError(f"after: there is no job {missing} in the queue")
+            raise UsageError(f"after: job {missing} does not exist")
         specs = (
             spec._replace(
                 name=f"{KIND}/{spec.name}#{number}",
@@ -276,7 +276,7 @@ def _folder(home: Home, terms: Terms, backends: Backends) -> Path:
     folders = {pilots_root(backends.by_name[name], home) for name in elsewhere}
     if len(folders) > 1:
         raise UsageError(
-            f"on: the pilots of {', '.join(elsewhere)} have no folder in common, where the function would "
-            "lie; submit to one of them, or give them one `folder` in config.toml"
+            f"on: the pilots of {', '.join(elsewhere)} have no common folder for the function. "
+            "Submit to one of them, or set the same `folder` for all of them in config.toml."
         )
     return folders.pop() / FOLDER

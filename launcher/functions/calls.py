@@ -53,7 +53,7 @@ LONGEST_TEXT = 200
 _LONGEST = 200  # characters of a call
 _SHORT_BITS, _SHORT_TEXT = 64, 40  # of arguments that are written out
 _BITS = 63  # of a whole number that databases and spreadsheets hold, without its sign
-REMEDY = "create it inside of the function, or pass what it is made from"
+REMEDY = "Create it inside the function, or pass the values that it is made from"
 
 
 class Call(NamedTuple):
@@ -176,7 +176,7 @@ def _opened(call: Call) -> Iterator[BinaryIO]:
             yield file
     except FileNotFoundError as error:
         raise MachineError(
-            f"{call.file} is gone, which holds the function and its arguments; submit it again"
+            f"{call.file}, which contains the function and its arguments, was deleted. Submit it again."
         ) from error
 
 

@@ -40,7 +40,7 @@ def call(job: Job) -> Mapping[str, Json]:
                 is_away=attempt.is_away,
                 over=job.stop.is_set,
                 warn=lambda why: say(
-                    f"launcher: the call is done, and its value waits for room: {why}"
+                    f"launcher: the function has returned and waits to write its value: {why}"
                 ),
             )
     except BaseException as error:

@@ -154,7 +154,7 @@ class Future(concurrent.futures.Future[Value], Generic[Value]):
                 return
             if time.monotonic() >= deadline:
                 raise TimeoutError(
-                    f"{self.name} has not ended after {timeout:g} s; {self._prospect()}"
+                    f"{self.name} has not ended after {timeout:g} s. {self._prospect()}"
                 )
             if self._is_stopped():
                 raise stopped()
@@ -171,12 +171,12 @@ class Future(concurrent.futures.Future[Value], Generic[Value]):
         """Say whether the job goes on by itself, and if not, what lets it."""
         row = self._row
         if row.state is State.HELD:
-            return f"it is held; `launcher release {row.id}` lets it go"
+            return f"It is held. To release it: launcher release {row.id}"
         if row.wish:
-            return "it is being ended"
+            return "It is being ended."
         if row.paused is not None:
-            return f"it is paused; `launcher resume {row.id}` lets it go on"
-        return "it goes on"
+            return f"It is paused. To resume it: launcher resume {row.id}"
+        return "The job continues."
 
     def _why(self) -> str:
         row = self._row
@@ -221,14 +221,14 @@ class Future(concurrent.futures.Future[Value], Generic[Value]):
 def _no_value(name: str, folder: Path) -> str:
     """Return why there is no value of a function that is done."""
     if not folder.exists():
-        why = f"{folder}, which held it, was deleted, as by `launcher clean`"
+        why = f"its folder {folder} was deleted, for example by `launcher clean`"
     elif (
         done_of(word_of(Attempt(folder)), 0.0) is None
     ):  # an older version judged it by its exit code
         why = NOT_REPORTED
     else:
         why = f"its file in {folder} was deleted"
-    return f"the value that {name} returned is not there: {why}. Submit it again."
+    return f"the return value of {name} is missing: {why}. Submit it again."
 
 
 def future(job: int) -> Future[Any]:
@@ -242,7 +242,7 @@ def future(job: int) -> Future[Any]:
     with open_queue() as (home, store):
         rows = store.read.jobs_by_id([job])
     if not rows:
-        raise UsageError(f"there is no job {job}; `launcher status` lists those in the queue")
+        raise UsageError(f"job {job} does not exist. List all jobs: launcher status --all")
     made: Future[Any] = Future(home, rows[0])
     follow(home, [made])
     return made

@@ -182,7 +182,7 @@ class CallPickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has
             return with_cache, (obj.__wrapped__, obj.cache_parameters())
         if isinstance(name := obj.__reduce_ex__(pickle.DEFAULT_PROTOCOL), str):
             raise pickle.PicklingError(
-                f"it is stored as the name {MAIN}.{name}; define it in a module of its own"
+                f"Python stores only its name {MAIN}.{name}; define it in a module of its own"
             )
         return NotImplemented
 

@@ -70,7 +70,7 @@ def request_of(options: Mapping[str, Any]) -> JobRequest:
     for name, value in options.items():
         if name not in known:
             raise UsageError(
-                f"{UnknownName('option', name, known)}; keywords of the function go into "
+                f"{UnknownName('option', name, known)}. Pass a keyword argument of the function as "
                 f"kwargs={{{name!r}: …}}"
             )
         if value is not None and value is not False:
@@ -138,7 +138,7 @@ def _seconds(takes: ValueType, span_s: float, value: object) -> str:
         UsageError: it is negative, no number, or too large; the message has the value as it was given.
     """
     if not span_s >= 0:  # not a number, neither
-        raise UsageError(f"expected seconds, not less than 0, got {value!r}")
+        raise UsageError(f"expected a time of at least 0 s, got {value!r}")
     if takes.most is not None and span_s > takes.most:
         raise UsageError(f"expected at most {takes.most / 3600:,.0f}h, got {value!r:.80}")
     return f"{span_s:f}s"
@@ -168,7 +168,7 @@ def check_places(home: Home, resources: Resources, terms: Terms, backends: Backe
     if runs_only_here(terms):
         check_possible(home, resources)
     elif why := impossible_there(resources, terms, backends):
-        raise UsageError(f"it can never run: {harmless(why)}")
+        raise UsageError(f"no backend can ever run it: {harmless(why)}")
 
 
 def check_groups(store: Store | None, names: Iterable[str]) -> None:
@@ -193,9 +193,9 @@ def absent_groups(store: Store | None, names: Iterable[str]) -> list[str]:
     for name in names:
         if name and name not in groups:
             close = nearest(name, groups)
-            hint = f"; did you mean {close!r}?" if close else ";"
-            way = f"`launcher group {name} --limit N` makes one"
-            reasons.append(f"there is no group {name!r}{hint} {way}")
+            hint = f"; did you mean {close!r}?" if close else "."
+            way = f"To make it: launcher group {name} --limit N"
+            reasons.append(f"group {name!r} does not exist{hint} {way}")
     return reasons
 
 

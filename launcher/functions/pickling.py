@@ -87,7 +87,7 @@ def dump(
         words = str(error).partition("\n")[0][:_LONGEST] or type(error).__name__
         path, culprit = _culprit(value, parts, pickler)
         blame = f"{path or 'it'} is of type {_type_name(culprit)} ({words})"
-        raise CannotPickle(f"{what} cannot be pickled: {blame}; {remedy}") from error
+        raise CannotPickle(f"{what} cannot be pickled: {blame}. {remedy}.") from error
 
 
 def _type_name(value: object) -> str:
@@ -234,7 +234,7 @@ def open_private(path: Path) -> Iterator[BinaryIO]:
     with open(descriptor, "rb") as file:  # noqa: PTH123  # likewise
         there = os.fstat(descriptor)
         if not stat.S_ISREG(there.st_mode):
-            raise MachineError(f"{path} is not a file; it is not read")
+            raise MachineError(f"{path} is not a regular file")
         _refuse_shared(there, path)
         yield file
 
@@ -253,20 +253,20 @@ def make_private_folder(folder: Path) -> None:
 def _refuse_shared(there: os.stat_result, path: Path) -> None:
     if there.st_uid != os.geteuid():
         raise MachineError(
-            f"{path} belongs to user {there.st_uid}: a pickle of another user is not loaded, since it "
-            "could run code as you"
+            f"{path} belongs to user {there.st_uid}. A pickle of another user is not loaded, because it "
+            "could run code as you."
         )
     if there.st_mode & _OTHERS_WRITE:
         raise MachineError(
-            f"others may write {path} (mode {stat.S_IMODE(there.st_mode):o}): no pickle of theirs is "
-            f"loaded; `chmod go-w {path}` if nobody has changed it"
+            f"other users may write {path} (mode {stat.S_IMODE(there.st_mode):o}), so its pickle is not "
+            f"loaded. If they have not changed it: chmod go-w {path}"
         )
 
 
 # --- what came of a call: the value, or the exception with its traceback, in its attempt's folder
 
 VALUE, EXCEPTION = "value.pickle", "exception.pickle"
-_REMEDY = "return what can be, such as numbers and arrays, or write a file and return its path"
+_REMEDY = "Return numbers or arrays, for example, or write a file and return its path"
 
 
 class RemoteTraceback(Exception):
@@ -289,7 +289,7 @@ def write_value(folder: Path, name: str, value: object) -> None:
     """
     (folder / VALUE).unlink(missing_ok=True)  # in part, of a try that found no room
     with write_private(folder / VALUE) as file:
-        dump(value, file, f"what {name} returned", _REMEDY)
+        dump(value, file, f"the return value of {name}", _REMEDY)
 
 
 def write_exception(folder: Path, error: BaseException) -> None:
@@ -325,7 +325,7 @@ def read_value(folder: Path, name: str) -> object:
         MachineError: the file may be another user's.
     """
     with open_private(folder / VALUE) as file:
-        return load(file, f"what {name} returned cannot be loaded here")
+        return load(file, f"the return value of {name} cannot be loaded here")
 
 
 def read_exception(folder: Path) -> BaseException | None:

@@ -131,7 +131,7 @@ def check_plans(
     """
     kinds = (kind for each in comparisons for kind in kinds_to_run(each.plan, each.jobs))
     if uninstalled := missing_packages(kinds):
-        raise MachineError(f"{'; '.join(uninstalled)}; nothing is queued")
+        raise MachineError(f"{'; '.join(uninstalled)}. Nothing was queued.")
     jobs = [job for each in comparisons for job in open_jobs(each.jobs)]
     state = _state(home, store, jobs, root)
     refused = [
@@ -143,7 +143,7 @@ def check_plans(
         for why, number in hopeless_elsewhere(jobs, backends).items()
     ]
     if refused:
-        raise UsageError("; ".join(refused) + "; nothing is queued")
+        raise UsageError("; ".join(refused).rstrip(".") + ". Nothing was queued.")
     check_groups(store, groups_to_run(comparisons))
     _check_outputs(store, comparisons)
 
@@ -173,8 +173,8 @@ def _check_outputs(store: Store, comparisons: Sequence[Comparison]) -> None:
             other = made.setdefault(path, (run_folder, job.name))
             if other != (run_folder, job.name):
                 raise UsageError(
-                    f"{job.name} would make {path}, as does {other[1]} of {other[0]}: name another file, "
-                    "or wait until that one has ended; nothing is queued"
+                    f"{job.name} would make {path}, which {other[1]} of {other[0]} also makes. "
+                    "Name another file, or wait until that job has ended. Nothing was queued."
                 )
 
 
@@ -234,7 +234,9 @@ def check_revisions(home: Home, store: Store, revisions: "Iterable[Revision]") -
             if moved or after.resources != before.resources:
                 check_places(home, after.resources, after.terms, backends)
         except UsageError as error:
-            raise UsageError(f"job {revision.row.id}: {error}; nothing was changed") from error
+            raise UsageError(
+                f"nothing was changed, because of job {revision.row.id}: {error}"
+            ) from error
 
 
 # --- what engines say of pilots: all are asked at once and not for long, and nothing is submitted

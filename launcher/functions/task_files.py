@@ -122,8 +122,8 @@ def _plan(
         return plan(load(file, settings=chosen))
     if chosen:
         raise UsageError(
-            "a plan is complete: give `settings` and `on` when it is made, "
-            "load(file, settings=[…]), or submit its file"
+            "settings and on cannot change a finished plan. Use them in load(file, settings=[…]), or "
+            "submit the task file."
         )
     return file
 
@@ -260,7 +260,7 @@ def wait(
     with open_queue() as (home, store):
         numbers = numbers_of(
             jobs,
-            "wait: expected futures, runs, names of runs or numbers of jobs",
+            "wait: expected futures, runs, names of runs or job numbers",
             lambda run: [row.id for row in store.read.newest(run_named(store, run))],
         )
         numbers = without_own_job(home, numbers)
@@ -268,7 +268,7 @@ def wait(
         known = {row.id for row in followed.add(numbers)}
         for number in numbers:
             if number not in known:
-                raise UsageError(f"there is no job {number} in the queue")
+                raise UsageError(f"job {number} does not exist")
         with bar(show=progress) as show:
             show(_states(followed))
             for changes in followed.until_ended():

@@ -434,7 +434,7 @@ def _out_of_memory(
 
 def _used(held: int, promised: int | None) -> str:
     used = f"used {format_bytes(held)} of main memory"
-    return used if promised is None else f"{used}, {format_bytes(promised)} reserved"
+    return used if promised is None else f"{used}, reserved: {format_bytes(promised)}"
 
 
 class _End(NamedTuple):

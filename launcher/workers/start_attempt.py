@@ -325,8 +325,8 @@ _PASSING = {errno.ETXTBSY, *SILENT}
 
 
 _NO_GPU_NUMBERS = (
-    "gpu_ids: numbers does not work here (a GPU has MIG instances, or numbers are unknown). "
-    "Write gpu_ids: uuids."
+    "gpu_ids=numbers does not work here: a GPU has MIG instances, or the GPU numbers are unknown. "
+    "Use gpu_ids=uuids"
 )
 
 

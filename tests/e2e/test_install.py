@@ -84,7 +84,7 @@ def test_the_base_installs_the_queue_alone_and_says_how_to_get_the_laboratory(
     assert refused.returncode == 3
     assert refused.stderr == (
         "error: sample needs torch, torchvision, numpy, PIL, simplejpeg and sklearn, not installed "
-        f"here; install them with `{command}`; nothing is queued\n"
+        f"here; install them with `{command}`. Nothing was queued.\n"
     )
     listed = bare.call("launcher", "kinds")
     assert listed.returncode == 0

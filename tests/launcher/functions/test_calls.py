@@ -78,7 +78,7 @@ def test_modules_are_looked_for_where_the_submitter_found_them(
 
 def test_a_call_whose_file_is_gone_says_what_to_do(tmp_path: Path) -> None:
     (one,) = write_calls(tmp_path / "functions", abs, [(-1,)], {})
-    with pytest.raises(MachineError, match="submit it again"):
+    with pytest.raises(MachineError, match="Submit it again"):
         read_call(one._replace(file=f"{one.file}x"))
 
 
@@ -241,11 +241,11 @@ def test_a_time_may_be_a_datetime() -> None:
         ({"gpus": True}, "gpus: expected a whole number"),
         ({"vram": "10GB"}, "vram: unknown unit 'GB'"),
         ({"time_limit": 0}, "time_limit: expected more than 0s"),
-        ({"time_limit": -1}, "time_limit: expected seconds, not less than 0, got -1$"),
-        ({"grace": float("nan")}, "grace: expected seconds, not less than 0, got nan$"),
+        ({"time_limit": -1}, "time_limit: expected a time of at least 0 s, got -1$"),
+        ({"grace": float("nan")}, "grace: expected a time of at least 0 s, got nan$"),
         ({"time_limit": float("inf")}, "time_limit: expected at most .*h, got inf$"),
         ({"time_limit": 10**400}, "time_limit: expected at most .*h, got 1000"),
-        ({"warn": timedelta(seconds=-2)}, r"warn: expected seconds, not less than 0, got datetime"),
+        ({"warn": timedelta(seconds=-2)}, r"warn: expected a time of at least 0 s, got datetime"),
         ({"gpus": 1, "device": "cpu"}, "gpus='1' and device='cpu' contradict"),
         ({"warn": "5m"}, "time_limit='8h'"),
         ({"rerun": "often"}, "rerun: expected again or never"),
@@ -330,7 +330,7 @@ def test_a_value_waits_for_room_on_the_disk(
     job = a_job(tmp_path, abs, -3)
     assert call(job) == {"value": 3}
     assert read_value(job.attempt_folder, "f") == 3
-    assert capfd.readouterr().err.count("waits for room: No space left") == 1
+    assert capfd.readouterr().err.count("waits to write its value: No space left") == 1
 
 
 # --- What of values and arguments people see
@@ -413,16 +413,19 @@ def test_what_is_written_is_read_and_is_for_its_owner_alone(tmp_path: Path) -> N
 def test_a_file_that_others_may_write_is_not_read(tmp_path: Path, mode: int) -> None:
     path = a_file(tmp_path / "own")
     path.chmod(mode)
-    with pytest.raises(MachineError, match="others may write"), open_private(path):
+    with pytest.raises(MachineError, match="other users may write"), open_private(path):
         pass
 
 
 def test_a_file_in_a_folder_that_others_may_write_is_not_read(tmp_path: Path) -> None:
     path = a_file(tmp_path / "own")
     path.parent.chmod(0o777)
-    with pytest.raises(MachineError, match=f"others may write {path.parent}"), open_private(path):
+    with (
+        pytest.raises(MachineError, match=f"other users may write {path.parent}"),
+        open_private(path),
+    ):
         pass
-    with pytest.raises(MachineError, match="others may write"):
+    with pytest.raises(MachineError, match="other users may write"):
         make_private_folder(path.parent)
 
 

@@ -98,7 +98,9 @@ def test_what_cannot_be_returned_fails_the_job_and_names_the_object() -> None:
         return {"lock": threading.Lock()}
 
     error = submit(give).exception(DEADLINE_S)
-    assert "what give returned cannot be pickled: ['lock'] is of type _thread.lock" in str(error)
+    assert "the return value of give cannot be pickled: ['lock'] is of type _thread.lock" in str(
+        error
+    )
 
 
 class _Unloadable:
@@ -161,7 +163,7 @@ def test_a_call_that_cannot_be_loaded_in_its_job_fails_in_words() -> None:
 def test_what_is_no_keywords_is_refused_at_once(store: Store) -> None:
     wrong: list[Any] = [[1], {1: 2}, "lr", 0]
     for kwargs in wrong:
-        with pytest.raises(UsageError, match="kwargs: expected a mapping with texts as keys"):
+        with pytest.raises(UsageError, match="kwargs: expected a mapping with strings as keys"):
             submit(print, kwargs=kwargs)
     assert store.read.jobs() == []
 
@@ -219,7 +221,7 @@ def test_a_result_that_is_not_there_in_time_is_a_timeout_and_the_job_goes_on(
     tmp_path: Path,
 ) -> None:
     answer = submit(_waits_for, tmp_path / "gate")
-    with pytest.raises(TimeoutError, match="it goes on"):
+    with pytest.raises(TimeoutError, match="The job continues"):
         answer.result(timeout=0.01)
     (tmp_path / "gate").touch()
     assert answer.result(DEADLINE_S) == "done"
@@ -229,15 +231,15 @@ def test_a_timeout_says_how_a_job_is_let_go_that_nobody_lets_go(
     launcher: Launcher, tmp_path: Path
 ) -> None:
     held = submit(int, hold=True)
-    with pytest.raises(TimeoutError, match=f"is held; `launcher release {held.job}` lets it go"):
+    with pytest.raises(TimeoutError, match=f"is held. To release it: launcher release {held.job}"):
         held.result(timeout=0.01)
     assert held.state == "held"
     paused = submit(_waits_for, tmp_path / "gate")
     until(paused.running, "it runs")
     launcher.well("pause", str(paused.job))
-    until(lambda: f"`launcher resume {paused.job}`" in _timeout_of(paused), "its future knows")
+    until(lambda: f"launcher resume {paused.job}" in _timeout_of(paused), "its future knows")
     launcher.well("resume", str(paused.job))
-    until(lambda: "it goes on" in _timeout_of(paused), "its future knows")
+    until(lambda: "The job continues" in _timeout_of(paused), "its future knows")
 
 
 def _waits_for(gate: Path) -> str:
@@ -332,7 +334,7 @@ def test_a_worker_does_not_load_what_others_may_have_written(
     launcher.well("release", str(answer.job))
     error = answer.exception(DEADLINE_S)
     assert error is not None
-    assert "others may write" in str(error)
+    assert "other users may write" in str(error)
 
 
 def test_another_process_has_the_future_of_a_job_by_its_number(home: Home) -> None:
@@ -394,10 +396,10 @@ def test_what_the_machine_can_never_give_and_an_unknown_option_are_refused(store
     wrong: dict[str, dict[str, Any]] = {
         "this machine can never run it": {"cpus": 99_999},
         r"kwargs=\{'lr': …\}": {"lr": 0.1},
-        "there is no group 'nights'": {"group": "nights"},
-        "there is no job 12": {"after": 12},
-        "after: expected futures, runs or numbers of jobs, got 'x'": {"after": "x"},
-        "name: .* is no UTF-8 text": {"name": "a\udcff"},
+        "group 'nights' does not exist": {"group": "nights"},
+        "job 12 does not exist": {"after": 12},
+        "after: expected futures, runs or job numbers, got 'x'": {"after": "x"},
+        "name: .* is not valid UTF-8": {"name": "a\udcff"},
     }
     for said, options in wrong.items():
         with pytest.raises(UsageError, match=said):

@@ -95,7 +95,7 @@ FAILED, NOTHING = 1 << 8, Circumstances()
 FULL = Circumstances(oom_kills=1, max_rss=7 << 30, ram=4 << 30)
 USED = (
     "killed by the kernel: the machine or its cgroup ran out of memory: loss 0.1"
-    " (used 7 GiB of main memory, 4 GiB reserved)"
+    " (used 7 GiB of main memory, reserved: 4 GiB)"
 )
 
 

@@ -121,7 +121,7 @@ def test_a_program_without_main_memory_is_told_with_what_it_used_and_was_promise
     assert isinstance(outcome, OutOfMemory)
     assert (outcome.shortage.where, outcome.exit_code) == ("ram", 1)
     assert outcome.error.startswith("MemoryError (used ")
-    assert outcome.error.endswith(" of main memory, 4 GiB reserved)")
+    assert outcome.error.endswith(" of main memory, reserved: 4 GiB)")
     assert outcome.shortage.held
     assert 48 << 20 <= outcome.shortage.held < 1 << 30
 
@@ -298,8 +298,8 @@ def test_a_program_whose_gpu_numbers_are_unknown_fails_with_the_remedy(
     attempt = an_attempt(home, spec, device="GPU-1")
     outcome = outcome_of(started(fork_server, attempt))
     assert isinstance(outcome, Failed)
-    assert "gpu_ids: numbers does not work here" in outcome.error
-    assert "Write gpu_ids: uuids." in said_by(attempt)
+    assert "gpu_ids=numbers does not work here" in outcome.error
+    assert "Use gpu_ids=uuids" in said_by(attempt)
 
 
 def test_words_reach_a_program_unchanged(run: Run) -> None:

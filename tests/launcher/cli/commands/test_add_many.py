@@ -351,7 +351,7 @@ def test_a_wrong_line_is_shown_and_nothing_is_queued(launcher: Launcher, home: H
         (["--from", "a.txt", "--name", ""], "a job's name has at least one character"),
         (["--from", "a.txt", "--after", "nothing"], "no job is called 'nothing'"),
         (["--from", "a.txt", "--cpus", "9999"], "this machine can never run it"),
-        (["--from", "a.txt", "--group", "nobody"], "there is no group 'nobody'"),
+        (["--from", "a.txt", "--group", "nobody"], "group 'nobody' does not exist"),
     ],
 )
 def test_what_cannot_be_is_refused(

@@ -116,7 +116,7 @@ def test_a_group_of_a_task_file_that_is_not_there_is_refused_as_launcher_add_doe
     launcher: Launcher, store: Store, task_file: str
 ) -> None:
     launcher("group", "nights", "--limit", "2")
-    message = "is no group 'night'; did you mean 'nights'? `launcher group night --limit N` makes"
+    message = "group 'night' does not exist; did you mean 'nights'? To make it: launcher group night --limit N"
     dry = launcher("run", task_file, "--dry-run")
     assert (dry.code, message in " ".join(dry.out.split())) == (2, True)
     told = launcher.json("run", task_file, "--dry-run")
@@ -244,12 +244,12 @@ def test_unknown_place_is_refused_with_those_that_there_are(
     [
         (
             ("--cpus", "3"),
-            "needs 3 CPU cores; a pilot of box has 2 (raise `cpus` in [backends.box])",
+            "needs 3 CPU cores, but a pilot of box has 2 (raise `cpus` in [backends.box])",
         ),
-        (("--gpus", "1"), "needs 1 GPU; a pilot of box has 0 (raise `gpus` in [backends.box])"),
+        (("--gpus", "1"), "needs 1 GPU, but a pilot of box has 0 (raise `gpus` in [backends.box])"),
         (
             ("--time-limit", "2h"),
-            "has a time limit of 2 h; a pilot of box ends after 1 h (raise `time` in [backends.box]",
+            "has a time limit of 2 h, but a pilot of box ends after 1 h (raise `time` in [backends.box]",
         ),
     ],
 )
@@ -267,7 +267,7 @@ def test_more_cores_than_this_machine_has_may_be_asked_of_another(launcher: Laun
 @pytest.mark.usefixtures("config")
 def test_run_refuses_jobs_that_no_pilot_can_hold(launcher: Launcher, store: Store) -> None:
     file = a_file_of(an_entry("a", "on: box, cpus: 3"), an_entry("b", "on: box"))
-    assert "1 job can never start: needs 3 CPU cores; a pilot of box has 2" in launcher.refused(
+    assert "1 job can never start: needs 3 CPU cores, but a pilot of box has 2" in launcher.refused(
         "run", file, "--detach"
     )
     assert not store.read.jobs()

@@ -85,7 +85,7 @@ def test_what_finds_no_room_in_the_first_place_starts_in_the_next_one(office: Of
 def test_job_that_may_run_in_two_places_is_told_of_both(office: Office) -> None:
     office.queue("box", "farm", spec=a_spec(cpus=3))
     assert office.told() == (
-        "box: needs 3 CPU cores; a pilot of box has 2 (raise `cpus` in [backends.box]); "
+        "box: needs 3 CPU cores, but a pilot of box has 2 (raise `cpus` in [backends.box]); "
         "farm: its first pilot is about to be submitted"
     )
 
