@@ -86,8 +86,8 @@ def left_out_note(names: Collection[str]) -> str:
     what = "looks like a secret, so it is" if one else "look like secrets, so they are"
     example = next(iter(names))
     return (
-        f"note: {shown} {what} not stored with the job. If the job needs {'it' if one else 'them'}: "
-        f"--pass-env {example}, or pass_env: [{example}] in a task file"
+        f"note: {shown} {what} not stored with the job. If the job needs {'it' if one else 'them'}, use "
+        f"--pass-env {example}, or pass_env: [{example}] in a task file."
     )
 
 

@@ -105,7 +105,7 @@ class Application:
         if EVENTS in request.headers.get("accept", ""):
             events = self._streams.open(page, address)
             if events is None:
-                full = f"{MOST_STREAMS} pages are open: close some\n"
+                full = f"{MOST_STREAMS} pages are open. Close some of them.\n"
                 return Response(full, 503, {"retry-after": "10"}, "text/plain")
             return StreamingResponse(events, media_type=EVENTS)
         notice = self._notices.pop(address.text("notice"), "")
@@ -168,12 +168,12 @@ class Application:
             error, ClientDisconnect
         ):  # its length was not announced: it is read no further
             return Response(
-                f"a request may have {MOST_BODY:,} bytes\n", 413, media_type="text/plain"
+                f"a request may have at most {MOST_BODY:,} bytes\n", 413, media_type="text/plain"
             )
         status, text = getattr(error, "status", 503), str(error)
         if isinstance(error, HTTPException):  # of Starlette: 404, or 405
-            status, text = 404, "there is no such page"
-        content = Content("not there" if status == 404 else "trouble", {"text": text})
+            status, text = 404, "this page does not exist"
+        content = Content("not found" if status == 404 else "error", {"text": text})
         try:
             return await self._filled(request, "message", content, status)
         except (Error, OSError, sqlite3.Error):  # the head of the page needs the queue, too

@@ -89,7 +89,7 @@ def refusal(headers: Mapping[str, str]) -> tuple[int, str] | None:
     host = headers.get("host", "")
     match = _HOST.fullmatch(host)
     if match is None or match[1].lower() not in _LOOPBACK:
-        return 421, "this server answers as 127.0.0.1 and localhost only"
+        return 421, "this server accepts only the host names 127.0.0.1 and localhost"
     origin = headers.get("origin")
     if origin is not None and origin.lower() != f"http://{host.lower()}":
         return 403, "the request comes from another page"
@@ -120,8 +120,8 @@ HEADERS: Mapping[str, str] = {
 }  # of every answer that has no others
 KNOWN = "let in"  # in the scope of a request that was let in
 _STRANGER = (
-    "this page opens with the link that `launcher web` printed when it started; "
-    "open that link in this browser"
+    "this page needs the link that `launcher web` printed when it started. "
+    "Open that link in this browser"
 )
 
 
@@ -174,12 +174,12 @@ class Guard:
         if not self._access.knows(headers.get("cookie", "")):
             return 403, _STRANGER
         if scope["method"] in CHANGING and "origin" not in headers:
-            return 403, "the request does not say from which page it comes"
+            return 403, "the request has no Origin header"
         if len(scope["raw_path"]) + len(scope["query_string"]) > MOST_ADDRESS:
-            return 414, f"an address may have {MOST_ADDRESS:,} characters"
+            return 414, f"an address may have at most {MOST_ADDRESS:,} characters"
         length = headers.get("content-length", "0")
         if not length.isdecimal() or int(length) > MOST_BODY:
-            return 413, f"a request may have {MOST_BODY:,} bytes"
+            return 413, f"a request may have at most {MOST_BODY:,} bytes"
         return None
 
 

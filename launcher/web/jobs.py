@@ -41,13 +41,16 @@ def memory_bar(gauge: Gauge) -> Markup:
     """Return a GPU's memory as a bar: ours, others', promised; striped where its use is unknown."""
     gpu = gauge.gpu
     if gpu.used is None or not gpu.total:
-        return stacked_bar((("unknown", 1.0),), "how much memory is in use is unknown")
+        return stacked_bar((("unknown", 1.0),), "the memory in use is unknown")
     amounts = [*zip(("ours", "others", "promised"), gauge.amounts, strict=True)]
-    note = ", ".join(f"{format_bytes(amount)} {word}" for word, amount in amounts if amount)
+    note = ", ".join(
+        f"{format_bytes(amount)} {_SHOWN.get(word, word)}" for word, amount in amounts if amount
+    )
     shares = tuple((word, amount / gpu.total) for word, amount in amounts)
     return stacked_bar(shares, f"{note or 'nothing'} of {format_bytes(gpu.total)}")
 
 
+_SHOWN = {"promised": "reserved"}  # class of a bar's part → its word for people
 WAITING = 40
 HOST_COLUMNS = 120  # in which all of the line has room: a browser breaks it
 PILOT_COLUMNS = 96  # of the table of pilots, whose lines are drawn as for a terminal
@@ -208,7 +211,7 @@ def _asked_for(view: View, address: Address) -> tuple[JobRow, int, Path]:
     """
     row, number = job_of(view.store, address.number), address.whole("attempt")
     if number is not None and not 1 <= number <= row.attempts:
-        raise NotThere(f"job {row.id} has no attempt {number}: there are {row.attempts}")
+        raise NotThere(f"job {row.id} has no attempt {number} (attempts: {row.attempts})")
     attempt = number or row.attempts
     return row, attempt, view.home.attempt(row.id, attempt).log
 

@@ -15,7 +15,7 @@ from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, NamedTuple
 
-from launcher.errors import Error, counted
+from launcher.errors import Error
 from launcher.kind_interface import Role
 from launcher.results.result_jobs import ResultJob, result_jobs
 from launcher.results.rows import lower_is_better
@@ -184,7 +184,7 @@ def opened(folder: Path, path: str) -> Iterator[tuple[BinaryIO, os.stat_result]]
     status = os.fstat(file)
     if not stat.S_ISREG(status.st_mode):
         os.close(file)
-        raise FileNotFoundError(f"{path} is no plain file")
+        raise FileNotFoundError(f"{path} is not a regular file")
     with os.fdopen(file, "rb") as stream:
         yield stream, status
 
@@ -197,7 +197,7 @@ def parts_of(path: str) -> list[str]:
     """
     parts = path.split("/")
     if any(part in {"", ".", ".."} or "\0" in part for part in parts):
-        raise ValueError(f"{path!r} is no path below a folder")
+        raise ValueError(f"{path!r} is not a path below a folder")
     return parts
 
 
@@ -238,8 +238,8 @@ def read_runs(home: Home, runs: Sequence[int]) -> RunData:
         total = sum(map(len, numbers))
         if total > MOST_JOBS:
             return RunData(
-                trouble=f"{counted(total, 'job')} are too many for a page; "
-                "`launcher results RUN` prints what came out of them"
+                trouble=f"this page shows at most {MOST_JOBS:,} jobs, but there are {total:,}. "
+                "To print their results: launcher results RUN"
             )
         jobs = [rows for ids in numbers if (rows := store.read.jobs_by_id(ids))]
         chosen = [result_jobs(home, store, rows) for rows in jobs]
@@ -264,7 +264,7 @@ def _results(home: Home, store: Store, runs: Sequence[Sequence[ResultJob]]) -> t
     except (Error, OSError) as error:
         return _NO_RESULTS, one_line(error)
     except Exception as error:  # noqa: BLE001  # a laboratory's code: what it raises is its own
-        return _NO_RESULTS, harmless(f"the results cannot be read: {type(error).__name__}: {error}")
+        return _NO_RESULTS, harmless(f"cannot read the results:  {type(error).__name__}: {error}")
 
 
 def folders_of(home: Home, jobs: Sequence[JobRow]) -> dict[str, Path]:

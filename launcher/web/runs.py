@@ -89,7 +89,9 @@ def fill_run(view: View, address: Address) -> Content:
     with view.store.reading():
         records = listing.run_records([address.number])
         if not records:
-            raise NotThere(f"there is no run {address.number}; it may have been cleaned")
+            raise NotThere(
+                f"run {address.number} does not exist. It may have been deleted by `launcher clean`."
+            )
         listed = {
             state: listing.in_state(address.number, state, LISTED)
             for state in (State.RUNNING, State.FAILED)
@@ -209,7 +211,9 @@ def newest_of_name(view: View, name: str) -> int:
     """
     run = Listing(view.store.database).run_named(name)
     if run is None:
-        raise NotThere(f"there is no run {harmless(name)!r}; it may have been cleaned")
+        raise NotThere(
+            f"run {harmless(name)!r} does not exist. It may have been deleted by `launcher clean`."
+        )
     return run
 
 
@@ -237,15 +241,15 @@ def run_file(view: View, run: int, folder: str, path: str) -> tuple[bytes, str]:
     jobs = [row for row in rows if row.run_id == run]
     place = folders_of(view.home, jobs).get(folder) if jobs else None
     if place is None or not media_type:
-        raise NotThere("there is no such picture")
+        raise NotThere("this picture does not exist")
     most = REPORT_BYTES if is_report else MOST_BYTES
     try:
         with opened(place, path) as (file, status):
             if status.st_size > most:
                 raise TooLarge(
-                    f"{harmless(path)} has {format_bytes(status.st_size)}: a page shows files "
-                    f"up to {format_bytes(most)}"
+                    f"{harmless(path)} has {format_bytes(status.st_size)}. This page shows files "
+                    f"up to {format_bytes(most)}."
                 )
             return file.read(most), media_type
     except (OSError, ValueError) as error:
-        raise NotThere("there is no such picture; it may have been deleted") from error
+        raise NotThere("this picture does not exist. It may have been deleted.") from error

@@ -162,10 +162,12 @@ class _Server(uvicorn.Server):
 def _refused(port: int, error: OSError) -> Exception:
     why = os.strerror(error.errno or 0)
     if isinstance(error, PermissionError):
-        return UsageError(f"only root may serve on port {port}; name one from 1024 on with --port")
+        return UsageError(
+            f"only root may serve on port {port}. Choose a port from 1024 with --port."
+        )
     if port:
         return UsageError(
-            f"cannot serve on port {port}: {why}; name another one with --port, "
-            "or leave --port out for a free one"
+            f"cannot serve on port {port}: {why}. Choose another port with --port, "
+            "or leave --port out for a free one."
         )
     return MachineError(f"cannot serve on {ADDRESS}: {why}")

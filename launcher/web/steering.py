@@ -27,7 +27,7 @@ from launcher.web.view import NotThere, View, job_of
 KEYS = {verb: key for key, verb in {**VERBS, **TEXT_KEYS}.items()}
 _TEXTS = frozenset(TEXT_KEYS.values())
 _LABELS = {"raise": "Priority +1", "lower": "Priority -1", "tag": "Tags"}  # others: the verb
-CHANGED = "The job has changed meanwhile; nothing was done yet."
+CHANGED = "The job has changed in the meantime. Nothing was done yet."
 
 
 class ReadOnly(UsageError):
@@ -102,7 +102,7 @@ def act(view: View, target: Target, confirms: str, text: str) -> str | Question:
                 return question.field.put(store, text)
             except UsageError as error:
                 return question._replace(trouble=str(error))
-        assert question.change is not None, "what is confirmed can be done"
+        assert question.change is not None, "a confirmed change is possible"
         touched = question.change.act(store)
     done = question.change.report(touched, view.home).text
     try:
@@ -130,7 +130,7 @@ def _question(target: Target, store: Store) -> Question:
 @contextmanager
 def _opened(view: View, target: Target) -> Iterator[Store]:
     if target.verb not in KEYS:
-        raise NotThere(f"there is no change {harmless(target.verb)!r} of a job")
+        raise NotThere(f"{harmless(target.verb)!r} is not an action on jobs")
     if view.read_only:
         raise ReadOnly(READ_ONLY)
     if not view.home.exists():

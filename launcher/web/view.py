@@ -153,7 +153,7 @@ class View(NamedTuple):
         store = self.queue.current()
         if store is None:
             raise NotThere(
-                "there is no queue yet; `launcher run TASKFILE` or `launcher add` begins one"
+                "there is no queue yet. To start one: launcher run TASKFILE, or launcher add"
             )
         return store
 
@@ -170,7 +170,7 @@ def job_of(store: Store, number: int) -> JobRow:
     """
     for row in store.read.jobs_by_id([number]):
         return row
-    raise NotThere(f"there is no job {number}; it may have been cleaned")
+    raise NotThere(f"job {number} does not exist. It may have been deleted by `launcher clean`.")
 
 
 class QueueReader:

@@ -208,7 +208,7 @@ _WANTED = re.compile(
     r"(?i:tried to allocate|trying to allocate|\ballocating|allocate request for|unable to allocate"
     r"|cannot allocate vector of size|requested size:|requested\s{1,30}:) " + _AMOUNT
 )
-_IN_USE = re.compile(r"[Tt]his process has " + _AMOUNT + " memory in use")
+_IN_USE = re.compile(r"[Tt]his process has " + _AMOUNT + " memory in use")  # prose: ok, torch's
 _RESERVED = re.compile(_AMOUNT + " reserved in total by PyTorch")
 _ALLOCATED = re.compile(_AMOUNT + " (?:is allocated by PyTorch|already allocated)")
 _SPARE = re.compile(_AMOUNT + r" (?:is reserved by PyTorch but unallocated|cached\))")

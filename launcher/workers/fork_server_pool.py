@@ -32,7 +32,7 @@ from launcher.workers.started_file import read_outcome_line
 from launcher.workers.supervisor import ENDED, LONGEST_REPORT, NEXT, RUN, STOP
 
 # Another environment may hold version 0.2, whose fork server is another module with the same protocol.
-START = """
+START = """# prose: ok, a program
 import sys
 try:
     from launcher.workers import fork_server

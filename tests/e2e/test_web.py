@@ -51,11 +51,11 @@ def test_a_scheduler_that_is_killed_is_said_and_so_is_the_next(
         held = lock(project.home.revival_lock)  # else the fork server starts the next one at once
         assert held is not None
         send(killed, signal.SIGKILL)
-        expect(tab.locator("#head")).to_contain_text("No scheduler lives")
+        expect(tab.locator("#head")).to_contain_text("No scheduler is running")
         assert project.call("launcher", "status").returncode == 0
         until(lambda: scheduler_pid(project.home), "the next one lives")
         expect(tab.locator("#head")).to_contain_text(f"scheduler pid {scheduler_pid(project.home)}")
-        expect(tab.locator("#head")).not_to_contain_text("No scheduler lives")
+        expect(tab.locator("#head")).not_to_contain_text("No scheduler is running")
         expect(tab.locator("#running")).to_contain_text("command/counts")
 
 

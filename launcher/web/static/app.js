@@ -115,7 +115,7 @@ async function read(request) {
     const answer = await request;
     return { document: new DOMParser().parseFromString(await answer.text(), "text/html"), answer };
   } catch {
-    tell("trouble", "the server cannot be reached: nothing was changed");
+    tell("trouble", "The server does not respond. Nothing was changed.");
     return null;
   }
 }
@@ -124,7 +124,7 @@ function show(page, address) {
   const dialog = byId("dialog");
   const form = page.document.getElementById("question");
   if (!form) {
-    tell("trouble", page.document.getElementById("message")?.textContent || "that cannot be done");
+    tell("trouble", page.document.getElementById("message")?.textContent || "This is not possible.");
     return false;
   }
   dialog.replaceChildren(form);

@@ -197,7 +197,7 @@ def test_a_port_that_is_taken_is_named_with_the_way_out(launcher: Launcher) -> N
         answer = launcher("web", "--port", str(port))
     assert answer.code == 2
     assert answer.out == ""
-    assert f"cannot serve on port {port}: Address already in use; name another one" in answer.err
+    assert f"cannot serve on port {port}: Address already in use. Choose another port" in answer.err
 
 
 def test_without_its_extra_it_says_how_to_install_it() -> None:

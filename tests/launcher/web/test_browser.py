@@ -165,7 +165,7 @@ def test_what_was_typed_is_kept_when_the_server_is_gone(tab: "Tab", served_page:
     served_page.process.terminate()
     served_page.process.wait(60)
     tab.click("#dialog button.note")
-    shows(tab, "#trouble", "cannot be reached")
+    shows(tab, "#trouble", "does not respond")
     playwright.expect(tab.locator("#dialog #text")).to_have_value("an hour of thought")
 
 
@@ -174,7 +174,7 @@ def test_a_queue_that_is_moved_away_or_replaced_is_said_while_the_page_is_open(
 ) -> None:
     shows(tab, "#waiting", "command/3")
     home.folder.rename(tmp_path / "away")
-    shows(tab, "#warnings", "There is no queue in this home")
+    shows(tab, "#warnings", "There is no queue in this folder")
     shows(tab, "#waiting", "command/3", there=False)
     make_home(home)
     with contextlib.closing(Store(home, durable=False)) as other:
@@ -392,7 +392,7 @@ def test_runs_are_filtered_chosen_by_keys_and_compared(runs_tab: "Tab") -> None:
     runs_tab.go_back()
     runs_tab.check("input[value='1']")
     runs_tab.check("input[value='2']")
-    runs_tab.click("text=compare the chosen runs")
+    runs_tab.click("text=compare the selected runs")
     runs_tab.wait_for_url("**/runs/compare?run=2&run=1")
     counts(runs_tab, "table.results tbody tr", 3)
     playwright.expect(runs_tab.locator("td.best").first).to_contain_text("0.3")
@@ -437,6 +437,6 @@ def test_without_javascript_runs_are_filtered_and_compared(
     tab.click("text=filter")
     counts(tab, "tr[data-run]", 2)
     tab.check("input[value='1']")
-    tab.click("text=compare the chosen runs")
+    tab.click("text=compare the selected runs")
     counts(tab, "ul.list li", 1)
     context.close()

@@ -51,7 +51,7 @@ def test_whatever_a_laboratory_raises_is_said(home: Home, store: Store, scored: 
     for file in scored.rglob(SCORES):
         file.write_text("{}")
     data = read_runs(home, [1])
-    assert data.trouble.startswith("the results cannot be read: KeyError")
+    assert data.trouble.startswith("cannot read the results: KeyError")
     assert data.compared.results.rows == ()
 
 
@@ -61,7 +61,10 @@ def test_runs_of_too_many_jobs_lead_to_the_command_line(
     monkeypatch.setattr(run_data, "MOST_JOBS", 1)
     for rate in (0.1, 0.2):
         a_training(store, tmp_path, "night", settings={"lr": rate}, result={"auc": rate})
-    assert "2 jobs are too many for a page; `launcher results RUN`" in read_runs(home, [1]).trouble
+    assert (
+        "at most 1 jobs, but there are 2. To print their results: launcher results RUN"
+        in read_runs(home, [1]).trouble
+    )
 
 
 def test_a_run_that_is_gone_has_nothing(home: Home, store: Store) -> None:

@@ -101,7 +101,7 @@ def test_a_name_leads_to_the_newest_run_of_it(page: Page) -> None:
 
 
 def test_a_run_without_results_says_so_and_its_name_is_text(page: Page) -> None:
-    html = shown(page, "runs/3", "Nothing has come out yet")
+    html = shown(page, "runs/3", "No results yet")
     assert EVIL not in html
     assert "&lt;script&gt;alert(1)" in html
     listed = page.get("runs").text

@@ -153,11 +153,11 @@ def test_a_change_is_asked_about_and_then_made(page: Page, store: Store) -> None
 
 
 def test_of_many_events_the_newest_are_listed(page: Page, store: Store) -> None:
-    assert "older ones" not in page.get("jobs/1").text
+    assert "older events" not in page.get("jobs/1").text
     for turn in range(26):
         store.steering.hold([1], 2.0 * turn)
         store.steering.release([1], 2.0 * turn + 1)
-    assert "and 3 older ones" in page.get("jobs/1").text  # the first is that it was queued
+    assert "and 3 older events" in page.get("jobs/1").text  # the first is that it was queued
 
 
 def test_what_was_not_asked_is_not_done(page: Page, store: Store) -> None:
@@ -189,7 +189,7 @@ def test_a_text_is_changed_only_where_it_is_as_it_was_shown(page: Page, store: S
     assert job_row(store, 1).owner_note == "one\ntwo"
     again = page.post("jobs/1/note", {"question": first, "text": "three"})
     assert again.status == 409
-    assert "The job has changed meanwhile" in again.text
+    assert "The job has changed in the meantime" in again.text
     assert "three</textarea>" in again.text
     assert page.post("jobs/1/note", {"text": "three"}).status == 409
     longest = "\N{GRINNING FACE}" * 10_000
@@ -242,7 +242,7 @@ def test_a_read_only_page_changes_nothing(home: Home, store: Store, tmp_path: Pa
             assert page.post(f"jobs/1/{verb}", {"question": "", "text": "x"}).status == 403
         answer = page.post("jobs/1/hold", {"question": "hold job 1 command/one?"})
         assert answer.status == 403
-        assert "read only" in answer.text
+        assert "read-only" in answer.text
     assert in_state(store, 1, State.QUEUED)
 
 
@@ -356,7 +356,7 @@ def test_a_home_without_a_queue_says_how_one_begins(
     home = Home(tmp_path / "none yet")
     monkeypatch.setenv("LAUNCHER_HOME", str(home.folder))
     with served(tmp_path) as page:
-        assert "There is no queue in this home yet" in page.get("").text
+        assert "There is no queue in this folder yet" in page.get("").text
         assert page.get("jobs").status == 404
         assert page.get("jobs/1/hold").status == 404
     assert not home.folder.exists()
@@ -369,7 +369,7 @@ def test_a_queue_that_is_deleted_and_made_anew_is_shown_again(
     store.close()
     for file in home.folder.glob("queue.sqlite*"):
         file.unlink()
-    assert "There is no queue in this home yet" in page.get("").text
+    assert "There is no queue in this folder yet" in page.get("").text
     with contextlib.closing(Store(home, durable=False)) as other:
         enqueue(other, "command/other")
     assert "command/other" in page.get("").text
@@ -379,7 +379,7 @@ def test_a_dead_scheduler_is_said(home: Home, store: Store, tmp_path: Path) -> N
     enqueue(store, "command/one")
     with served(tmp_path, "--read-only") as page:
         assert scheduler_pid(home) is None
-        assert "No scheduler lives" in page.get("").text
+        assert "No scheduler is running" in page.get("").text
         home.stop.write_text("{}")
         assert "The queue is stopped" in page.get("").text
 
