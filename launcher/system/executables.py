@@ -38,15 +38,15 @@ def missing_program(program: str, folder: Path, environment: Mapping[str, str]) 
     """
     if "/" not in program:
         executable = shutil.which(program, path=environment.get("PATH", os.defpath))
-        return "" if executable else f"no program {program!r} is on PATH"
+        return "" if executable else f"{program!r} is not in PATH"
     path = folder / program
     try:
         if not path.exists():
-            return f"there is no program {program!r}"
+            return f"program {program!r} does not exist"
         if path.is_dir() or not os.access(path, os.X_OK):
-            return f"{program!r} cannot be executed; chmod +x makes a script a program"
+            return f"{program!r} is not executable. Make it executable with chmod +x"
     except (OSError, ValueError):  # a name that no file can have
-        return f"there is no program {program!r}"
+        return f"program {program!r} does not exist"
     return interpreter_fault(path, program)
 
 
@@ -100,7 +100,7 @@ def missing_script(argv: Sequence[str], folder: Path) -> str:
             return ""
     except (OSError, ValueError):
         pass  # a name that no file can have
-    return f"there is no script {script!r} for {argv[0]!r}"
+    return f"script {script!r} for {argv[0]!r} does not exist"
 
 
 def without_wrappers(argv: Sequence[str]) -> list[str]:

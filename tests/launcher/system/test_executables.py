@@ -74,7 +74,7 @@ def test_only_a_script_that_does_not_exist_is_reported(tmp_path: Path) -> None:
     assert missing_script(["python", "train.py", "no-such-output"], tmp_path) == ""
     assert missing_script(["python", "{job_folder}/x.py"], tmp_path) == ""
     reported = missing_script(["python", "trian.py"], tmp_path)
-    assert reported == "there is no script 'trian.py' for 'python'"
+    assert reported == "script 'trian.py' for 'python' does not exist"
 
 
 @pytest.mark.parametrize(

@@ -112,9 +112,9 @@ def test_a_task_file_with_the_name_of_a_run_of_programs_is_refused(
     [
         (("echo", "a", "&&", "echo"), "no shell runs, so '&&' is an argument of the program"),
         (("sort", ">", "out"), "no shell runs, so '>' is an argument of the program; write sh -c"),
-        (("echo a b",), "no program 'echo a b' is on PATH; take the quotes away: launcher add -- echo a b"),
+        (("echo a b",), "'echo a b' is not in PATH; take the quotes away: launcher add -- echo a b"),
         (("echo a", "b c"), "take the quotes away: launcher add -- echo a 'b c'"),
-        (("SEED=1", "echo", "a b"), "no program 'SEED=1' is on PATH; set variables with env: launcher add -- env SEED=1 echo 'a b'"),
+        (("SEED=1", "echo", "a b"), "'SEED=1' is not in PATH; set variables with env: launcher add -- env SEED=1 echo 'a b'"),
         (("no such", "x"), "it fails unless it is there by then; `launcher cancel 1` takes it out"),
         (("sh", "-c", "echo a && echo b"), ""),
         (("/usr/bin/find", ".", "-exec", "true", ";"), ""),
@@ -216,10 +216,10 @@ def test_a_name_that_an_older_job_would_get_may_be_taken(launcher: Launcher, sto
 @pytest.mark.parametrize(
     ("program", "why"),
     [
-        ("nosuchprogram", "no program 'nosuchprogram' is on PATH"),
-        ("./nosuch.sh", "there is no program './nosuch.sh'"),
-        ("./script.sh", "'./script.sh' cannot be executed; chmod +x makes a script a program"),
-        ("./folder", "'./folder' cannot be executed"),
+        ("nosuchprogram", "'nosuchprogram' is not in PATH"),
+        ("./nosuch.sh", "program './nosuch.sh' does not exist"),
+        ("./script.sh", "'./script.sh' is not executable. Make it executable with chmod +x"),
+        ("./folder", "'./folder' is not executable"),
     ],
 )
 def test_a_program_that_is_not_found_is_queued_with_a_warning(
@@ -476,7 +476,8 @@ def test_a_program_without_a_request_for_a_gpu_is_not_warned_of(launcher: Launch
 def test_a_script_that_does_not_exist_is_reported(launcher: Launcher, home: Home) -> None:
     warning = launcher.well("add", "--", sys.executable, "trian.py").err
     assert (
-        f"warning: there is no script 'trian.py' for {sys.executable!r}; it fails unless" in warning
+        f"warning: script 'trian.py' for {sys.executable!r} does not exist; it fails unless"
+        in warning
     )
 
 
@@ -504,6 +505,6 @@ def test_a_task_file_is_warned_of_absent_gpus_and_scripts(
     ]
     write_json(tmp_path / "x.yaml", {"name": "x", "command": entries})
     warnings = launcher.well("run", "x.yaml", "--dry-run").err
-    assert "there is no script 'mdae.sh' for 'sh'; command/typo fails unless" in warnings
+    assert "script 'mdae.sh' for 'sh' does not exist; command/typo fails unless" in warnings
     assert "2 jobs wait for a GPU." in warnings
     assert "made.sh" not in warnings

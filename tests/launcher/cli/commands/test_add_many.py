@@ -368,7 +368,7 @@ def test_the_first_program_that_is_not_there_is_shown_with_its_line(
     Path("jobs.txt").write_text("true\nnosuchprogram 1\nnosuchprogram 2\n./other\n")
     answer = launcher.well("add", "--hold", "--from", "jobs.txt")
     assert answer.err == (
-        "warning[missing-program]: no program 'nosuchprogram' is on PATH\n"
+        "warning[missing-program]: 'nosuchprogram' is not in PATH\n"
         " --> jobs.txt:2:1\n"
         "  |\n"
         "2 | nosuchprogram 1\n"
@@ -382,7 +382,7 @@ def test_the_first_program_that_is_not_there_is_shown_with_its_line(
 def test_a_line_that_begins_with_a_variable_names_env(launcher: Launcher) -> None:
     Path("jobs.txt").write_text("SEED=1 echo 'a b'\n")
     answer = launcher.well("add", "--hold", "--from", "jobs.txt")
-    assert "no program 'SEED=1' is on PATH" in answer.err
+    assert "'SEED=1' is not in PATH" in answer.err
     assert "  = set variables with env: env SEED=1 echo 'a b'\n" in answer.err
 
 
