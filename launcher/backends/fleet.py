@@ -273,7 +273,7 @@ def reason(group: BackendPilots, now: float, wall: float, *, with_log: bool = Tr
         with_log: tell what the last pilot printed that could not work.
     """
     if not group.calls.answered and group.calls.late_s > NEVER_S:  # of no pilot anything is known
-        return f"no answer since {_clock(wall - group.calls.late_s, wall)}"
+        return f"no response since {_clock(wall - group.calls.late_s, wall)}"
     parts = [_obstacle(group, now, wall, with_log=with_log), *_on_their_way(group, wall)]
     if not any(parts):
         parts = [_full(group, now)]
@@ -288,9 +288,9 @@ def _obstacle(group: BackendPilots, now: float, wall: float, *, with_log: bool) 
         return f"no pilot is submitted to {name}: {line(group.disk)}"
     if group.trouble:
         since = f"since {_clock(group.trouble_since, wall)}"
-        return f"no answer {since} ({line(group.trouble)}), so nothing is submitted"
+        return f"no response {since} ({line(group.trouble)}), so nothing is submitted"
     if group.calls.late_s > LATE_S:
-        return f"no answer for {format_seconds(group.calls.late_s)}"
+        return f"no response for {format_seconds(group.calls.late_s)}"
     pause_s = pace.pause_s(now)
     if pace.refusal:
         again = f"; tried again in {format_seconds(pause_s)}" if pause_s else ""
@@ -364,7 +364,7 @@ def _silence(pilot: Pilot) -> str:
     span = format_seconds(min(pilot.silent_s, 1e9))
     if pilot.life is Life.STRANDED:
         return (
-            f"has ended, but its node does not answer (silent for {span}), so its jobs may still run. "
+            f"has ended, but its node does not respond (silent for {span}), so its jobs may still run. "
             f"{GONE_FOR_GOOD}"
         )
     return f"has been silent for {span}; its jobs start again only after its engine reports its end"

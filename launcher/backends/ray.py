@@ -350,7 +350,7 @@ class AskedProcess:
         timer.cancel()
         if late.is_set():
             span = format_seconds(self._patience_s)
-            raise EngineError(f"{self._name} did not answer within {span}")
+            raise EngineError(f"{self._name} did not respond within {span}")
         return answer
 
     def _read(self, child: "subprocess.Popen[bytes]", line: bytes) -> dict[str, Any]:

@@ -239,7 +239,7 @@ class SlurmCommands:
                 out, err = child.communicate(stdin.encode(), timeout=self._patience_s)
             except subprocess.TimeoutExpired:
                 wait = format_seconds(self._patience_s)
-                raise EngineError(f"{argv[0]} did not answer within {wait}") from None
+                raise EngineError(f"{argv[0]} did not respond within {wait}") from None
             finally:
                 _end_group(child)
                 _questions.discard(child)

@@ -21,7 +21,7 @@ class NoAnswer(OSError):
     """A folder does not answer; its `strerror` says which."""
 
     def __init__(self, folder: str) -> None:
-        super().__init__(errno.ETIMEDOUT, f"the folder {folder} does not answer")
+        super().__init__(errno.ETIMEDOUT, f"the folder {folder} does not respond")
 
 
 _given_up: dict[str, SimpleQueue[Any]] = {}  # folder → what gets the answer that nobody waits for

@@ -194,7 +194,7 @@ def test_a_process_that_hangs_is_replaced(bench: Bench) -> None:
     pilot = bench.running(engine)
     hanging = Ray(engine._settings, patience_s=0.0)
     bench.engines.append(hanging)
-    with pytest.raises(EngineError, match="Ray did not answer within"):
+    with pytest.raises(EngineError, match="Ray did not respond within"):
         seen(hanging, pilot)
     assert seen(engine, pilot).stage is Stage.RUNNING
 

@@ -65,7 +65,7 @@ def test_a_process_that_ends_instead_of_an_answer_is_quoted() -> None:
 
 def test_a_process_that_does_not_answer_is_killed() -> None:
     process = a_process(SILENT, patience_s=0.5)
-    with pytest.raises(EngineError, match=r"The engine did not answer within 0\.5 s"):
+    with pytest.raises(EngineError, match=r"The engine did not respond within 0\.5 s"):
         process.ask("tell")
     assert process._child is None
 

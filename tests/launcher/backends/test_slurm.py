@@ -76,7 +76,7 @@ def row(state: str, token: str = TOKEN, node: str = "n1") -> str:
 
 def test_a_squeue_that_hangs_is_ended_and_is_no_answer(stub: Stub, tmp_path: Path) -> None:
     slurm = stub(IMPATIENT_S, squeue=f"sleep 1000 & echo $! > {tmp_path}/pid; wait")
-    with pytest.raises(EngineError, match="squeue did not answer within"):
+    with pytest.raises(EngineError, match="squeue did not respond within"):
         slurm.observe([TOKEN])
     if (tmp_path / "pid").exists():  # a busy machine may not have come so far
         pid = int((tmp_path / "pid").read_text())
@@ -247,7 +247,7 @@ def test_after_a_first_pilot_was_taken_nobody_says_that_none_was(
 
 
 def test_a_slow_sbatch_is_given_up(stub: Stub, tmp_path: Path) -> None:
-    with pytest.raises(EngineError, match="sbatch did not answer within"):
+    with pytest.raises(EngineError, match="sbatch did not respond within"):
         stub(IMPATIENT_S, sbatch="sleep 1000").submit([a_pilot(tmp_path)])
 
 

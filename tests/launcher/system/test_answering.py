@@ -30,7 +30,7 @@ def test_a_folder_that_hangs_is_given_up_and_others_are_not(back: threading.Even
     tries: list[str] = []
     with pytest.raises(NoAnswer) as given_up:
         within("/hangs", hang(back))
-    assert given_up.value.strerror == "the folder /hangs does not answer"
+    assert given_up.value.strerror == "the folder /hangs does not respond"
     with pytest.raises(NoAnswer):  # at once: nothing more is begun there
         within("/hangs", lambda: tries.append("again"))
     assert not tries

@@ -693,7 +693,7 @@ def test_job_whose_run_lies_in_a_folder_that_hangs_waits_and_names_it(
         until(office.pool.collect_spawned, "a supervisor is ready")
         reason = office.launches.claim(ready, start)
     assert reason is not None
-    assert reason.text == "the folder /far/runs/first does not answer"
+    assert reason.text == "the folder /far/runs/first does not respond"
     assert office.launches.claim(ready, start) is None, (
         "with the same supervisor, now that it answers"
     )

@@ -66,7 +66,7 @@ def test_pilot_whose_folder_hangs_is_given_up_and_heard_again_when_it_answers(
     news.rename(aside)
     os.mkfifo(news)  # who opens one waits for its writer
     assert office.news() == []
-    hangs = f"the folder {link.root} does not answer"
+    hangs = f"the folder {link.root} does not respond"
     assert link.trouble == hangs
     assert not link.send(Stop(attempt="9-1")), "nothing else is tried there"
     with news.open("wb"):

@@ -196,7 +196,7 @@ def test_a_call_that_hangs_stops_no_turn_and_is_waited_for_no_longer_than_two_mi
         world.fleet.turn({}, {})
         if world.waits():
             waited_for(lambda: held in world.cluster.entered)
-    assert "no answer for" in world.reason
+    assert "no response for" in world.reason
     assert world.serving == [token]
     world.cluster.hangs = None
     for _ in range(100):
@@ -347,7 +347,7 @@ def test_what_runs_on_a_node_that_does_not_answer_is_not_started_again(world: Wo
     world.pass_time(1000)
     assert is_buried(world.by_token[token].folder.folder)  # what wakes there ends, and says so
     assert world.ending_s(token) == 0.0  # no time tells when that is
-    assert "its node does not answer" in world.reason
+    assert "its node does not respond" in world.reason
     world.cluster.end(token, cause=Cause.NODE_FAILED)  # the node is back
     world.pass_time(30)
     assert 20.0 < world.ending_s(token) <= 30.0

@@ -316,7 +316,7 @@ def test_an_engine_that_never_answered_is_told_at_once_with_since_when(world: Wo
     world.fleet.turn(world.demand, {})
     world.clock.now += 2
     world.fleet.turn(world.demand, {})
-    assert re.fullmatch(r"no answer since [0-9 :-]+", world.reason)
+    assert re.fullmatch(r"no response since [0-9 :-]+", world.reason)
     held.set()
 
 
@@ -324,7 +324,7 @@ def test_an_engine_that_does_not_answer_is_named_once_with_since_when(world: Wor
     world.submitted()
     world.cluster.mute = "squeue failed"
     world.pass_time(10)
-    assert re.match(r"no answer since [0-9 :-]+ \(squeue failed\)", world.reason)
+    assert re.match(r"no response since [0-9 :-]+ \(squeue failed\)", world.reason)
     before = world.reason
     world.pass_time(5)
     assert world.reason == before
