@@ -244,7 +244,7 @@ class Pilot:
 
     def _heed_signal(self) -> None:
         if self._signal:
-            why = f"{self._signal}: the engine is about to end it"
+            why = f"the engine is about to end it ({self._signal})"
             name, self._signal = self._signal, ""
             logger.info("received %s; the jobs get SIGTERM", name)
             self._leave(why, name)

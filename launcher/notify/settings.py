@@ -124,7 +124,7 @@ def _target(
     ways = [key for key in _WAYS if key in {each.replace("-", "_") for each in entry}]
     if len(ways) != 1:
         listed = ", ".join(_WAYS)
-        which = f"has {' and '.join(ways)}" if ways else "has no address"
+        which = f"has {' and '.join(ways)}" if ways else "has neither an address nor a command"
         faults.append(((TABLE, name), f"{TABLE}.{name} {which}: expected one of {listed}"))
     return Target(name=name, **values) if len(faults) == before else None
 

@@ -289,7 +289,9 @@ def _text(file: Path, *, demanded: bool) -> str | None:
             "Make it readable, or set LAUNCHER_CONFIG to another file."
         ) from error
     if stat.S_ISREG(mode) and mode & stat.S_IWOTH:  # it names programs that run as its reader
-        raise UsageError(f"every user may write the configuration {file}. Type: chmod o-w {file}")
+        raise UsageError(
+            f"every user may write the configuration {file}. Remove this permission: chmod o-w {file}"
+        )
     if len(data) > MOST_BYTES:
         raise UsageError(f"{file} is not a configuration: it has more than {MOST_BYTES:,} bytes")
     try:
