@@ -287,7 +287,7 @@ def _is_elsewhere(owner: Mapping[str, Json]) -> bool:
 
 def _in_use(folder: Path, namespace: Json) -> str:
     return (
-        f"the queue folder {folder} is in use in another container (PID namespace {namespace}; this "
+        f"the queue folder {folder} is in use in another container (PID namespace {namespace}, this "
         f"is {pid_namespace()}). Use it there, stop it there with `launcher stop --now`, or set "
         "LAUNCHER_HOME to another folder."
     )

@@ -150,7 +150,7 @@ def test_pilots_get_different_gpus_and_too_many_are_refused(
             engine.start(a_pilot(gpus=1))
         estimate = engine.backend.estimate(a_pilot(gpus=3))
         assert not estimate.possible
-        assert "asks for 3" in estimate.why
+        assert "requests 3 GPUs" in estimate.why
         assert engine.backend.estimate(a_pilot()).possible
 
 

@@ -444,7 +444,7 @@ def test_a_link_or_a_pipe_is_not_read(tmp_path: Path) -> None:
     os.mkfifo(pipe, 0o600)
     with pytest.raises(OSError, match="symbolic links"), open_private(link):
         pass
-    with pytest.raises(MachineError, match="is not a file"), open_private(pipe):
+    with pytest.raises(MachineError, match="is not a regular file"), open_private(pipe):
         pass
 
 

@@ -190,7 +190,7 @@ def test_after_the_timeout_the_states_are_returned_as_they_are() -> None:
 @pytest.mark.usefixtures("alone")
 def test_a_job_or_a_run_that_does_not_exist_is_refused() -> None:
     submit(int, hold=True)
-    with pytest.raises(UsageError, match="no job 7"):
+    with pytest.raises(UsageError, match="job 7 does not exist"):
         wait(7)
     with pytest.raises(UsageError, match="did you mean 'functions'"):
         wait("function")

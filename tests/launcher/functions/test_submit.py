@@ -117,7 +117,7 @@ def test_a_value_that_cannot_be_loaded_does_not_look_as_if_the_function_had_rais
     divided, absent = submit_many(_Unloadable, ["1/0", "open('/none')"])
     error = divided.exception(DEADLINE_S)
     words = "cannot be loaded here: ZeroDivisionError: division by zero"
-    assert str(error) == f"what {divided.name} returned {words}"
+    assert str(error) == f"the return value of {divided.name} {words}"
     assert isinstance(error, JobError)
     assert isinstance(error.__cause__, ZeroDivisionError)
     with pytest.raises(JobError, match="cannot be loaded here: FileNotFoundError"):
@@ -344,7 +344,7 @@ def test_another_process_has_the_future_of_a_job_by_its_number(home: Home) -> No
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
     )
     assert process.stdout == "42\n"
-    with pytest.raises(UsageError, match="no job 999"):
+    with pytest.raises(UsageError, match="job 999 does not exist"):
         future(999)
 
 

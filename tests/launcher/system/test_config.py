@@ -189,7 +189,9 @@ def test_a_file_that_cannot_be_read_says_so(tmp_path: Path) -> None:
 def test_a_file_that_everybody_may_write_is_refused(file: Path) -> None:
     file.write_text("")
     file.chmod(0o666)
-    assert complaints(file, "") == ["every user may write the configuration F; `chmod o-w F`"]
+    assert complaints(file, "") == [
+        "every user may write the configuration F. Remove this permission: chmod o-w F"
+    ]
 
 
 def test_an_empty_device_is_a_configuration_without_words() -> None:

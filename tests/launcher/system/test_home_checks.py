@@ -235,7 +235,7 @@ def test_somebody_elses_link_is_refused(public: Path, tmp_path: Path) -> None:
     link = public / "home"
     link.symlink_to(tmp_path)
     os.lchown(link, NOBODY, NOBODY)
-    with pytest.raises(MachineError, match=r"is a link that user .* made"):
+    with pytest.raises(MachineError, match=r"is a link of user "):
         make_home(Home(link))
     assert list(tmp_path.iterdir()) == []
 
@@ -267,7 +267,7 @@ def test_another_user_can_neither_read_a_home_nor_write_into_it(public: Path) ->
 def test_a_home_that_cannot_be_written_is_named(public: Path) -> None:
     said = as_nobody(lambda: make_home(Home(public / "home")))
     assert said.startswith("MachineError: cannot make the queue folder")
-    assert "Permission denied; set LAUNCHER_HOME" in said
+    assert "Permission denied. Set LAUNCHER_HOME" in said
 
 
 @root_only

@@ -273,7 +273,7 @@ def test_a_worker_waits_while_the_folder_of_its_attempt_is_away(
         case Failed(error=error):
             assert error == "image 12 is none"
         case Lost(why=why):
-            assert "the folder of its attempt was not there" in why
+            assert "the folder of its attempt was missing" in why
 
 
 def test_a_job_that_is_asked_to_stop_while_its_folder_is_away_was_stopped(

@@ -171,7 +171,7 @@ def test_a_folder_stays_its_queues_own(tmp_path: Path) -> None:
     folder = tmp_path / "a" / "pilots"
     take_folder(folder, Home(tmp_path / "first"))
     take_folder(folder, Home(tmp_path / "first"))
-    with pytest.raises(FolderTaken, match="first of host"):
+    with pytest.raises(FolderTaken, match="first on host"):
         take_folder(folder, Home(tmp_path / "second"))
 
 
