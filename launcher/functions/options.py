@@ -193,8 +193,8 @@ def absent_groups(store: Store | None, names: Iterable[str]) -> list[str]:
     for name in names:
         if name and name not in groups:
             close = nearest(name, groups)
-            hint = f"; did you mean {close!r}?" if close else "."
-            way = f"To make it: launcher group {name} --limit N"
+            hint = f"; did you mean {close!r}?" if close else ";"
+            way = f"`launcher group {name} --limit N` makes it"
             reasons.append(f"group {name!r} does not exist{hint} {way}")
     return reasons
 

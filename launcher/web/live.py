@@ -116,7 +116,7 @@ class Streams:
         # a fault of ours: a page that is drawn no more must not look like one on which nothing happens
         except Exception as error:  # noqa: BLE001
             self._troubles.tell(error)
-            parts = _troubled(channel, f"cannot draw this page:  {type(error).__name__}")
+            parts = _troubled(channel, f"cannot draw this page: {type(error).__name__}")
         if parts:
             channel.parts |= parts
             channel.tell()

@@ -264,7 +264,7 @@ def _results(home: Home, store: Store, runs: Sequence[Sequence[ResultJob]]) -> t
     except (Error, OSError) as error:
         return _NO_RESULTS, one_line(error)
     except Exception as error:  # noqa: BLE001  # a laboratory's code: what it raises is its own
-        return _NO_RESULTS, harmless(f"cannot read the results:  {type(error).__name__}: {error}")
+        return _NO_RESULTS, harmless(f"cannot read the results: {type(error).__name__}: {error}")
 
 
 def folders_of(home: Home, jobs: Sequence[JobRow]) -> dict[str, Path]:

@@ -372,7 +372,7 @@ def test_on_a_full_disk_news_wait_for_room_and_no_end_is_lost(desk_of: MakeDesk)
     desk.hello()
     for job in jobs:
         desk.run(spec=a_spec("true"), job=job)
-    until(lambda: "news wait" in desk.log, "there is no room")
+    until(lambda: "messages cannot be written" in desk.log, "there is no room")
     resource.prlimit(desk.pid, resource.RLIMIT_FSIZE, (-1, -1))
     for job in jobs:
         assert isinstance(desk.outcome(job), Done)

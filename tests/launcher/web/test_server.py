@@ -127,7 +127,7 @@ def _titles(html: str) -> list[list[str]]:
 
 
 def test_what_is_not_there_is_said(page: Page) -> None:
-    assert "no job 77" in page.get("jobs/77").text
+    assert "job 77 does not exist" in page.get("jobs/77").text
     for path in ("jobs/77", "nothing", "jobs/1/eat", "static/none.js", "jobs/1/log/raw"):
         assert page.get(path).status == 404
     assert page.get("jobs/1/log?attempt=3").status == 404

@@ -141,7 +141,7 @@ def test_a_program_that_is_no_editor_is_named(
         ("resources.ram=900TiB", "this machine can never run it: needs 900 TiB of memory"),
         (
             "resources.group=nights",
-            "group 'nights' does not exist. To make it: launcher group nights --limit N",
+            "group 'nights' does not exist; `launcher group nights --limit N`",
         ),
         ("resources.on=slurm", "'slurm' is not a backend of the configuration"),
         ("resources.not_before=2020-01-01T00:00", "is over already, so it delays nothing"),
