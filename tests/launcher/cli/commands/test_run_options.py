@@ -116,7 +116,9 @@ def test_a_group_of_a_task_file_that_is_not_there_is_refused_as_launcher_add_doe
     launcher: Launcher, store: Store, task_file: str
 ) -> None:
     launcher("group", "nights", "--limit", "2")
-    message = "group 'night' does not exist; did you mean 'nights'? `launcher group night --limit N` makes"
+    message = (
+        "'night' does not exist; did you mean 'nights'? `launcher group night --limit N` makes"
+    )
     dry = launcher("run", task_file, "--dry-run")
     assert (dry.code, message in " ".join(dry.out.split())) == (2, True)
     told = launcher.json("run", task_file, "--dry-run")
