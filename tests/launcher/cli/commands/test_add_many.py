@@ -129,7 +129,7 @@ def test_of_a_sweep_only_what_is_not_done_is_queued(
         (("--output", "o", "--from", "in.txt"), "--output is a file that one program makes"),
         (("--name", "held", "--", "x"), "'command/held' is job 1, which is held: give another"),
         (("--after", "help", "--", "x"), "no job is called 'help'"),
-        (("--group", "none", "--", "x"), "no group 'none'"),
+        (("--group", "none", "--", "x"), "group 'none' does not exist"),
     ],
 )
 def test_what_no_program_can_have_is_refused_as_a_dry_run_does_and_nothing_is_queued(
@@ -216,8 +216,8 @@ def test_other_code_is_said_before_a_job_is_queued(
     ("files", "refused"),
     [
         (("a",), ""),  # it joins its own jobs
-        (("b",), "command/b would make {}/out.txt, as does command/a of {}/runs/a"),
-        (("c", "d"), "command/d would make {}/other.txt, as does command/c of {}/runs/c"),
+        (("b",), "command/b would make {}/out.txt, which command/a of {}/runs/a also makes"),
+        (("c", "d"), "command/d would make {}/other.txt, which command/c of {}/runs/c also makes"),
     ],
 )
 def test_task_files_whose_programs_have_one_output_are_refused(
