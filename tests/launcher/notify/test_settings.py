@@ -91,7 +91,11 @@ def test_keys_and_events_of_earlier_versions_are_accepted_with_a_note() -> None:
         ("events", 3, "expected events such as run-ended"),
         ("retri", "1h", "did you mean 'retry'?"),
         ("mail", "mailto://me", "a target is a table, [notify.mail]"),
-        ("mail", {}, "notify.mail has neither an address nor a command: expected one of url, url_file"),
+        (
+            "mail",
+            {},
+            "notify.mail has neither an address nor a command: expected one of url, url_file",
+        ),
         ("mail", {"url": "a://b", "command": ["c"]}, "notify.mail has url and command"),
         ("mail", {"url": "example.org"}, "notify.mail.url: expected an address of apprise"),
         ("mail", {"url": "json://a\nb"}, "notify.mail.url: expected an address"),
