@@ -200,8 +200,9 @@ def known_words(name: str, names: Iterable[str], where: str = "") -> str:
     if not alike and not where and len(words) <= MOST_LISTED_WHOLE:
         return f"known: {', '.join(words)}"
     if not alike:
-        return f"all {len(words):,}: {where}" if where else f"{len(words):,} are known"
-    return f"nearest of {len(words):,}: {', '.join(alike)}{f'; all: {where}' if where else ''}"
+        return f"see all {len(words):,}: {where}" if where else f"{len(words):,} are known"
+    closest = f"closest of {len(words):,}: {', '.join(alike)}"
+    return f"{closest}; see all: {where}" if where else closest
 
 
 def meant(name: str, names: Iterable[str], prefix: str = "") -> str:
@@ -215,7 +216,7 @@ def meant(name: str, names: Iterable[str], prefix: str = "") -> str:
     close = nearest(name, names)
     if close in {None, name}:  # known, but not there
         return ""
-    return f", did you mean {f'{prefix}{close}' if prefix else repr(close)}?"
+    return f". Did you mean {f'{prefix}{close}' if prefix else repr(close)}?"
 
 
 def meant_or_known(name: str, names: Iterable[str], prefix: str = "") -> str:

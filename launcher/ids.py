@@ -97,7 +97,7 @@ class Stage:
     def __post_init__(self) -> None:
         for method in self.methods:
             if _WORD.fullmatch(method) is None:  # it becomes part of a folder's name
-                raise ValueError(f"{method!r} cannot be the name of a method in an ID")
+                raise ValueError(f"{method!r} is not a valid method name in an ID")
 
     def __str__(self) -> str:
         text = str(self.data)
@@ -326,7 +326,7 @@ def _refuse_space(text: str) -> None:
     if text.isprintable() and " " not in text:
         return
     at = next(i for i, char in enumerate(text) if char == " " or not char.isprintable())
-    raise IdError(text, at, 1, "an ID holds no spaces")
+    raise IdError(text, at, 1, "an ID cannot contain spaces")
 
 
 def _refuse(whole: str, offset: int, text: str, message: str) -> NoReturn:

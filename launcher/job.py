@@ -30,11 +30,11 @@ def run_name_fault(name: str) -> str | None:
     if not name:
         return "is empty"
     if "/" in name or "\\" in name or name in (".", ".."):
-        return "would lead outside its folder: no '/', no '\\', not '.' or '..'"
+        return "contains '/' or '\\', or is '.' or '..'"
     if name[0] in "-." or name != name.strip():
         return "begins with '-', '.' or a space, or ends with a space"
     if not name.isprintable():
-        return "holds a character that cannot be printed"
+        return "contains an unprintable character"
     if len(name.encode(errors="replace")) > MOST_RUN_NAME:
         return f"is longer than {MOST_RUN_NAME} bytes"
     return None

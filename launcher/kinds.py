@@ -32,7 +32,7 @@ def variable_fault(name: str) -> str:
     """Return why no variable of an environment can have a name, '' where it can."""
     if _VARIABLE.fullmatch(name):
         return ""
-    return f"{name!r} is no name of a variable: letters, digits and _, no digit first"
+    return f"{name!r} is not a valid variable name; use letters, digits and _, and no digit first"
 
 
 class CommandSettings(Settings):
@@ -40,27 +40,29 @@ class CommandSettings(Settings):
 
     neutral = frozenset({PARAMS})  # no setting that a person writes: a matrix gives them
     added = frozenset({"cwd", "env", INPUTS, OUTPUTS})
-    argv: tuple[str, ...] = Field(min_length=1, description="the program and its arguments")
+    argv: tuple[str, ...] = Field(min_length=1, description="Program and its arguments")
     cwd: str = Field(
-        default="", description="folder in which it starts; relative to that of `launcher run`"
+        default="",
+        description="Folder in which the program starts, relative to the folder of `launcher run`",
     )
     env: dict[str, _Text] = Field(
-        default={}, description="variables of its environment, over those of `launcher run`"
+        default={}, description="Environment variables, in addition to those of `launcher run`"
     )
 
     # lists, as JSON gives them back: by that it is told whether they have their default
     inputs: list[_Text] = Field(
-        default=[], description="files that it reads: it runs again when their content is another"
+        default=[],
+        description="Files that the program reads. The job runs again if their content changes",
     )
     outputs: list[_Text] = Field(
-        default=[], description="files that it makes: it is done when they are there"
+        default=[], description="Files that the program makes. The job is done when they exist"
     )
 
     @field_validator("cwd")
     @classmethod
     def _check_folder(cls, cwd: str) -> str:
         if "\0" in cwd:
-            raise ValueError("no folder has a name with a null character")
+            raise ValueError("a folder name cannot contain a null character")
         return cwd
 
     @field_validator("env")
@@ -138,8 +140,8 @@ def find_kinds(names: Sequence[str] | None = None) -> Installed:
         if (other := offered.get(point.name)) is not None:
             kinds.pop(point.name, None)
             unusable[point.name] = (
-                f"kind {point.name!r} is offered twice, by {_package(other)} and by {_package(point)}; "
-                "uninstall one of them, or give one kind another name"
+                f"job type {point.name!r} is provided by {_package(other)} and by {_package(point)}. "
+                "Uninstall one of them, or rename one of the job types."
             )
             continue
         offered[point.name] = (
@@ -174,12 +176,12 @@ def _load(point: EntryPoint) -> Kind:
         kind: object = point.load()
     except Exception as error:
         raise UsageError(
-            f"kind {point.name!r} of {_package(point)} cannot be loaded: {error}; "
-            "mend its package, or uninstall it"
+            f"cannot load job type {point.name!r} of {_package(point)} ({error}). "
+            "Fix this package or uninstall it."
         ) from error
     if not isinstance(kind, Kind) or kind.name != point.name:
         raise UsageError(
-            f"{point.value} is not a kind named {point.name!r}; mend the entry point of its package"
+            f"{point.value} is not a job type named {point.name!r}. Fix the entry point of its package."
         )
     return kind
 

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import TypedDict
 
-from launcher.errors import UsageError, nearest, question
+from launcher.errors import UsageError, known_words, nearest, question
 from launcher.job import run_name_fault
 from launcher.job_options.notifications import AS_CONFIGURED, RunNotify, read_run_notify
 from launcher.job_options.value_types import SHARE
@@ -59,7 +59,7 @@ def _with_defaults(node: Node | None, scope: Scope) -> Scope:
         return scope
     problems = scope.problems
     if not isinstance(node, Fields):
-        problems.blame(node, "wrong-type", "defaults: expected settings: {lr: 0.001}")
+        problems.blame(node, "wrong-type", "defaults: expected settings such as {lr: 0.001}")
         return scope
     every = known(scope.kinds.values(), ALL_WORDS)
     general: list[tuple[Scalar, Node]] = []
@@ -79,7 +79,7 @@ def _with_defaults(node: Node | None, scope: Scope) -> Scope:
         elif not is_null(value):
             message = f"defaults: expected settings of {kind.name} such as {{lr: 0.001}}"
             problems.blame(value, "wrong-type", message)
-    what = "a setting of any kind"
+    what = "a setting of any job type"
     layer[EVERY] = settings_among(general, every, what, problems, nearby=scope.kinds)
     return replace(scope, defaults=layer, labels=labels)
 
@@ -125,14 +125,14 @@ def read_words(root: Fields, scope: Scope) -> OfRun:
 def _name(root: Fields, scope: Scope) -> str:
     problems, pair = scope.problems, root.pair("name")
     if pair is None:
-        problems.blame(root, "no-name", "the file has no name", "begin with 'name: my-study'")
+        problems.blame(root, "no-name", "the file has no name", "add the line 'name: my-study'")
         return ""
     node = pair[1]
     if not isinstance(node, Scalar):
         problems.blame(node, "wrong-type", "name: expected one word")
         return ""
     if fault := run_name_fault("" if is_null(node) else node.text):
-        message = f"the name of a run names its folder; {node.text!r} {fault}"
+        message = f"the run name {node.text!r} {fault}"
         problems.blame(node, "name", message)
     return node.text
 
@@ -162,7 +162,7 @@ def _share(node: Node | None, scope: Scope) -> float | None:
             )
             return share
     except UsageError as error:
-        hint = "a run with share 3 gets three times as much as one with 1, while both wait"
+        hint = "a run with share 3 gets three times the GPU time of a run with share 1"
         scope.problems.blame(node, "share", f"share: {error}", hint)
     return None
 
@@ -187,11 +187,11 @@ def _phases(node: Node | None, scope: Scope) -> tuple[str, ...]:
             phases.append(word)
             continue
         hint = question(nearest(word, scope.kinds) if word else None)
-        hint = hint or f"known: {', '.join(sorted(scope.kinds))}"
-        message = "phases: expected the name of a kind of jobs"
+        hint = hint or known_words(word, sorted(scope.kinds), "launcher kinds")
+        message = "phases: expected the name of a job type"
         scope.problems.blame(item, "phases", message, hint)
     if node is not None and not nodes:
-        scope.problems.blame(node, "phases", "phases: expected at least one kind of jobs")
+        scope.problems.blame(node, "phases", "phases: expected at least one job type")
     return tuple(phases)
 
 
@@ -201,7 +201,7 @@ def _pass_env(node: Node | None, scope: Scope) -> tuple[str, ...]:
         if isinstance(item, Scalar) and not variable_fault(item.text):
             names.append(item.text)
             continue
-        hint = "its value comes from the shell in which `launcher run` is typed"
-        message = "pass_env: expected the name of a variable"
+        hint = "`launcher run` reads its value from your shell"
+        message = "pass_env: expected the name of an environment variable"
         scope.problems.blame(item, "pass-env", message, hint)
     return tuple(names)

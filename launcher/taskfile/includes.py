@@ -66,7 +66,7 @@ class Reading:
             first = text.splitlines()[0] if text.strip() else ""
             place = Place(file=file, line=1, column=1, text=first) if root is None else root.place
             begin = "train: []" if above else "name: my-study"
-            message = f"the task file {fault}: begin with '{begin}'"
+            message = f"the task file {fault}; begin it with '{begin}'"
             self.problems.blame(place, "no-mapping", message)
             self.problems += wide_colons(self.problems)
             raise TaskFileError(self.problems)
@@ -87,10 +87,10 @@ class Reading:
         path = os.path.normpath(os.path.join(os.path.dirname(file), node.text))  # noqa: PTH118,PTH120  # names, no files
         if path in above:
             circle = " → ".join((*above[above.index(path) :], path))
-            hint = "leave one of these includes out"
+            hint = "remove one of these includes"
             self._blame(node, "include-circle", f"{path} includes itself: {circle}", hint)
         elif path not in self.files and len(self.files) >= MOST_FILES:
-            message, hint = f"more than {MOST_FILES} files are included", "join some of them"
+            message, hint = f"more than {MOST_FILES} files are included", "merge some of them"
             self._blame(node, "include", message, hint)
         elif path not in self.files:
             try:
@@ -187,14 +187,14 @@ class _Filling:
         inside = _INSIDE.fullmatch(mark["inside"]) if mark["end"] else None
         place = node.part(mark.start(), mark.end() - mark.start())
         if inside is None:
-            message = "expected ${NAME} or ${NAME:-other}"
-            self.problems.blame(place, CODE, message, "a plain ${ is written $${")
+            message = "expected ${NAME} or ${NAME:-default}"
+            self.problems.blame(place, CODE, message, "for the characters ${, write $${")
             return ""
         name, other = inside["name"], inside["other"]
         value = self.environment.get(name) or other
         if value is None and name not in self.environment:
             close = nearest(name, self.environment)
-            hint = f"did you mean {close}?" if close else f"write ${{{name}:-other}}"
-            message = f"the environment has no variable {name}"
+            hint = f"did you mean {close}?" if close else f"set it, or write ${{{name}:-default}}"
+            message = f"the environment variable {name} is not set"
             self.problems.blame(place, CODE, message, hint)
         return value or ""

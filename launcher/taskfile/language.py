@@ -59,44 +59,52 @@ _MODEL, _DATA = ref("model_id"), ref("data_id")
 IDS = one_or_more(_DATA)
 _NAMES = or_null(one_or_more(PLAIN))
 _RUN_NAME = {
-    **pattern(NAME, "name of the run, and of its folder below runs/"),
+    **pattern(NAME, "the name of the run and of its folder below runs/"),
     "type": ["string", "number"],
     "maxLength": MOST_RUN_NAME,
 }
 
 TOP: Mapping[str, Word] = {
     "name": Word("", _RUN_NAME),
-    "about": Word("what the run is about, in one line", {"type": [*PLAIN["type"], "null"]}),
-    "include": Word("other task files whose sections come first; relative to this one", _NAMES),
-    "phases": Word("only these kinds of jobs, and what they need"),
+    "about": Word("Description of the run, in one line", {"type": [*PLAIN["type"], "null"]}),
+    "include": Word("Other task files, relative to this one. Their sections come first", _NAMES),
+    "phases": Word(
+        "Run only jobs of these types, with the data, poison and programs that they need"
+    ),
     "reuse": Word(
-        "results: what is done already does not run again; weights: all runs again, trainings go on "
-        "from their own weights; nothing: all runs anew",
+        "With results, finished jobs do not run again. With weights, all jobs run again and trainings "
+        "start from their own weights. With nothing, all jobs run again from the start",
         {"default": "results", **or_null(one_of(*map(str, Reuse)))},
     ),
     "share": Word(
-        "the run's part of the machine while other runs wait, too: one with 3 gets three times as "
-        "much as one with 1",
+        "Share of the machine while other runs wait. A run with share 3 gets three times the GPU time "
+        "of a run with share 1",
         {"default": 1, **or_null(option_form(SHARE))},
     ),
-    "notify": Word("what its owner is told of the run", or_null(notify_form())),
-    "pass_env": Word("variables that the jobs remember though they look like secrets", _NAMES),
-    "subsets": Word("words of your own for data IDs: folders", ref("words")),
-    "modifiers": Word("words of your own for data IDs: folders", ref("words")),
-    "defaults": Word("settings of every kind that knows them; below a kind's name of it alone"),
-    "resources": Word("what every job asks for; below a kind's name what its jobs ask for"),
-    "matrix": Word("the whole file once for every combination of these values"),
-    "autotest": Word("test every model of this file on these", or_null(IDS)),
+    "notify": Word("Events of the run for which a message is sent", or_null(notify_form())),
+    "pass_env": Word(
+        "Environment variables to store for the jobs although they look like secrets", _NAMES
+    ),
+    "subsets": Word("Your own subsets for data IDs, each with its folders", ref("words")),
+    "modifiers": Word("Your own modifiers for data IDs, each with its folders", ref("words")),
+    "defaults": Word(
+        "Settings of all job types that have them. Below the name of a job type, its settings only"
+    ),
+    "resources": Word(
+        "Resources of all jobs. Below the name of a job type, those of its jobs only"
+    ),
+    "matrix": Word("Use the whole file once per combination of these values"),
+    "autotest": Word("Data IDs on which every model of this file is tested", or_null(IDS)),
 }
 
-_MATRIX = {"matrix": Word("this entry once for every combination")}
+_MATRIX = {"matrix": Word("Use this entry once per combination of these values")}
 _COMMON = {
-    "after": Word("jobs that must be done before: by name, glob, or model ID", _NAMES),
+    "after": Word("Jobs that must be done first, by name, pattern or model ID", _NAMES),
     "after_any": Word(
-        "jobs that must have ended before, done or not: by name, glob, or model ID", _NAMES
+        "Jobs that must have ended first, done or not, by name, pattern or model ID", _NAMES
     ),
-    "resources": Word("what its jobs ask for", ref("resources")),
-    "settings": Word("settings that have the name of a word, or any other"),
+    "resources": Word("Resources of these jobs", ref("resources")),
+    "settings": Word("Settings, also those with the name of another key"),
 }
 
 
@@ -109,23 +117,23 @@ def _whole(**limits: int) -> Form:
     return or_null(any_of({"type": "integer", **limits}, ref("variable")))
 
 
-_JOB = {**_named("name of the job"), **_COMMON}
+_JOB = {**_named("the name of the job"), **_COMMON}
 WORDS: Mapping[Role, Mapping[str, Word]] = {
     Role.DATA: _JOB,
     Role.TRAIN: {
-        "model": Word("the model to fine-tune; null: a new one", or_null(_MODEL)),
+        "model": Word("Model to fine-tune. null: a new model", or_null(_MODEL)),
         "data": Word("", _DATA, "a data ID"),
-        "poison": Word("how many labels are wrong", one_or_more(ref("poison"))),
+        "poison": Word("Percentage of labels to flip", one_or_more(ref("poison"))),
         **_MATRIX,
         **_COMMON,
     },
     Role.METHOD: {
         "model": Word(
-            "what forgets; poisoned: each poisoned model",
+            "Model to unlearn. poisoned: every poisoned model",
             any_of(_MODEL, {"const": MISLABELLED}),
             "a model ID",
         ),
-        "method": Word("how it forgets", None, "a method"),
+        "method": Word("Unlearning method", None, "a method"),
         **_MATRIX,
         **_COMMON,
     },
@@ -135,12 +143,12 @@ WORDS: Mapping[Role, Mapping[str, Word]] = {
         **_COMMON,
     },
     Role.BENCHMARK: {
-        "model": Word("which models; none: every model of the file", one_or_more(_MODEL)),
-        "test": Word("the images that each is scored on", IDS, "a data ID"),
+        "model": Word("Models to score. Default: every model of the file", one_or_more(_MODEL)),
+        "test": Word("Images on which each model is scored", IDS, "a data ID"),
         **_COMMON,
     },
     Role.FOLDER: {
-        **_named("name of the folder, for others to start from it"),
+        **_named("the name of the folder, from which other jobs can start"),
         **_MATRIX,
         **_COMMON,
     },
@@ -148,17 +156,19 @@ WORDS: Mapping[Role, Mapping[str, Word]] = {
 }
 
 _OF_PROGRAMS: Mapping[str, Word] = {
-    **_named("name of the job", r"[A-Za-z0-9{][A-Za-z0-9_.+\-{}]*"),
+    **_named("the name of the job", r"[A-Za-z0-9{][A-Za-z0-9_.+\-{}]*"),
     "matrix": Word(
-        "this entry once for every combination of values of any names; {NAME} in its texts is the value"
+        "Use this entry once per combination of these values. {NAME} in its texts is replaced by the value"
     ),
     "random": Word(
-        "values drawn instead of listed, or beside matrix: NAME: uniform(LOW, HIGH), loguniform(LOW, HIGH), "
-        "randint(FIRST, LAST) or choice(VALUE, …)",
+        "Values drawn at random, alone or together with matrix: NAME: uniform(LOW, HIGH), "
+        "loguniform(LOW, HIGH), randint(FIRST, LAST) or choice(VALUE, …)",
         {"type": ["object", "null"], "additionalProperties": {"type": ["string", "null"]}},
     ),
-    "count": Word("how many draws", _whole(minimum=1, maximum=10_000)),
-    "seed": Word("of the draws; a larger count keeps those of a smaller one", _whole(minimum=0)),
+    "count": Word("Number of draws", _whole(minimum=1, maximum=10_000)),
+    "seed": Word(
+        "Seed of the draws. A larger count keeps the draws of a smaller one", _whole(minimum=0)
+    ),
 }
 
 
@@ -169,8 +179,8 @@ def words_of(kind: Kind) -> Mapping[str, Word]:
 
 # For an option that is written where it is none.
 RESOURCE_HINTS: Mapping[str, str] = {
-    **{name: f"it goes below resources: {{{name}: …}}" for name in job_options()},
-    **{old: f"it is resources: {{{now}: …}} today" for old, now in renamed_options().items()},
+    **{name: f"write it below resources: {{{name}: …}}" for name in job_options()},
+    **{old: f"write resources: {{{now}: …}}" for old, now in renamed_options().items()},
 }
 
 
@@ -197,7 +207,7 @@ def settings_among(
     def refuse(key: Scalar) -> Problem:
         hint = RESOURCE_HINTS.get(key.text, "")
         if not hint and (key.text in OLD_WORDS or key.text in TOP):
-            hint = "it is no setting: write it at the top of the file"
+            hint = "it is not a setting; write it at the top of the file"
         hint = hint or (hints or {}).get(key.text, "")
         return of.unknown(key, what, hint, nearby=nearby if len(of.kinds) > 1 else ())
 

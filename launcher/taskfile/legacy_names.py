@@ -24,10 +24,10 @@ _RENAMED: Mapping[str, str] = {
     "test_list": "autotest",
 }
 _COMMANDS: Mapping[str, str] = {
-    "only_list": "is launcher run FILE --dry-run today",
-    "dry_run": "is launcher run FILE --dry-run today",
-    "parse": "is launcher results today",
-    "merge_real": "is launcher results today, which joins real images with each set of fakes",
+    "only_list": "is now launcher run FILE --dry-run",
+    "dry_run": "is now launcher run FILE --dry-run",
+    "parse": "is now launcher results",
+    "merge_real": "is now launcher results, which pairs real images with each set of fakes",
     "features": "has no effect, as in the original",
 }
 _OLD = "old-name"
@@ -84,7 +84,7 @@ def _of_today(key: Scalar, node: Node, kinds: Mapping[str, Kind], problems: Prob
 
 def percent_of_rate(key: Scalar, node: Node, problems: Problems) -> Node:
     """Return poisons in percent where the original gave a share from 0 to 1."""
-    problems.note(key, _OLD, "poison_rate is called poison today, and counts in percent")
+    problems.note(key, _OLD, "poison_rate is now called poison, and is a percentage")
     if isinstance(node, Items):
         return replace(node, nodes=tuple(_percent(node, problems) for node in node.nodes))
     return _percent(node, problems)
@@ -96,7 +96,7 @@ def _percent(node: Node, problems: Problems) -> Node:
     share = node.value
     if 0 <= share <= 1:
         return replace(node, text=f"{share * 100:.6f}".rstrip("0").rstrip("."), plain=True)
-    message = f"poison_rate: expected a share from 0 to 1, got {node.text}"
+    message = f"poison_rate: expected a fraction from 0 to 1, got {node.text}"
     problems.blame(node, "poison", message)
     return replace(node, text="0", plain=True)
 
@@ -127,18 +127,18 @@ class _Translation:
             for name in [name for name, kind in self.kinds.items() if kind.role is Role.LABELS][:1]:
                 self._below("defaults", key.named(name), labels)
         elif word == "device_override":
-            self._note(key, "is resources: {device: …} today")
+            self._note(key, "is now resources: {device: …}")
             if isinstance(node, Scalar) and (node.value is None or node.text == "None"):
                 node = replace(node, text="auto", plain=False)
             self._below("resources", key.named("device"), node)
         elif word == "min_vram":
-            self._note(key, "is resources: {vram: 16GiB} today")
+            self._note(key, "is now resources: {vram: 16GiB}")
             if isinstance(node, Scalar) and isinstance(node.value, int):
                 node = replace(node, text=f"{node.value}MiB", plain=False)
             self._below("resources", key.named("vram"), node)
         else:  # a setting, as a variable of the original
             now = self.settings.today(key, Problems())
-            self._note(key, f"is defaults: {{{now.text}: …}} today")
+            self._note(key, f"is now defaults: {{{now.text}: …}}")
             self._below("defaults", now, node)
 
     def _note(self, key: Scalar, said: str, hint: str = "") -> None:
@@ -149,7 +149,7 @@ class _Translation:
         if key.text == "test_list" and isinstance(node, Items):
             # the original's list of tests holds entries; what autotest was given, data IDs
             today = "test" if any(isinstance(node, Fields) for node in node.nodes) else today
-        self._note(key, f"is called {today} today")
+        self._note(key, f"is now called {today}")
         self._put(key.named(today), node)
 
     def _clean(self, key: Scalar, node: Node) -> None:
@@ -157,8 +157,8 @@ class _Translation:
         if clean is None or not isinstance(node, Scalar):
             return
         today = "nothing" if clean else "weights"
-        said = f"meant two things; it is read as in the original's code, as reuse: {today}"
-        self._note(key, said, "say reuse: results, weights or nothing")
+        said = f"is read as reuse: {today}, as in the original code"
+        self._note(key, said, "write reuse: results, weights or nothing")
         self._put(key.named("reuse"), replace(node, text=today, plain=False))
 
     def _put(self, key: Scalar, node: Node) -> None:
@@ -215,5 +215,5 @@ def _as_one(notes: list[Problem]) -> Problem:
         for line, note in sorted(lines, key=lambda pair: pair[0])
     ]
     first = min(lines, key=lambda pair: pair[0])[1]
-    message = f"{len(notes)} old names are understood; today they are others"
+    message = f"the file uses {len(notes)} old names, which still work"
     return first._replace(message=message, hint="", notes=tuple(listing))

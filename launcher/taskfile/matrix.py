@@ -57,8 +57,8 @@ def sweeps_of_file(node: Node | None, scope: Scope) -> list[Sweep]:
     general = {(swept.key.text, swept.key.place.file) for swept in every if not swept.kind}
     for swept in every:
         if swept.kind and (swept.key.text, swept.key.place.file) in general:
-            message = f"matrix: {swept.key.text} is swept for all kinds and for {swept.kind}"
-            hint = "sweep it for the kinds that are meant, each below its name"
+            message = f"matrix: {swept.key.text} is swept for all job types and for {swept.kind}"
+            hint = "sweep it only below the names of job types"
             scope.problems.blame(swept.key, "matrix", message, hint)
     return _without(sweeps, scope.forced.get(EVERY, {}), scope.problems)
 
@@ -91,8 +91,8 @@ def combinations_of_entry(
         what = f"a setting of {of.kinds[0].name}"
         said = of.among(fields.pairs, problems, lambda key: of.unknown(key, what))
         for name in said.keys() & own.keys():
-            message = f"{name!r} is given beside the matrix, too"
-            problems.blame(said[name].key, "matrix", message, "leave one of them out")
+            message = f"{name!r} is given in the matrix and in the entry"
+            problems.blame(said[name].key, "matrix", message, "remove one of them")
         return _sweeps(said, of.kinds, problems)
 
     forced = dict(scope.forced.get(EVERY, {}))
@@ -119,15 +119,15 @@ def _of_kinds(fields: Fields, scope: Scope) -> list[Sweep]:
         elif kind is None or (name in makers and name in every.names):
             general.append((key, value))  # a setting may have the name of a kind
         elif name not in makers:
-            hint = "a matrix sweeps settings of what makes models"
-            problems.blame(key, "matrix", f"matrix: {name} makes no model", hint)
+            hint = "a matrix sweeps settings of job types that make models"
+            problems.blame(key, "matrix", f"matrix: {name} jobs do not make models", hint)
         elif kind.role is Role.LABELS:
             hint = f"write {name}: [0, 20] in a training's entry, or below defaults"
-            problems.blame(key, "matrix", "matrix: several poisons need no matrix", hint)
+            problems.blame(key, "matrix", "matrix: poisons are not swept in a matrix", hint)
         else:
             message = f"matrix: expected sweeps of {name} such as {{seed: [1, 2, 3]}}"
             problems.blame(value, "wrong-type", message)
-    what = "a setting of anything that makes models"
+    what = "a setting of a job type that makes models"
     said = settings_among(general, every, what, problems, nearby=scope.kinds)
     return [*_sweeps(said, scope.kinds.values(), problems), *of_kind]
 
@@ -135,7 +135,7 @@ def _of_kinds(fields: Fields, scope: Scope) -> list[Sweep]:
 def _of_kind(fields: Fields, kind: Kind, every: Known, scope: Scope) -> list[Sweep]:
     """Read one mapping of a kind's matrix in that of the file; `every` could stand above it."""
     what = f"a setting of {kind.name}"
-    hint = f"settings of several kinds are tied right below matrix: {_TIED}"
+    hint = f"tie settings of several job types directly below matrix: {_TIED}"
     hints = dict.fromkeys(every.names, hint)
     said = settings_among(fields.pairs, known([kind]), what, scope.problems, hints=hints)
     said = {name: each._replace(kind=kind.name) for name, each in said.items()}
@@ -151,10 +151,10 @@ def _sweeps(said: Given, kinds: Iterable[Kind], problems: Problems) -> list[Swee
         if sweep is None:
             continue
         sweeps.append(sweep)
-        message = f"matrix: {name} cannot change a result, so there is nothing to compare"
+        message = f"matrix: {name} does not change results, so a sweep compares nothing"
         neutral = [name in of.neutral for of in settings if name in of.model_fields]
         if all(neutral) and message not in {problem.message for problem in problems}:
-            problems.blame(each.key, "matrix", message, f"write one {name} outside of the matrix")
+            problems.blame(each.key, "matrix", message, f"write one {name} outside the matrix")
     return sweeps
 
 
@@ -176,7 +176,9 @@ def read_sweep(said: Said, problems: Problems) -> Sweep | None:
         values = [said._replace(node=value, label=name.text) for name, value in node.pairs]
         for name, _ in node.pairs:
             if not is_variant_value(name.text):
-                message = "a label stands in model IDs: letters, digits and _.+- only"
+                message = (
+                    "matrix: a label becomes part of model IDs; use only letters, digits and _.+-"
+                )
                 problems.blame(name, "matrix", message)
                 sound = False
     else:
@@ -213,7 +215,7 @@ def _read_item(item: Node, product: Product, problems: Problems) -> list[tuple[S
     """Return the combinations of one item of a list; none where it is wrong."""
     if not isinstance(item, Fields) or not item.pairs:
         message = "matrix: expected a combination such as {seed: 1, lr: 0.1}"
-        hint = "a matrix is a mapping of sweeps, or a list of mappings"
+        hint = "write a mapping of sweeps, or a list of mappings"
         problems.blame(item, "wrong-type", message, hint)
         return []
     before = len(problems)
@@ -230,12 +232,12 @@ def _is_odd(made: Sequence[Said], first: Sequence[Said], item: Node, problems: P
     less = [name for name in wanted if name not in given]
     if not more and not less:
         return False
-    differs = f"lacks {' and '.join(less)}" if less else "has more"
+    differs = f"lacks {' and '.join(less)}" if less else ""
     if more:
         names = " and ".join(swept.name for swept in more)
-        differs = f"{f'{differs}, and ' if less else ''}has {names}, which the first has not"
-    message = f"matrix: all combinations of a list give the same settings; this one {differs}"
-    note = f"the first stands in line {first[0].key.place.line}"
+        differs = f"{f'{differs} and ' if less else ''}also has {names}"
+    message = f"matrix: all combinations of a list need the same settings; this one {differs}"
+    note = f"the first combination is in line {first[0].key.place.line}"
     at = more[0].key if more and not less else item
     problems.blame(at, "matrix", message, f"give {' and '.join(wanted)} in each", note)
     return True
@@ -263,9 +265,9 @@ def _blame_alike(
     """Blame values, or combinations, that are equal or go by one name."""
     key, tied = bundle[0].key.text, len(bundle) > 1
     if twice:
-        message = "matrix: this combination is there twice"
+        message = "matrix: this combination is listed twice"
         message = message if tied else f"matrix: {key} has this value twice"
-        problems.blame(bundle[0].node, "matrix", message, "leave one of them out")
+        problems.blame(bundle[0].node, "matrix", message, "remove one of them")
         return
     names = ",".join(f"{swept.name}={text}" for swept, text in zip(bundle, name, strict=True))
     what, called = ("two combinations", names) if tied else (f"two values of {key}", name[0])
@@ -292,7 +294,7 @@ def _without(sweeps: Iterable[Sweep], forced: Given, problems: Problems) -> list
     for sweep in sweeps:
         for swept in sweep[0]:
             if swept.key.text in forced:
-                message = f"--set takes the place of this sweep of {swept.key.text}"
+                message = f"--set replaces this sweep of {swept.key.text}"
                 problems.note(swept.key, "matrix", message)
         kept = [
             tuple(swept for swept in bundle if swept.key.text not in forced) for bundle in sweep
@@ -310,8 +312,8 @@ def combinations(sweeps: Sequence[Sweep], problems: Problems) -> list[tuple[Said
     """Return every combination, the first setting changing slowest; one empty one without sweeps."""
     count = math.prod(map(len, sweeps))
     if count > MOST_COMBINATIONS:
-        message = f"matrix: {count:,} combinations, and {MOST_COMBINATIONS:,} at most are made"
-        hint = "sweep fewer settings at once, or divide the file"
+        message = f"matrix: {count:,} combinations; the limit is {MOST_COMBINATIONS:,}"
+        hint = "sweep fewer settings at once, or split the file"
         problems.blame(sweeps[0][0][0].key, "matrix", message, hint)
         return [()]
     chosen = itertools.product(*sweeps)

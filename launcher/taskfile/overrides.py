@@ -49,8 +49,8 @@ def read_overrides(
         name = key_text.strip()
         key = Scalar(source, 0, len(key_text) - len(key_text.lstrip()), len(name), name, plain=True)
         if not equals or not name:
-            message = f"expected key=value, got {argument!r}"
-            problems.blame(key, "set", message, "write it as lr=0.01")
+            message = f"expected KEY=VALUE, got {argument!r}"
+            problems.blame(key, "set", message, "for example lr=0.01")
             continue
         node = _value(argument, len(key_text) + 1, source, problems)
         if node is not None:
@@ -96,7 +96,7 @@ class _Sorting:
             self.made.words.append(_fields(key, node))
         elif inner is not None:
             words = [*self.kinds, *_NESTED]
-            self.problems.append(unknown_key(first, "a kind of jobs or a word of the file", words))
+            self.problems.append(unknown_key(first, "a job type or a key of the file", words))
         else:
             self._setting(key, node)
 
@@ -153,13 +153,13 @@ class _Sorting:
             return
         hint = ""
         if now.text in job_options() or now.text in renamed_options():
-            hint = f"--set resources.{renamed_options().get(now.text, now.text)}=…"
+            hint = f"write --set resources.{renamed_options().get(now.text, now.text)}=…"
         elif now.text in (*_NESTED, *self.kinds):
-            hint = f"one key of it at a time: --set {now.text}.KEY=VALUE"
+            hint = f"set one key of it: --set {now.text}.KEY=VALUE"
         words = [*self.every.names, *_SINGLE]
         self.made.settings.setdefault(EVERY, {})[now.text] = Said(now, node)
         self.made.free[now.text] = unknown_key(
-            now, "a setting of any kind", words, hint=hint, old=self.every.old
+            now, "a setting of any job type", words, hint=hint, old=self.every.old
         )
 
 
@@ -170,8 +170,10 @@ def laid_over(root: Fields, overrides: Overrides, problems: Problems) -> Fields:
         if key is None:
             root = merged(root, fields)
             continue
-        message = f"{key.text} may be tied to other settings: the matrix of the file is a list"
-        hint = f"--set {key.text}=VALUE takes one value in place of all of its own"
+        message = (
+            f"{key.text} may be tied to other settings, because the matrix of the file is a list"
+        )
+        hint = f"to use one value for all combinations: --set {key.text}=VALUE"
         problems.blame(key, "set", message, hint)
     return root
 

@@ -25,7 +25,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from launcher.errors import Problem, Problems, TaskFileError, UsageError
+from launcher.errors import LISTED_WHOLE, Problem, Problems, TaskFileError, UsageError
 from launcher.ids import NO_WORDS, Words
 from launcher.kind_interface import Kind, Role
 from launcher.taskfile.entries import (
@@ -158,11 +158,13 @@ def _refuse_unusable(root: Fields, unusable: Mapping[str, str]) -> None:
 
 
 def _arises(kind: str) -> str:
-    return f"{kind} jobs arise by themselves where jobs repeat the same work; remove this section"
+    return (
+        f"{kind} jobs are created automatically when jobs repeat the same work; remove this section"
+    )
 
 
 def _refuse(path: str) -> str:
-    raise UsageError(f"cannot include {path}: there are no files here")
+    raise UsageError(f"cannot include {path}: other files are not available here")
 
 
 def _sections(root: Fields, scope: Scope) -> tuple[tuple[Entry, ...], bool]:
@@ -183,13 +185,16 @@ def _sections(root: Fields, scope: Scope) -> tuple[tuple[Entry, ...], bool]:
     makes = any(isinstance(entry, TrainEntry | MethodEntry) for entry in entries)
     auto = root.pair("autotest")
     if auto is not None and not is_null(auto[1]) and not makes and not problems:
-        message = "autotest tests the models that this file makes, and it makes none"
+        message = "autotest has no effect because this file makes no models"
         problems.note(auto[0], "no-models", message)
     if whole:
         _blame_unused(sweeps, entries, scope)
     if not entries and not problems:
-        names = ", ".join(sorted(_names(scope.kinds)))
-        problems.blame(root, "no-jobs", "the file asks for no job", f"add a section: {names}")
+        names = sorted(_names(scope.kinds))
+        hint = f"add a section: {', '.join(names)}"
+        if len(names) > LISTED_WHOLE:
+            hint = "add a section; list the job types: launcher kinds"
+        problems.blame(root, "no-jobs", "the file defines no jobs", hint)
     return tuple(entries), whole
 
 
@@ -229,11 +234,11 @@ def _blame_unused(sweeps: Sequence[Sweep], entries: Iterable[Entry], scope: Scop
     for swept in (swept for sweep in sweeps for swept in sweep[0]):
         name = swept.key.text
         if name in forced and name not in used:
-            message = f"--set takes the place of this sweep of {name}"
+            message = f"--set replaces this sweep of {name}"
             scope.problems.note(swept.key, "matrix", message)
         elif name not in used:
-            message = f"matrix: {name!r} changes no model: each has a {name} of its own, or none"
-            hint = f"take {name} out of defaults and entries, or sweep it in them"
+            message = f"matrix: {name!r} changes no model, because each has its own {name} or none"
+            hint = f"remove {name} from defaults and entries, or sweep it there"
             scope.problems.blame(swept.key, "matrix", message, hint)
 
 

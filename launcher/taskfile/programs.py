@@ -65,8 +65,8 @@ _LARGEST = 2**63  # of a bound
 _EXAMPLE = "lr: loguniform(1e-4, 1e-1)"
 _CALL = re.compile(r"(\w+)\((.*)\)", re.DOTALL)
 _DISTRIBUTIONS = {
-    "uniform": "uniform(LOW, HIGH): LOW is less than HIGH",
-    "loguniform": "loguniform(LOW, HIGH): more than 0, and LOW is less than HIGH",
+    "uniform": "uniform(LOW, HIGH): LOW must be less than HIGH",
+    "loguniform": "loguniform(LOW, HIGH): LOW must be more than 0 and less than HIGH",
     "randint": "randint(FIRST, LAST): two whole numbers",
     "choice": "choice(VALUE, …): letters, digits and _.+- only",
 }
@@ -74,7 +74,7 @@ _PROMPT = "launcher add"  # what errors call a command line
 _RANGE = re.compile(r"(-?[0-9]{1,18})\.\.(-?[0-9]{1,18})")
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 _OTHER_RANGE = re.compile(rf"{_NUMBER}\.\.{_NUMBER}(?:\.\.{_NUMBER})?")  # fractions, or with a step
-_BRACES_TWICE = "a brace of the text is written {{ or }}"
+_BRACES_TWICE = "write {{ or }} for a brace in the text"
 
 
 class _Value(NamedTuple):
@@ -124,8 +124,8 @@ def sweeps_of_program(
         swept = {said.key.text for sweep in sweeps[:-1] for said in sweep[0]}
         for said in drawn[0]:
             if said.key.text in swept:
-                message = f"{said.key.text!r} stands in matrix, too"
-                problems.blame(said.key, "random", message, "leave one of them out")
+                message = f"{said.key.text!r} is given in matrix and in random"
+                problems.blame(said.key, "random", message, "remove one of them")
     sweeps = [_with_forced(sweep, forced, problems) for sweep in sweeps]
     return None if problems.has_errors(before) else sweeps
 
@@ -137,7 +137,7 @@ def _with_forced(sweep: Sweep, forced: Given, problems: Problems) -> Sweep:
         values = read_sweep(forced[name], problems) if name in forced else None
         if values is None or not _are_words(values, problems):
             continue
-        problems.note(swept.key, "matrix", f"--set takes the place of this sweep of {name}")
+        problems.note(swept.key, "matrix", f"--set replaces this sweep of {name}")
         once: dict[tuple[str, ...], tuple[Said, ...]] = {}
         for bundle, (value,) in itertools.product(sweep, values):
             made = tuple(value if said.key.text == name else said for said in bundle)
@@ -160,12 +160,12 @@ def _matrix(node: Node, problems: Problems) -> list[Sweep]:
 def _is_name(key: Scalar, problems: Problems) -> bool:
     """Tell whether a word can be the name of a value, and blame it if it cannot."""
     if key.text in (SWEEP, *LATER):
-        message = f"matrix: {{{key.text}}} means something already"
-        problems.blame(key, "matrix", message, "give it another name")
+        message = f"matrix: the name {{{key.text}}} is reserved"
+        problems.blame(key, "matrix", message, "use another name")
         return False
     if _NAME.fullmatch(key.text):
         return True
-    message = "matrix: a name has letters, digits and _.- only, and begins with a letter"
+    message = "matrix: expected a name of letters, digits and _.- that begins with a letter"
     problems.blame(key, "matrix", message)
     return False
 
@@ -175,13 +175,13 @@ def _are_words(sweep: Sweep, problems: Problems) -> bool:
     for (said,) in sweep:
         node, name = said.node, said.key.text
         if not isinstance(node, Scalar) or is_null(node):
-            message = f"matrix: a value of {name} is a number or a text"
-            problems.blame(node, "matrix", message, 'an empty one is written ""')
+            message = f"matrix: each value of {name} must be a number or a string"
+            problems.blame(node, "matrix", message, 'write "" for an empty value')
             return False
         if said.label is None and node.text and not is_variant_value(node.text):
             message = (
-                f"matrix: {node.text!r} cannot stand in the name of a job: "
-                "letters, digits and _.+- only"
+                f"matrix: {node.text!r} cannot be part of a job name, "
+                "which contains only letters, digits and _.+-"
             )
             hint = f"name the values in a task file: {name}: {{first: …, second: …}}"
             problems.blame(node, "matrix", message, hint)
@@ -195,7 +195,7 @@ def _draws(words: Mapping[str, Node], problems: Problems) -> Sweep | None:
     if node is None:
         for word in ("count", "seed"):
             if not is_null(words.get(word)):
-                message = f"{word} belongs to random: {{{_EXAMPLE}}}"
+                message = f"{word} needs random: {{{_EXAMPLE}}}"
                 problems.blame(words[word], "random", message)
         return None
     if not isinstance(node, Fields) or not node.pairs:
@@ -222,7 +222,7 @@ def _draws(words: Mapping[str, Node], problems: Problems) -> Sweep | None:
             drawn[texts] = tuple(map(_Drawer.said, drawers, texts))
     if len(drawn) == count:
         return tuple(drawn.values())
-    message = f"random: only {len(drawn):,} different draws were found, and count is {count:,}"
+    message = f"random: count is {count:,}, but only {len(drawn):,} different draws were found"
     problems.blame(words["count"], "random", message, "draw from more values")
     return None
 
@@ -294,7 +294,7 @@ def are_quoted(name: Node | None, own: Given, problems: Problems) -> bool:
     for node in (*listed(name), *_texts(own)):
         if isinstance(node, Fields) and len(node.pairs) == 1 and is_null(node.pairs[0][1]):
             word = f"{{{node.pairs[0][0].text}}}"
-            message = f"{word} without quotes is a mapping to YAML"
+            message = f"YAML reads {word} without quotes as a mapping"
             at = node.source.place(node.line, node.column, len(word))
             problems.blame(at, _CODE, message, f'write "{word}"')
             sound = False
@@ -329,7 +329,7 @@ def swept_programs(
     # one that is misspelt between braces seems to be unused
     for unused in () if problems.has_errors(before) else swept.keys() - used:
         message = f"matrix: no argument uses {unused}"
-        hint = f'write "{{{unused}}}" in argv, env or cwd, or "{{{SWEEP}}}" for every value'
+        hint = f'write "{{{unused}}}" in argv, env or cwd, or "{{{SWEEP}}}" for all values'
         problems.blame(swept[unused], "matrix", message, hint)
     if problems.has_errors(before):
         return ()
@@ -374,7 +374,7 @@ def swept_command(
     for word in words[1 : 2 * len(asked) : 2]:
         key, values = _pair(word, problems)
         if key.text in pairs:
-            problems.blame(key, "matrix", f"{key.text!r} is given twice", "leave one of them out")
+            problems.blame(key, "matrix", f"{key.text!r} is given twice", "remove one of them")
         pairs[key.text] = key, values
     program = words[len(words) - len(argv) :]
     own, first = {"argv": _items(program)}, 2 * len(asked) + 1
@@ -432,9 +432,9 @@ def _pair(word: Scalar, problems: Problems) -> tuple[Scalar, Items]:
         first, last = (int(ends[1]), int(ends[2])) if ends else (0, 0)
         if not text or last < first:
             message = "expected NAME=VALUE,VALUE,… or NAME=FIRST..LAST"
-            problems.blame(value, "matrix", message, "such as lr=0.1,0.01 or seed=1..3")
+            problems.blame(value, "matrix", message, "for example lr=0.1,0.01 or seed=1..3")
         elif last - first >= MOST_COMBINATIONS:
-            message = f"{last - first + 1:,} values, and {MOST_COMBINATIONS:,} at most are taken"
+            message = f"{last - first + 1:,} values; the limit is {MOST_COMBINATIONS:,}"
             problems.blame(value, "matrix", message)
         elif not ends and _OTHER_RANGE.fullmatch(text):
             message = f"{text} is not a range of whole numbers FIRST..LAST"
@@ -475,7 +475,7 @@ def _named(node: Node, swept: Collection[str], own: Given, problems: Problems) -
         return
     for folder in FOLDERS:
         if (at := node.text.find(f"{{{folder}}}")) >= 0:
-            message = f"{folder} cannot stand to the letter: it is filled in when an attempt starts"
+            message = f"{folder} cannot be written literally; it is replaced when an attempt starts"
             hint = f"write {folder} for the folder itself"
             problems.blame(node.part(at, len(folder) + 2), _CODE, message, hint)
     for brace in _BRACE.finditer(node.text):
@@ -489,13 +489,16 @@ def _named(node: Node, swept: Collection[str], own: Given, problems: Problems) -
             if node.text == brace[0] and "argv" in own and node in listed(own["argv"].node):
                 yield from swept
                 continue
-            message, hint = f"{{{SWEEP}}} stands for several words", "let it be a word of argv"
+            message, hint = (
+                f"{{{SWEEP}}} stands for several arguments",
+                "write it as an item of argv",
+            )
         elif name is None:
-            message, hint = f"this {brace[0]!r} has no partner", _BRACES_TWICE
+            message, hint = f"this {brace[0]!r} has no matching brace", _BRACES_TWICE
         elif not name:
-            message, hint = "there is no name between these braces", _BRACES_TWICE
+            message, hint = "these braces contain no name", _BRACES_TWICE
         else:
-            message = f"no value is called {name!r}"
+            message = f"no value is named {name!r}"
             hint = question(nearest(name, swept)) or _BRACES_TWICE
         notes = (known_words(name, swept),) if name else ()
         problems.blame(node.part(brace.start(), len(brace[0])), _CODE, message, hint, *notes)
@@ -544,10 +547,10 @@ def _have_names(name: Scalar, variants: Iterable[PlainVariant], problems: Proble
         message, hint = "", ""
         if other is not variant.swept:
             message = f"two combinations would both be called {full!r}"
-            hint = "write something between the values"
+            hint = "separate the values, as in {a}-{b}"
         elif len(full) > LONGEST_SWEPT_NAME:
-            message = f"a job would have a name of {len(full)} characters"
-            hint = f"at most {LONGEST_SWEPT_NAME}; give long values short names"
+            message = f"the name of a job would have {len(full)} characters"
+            hint = f"the limit is {LONGEST_SWEPT_NAME}; give long values short names"
         if message:
             problems.blame(name, "name", message, hint)
             return False

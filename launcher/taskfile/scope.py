@@ -100,7 +100,7 @@ def resources_today(asked: Fields, problems: Problems) -> Fields:
     for key, node in asked.pairs:
         name = renamed_options().get(key.text, key.text)
         if name != key.text:
-            problems.note(key, "old-name", f"{key.text} is called {name} today")
+            problems.note(key, "old-name", f"{key.text} is now called {name}")
         if name in pairs:
             blame_twice(key, name, TWO_NAMES, problems)
         else:
@@ -154,7 +154,7 @@ def read_request(
         except TimeOver:  # the file is run again when its jobs are done: then it is no mistake
             request = option.apply(request, None)
             text = repr(value.text) if isinstance(value, Scalar) else ""
-            message = f"{key.text}: {text} is over already, so it delays nothing"
+            message = f"{key.text}: {text} is in the past and delays nothing"
             problems.note(value, RESOURCES, message)
         except UsageError as error:
             problems.blame(value, RESOURCES, f"{key.text}: {error}")

@@ -65,15 +65,16 @@ _EXAMPLES: Mapping[Role, str] = {
 # Where words stand that people look for in an entry.
 _HINTS: Mapping[str, str] = {
     **RESOURCE_HINTS,
-    "device_override": "it is resources: {device: …} today",
-    "poison": "it belongs to a training: what is trained so is tested and unlearned by its ID",
+    "device_override": "write resources: {device: …}",
+    "poison": "write it in the entry of a training; the ID of the model then names it",
 }
 # What `launcher add` can say of a program, and an entry of a task file cannot.
 _PROGRAM_HINTS: Mapping[str, str] = {
-    "hold": "an entry is not held; launcher hold JOB, or launcher add --hold -- PROGRAM",
+    "hold": "entries cannot be held; use launcher hold JOB, or launcher add --hold -- PROGRAM",
 }
 _NAME_WANTED = (
-    f"expected a name of at most {LONGEST_NAME} letters, digits and ._+-, a letter or digit first"
+    f"expected a name of at most {LONGEST_NAME} letters, digits and ._+- that begins with a letter "
+    "or digit"
 )
 _SAME = {"depends": "after", "needs": "after", "requires": "after", "workdir": "cwd",
          "working_directory": "cwd", "environment": "env", "begin": "not_before"}  # fmt: skip
@@ -118,7 +119,7 @@ def read_auto_test(
     for maker in makers:
         tester = companion(scope.kinds, maker, Role.TEST)
         if tester is None:
-            message = f"no kind, or more than one, could test the models of {maker.name}"
+            message = f"there must be exactly one job type that tests the models of {maker.name}"
             scope.problems.blame(key, "no-test-kind", message)
         elif settled := _conditions(tester, scope.given(tester, {}), key.place, scope):
             testers[maker.name] = tester, settled
@@ -227,7 +228,7 @@ def _entry(kind: Kind, node: Node, scope: Scope) -> Entry | None:
 
 
 def _blame_labels(kind: Kind, node: Node, scope: Scope) -> None:
-    message = f"{kind.name} jobs arise by themselves, one before each poisoned training"
+    message = f"{kind.name} jobs are created automatically, one before each poisoned training"
     hint = f"write {kind.name}: 50 in the training's entry, or below defaults"
     scope.problems.blame(node, "poison-section", message, hint)
 
@@ -259,7 +260,7 @@ def _raw_entry(kind: Kind, node: Fields, scope: Scope) -> _RawEntry:
     own = of.among(inside, problems, _refusing(of, scope, is_inside=True))
     for name, said in of.among(beside, problems, _refusing(of, scope, is_inside=False)).items():
         if name in own:
-            blame_twice(said.key, name, "under settings, too", problems)
+            blame_twice(said.key, name, "here and below settings", problems)
         else:
             own[name] = said
     asked = _asked(node, not_null(words.get("resources")), options, problems)
@@ -312,7 +313,7 @@ def _asked(
     below = {key.text for key, _ in resources.pairs}
     for key, _ in options:
         if key.text in below:
-            blame_twice(key, key.text, "under resources, too", problems)
+            blame_twice(key, key.text, "here and below resources", problems)
     more = tuple(pair for pair in options if pair[0].text not in below)
     return replace(resources, pairs=(*resources.pairs, *more))
 
@@ -325,7 +326,7 @@ def _followed(node: Node | None, word: str, problems: Problems) -> tuple[At[str]
             named.append(At(item.text, item))
         else:
             message = f"{word}: expected the name of a job, or a list of names"
-            hint = "a job is named as the dry run lists it"
+            hint = "write a name that the dry run lists"
             problems.blame(item, "wrong-type", message, hint)
     return tuple(named)
 
@@ -334,7 +335,7 @@ def _train(raw: _RawEntry) -> TrainEntry | None:
     kind, scope = raw.kind, raw.scope
     model = raw.word("model")  # null is a new model, and so is no word at all
     if isinstance(model, Scalar) and model.plain and model.text == "None":
-        scope.problems.note(model, "old-name", "None is written null today")
+        scope.problems.note(model, "old-name", "write null instead of None")
         model = None
     base = raw.model(model)
     data = raw.needed("data")
@@ -345,7 +346,7 @@ def _train(raw: _RawEntry) -> TrainEntry | None:
     if any(change.value is not None for change in label_changes or ()):
         labeller = companion(scope.kinds, kind, Role.LABELS)
         if labeller is None:
-            message = f"no kind, or more than one, could poison the labels of {kind.name}"
+            message = f"there must be exactly one job type that poisons the labels of {kind.name}"
             scope.problems.blame(labels, "no-poison-kind", message)
             return None
     variants = _variants(raw, {}, labeller)
@@ -482,9 +483,9 @@ def check_variables(given: Given, problems: Problems) -> bool:
         if isinstance(value, Scalar) and isinstance(value.value, str) and not truth:
             continue
         sound = False
-        message = f"env: {key.text} is not given as a text"
+        message = f"env: the value of {key.text} is not a string"
         example = text if text and not is_null(value) else ""
-        hint = f'write {key.text}: "{text}"' if example else 'write "" for nothing'
+        hint = f'write {key.text}: "{text}"' if example else 'write "" for an empty value'
         problems.blame(value, "wrong-type", message, hint)
     return sound
 
@@ -568,7 +569,7 @@ def _conditions(kind: Kind, given: Given, place: Place, scope: Scope) -> tuple[S
     count = math.prod(map(len, values))
     if count == 0 or count > MOST_COMBINATIONS:
         names = " and ".join(swept)
-        message = f"{names}: {count:,} conditions, and 1 to {MOST_COMBINATIONS:,} are tested"
+        message = f"{names}: expected 1 to {MOST_COMBINATIONS:,} conditions, got {count:,}"
         first = next(iter(swept.values())).node
         scope.problems.blame(first, "conditions", message, "write at least one value")
         return ()

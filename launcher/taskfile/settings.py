@@ -23,7 +23,9 @@ from launcher.system.files import Json
 from launcher.taskfile.yaml_tree import Given, Items, Node, Said, Scalar, plain_value
 
 LONGEST_VALUE = 60  # characters of a value in a message
-ALL_WORDS = "`launcher schema --markdown`"  # lists every word and setting there is
+ALL_WORDS = "launcher schema --markdown"  # lists every word and setting there is
+
+_PLAIN_WORD = re.compile(r"-{0,2}[\w./+=][\w./+=-]*", re.ASCII)  # needs no quotes in a YAML list
 
 # What each of pydantic's complaints expected; in braces what pydantic tells besides.
 _EXPECTED: Mapping[str, str] = {
@@ -36,7 +38,7 @@ _EXPECTED: Mapping[str, str] = {
     "finite_number": "a finite number",
     "bool_type": "true or false",
     "bool_parsing": "true or false",
-    "string_type": "a text",
+    "string_type": "a string",
     "none_required": "null",
     "tuple_type": "a list",
     "list_type": "a list",
@@ -73,7 +75,7 @@ class Known(NamedTuple):
         """Return the key of a setting by its name of today; note that there is one if it was old."""
         if key.text in self.names or key.text not in self.old:
             return key
-        problems.note(key, "old-name", f"{key.text} is called {self.old[key.text]} today")
+        problems.note(key, "old-name", f"{key.text} is now called {self.old[key.text]}")
         return key.named(self.old[key.text])
 
     def among(
@@ -111,13 +113,13 @@ class Known(NamedTuple):
         )
 
 
-TWO_NAMES = "twice, by its name of today and by an old one"
+TWO_NAMES = "twice, under its name and an old name"
 
 
 def blame_twice(key: Scalar, name: str, how: str, problems: Problems) -> None:
     """Blame the key of what is given elsewhere, too."""
     message = f"{name!r} is given {how}"
-    problems.blame(key, "duplicate-key", message, "leave one of them out")
+    problems.blame(key, "duplicate-key", message, "remove one of them")
 
 
 def known(kinds: Iterable[Kind], where: str = "") -> Known:
@@ -148,7 +150,7 @@ def complaints_of(
     lacking = [f"'{name}'" for name in lacking if name not in given]
     if lacking:
         message = f"{kind.name} needs a value for {' and '.join(lacking)}"
-        hint = "give it here or under defaults"
+        hint = "write it here or under defaults"
         yield Problem(code="missing-setting", message=message, place=where, hint=hint)
     for name, errors in by_name.items():
         if name in given:
@@ -180,10 +182,19 @@ def _complaint(name: str, errors: Sequence[Any], node: Node) -> Problem:
         message = f"{name}: expected {' or '.join(wanted)}, got {_shown(plain_value(node))}"
     else:
         message = f"{name}: {_said(errors[0])}"
-    close = None
+    hint = ""
     if isinstance(node, Scalar) and errors[0]["type"] in ("literal_error", "enum"):
-        close = nearest(node.text, _quoted(errors[0]["ctx"]["expected"]))
-    return Problem(code="setting", message=message, place=node.place, hint=question(close))
+        hint = question(nearest(node.text, _quoted(errors[0]["ctx"]["expected"])))
+    elif isinstance(node, Scalar) and wanted == ["a list"]:
+        hint = _as_list(node.text)
+    return Problem(code="setting", message=message, place=node.place, hint=hint)
+
+
+def _as_list(text: str) -> str:
+    """Return the hint that writes the words of a text as a list; '' if they need quotes."""
+    words = text.split()
+    plain = all(_PLAIN_WORD.fullmatch(word) for word in words)
+    return f"write [{', '.join(words)}]" if words and plain else ""
 
 
 def unknown_name(error: Mapping[str, Any]) -> UnknownName | None:
@@ -237,7 +248,7 @@ def _shown(value: Any) -> str:
 
 def all_settings(*kinds: Kind) -> str:
     """Return the command line that lists the settings of some kinds."""
-    return f"`launcher kinds {' '.join(kind.name for kind in kinds)}`"
+    return f"launcher kinds {' '.join(kind.name for kind in kinds)}"
 
 
 def accepted(kind: Kind, name: str, value: str) -> str | None:
@@ -308,7 +319,7 @@ def settle(kind: Kind, given: Given, where: Place, problems: Problems) -> Settle
         # defaults serve other entries, too: nothing is said of them
         if name in given and given[name].key.place.line >= where.line:
             message = f"{name} has no effect here: {reason}"
-            problems.note(given[name].key, "no-effect", message, "leave it out")
+            problems.note(given[name].key, "no-effect", message, "remove it")
     return completed(kind, dumped, given)
 
 
@@ -348,11 +359,11 @@ def unknown_key(
     before, colon, _ = key.text.partition(":")
     hint = hint or question(close)
     if "=" in key.text:
-        hint = "quote an ID that holds a comma"
+        hint = "put quotes around an ID that contains a comma"
     elif colon and before in names:
         hint = f"write a space after ':', as in {before}: …"
     elif not hint and elsewhere:
-        hint = f"{' and '.join(elsewhere)} would know it"
+        hint = f"it is a setting of {' and '.join(elsewhere)}"
     return Problem(
         code="unknown-key",
         message=f"{key.text!r} is not {what}",

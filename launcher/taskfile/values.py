@@ -66,13 +66,13 @@ def read_model(node: Node, kind: Kind, scope: Scope) -> At[ModelId] | None:
     except IdError as error:
         hint = ""
         if node.text.casefold() in {"none", ""}:
-            hint = "a new model is written null"
+            hint = "write null for a new model"
         elif kind.role is Role.METHOD and nearest(node.text, [MISLABELLED]):
-            hint = f"did you mean '{MISLABELLED}', every model whose labels were?"
+            hint = f"did you mean '{MISLABELLED}' (every model with flipped labels)?"
         elif ":" not in node.text and "model" in kind.settings.model_fields:
             meant = accepted(kind, "model", node.text)
-            hint = f"an architecture goes under settings: {{model: {meant or '…'}}}"
-            hint += "" if meant else f"; {all_settings(kind)} names them"
+            hint = f"write an architecture below settings: {{model: {meant or '…'}}}"
+            hint += "" if meant else f"; list them: {all_settings(kind)}"
         place = node.part(error.offset, error.length)
         scope.problems.blame(place, "id", f"model: {error.message}", hint)
         return None
@@ -95,7 +95,7 @@ def read_data(node: Node, readers: Iterable[Kind], scope: Scope) -> At[DataId] |
                 return None
     except IdError as error:
         mark = next((mark for mark in "#%~@" if mark in node.text), "")
-        hint = f"'{mark}' belongs to model IDs" if mark else ""
+        hint = f"only model IDs contain '{mark}'" if mark else ""
         scope.problems.blame(
             node.part(error.offset, error.length), "id", f"data: {error.message}", hint
         )
@@ -134,9 +134,9 @@ def _warn_comment(node: Scalar, scope: Scope) -> None:
     line = node.source.lines[node.line] if node.line < len(node.source.lines) else ""
     if node.plain and (cut := _CUT.match(line, node.column + node.length)):
         place = node.source.place(node.line, cut.start("rest"), len(cut["rest"]))
-        message = "this is a comment, as '#' stands after a space"
+        message = "this is a comment because '#' follows a space"
         scope.problems.note(
-            place, "comment", message, "write the whole ID in quotes, without spaces"
+            place, "comment", message, "put quotes around the whole ID, and remove its spaces"
         )
 
 
@@ -184,7 +184,7 @@ def _poison(node: Node, scope: Scope) -> At[Poison | None] | None:
     if poison is not None and poison.rate < 0.01:
         share = poison.percent
         message = f"poison {share} is read as {share} percent of the labels"
-        hint = f"a rate of {share} is written {float(share) * 100:g}"
+        hint = f"for a rate of {share}, write {float(share) * 100:g}"
         scope.problems.note(node, "small-poison", message, hint)
     return At(poison, node)
 
@@ -207,7 +207,7 @@ def kinds_with(
     for section, node in ((key.text, node) for key, node in root.pairs if key.text in by_section):
         if not isinstance(node, Fields):
             if not is_null(node):
-                message = f"{section}: expected words such as {{mine: MyFolder}}"
+                message = f"{section}: expected names such as {{mine: MyFolder}}"
                 problems.blame(node, "wrong-type", message)
             continue
         for key, value in node.pairs:
@@ -220,7 +220,7 @@ def kinds_with(
     try:
         return {name: kind.with_words(whole) for name, kind in kinds.items()}, whole
     except UsageError as error:  # of the configuration: what the file says was tried word by word
-        message = f"the configuration's words cannot be used: {error}"
+        message = f"cannot use the subsets and modifiers of the configuration: {error}"
         problems.blame(None, "words", message)
         return kinds, whole
 

@@ -176,7 +176,7 @@ _FORBIDDEN = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000
 _STRING_TAG = "tag:yaml.org,2002:str"
 # a full-width colon behind what looks like a key, which YAML takes for a letter of one long word
 _WIDE = re.compile(r"(?:^\s*(?:- +)*|[{,]\s*)[A-Za-z_][A-Za-z0-9_.]*(?P<colon>\uff1a)")
-_WIDE_SAID = "this is a full-width colon, which YAML takes for a letter: write ':' and a space"
+_WIDE_SAID = "YAML reads this full-width colon as a letter; write ':' and a space"
 
 
 _BRACED = re.compile(r"[^\s,\[\]{}]*\{\w+\}[^\s,\[\]{}]*")  # a value between braces, in a word
@@ -185,18 +185,18 @@ _BRACED = re.compile(r"[^\s,\[\]{}]*\{\w+\}[^\s,\[\]{}]*")  # a value between br
 # A comment that looks like a part of a value: `#3` behind a word, `#b]` in a list.
 _NUMBER_SIGN = re.compile(r"\s+(?P<comment>#\d.*)")
 _CLOSING_COMMENT = re.compile(r"\s(?P<comment>#[^\s\]}]*[\]}].*)")
-_COMMENT_HINT = "'#' after a space begins a comment; quote the value if it contains '#'"
+_COMMENT_HINT = "'#' after a space starts a comment; quote the value if it contains '#'"
 
 _NESTED = "exceeded maximum nesting depth"  # what the parser says, since PyYAML 6.0.4
-_TOO_DEEP = f"nested more than {MOST_DEPTH} levels deep"
+_TOO_DEEP = f"more than {MOST_DEPTH} levels of nesting"
 
 # What people most often meant, by a piece of the parser's own message.
 _SYNTAX_HINTS = {
-    "mapping values are not allowed": "quote a value that holds ': ', or mend the indentation",
-    "found character that cannot start any token": "quote a value that begins so",
+    "mapping values are not allowed": "quote a value that contains ': ', or correct the indentation",
+    "found character that cannot start any token": "quote a value that begins with this character",
     "did not find expected ',' or ']'": "a bracket is not closed before this",
     "did not find expected ',' or '}'": "a brace is not closed before this",
-    "could not find expected ':'": "a key is followed by ': '",
+    "could not find expected ':'": "write ': ' after a key",
     "did not find expected key": "check the indentation of this line",
     "did not find expected '-' indicator": "check the indentation of this line",
     "found unexpected end of stream": "a quote is not closed",
@@ -219,12 +219,12 @@ def read_document(
         _stop(
             source.place(0, 0),
             "too-large",
-            f"a task file has at most {MOST_BYTES:,} characters; divide it, and join the parts with include",
+            f"a task file has at most {MOST_BYTES:,} characters; split it, and join the parts with include",
         )
     if bad := _FORBIDDEN.search(text):
         before = _LINE_END.split(text[: bad.start()])
         place = source.place(len(before) - 1, len(before[-1]))
-        _stop(place, "yaml-syntax", f"a task file cannot hold the character {bad[0]!r}")
+        _stop(place, "yaml-syntax", f"a task file cannot contain the character {bad[0]!r}")
     try:
         return _Builder(source, problems).build(yaml.parse(text, Loader=_LOADER))
     except yaml.MarkedYAMLError as error:
@@ -273,12 +273,16 @@ class _Builder:
                     self._add(event, done.event.anchor, self._close(done), done.size, done.depth)
                 case yaml.AliasEvent():
                     if event.anchor not in self.anchors:
-                        message = f"alias '*{event.anchor}' stands for nothing that ended before it"
+                        message = (
+                            f"no anchor '&{event.anchor}' ends before the alias '*{event.anchor}'"
+                        )
                         self._stop(event, "yaml-alias", message)
                     self._refuse_depth(event, self.anchors[event.anchor][2])
                     self._add(event, None, *self.anchors[event.anchor])
                 case yaml.DocumentStartEvent() if self.root is not None:
-                    self._stop(event, "yaml-syntax", "a task file is one document: remove '---'")
+                    self._stop(
+                        event, "yaml-syntax", "a task file is a single YAML document; remove '---'"
+                    )
         empty = isinstance(self.root, Scalar) and self.root.value is None
         return None if empty else self.root
 
@@ -296,7 +300,7 @@ class _Builder:
             self._stop(
                 event,
                 "too-large",
-                f"more than {MOST_NODES:,} values, aliases written out; divide the file",
+                f"more than {MOST_NODES:,} values, with all aliases expanded; split the file",
             )
 
     def _scalar(self, event: Any) -> Scalar:
@@ -308,7 +312,7 @@ class _Builder:
             length = len(self.source.lines[start.line]) - start.column
         plain = not event.style and event.tag is None
         if "\0" in event.value:
-            self._stop(event, "yaml-syntax", "a text cannot hold the character '\\x00'")
+            self._stop(event, "yaml-syntax", "a string cannot contain the character '\\x00'")
         scalar = Scalar(self.source, start.line, start.column, length, event.value, plain)
         if plain and not isinstance(scalar.value, bool | int | float):
             self._warn_of_comment(end.line, end.column)
@@ -320,7 +324,7 @@ class _Builder:
         if found := _NUMBER_SIGN.match(text, column):
             comment = found["comment"].rstrip()
             place = self.source.place(line, found.start("comment"), len(comment))
-            message = f"{comment!r} is a comment and not a part of the value"
+            message = f"{comment!r} is a comment, not part of the value"
             self.problems.note(place, "comment", message, _COMMENT_HINT)
 
     def _close(self, done: _Open) -> Node:
@@ -332,11 +336,11 @@ class _Builder:
         written = zip(done.nodes[::2], done.nodes[1::2], strict=True)
         for key, node in _calls_joined(written) if done.event.flow_style else written:
             if not isinstance(key, Scalar):
-                self.problems.blame(key, "yaml-key", "a key is one word")
+                self.problems.blame(key, "yaml-key", "a key must be a single word")
             elif key.plain and key.text == "<<":
                 merged += self._merged(key, node)
             elif key.text in pairs:
-                note = f"it was first given in line {pairs[key.text][0].line + 1}"
+                note = f"first given in line {pairs[key.text][0].line + 1}"
                 self.problems.blame(key, "duplicate-key", f"{key.text!r} is given twice", "", note)
             else:
                 pairs[key.text] = (key, node)
@@ -349,7 +353,7 @@ class _Builder:
             if isinstance(item, Fields):
                 yield from item.pairs
             else:
-                self.problems.blame(key, "yaml-merge", "'<<' takes in mappings only")
+                self.problems.blame(key, "yaml-merge", "'<<' merges only mappings")
 
     def _refuse_depth(self, event: Any, more: int) -> None:
         if len(self.stack) + more > MOST_DEPTH:
@@ -357,7 +361,7 @@ class _Builder:
 
     def _refuse_tag(self, event: Any) -> None:
         if event.tag not in (None, "!", _STRING_TAG):
-            message = f"tags such as {event.tag!r} are not used in task files"
+            message = f"task files cannot contain tags such as {event.tag!r}"
             self.problems.blame(self._place(event), "yaml-tag", message)
 
     def _place(self, event: Any) -> Place:
@@ -410,9 +414,9 @@ def _syntax_problem(source: Source, error: yaml.MarkedYAMLError) -> Problem:
         if braced.start() <= column <= braced.end():
             hint = f'write "{braced[0]}", in quotes'
     if "${" in place.text[: column + 1]:
-        hint = "inside braces and brackets, quote a value that holds ${…}"
+        hint = "inside braces and brackets, quote a value that contains ${…}"
     if place.text[column : column + 1] == "\t":
-        hint = "indent with spaces, not with tabs"
+        hint = "indent with spaces, not tabs"
     first = line if begun is None else min(begun.line, line)
     for number, text in enumerate(source.lines[first : line + 1], first):
         if found := _WIDE.search(text):

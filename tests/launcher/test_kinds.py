@@ -61,10 +61,10 @@ def test_a_kind_that_two_packages_offer_is_refused_and_both_are_named(site: Path
     with pytest.raises(UsageError) as caught:
         installed(["train"])
     message = str(caught.value)
-    assert message.startswith("kind 'train' is offered twice, by ")
+    assert message.startswith("job type 'train' is provided by ")
     assert "by firstlab (kindlab:TRAIN)" in message
     assert "by launcher-trueface (trueface.jobs.kinds:TRAIN)" in message
-    assert "uninstall one of them" in message
+    assert "Uninstall one of them" in message
     registered = find_kinds()
     assert "train" not in registered.kinds
     assert list(registered.unusable) == ["train"]
@@ -83,8 +83,8 @@ def test_a_kind_that_cannot_be_loaded_harms_no_file_that_does_not_ask_for_it(
     (problem,) = caught.value.problems  # not also that `grams` is unknown
     assert (problem.place.line if problem.place else 0) == 3
     assert problem.message == (
-        "kind 'weigh' of brokenlab (nolab:WEIGH) cannot be loaded: No module named 'nolab'; "
-        "mend its package, or uninstall it"
+        "cannot load job type 'weigh' of brokenlab (nolab:WEIGH) (No module named 'nolab'). "
+        "Fix this package or uninstall it."
     )
 
 
@@ -94,7 +94,7 @@ def test_the_list_of_kinds_warns_of_one_that_cannot_be_loaded(
     install(site, "brokenlab", {"weigh": "nolab:WEIGH"})
     listed = launcher.well("kinds")
     assert "\ncommand\t" in f"\n{listed.out}"
-    assert listed.err.startswith("warning: kind 'weigh' of brokenlab")
+    assert listed.err.startswith("warning: cannot load job type 'weigh' of brokenlab")
     assert launcher("kinds", "command").err == listed.err
     for words in (("schema",), ("schema", "--markdown")):  # they leave it out
         made = launcher.well(*words)
@@ -113,8 +113,8 @@ def test_packages_that_a_kind_needs_are_named_with_the_command_that_installs_the
     install(site, "heavylab", {"heavy": "heavylab:HEAVY"}, requires)
     (kind,) = installed(["heavy"]).values()
     (said,) = missing_packages([kind])
-    install_with = f"install them with `{sys.executable} -m pip install"
-    assert said == f"heavy needs atoms, not installed here; {install_with} 'heavylab[physics]'`"
+    install_with = f"install it with `{sys.executable} -m pip install"
+    assert said == f"heavy needs atoms, which is not installed; {install_with} 'heavylab[physics]'`"
     (site / "heavylab-1.0.dist-info/direct_url.json").write_text(
         '{"url": "file:///home/me/heavy%20lab", "dir_info": {}}'
     )

@@ -294,8 +294,8 @@ def test_the_nearest_name_is_found(name: str, known: list[str], found: str | Non
 def test_known_words_are_listed_if_no_command_lists_them_and_none_is_close() -> None:
     names = [f"column{n}" for n in range(20)]
     assert known_words("zzz", names) == f"known: {', '.join(names)}"
-    assert known_words("zzz", names, "launcher kinds") == "all 20: launcher kinds"
-    assert known_words("colunm7", names, "launcher kinds").startswith("nearest of 20: column7, ")
+    assert known_words("zzz", names, "launcher kinds") == "see all 20: launcher kinds"
+    assert known_words("colunm7", names, "launcher kinds").startswith("closest of 20: column7, ")
 
 
 def test_things_are_counted_in_english() -> None:

@@ -95,7 +95,7 @@ def test_the_commands_have_a_page_with_each_verb(site: Path) -> None:
 @pytest.mark.night
 def test_the_pages_show_the_kinds_and_the_keys_of_the_screen(site: Path) -> None:
     tasks = (site / "tasks.html").read_text(encoding="utf-8")
-    anchors = ("train", "unlearn", "forget", "command", "resources", "old-words")
+    anchors = ("train", "unlearn", "forget", "command", "resources", "old-names")
     assert not [name for name in anchors if f'id="{name}"' not in tasks]
     assert "the next section, the one before" in (site / "screens.html").read_text("utf-8")
 

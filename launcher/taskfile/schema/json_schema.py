@@ -51,7 +51,7 @@ def task_schema(kinds: Mapping[str, Kind]) -> dict[str, Json]:
     schema = {
         "$schema": DIALECT,
         "title": "task file",
-        "description": "What `launcher run` plans and queues.",
+        "description": "Jobs that `launcher run` plans and queues.",
         "type": "object",
         "properties": {
             **_old_words(kinds),  # first: a setting may have the name of a word
@@ -109,7 +109,7 @@ def old_words(kinds: Mapping[str, Kind]) -> dict[str, tuple[str, Form]]:
     if "train" in sections:
         words["train_list"] = ("train", sections["train"])
     for word in OLD_WORDS:  # those that are options or verbs of the command line today
-        words.setdefault(word, ("an option of launcher run, or launcher results", {}))
+        words.setdefault(word, ("an option of launcher run or of launcher results", {}))
     return words
 
 
@@ -149,7 +149,7 @@ def _entry(kinds: Mapping[str, Kind], kind: Kind) -> Form:
     asked = words_of(kind)["resources"]
     beside = own
     if not kind.entry:  # as on the command line of `launcher add`
-        more = "; each option may also stand right in the entry"
+        more = ". Each option can also be written directly in the entry"
         asked = asked._replace(about=asked.about + more)
         beside = {**_resources(), **own}
     forms: Form = {
@@ -196,7 +196,7 @@ def _default(option: JobOption) -> Json:
 def _share() -> tuple[str, Form]:
     """Return what to write for poisons as the original counts them, and the form of those."""
     takes = any_of({"type": "number", "minimum": 0, "maximum": 1}, ref("variable"))
-    return "poison, which counts in percent", one_or_more(takes)
+    return "poison, in percent", one_or_more(takes)
 
 
 def _label_changes(kinds: Mapping[str, Kind]) -> Form:
@@ -214,6 +214,6 @@ def _by_kind(kinds: Mapping[str, Kind], part: str, suffix: str = "") -> Form:
     """Return all settings for all kinds, and below the name of each kind its own."""
     forms = properties_of(list(kinds.values()), suffix)
     for name, kind in kinds.items():
-        own = {"description": f"of {name} alone: {kind.summary}", **ref(f"{name}.{part}")}
+        own = {"description": f"Only for {name}: {kind.summary}", **ref(f"{name}.{part}")}
         forms[name] = any_of(own, forms[name]) if name in forms else own
     return forms

@@ -78,21 +78,23 @@ def values() -> Form:
     """Return what single words may be, such as an ID or an amount; `ref` leads to them."""
     return {
         "variable": {
-            "description": "filled in from the environment: ${NAME} or ${NAME:-other}",
+            "description": "Value of an environment variable: ${NAME}, or ${NAME:-default}",
             "type": "string",
             "pattern": _VARIABLE,
         },
         "data_id": pattern(_DATA, "a data ID, such as gan2:pre&real:pre"),
         "model_id": pattern(rf"{_STAGE}(?:#{_STAGE})*", "a model ID, such as gan2:pre%20~relabel"),
         "poison": {
-            **pattern(_LABELS, "share of wrong labels in percent: 20, 2.5, or f2r-20"),
+            **pattern(_LABELS, "the percentage of labels to flip: 20, 2.5, or f2r-20"),
             "type": ["string", "number", "null"],
             "minimum": 0,
             "maximum": 100,
         },
         "size": any_of(pattern(_SIZE, "an amount of memory, such as 16GiB"), {"const": 0}),
         "time": pattern(_TIME, "a time, such as 8h or 1h30m"),
-        "device": pattern("(?:auto|cpu|cuda(?::[0-9]{1,3}){0,2})", "auto, cpu, cuda or cuda:0"),
+        "device": pattern(
+            "(?:auto|cpu|cuda(?::[0-9]{1,3}){0,2})", "a device: auto, cpu, cuda or cuda:0"
+        ),
         "words": {
             "type": ["object", "null"],
             "propertyNames": {"pattern": f"^{WORD}$"},
@@ -146,7 +148,7 @@ def notify_form() -> Form:
 def pattern(text: str, description: str) -> Form:
     """Return the form of a text that follows a pattern, or holds a variable."""
     return {
-        "description": description,
+        "description": description[:1].upper() + description[1:],
         "type": "string",
         "pattern": f"^{text}$|{_VARIABLE}",
         "patternErrorMessage": f"expected {description}",  # shown by editors, unknown to others

@@ -17,7 +17,7 @@ from launcher.taskfile.schema.json_schema import old_words, task_schema
 from launcher.taskfile.schema.json_schema_types import Form, settings_of, values
 
 _SINGLE: Mapping[str, str] = {
-    "string": "a text",
+    "string": "a string",
     "integer": "a whole number",
     "number": "a number",
     "boolean": "true or false",
@@ -25,7 +25,7 @@ _SINGLE: Mapping[str, str] = {
     "object": "a mapping",
 }
 _MANY: Mapping[str, str] = {
-    "a text": "texts",
+    "a string": "strings",
     "a whole number": "whole numbers",
     "a number": "numbers",
 }
@@ -96,7 +96,7 @@ def in_words(form: Form) -> str:
     if kind == "array":
         return _list_in_words(form)
     if isinstance(kind, list):  # a text that may look like something else
-        return "a text"
+        return "a string"
     if kind is None:
         if form.get("$ref", "").endswith("/variable"):
             return ""
@@ -111,7 +111,7 @@ def _list_in_words(form: Form) -> str:
     item = items[0] if items else in_words(form.get("items", {}))
     many = _MANY.get(item)
     count = (
-        f" {len(items)}" if items else f" at least {form['minItems']}" if "minItems" in form else ""
+        f" {len(items)}" if items else f" {form['minItems']} or more" if "minItems" in form else ""
     )
     if count:
         return f"a list of{count} {many}" if many else f"a list of{count}, each {item}"
@@ -141,9 +141,9 @@ _TAKES: Mapping[str, str] = {  # by the word
     "defaults": "a mapping of settings",
     "settings": "a mapping of settings",
     "resources": "a mapping of resources",
-    "matrix": "for each setting a list of values, or a mapping of names to values; or a list of such "
-    "mappings, whose settings are tied",
-    "random": "a mapping of names to what is drawn",
+    "matrix": "a mapping: for each setting, a list of values or a mapping of names to values. Or a list of "
+    "mappings of settings that change together",
+    "random": "a mapping of names to distributions",
 }
 _VALUES: Mapping[str, tuple[str, str]] = {  # the article, and what it is called
     "data_id": ("a", "data ID"),
@@ -195,9 +195,9 @@ def _file(schema: Form, kinds: Mapping[str, Kind]) -> str:
             continue
         takes = f"a list of entries of [{name}](#{name})"
         if kind.role is Role.METHOD:
-            takes += ", or methods alone"
+            takes += ", or only methods"
         rows.append((f"`{name}`", takes, words[name]["description"]))
-    return "\n".join(["### Words of a file", "", *table(("word", "takes", "meaning"), rows)])
+    return "\n".join(["### Keys of a file", "", *table(("key", "takes", "meaning"), rows)])
 
 
 def _values() -> str:
@@ -207,13 +207,13 @@ def _values() -> str:
             continue
         described = form if "description" in form else form["anyOf"][0]
         rows.append((_VALUES[name][1], described["description"]))
-    head = ["### Values", "", *table(("value", "what it is"), rows), ""]
-    return "\n".join([*head, "A variable may stand for every single value."])
+    head = ["### Values", "", *table(("value", "meaning"), rows), ""]
+    return "\n".join([*head, "Each single value can also be a variable."])
 
 
 def _resources() -> str:
     rows = [
-        (f"`{name}`", option.takes.expected, _code(option.default), f"{option.help}.")
+        (f"`{name}`", option.takes.expected, _code(option.default), _sentence(option.help))
         for name, option in job_options().items()
     ]
     head = ("option", "takes", "default", "meaning")
@@ -236,11 +236,11 @@ def _kind(kind: Kind, schema: Form, kind_of_row: dict[_Cells, str]) -> str:
             _word(name, entry["properties"][name], required=name in required)
             for name in words_of(kind)
         ]
-        lines += ["", *table(("word of an entry", "takes", "meaning"), words)]
+        lines += ["", *table(("key of an entry", "takes", "meaning"), words)]
     else:
         lines += [
             "",
-            "It has no section of its own: `poison` in an entry of a training asks for it.",
+            "It has no section of its own. To create these jobs, write `poison` in an entry of a training.",
         ]
     rows = [_row(setting) for setting in settings(kind)]
     if own := [row for row in rows if row not in kind_of_row]:
@@ -264,8 +264,8 @@ def _old(schema: Form, kinds: Mapping[str, Kind]) -> str:
         for name, form in schema["properties"].items()
         if name in words and form.get("deprecated")
     ]
-    more = "Any setting may stand at the top of a file, as it did there; it is read as if below `defaults`."
-    return "\n".join(["### Old words", "", *table(("word", "write"), rows), "", more])
+    more = "A setting at the top of a file is read as if it were below `defaults`."
+    return "\n".join(["### Old names", "", *table(("old name", "write"), rows), "", more])
 
 
 def _word(name: str, form: Form, *, required: bool = False) -> tuple[str, str, str]:
@@ -311,7 +311,7 @@ def _referred(name: str) -> str:
     if name == "variable":
         return ""
     kind, _, part = name.partition(".")
-    return f"what `{part}` of [{kind}](#{kind}) takes"
+    return f"the same values as `{part}` of [{kind}](#{kind})"
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[str]:
@@ -328,4 +328,4 @@ def _code(text: str) -> str:
 
 
 def _sentence(text: str) -> str:
-    return f"{text[:1].upper()}{text[1:]}."
+    return f"{text[:1].upper()}{text[1:].removesuffix('.')}."

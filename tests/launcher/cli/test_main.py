@@ -252,7 +252,7 @@ def test_a_named_kind_tells_its_settings(launcher: Launcher) -> None:
         "a whole number or a list of 2 whole numbers",
         "[75, 75]",
     ]
-    assert by_name["command", "argv"][:2] == ["a list of at least 1 texts", "(required)"]
+    assert by_name["command", "argv"][:2] == ["a list of 1 or more strings", "(required)"]
 
 
 def test_json_has_the_same(launcher: Launcher) -> None:
@@ -328,21 +328,21 @@ WORDS = {
     "bounded": "a whole number from 1 to 9",
     "share": "a number, more than 0 and less than 1",
     "flag": "true or false",
-    "text": "a text",
+    "text": "a string",
     "maybe": "a whole number or null",
     "choice": "a or b or 3",
     "only": "a",
     "one_or_two": "a number or a list of 2 numbers",
-    "mixed": "a list of a whole number, a text",
+    "mixed": "a list of a whole number, a string",
     "bounded_pair": "a list of 2 numbers",
-    "texts": "a list of texts",
+    "texts": "a list of strings",
     "some": "a list of at least 2 whole numbers",
     "counts": "a list, each true or false",
     "inner": "a mapping or null",
     "inners": "a list, each a mapping",
     "table": "a mapping",
     "anything": "anything",
-    "path": "a text",
+    "path": "a string",
 }
 
 

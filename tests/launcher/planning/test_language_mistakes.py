@@ -45,16 +45,19 @@ MISTAKES = [
     (f"resources: {{cpus: '${{UNSET}}'}}\n{ONE}", "error[variable]", " ${UNSET}\n"),
     (f"{ONE}\n--set vram=3GiB", "^ --set resources.vram=…\n"),
     (f"{ONE}\n--set cpus=3", "^ --set resources.cpus=…\n"),
-    (f"{ONE}\n--set matrix=[1]", "^ one key of it at a time: --set matrix.KEY=VALUE\n"),
-    (f"{ONE}\n--set train=3", "^ one key of it at a time: --set train.KEY=VALUE\n"),
-    (f"defaults: {{vram: 3}}\n{ONE}", "^ it goes below resources: {vram: …}\n"),
+    (f"{ONE}\n--set matrix=[1]", "^ set one key of it: --set matrix.KEY=VALUE\n"),
+    (f"{ONE}\n--set train=3", "^ set one key of it: --set train.KEY=VALUE\n"),
+    (f"defaults: {{vram: 3}}\n{ONE}", "^ write it below resources: {vram: …}\n"),
     *(
-        (f"defaults: {{{word}: 3}}\n{ONE}", "^ it is no setting: write it at the top of the file\n")
+        (
+            f"defaults: {{{word}: 3}}\n{ONE}",
+            "^ it is not a setting; write it at the top of the file\n",
+        )
         for word in ("matrix", "name", "autotest")
     ),
     ("train: [{data: dot:pre, hold: true}]", "^\n"),  # which programs know
-    ("train: [{data: dot:pre, group: x}]", "^ it goes below resources: {group: …}\n"),
-    ("train: [{data: dot:pre, cwd: x}]", "^ command would know it\n"),
+    ("train: [{data: dot:pre, group: x}]", "^ write it below resources: {group: …}\n"),
+    ("train: [{data: dot:pre, cwd: x}]", "^ it is a setting of command\n"),
     (f"resources: {{gpus: 1, device: cpu}}\n{ONE}", "contradict each other"),
     (f"resources: {{device: cuda:1, gpus: 0}}\n{ONE}", "contradict each other"),
 ]
@@ -147,9 +150,7 @@ def test_a_setting_given_by_both_its_names_is_refused(section: str) -> None:
     )
     text += f"{section}: {{lr: {value}, learning_rate: {value}, data_root: d, split_path: s}}\n"
     found = refusals(f"{text}train: [{{data: 'gan2:pre'}}]\n", kinds=kinds)
-    assert "'lr' is given twice, by its name of today and by an old one" in [
-        one.message for one in found
-    ]
+    assert "'lr' is given twice, under its name and an old name" in [one.message for one in found]
 
 
 @pytest.mark.parametrize("word", ["clean_run", "only_list", "dry_run", "parse", "features"])
@@ -209,7 +210,7 @@ def test_the_original_s_switches_decide_what_is_wanted(
         ("seed: []", "'seed' is not a setting"),
         ("data_root: [a/b, a-b]", "two values of data_root would both be called 'a-b'"),
         ("fail: ['ü', '']", "two values of fail would both be called 'none'"),
-        ("lr: {'a/b': 0.1}", "a label stands in model IDs"),
+        ("lr: {'a/b': 0.1}", "a label becomes part of model IDs"),
         ("threads: [1, 2]", "threads cannot change a result"),
     ],
 )
@@ -278,11 +279,11 @@ def test_a_chain_that_yaml_cuts_at_a_space_is_told() -> None:
 @pytest.mark.parametrize(
     ("text", "word", "hint"),
     [
-        ("train: [{data: dot:pre, cpus: 2}]", "cpus", "it goes below resources: {cpus: …}"),
+        ("train: [{data: dot:pre, cpus: 2}]", "cpus", "write it below resources: {cpus: …}"),
         (
             "train: [{data: dot:pre, device_override: x}]",
             "device_override",
-            "it is resources: {device: …} today",
+            "write resources: {device: …}",
         ),
         (
             "test: [{model: dot:pre, data: dot:pre, poison: 2}]",
@@ -301,7 +302,7 @@ def test_a_chain_that_yaml_cuts_at_a_space_is_told() -> None:
             "poisned",
             "did you mean 'poisoned'",
         ),
-        ("train: [{model: NONE, data: dot:pre}]", "NONE", "a new model is written null"),
+        ("train: [{model: NONE, data: dot:pre}]", "NONE", "write null for a new model"),
         ("poison: 20\ntrain: [{data: dot:pre}]", "20", "write poison: 50 in the training's entry"),
         ("train: [{data: dot:pre, resources: {device: 'cuda:01'}}]", "'cuda:01'", ""),
     ],
@@ -317,7 +318,7 @@ def test_a_word_in_the_wrong_place_is_told_where_it_belongs(
 def test_the_originals_own_spelling_of_a_new_model_is_understood() -> None:
     made = a_plan("train: [{'model': None, 'data': 'dot:pre'}]\n")
     assert names(made) == ["train/dot:pre"]
-    assert [one.message for one in notes(made)] == ["None is written null today"]
+    assert [one.message for one in notes(made)] == ["write null instead of None"]
 
 
 def test_in_a_file_of_one_poison_models_go_by_their_clean_names_too() -> None:
@@ -353,11 +354,11 @@ def test_thousands_of_combinations_are_planned_one_by_one() -> None:
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("matrix: {poison: [0, 20]}", "matrix: several poisons need no matrix"),
+        ("matrix: {poison: [0, 20]}", "matrix: poisons are not swept in a matrix"),
         ("matrix: {test: {crops: [1, 2]}}", "matrix: test makes no model"),
         (
             "matrix: {lr: [1, 2], train: {lr: [3]}}",
-            "matrix: lr is swept for all kinds and for train",
+            "matrix: lr is swept for all job types and for train",
         ),
         ("matrix: {epochs: [1, 1.0]}", "matrix: epochs has this value twice"),
         ("lr: 1\ndefaults: {lr: 2}", "'lr' is given twice, here and in line 3"),
@@ -369,7 +370,7 @@ def test_thousands_of_combinations_are_planned_one_by_one() -> None:
             "min_vram: 16\nresources: {min_vram: 1GiB}",
             "'vram' is given twice, here and in line 3",
         ),
-        ("defaults: {run_name: y}", "'run_name' is not a setting of any kind"),
+        ("defaults: {run_name: y}", "'run_name' is not a setting of any job type"),
     ],
 )
 def test_what_contradicts_itself_is_refused(line: str, said: str) -> None:
@@ -410,17 +411,17 @@ def test_what_phases_leave_out_is_not_refused() -> None:
     [
         (
             "train: [{model: resnet50, data: 'gan2:pre'}]",
-            "an architecture goes under settings: {model: baseline}",
+            "write an architecture below settings: {model: baseline}",
             "train: [{settings: {model: baseline}, data: 'gan2:pre'}]",
         ),
         (
             "train: [{model: slim18, data: 'gan2:pre'}]",
-            "an architecture goes under settings: {model: slim18}",
+            "write an architecture below settings: {model: slim18}",
             "train: [{settings: {model: slim18}, data: 'gan2:pre'}]",
         ),
         (
             "train: [{model: xception, data: 'gan2:pre'}]",
-            "an architecture goes under settings: {model: …}; `launcher kinds train` names them",
+            "write an architecture below settings: {model: …}; list them: launcher kinds train",
             "train: [{settings: {model: nodown}, data: 'gan2:pre'}]",
         ),
         (
@@ -437,12 +438,12 @@ def test_what_phases_leave_out_is_not_refused() -> None:
         ),
         (
             "train: [{data: 'gan2:pre', vram: 3GiB}]",
-            "it goes below resources: {vram: …}",
+            "write it below resources: {vram: …}",
             "train: [{data: 'gan2:pre', resources: {vram: 3GiB}}]",
         ),
         (
             "vram: 3GiB\ntrain: [{data: 'gan2:pre'}]",
-            "it goes below resources: {vram: …}",
+            "write it below resources: {vram: …}",
             "resources: {vram: 3GiB}\ntrain: [{data: 'gan2:pre'}]",
         ),
         (
@@ -463,13 +464,13 @@ def test_who_does_what_a_hint_says_meets_no_other_mistake(
 @pytest.mark.parametrize(
     ("text", "said", "where"),
     [
-        ("defaults: {lrr: 1}\ntrain: [{data: gan2:pre}]", (), "`launcher schema --markdown`"),
+        ("defaults: {lrr: 1}\ntrain: [{data: gan2:pre}]", (), "launcher schema --markdown"),
         ("train: [{data: gan2:pre, lrr: 1}]", (), "`launcher kinds train poison`"),
         ("matrix: {train: {lrr: [1]}}\ntrain: [{data: gan2:pre}]", (), "`launcher kinds train`"),
-        ("train: [{data: gan2:pre}]", ("lrr=1",), "`launcher schema --markdown`"),
+        ("train: [{data: gan2:pre}]", ("lrr=1",), "launcher schema --markdown"),
         ("train: [{data: gan2:pre}]", ("train.lrr=1",), "`launcher kinds train`"),
-        ("resources: {lrr: 1}\ntrain: [{data: gan2:pre}]", (), "`launcher schema --markdown`"),
-        ("lrr: 1\ntrain: [{data: gan2:pre}]", (), "`launcher schema --markdown`"),
+        ("resources: {lrr: 1}\ntrain: [{data: gan2:pre}]", (), "launcher schema --markdown"),
+        ("lrr: 1\ntrain: [{data: gan2:pre}]", (), "launcher schema --markdown"),
         ("train: [{data: gan2:pre}]\ntest: [{model: x:pre, data: gan9:pre}]", (), "IDs in docs"),
     ],
 )
@@ -478,7 +479,7 @@ def test_of_many_known_words_the_five_nearest_are_told_if_any_and_where_all_stan
 ) -> None:
     found = refusals(f"{text}\n", *said, kinds=installed())
     notes = [note for one in found for note in one.notes]
-    (note,) = [note for note in notes if note.startswith(("nearest of ", "all "))]
+    (note,) = [note for note in notes if note.startswith(("closest of ", "see all "))]
     listed, _, all_of_them = note.rpartition(": ")
     words = listed.removesuffix("; all").partition(": ")[2].split(", ")
     assert note.startswith("all ") or 1 <= len(words) <= 5
@@ -489,17 +490,17 @@ def test_of_many_known_words_none_is_told_where_none_is_like_what_was_written() 
     found = refusals("defaults: {zzqzz: 1}\ntrain: [{data: gan2:pre}]\n", kinds=installed())
     (note,) = next(one.notes for one in found if "zzqzz" in one.message)
     assert note.startswith("all ")
-    assert note.endswith(": `launcher schema --markdown`")
+    assert note.endswith(": launcher schema --markdown")
 
 
 @pytest.mark.parametrize(
     ("line", "hint"),
     [
-        ("defaults: {min_vram: 1GiB}", "it is resources: {vram: …} today"),
+        ("defaults: {min_vram: 1GiB}", "write resources: {vram: …}"),
         ("defaults: {learningrat: 1}", "did you mean 'lr'?"),
         (
             "matrix: {train: [{seed: 1, poison_seed: 7}, {seed: 2, poison_seed: 8}]}",
-            "settings of several kinds are tied right below matrix: [{seed: 1, poison_seed: 7}, …]",
+            "tie settings of several job types directly below matrix: [{seed: 1, poison_seed: 7}, …]",
         ),
     ],
 )
@@ -522,7 +523,7 @@ def test_a_resource_is_not_set_by_two_of_its_names(kind: str) -> None:
     both = (f"{kind}resources.vram=4GiB", f"{kind}resources.min_vram=2GiB")
     for said in (both, both[::-1]):
         found = refusals("train: [{data: dot:pre}]\n", *said)
-        assert "'vram' is given twice, by its name of today and by an old one" in [
+        assert "'vram' is given twice, under its name and an old name" in [
             one.message for one in found
         ]
     twice = ("resources.vram=4GiB", "resources.vram=2GiB")  # the last word holds
@@ -540,7 +541,7 @@ def test_a_resource_is_not_set_by_two_of_its_names(kind: str) -> None:
         ("hold: true", "launcher add --hold -- PROGRAM"),
         ("workdir: /tmp", "did you mean 'cwd'?"),
         ("environment: {A: b}", "did you mean 'env'?"),
-        ("min_vram: 3GiB", "it is resources: {vram: …} today"),
+        ("min_vram: 3GiB", "write resources: {vram: …}"),
     ],
 )
 def test_what_an_entry_of_a_program_cannot_say_is_told_with_a_way(word: str, hint: str) -> None:

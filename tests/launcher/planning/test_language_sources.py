@@ -159,7 +159,7 @@ def test_a_variable_is_a_number_a_truth_or_an_id_where_one_belongs() -> None:
 
 def test_a_variable_that_is_not_set_is_told_with_the_nearest_one() -> None:
     said = blamed("command:\n  - {argv: [echo, '${WRD}']}\n", environment=PLACES)
-    assert ": the environment has no variable WRD\n" in said
+    assert ": the environment variable WRD is not set\n" in said
     assert said.endswith("^ did you mean WORD?\n@x.yaml:3 ${WRD}\n")
 
 
@@ -442,7 +442,7 @@ def test_words_of_the_user_are_suggested_where_a_laboratory_takes_them() -> None
 def test_the_memory_of_a_gpu_goes_by_the_name_that_it_had_before(text: str) -> None:
     made = a_plan(text)
     assert made.jobs[0].resources.min_vram == 3 * 2**30
-    assert [one.message for one in notes(made)] == ["min_vram is called vram today"]
+    assert [one.message for one in notes(made)] == ["min_vram is now called vram"]
     now = a_plan(text.replace("min_vram", "vram"))
     assert now.jobs[0].resources.min_vram == 3 * 2**30
     assert not notes(now)
@@ -455,4 +455,4 @@ def test_names_of_the_memory_meet_across_files_and_not_in_one() -> None:
     assert made.jobs[0].resources.min_vram == 5 * 2**30
     assert a_plan(train, "resources.min_vram=1GiB").jobs[0].resources.min_vram == 2**30
     both = blamed(f"resources: {{min_vram: 3GiB, vram: 5GiB}}\n{train}")
-    assert ": 'vram' is given twice, by its name of today and by an old one\n" in both
+    assert ": 'vram' is given twice, under its name and an old name\n" in both

@@ -261,11 +261,11 @@ MISTAKES = {
     ),
     "a setting beside its sweep": (
         "train: [{data: dot:pre, lr: 5, matrix: {lr: [6]}}]",
-        ": 'lr' is given beside the matrix, too\n",
+        ": 'lr' is given in the matrix and in the entry\n",
     ),
     "a setting tied for all kinds and for one": (
         f"matrix: [{{lr: 1, train: {{lr: 2}}}}]\n{ONE}",
-        ": matrix: lr is swept for all kinds and for train\n",
+        ": matrix: lr is swept for all job types and for train\n",
     ),
     "a tied setting that changes no model": (
         f"matrix: [{{lr: 1, poison_seed: 2}}]\n{ONE}",
@@ -275,7 +275,7 @@ MISTAKES = {
         f"{sweep} over a tied list": (
             f"matrix: {matrix}\n{ONE}\n--set {sweep}=[1, 2]",
             "error[set]",
-            "^ --set lr=VALUE takes one value in place of all of its own\n@--set:1 lr\n",
+            "^ to use one value for all combinations: --set lr=VALUE\n@--set:1 lr\n",
         )
         for sweep, matrix in (("matrix.lr", TIED), ("matrix.train.lr", f"{{train: {TIED}}}"))
     },
@@ -312,7 +312,7 @@ def test_what_the_command_line_sets_falls_out_of_a_tied_list() -> None:
     ):
         made = a_plan(text, "lr=3")
         assert names(made) == ["train/dot:pre@epochs=1", "train/dot:pre@epochs=2"]
-        assert [one.message for one in notes(made)] == ["--set takes the place of this sweep of lr"]
+        assert [one.message for one in notes(made)] == ["--set replaces this sweep of lr"]
         assert names(a_plan(text, "lr=3", "epochs=4")) == ["train/dot:pre"]
 
 
@@ -324,11 +324,11 @@ def test_what_the_command_line_sets_falls_out_of_a_tied_list() -> None:
         ("[{lr: 1}, {}]", "{", "matrix: expected a combination such as"),
         ("[{lr: 1}, null]", "null", "matrix: expected a combination such as"),
         ("[{lr: 1, epochs: 2}, {lr: 2}]", "lr", "this one lacks epochs"),
-        ("[{lr: 1}, {lr: 2, epochs: 2}]", "epochs", "this one has epochs, which the first has not"),
+        ("[{lr: 1}, {lr: 2, epochs: 2}]", "epochs", "this one also has epochs"),
         ("[{lr: 1}, {epochs: 2}]", "epochs", "this one lacks lr, and has epochs, which"),
         ("[{lr: 1, lr: 2}]", "lr", "'lr' is given twice"),
-        ("[{lr: 1, epochs: 2}, {lr: 1.0, epochs: 2}]", "1.0", "this combination is there twice"),
-        ("[{lr: 1, epochs: [2, 3]}, {lr: 1, epochs: 3}]", "1", "this combination is there twice"),
+        ("[{lr: 1, epochs: 2}, {lr: 1.0, epochs: 2}]", "1.0", "this combination is listed twice"),
+        ("[{lr: 1, epochs: [2, 3]}, {lr: 1, epochs: 3}]", "1", "this combination is listed twice"),
         (
             "[{data_root: a/b, lr: 1}, {data_root: a-b, lr: 1}]",
             "a-b",

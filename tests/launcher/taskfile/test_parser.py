@@ -156,11 +156,13 @@ def test_a_missing_file_is_named_with_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(UsageError) as caught:
         load(path)
     assert str(caught.value) == (
-        f"no task file '{path}', did you mean {tmp_path / 'quickstart.yaml'}?"
+        f"task file '{path}' does not exist. Did you mean {tmp_path / 'quickstart.yaml'}?"
     )
-    with pytest.raises(UsageError, match="is a folder; give the path of a task file, such as"):
+    with pytest.raises(UsageError, match=r"is a folder\. Give the path of a task file, such as"):
         load(tmp_path)
-    with pytest.raises(UsageError, match=r"no task file .*; give the path of one"):
+    with pytest.raises(
+        UsageError, match=r"task file .* does not exist\. Give the path of a task file\."
+    ):
         load(tmp_path / "none" / "x.yaml")
     with pytest.raises(UsageError, match="cannot read task file"):
         load(Path("/" + "x" * 300))
@@ -211,8 +213,8 @@ def test_a_link_to_nowhere_is_named_with_its_target(tmp_path: Path) -> None:
         (b"name: x\nabout: caf\xe9\n", 2, 11, "the byte 0xe9 is not UTF-8"),
         (b"\xff\xfen\0a\0", 1, 1, "the byte 0xff is not UTF-8"),
         (b"name: x\n\x80", 2, 1, "the byte 0x80 is not UTF-8"),
-        (b"name: x\0\n", 1, 8, "a task file cannot hold the character '\\x00'"),
-        (b'name: "x\\0"\n', 1, 7, "a text cannot hold the character '\\x00'"),
+        (b"name: x\0\n", 1, 8, "a task file cannot contain the character '\\x00'"),
+        (b'name: "x\\0"\n', 1, 7, "a string cannot contain the character '\\x00'"),
     ],
 )
 def test_a_file_that_is_no_text_is_refused_at_the_byte(
@@ -244,7 +246,7 @@ def test_the_name_of_a_run_is_a_safe_folder(names: list[str], safe: bool) -> Non
 
 def test_a_huge_file_is_refused_before_it_is_read_whole() -> None:
     with pytest.raises(
-        UsageError, match=r"'/dev/zero' is no task file: it has more than 4,194,304"
+        UsageError, match=r"'/dev/zero' has more than 4,194,304 bytes, too many for a task file"
     ):
         load(Path("/dev/zero"))
 
@@ -395,7 +397,7 @@ def test_a_comment_that_hides_a_closing_bracket_is_named(line: str, comment: str
     with pytest.raises(TaskFileError) as caught:
         read_document(f"a: 1\n{line}\nb: 2\n", "x.yaml", Problems())
     (problem,) = caught.value.problems
-    assert problem.hint.startswith("'#' after a space begins a comment")
+    assert problem.hint.startswith("'#' after a space starts a comment")
     assert problem.place is not None
     assert problem.place.text[problem.place.column - 1 :] == comment
 

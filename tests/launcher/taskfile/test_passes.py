@@ -153,7 +153,7 @@ def test_each_layer_wins_over_all_before_it(strongest: int) -> None:
 def test_the_memory_of_a_gpu_is_told_by_its_name_of_today() -> None:
     problems = Problems()
     assert plain_value(resources_today(tree("min_vram: 1GiB"), problems)) == {"vram": "1GiB"}
-    assert [problem.message for problem in problems] == ["min_vram is called vram today"]
+    assert [problem.message for problem in problems] == ["min_vram is now called vram"]
 
 
 # --- settings
@@ -232,7 +232,7 @@ def test_an_unknown_key_names_the_kinds_that_would_know_it() -> None:
     root = read_document("crops: 1\n", "x.yaml", problems)
     assert isinstance(root, Fields)
     problem = unknown_key(root.pairs[0][0], "a setting of own", ["low"], ["test", "audit"])
-    assert problem.hint == "test and audit would know it"
+    assert problem.hint == "it is a setting of test and audit"
     assert problem.notes == ("known: low",)
 
 

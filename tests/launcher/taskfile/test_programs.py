@@ -107,22 +107,28 @@ MATRIX = "matrix: {lr: [1, 2]}"
     [
         ('argv: [a, "x{hiden}"], matrix: {hidden: 1}', "braces", "'hiden'", "'hidden'?", "{hiden}"),
         (f'argv: [a, "{{}}", "{{lr}}"], {MATRIX}', "braces", "no name", "{{", "{}"),
-        (f'argv: [a, "b{{", "{{lr}}"], {MATRIX}', "braces", "no partner", "{{", "{"),
-        (f'argv: [a, "}} ", "{{lr}}"], {MATRIX}', "braces", "no partner", "}}", "}"),
+        (f'argv: [a, "b{{", "{{lr}}"], {MATRIX}', "braces", "no matching brace", "{{", "{"),
+        (f'argv: [a, "}} ", "{{lr}}"], {MATRIX}', "braces", "no matching brace", "}}", "}"),
         (f'argv: [a, "-{{sweep}}", "{{lr}}"], {MATRIX}', "braces", "several", "argv", "{sweep}"),
         (
             f'argv: [a, "{{lr}}"], env: {{A: "{{sweep}}"}}, {MATRIX}',
             "braces",
-            "several words",
-            "a word of argv",
+            "several arguments",
+            "an item of argv",
             "{sweep}",
         ),
-        (f"argv: [a, {{lr}}], {MATRIX}", "braces", "a mapping to YAML", 'write "{lr}"', "{lr}"),
+        (
+            f"argv: [a, {{lr}}], {MATRIX}",
+            "braces",
+            "without quotes as a mapping",
+            'write "{lr}"',
+            "{lr}",
+        ),
         ("argv: [a, {job_folder}]", "braces", "a mapping", '"{job_folder}"', "{job_folder}"),
         (
             f'argv: [a, "{{lr}}", "x{{{{job_folder}}}}"], {MATRIX}',
             "braces",
-            "{job_folder} cannot stand to the letter",
+            "{job_folder} cannot be written literally",
             "for the folder itself",
             "{{job_folder}}",
         ),
@@ -144,23 +150,35 @@ MATRIX = "matrix: {lr: [1, 2]}"
             "a/b",
         ),
         ('argv: [a, "{n}"], matrix: {n: ["a b"]}', "matrix", "'a b' cannot", "", '"a b"'),
-        ('argv: [a, "{n}"], matrix: {n: ["a\\nb"]}', "matrix", "cannot stand", "", '"a\\nb"'),
-        ('argv: [a, "{n}"], matrix: {n: [[1, 2]]}', "matrix", "a number or a text", "", "["),
-        ('argv: [a, "{n}"], matrix: {n: [1, null]}', "matrix", "number or a text", '""', "null"),
+        (
+            'argv: [a, "{n}"], matrix: {n: ["a\\nb"]}',
+            "matrix",
+            "cannot be part of a job name",
+            "",
+            '"a\\nb"',
+        ),
+        ('argv: [a, "{n}"], matrix: {n: [[1, 2]]}', "matrix", "a number or a string", "", "["),
+        ('argv: [a, "{n}"], matrix: {n: [1, null]}', "matrix", "number or a string", '""', "null"),
         ('argv: [a, "{n}"], matrix: {n: []}', "matrix", "n has no values", "n: [1, 2, 3]", "["),
         ('argv: [a, "{n}"], matrix: {n: [1, 1.0]}', "matrix", "this value twice", "", "1.0"),
         ('argv: [a, "{n}"], matrix: {n: [1, "1"]}', "matrix", "both be called '1'", "", '"1"'),
         ('argv: [a, "{n}"], matrix: {n: {"a b": 1}}', "matrix", "a label", "", '"a b"'),
         ('argv: [a, "{n}"], matrix: [{n: 1}, {m: 2}]', "matrix", "lacks n", "", "m"),
         ('argv: [a, "{n m}"], matrix: {n m: [1]}', "matrix", "letters, digits", "", "n m"),
-        ('argv: [a, "{sweep}"], matrix: {sweep: 1}', "matrix", "means something", "", "sweep"),
-        ('argv: [a, "{job_folder}"], matrix: {job_folder: 1}', "matrix", "means", "", "job_folder"),
+        ('argv: [a, "{sweep}"], matrix: {sweep: 1}', "matrix", "is reserved", "", "sweep"),
+        (
+            'argv: [a, "{job_folder}"], matrix: {job_folder: 1}',
+            "matrix",
+            "is reserved",
+            "",
+            "job_folder",
+        ),
         ("argv: [a], matrix: 3", "wrong-type", "expected sweeps", "", "3"),
         (
             'name: "t{a}{b}", argv: [x, "{sweep}"], matrix: {a: [1, 11], b: [1, 11]}',
             "name",
             "two combinations would both be called 't111'",
-            "between the values",
+            "separate the values",
             '"t{a}{b}"',
         ),
         (
@@ -173,8 +191,8 @@ MATRIX = "matrix: {lr: [1, 2]}"
         (
             f'name: t, argv: [x, "{{n}}"], matrix: {{n: ["{"1" * 240}"]}}',
             "name",
-            "a name of 244 characters",
-            "at most 240",
+            "would have 244 characters",
+            "the limit is 240",
             "t",
         ),
     ],
@@ -191,7 +209,7 @@ def test_a_mistake_is_told_in_its_place(
 
 def test_a_faulty_matrix_is_told_without_its_consequences() -> None:
     problem = refusal('command: [{argv: [a, "{lr}", "{nosuch}"], matrix: {lr: [a/b]}}]')
-    assert "cannot stand" in problem.message
+    assert "cannot be part of a job name" in problem.message
 
 
 def test_only_so_many_combinations_are_made() -> None:
@@ -200,7 +218,7 @@ def test_only_so_many_combinations_are_made() -> None:
     most = len(names(a_plan(text % values)))
     assert most == MOST_COMBINATIONS
     problem = refusal(text % f"{values}, 100")
-    assert problem.message == "matrix: 10,100 combinations, and 10,000 at most are made"
+    assert problem.message == "matrix: 10,100 combinations; the limit is 10,000"
 
 
 def test_two_entries_that_make_one_job_in_different_ways_are_refused() -> None:
@@ -209,7 +227,7 @@ def test_two_entries_that_make_one_job_in_different_ways_are_refused() -> None:
         '  - {name: t, argv: [a, "{n}"], matrix: {n: [1, 2]}}\n'
         '  - {name: t, argv: [b, "{n}"], matrix: {n: [2, 3]}}\n'
     )
-    assert ["command/t@n=2 is asked for twice" in each.message for each in problems] == [True]
+    assert ["command/t@n=2 is listed twice" in each.message for each in problems] == [True]
 
 
 RANDOM = 'name: t, argv: [go, "{sweep}"], seed: 3'
@@ -269,8 +287,8 @@ def test_each_draw_meets_each_combination_of_the_matrix() -> None:
     ("words", "message", "mark"),
     [
         ("random: {a: loguniform(0, 1)}, count: 1", "more than 0", "loguniform(0, 1)"),
-        ("random: {a: uniform(1, 1)}, count: 1", "LOW is less than HIGH", "uniform(1, 1)"),
-        ("random: {a: uniform(0, 1e300)}, count: 1", "LOW is less", "uniform(0, 1e300)"),
+        ("random: {a: uniform(1, 1)}, count: 1", "LOW must be less than HIGH", "uniform(1, 1)"),
+        ("random: {a: uniform(0, 1e300)}, count: 1", "LOW must be less", "uniform(0, 1e300)"),
         ("random: {a: randint(1, 1e19)}, count: 1", "two whole", "randint(1, 1e19)"),
         ("random: {a: randint(1, 2.5)}, count: 1", "two whole numbers", "randint(1, 2.5)"),
         ("random: {a: choice(x/y)}, count: 1", "letters, digits", "choice(x/y)"),
@@ -282,11 +300,15 @@ def test_each_draw_meets_each_combination_of_the_matrix() -> None:
         ("random: {a: choice(1, 2)}", "count: expected a number from 1 to 10,000", "a"),
         ("random: {a: choice(1, 2)}, count: 10001", "from 1 to 10,000", "10001"),
         ("random: {a: choice(1, 2)}, count: true", "from 1 to 10,000", "true"),
-        ("random: {a: choice(1, 2)}, count: 1, matrix: {a: 3}", "stands in matrix, too", "a"),
+        (
+            "random: {a: choice(1, 2)}, count: 1, matrix: {a: 3}",
+            "is given in matrix and in random",
+            "a",
+        ),
         ("random: {a b: choice(1, 2)}, count: 1", "letters, digits", "a b"),
         ("random: [1], count: 1", "random: expected names", "["),
         ("random: {}, count: 1", "random: expected names", "{"),
-        ("count: 1", "count belongs to random", "1"),
+        ("count: 1", "count needs random", "1"),
         (
             "random: {a: randint(1, 9999)}, count: 5001, matrix: {b: [1, 2]}",
             "10,002 combinations",
@@ -327,7 +349,8 @@ def test_what_is_set_and_no_program_is_swept_over_is_refused(sets: str) -> None:
     problem = refusal('command: [{argv: [go, "{lr}"], matrix: {lr: 1}}]', sets)
     assert (problem.code, "'lt' is not a setting of" in problem.message) == ("unknown-key", True)
     assert (
-        "cannot stand" in refusal('command: [{argv: [go, "{n}"], matrix: {n: 1}}]', "n=a/b").message
+        "cannot be part of a job name"
+        in refusal('command: [{argv: [go, "{n}"], matrix: {n: 1}}]', "n=a/b").message
     )
 
 

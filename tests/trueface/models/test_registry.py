@@ -166,11 +166,11 @@ def test_a_library_that_is_not_installed_is_named_with_its_extra_and_another_net
 
 
 def test_an_unknown_model_suggests_the_name_here_of_a_like_network_or_the_command() -> None:
-    told = r"did you mean baseline18\? \(all [0-9]+: launcher kinds train\)"
+    told = r"did you mean baseline18\? \(see all [0-9]+: launcher kinds train\)"
     with pytest.raises(ValueError, match=told):
         model_name("resnet19")
     with pytest.raises(
-        ValueError, match=r"unknown model 'zzz' \(all [0-9]+: launcher kinds train\)"
+        ValueError, match=r"unknown model 'zzz' \(see all [0-9]+: launcher kinds train\)"
     ):
         model_name("zzz")
 

@@ -39,7 +39,7 @@ def test_every_word_of_a_file_stands_in_it() -> None:
     for name, form in words.items():
         assert isinstance(form, dict)
         if not form.get("deprecated"):
-            assert f"| `{name}` |" in section("Words of a file")
+            assert f"| `{name}` |" in section("Keys of a file")
 
 
 @pytest.mark.parametrize("kind", TOYS.values(), ids=TOYS)
@@ -60,7 +60,7 @@ def test_the_words_of_an_entry_stand_beside_its_settings(kind: Kind) -> None:
 
 def test_what_has_to_be_given_is_marked() -> None:
     assert re.search(r"\| `data` \| a data ID.*\(required\) \|", section("test"))
-    assert "(required)" not in section("Words of a file")
+    assert "(required)" not in section("Keys of a file")
 
 
 def test_every_resource_stands_in_it() -> None:
@@ -71,8 +71,8 @@ def test_every_resource_stands_in_it() -> None:
 
 
 def test_old_words_lead_to_those_of_today() -> None:
-    assert "| `run_name` | name |" in section("Old words")
-    assert "| `data_list` | autotest |" in section("Old words")
+    assert "| `run_name` | name |" in section("Old names")
+    assert "| `data_list` | autotest |" in section("Old names")
 
 
 def test_a_bar_in_a_cell_ends_no_column_and_an_empty_column_is_left_out() -> None:
@@ -85,7 +85,7 @@ def test_a_bar_in_a_cell_ends_no_column_and_an_empty_column_is_left_out() -> Non
 
 def test_the_schema_verb_prints_it(launcher: Launcher, tmp_path: Path) -> None:
     said = launcher("schema", "--markdown")
-    assert said.out.startswith("### Words of a file\n")
+    assert said.out.startswith("### Keys of a file\n")
     assert said.out.endswith("below `defaults`.\n")
     file = tmp_path / "reference.md"
     launcher.well("schema", "--markdown", "--out", str(file))
@@ -136,4 +136,4 @@ def test_the_reference_names_the_words_of_an_entry() -> None:
     words = re.findall(r"^\| `(\w+)` \|", section.partition("| setting |")[0], re.MULTILINE)
     assert sorted(words) == sorted(WORDS[KINDS["bend"].role])
     assert "| `name` |" in section
-    assert "others to start from it" in section
+    assert "from which other jobs can start" in section
