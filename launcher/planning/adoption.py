@@ -85,8 +85,8 @@ def rows_elsewhere(plan: Plan, rows: Mapping[str, JobRow], there: str) -> dict[s
         row = rows.get(job.name)
         if row is not None and row.state is State.RUNNING:
             raise UsageError(
-                f"{ADOPT} {there}: {job.name} (job {row.id}) runs there. Wait for it with `launcher wait {row.id}`, "
-                f"or cancel it with `launcher cancel {row.id}`, then run this again"
+                f"{ADOPT} {there}: {job.name} (job {row.id}) is running there. Wait for it with "
+                f"`launcher wait {row.id}` or cancel it with `launcher cancel {row.id}`, then run this again."
             )
         if row is None or row.state is not State.DONE:
             continue

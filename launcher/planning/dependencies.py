@@ -51,7 +51,7 @@ EXPECTED = "expected-input"
 MOST_FILE_NAME = 255  # bytes of one name in a path, on every file system we know
 MOST_LISTED = 5  # missing paths named in one warning
 FOLDER_SETTING = "cwd"  # of a program
-LISTED = "`launcher run FILE --dry-run --all`"
+LISTED = "launcher run FILE --dry-run --all"
 MOST_PAIRS = 1_000_000  # of a job and one that it names: a plan stays within memory
 _GLOB = re.compile(r"[*?\[]")
 
@@ -90,8 +90,10 @@ def steps_before(steps: Sequence[Step], *, whole: bool, problems: Problems) -> d
                 meant = [name for name in tied if name != step.name]
                 pairs += len(meant)
                 if pairs > MOST_PAIRS:
-                    message = f"{word}: with this name, jobs of this file wait for others in more than {MOST_PAIRS:,} pairs"
-                    hint = "let one program follow them all, and the jobs follow that program"
+                    message = f"{word}: this name leads to more than {MOST_PAIRS:,} dependencies between jobs"
+                    hint = (
+                        "let one program wait for all of them, and the jobs wait for that program"
+                    )
                     problems.blame(at.node, "too-many-jobs", message, hint)
                     return {}
                 for name in meant:
@@ -114,11 +116,11 @@ def steps_before(steps: Sequence[Step], *, whole: bool, problems: Problems) -> d
 def _no_partner(word: str, text: str, step: Step, *, alone: bool) -> tuple[str, str, str]:
     """Return what to say of a text behind `word` that means no job for this step; `alone`: but itself."""
     if alone:
-        message = f"{word}: {step.name} cannot follow itself, and {text!r} means no other job"
-        return UNKNOWN_JOB, message, "name another job, or leave it out"
+        message = f"{word}: {text!r} matches only {step.name} itself"
+        return UNKNOWN_JOB, message, "name another job, or remove it"
     values = ", ".join(f"{key}={value}" for key, value in step.swept)
     message = f"{word}: no job of {text!r} has the values of {step.name.partition('@')[0]}@{values}"
-    hint = "sweep the same values in both, or take the sweep out of one of them"
+    hint = "sweep the same values in both, or remove the sweep from one of them"
     return "no-partner", message, hint
 
 
@@ -198,7 +200,7 @@ class _Names:
 
     def unknown(self, word: str, text: str, *, helped: bool) -> tuple[str, ...]:
         """Return what to say of a text behind `word` that means no step; `helped`: with the nearest one."""
-        verb = "matches" if _GLOB.search(text) else "is called"
+        verb = "matches" if _GLOB.search(text) else "is named"
         message = f"{word}: no job of this file {verb} {text!r}"
         if not helped:
             return (message,)
@@ -206,7 +208,7 @@ class _Names:
             message,
             question(nearest(text, self._by_word)),
             known_words(text, [step.name for step in self._steps], LISTED),
-            "a program follows a job of another run by `launcher add --after JOB -- PROGRAM`",
+            "to follow a job of another run: launcher add --after JOB -- PROGRAM",
         )
 
 
@@ -368,7 +370,7 @@ class Dependencies:
                 longest = max(path.split("/"), key=lambda name: len(name.encode()))
                 if len(longest.encode()) > MOST_FILE_NAME:
                     message = (
-                        f"{step.name} would write a file with a name of {len(longest)} characters"
+                        f"{step.name} would write a file whose name has {len(longest)} characters"
                     )
                     self.problems.blame(step, "long-name", message)
             if step.kind.role is Role.DATA:
@@ -377,7 +379,7 @@ class Dependencies:
         for other in sorted({self._makers.setdefault(path, step.name) for path in paths}):
             if other != step.name:
                 message = f"{step.name} and {other} would write the same files"
-                hint = "give one of them another name, or folder"
+                hint = "give one of them another name or folder"
                 path = next(path for path in paths if self._makers[path] == other)
                 at = self._places.get(step.name, {}).get(path, step.place)
                 self.problems.blame(at, "same-output", message, hint)
@@ -403,7 +405,10 @@ class Dependencies:
                     is_folder=self._disk.is_folder,
                 )
                 if setting == OUTPUTS and _normal(path) in inputs:
-                    fault, hint = "is read and made by one program", "let it write another file"
+                    fault, hint = (
+                        "is an input and an output of one program",
+                        "let it write another file",
+                    )
                 if fault:
                     message = f"{setting}: {self._short(str(path))!r} {fault}"
                     self.problems.blame(at, setting, message, hint)
@@ -460,8 +465,8 @@ class Dependencies:
         for job, other in itertools.pairwise(chain):
             named = before.get(job, NOTHING)
             if word := named.done.get(other) or named.ended.get(other):
-                message = f"each of these waits for the next, so none can begin: {names}"
-                hint = "take one of them out of after or after_any"
+                message = f"these jobs wait for each other, so none can start: {names}"
+                hint = "remove one of them from after or after_any"
                 self.problems.blame(word, "cycle", message, hint)
                 return
         read = (
@@ -472,8 +477,8 @@ class Dependencies:
         )
         place = next(read, None)
         if place is not None or any(step.kind.role is Role.FOLDER for step in steps):
-            message = f"these read what the others make, so none can begin: {names}"
-            hint = "let one of them read what another job makes, or what is there"
+            message = f"these jobs read each other's output, so none can start: {names}"
+            hint = "let one of them read a file that exists, or the output of another job"
             self.problems.blame(place or at, "cycle", message, hint)
 
     def _connect(self, prepared: PreparedStep, before: Before) -> None:
@@ -522,13 +527,13 @@ class Dependencies:
             path = absolute_path(disk.root, named)
             if disk.is_folder(path) or (follows and not disk.exists(path)):
                 return
-            fault = f"there is no folder {named!r}"
-            hint = f"make it with mkdir -p {named}, or name the job that makes it: after: JOB"
+            fault = f"the folder {named!r} does not exist"
+            hint = f"create it with mkdir -p {named}, or name the job that makes it in after"
             if disk.exists(path):
-                fault = f"{named!r} is a file, and a program starts in a folder"
-                hint = "name the folder in which it lies"
+                fault = f"{named!r} is a file, not a folder"
+                hint = "name the folder that contains it"
         except Error as error:
-            fault, hint = str(error), "give a path from the project, or from /"
+            fault, hint = str(error), "write an absolute path, or one relative to the project"
         at = step if given is None else given.node
         self.problems.blame(at, FOLDER_SETTING, f"{FOLDER_SETTING}: {fault}", hint)
 
@@ -584,7 +589,7 @@ class Dependencies:
         """Enter what a step needs of a job that `phases` leaves out, and that is not there yet."""
         absent = next((path for path in outputs if not self._disk.exists(path)), None)
         if absent is not None:
-            path, what = _normal(absent), f"what {left_out} makes (phases leaves it out)"
+            path, what = _normal(absent), f"the output of {left_out} (left out by phases)"
             self._lacks.setdefault(path, _Lack(path, what, step.place)).jobs.append(step.name)
 
     def missing_inputs(self) -> Problems:
@@ -610,15 +615,13 @@ class Dependencies:
             what = f"{len(lacks)} inputs are" if several else f"{first.what} is"
             message = f"{what} not there yet"
             message += "" if several else f": {self._short(first.path)}"
-            message += f"; {program}, which runs before, has to make {them}"
-            hint = (
-                f"where {program} is done already, `launcher retry --force {program}` runs it again"
-            )
+            message += f"; {program} runs first and must make {them}"
+            hint = f"if {program} is done, run it again: launcher retry --force {program}"
             warnings.note(first.place, EXPECTED, message, hint, *notes)
             return
-        message = f"{first.what} is not there, and no job makes it: {self._short(first.path)}"
+        message = f"{first.what} is missing, and no job makes it: {self._short(first.path)}"
         if several:
-            message = f"{len(lacks)} inputs are not there, and no job makes them"
+            message = f"{len(lacks)} inputs are missing, and no job makes them"
         remedies = dict.fromkeys(lack.remedy for lack in lacks if lack.remedy)
         remedies |= dict.fromkeys(note for lack in lacks if (note := self._beside(lack.path)))
         warnings.note(first.place, MISSING, message, "", *notes, *remedies)

@@ -125,7 +125,7 @@ def _without_doubles(steps: Iterable[Step], problems: Problems) -> Iterator[Step
         code, complain, asked_twice = (
             "duplicate-job",
             problems.blame,
-            f"{step.name} is asked for twice",
+            f"{step.name} is listed twice",
         )
         same = by_name.setdefault(step.name, step)
         if same is step:
@@ -140,13 +140,13 @@ def _without_doubles(steps: Iterable[Step], problems: Problems) -> Iterator[Step
                 yield step
                 continue
             code, complain = "same-data", problems.note
-            message = f"{step.name} is the same test as {same.name}: it runs once, under that name"
+            message = f"{step.name} is the same test as {same.name}; it runs once, under that name"
         elif same.follows.texts != step.follows.texts:
-            message = f"{asked_twice}, with different words after it"
+            message = f"{asked_twice}, with different values of after or after_any"
         elif dict(same.settings.values) != dict(step.settings.values):
             message = f"{asked_twice}, with different settings"
         elif same.place != step.place:
-            code, complain, message = "listed-twice", problems.note, f"{asked_twice}: it runs once"
+            code, complain, message = "listed-twice", problems.note, f"{asked_twice}; it runs once"
         else:  # one entry, in combinations that do not concern it
             continue
         changed = differences(same.settings.values, step.settings.values)
@@ -250,8 +250,8 @@ def _benchmarks(task: TaskFile, planned: PlannedModels, problems: Problems) -> I
             if made.request.entry.combination == entry.combination
         ]
         if not entry.models and not planned.made and task.whole:
-            message = f"{entry.kind.name} scores the models that this file makes, and it makes none"
-            hint = "name models of an earlier run of this name: model: [...]"
+            message = f"{entry.kind.name} scores the models of this file, but the file makes none"
+            hint = "name models of an earlier run with the same name: {model: [...]}"
             problems.blame(entry, "no-models", message, hint)
         steps = _scored(entry, _with_models(entry, planned, problems))
         for model in named if entry.models else own:
@@ -266,7 +266,7 @@ def _with_models(
     for name, named in entry.others.items():
         models = planned.meant(named)
         if len(models) > 1:
-            message = f"{name}: {named.value} stands for {len(models)} models"
+            message = f"{name}: {named.value} matches {len(models)} models"
             hint = f"name one of them: {', '.join(map(str, models))}"
             problems.blame(named.node, "ambiguous", message, hint)
         if len(models) != 1:
@@ -381,7 +381,7 @@ class _Folders:
         except CycleError as error:
             circle: Sequence[str] = error.args[1]
             jobs = [f"{self.entries[name][0].kind.name}/{name}" for name in reversed(circle)]
-            message = f"these need one another, so none can begin: {' → '.join(jobs)}"
+            message = f"these jobs need each other, so none can start: {' → '.join(jobs)}"
             hint = "let one of them start from another folder"
             self.problems.blame(self.entries[circle[0]][0], "cycle", message, hint)
             return ()
@@ -393,7 +393,7 @@ class _Folders:
             other = next((entry for entry in same if entry.kind.name != first.kind.name), None)
             if other is not None:
                 message = (
-                    f"{other.kind.name}: the name {name!r} is that of an entry of {first.kind.name} "
+                    f"{other.kind.name}: the name {name!r} is already used by an entry of {first.kind.name} "
                     f"in line {first.place.line}"
                 )
                 hint = "give one of them another name"
@@ -446,7 +446,7 @@ class _Folders:
         if name not in self.entries:
             return self._path(setting, at, name, selection)
         if selection and wanted is None:
-            message = f"{setting}: expected {name}@key=value, with commas between several"
+            message = f"{setting}: expected {name}@key=value, or several pairs separated by commas"
             self.problems.blame(at.node, "id", message)
             return ()
         made = self.made.get(name, [])
@@ -468,13 +468,13 @@ class _Folders:
         hint = question(close and "@".join(filter(None, (close, selection))))
         if _pairs(selection):  # no path is written like this
             if not self.task.errors:  # else the broken entry may be the one that is meant
-                message = f"{setting}: no entry here makes a folder {name!r}"
+                message = f"{setting}: no entry of this file makes a folder {name!r}"
                 self.problems.blame(
                     at.node, "unknown-folder", message, hint, *made_here(self.entries)
                 )
             return ()
         if close:
-            message = f"{setting}: {at.value!r} is read as a path; no entry has that name"
+            message = f"{setting}: {at.value!r} is read as a path, because no entry has this name"
             self.problems.note(at.node, "unknown-folder", message, hint, *made_here(self.entries))
         return path
 
@@ -552,11 +552,11 @@ def _blame_untied(
     notes = [f"{key}: {text}" for key, text in lists.items()]
     if len(idle) < len(whole):
         names = [variant_name(entry.name, variant.name) for variant in idle]
-        message = f"{job}: nothing to start from has the values of {', '.join(names[:3])}"
+        message = f"{job}: no input has the values of {', '.join(names[:3])}"
         more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-        problems.note(entry, "no-partner", f"{message}{more}: not made", "", *notes)
+        problems.note(entry, "no-partner", f"{message}{more}; not made", "", *notes)
         return
     keys = " and ".join(lists)
-    message = f"{job} makes nothing: what it reads must agree in {keys}, and does not"
-    hint = "sweep the same values in both, or take the sweep out of one of them"
+    message = f"{job} makes nothing, because its inputs have no common values of {keys}"
+    hint = "sweep the same values in both, or remove the sweep from one of them"
     problems.blame(entry, "no-partner", message, hint, *notes)

@@ -143,8 +143,8 @@ def _unread(code: CodeIndex) -> Iterator[Problem]:
     """Give a warning that names the modules of which only the bytes are known."""
     yield Problem(
         code="unread-code",
-        message=f"the code of {counted(len(code.unread), 'module')} cannot be read as Python: any change "
-        "of the file, and a move, make the jobs run again that need it",
+        message=f"cannot parse {counted(len(code.unread), 'module')} as Python; jobs that use one run again "
+        "after any change or move of its file",
         severity=Severity.WARNING,
         notes=tuple(f"{module}: {file}" for module, file in sorted(code.unread.items())),
     )
@@ -193,9 +193,8 @@ def _twice(plans: Sequence[Plan]) -> Iterator[Problem]:
             reported.add((other.file, made.file))  # what follows from it differs, too
             yield Problem(
                 code="duplicate-job",
-                message=f"{job.name} of run {made.name} is another job in {made.file} "
-                f"than in {other.file}",
-                hint="give one of the files another name, or run them one after the other",
+                message=f"{job.name} of run {made.name} differs between {other.file} and {made.file}",
+                hint="give one of the files another run name, or run them one after the other",
                 notes=tuple(differences(first.settings, job.settings)),
             )
 
@@ -216,16 +215,18 @@ def _text(path: Path) -> str:
             raise UsageError(message) from error
         by_stem = {Path(name).stem: name for name in _neighbours(path)}
         close = nearest(path.stem, by_stem)
-        hint = f", did you mean {path.with_name(by_stem[close])}?" if close else ""
-        raise UsageError(f"no task file {str(path)!r}{hint or '; give the path of one'}") from error
+        hint = f"Did you mean {path.with_name(by_stem[close])}?" if close else ""
+        raise UsageError(
+            f"task file {str(path)!r} does not exist. {hint or 'Give the path of a task file.'}"
+        ) from error
     except IsADirectoryError as error:
         inside = _neighbours(path / "x.yaml")
         hint = f", such as {path / inside[0]}" if inside else ""
-        message = f"{str(path)!r} is a folder; give the path of a task file{hint}"
+        message = f"{str(path)!r} is a folder. Give the path of a task file{hint}."
         raise UsageError(message) from error
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) and error.strerror else error
-        message = f"cannot read task file {str(path)!r}: {why}; make it a file that you may read"
+        message = f"cannot read task file {str(path)!r} ({why}). Give a file that you can read."
         raise UsageError(message) from error
     if words := _as_program(path, data):
         raise UsageError(
@@ -233,8 +234,8 @@ def _text(path: Path) -> str:
         )
     if len(data) > MOST_BYTES:
         raise UsageError(
-            f"{str(path)!r} is no task file: it has more than {MOST_BYTES:,} bytes; give the path "
-            "of one, or divide it, and join the parts with include"
+            f"{str(path)!r} has more than {MOST_BYTES:,} bytes, too many for a task file. Give another "
+            "file, or split it and join the parts with include."
         )
     return _decoded(data, str(path))
 

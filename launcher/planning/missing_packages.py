@@ -32,8 +32,8 @@ def missing_packages(kinds: Iterable[Kind]) -> tuple[str, ...]:
         return ()
     offers = {point.name: point.dist for point in entry_points(group=GROUP)}
     return tuple(
-        f"{_listed(names)} {'needs' if len(names) == 1 else 'need'} {_listed(modules)}, not installed "
-        f"here; {_remedy(offers.get(names[0]), modules)}"
+        f"{_listed(names)} {'needs' if len(names) == 1 else 'need'} {_listed(modules)}, which "
+        f"{'is' if len(modules) == 1 else 'are'} not installed; {_remedy(offers.get(names[0]), modules)}"
         for modules, names in absent.items()
     )
 
@@ -52,13 +52,14 @@ def _is_there(module: str) -> bool:
 
 def _remedy(package: Distribution | None, modules: Collection[str]) -> str:
     """Return what to type so that the modules are there."""
+    them = "it" if len(modules) == 1 else "them"
     if package is None:
-        return "install them"
+        return f"install {them}"
     extra = _extra(package.requires or (), modules)
     if not extra:
-        return f"install what {package.name} needs"
+        return f"install the requirements of {package.name}"
     folder = _folder(package.read_text("direct_url.json"))
-    return f"install them with `{install_command(extra, folder or package.name)}`"
+    return f"install {them} with `{install_command(extra, folder or package.name)}`"
 
 
 def _extra(requires: Iterable[str], modules: Collection[str]) -> str:

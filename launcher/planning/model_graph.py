@@ -74,7 +74,7 @@ def made_here(names: Iterable[str]) -> tuple[str, ...]:
     """Return the note of a message that lists what a file makes; none where that is nothing."""
     once = list(dict.fromkeys(names))
     more = f" and {len(once) - MOST_LISTED} more" if len(once) > MOST_LISTED else ""
-    return (f"made here: {', '.join(once[:MOST_LISTED])}{more}",) if once else ()
+    return (f"this file makes: {', '.join(once[:MOST_LISTED])}{more}",) if once else ()
 
 
 def has_values(variant: Iterable[tuple[str, str]], wanted: Iterable[tuple[str, str]]) -> bool:
@@ -249,7 +249,7 @@ class PlannedModels:
             for entry in (each for each in entries if isinstance(each, MethodEntry)):
                 named = entry.base and self._poison.added_to(entry.base)
                 if not named and not poisoned:
-                    message = "no training of this file is poisoned, so there is nothing to unlearn"
+                    message = "nothing to unlearn: no training of this file is poisoned"
                     hint = "write poison: 20 in a training's entry, or below defaults"
                     self._problems.blame(entry, "nothing-poisoned", message, hint)
                 bases = [named] if named else poisoned.values()
@@ -292,9 +292,9 @@ class PlannedModels:
         models = tuple(dict.fromkeys(made.model for made in exact or fitting))
         plain = {str(without_variants(model)) for model in models}
         if len(plain) > 1:  # in other words than any of them, which are made in different ways
-            message = f"{named.value} names images on which several models are trained here"
-            hint = "write one of them as it is written in its entry"
-            note = f"they are {' and '.join(sorted(plain))}"
+            message = f"{named.value} matches several models of this file"
+            hint = "write the ID of one of them as in its entry"
+            note = f"matching models: {', '.join(sorted(plain))}"
             self._problems.blame(named.node, "ambiguous-model", message, hint, note)
             return ()
         if models:
@@ -362,17 +362,17 @@ class PlannedModels:
     def _note_made_once(self, kept: PlannedModel, again: PlannedModel) -> None:
         """Note that two entries ask for the same model."""
         first, second = str(kept.model), str(again.model)
-        message = f"{second} is the same model as {first}: it is made once, under that name"
+        message = f"{second} is the same model as {first}; it is made once, under that name"
         if first == second:
-            message = f"{second} is listed twice: it is made once"
+            message = f"{second} is listed twice; it is made once"
         at = again.request.node
         self._problems.note(at, "same-model", message, "", _first_in(kept, again))
 
     def _blame_made_twice(self, kept: PlannedModel, again: PlannedModel) -> None:
         """Blame two entries that make one model with different settings."""
         before, after = kept.request.variant.settings.values, again.request.variant.settings.values
-        message = f"{again.model} would be made twice, in different ways"
-        hint = "sweep what differs with matrix, or give one of them a task file of its own"
+        message = f"{again.model} is listed twice, with different settings"
+        hint = "sweep these settings in a matrix, or move one entry to its own task file"
         notes = (_first_in(kept, again), *differences(before, after)[:MOST_LISTED])
         self._problems.blame(again.request.node, "duplicate-job", message, hint, *notes)
 
@@ -436,7 +436,7 @@ class PlannedModels:
         names = list(dict.fromkeys(self._similar_names(text)))
         # a file with hundreds of these is not helped by hundreds of slow suggestions
         close = nearest(text, names) if len(self._problems) < MOST_PROBLEMS else None
-        message = f"model {text!r} is neither made here nor in the folder of the run"
+        message = f"model {text!r} is neither made by this file nor in the run folder"
         hint = question(close)
         self._problems.blame(named.node, "unknown-model", message, hint, *made_here(names))
 

@@ -200,7 +200,7 @@ def _poisoned_beside(step: Step, made: Iterable[str]) -> Iterator[str]:
         return
     last = {model: parse_model(model).last for model in made}
     if poisoned := [model for model, stage in last.items() if stage.poison and not stage.methods]:
-        yield f"poisoned here: {', '.join(poisoned[:MOST_LISTED])}"
+        yield f"poisoned models of this file: {', '.join(poisoned[:MOST_LISTED])}"
 
 
 class _Drawn(NamedTuple):
@@ -432,8 +432,8 @@ def _of_phases(
 
 def _no_job(task: TaskFile) -> Problem:
     """Return the problem of a file that is all right, but from which nothing follows."""
-    why = "the file asks for no job"
+    why = "the file defines no jobs"
     if task.phases:
-        why = f"no job is of the kind {' or '.join(task.phases)}, and phases wants no other"
+        why = f"phases selects only {' and '.join(task.phases)}, and the file has no such jobs"
     hint = "change phases" if task.phases else "add a section such as train"
     return Problem(code="no-jobs", message=f"{task.file}: {why}", hint=hint)

@@ -108,7 +108,7 @@ MOST_CHANGES = 3  # listed in a reason, which is one line
 LONGEST_VALUE = 40  # characters of a setting that was changed
 ACCEPT_CODE = "--accept-code"
 ADOPT = "--adopt"
-BY_FILES = "code that an earlier version identified by its files"
+BY_FILES = "code that an earlier version recorded file by file"
 
 
 class Action(StrEnum):
@@ -206,15 +206,15 @@ def compare_with_queue(
     """
     if any(not row.hash for row in rows.values()):  # no plan has made them
         raise UsageError(
-            f"{plan.name!r} is a run of programs that `launcher add --run` queued: give the task file "
-            f"another name, or forget them with `launcher clean run:{plan.name}`"
+            f"run {plan.name!r} contains programs of `launcher add --run`. Give the task file another "
+            f"name, or delete these jobs with `launcher clean run:{plan.name}`."
         )
     forced = "--force" if force else ""
     if not forced and plan.reuse is not Reuse.RESULTS:
         forced = f"reuse: {plan.reuse}"
     if forced and accept_code:
         raise UsageError(
-            f"{ACCEPT_CODE} keeps results, and {forced} runs all of them again; leave one of them out"
+            f"{ACCEPT_CODE} keeps results, but {forced} runs all jobs again. Remove one of them."
         )
     comparer = _Comparer(plan, rows, _Disk(stamp, digests or FileDigests()), forced=forced)
     left_out = [comparer.left_out(job, accept_code=accept_code) for job in plan.left_out]
@@ -354,10 +354,10 @@ def _compare_known(
     """
     run = partial(ComparedJob, job, Action.RUN, number=row.id)
     if row.hash == job.hash and (model := _further_model(job, row, disk.stamp)):
-        reason = f"{model} needs its choice, too"
+        reason = f"the flipped labels of {model} are not chosen yet"
         if row.state is State.RUNNING:
-            wait = f"wait for it with `launcher wait {row.id}`, and run the file again"
-            raise UsageError(f"{job.name} runs, and {reason}; {wait}")
+            wait = f"Wait for it with `launcher wait {row.id}`, then run the file again."
+            raise UsageError(f"{job.name} is running, but {reason}. {wait}")
         return run("changed", reason, (reason,))
     if row.state in OPEN and row.hash == job.hash:
         options = () if row.state is State.RUNNING else _other_options(job, row)
@@ -366,12 +366,13 @@ def _compare_known(
         changes = _changes(job, row, again, definitions)
         if row.state is State.RUNNING:
             raise UsageError(
-                f"{job.name} runs in another way ({_listed(changes)}); wait for it, "
-                f"cancel it with `launcher cancel {row.id}`, or give the task file another name"
+                f"{job.name} is running, but the task file has changed ({_listed(changes)}). Wait for "
+                f"it, cancel it with `launcher cancel {row.id}`, or give the task file another name."
             )
         return run("changed", _listed(changes), changes)
     if row.state is not State.DONE:
-        return run(row.state, f"{row.state} before: {row.reason.partition(chr(10))[0]}")
+        why = row.reason.partition("\n")[0].removeprefix(f"{row.state}: ")
+        return run(row.state, f"{row.state} before: {why}")
     if forced:
         return run("forced", forced)
     if again:
@@ -394,7 +395,7 @@ def _listed(changes: Sequence[str]) -> str:
 
 def joined(job: PlannedJob, row: JobRow) -> ComparedJob:
     """Return a job that waits or runs already."""
-    return ComparedJob(job, Action.JOIN, row.state, f"{row.state} already", number=row.id)
+    return ComparedJob(job, Action.JOIN, row.state, f"already {row.state}", number=row.id)
 
 
 def _other_options(job: PlannedJob, row: JobRow) -> tuple[str, ...]:
@@ -423,7 +424,7 @@ def _refuse_other(job: PlannedJob, row: JobRow | None, *, is_other_code: bool) -
     """
     if row is None or (row.state is State.DONE and row.hash == job.hash):
         return
-    what, remedy = f"is {row.state}", f"run phases: [{job.kind}] first"
+    what, remedy = f"its state is {row.state}", f"Run phases: [{job.kind}] first"
     # whether a training started from its own earlier weights says nothing about these weights
     changes = (
         ()
@@ -433,12 +434,12 @@ def _refuse_other(job: PlannedJob, row: JobRow | None, *, is_other_code: bool) -
     if not changes and row.state is State.DONE:
         return
     if row.state in OPEN:
-        remedy = f"wait for it with `launcher wait {row.id}`"
+        remedy = f"Wait for it with `launcher wait {row.id}`"
     if changes:
-        what = f"was made in another way ({', '.join(changes[:MOST_CHANGES])})"
+        what = f"it was made differently ({', '.join(changes[:MOST_CHANGES])})"
     if is_other_code:
-        what, remedy = "was made with other code", f"{remedy}, or keep it with {ACCEPT_CODE}"
-    raise UsageError(f"{job.name}, which phases leaves out, {what}: {remedy}")
+        what, remedy = "it was made with other code", f"{remedy}, or keep it with {ACCEPT_CODE}"
+    raise UsageError(f"phases leaves out {job.name}, but {what}. {remedy}.")
 
 
 def _changes(
@@ -469,10 +470,10 @@ def _changes(
     words = read_words(before.words)
     if job.words != words:
         names = {*job.words.subsets, *job.words.modifiers, *words.subsets, *words.modifiers}
-        changes.append(f"other folders of {', '.join(sorted(names))}")
+        changes.append(f"folders of {', '.join(sorted(names))} changed")
     if again:
         changes.append(f"{again[0]} runs again")
-    return tuple(changes) or (() if settings else ("its inputs changed",))
+    return tuple(changes) or (() if settings else ("inputs changed",))
 
 
 def _code_changes(job: PlannedJob, row: JobRow, definitions: Sequence[str]) -> list[str]:

@@ -48,11 +48,12 @@ _BUILT_ON = frozenset({State.DONE, State.RUNNING})
 SETTINGS, RESOURCES = "settings", "resources"
 WIDTH = 96  # columns of a comment
 _ABOUT = (
-    "Change values, save the file, and leave the editor: the job is changed then. An empty file, or one without "
-    "a change, leaves it as it is. A line that you delete means the default."
+    "To change the job, change values, save the file and close the editor. An empty or unchanged file changes "
+    "nothing. A deleted line means the default."
 )
-_ELSEWHERE = "The settings of its kind stand in its task file: change them there, and run it."
+_ELSEWHERE = "To change what an experiment computes, edit its task file and run it."
 _PLAIN = re.compile(r"[A-Za-z_./][A-Za-z0-9_./+@=-]*")
+_EXAMPLES = ("cpus", "vram", "time_limit")  # options that a message names
 _NOWHERE = Source(file="", lines=())
 
 
@@ -97,11 +98,13 @@ def _refuse(row: JobRow) -> None:
         UsageError: says what to do instead.
     """
     if not row.spec.role:
-        raise UsageError(f"job {row.id} was queued by a newer launcher: change it with that")
+        raise UsageError(
+            f"job {row.id} was queued by a newer launcher. Change it with that version."
+        )
     if row.kind == FUNCTION:
         raise UsageError(
-            f"job {row.id} calls a function of Python, whose options were given when it was submitted: "
-            f"`launcher cancel {row.id}`, and submit it again"
+            f"job {row.id} calls a Python function and cannot be edited. Cancel it with "
+            f"`launcher cancel {row.id}`, and submit it again with other options."
         )
 
 
@@ -165,7 +168,7 @@ def own_values(row: JobRow, now: float) -> JobValues:
     except TaskFileError as error:
         why = error.problems[0].message
         raise UsageError(
-            f"job {row.id} cannot be written as text and read back: {why}; queue it anew"
+            f"job {row.id} cannot be edited as text: {why}. Cancel it and queue it again."
         ) from error
 
 
@@ -189,7 +192,7 @@ def read_form(row: JobRow, text: str, now: float, sets: Sequence[str] = ()) -> J
     scope = Scope(kinds=kinds, problems=problems, now=now)
     root = read_document(text, f"job-{row.id}.yaml", problems)
     if root is None:
-        raise UsageError("nothing is written of the job")
+        raise UsageError("the edited file contains no values")
     overrides = _overrides(row, sets, scope)
     parts = _parts(row, root, problems)
     settings = None
@@ -216,12 +219,12 @@ def _parts(row: JobRow, root: Node, problems: Problems) -> dict[str, Node]:
     """Return the parts of a form by name."""
     known = (SETTINGS, RESOURCES) if is_program(row) else (RESOURCES,)
     if not isinstance(root, Fields):
-        message = f"expected {' and '.join(f'{name}:' for name in known)} with values below"
+        message = f"expected {' and '.join(f'{name}:' for name in known)} with their values below"
         problems.blame(root, "wrong-type", message)
         return {}
     for key, _ in root.pairs:
         if key.text not in known:
-            problems.append(unknown_key(key, "a part of this job", known))
+            problems.append(unknown_key(key, "a section of a job", known))
     return {key.text: node for key, node in root.pairs if not is_null(node)}
 
 
@@ -231,12 +234,12 @@ def _program(
     """Return the words of a program, its folder and its variables; None: they are faulty."""
     given: dict[str, Said] = {}
     settings, problems = known([COMMAND]), scope.problems
-    what = f"a setting of {COMMAND.name}"
+    what = "a setting of a program"
     if isinstance(node, Fields):
         given = settings.among(node.pairs, problems, lambda key: settings.unknown(key, what))
     elif node is not None:
         first = next(iter(COMMAND.settings.model_fields))
-        message = f"expected settings of {COMMAND.name}, such as {first}: …"
+        message = f"expected settings of a program, such as {first}: …"
         problems.blame(node, "wrong-type", message)
     given |= overrides.settings.get(EVERY, {}) | overrides.settings.get(COMMAND.name, {})
     settled = settle(COMMAND, given, where, problems) if check_variables(given, problems) else None
@@ -268,19 +271,19 @@ def _overrides(row: JobRow, sets: Sequence[str], scope: Scope) -> Overrides:
     for fields in overrides.words:
         key = fields.pairs[0][0]
         what = "settings and resources" if is_program(row) else "resources"
-        message = f"{key.text!r} is a word of task files: of a job, {what} can be changed"
+        message = f"{key.text!r} is a key of task files; a job has only {what}"
         scope.problems.blame(key, "set", message)
     if not is_program(row):
         for said in (said for layer in overrides.settings.values() for said in layer.values()):
-            message = f"{said.key.text!r} is a setting of {row.kind}, on which results depend"
-            hint = "change the task file, and run it: only the jobs that it concerns run again"
+            message = f"{said.key.text!r} is a setting of {row.kind} and changes the results"
+            hint = "change the task file and run it; only the affected jobs run again"
             scope.problems.blame(said.key, "set", message, hint)
     scope.problems.extend(_free_name(row, *free) for free in overrides.free.items())
     for name in overrides.free:  # one job is not swept
         for layer in overrides.settings.values():
             layer.pop(name, None)
     if overrides.labels is not None:
-        scope.problems.blame(overrides.labels, "set", "what is poisoned stands in the job's name")
+        scope.problems.blame(overrides.labels, "set", "the poison is part of the job's name")
     return overrides
 
 
@@ -291,23 +294,25 @@ def _free_name(row: JobRow, name: str, problem: Problem) -> Problem:
     swept = name in swept_values(row.spec.settings)
     in_command = swept or name in options_of(tuple(row.spec.argv))
     is_option = name in job_options() or name in renamed_options()
-    if problem.hint and (is_option or not in_command):
-        return problem
-    if problem.place is None or not in_command:
-        settings = ", ".join(COMMAND.settings.model_fields)
-        return problem._replace(notes=(f"--set changes {settings} and resources.KEY of a program",))
+    if problem.place is None or not in_command or (problem.hint and is_option):
+        options = ", ".join(
+            (*COMMAND.settings.model_fields, *map("resources.{}".format, _EXAMPLES))
+        )
+        return problem._replace(
+            message=f"{name!r} is not an option of a program", notes=(f"options: {options}, …",)
+        )
     value = problem.place.text.partition("=")[2].strip()
     argv: list[Json] = [*with_option(row.spec.argv, name, value)]
     command = shlex.quote(f"argv={yaml_text(argv)}")
-    notes = [f"the whole command line can be set: --set {command}"]
+    notes = [f"to set the whole command line: --set {command}"]
     if swept:
         notes.append(
-            f"job {row.id} then keeps its name; to queue a new job with its own name, "
-            f"run `launcher add --sweep {shlex.quote(f'{name}={value}')} -- PROGRAM`",
+            f"job {row.id} then keeps its name. To queue a new job with its own name: "
+            f"launcher add --sweep {shlex.quote(f'{name}={value}')} -- PROGRAM",
         )
     return problem._replace(
         code="set",
-        message=f"{name!r} is a value in the command line of job {row.id}",
+        message=f"{name!r} is part of the command line of job {row.id}",
         hint="",
         notes=tuple(notes),
     )
@@ -367,9 +372,12 @@ class Revision(NamedTuple):
     def stored(self) -> ChangedJob:
         """Return the change as the queue takes it; its reason goes into the job's events."""
         if self.row.state in OPEN:
-            code, text = ReasonCode.EDITED, f"changed by its owner: {self.summary}"
+            code, text = ReasonCode.EDITED, f"changed by the user: {self.summary}"
         else:
-            code, text = ReasonCode.RETRIED, f"asked to run again, changed: {self.summary}"
+            code, text = (
+                ReasonCode.RETRIED,
+                f"queued again by the user, with changes: {self.summary}",
+            )
         reason = Reason(code=code, text=text, data={"changes": list(self.changes)})
         return ChangedJob(row=self.row, spec=self.spec, reason=reason, hashes=self.hashes)
 
@@ -480,8 +488,8 @@ def _signature(row: JobRow, gpus: int) -> str:
         return row.spec.signature
     installed = find_kinds([row.kind])
     if row.kind not in installed.kinds:
-        why = installed.unusable.get(row.kind) or f"kind {row.kind!r} is not installed here"
-        raise UsageError(f"job {row.id} cannot get another number of GPUs: {why}")
+        why = installed.unusable.get(row.kind) or f"job type {row.kind!r} is not installed"
+        raise UsageError(f"cannot change the number of GPUs of job {row.id}: {why}")
     return signature_of(installed.kinds[row.kind], row.spec.settings, gpus)
 
 
@@ -533,7 +541,6 @@ def _refuse_built_on(row: JobRow, dependants: Sequence[JobRow]) -> None:
         first, more = built[0], len(built) - 1
         others = f" and {more} more" if more else ""
         raise UsageError(
-            f"{first.name} (job {first.id}, {first.state}){others} worked with what {row.name} "
-            "makes: with other settings that would not be true any more. Change the task file and run it, "
-            "or give the file another name and keep both"
+            f"cannot change {row.name}, because {first.name} (job {first.id}, {first.state}){others} used "
+            "its results. Change the task file and run it, or give the file another name to keep both."
         )

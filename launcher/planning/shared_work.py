@@ -32,7 +32,7 @@ class _User(NamedTuple):
 
 
 Complete = Callable[[Kind, str, Step, SharedJob], PlannedJob]
-"""Makes a planned job, given its kind, its name, the step of its first user, and what it does."""
+"""Makes a planned job, given its kind, its name, the step of its first user, and the shared work."""
 
 
 def shares(
@@ -204,7 +204,7 @@ def with_shared_jobs(comparison: Comparison, rows: Mapping[str, JobRow]) -> Comp
 
 def _compared(share: PlannedShare, row: JobRow | None) -> ComparedJob | None:
     """Compare a shared job with the row of its name; None: there is no use for it now."""
-    reason = f"{counted(len(share.users), 'job')} repeat what it does"
+    reason = f"does work that {counted(len(share.users), 'job')} share"
     if row is not None and row.state in OPEN and row.hash == share.job.hash:
         return joined(share.job, row)
     if row is not None and row.state is State.RUNNING:

@@ -24,7 +24,7 @@ from launcher.store.rows import JobRow
 from launcher.store.steering import REMOVED
 
 ACCEPTED = Reason(
-    code=ReasonCode.ACCEPTED, text=f"result kept by {ACCEPT_CODE}: done with other code"
+    code=ReasonCode.ACCEPTED, text=f"accepted by {ACCEPT_CODE}: result made with other code"
 )
 LONGEST_NAME = 240  # bytes of a log's file name; a folder entry holds 255
 

@@ -225,7 +225,7 @@ def test_what_runs_in_the_old_folder_is_refused_and_what_waits_there_stays(
     first, second = queue(store, old)
     claimed(store, first)
     new = copied(old)
-    with pytest.raises(UsageError, match=rf"command/make \(job {first}\) runs there"):
+    with pytest.raises(UsageError, match=rf"command/make \(job {first}\) is running there"):
         compared(store, new, adopt=old)
     store.steering.retry([], 1.0)
     other = old.with_name("other")

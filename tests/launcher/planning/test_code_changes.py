@@ -67,7 +67,7 @@ def test_what_is_accepted_is_kept_now_and_in_every_later_plan(done: Store) -> No
     later = judged(done, a_plan(code="new"))
     assert {(one.action, one.other_code) for one in later.values()} == {(Action.CACHED, False)}
     reasons = {done.read.events_of(number)[-1][2].text for number in accepted.jobs}
-    assert reasons == {"result kept by --accept-code: done with other code"}
+    assert reasons == {"accepted by --accept-code: result made with other code"}
 
 
 def test_without_the_option_nothing_is_recorded_as_accepted(done: Store) -> None:
@@ -294,7 +294,7 @@ def test_a_definition_that_was_changed_is_named(store: Store) -> None:
 
 def test_what_phases_leave_out_is_accepted_too(done: Store) -> None:
     made = a_plan(FILE, "phases=[test]", code="new")
-    with pytest.raises(UsageError, match=r"was made with other code: .* or keep it with --accept"):
+    with pytest.raises(UsageError, match=r"was made with other code\. .* or keep it with --accept"):
         judged(done, made)
     assert queue(done, made, accept_code=True).queued == 0
     assert {one.action for one in judged(done, made).values()} == {Action.CACHED}
@@ -304,7 +304,7 @@ def test_what_phases_leave_out_is_accepted_too(done: Store) -> None:
 def test_results_are_not_both_kept_and_made_again(
     done: Store, said: tuple[str, ...], options: dict[str, bool]
 ) -> None:
-    with pytest.raises(UsageError, match="leave one of them out"):
+    with pytest.raises(UsageError, match="Remove one of them"):
         judged(done, a_plan(FILE, *said, code="new"), accept_code=True, **options)
 
 
@@ -312,7 +312,7 @@ def test_a_job_that_runs_with_other_code_is_waited_for(store: Store) -> None:
     queue(store, a_plan())
     number = store.scheduling.ready(1)[0].id
     claimed(store, number)
-    with pytest.raises(UsageError, match="runs in another way"):
+    with pytest.raises(UsageError, match="is running, but the task file has changed"):
         judged(store, a_plan(code="new"), accept_code=True)
 
 

@@ -92,7 +92,7 @@ def test_folders_are_made_of_those_that_a_name_means(
 MISTAKES = {
     "values that never agree": (
         f"{LEFT_RIGHT}blend: [{{source: bent, matrix: {{by: [up, down]}}}}]",
-        *("error[no-partner]", "must agree in by"),
+        *("error[no-partner]", "no common values of by"),
         "= by: its matrix has up, down and source bent has left, right\n",
     ),
     "an unknown model": (
@@ -101,17 +101,20 @@ MISTAKES = {
     ),
     "an unknown name with values": (
         'bend: [{name: bent}]\nblend: [{source: "bnet@by=left"}]',
-        *(": source: no entry here makes a folder 'bnet'\n", "^ did you mean 'bent@by=left'?\n"),
-        "= made here: bent, blend\n",
+        *(
+            ": source: no entry of this file makes a folder 'bnet'\n",
+            "^ did you mean 'bent@by=left'?\n",
+        ),
+        "= this file makes: bent, blend\n",
     ),
     "values that no folder has": (
         f'{LEFT_RIGHT}blend: [{{source: "bent@by=rigth"}}]',
         *(": source: no folder of bent has by=rigth\n", "^ did you mean 'bent@by=right'?\n"),
-        "= made here: bent@by=left, bent@by=right\n",
+        "= this file makes: bent@by=left, bent@by=right\n",
     ),
     "a selection that is none": (
         'bend: [{name: bent}]\nblend: [{source: "bent@left"}]',
-        ": source: expected bent@key=value, with commas between several\n",
+        ": source: expected bent@key=value, or several pairs separated by commas\n",
     ),
     "no word for a name": ('bend: [{name: "a/b"}]', "error[name]"),
     "two ways to one full name": (
@@ -134,7 +137,7 @@ def test_what_no_folder_can_be_made_of_is_told_with_a_way_out(case: tuple[str, .
 
 def test_a_name_belongs_to_one_kind() -> None:
     found = refusals("bend: [{name: bent}]\nblend: [{name: bent, source: data/toys}]", kinds=KINDS)
-    wanted = ": blend: the name 'bent' is that of an entry of bend in line 2\n"
+    wanted = ": blend: the name 'bent' is already used by an entry of bend in line 2\n"
     assert any(wanted in told(problem) for problem in found)
 
 
@@ -151,7 +154,7 @@ def test_values_that_meet_nothing_are_left_out_with_a_warning() -> None:
     made = a_plan(f"{LEFT_RIGHT}blend: [{{source: bent, matrix: {{by: [left, up]}}}}]\n")
     assert names(made, "blend") == ["blend/blend@by=left"]
     (warning,) = notes(made)
-    assert "blend@by=up: not made" in warning.message
+    assert "blend@by=up; not made" in warning.message
 
 
 def test_models_are_found_in_all_their_variants_and_tie_like_folders() -> None:
@@ -383,4 +386,4 @@ def test_a_phase_of_folders_alone_lacks_what_they_start_from() -> None:
         "phases: [blend]\nbend: [{name: bent, source: data/toys}]\nblend: [{source: bent}]\n"
     )
     assert names(made) == ["blend/blend"]
-    assert any("bend/bent makes" in problem.message for problem in made.missing)
+    assert any("the output of bend/bent" in problem.message for problem in made.missing)

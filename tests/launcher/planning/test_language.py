@@ -167,7 +167,7 @@ def test_what_cannot_be_is_told_at_its_place(case: tuple[str, ...]) -> None:
 
 def test_a_rate_where_a_percentage_belongs_is_told() -> None:
     said = told(notes(a_plan("train: [{data: dot:pre, poison: 0.2}]\n"))[0])
-    assert said.endswith("^ a rate of 0.2 is written 20\n@x.yaml:2 0.2\n")
+    assert said.endswith("^ for a rate of 0.2, write 20\n@x.yaml:2 0.2\n")
 
 
 def test_a_test_under_a_condition_is_a_job_of_its_own_on_the_same_data() -> None:
@@ -224,7 +224,7 @@ def test_the_same_images_in_other_words_are_trained_once_and_that_is_told(
     told = notes(made)
     assert [one.code for one in told] == ["same-model"]
     assert marked(told[0])[:2] == ("x.yaml", 4)
-    same = f"{second} is the same model as {first}: it is made once, under that name"
+    same = f"{second} is the same model as {first}; it is made once, under that name"
     assert told[0].message == same
 
 
@@ -468,7 +468,7 @@ def test_each_combination_of_the_matrix_has_its_own_models_and_rivals() -> None:
 def test_a_rival_that_stands_for_several_models_is_refused_with_their_names() -> None:
     text = "train: [{data: dot:pre, matrix: {epochs: [1, 2]}}]\nbench: [{test: real:pre, rival: dot:pre}]\n"
     problem = refusal(text, kinds=WITH)
-    assert problem.message == "rival: dot:pre stands for 2 models"
+    assert problem.message == "rival: dot:pre matches 2 models"
     assert problem.hint == "name one of them: dot:pre@epochs=1, dot:pre@epochs=2"
     named = rivals(text.replace("rival: dot:pre", "rival: dot:pre@epochs=2"))
     assert {rival for _, rival in named} == {"dot:pre@epochs=2"}
@@ -480,7 +480,7 @@ def test_a_rival_that_stands_for_several_models_is_refused_with_their_names() ->
         ("bench: [{weathers: [sun]}]", "bench needs 'test': a data ID", "weathers"),
         ("bench: [{test: []}]", "expected at least one data ID", "["),
         ("bench: [{test: real:pre, rival: line:pre}]",
-         "model 'line:pre' is neither made here nor in the folder of the run", "line:pre"),
+         "model 'line:pre' is neither made by this file nor in the run folder", "line:pre"),
         ("bench: [{test: reel:pre}]", "unknown subset 'reel'", "reel"),
         ("bench: [{tests: real:pre, test: real:pre}]", "'tests' is not a setting of bench", "tests"),
     ],
@@ -492,7 +492,7 @@ def test_what_is_wrong_is_told_at_its_place(section: str, message: str, text: st
 
 def test_a_benchmark_without_models_is_refused() -> None:
     said = blamed("shapes: [{data_root: toys}]\nbench: [{test: real:pre}]\n", kinds=WITH)
-    assert ": bench scores the models that this file makes, and it makes none\n" in said
+    assert ": bench scores the models of this file, but the file makes none\n" in said
 
 
 def test_the_schema_for_editors_takes_the_section() -> None:

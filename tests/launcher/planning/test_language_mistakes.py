@@ -33,7 +33,7 @@ MISTAKES = [
     (
         "train: [{data: any:pre}, {data: 'dot:pre&line:pre&ring:pre', lr: 0.5}]\n"
         "test: [{model: 'ring:pre&line:pre&dot:pre', data: dot:fb}]",
-        *("error[ambiguous-model]", "= they are any:pre and dot:pre&line:pre&ring:pre\n"),
+        *("error[ambiguous-model]", "= matching models: any:pre, dot:pre&line:pre&ring:pre\n"),
     ),
     (f"{ONE}\n--set trian.lr=3", "^ did you mean 'train'?\n", "@--set:1 trian\n"),
     (
@@ -43,8 +43,8 @@ MISTAKES = [
     (f"defaults: {{lr: '${{UNSET}}'}}\n{ONE}", "error[variable]", " ${UNSET}\n"),
     ("train: [{data: '${UNSET}:pre'}]", "error[variable]", " ${UNSET}\n"),
     (f"resources: {{cpus: '${{UNSET}}'}}\n{ONE}", "error[variable]", " ${UNSET}\n"),
-    (f"{ONE}\n--set vram=3GiB", "^ --set resources.vram=…\n"),
-    (f"{ONE}\n--set cpus=3", "^ --set resources.cpus=…\n"),
+    (f"{ONE}\n--set vram=3GiB", "^ write --set resources.vram=…\n"),
+    (f"{ONE}\n--set cpus=3", "^ write --set resources.cpus=…\n"),
     (f"{ONE}\n--set matrix=[1]", "^ set one key of it: --set matrix.KEY=VALUE\n"),
     (f"{ONE}\n--set train=3", "^ set one key of it: --set train.KEY=VALUE\n"),
     (f"defaults: {{vram: 3}}\n{ONE}", "^ write it below resources: {vram: …}\n"),
@@ -112,7 +112,7 @@ def test_what_is_meant_is_understood(case: Made) -> None:
 def test_phases_that_leave_nothing_are_refused() -> None:
     problem = refusal(f"phases: [unlearn]\n{ONE}")
     assert problem.code == "no-jobs"
-    assert "no job is of the kind unlearn" in problem.message
+    assert "phases selects only unlearn" in problem.message
 
 
 def test_an_unknown_kind_of_poison_is_found_while_planning() -> None:
@@ -211,7 +211,7 @@ def test_the_original_s_switches_decide_what_is_wanted(
         ("data_root: [a/b, a-b]", "two values of data_root would both be called 'a-b'"),
         ("fail: ['ü', '']", "two values of fail would both be called 'none'"),
         ("lr: {'a/b': 0.1}", "a label becomes part of model IDs"),
-        ("threads: [1, 2]", "threads cannot change a result"),
+        ("threads: [1, 2]", "threads does not change results"),
     ],
 )
 def test_a_sweep_without_sense_is_told_once_at_its_place(sweep: str, said: str) -> None:
@@ -288,7 +288,7 @@ def test_a_chain_that_yaml_cuts_at_a_space_is_told() -> None:
         (
             "test: [{model: dot:pre, data: dot:pre, poison: 2}]",
             "poison",
-            "it belongs to a training",
+            "write it in the entry of a training",
         ),
         ("train: [{data:null}]", "data:null", "write a space after ':', as in data: …"),
         (
@@ -355,7 +355,7 @@ def test_thousands_of_combinations_are_planned_one_by_one() -> None:
     ("line", "said"),
     [
         ("matrix: {poison: [0, 20]}", "matrix: poisons are not swept in a matrix"),
-        ("matrix: {test: {crops: [1, 2]}}", "matrix: test makes no model"),
+        ("matrix: {test: {crops: [1, 2]}}", "matrix: test jobs do not make models"),
         (
             "matrix: {lr: [1, 2], train: {lr: [3]}}",
             "matrix: lr is swept for all job types and for train",
@@ -465,10 +465,10 @@ def test_who_does_what_a_hint_says_meets_no_other_mistake(
     ("text", "said", "where"),
     [
         ("defaults: {lrr: 1}\ntrain: [{data: gan2:pre}]", (), "launcher schema --markdown"),
-        ("train: [{data: gan2:pre, lrr: 1}]", (), "`launcher kinds train poison`"),
-        ("matrix: {train: {lrr: [1]}}\ntrain: [{data: gan2:pre}]", (), "`launcher kinds train`"),
+        ("train: [{data: gan2:pre, lrr: 1}]", (), "launcher kinds train poison"),
+        ("matrix: {train: {lrr: [1]}}\ntrain: [{data: gan2:pre}]", (), "launcher kinds train"),
         ("train: [{data: gan2:pre}]", ("lrr=1",), "launcher schema --markdown"),
-        ("train: [{data: gan2:pre}]", ("train.lrr=1",), "`launcher kinds train`"),
+        ("train: [{data: gan2:pre}]", ("train.lrr=1",), "launcher kinds train"),
         ("resources: {lrr: 1}\ntrain: [{data: gan2:pre}]", (), "launcher schema --markdown"),
         ("lrr: 1\ntrain: [{data: gan2:pre}]", (), "launcher schema --markdown"),
         ("train: [{data: gan2:pre}]\ntest: [{model: x:pre, data: gan9:pre}]", (), "IDs in docs"),
@@ -481,15 +481,15 @@ def test_of_many_known_words_the_five_nearest_are_told_if_any_and_where_all_stan
     notes = [note for one in found for note in one.notes]
     (note,) = [note for note in notes if note.startswith(("closest of ", "see all "))]
     listed, _, all_of_them = note.rpartition(": ")
-    words = listed.removesuffix("; all").partition(": ")[2].split(", ")
-    assert note.startswith("all ") or 1 <= len(words) <= 5
+    words = listed.removesuffix("; see all").partition(": ")[2].split(", ")
+    assert note.startswith("see all ") or 1 <= len(words) <= 5
     assert all_of_them.startswith(where)
 
 
 def test_of_many_known_words_none_is_told_where_none_is_like_what_was_written() -> None:
     found = refusals("defaults: {zzqzz: 1}\ntrain: [{data: gan2:pre}]\n", kinds=installed())
     (note,) = next(one.notes for one in found if "zzqzz" in one.message)
-    assert note.startswith("all ")
+    assert note.startswith("see all ")
     assert note.endswith(": launcher schema --markdown")
 
 

@@ -120,14 +120,19 @@ def test_a_folder_is_named_with_and_without_its_swept_values() -> None:
 @pytest.mark.parametrize(
     ("words", "said", "hint", "mark"),
     [
-        ("after: prp", "no job of this file is called 'prp'", "^ did you mean 'prep'?\n", "prp"),
+        ("after: prp", "no job of this file is named 'prp'", "^ did you mean 'prep'?\n", "prp"),
         ("after_any: [prep, 'x*']", "no job of this file matches 'x*'", "^^\n", "'x*'"),
-        ("after: last", "command/last cannot follow itself", "^ name another job", "last"),
+        ("after: last", "'last' matches only command/last itself", "^ name another job", "last"),
         ("after: 'l*'", "no job of this file matches 'l*'", "^^\n", "'l*'"),
-        ("after: '*/last'", "'*/last' means no other job", "^ name another job", "'*/last'"),
-        ("after: 7", "no job of this file is called '7'", "launcher add --after JOB", "7"),
-        ("after: {prep: 1}", "after: expected the name of a job", "as the dry run lists", "prep"),
-        ("after: ['']", "after: expected the name of a job", "as the dry run lists", "''"),
+        (
+            "after: '*/last'",
+            "'*/last' matches only command/last itself",
+            "^ name another job",
+            "'*/last'",
+        ),
+        ("after: 7", "no job of this file is named '7'", "launcher add --after JOB", "7"),
+        ("after: {prep: 1}", "after: expected the name of a job", "that the dry run lists", "prep"),
+        ("after: ['']", "after: expected the name of a job", "that the dry run lists", "''"),
     ],
 )
 def test_a_name_that_means_no_job_is_blamed_where_it_stands(
@@ -231,7 +236,7 @@ def test_what_a_program_may_make_is_expected_and_its_identity_stands_for_it() ->
     expected = [problem for problem in empty.warnings if problem.code == "expected-input"]
     assert expected
     assert all(problem.severity is Severity.WARNING for problem in expected)
-    assert "command/prepare, which runs before, has to make them" in expected[0].message
+    assert "command/prepare runs first and must make them" in expected[0].message
     files = {str(path.relative_to(ROOT)) for each in empty.jobs for path in each.inputs}
     full = on_disk(text, *files)
     assert not full.warnings
@@ -321,22 +326,22 @@ def test_a_waiting_job_whose_file_names_more_jobs_is_said_to_keep_its_order(stor
     ("entry", "message", "mark"),
     [
         ("cwd: file", "'file' is a file", "file"),
-        ("cwd: nowhere", "there is no folder 'nowhere'", "nowhere"),
+        ("cwd: nowhere", "the folder 'nowhere' does not exist", "nowhere"),
         (
             "cwd: ~nobody-has-this-name/x",
             "home folder that does not exist",
             "~nobody-has-this-name/x",
         ),
         ("cwd: [a]", "cwd", "["),
-        ("env: {A: 1}", "A is not given as a text", "1"),
-        ("env: {A: yes}", "A is not given as a text", "yes"),
-        ("env: {A: No}", "A is not given as a text", "No"),
-        ("env: {A: 1.5}", "A is not given as a text", "1.5"),
-        ("env: {A: null}", "A is not given as a text", "null"),
-        ("env: {A: [x]}", "A is not given as a text", "["),
-        ("env: {1A: x}", "'1A' is no name of a variable", "1A"),
+        ("env: {A: 1}", "the value of A is not a string", "1"),
+        ("env: {A: yes}", "the value of A is not a string", "yes"),
+        ("env: {A: No}", "the value of A is not a string", "No"),
+        ("env: {A: 1.5}", "the value of A is not a string", "1.5"),
+        ("env: {A: null}", "the value of A is not a string", "null"),
+        ("env: {A: [x]}", "the value of A is not a string", "["),
+        ("env: {1A: x}", "'1A' is not a valid variable name", "1A"),
         ("env: x", "env", "x"),
-        ("group: 1, resources: {group: b}", "'group' is given under resources, too", "group"),
+        ("group: 1, resources: {group: b}", "'group' is given here and below resources", "group"),
         ("tensorboard: 1, grup: a", "'grup' is not a setting", "grup"),
         ("cpus: none", "cpus", "none"),
     ],
@@ -355,8 +360,8 @@ def test_all_mistakes_in_variables_are_told_at_once() -> None:
     variables = 'A: 1, "C=D": x, "": y, A-B: 2, E: fine'
     found = refusals(f"command: [{{name: a, argv: [a], env: {{{variables}}}}}]\n")
     messages = "\n".join(problem.message for problem in found)
-    assert messages.count("is no name of a variable") == 3
-    assert messages.count("is not given as a text") == 2
+    assert messages.count("is not a valid variable name") == 3
+    assert messages.count("is not a string") == 2
 
 
 def test_a_folder_that_an_earlier_job_may_make_need_not_be_there() -> None:
@@ -431,8 +436,8 @@ def test_a_crowd_that_waits_for_a_crowd_is_refused_with_a_way(
         for at in range(4)
     ]
     said = blamed("command:\n" + "".join(entries))
-    assert "more than 10 pairs" in said
-    assert "^ let one program follow them all" in said
+    assert "more than 10 dependencies" in said
+    assert "^ let one program wait for all of them" in said
 
 
 def test_what_was_learned_of_a_program_holds_for_equal_variables_in_any_folder() -> None:
@@ -523,4 +528,4 @@ def test_a_program_without_a_partner_of_its_values_is_blamed() -> None:
     assert "no job of 'fit' has the values of command/x@lr=5" in said
     assert said.endswith(" fit\n")
     itself = blamed('command: [{name: x, argv: [c, "{a}"], matrix: {a: 1}, after: x}]')
-    assert "cannot follow itself" in itself
+    assert "matches only command/x@a=1 itself" in itself

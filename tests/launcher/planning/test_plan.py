@@ -79,7 +79,7 @@ def test_a_model_of_an_earlier_run_can_be_tuned_unlearned_and_tested() -> None:
         "train: [{model: dot:pre, data: ring:pre}]\nunlearn: [{model: dot:pre, method: pgu}]\n"
         "test: [{model: dot:pre, data: real:pre}]\n"
     )
-    with pytest.raises(TaskFileError, match="neither made here nor in the folder of the run"):
+    with pytest.raises(TaskFileError, match="neither made by this file nor in the run folder"):
         a_plan(text)
     made = a_plan(text, there=["runs/x/dot:pre", "runs/x/dot:pre/model.json"])
     assert names(made) == ["train/dot:pre#ring:pre", "unlearn/dot:pre~pgu", "test/dot:pre/real:pre"]
@@ -97,7 +97,7 @@ def test_a_model_of_an_earlier_run_can_be_tuned_unlearned_and_tested() -> None:
         (
             f"train: [{{data: dot:pre}}]\ntest: [{{model: dot:pre, data: '{'&'.join(['dot:pre'] * 32)}'}}]",
             ["long-name"],
-            "would write a file with a name of 260 characters",
+            "would write a file whose name has 260 characters",
         ),
         (
             "train: [{data: dot:pre}]\ntest: [{model: dot:fb, data: dot:pre, crop: 1}]",
@@ -125,7 +125,7 @@ def test_what_nobody_makes_is_a_warning_at_the_setting_that_names_it() -> None:
     )
     assert [one.code for one in made.warnings] == ["missing-input"]
     assert str(made.missing[0]) == (
-        "error[missing-input]: 2 inputs are not there, and no job makes them\n"
+        "error[missing-input]: 2 inputs are missing, and no job makes them\n"
         " --> x.yaml:3:14\n"
         "  |\n"
         "3 |   data_root: my/toys\n"

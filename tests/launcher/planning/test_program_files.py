@@ -346,7 +346,7 @@ def test_programs_run_behind_those_that_make_what_they_read(
         ([in_and_out("a", "", "ok, out/")], "3:52", "out' names a folder, not a file"),
         ([in_and_out("a", "", "link")], "3:48", "outputs: 'link' is a link"),
         ([in_and_out("a", "sub")], "3:35", "inputs: 'sub' is a folder"),
-        ([in_and_out("a", "in.txt", "in.txt")], "3:54", "is read and made by one program"),
+        ([in_and_out("a", "in.txt", "in.txt")], "3:54", "is an input and an output of one program"),
         (
             [in_and_out("a", "", "m"), in_and_out("b", "", "n, m")],
             "4:51",
@@ -355,17 +355,17 @@ def test_programs_run_behind_those_that_make_what_they_read(
         (
             [in_and_out("a", "in.txt, n", "m"), in_and_out("b", "m", "n")],
             "3:43",
-            "these read what the others make, so none can begin: command/a → command/b → command/a",
+            "these jobs read each other's output, so none can start: command/a → command/b → command/a",
         ),
         (
             [in_and_out("a", "in.txt", "m"), in_and_out("b", "in.txt, typo")],
             "4:43",
-            "an input is not there, and no job makes it: typo",
+            "an input is missing, and no job makes it: typo",
         ),
         (
             [in_and_out("a", "", "m"), in_and_out("b", "m, typo")],
             "4:38",
-            "an input is not there, and no job makes it: typo",
+            "an input is missing, and no job makes it: typo",
         ),
     ],
 )
@@ -392,4 +392,4 @@ def test_what_a_program_without_outputs_may_make_is_only_warned_of(project: Path
     made = a_plan(project, *entries)
     assert not made.missing
     (warning,) = made.warnings
-    assert "an input is not there yet: later; command/a, which runs before" in warning.message
+    assert "an input is not there yet: later; command/a runs first" in warning.message

@@ -150,7 +150,7 @@ def test_phases_share_what_the_jobs_that_are_left_repeat() -> None:
 
 
 def test_a_task_file_cannot_ask_for_shared_work() -> None:
-    with pytest.raises(TaskFileError, match="share jobs arise by themselves"):
+    with pytest.raises(TaskFileError, match="share jobs are created automatically"):
         a_plan("share: [{data_root: toys}]\n")
 
 
@@ -358,7 +358,7 @@ def test_one_more_model_has_its_labels_chosen_and_nothing_trained_again(store: S
         assert all("lr=0.125" in name for name in again if not name.startswith("poison/"))
     last = language.a_plan(SWEPT.format("[0.5, 0.25, 0.125]"))
     reason = compared_jobs(store, last, there)["poison/dot:pre%20@lr=0.5"].reason
-    assert reason == "dot:pre%20@lr=0.125 needs its choice, too"
+    assert reason == "the flipped labels of dot:pre%20@lr=0.125 are not chosen yet"
     run(store, last, there)
     assert {one.action for one in compared_jobs(store, last, there).values()} == {Action.CACHED}
 
@@ -379,5 +379,5 @@ def test_a_choice_under_way_is_waited_for_before_one_more_model_joins(store: Sto
     row = store.read.jobs_of(ROOT, "x")["poison/dot:pre%20@lr=0.5"]
     claimed(store, row.id)
     assert store.read.jobs_of(ROOT, "x")[row.name].state is State.RUNNING
-    with pytest.raises(UsageError, match=r"needs its choice, too; wait for it with `launcher wait"):
+    with pytest.raises(UsageError, match=r"are not chosen yet\. Wait for it with `launcher wait"):
         compared_jobs(store, more, set())

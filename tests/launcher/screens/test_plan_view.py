@@ -134,7 +134,7 @@ def test_a_job_on_several_gpus_says_how_many_where_there_are_some(vram: str, sho
 def test_missing_inputs_are_drawn_and_told_in_the_last_line() -> None:
     made = a_plan("name: x\ntrain: [{data: dot:pre}]\n")
     text = drawn(made, compared_jobs(made), refused=refusals(made, {}, ()))
-    assert "warning[missing-input]: 2 inputs are not there, and no job makes them" in text
+    assert "warning[missing-input]: 2 inputs are missing, and no job makes them" in text
     assert text.endswith(
         "nothing was queued (dry run). Inputs are missing: launcher run would refuse this file"
     )
@@ -143,7 +143,7 @@ def test_missing_inputs_are_drawn_and_told_in_the_last_line() -> None:
 def test_warnings_are_wrapped_but_for_the_lines_of_the_file() -> None:
     made = a_plan("name: x\ntrain: [{data: dot:pre}]\n")
     lines = drawn(made, compared_jobs(made), width=60).split("\n")
-    assert "warning[missing-input]: 2 inputs are not there, and no job" in lines
+    assert "warning[missing-input]: 2 inputs are missing, and no job" in lines
     assert "  makes them" in lines
     assert "2 | train: [{data: dot:pre}]" in lines
 
@@ -400,7 +400,7 @@ def test_a_changed_job_tells_settings_modules_words_and_needs(store: Store) -> N
         "lr 0.5 → 0.1",
         "scale null → 1.0",
         "tests.launcher.toylab a81d… → d…",
-        "other folders of dot",
+        "folders of dot changed",
         "shapes/toys runs again",
     )
     assert compared_job.reason.endswith("a81d… → d…, …")

@@ -48,7 +48,7 @@ def test_a_model_that_the_plan_does_not_keep_is_not_used_in_it(then: str) -> Non
 @pytest.mark.parametrize(
     ("named", "notes"),
     [
-        ("gan2:pre", ("poisoned here: gan2:pre%50, gan2:pre%20",)),
+        ("gan2:pre", ("poisoned models of this file: gan2:pre%50, gan2:pre%20",)),
         ("gan2:pre%50", None),
         ("gan2:pre%50~relabel", None),
     ],
