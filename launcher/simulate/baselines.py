@@ -260,9 +260,9 @@ class Beside:
 def _stuck(lost: int, policy: str, workload: Workload, fleet: Fleet) -> UsageError:
     whole = counted(len(workload.jobs), "job")
     return UsageError(
-        f"{lost:,} of {whole} never start under {policy}: of each GPU {format_bytes(fleet.baseline)} are in use "
-        f"and {format_bytes(fleet.reserve)} are left to others, and a job whose memory is not known starts only "
-        "where hardly any is in use; give a smaller --baseline or --reserve, or --memory known"
+        f"{lost:,} of {whole} never start under {policy}, because {format_bytes(fleet.baseline)} of each GPU are in use "
+        f"and {format_bytes(fleet.reserve)} are reserved for other users. A job of unknown memory starts only "
+        "on an almost empty GPU. Use a smaller --baseline or --reserve, or --memory known."
     )
 
 
@@ -338,7 +338,7 @@ def draw_study(name: str, done: Study, *, width: int) -> str:
         rows.append((outcome.policy, used, *map(format_seconds, times)))
     rows.append(("lower bound", "", "", "", "", format_seconds(done.lower_bound)))
     table = of_texts(_HEADER, rows, range(1, len(_HEADER))).drawn()
-    paragraphs = [f"Dropped: {_dropped(done)}", f"Assumed: {'; '.join(_assumed(assumed))}"]
+    paragraphs = [f"Left out: {_dropped(done)}", f"Assumed: {'; '.join(_assumed(assumed))}"]
     notes = [line for outcome in paragraphs for line in _wrapped(outcome, width)]
     return "\n".join([*_wrapped(what, width), "", *(line.text for line in table), "", *notes])
 
@@ -349,8 +349,8 @@ def sharing(assumed: Assumptions) -> str:
     if assumed.most == 1:
         return "no two jobs share a GPU"
     if assumed.most == 2:
-        return f"two jobs may share a GPU, each then takes {times} times as long"
-    return f"up to {assumed.most} jobs share a GPU, each of n takes {times}^(n-1) times as long"
+        return f"up to 2 jobs share a GPU, and each then takes {times} times as long"
+    return f"up to {assumed.most} jobs share a GPU, and each of n jobs takes {times}^(n-1) times as long"
 
 
 def _wrapped(text: str, width: int) -> list[str]:
@@ -366,50 +366,53 @@ def _dropped(done: Study) -> str:
     parts = []
     if load.too_many_gpus:
         parts.append(
-            f"{load.too_many_gpus:,} that ask for more than {counted(fleet.widest, 'GPU')}"
+            f"{counted(load.too_many_gpus, 'job')} requesting more than {counted(fleet.widest, 'GPU')}"
             f"{' of one machine' if len(fleet.machines) > 1 else ''}"
         )
     if load.too_much_vram:
-        parts.append(f"{load.too_much_vram:,} that ask for more memory than enough of these have")
+        parts.append(
+            f"{counted(load.too_much_vram, 'job')} requesting more memory than these GPUs have"
+        )
     if load.orphaned:
-        parts.append(f"{load.orphaned:,} that need one of them")
-    return ", ".join(parts) if parts else "none, each can fit"
+        parts.append(f"{counted(load.orphaned, 'job')} after one of these")
+    return ", ".join(parts) if parts else "no jobs"
 
 
 def _assumed(assumed: Assumptions) -> list[str]:
     knows = {
         Foresight.KNOWN: "launcher knows how long each job takes alone",
-        Foresight.LEARNED: "launcher learns durations from jobs that ended",
+        Foresight.LEARNED: "launcher learns durations from finished jobs",
         Foresight.NONE: "launcher knows no durations",
     }
-    parts = [f"durations {assumed.durations}"] if assumed.durations else []
+    parts = [f"durations of {assumed.durations}"] if assumed.durations else []
     parts += [f"memory {assumed.memory}"]
     if assumed.knows is Memory.LEARNED:
-        parts.append(
-            "launcher learns memory from jobs of the same group that run or have ended, the first one reserves an "
-            f"eighth of a GPU; one that finds too little memory runs again after {format_seconds(PEAK_S)}; "
-            "first-fit knows it"
-        )
+        parts += [
+            "launcher learns the memory of a job from running and finished jobs of its group",
+            "the first job of a group reserves an eighth of a GPU",
+            f"a job that runs out of memory starts again after {format_seconds(PEAK_S)}",
+            "first-fit knows the memory of each job",
+        ]
     fleet = assumed.fleet
     if fleet.baseline:
-        parts.append(f"{format_bytes(fleet.baseline)} of each GPU in use by others")
+        parts.append(f"{format_bytes(fleet.baseline)} of each GPU used by others")
     if fleet.reserve:
-        parts.append(f"{format_bytes(fleet.reserve)} of each GPU left to others")
+        parts.append(f"{format_bytes(fleet.reserve)} of each GPU reserved for others")
     if assumed.users:
-        parts.append("of launcher's users who has used less of late goes first (half-life a day)")
+        parts.append("the launcher user with less recent usage goes first (half-life 1 day)")
     if assumed.others:
         parts.append(
-            f"others run {counted(len(assumed.others), 'job')} on whole idle GPUs, first come, first served, and are "
-            "in no figure"
+            f"others run {counted(len(assumed.others), 'job')} on whole idle GPUs in the order of submission; "
+            "the table does not include them"
         )
     if len(fleet.machines) > 1:
-        parts.append("a job has all of its GPUs on one machine")
+        parts.append("all GPUs of a job are on one machine")
     parts += [sharing(assumed), knows[assumed.foresight]]
     parts.append(
-        "fifo, sjf and easy give whole GPUs, sjf knows all durations, first-fit and fifo none"
+        "fifo, sjf and easy assign whole GPUs, sjf knows all durations, first-fit and fifo know none"
     )
     if assumed.all_at_once:
-        parts.append("all jobs come at once")
+        parts.append("all jobs are submitted at once")
     elif assumed.load != 1:
-        parts.append(f"jobs come {assumed.load:g} times as fast")
+        parts.append(f"jobs are submitted {assumed.load:g} times as fast")
     return parts

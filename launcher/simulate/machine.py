@@ -23,7 +23,7 @@ Value = TypeVar("Value")
 _PART = re.compile(r"\s*([0-9]{1,6})\s*[x×*]\s*([^()\s][^()]*?)\s*")
 _MACHINES = re.compile(r"\s*(?:([0-9]{1,6})\s*[x×*])?\s*\(([^()]*)\)\s*")
 _PLUS = re.compile(r"\+(?![^(]*\))")  # outside of parentheses
-_LIKE = "expected GPUs such as 8x24GiB or 2x80GiB+6x24GiB, of several machines 4x(2x24GiB)"
+_LIKE = "expected GPUs such as 8x24GiB or 2x80GiB+6x24GiB, or machines such as 4x(2x24GiB)"
 
 
 class Fleet(NamedTuple):
@@ -93,7 +93,7 @@ def read_fleet(text: str) -> Fleet:
         each = match[2].split("+") if match else [part]
         gpus = tuple(total for some in each for total in _gpus(some, text))
         if not number:
-            raise UsageError(f"{part.strip()!r} is no machine at all: {_LIKE}")
+            raise UsageError(f"{part.strip()!r} contains no machine: {_LIKE}")
         _check(len(here) + sum(map(len, machines)) + number * len(gpus), text)
         if match:
             machines += [gpus] * number
@@ -109,9 +109,9 @@ def _gpus(part: str, text: str) -> list[int]:
         raise UsageError(f"{_LIKE}, got {text!r}")
     number, size = int(match[1]), parse_bytes(match[2])
     if not number or not size:
-        raise UsageError(f"{part.strip()!r} is no GPU at all: {_LIKE}")
+        raise UsageError(f"{part.strip()!r} contains no GPU: {_LIKE}")
     if size > LARGEST_BYTES:
-        raise UsageError(f"no GPU has {format_bytes(size)}: {_LIKE}")
+        raise UsageError(f"no GPU has {format_bytes(size)} of memory: {_LIKE}")
     _check(number, text)
     return [size] * number
 

@@ -90,10 +90,10 @@ def read_trace(path: Path) -> tuple[TraceJob, ...]:
     if wrong:
         shown = wrong[:MOST_PROBLEMS]
         more = "" if len(wrong) == len(shown) else f" (the first {MOST_PROBLEMS} are shown)"
-        head = f"{counted(len(shown), 'mistake')} in the trace {str(path)!r}{more}"
+        head = f"{counted(len(shown), 'error')} in the trace {str(path)!r}{more}"
         raise UsageError("\n  ".join([head, *shown]))
     if not jobs:
-        raise UsageError(f"the trace {str(path)!r} has no jobs; expected a line for each")
+        raise UsageError(f"the trace {str(path)!r} contains no jobs. Write one line per job.")
     jobs.sort(key=lambda job: (job.submitted, job.index))
     zero = jobs[0].submitted
     return tuple(
@@ -108,7 +108,7 @@ def _rows(path: Path) -> Iterator[tuple[int, TraceJob | str]]:
             table = csv.reader(file, strict=True)
             header = next(table, None)
             if header is None:
-                raise UsageError(f"the trace {str(path)!r} is empty; {_expected()}")
+                raise UsageError(f"the trace {str(path)!r} is empty: {_expected()}")
             names = [name.strip() for name in header]
             places = _places(names, path)
             parts = round(SHARE[names[places["share"]]]) if "share" in places else 1
@@ -117,7 +117,7 @@ def _rows(path: Path) -> Iterator[tuple[int, TraceJob | str]]:
                     continue
                 if len(cells) != len(names):
                     message = (
-                        f"{counted(len(cells), 'cell')}, expected {len(names)} as in the header"
+                        f"expected {counted(len(names), 'cell')} as in the header, got {len(cells)}"
                     )
                     yield table.line_num, message
                     continue
@@ -127,13 +127,15 @@ def _rows(path: Path) -> Iterator[tuple[int, TraceJob | str]]:
                     _job(number, told, parts, both=places.get("share") == places["gpus"]),
                 )
     except FileNotFoundError as error:
-        raise UsageError(f"no file {str(path)!r}; give the path of a trace or task file") from error
+        raise UsageError(
+            f"file {str(path)!r} does not exist. Give the path of a trace or task file."
+        ) from error
     except IsADirectoryError as error:
-        raise UsageError(f"{str(path)!r} is a folder; give a trace or task file") from error
+        raise UsageError(f"{str(path)!r} is a folder. Give a trace or task file.") from error
     except UnicodeDecodeError as error:
-        raise UsageError(f"{str(path)!r} is no trace: it is not text in UTF-8") from error
+        raise UsageError(f"{str(path)!r} is not a trace: it is not UTF-8 text") from error
     except csv.Error as error:
-        raise UsageError(f"{str(path)!r} is no trace: {error}") from error
+        raise UsageError(f"{str(path)!r} is not a trace: {error}") from error
     except (OSError, ValueError) as error:  # ValueError: a path with a zero byte
         raise UsageError(f"cannot read the trace {str(path)!r}: {error}") from error
 
@@ -151,7 +153,7 @@ def _places(names: list[str], path: Path) -> dict[str, int]:
     lacking = [" or ".join(choice) for what, choice in COLUMNS.items() if what not in places]
     if lacking:
         raise UsageError(
-            f"{path}:1: no column {', no column '.join(lacking)}; {_expected()}, "
+            f"{path}:1: no column {', no column '.join(lacking)}: {_expected()}, "
             f"got {', '.join(names)[:200]!r}"
         )
     return places
@@ -205,7 +207,9 @@ def _gpus_and_share(told: Mapping[str, str], parts: int, *, both: bool) -> tuple
         part = told["share"]
         share = _number(part, _LONGEST_NUMBER) / parts if part else 1.0
         if not 0 < share <= 1:
-            raise UsageError(f"share of a GPU: expected a part of {parts}, got {_cut(part)}")
+            raise UsageError(
+                f"share of a GPU: expected more than 0 and at most {parts}, got {_cut(part)}"
+            )
     return gpus, share if share < 1 else None
 
 
@@ -275,7 +279,7 @@ class Known(StrEnum):
     """From where the duration of a job is known, the best source first; in words that follow how many runs tell."""
 
     MEASURED = "here"  # jobs like it ran where it will run
-    LEARNED = "that the scheduler takes for alike"
+    LEARNED = "of similar jobs"
     ON_CPU = "here on the CPU"  # jobs like it ran there, and it will have a GPU
     KIND = "here with other settings"  # jobs of its kind ran where it will run
     KIND_ON_CPU = "here on the CPU with other settings"
@@ -298,7 +302,7 @@ class Planned(NamedTuple):
     durations: Mapping[tuple[str, Known], Sequence[Lasting]]  # by kind and source; one for each job
 
     def in_words(self) -> str:
-        """Return from where the durations are, by kind: "of 8 train jobs 12 s (median of 8 runs here)"."""
+        """Return from where the durations are, by kind: "12 s for 8 train jobs (median of 8 runs here)"."""
         return ", ".join(_in_words(*key, durations) for key, durations in self.durations.items())
 
 
@@ -366,10 +370,10 @@ def _in_words(kind: str, source: Known, durations: Sequence[Lasting]) -> str:
     seconds = {lasting.seconds for lasting in durations}
     least, most = format_seconds(min(seconds)), format_seconds(max(seconds))
     took = least if least == most else f"{least} to {most}"
-    took += " by their time limits" if any(lasting.cut for lasting in durations) else ""
-    whose = f"of {counted(len(durations), f'{kind} job')} {took}"
+    limited = ", ended by their time limits" if any(lasting.cut for lasting in durations) else ""
+    whose = f"{took} for {counted(len(durations), f'{kind} job')}{limited}"
     if source is Known.UNKNOWN:
-        return f"{whose}, as no {kind} job ran here (--duration)"
+        return f"{whose} (--duration, because no {kind} job has run here)"
     runs = {lasting.runs for lasting in durations}
     middle = "median" if len(seconds) == 1 else "medians"
     each = "" if len(runs) == 1 else "at least "

@@ -88,8 +88,8 @@ def test_the_table_tells_what_each_policy_made_of_the_jobs(width: int) -> None:
 
 def test_what_was_assumed_is_said_in_words() -> None:
     text = " ".join(draw_study("a", a_study(most=3, all_at_once=True), width=100).split())
-    assert "up to 3 jobs share a GPU, each of n takes 1.5^(n-1) times as long" in text
-    assert text.endswith("all jobs come at once")
+    assert "up to 3 jobs share a GPU, and each of n jobs takes 1.5^(n-1) times as long" in text
+    assert text.endswith("all jobs are submitted at once")
     assert "no two jobs share a GPU" in draw_study("a", a_study(most=1), width=200)
 
 
@@ -106,7 +106,7 @@ def test_a_trace_is_replayed(launcher: Launcher, trace: str) -> None:
         "lower",
     ]
     assert lines[10] == (
-        "Dropped: 1 that ask for more than 2 GPUs, 1 that ask for more memory than enough of these have"
+        "Left out: 1 job requesting more than 2 GPUs, 1 job requesting more memory than these GPUs have"
     )
     assert answer.err == ""
 
@@ -224,11 +224,11 @@ def test_durations_are_those_of_jobs_that_ran_here_wherever_that_was() -> None:
     lasting = {job.group: job.seconds for job in replayed.jobs}
     assert (lasting["train"], lasting["test"], lasting["poison"]) == (50.0, 9.0, 7.0)
     assert replayed.in_words() == (
-        "of 1 shapes job 7 s, as no shapes job ran here (--duration), "
+        "7 s for 1 shapes job (--duration, because no shapes job has run here), "
         "of 2 train jobs 50 s (median of 1 run here), "
         "of 3 test jobs 9 s (median of 1 run here on the CPU), "
-        "of 1 poison job 7 s, as no poison job ran here (--duration), "
-        "of 1 unlearn job 7 s, as no unlearn job ran here (--duration)"
+        "7 s for 1 poison job (--duration, because no poison job has run here), "
+        "7 s for 1 unlearn job (--duration, because no unlearn job has run here)"
     )
 
 
@@ -273,14 +273,14 @@ def test_what_ran_before_takes_as_long_again(
     path.write_text("name: night\ncommand:\n  - {name: a, argv: ['true']}\n")
     silent = launcher("simulate", str(path), "--gpus", "1x24GiB").out
     assert (
-        "Assumed: durations of 1 command job 1 h, as no command job ran here (--duration);"
+        "Assumed: durations of 1 h for 1 command job (--duration, because no command job has run here);"
         in " ".join(silent.split())
     )
     launcher.well("run", str(path), "--detach")
     reaches(store, 1, State.DONE)
     told = launcher("simulate", str(path), "--gpus", "1x24GiB")
     assert re.search(
-        r"Assumed: durations of 1 command job \S+ s \(median of 1 run here\);",
+        r"Assumed: durations of \S+ s for 1 command job \(median of 1 run here\);",
         " ".join(told.out.split()),
     )
 

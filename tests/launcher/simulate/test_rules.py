@@ -120,9 +120,9 @@ def test_all_of_it_is_said(launcher: Launcher, tmp_path: Path) -> None:
     words += ["--memory", "learned", "--reserve", "1GiB", "--baseline", "0.5GiB"]
     text = " ".join(launcher(*words).out.split())
     for each in (
-        "1 GiB of each GPU left to others",
-        "512 MiB of each GPU in use by others",
-        "launcher learns memory",
+        "1 GiB of each GPU reserved for others",
+        "512 MiB of each GPU used by others",
+        "launcher learns the memory",
         "who has used less of late goes first",
         "others run 3 jobs on whole idle GPUs",
         "of jobs of a part of a GPU this part of its memory",

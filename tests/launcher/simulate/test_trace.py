@@ -93,10 +93,13 @@ def test_a_missing_column_is_named(trace: Path) -> None:
     ("content", "what"),
     [
         (b"", "is empty; expected a header such as submit_s,duration_s,gpus,vc"),
-        (HEADER.encode(), "has no jobs; expected a line for each"),
-        (HEADER.encode() + b"\xff\xfe,1,1,a\n", "is no trace: it is not text in UTF-8"),
-        (HEADER.encode() + b'1,"5,1,a\n', "is no trace: unexpected end of data"),
-        (HEADER.encode() + b"1" * 200_000, "is no trace: field larger than field limit (131072)"),
+        (HEADER.encode(), "contains no jobs. Write one line per job."),
+        (HEADER.encode() + b"\xff\xfe,1,1,a\n", "is not a trace: it is not UTF-8 text"),
+        (HEADER.encode() + b'1,"5,1,a\n', "is not a trace: unexpected end of data"),
+        (
+            HEADER.encode() + b"1" * 200_000,
+            "is not a trace: field larger than field limit (131072)",
+        ),
     ],
 )
 def test_what_is_no_trace_is_refused(trace: Path, content: bytes, what: str) -> None:
@@ -105,9 +108,12 @@ def test_what_is_no_trace_is_refused(trace: Path, content: bytes, what: str) -> 
 
 
 def test_a_folder_and_a_missing_file_are_refused(tmp_path: Path) -> None:
-    assert said(tmp_path) == f"{str(tmp_path)!r} is a folder; give a trace or task file"
+    assert said(tmp_path) == f"{str(tmp_path)!r} is a folder. Give a trace or task file."
     missing = tmp_path / "x.csv"
-    assert said(missing) == f"no file {str(missing)!r}; give the path of a trace or task file"
+    assert (
+        said(missing)
+        == f"file {str(missing)!r} does not exist. Give the path of a trace or task file."
+    )
     assert said(Path("a\0b")).startswith("cannot read the trace")
 
 
@@ -199,10 +205,10 @@ def test_a_cluster_is_written_machine_by_machine(
     [
         (
             "",
-            "expected GPUs such as 8x24GiB or 2x80GiB+6x24GiB, of several machines 4x(2x24GiB), got ''",
+            "expected GPUs such as 8x24GiB or 2x80GiB+6x24GiB, or machines such as 4x(2x24GiB), got ''",
         ),
         ("4x()", "expected GPUs such as"),
-        ("0x(2x24GiB)", "'0x(2x24GiB)' is no machine at all"),
+        ("0x(2x24GiB)", "'0x(2x24GiB)' contains no machine"),
         ("4x(2x24GiB", "expected GPUs such as"),
         ("2x(2x(1x24GiB))", "expected GPUs such as"),
         ("99999x(99999x1GiB)", "at most 10,000 GPUs can be simulated"),
@@ -210,8 +216,8 @@ def test_a_cluster_is_written_machine_by_machine(
         ("8x24", "'24' has no unit: write 24MiB or 24GiB"),
         ("8x24GB", "unknown unit 'GB': did you mean 24GiB?"),
         ("-1x24GiB", "expected GPUs such as"),
-        ("0x24GiB", "'0x24GiB' is no GPU at all"),
-        ("8x0", "'8x0' is no GPU at all"),
+        ("0x24GiB", "'0x24GiB' contains no GPU"),
+        ("8x0", "'8x0' contains no GPU"),
         ("8x24GiB+", "expected GPUs such as"),
         ("99999x24GiB", "at most 10,000 GPUs can be simulated"),
         ("1x999999TiB", "no GPU has 999999 TiB"),
