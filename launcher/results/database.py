@@ -278,14 +278,14 @@ def check(connection: sqlite3.Connection, path: Path) -> None:
         (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
         if tables or application or version:
             raise UsageError(
-                f"{path} is a database of another program; name a new file for the results"
+                f"{path} is a database of another program. Name a new file for the results."
             )
         connection.execute(f"PRAGMA application_id = {APPLICATION}")
         connection.execute(f"PRAGMA user_version = {SCHEMA}")
     elif version > SCHEMA:
         raise UsageError(
-            f"{path} was written by a newer launcher (schema {version}, this one writes {SCHEMA}); "
-            "name another file, or upgrade"
+            f"{path} was written by a newer launcher (schema {version}, this one writes {SCHEMA}). "
+            "Name another file, or upgrade launcher."
         )
 
 
@@ -295,14 +295,14 @@ def trouble(path: Path, error: sqlite3.Error) -> MachineError | UsageError:
     code = extended & 0xFF
     if extended == sqlite3.SQLITE_READONLY_ROLLBACK:
         return MachineError(
-            f"{path}: who wrote it last was killed meanwhile; `launcher results RUN --db {path}` undoes what is "
-            "half written, and writes it again"
+            f"{path} is incomplete, because launcher was killed while writing it. "
+            f"Write it again: launcher results RUN --db {path}"
         )
     if code == sqlite3.SQLITE_NOTADB:
-        return UsageError(f"{path} is no SQLite database; name another file")
+        return UsageError(f"{path} is not a SQLite database. Name another file.")
     if code == sqlite3.SQLITE_BUSY:
         return Unusable(
-            f"{path} is in use by another program for more than {BUSY_S:g} s; try again later"
+            f"{path} was in use by another program for more than {BUSY_S:g} s. Try again later."
         )
     return Unusable(f"cannot use {path}: {error}")
 
@@ -444,9 +444,9 @@ def reading(path: Path, *, limit_s: float) -> Iterator[sqlite3.Connection]:
     if not path.is_file():
         if path.exists():
             raise UsageError(
-                f"{path} is no file: name that which `launcher results RUN --db FILE` made"
+                f"{path} is not a file. Name a file that `launcher results RUN --db FILE` has written."
             )
-        raise UsageError(f"{path} does not exist; `launcher results RUN --db {path}` makes it")
+        raise UsageError(f"{path} does not exist. Create it: launcher results RUN --db {path}")
     try:
         with contextlib.closing(connected(path, "ro", _BUSY_S)) as connection:
             for pragma in ("query_only = ON", "trusted_schema = OFF", "cell_size_check = ON"):
@@ -483,7 +483,8 @@ MOST_ROWS = 1_000_000  # of an answer: it is held in memory
 _NO_TABLE = re.compile(r"no such table: (.*)")
 _NO_COLUMN = re.compile(r"no such column: (?:.*\.)?([^.]*)")
 _REFUSED = ("prohibited", "authoriz", "may not be modified", "readonly database")
-READS = "launcher query only reads: one SELECT (or WITH, VALUES, EXPLAIN); sqlite3 and sqlite-utils write"
+_READ_ONLY = "launcher query is read-only"
+_STATEMENT = "Write one SELECT, WITH, VALUES or EXPLAIN statement."
 
 
 def ask(path: Path, sql: str, *, limit_s: float) -> tuple[tuple[str, ...], list[tuple[Cell, ...]]]:
@@ -502,13 +503,17 @@ def ask(path: Path, sql: str, *, limit_s: float) -> tuple[tuple[str, ...], list[
         try:
             cursor = connection.execute(sql)
             if cursor.description is None:
-                raise UsageError(READS if sql.strip() else "the question is empty: write a SELECT")
+                raise UsageError(
+                    f"{_READ_ONLY if sql.strip() else 'the query is empty'}. {_STATEMENT}"
+                )
             columns = distinct_names(str(column[0]) for column in cursor.description)
             rows = cursor.fetchmany(MOST_ROWS + 1)
         except (sqlite3.Error, sqlite3.Warning, UnicodeEncodeError, ValueError) as error:
             raise _explained(connection, sql, error, limit_s) from error
         if len(rows) > MOST_ROWS:
-            raise UsageError(f"the answer has more than {counted(MOST_ROWS, 'row')}; add a LIMIT")
+            raise UsageError(
+                f"the query returns more than {counted(MOST_ROWS, 'row')}. Add a LIMIT."
+            )
         return columns, rows
 
 
@@ -519,15 +524,15 @@ def _explained(
     text = harmless(str(error))
     code = getattr(error, "sqlite_errorcode", None)
     if any(words in text for words in _REFUSED):
-        return UsageError(f"{READS} ({text})")
+        return UsageError(f"{_READ_ONLY} ({text}). {_STATEMENT}")
     if code == sqlite3.SQLITE_INTERRUPT:
         return UsageError(
-            f"no answer within {format_seconds(limit_s)}; ask for less, or allow more with --time-limit"
+            f"the query did not end within {format_seconds(limit_s)}. Select less, or set a longer --time-limit."
         )
     if code == sqlite3.SQLITE_TOOBIG:
-        return UsageError(f"a value of the answer is larger than {format_bytes(MOST_BYTES)}")
+        return UsageError(f"a value in the result is larger than {format_bytes(MOST_BYTES)}")
     if "one statement at a time" in text:
-        return UsageError("more than one statement; ask one question at a time")
+        return UsageError("more than one statement. Run one statement at a time.")
     if match := _NO_TABLE.match(text):
         names = [name for name, _ in _tables(connection)]
         text += meant_or_known(match[1], names)
@@ -548,9 +553,9 @@ def _known_columns(connection: sqlite3.Connection, column: str, sql: str) -> str
     told = []
     for table, columns in asked.items():
         row = connection.execute(f"SELECT 1 FROM {quoted(table)} LIMIT 1").fetchone()
-        none = "" if row else "no rows yet, and only "
-        told.append(f"{table} has {none}{', '.join(map(harmless, columns))}")
-    return f" ({'; '.join(told)})"
+        empty = "" if row else " (no rows yet)"
+        told.append(f". Columns of {table}{empty}: {', '.join(map(harmless, columns))}")
+    return "".join(told)
 
 
 def _tables(connection: sqlite3.Connection) -> Iterator[tuple[str, list[str]]]:

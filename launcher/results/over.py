@@ -116,7 +116,8 @@ def over(results: RunResults, names: Sequence[str], settings: Mapping[str, str])
         if results.column(name) not in results.columns:
             described = ", ".join(results.varying) or "none"
             raise UsageError(
-                f"{name!r} is a result; means are taken over what rows are of: {described}"
+                f"{name!r} is a result, and means are not taken over results. Columns to average over: "
+                f"{described}"
             )
     groups: dict[tuple[Any, ...], list[Row]] = {}
     for row in results.rows:

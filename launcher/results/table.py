@@ -15,6 +15,7 @@ from launcher.system.text import harmless
 
 _FURTHER = ("low", "high", "sd", "n", "expected", "note")  # that may stand beside a value
 _KEYS = frozenset({"value", *_FURTHER})
+_LIST = "launcher results RUN --json"  # prints all columns and metrics
 
 
 class Metric(NamedTuple):
@@ -221,7 +222,7 @@ def _known(what: str, name: str, names: Sequence[str]) -> str:
         return name
     shown = [*map(harmless, names)]
     raise UsageError(
-        f"the results have no {what} {name!r}{meant(name, shown)} ({known_words(name, shown)})"
+        f"the results have no {what} {name!r}{meant(name, shown)} ({known_words(name, shown, _LIST)})"
     )
 
 
@@ -434,9 +435,9 @@ def pivot(
 def _unknown(metric: str, names: Sequence[str]) -> str:
     if not names:
         return (
-            f"there is no metric {metric!r} yet: no job of the run has returned a number; "
-            "`launcher status` shows how far they are"
+            f"there is no metric {metric!r} yet, because no job of the run has reported a number. "
+            "To see their progress: launcher status"
         )
     shown = [*map(harmless, names)]
-    known = f"{meant(metric, names)} ({known_words(metric, shown)})"
-    return f"no job of the run told the metric {metric!r}{known}"
+    known = f"{meant(metric, names)} ({known_words(metric, shown, _LIST)})"
+    return f"no job of the run reported the metric {metric!r}{known}"

@@ -308,7 +308,7 @@ def _sqlite_utils() -> "type[Database]":
         from sqlite_utils import Database
     except ImportError as error:
         raise MachineError(
-            f"a database of results needs sqlite-utils; {install_command('data')}"
+            f"a database of results needs sqlite-utils. Install it: {install_command('data')}"
         ) from error
     return Database
 
@@ -516,9 +516,9 @@ def update(home: Home, store: Store, say: Callable[[str], None]) -> Path:
                 if empty or (not known and isinstance(error.__cause__, ImportError)):
                     raise
                 if isinstance(error, Unusable):
-                    say(f"the answer may be of older results: {error}")
+                    say(f"the results may be outdated: {error}")
                     return path
-                say(f"run {name} is left as it was: {error}")
+                say(f"the results of run {name} were not updated: {error}")
     return path
 
 

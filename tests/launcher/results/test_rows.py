@@ -214,9 +214,9 @@ def test_jobs_of_one_model_stand_for_themselves() -> None:
 
 
 def test_an_unknown_metric_names_the_nearest_and_all_that_are_known() -> None:
-    with pytest.raises(UsageError, match=r"did you mean 'eer'\? \(known: n, eer\)"):
+    with pytest.raises(UsageError, match=r"Did you mean 'eer'\? \(known: n, eer\)"):
         pivot("err", ROWS, [])
-    with pytest.raises(UsageError, match="no job of the run has returned a number"):
+    with pytest.raises(UsageError, match="no job of the run has reported a number"):
         pivot("eer", [], [])
 
 
