@@ -545,7 +545,7 @@ def test_a_question_to_all_runs_is_refused_on_a_full_disk_and_answered_when_ther
     fill(small.home)
     older = small.call(*ask)
     assert (older.returncode, older.stdout) == (0, answer.stdout), older.stderr
-    assert older.stderr.count("the answer may be of older results") == 1
+    assert older.stderr.count("the results may be outdated") == 1
     make_room(small.home)
     assert small.call(*ask).stdout.count('"done"') == 3
 

@@ -83,8 +83,9 @@ def test_the_base_installs_the_queue_alone_and_says_how_to_get_the_laboratory(
     refused = bare.call("launcher", "run", "laboratory.yaml")
     assert refused.returncode == 3
     assert refused.stderr == (
-        "error: sample needs torch, torchvision, numpy, PIL, simplejpeg and sklearn, not installed "
-        f"here; install them with `{command}`. Nothing was queued.\n"
+        "error: sample needs torch, torchvision, numpy, PIL, simplejpeg and sklearn, which are "
+        f"not installed; install them with `{command}`. Nothing was queued.
+"
     )
     listed = bare.call("launcher", "kinds")
     assert listed.returncode == 0

@@ -74,10 +74,10 @@ def test_what_a_job_asks_for_is_changed_and_its_hash_stays(toys: Project) -> Non
 
 
 REFUSED = [
-    ("lr=0.5", "'lr' is a setting of toytrain, on which results depend"),
-    ("toytrain.lr=0.5", "change the task file, and run it"),
+    ("lr=0.5", "'lr' is a setting of toytrain and changes the results"),
+    ("toytrain.lr=0.5", "change the task file and run it"),
     ("epoch=2", "did you mean 'epochs'?"),
-    ("toytest.crops=2", "'toytest' is not a kind of jobs"),
+    ("toytest.crops=2", "'toytest' is not a job type"),
     ("toypoison=20", "'toypoison' is not a setting"),
     ("resources.cpu=1", "did you mean 'cpus'?"),
 ]

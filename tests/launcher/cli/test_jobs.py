@@ -68,7 +68,7 @@ def test_what_waits_for_a_whole_name_waits_for_its_newest_job(
     [
         ("trian/c", "no job is called 'trian/c', did you mean 'train/c'?"),
         ("Train/", "did you mean 'train/"),
-        ("run:quik", "there is no run 'quik', did you mean run:quick?"),
+        ("run:quik", "there is no run 'quik'. Did you mean run:quick?"),
         ("run:zzz*", "there is no run 'zzz*' (known: quick, quicker)"),
         ("run:", "there is no run ''"),
         ("7", "no job is called '7'; `launcher status --all` lists every job"),
@@ -231,7 +231,7 @@ def test_a_dry_run_gives_no_tag_and_no_note(launcher: Launcher, waiting: Store) 
 
 def test_an_unknown_tag_is_named_with_the_nearest(launcher: Launcher, waiting: Store) -> None:
     launcher("tag", "1", "+paper")
-    assert "did you mean tag:paper?" in launcher.refused("status", "tag:papre")
+    assert "Did you mean tag:paper?" in launcher.refused("status", "tag:papre")
 
 
 def test_a_note_is_shown_and_cannot_steer_a_terminal(launcher: Launcher, waiting: Store) -> None:

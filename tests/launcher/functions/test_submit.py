@@ -495,4 +495,4 @@ def test_a_future_outlives_the_scheduler_of_its_job(
 
 def test_editing_a_function_says_why_that_cannot_be(launcher: Launcher) -> None:
     held = submit(int, hold=True)
-    assert "calls a function of Python" in launcher.refused("edit", str(held.job))
+    assert "calls a Python function" in launcher.refused("edit", str(held.job))

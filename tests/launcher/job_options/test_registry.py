@@ -126,7 +126,7 @@ def test_a_date_that_is_over_delays_nothing_in_a_file_that_is_run_again() -> Non
     text = "resources: {not_before: 2001-01-01}\ntrain: [{data: dot:pre}]\n"
     made = a_plan(text)
     assert made.jobs[0].terms.not_before is None
-    assert any("is over already, so it delays nothing" in str(one) for one in made.warnings)
+    assert any("is in the past and delays nothing" in str(one) for one in made.warnings)
 
 
 def test_the_terms_of_a_job_change_no_hash() -> None:

@@ -140,7 +140,7 @@ def test_a_task_file_names_the_secrets_that_its_jobs_need(
     assert "OTHER_TOKEN looks like a secret" in answer.err
     assert lines_of(tmp_path / "said") == [f"[{VALUE}][]"]
     (tmp_path / "t.yaml").write_text(task.replace("LAB_TOKEN", "'NOT A NAME'"))
-    assert "pass_env: expected the name of a variable" in launcher.refused(
+    assert "pass_env: expected the name of an environment variable" in launcher.refused(
         "run", "t.yaml", "--dry-run"
     )
     assert home.exists()

@@ -75,8 +75,8 @@ def test_programs_are_put_into_a_run_of_their_own_wherever_they_are_added(
     [
         ("of-file", "'of-file' is a run of a task file in /data: give another --run"),
         ("calls", "'calls' is a run of functions of Python in /data: give another --run"),
-        ("a/b", "--run names a folder; 'a/b' would lead outside its folder"),
-        ("..", "--run names a folder; '..' would lead outside its folder"),
+        ("a/b", "--run names a folder; 'a/b' contains '/'"),
+        ("..", "--run names a folder; '..' contains '/'"),
         ("", "--run names a folder; '' is empty"),
         ("-n", "--run names a folder; '-n' begins with '-'"),
         ("x" * 101, "is longer than 100 bytes"),
@@ -101,7 +101,7 @@ def test_a_task_file_with_the_name_of_a_run_of_programs_is_refused(
     for words in ((), ("--dry-run",)):
         answer = launcher("run", "night.yaml", *words)
         assert (answer.code, len(store.read.jobs())) == (2, 1)
-        assert "'night' is a run of programs that `launcher add --run` queued" in answer.err
+        assert "run 'night' contains programs of `launcher add --run`" in answer.err
         assert "launcher clean run:night" in answer.err
     launcher.well("clean", "run:night", "--yes")
     launcher.well("run", "night.yaml")

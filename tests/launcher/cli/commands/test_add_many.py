@@ -480,7 +480,7 @@ def test_a_dry_run_lists_them_and_queues_nothing(
     ("words", "message"),
     [
         (("--sweep", "lr=1", "--", "go"), "no argument uses lr"),
-        (("--sweep", "lr=1", "--", "go", "{lt}"), "no value is called 'lt'"),
+        (("--sweep", "lr=1", "--", "go", "{lt}"), "no value is named 'lt'"),
         (("--sweep", "lr", "--", "go", "{lr}"), "expected NAME=VALUE,VALUE,…"),
         (("--sweep", "lr=1,,2", "--", "go", "{lr}"), "expected NAME=VALUE,VALUE,…"),
         (("--sweep", "lr=3..1", "--", "go", "{lr}"), "expected NAME=VALUE,VALUE,…"),
@@ -488,17 +488,17 @@ def test_a_dry_run_lists_them_and_queues_nothing(
         (("--sweep", "lr=0.1..0.5", "--", "go", "{lr}"), "write the values: lr=0.1,0.2,0.3"),
         (("--sweep", "lr=1e-4..1e-1", "--", "go", "{lr}"), "1e-4..1e-1 is not a range of whole"),
         (("--sweep", "lr=1", "--sweep", "lr=2", "--", "go", "{lr}"), "'lr' is given twice"),
-        (("--sweep", "lr=a/b", "--", "go", "{lr}"), "'a/b' cannot stand in the name"),
-        (("--sweep", "lr=a b", "--", "go", "{lr}"), "'a b' cannot stand in the name"),
-        (("--sweep", "lr=a\nb", "--", "go", "{lr}"), "cannot stand in the name"),
+        (("--sweep", "lr=a/b", "--", "go", "{lr}"), "'a/b' cannot be part of a job name"),
+        (("--sweep", "lr=a b", "--", "go", "{lr}"), "'a b' cannot be part of a job name"),
+        (("--sweep", "lr=a\nb", "--", "go", "{lr}"), "cannot be part of a job name"),
         (("--sweep", "lr=1,1.0", "--", "go", "{lr}"), "lr has this value twice"),
-        (("--sweep", "l r=1", "--", "go", "{l r}"), "a name has letters, digits"),
+        (("--sweep", "l r=1", "--", "go", "{l r}"), "a name of letters, digits"),
         (("--sweep", "a=1..10001", "--", "go", "{a}"), "10,001 values"),
         (
             ("--sweep", "a=1..101", "--sweep", "b=1..100", "--", "go", "{sweep}"),
             "10,100 combinations",
         ),
-        (("--sweep", "a=1", "--name", "x{b}", "--", "go", "{a}"), "no value is called 'b'"),
+        (("--sweep", "a=1", "--name", "x{b}", "--", "go", "{a}"), "no value is named 'b'"),
         (("--sweep", "a=1", "--from", "x.txt"), "leave one of them out"),
         (("--sweep", "a=1", "--replace", "--name", "x", "--", "go", "{a}"), "--sweep makes new"),
         (("--sweep", "a=1"), "missing argument PROGRAM"),
@@ -515,11 +515,11 @@ def test_a_sweep_that_cannot_be_is_refused(
 def test_a_mistake_is_shown_in_the_command_line(launcher: Launcher) -> None:
     answer = launcher("add", "--sweep", "lr=1,2", "--name", "t", "--", "go", "a {hiden}")
     assert answer.err == (
-        "error[braces]: no value is called 'hiden'\n"
+        "error[braces]: no value is named 'hiden'\n"
         " --> launcher add:1:34\n"
         "  |\n"
         "1 | --sweep lr=1,2 --name t -- go 'a {hiden}'\n"
-        "  |                                  ^^^^^^^ a brace of the text is written {{ or }}\n"
+        "  |                                  ^^^^^^^ write {{ or }} for a brace in the text\n"
         "  = known: lr\n"
         "\n1 error in launcher add; nothing was queued\n"
     )

@@ -144,7 +144,7 @@ def test_a_program_that_is_no_editor_is_named(
             "group 'nights' does not exist; `launcher group nights --limit N`",
         ),
         ("resources.on=slurm", "'slurm' is not a backend of the configuration"),
-        ("resources.not_before=2020-01-01T00:00", "is over already, so it delays nothing"),
+        ("resources.not_before=2020-01-01T00:00", "is in the past and delays nothing"),
     ],
 )
 def test_what_could_never_start_is_refused_as_it_is_of_a_new_job(
@@ -249,14 +249,14 @@ def test_a_time_that_is_set_is_waited_for_by_a_job_that_is_queued_again(
 @pytest.mark.parametrize(
     ("word", "text"),
     [
-        ("lr=0.1", "'lr' is not a setting of any kind"),
-        ("cpus=2", "--set resources.cpus=…"),
-        ("name=other", "'name' is a word of task files"),
+        ("lr=0.1", "'lr' is not an option of a program"),
+        ("cpus=2", "write --set resources.cpus=…"),
+        ("name=other", "'name' is a key of task files"),
         ("argv=[]", "argv: expected at least 1 value"),
         ("resources.warn=5m", "warn counts back from time_limit"),
         ("lr", "expected key=value"),
-        ("env={A: 1}", "env: A is not given as a text"),
-        ("env={A: null}", "env: A is not given as a text"),
+        ("env={A: 1}", "env: the value of A is not a string"),
+        ("env={A: null}", "env: the value of A is not a string"),
     ],
 )
 def test_what_cannot_be_set_is_refused_as_in_a_task_file(
@@ -276,7 +276,7 @@ def test_a_value_of_a_command_line_is_refused_with_the_command_line_that_sets_it
     words = ("python", "train.py", "--epochs=4", "--sleep", "0.3", "--seed", "{seed}")
     launcher("add", "--name", "s", "--hold", "--sweep", "seed=6,7", "--", *words)
     answer = launcher.refused("edit", "1", "--set", "seed=9")
-    assert "'seed' is a value in the command line of job 1" in answer
+    assert "'seed' is part of the command line of job 1" in answer
     line = " ".join(answer.split())
     assert "launcher add --sweep seed=9" in line
     command = 'argv=[python, train.py, "--epochs=4", "--sleep", "0.3", "--seed", "9"]'
@@ -289,7 +289,7 @@ def test_a_value_of_a_command_line_is_refused_with_the_command_line_that_sets_it
     assert '"--epochs=5"' in line
     assert "launcher add --sweep" not in line
     line = " ".join(launcher.refused("edit", "2", "--set", "zzz=5").split())
-    assert "--set changes argv, cwd, env, inputs, outputs and resources.KEY" in line
+    assert "options: argv, cwd, env, inputs, outputs, resources.cpus," in line
 
 
 def test_a_value_of_a_command_line_is_named_although_a_setting_has_a_similar_name(
@@ -300,15 +300,15 @@ def test_a_value_of_a_command_line_is_named_although_a_setting_has_a_similar_nam
     launcher.well("edit", "1", "--set", words)
     for name in ("amp", "ragv"):
         answer = launcher.refused("edit", "1", "--set", f"{name}=7")
-        assert f"{name!r} is a value in the command line of job 1" in answer
+        assert f"{name!r} is part of the command line of job 1" in answer
         assert "did you mean" not in answer
     assert "did you mean 'argv'?" in launcher.refused("edit", "1", "--set", "agrv=7")
-    assert "--set resources.cpus=…" in launcher.refused("edit", "1", "--set", "cpus=7")
+    assert "write --set resources.cpus=…" in launcher.refused("edit", "1", "--set", "cpus=7")
 
 
 def test_a_program_whose_words_are_no_text_is_not_edited(launcher: Launcher) -> None:
     launcher("add", "--hold", "--", "echo", "\udcff")
-    assert "cannot be written as text" in launcher.refused("edit", "1", "--set", "resources.cpus=1")
+    assert "cannot be edited as text" in launcher.refused("edit", "1", "--set", "resources.cpus=1")
 
 
 def test_other_resources_bring_a_job_into_another_lane(

@@ -94,7 +94,7 @@ def test_sql_that_writes_is_refused(launcher: Launcher, store: Store, home: Home
     with_runs(store)
     launcher("query", "SELECT 1")
     before = (home.folder / NAME).read_bytes()
-    assert "launcher query only reads" in launcher.refused("query", sql)
+    assert "launcher query is read-only" in launcher.refused("query", sql)
     assert (home.folder / NAME).read_bytes() == before
 
 

@@ -370,11 +370,14 @@ def test_an_option_called_model_that_changes_with_the_seed_is_named(
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("--over", "sed"), "the results have no column 'sed', did you mean 'seed'?"),
-        (("--over", "accuracy"), "'accuracy' is a result; means are taken over what rows are of:"),
-        (("--best", "acuracy"), "the results have no metric 'acuracy', did you mean 'accuracy'?"),
+        (("--over", "sed"), "the results have no column 'sed'. Did you mean 'seed'?"),
+        (
+            ("--over", "accuracy"),
+            "'accuracy' is a result, and means are not taken over results. Columns",
+        ),
+        (("--best", "acuracy"), "the results have no metric 'acuracy'. Did you mean 'accuracy'?"),
         (("--best", "lr"), "the results have no metric 'lr'"),
-        (("--sort", "-los"), "the results have no column 'los', did you mean 'loss'?"),
+        (("--sort", "-los"), "the results have no column 'los'. Did you mean 'loss'?"),
         (("--columns", "lr,x"), "the results have no column 'x'"),
         (("--db", "x", "--sort", "lr"), "--db writes everything and prints nothing"),
     ],
