@@ -374,7 +374,7 @@ def _dropped(done: Study) -> str:
             f"{counted(load.too_much_vram, 'job')} requesting more memory than these GPUs have"
         )
     if load.orphaned:
-        parts.append(f"{counted(load.orphaned, 'job')} after one of these")
+        parts.append(f"{counted(load.orphaned, 'job')} depending on one of these")
     return ", ".join(parts) if parts else "no jobs"
 
 
