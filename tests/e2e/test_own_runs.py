@@ -331,7 +331,7 @@ def test_a_program_with_whose_output_others_have_worked_is_not_changed(study: Pr
     words = ("retry", "command/prepare", "--force", "--set", "env={WORDS: many}")
     answer = study.call("launcher", *words)
     assert answer.returncode == 2
-    assert "worked with what command/prepare makes" in answer.stderr
+    assert "cannot change command/prepare, because" in answer.stderr
 
 
 def test_the_command_lines_of_a_plan_do_the_same_without_the_launcher(study: Project) -> None:

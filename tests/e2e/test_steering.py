@@ -94,7 +94,7 @@ def test_settings_of_a_laboratory_are_changed_in_the_task_file_alone(toys: Proje
     toys.environment["EDITOR"] = "cat"
     answer = toys.call("launcher", "edit", TRAIN)
     assert "settings:" not in answer.stdout
-    assert "stand in its task file" in answer.stdout
+    assert "edit its task file" in answer.stdout
 
 
 def test_several_failed_jobs_are_retried_with_one_option_or_none_is(toys: Project) -> None:

@@ -156,7 +156,7 @@ def test_jobs_that_never_start_are_an_error_and_not_left_out_of_the_figures(
 ) -> None:
     path = tmp_path / "jobs.csv"
     path.write_text("submit_s,duration_s,gpus,vram\n0,10,1,\n1,10,1,\n", encoding="utf-8")
-    assert "2 of 2 jobs never start under launcher: of each GPU" in launcher.refused(
+    assert "2 of 2 jobs never start under launcher, because" in launcher.refused(
         "simulate", str(path), "--gpus", "2x24GiB", *options
     )
 
