@@ -250,7 +250,7 @@ def test_no_job_of_a_task_file_takes_longer_than_its_time_limit() -> None:
     made = some_commands(", resources: {time_limit: 5s}")
     replayed = planned_jobs([made], History((), KINDS, gpus=True), seconds=7.0, vram=5 * GIB)
     assert {job.seconds for job in replayed.jobs} == {5.0}
-    assert "5 s by their time limits, as no" in replayed.in_words()
+    assert "5 s for 1 command job, ended by their time limits (" in replayed.in_words()
 
 
 def test_what_the_scheduler_learned_of_like_programs_counts() -> None:

@@ -57,13 +57,13 @@ def test_the_trace_of_tiresias_has_other_names(trace: Path) -> None:
         ("1,5,1.5,a", "gpus: expected a number from 1 to 100,000, got '1.5'"),
         ("1,5,many,a", "gpus: expected a number from 1 to 100,000, got 'many'"),
         (f"1,5,{'9' * 60},a", f"gpus: expected a number from 1 to 100,000, got '{'9' * 40}…'"),
-        ("1,5,1", "3 cells, expected 4 as in the header"),
-        ("1,5,1,a,b", "5 cells, expected 4 as in the header"),
+        ("1,5,1", "expected 4 cells as in the header, got 3"),
+        ("1,5,1,a,b", "expected 4 cells as in the header, got 5"),
     ],
 )
 def test_a_mistake_is_named_with_its_line(trace: Path, row: str, what: str) -> None:
     trace.write_text(f"{HEADER}0,5,1,a\n{row}\n")
-    assert said(trace) == f"1 mistake in the trace {str(trace)!r}\n  {trace}:3: {what}"
+    assert said(trace) == f"1 error in the trace {str(trace)!r}\n  {trace}:3: {what}"
 
 
 def test_an_amount_of_memory_needs_its_unit(trace: Path) -> None:
@@ -76,7 +76,7 @@ def test_all_mistakes_are_told_but_no_more_than_a_screen_full(trace: Path) -> No
     assert [line.split(":")[1] for line in said(trace).splitlines()[1:]] == ["2", "3", "4"]
     trace.write_text(HEADER + "x,5,1,a\n" * 500)
     assert said(trace).startswith(
-        f"20 mistakes in the trace {str(trace)!r} (the first 20 are shown)"
+        f"20 errors in the trace {str(trace)!r} (the first 20 are shown)"
     )
     assert len(said(trace).splitlines()) == 21
 
@@ -84,7 +84,7 @@ def test_all_mistakes_are_told_but_no_more_than_a_screen_full(trace: Path) -> No
 def test_a_missing_column_is_named(trace: Path) -> None:
     trace.write_text("submit_s,length,gpu\n0,1,1\n")
     assert said(trace) == (
-        f"{trace}:1: no column duration_s or duration, no column gpus or num_gpu or plan_gpu; expected a header "
+        f"{trace}:1: no column duration_s or duration, no column gpus or num_gpu or plan_gpu: expected a header "
         "such as submit_s,duration_s,gpus,vc, got 'submit_s, length, gpu'"
     )
 
@@ -92,7 +92,7 @@ def test_a_missing_column_is_named(trace: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "what"),
     [
-        (b"", "is empty; expected a header such as submit_s,duration_s,gpus,vc"),
+        (b"", "is empty: expected a header such as submit_s,duration_s,gpus,vc"),
         (HEADER.encode(), "contains no jobs. Write one line per job."),
         (HEADER.encode() + b"\xff\xfe,1,1,a\n", "is not a trace: it is not UTF-8 text"),
         (HEADER.encode() + b'1,"5,1,a\n', "is not a trace: unexpected end of data"),
