@@ -225,8 +225,8 @@ def test_durations_are_those_of_jobs_that_ran_here_wherever_that_was() -> None:
     assert (lasting["train"], lasting["test"], lasting["poison"]) == (50.0, 9.0, 7.0)
     assert replayed.in_words() == (
         "7 s for 1 shapes job (--duration, because no shapes job has run here), "
-        "of 2 train jobs 50 s (median of 1 run here), "
-        "of 3 test jobs 9 s (median of 1 run here on the CPU), "
+        "50 s for 2 train jobs (median of 1 run here), "
+        "9 s for 3 test jobs (median of 1 run here on the CPU), "
         "7 s for 1 poison job (--duration, because no poison job has run here), "
         "7 s for 1 unlearn job (--duration, because no unlearn job has run here)"
     )
@@ -241,7 +241,7 @@ def test_a_job_with_other_settings_takes_as_long_as_others_of_its_kind() -> None
     lasting = {job.group: (job.seconds, job.forecast) for job in replayed.jobs}
     assert lasting["train"] == (40.0, None), "not 7 s; the scheduler itself knows nothing of it"
     assert (
-        "of 2 train jobs 40 s (median of 3 runs here on the CPU with other settings)"
+        "40 s for 2 train jobs (median of 3 runs here on the CPU with other settings)"
         in replayed.in_words()
     )
 
