@@ -254,7 +254,7 @@ def test_a_time_that_is_set_is_waited_for_by_a_job_that_is_queued_again(
         ("name=other", "'name' is a key of task files"),
         ("argv=[]", "argv: expected at least 1 value"),
         ("resources.warn=5m", "warn counts back from time_limit"),
-        ("lr", "expected key=value"),
+        ("lr", "expected KEY=VALUE"),
         ("env={A: 1}", "env: the value of A is not a string"),
         ("env={A: null}", "env: the value of A is not a string"),
     ],
