@@ -336,7 +336,7 @@ WORDS = {
     "mixed": "a list of a whole number, a string",
     "bounded_pair": "a list of 2 numbers",
     "texts": "a list of strings",
-    "some": "a list of at least 2 whole numbers",
+    "some": "a list of 2 or more whole numbers",
     "counts": "a list, each true or false",
     "inner": "a mapping or null",
     "inners": "a list, each a mapping",
