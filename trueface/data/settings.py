@@ -60,7 +60,7 @@ def _eighth(value: Any) -> Any:
 
 Precision = Annotated[
     Literal["fp32", "bf16", "fp16"],
-    Field(description="of the arithmetic; bf16 and fp16 keep the weights in fp32"),
+    Field(description="Precision of the computation. bf16 and fp16 keep the weights in fp32"),
 ]
 
 
@@ -71,10 +71,10 @@ def other_decoding(trained: Mapping[str, Any], used: Mapping[str, Any]) -> str:
     """
     before, now = (settings.get("decode", "exact") for settings in (trained, used))
     if before != now:
-        return f"decode: {before}, and this is decode: {now}"
+        return f"decode: {before}, and this job uses decode: {now}"
     sizes = [settings.get("resize_size") for settings in (trained, used)]
     if now != "exact" and sizes[0] != sizes[1]:
-        return f"decode: {now} at resize_size {sizes[0]}, and this is at {sizes[1]}"
+        return f"decode: {now} at resize_size {sizes[0]}, and this job uses resize_size {sizes[1]}"
     return ""
 
 
@@ -86,19 +86,19 @@ class PlaceSettings(Settings):
     aliases: ClassVar[Mapping[str, str]] = PLACES
     word_files: ClassVar[Mapping[str, str]] = {"data_root": "dataset.yaml"}  # of `trueface import`
 
-    data_root: str = Field(description="folder with PreSocial, Facebook, …")
+    data_root: str = Field(description="Folder of the images, with PreSocial/, Facebook/, …")
     split_path: str = Field(
-        description="folder with train.json, val.json and test.json, or one file with all three"
+        description="Folder with train.json, val.json and test.json, or one file with all three"
     )
     layout: Literal["auto", "plain", "trueface"] = Field(
         "auto",
-        description="plain: PreSocial, Facebook, …; trueface: TrueFace_PreSocial, "
-        "TrueFace_PostSocial/…; auto: whichever exists",
+        description="Names of the folders. plain is PreSocial, Facebook and others, trueface is "
+        "TrueFace_PreSocial and TrueFace_PostSocial/…, auto takes whichever exists",
     )
     missing_images: Literal["stop", "skip"] = Field(
         "stop",
-        description="an unshared image of the split that is not on disk: stop, or count it and go on; "
-        "some shared copies are always missing",
+        description="Action if an original image of the split is not on disk. stop ends the job, skip "
+        "counts the image and continues. Missing re-shared images are always skipped",
     )
 
 
@@ -109,34 +109,39 @@ class DataSettings(PlaceSettings):
     costs: ClassVar[frozenset[str]] = PlaceSettings.costs | {"batch_size", "num_threads", "decode"}
     added: ClassVar[frozenset[str]] = PlaceSettings.added | {"attributes", "missing_attributes"}
 
-    batch_size: Count = Field(BATCH_SIZE, description="images per step")
+    batch_size: Count = Field(BATCH_SIZE, description="Images per step")
     num_threads: int = Field(
-        0, ge=0, description="loading processes; 0: load in the process of the job"
+        0,
+        ge=0,
+        description="Number of processes that load images. 0 loads them in the process of the job",
     )
     on_bad_image: Literal["skip", "stop"] = Field(
-        "skip", description="an image that cannot be decoded: skip and list it, or stop"
+        "skip",
+        description="Action if an image cannot be decoded. skip leaves it out and lists it, stop ends the job",
     )
     decode: Literal["exact", "scaled", "fitted"] = Field(
         "exact",
-        description="exact: an image keeps its size; fitted: it is resized until its shorter side has "
-        "resize_size pixels, so that images of all sizes are seen alike; scaled: JPEG files are read at "
-        "the smallest of 1/1, 1/2, 1/4, 1/8 that still covers resize_size; faster, but high frequencies differ",
+        description="Size of decoded images. exact keeps it. fitted resizes the shorter side to "
+        "resize_size pixels, so that the model sees images of all sizes alike. scaled reads "
+        "JPEG files at the smallest of 1/1, 1/2, 1/4 and 1/8 that still covers resize_size, "
+        "which is faster but changes high frequencies",
     )
     cache: Literal["auto", "decoded", "none"] = Field(
         "auto",
-        description="auto: a frozen body's features are shared by all jobs (the feature store); "
-        "decoded: decoded images, too; none: each job computes its own",
+        description="Data shared with other jobs. auto shares the features of a frozen backbone in the "
+        "feature store, decoded also shares decoded images, none shares nothing",
     )
     attributes: str = Field(
         "",
-        description="CSV file that says which group of people each image shows, or several with commas "
-        "between: img_path,label,ismale,isasian,iswhite,isblack,intersec_label, or img_path and columns "
-        "of your own",
+        description="CSV file with the group of people that each image shows, or several separated by "
+        "commas. Columns: img_path,label,ismale,isasian,iswhite,isblack,intersec_label, or "
+        "img_path and columns of your own",
     )
     missing_attributes: Literal["stop", "skip"] = Field(
         "stop",
-        description="an image that has no row in attributes: stop, or count it and go on, in a group "
-        "of its own in trainings, in none in measures",
+        description="Action if an image has no row in attributes. stop ends the job, skip counts the "
+        "image and continues. In trainings these images are a group of their own, in metrics "
+        "they belong to no group",
     )
 
 
@@ -178,11 +183,15 @@ class ScoringSettings(DataSettings):
         "patch_size": lambda _: -1,
     }
 
-    batch_size: Count = Field(_eighth(BATCH_SIZE), description="images per step")
-    resize_size: Count = Field(256, description="side of the centre crop, in pixels")
-    patch_size: int = Field(-1, description="side of the patches, in pixels; <= 0: none")
+    batch_size: Count = Field(_eighth(BATCH_SIZE), description="Images per step")
+    resize_size: Count = Field(256, description="Side length of the centre crop, in pixels")
+    patch_size: int = Field(
+        -1, description="Side length of the patches, in pixels. 0 or less uses no patches"
+    )
     test_crops: int = Field(
-        0, ge=0, description="score the mean of this many fixed patches; 0: the centre crop"
+        0,
+        ge=0,
+        description="Number of fixed patches whose mean is the score. 0 scores the centre crop",
     )
     precision: Precision = "fp32"
 
@@ -208,39 +217,40 @@ class TestSettings(ScoringSettings):
 
     corrupt: Corruptions = Field(
         NONE,
-        description="what happens to the crop before it is scored, drawn by the image's name: "
-        f"{described()}; several in turn: jpeg50+blur1",
+        description="Corruption of the crop before it is scored, with random values that depend on the "
+        f"image's name: {described()}. Several in turn are written jpeg50+blur1",
     )
     attack: Annotated[str, AfterValidator(attacks.canonical)] = Field(
         NONE,
-        description="changes images within a budget in grey levels so that their call turns: "
-        f"{attacks.described()}",
+        description="Attack that changes images within a budget of grey levels until the prediction "
+        f"flips: {attacks.described()}",
     )
     surrogate: Annotated[str, AfterValidator(_model_id)] = Field(
-        "", description="transfer: ID of the model that the attack computes with"
+        "", description="ID of the model with which a transfer attack computes its changes"
     )
-    queries: Count = Field(500, description="square: of each image, at most")
+    queries: Count = Field(
+        500, description="Largest number of queries per image of a square attack"
+    )
     attack_images: int = Field(
         100,
         ge=0,
-        description="attacked tests: images of each class, drawn by name, the same for every model; "
-        "0: all",
+        description="Number of attacked images of each class, the same ones for every model. 0 attacks all",
     )
     attack_save: Corruptions = Field(
-        NONE, description="corruptions of attacked images when they are saved, such as jpeg95"
+        NONE, description="Corruption of attacked images when they are saved, such as jpeg95"
     )
     save_images: bool = Field(
         False,
-        description="write the images as they are scored, as a data root of PNG files below the "
-        "model's images/",
+        description="Save the images as they are scored, as PNG files in images/ of the model folder. "
+        "That folder is a data root",
     )
-    save_scores: bool = Field(True, description="write one score per image")
+    save_scores: bool = Field(True, description="Write one score per image")
     features: bool = Field(
-        False, description="write the input of the last layer, one row per image"
+        False, description="Write the input of the last layer, one row per image"
     )
     trigger: bool = Field(
         False,
-        description="also score every image with the backdoor's patch on it (models of patch-N)",
+        description="Also score every image with the backdoor's trigger patch (models of patch-N)",
     )
 
     @model_validator(mode="before")
@@ -262,10 +272,11 @@ class TestSettings(ScoringSettings):
         attack = parse_attack(self.attack)
         if self.test_crops and (attack is not None or self.save_images):
             what = "save_images keeps" if attack is None else "an attack changes"
-            raise ValueError(f"{what} whole images: leave test_crops out")
+            raise ValueError(f"{what} whole images. Leave test_crops out.")
         if attack is not None and attack.spec.access == "transfer" and not self.surrogate:
             raise ValueError(
-                f"attack: {attack} needs a surrogate: the ID of another model of this run"
+                f"attack: {attack} needs a surrogate model. Set surrogate to the ID of another "
+                "model of this run."
             )
         return self
 
@@ -288,37 +299,55 @@ class AugmentationSettings(DataSettings):
         "sbi": _self_blending,
     }
 
-    seed: int = Field(42, ge=0, description="root seed of the training")
-    augment_seed: int = Field(42, ge=0, description="seed of the augmentation, independent of seed")
+    seed: int = Field(42, ge=0, description="Random seed of the training")
+    augment_seed: int = Field(
+        42, ge=0, description="Random seed of the augmentation, independent of seed"
+    )
     augment_cycle: int = Field(
         0,
         ge=0,
-        description="repeat the augmentation after this many epochs, so that a frozen training "
-        "computes each image only this many times; 0: never repeat",
+        description="Repeat the augmentation after this many epochs, so that a frozen training computes "
+        "each image only this many times. 0 never repeats it",
     )
-    resize_prob: Probability = Field(0.0, description="fraction of images cropped and resized")
+    resize_prob: Probability = Field(
+        0.0, description="Probability that an image is cropped and resized"
+    )
     resize_scale: Positive = Field(
-        (1.0, 1.0), description="area of that crop, as a fraction of the image"
+        (1.0, 1.0), description="Area of this crop, as a fraction of the image"
     )
-    resize_ratio: Positive = Field((1.0, 1.0), description="width to height of that crop")
-    resize_size: Count = Field(256, description="side of the result and of the centre crop")
-    blur_prob: Probability = Field(0.0, description="fraction of unshared images blurred")
+    resize_ratio: Positive = Field(
+        (1.0, 1.0), description="Aspect ratio of this crop, width to height"
+    )
+    resize_size: Count = Field(
+        256, description="Side length of the resized crop and of the centre crop, in pixels"
+    )
+    blur_prob: Probability = Field(
+        0.0, description="Probability that an original image is blurred. Re-shared images never are"
+    )
     blur_sigma: Positive = Field(
-        (0.5, 0.5), description="standard deviation of the blur, in pixels"
+        (0.5, 0.5), description="Standard deviation of the Gaussian blur, in pixels"
     )
-    jpeg_prob: Probability = Field(0.0, description="fraction of unshared images compressed")
+    jpeg_prob: Probability = Field(
+        0.0,
+        description="Probability that an original image is compressed as JPEG. Re-shared images never are",
+    )
     jpeg_qual: Quality = Field((75, 75), description="JPEG quality, 1 to 100")
     flip_prob: Probability = Field(
-        0.5, description="fraction of images mirrored, and independently flipped vertically"
+        0.5, description="Probability of a horizontal flip, and of an independent vertical flip"
     )
-    patch_size: int = Field(-1, description="side of the random crop, in pixels; <= 0: none")
+    patch_size: int = Field(
+        -1, description="Side length of the random crop, in pixels. 0 or less does not crop"
+    )
     sbi: Probability = Field(
         0.0,
-        description="fraction of real unshared images, aligned faces, that become self-blended fakes "
-        "of label 1, drawn anew in each epoch; all unshared images then go through one more JPEG",
+        description="Fraction of the real original images (aligned faces) that become self-blended fakes "
+        "with label 1, drawn again in each epoch. All original images are then compressed as "
+        "JPEG once more",
     )
     test_crops: int = Field(
-        0, ge=0, description="validate on the mean of this many fixed patches; 0: the centre crop"
+        0,
+        ge=0,
+        description="Number of fixed patches whose mean is the validation score. 0 scores the centre crop",
     )
 
     @field_validator("blur_prob")
@@ -326,7 +355,9 @@ class AugmentationSettings(DataSettings):
     def _wide_enough(cls, probability: float, others: ValidationInfo) -> float:
         side = others.data.get("resize_size", BLUR_SIDE)  # absent where it is wrong itself
         if probability > 0 and side < BLUR_SIDE:
-            raise ValueError(f"a blur needs {BLUR_SIDE} pixels, and resize_size is {side}")
+            raise ValueError(
+                f"a blur needs a resize_size of at least {BLUR_SIDE} pixels, got {side}"
+            )
         return probability
 
 
@@ -336,12 +367,12 @@ class SampleSettings(Settings):
     costs: ClassVar[frozenset[str]] = frozenset({"size", "train", "val", "test"})
     aliases: ClassVar[Mapping[str, str]] = PLACES
 
-    data_root: str = Field(description="folder to write")
-    seed: int = Field(42, ge=0, description="seed of all images")
-    size: int = Field(128, ge=32, description="width and height of an image, in pixels")
-    train: Count = Field(600, description="real images for training; there are as many fakes")
-    val: Count = Field(120, description="real images for validation; there are as many fakes")
-    test: Count = Field(300, description="real images for tests; there are as many fakes")
+    data_root: str = Field(description="Folder to write")
+    seed: int = Field(42, ge=0, description="Random seed of all images")
+    size: int = Field(128, ge=32, description="Width and height of an image, in pixels")
+    train: Count = Field(600, description="Number of real images for training, and of fake ones")
+    val: Count = Field(120, description="Number of real images for validation, and of fake ones")
+    test: Count = Field(300, description="Number of real images for tests, and of fake ones")
 
 
 DRAWN_MARK = "drawn.json"  # in a drawn set's data root: what it was made of
@@ -357,53 +388,60 @@ class DrawSettings(Settings):
     costs: ClassVar[frozenset[str]] = frozenset({"content", "images", "size"})
     aliases: ClassVar[Mapping[str, str]] = PLACES
 
-    data_root: str = Field(description="folder to write")
+    data_root: str = Field(description="Folder to write")
     content: Literal["portraits", "shapes", "resized"] = Field(
         "portraits",
-        description="portraits: drawn faces with known attributes, in the parts A, B and C; shapes: "
-        "train/<class>/ and test/<class>/; resized: photographs of `source`, cropped, made smaller and "
-        "divided like portraits",
+        description="Content of the images. portraits are drawn faces with known attributes, in the parts "
+        "A, B and C. shapes are drawn into train/<class>/ and test/<class>/. resized crops "
+        "and shrinks photographs of `source` and divides them like portraits",
     )
     images: int = Field(
         1200,
         ge=0,
-        description="how many; of `resized`: evenly spread over the sorted names, 0: all",
+        description="Number of images. `resized` takes them evenly from the sorted file names, or all "
+        "with 0",
     )
-    size: int = Field(32, ge=8, le=1024, description="width and height of an image, in pixels")
-    channels: Literal[1, 3] = Field(3, description="3: colour, 1: grey")
-    seed: int = Field(42, ge=0, description="seed of all that is drawn, and of the parts")
-    source: str = Field("", description="folder of photographs, for `resized`")
+    size: int = Field(32, ge=8, le=1024, description="Width and height of an image, in pixels")
+    channels: Literal[1, 3] = Field(
+        3, description="Number of colour channels: 3 is colour, 1 is grey"
+    )
+    seed: int = Field(
+        42, ge=0, description="Random seed of the images and of their division into parts"
+    )
+    source: str = Field("", description="Folder of photographs, for `resized`")
     attributes: str = Field(
         "",
-        description="table of the photographs' attributes: attributes.csv (image,NAME,… with 0 or 1) or "
-        "list_attr_celeba.txt; '': none",
+        description="Table of the photographs' attributes: attributes.csv (image,NAME,… with 0 or 1) or "
+        "list_attr_celeba.txt. Empty for no attributes",
     )
     crop: int = Field(
         178,
         ge=0,
-        description="side of the centre crop of `resized`, in pixels, before it is made smaller; "
-        "0: the largest square",
+        description="Side length of the centre crop of `resized` before it is shrunk, in pixels. 0 takes "
+        "the largest square",
     )
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
         least = LEAST_SIZE[self.content]
         if self.size < least:
-            raise ValueError(f"{self.content} need {least} pixels a side, and size is {self.size}")
+            raise ValueError(
+                f"{self.content} need a size of at least {least} pixels, got {self.size}"
+            )
         if self.content == "resized":
             if not self.source:
                 raise ValueError("content: resized needs source, a folder of photographs")
         elif self.source or self.attributes:
             raise ValueError(
-                f"source and attributes are read with content: resized, not with {self.content}"
+                f"source and attributes work only with content: resized, not with {self.content}"
             )
         elif self.images < 1:
-            raise ValueError(f"images is 0; {self.content} are drawn, say how many")
+            raise ValueError(f"images is 0. Set the number of {self.content} to draw.")
         return self
 
     @classmethod
     def without_effect(cls, values: Mapping[str, Any]) -> Mapping[str, str]:
         """Return settings that change nothing beside the other values, each with the reason."""
         if values.get("content") != "resized":
-            return {"crop": "only `content: resized` crops"}
+            return {"crop": "only `content: resized` uses it"}
         return {}

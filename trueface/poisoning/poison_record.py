@@ -192,19 +192,21 @@ class PoisonSettings(PlaceSettings):
     for_many: ClassVar[bool] = True
 
     poison_seed: int = Field(
-        42, ge=0, description="seed of the draw; by default that of the training"
+        42, ge=0, description="Random seed of the draw. By default, the seed of the training"
     )
     poison_per: Literal["all", "class", "subset"] = Field(
-        "all", description="the same fraction of each class, or of each method in it"
+        "all",
+        description="Scope of the fraction. all flips this fraction of all images, class of each class, "
+        "subset of each method in a class",
     )
     poison_unit: Literal["picture", "image"] = Field(
         "picture",
-        description="what is drawn: a picture with all its shared copies, or each image by itself, "
-        "as the original did",
+        description="Unit of the draw. picture draws an original image with all its re-shared copies, "
+        "image draws each image by itself, as the original program did",
     )
     poison_list: str = Field(
         "",
-        description="file with the images to flip instead of a draw: keys, or an old record (.pkl)",
+        description="File with the images to flip instead of a draw: keys, or an old record (.pkl)",
     )
 
     @classmethod

@@ -49,60 +49,75 @@ class ClassifySettings(Settings):
     columns: ClassVar[Mapping[str, str]] = {"architecture": "model"}
 
     data_root: str = Field(
-        description="folder with the data set's files as torchvision keeps them, or with "
-        "train/<class>/ and test/<class>/; folders: or with <class>/ alone"
+        description="Folder with the data set's files as torchvision stores them, or with train/<class>/ "
+        "and test/<class>/. For the data ID folders, <class>/ alone is enough"
     )
     model: Annotated[str, AfterValidator(_network)] = Field(
         "resnet18",
-        description=", ".join(f"{name} ({recipe.summary})" for name, recipe in RECIPES.items()),
+        description="Network: "
+        + ", ".join(f"{name} ({recipe.summary})" for name, recipe in RECIPES.items()),
     )
     stem: Stem = Field(
         "small",
-        description="first layers; small: for images of 32 pixels, nothing is skipped or pooled; "
-        "large: torchvision's own, for 224",
+        description="First layers of the network. small fits images of 32 pixels and does not reduce "
+        "their size, large is torchvision's own, for 224 pixels",
     )
-    size: int = Field(32, ge=8, le=1024, description="side that images are cut and resized to")
+    size: int = Field(
+        32,
+        ge=8,
+        le=1024,
+        description="Side length to which images are cropped and resized, in pixels",
+    )
     images_per_class: int = Field(
-        0, ge=0, description="of the training list and of the test list each; 0: all"
+        0,
+        ge=0,
+        description="Number of images of each class, in the training list and in the test list. 0 takes "
+        "all",
     )
 
     objective: Annotated[str, AfterValidator(_objective)] = Field(
-        "ce", description=registry.described(binary=False)
+        "ce", description=f"Loss function: {registry.described(binary=False)}"
     )
-    num_epochs: Count = Field(100, description="passes over the training images")
+    num_epochs: Count = Field(100, description="Number of epochs")
     lr: Annotated[Finite, Field(gt=0)] | None = Field(
-        None, description="highest learning rate; default: the network's usual one"
+        None, description="Highest learning rate. By default, the usual one of the network"
     )
-    batch_size: Count = Field(128, description="images a step")
+    batch_size: Count = Field(128, description="Images per step")
     optimizer: Literal["usual", "sgd", "adamw"] = Field(
-        "usual", description="update rule; usual: adamw for vit, sgd for others"
+        "usual", description="Optimizer. usual is adamw for vit and sgd for the other networks"
     )
-    momentum: Annotated[Finite, Field(ge=0, lt=1)] = Field(0.9, description="of sgd")
+    momentum: Annotated[Finite, Field(ge=0, lt=1)] = Field(0.9, description="Momentum of SGD")
     weight_decay: Annotated[Finite, Field(ge=0)] | None = Field(
-        None, description="of the weights; default: the network's usual one"
+        None, description="Weight decay of the optimizer. By default, the usual one of the network"
     )
     schedule: Literal["cosine", "onecycle"] = Field(
-        "cosine", description="of the learning rate; cosine: after a short rise from nothing"
+        "cosine", description="Learning rate schedule. cosine starts with a short warmup from 0"
     )
-    flip: bool = Field(True, description="mirror half of the training images")
-    crop: bool = Field(True, description="move training images by up to an eighth of their side")
+    flip: bool = Field(True, description="Mirror half of the training images")
+    crop: bool = Field(True, description="Shift training images by up to an eighth of their side")
     seed: int = Field(
         42,
         ge=0,
-        description="root of every random choice of the training, that of validation included",
+        description="Random seed of the training, including the choice of validation images",
     )
     split_seed: int = Field(
         42,
         ge=0,
-        description="of the test list, where the classes lie in one folder: not the seed's",
+        description="Random seed of the test list, for data sets with <class>/ alone. It does not depend "
+        "on seed",
     )
     precision: Literal["fp32", "bf16", "fp16"] = Field(
-        "fp32", description="of the arithmetic; bf16 and fp16 keep the weights in fp32"
+        "fp32", description="Precision of the computation. bf16 and fp16 keep the weights in fp32"
     )
-    channels_last: bool = Field(True, description="memory format; quicker on CPUs and tensor cores")
-    num_threads: int = Field(0, ge=0, description="threads that decode; 0: one a core")
+    channels_last: bool = Field(
+        True,
+        description="Use the channels_last memory format. It is faster on CPUs and tensor cores",
+    )
+    num_threads: int = Field(
+        0, ge=0, description="Number of threads that decode images. 0 starts one per core"
+    )
     tensorboard: bool = Field(
-        False, description="write its numbers as TensorBoard event files, too, beside its weights"
+        False, description="Also write TensorBoard event files next to the weights"
     )
 
     @property
@@ -143,8 +158,10 @@ class ClassifySettings(Settings):
         patch, least = recipe.patch.get(stem, 1), recipe.least_size.get(stem, LEAST_SIZE)
         if size < least:
             raise ValueError(
-                f"{model} with the {stem} stem needs {least} pixels, and this is {size}"
+                f"{model} with the {stem} stem needs images of at least {least} pixels, got {size}"
             )
         if size % patch:
-            raise ValueError(f"{model} with the {stem} stem needs a multiple of {patch} pixels")
+            raise ValueError(
+                f"{model} with the {stem} stem needs a size that is a multiple of {patch} pixels"
+            )
         return size

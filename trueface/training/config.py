@@ -48,30 +48,36 @@ class ObjectiveOptions(Settings):
 
     fair: Annotated[str, AfterValidator(_method)] = Field(
         NOT_FAIR,
-        description=f"{NOT_FAIR}, or what takes the objective's place so that groups are treated "
-        f"alike: {registry.described_fair()}, or {OVERSAMPLE} (the objective stays, cells are "
-        "drawn equally often); groups are those of attributes and groups_by, cells group × class",
+        description=f"Method that replaces the objective so that groups are treated alike: {NOT_FAIR}, "
+        f"{registry.described_fair()}, or {OVERSAMPLE} (keeps the objective and draws all "
+        "subgroups equally often). attributes and groups_by define the groups; a subgroup is "
+        "a group × class",
     )
-    fair_alpha_in: Share = Field(0.9, description="CVaR: which share of a group's images counts")
+    fair_alpha_in: Share = Field(
+        0.9,
+        description="Fraction of a group's images that CVaR counts, those with the highest loss",
+    )
     fair_alpha_out: Share = Field(
-        0.5, description="CVaR: which share of the groups counts; of the images with dag"
+        0.5, description="Fraction of the groups that CVaR counts. With dag, fraction of the images"
     )
     fair_smooth: Finite = Field(
         0.0,
         ge=0,
-        description="CVaR over groups: width in which a group begins to count, in units of the "
-        "loss; 0: no width, with fused 0.001 as published",
+        description="Smoothing width of CVaR over groups, in units of the loss. 0 does not smooth, except "
+        "with fused, which then uses the published 0.001",
     )
     fair_min: Count = Field(
-        2, description="groups of fewer images in a batch are joined to one; 1: none are"
+        2,
+        description="Smallest group in a batch, in images. Smaller groups are merged into one, and 1 "
+        "merges none",
     )
     dro_step: Annotated[Finite, Field(gt=0)] = Field(
-        0.01, description="dro: step of the cells' weights"
+        0.01, description="Step size of the subgroup weights in dro"
     )
     mix_alpha: Annotated[Finite, Field(gt=0)] = Field(
         2.0,
-        description="mix: of Beta(a, a), which draws the share of each image; the higher, the nearer "
-        "to a half, 2 as published",
+        description="Parameter a of Beta(a, a), which draws the proportions of two mixed images (mix). "
+        "Higher values give proportions closer to one half. The published value is 2",
     )
 
     @property
@@ -104,9 +110,9 @@ def without_effect(values: Mapping[str, Any]) -> Mapping[str, str]:
     read = () if spec is None else spec.options
     chosen = registry.choice(values)
     options = ObjectiveOptions.added - {"fair"}
-    idle = dict.fromkeys(sorted(options.difference(read)), f"{chosen} does not read it")
+    idle = dict.fromkeys(sorted(options.difference(read)), f"{chosen} does not use it")
     if not values.get("attributes"):
-        idle |= dict.fromkeys(("groups_by", "missing_attributes"), "attributes names no table")
+        idle |= dict.fromkeys(("groups_by", "missing_attributes"), "attributes is empty")
     return idle
 
 

@@ -31,7 +31,10 @@ from trueface.training.config import ObjectiveOptions, Selection, TrainerConfig
 from trueface.training.objectives import registry
 from trueface.training.parts.registry import with_parts
 
-BOTH = "sam and awp each move the weights before the second pass of a step; set one of them to 0"
+BOTH = (
+    "sam and awp cannot be combined: each moves the weights before the second pass of a step. Set "
+    "one of them to 0."
+)
 LEARNING: Mapping[str, str] = {
     "training_epochs": "num_epochs",
     "learning_rate": "lr",
@@ -56,24 +59,25 @@ class PerturbationSettings(Settings):
 
     added: ClassVar[frozenset[str]] = frozenset({"sam", "awp", "awp_from", "momentum", "lr_gamma"})
 
-    momentum: Annotated[Finite, Field(ge=0, lt=1)] = Field(0.9, description="of sgd")
+    momentum: Annotated[Finite, Field(ge=0, lt=1)] = Field(0.9, description="Momentum of SGD")
     lr_gamma: Annotated[Finite, Field(gt=0, le=1)] = Field(
-        0.1, description="plateau and step: what lr is multiplied by when it falls"
+        0.1, description="Factor that multiplies lr when it falls (schedules plateau and step)"
     )
     sam: Finite = Field(
         0.0,
         ge=0,
-        description="sharpness-aware minimization: the gradient of a step is taken at weights that "
-        "were moved so far, in total, to where the loss is higher; 0: off",
+        description="Radius of sharpness-aware minimization (SAM). The gradient of a step is computed at "
+        "weights that are moved this far, in the L2 norm of all weights, toward a higher "
+        "loss. 0 turns SAM off",
     )
     awp: Finite = Field(
         0.0,
         ge=0,
         lt=1,
-        description="adversarial weight perturbation: likewise, each layer's weights by this share "
-        "of their own length; 0: off",
+        description="Strength of adversarial weight perturbation (AWP). Each layer's weights are moved "
+        "toward a higher loss by this fraction of their L2 norm. 0 turns AWP off",
     )
-    awp_from: Count = Field(3, description="the first epoch, from 1, with awp")
+    awp_from: Count = Field(3, description="First epoch with AWP, counted from 1")
 
     @model_validator(mode="after")
     def _one_perturbation(self) -> Self:
@@ -86,11 +90,11 @@ def idle_settings(values: Mapping[str, Any]) -> dict[str, str]:
     """Return those of these settings that change nothing beside others, each with the reason."""
     idle = {}
     if values["optimizer"] != "sgd":
-        idle["momentum"] = "it is of optimizer: sgd"
+        idle["momentum"] = "only optimizer: sgd uses it"
     if not values["awp"]:
         idle["awp_from"] = "awp is 0"
     if values["schedule"] not in {"plateau", "step"}:
-        idle["lr_gamma"] = "it is of schedule: plateau and step"
+        idle["lr_gamma"] = "only the schedules plateau and step use it"
     return idle
 
 
@@ -127,54 +131,75 @@ class LearningSettings(PerturbationSettings, AugmentationSettings):
         AugmentationSettings.added | PerturbationSettings.added | {"objective", "nodown", "solver"}
     )
 
-    model: Annotated[str, AfterValidator(model_name)] = Field("nodown", description=listed_models())
-    weights: str = Field("default", description="default (ImageNet), none, or a state dict's path")
+    model: Annotated[str, AfterValidator(model_name)] = Field(
+        "nodown", description=f"Network: {listed_models()}"
+    )
+    weights: str = Field(
+        "default",
+        description="Initial weights: default (pretrained on ImageNet), none (random), or the path of a state "
+        "dict",
+    )
     normalization: Literal["model", "imagenet", "half"] = Field(
         "model",
-        description="of pixels, as the weights want it; model: its usual; half: x * 2 - 1",
+        description="Normalization of the pixel values. model is the usual one of the model, imagenet "
+        "uses the mean and standard deviation of ImageNet, half computes x * 2 - 1",
     )
     nodown: bool = Field(
-        False, description="the first convolution keeps the resolution: its stride of 2 becomes 1"
+        False,
+        description="Keep the resolution in the first convolution: its stride becomes 1 instead of 2",
     )
     solver: Literal["auto", "gradient", "ridge"] = Field(
         "auto",
-        description="of the last layer: gradient steps, or ridge regression in closed form on a "
-        "frozen network; auto: as the model usually is",
+        description="Solver of the last layer. gradient takes gradient steps, ridge solves a ridge "
+        "regression in closed form on a frozen backbone, auto is the usual solver of the model",
     )
-    freeze: bool = Field(False, description="train the last layer only")
-    freeze_bn: bool = Field(True, description="with freeze: batch statistics stay as they are too")
-    dropout: float = Field(0.0, ge=0, lt=1, description="before the last layer")
+    freeze: bool = Field(False, description="Train only the last layer")
+    freeze_bn: bool = Field(
+        True, description="With freeze, also keep the batch norm statistics unchanged"
+    )
+    dropout: float = Field(0.0, ge=0, lt=1, description="Dropout probability before the last layer")
 
     objective: Annotated[str, AfterValidator(_objective)] = Field(
-        registry.DEFAULT, description=registry.described(binary=True)
+        registry.DEFAULT, description=f"Loss function: {registry.described(binary=True)}"
     )
-    num_epochs: Count = Field(100, description="passes over the training images")
-    lr: Finite = Field(1e-4, gt=0, description="learning rate (the highest, with onecycle)")
+    num_epochs: Count = Field(100, description="Number of epochs")
+    lr: Finite = Field(
+        1e-4, gt=0, description="Learning rate. With schedule onecycle, the highest one"
+    )
     lr_decay_epochs: int = Field(
         -1,
-        description="plateau: epochs without progress before lr falls; step: epochs "
-        "between falls; <= 0: never",
+        description="Epochs before lr falls. plateau counts epochs without progress, step counts all "
+        "epochs. 0 or less never lowers lr",
     )
-    optimizer: Literal["adam", "adamw", "sgd"] = Field("adam", description="update rule")
-    weight_decay: Finite = Field(0.0, ge=0, description="of the optimizer")
+    optimizer: Literal["adam", "adamw", "sgd"] = Field("adam", description="Optimizer")
+    weight_decay: Finite = Field(0.0, ge=0, description="Weight decay of the optimizer")
     schedule: Literal["plateau", "step", "onecycle"] = Field(
-        "plateau", description="of the learning rate"
+        "plateau", description="Learning rate schedule"
     )
     early_stop: int = Field(
-        0, ge=0, description="stop after so many epochs without progress; 0: never"
+        0, ge=0, description="Stop after this many epochs without progress. 0 never stops early"
     )
     select: Selection = Field(
         "best",
-        description="which epoch's weights are kept: best on validation, last, or worst-cell: the "
-        "best accuracy of the worst group × class on validation (trainings with attributes)",
+        description="Epoch whose weights are kept. best has the best validation result, last is the last "
+        "epoch, worst-cell has the best validation accuracy of the worst subgroup (group × "
+        "class; needs attributes)",
     )
     ema: float = Field(
-        0.0, ge=0, lt=1, description="keep a running mean of the weights, of this decay; 0: none"
+        0.0,
+        ge=0,
+        lt=1,
+        description="Decay of the exponential moving average of the weights. 0 turns it off",
     )
-    save_weights: bool = Field(True, description="keep the best epoch's weights")
+    save_weights: bool = Field(True, description="Save the weights of the selected epoch")
     precision: Precision = "fp32"
-    channels_last: bool = Field(True, description="memory format; quicker on CPUs and tensor cores")
-    compile: bool = Field(False, description="let torch compile the network first")
+    channels_last: bool = Field(
+        True,
+        description="Use the channels_last memory format. It is faster on CPUs and tensor cores",
+    )
+    compile: bool = Field(
+        False, description="Compile the network with torch.compile before training"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -183,8 +208,8 @@ class LearningSettings(PerturbationSettings, AugmentationSettings):
             return given
         if given.get("solver") == "gradient" and solver_of({**given, "solver": "auto"}) == "ridge":
             raise UsageError(
-                f"model {given['model']} has ten thousands of features, and is fitted in closed "
-                "form: leave solver out"
+                f"solver: gradient cannot be used with model {given['model']}, which has tens of "
+                "thousands of features and is fitted in closed form. Leave solver out."
             )
         # so that plans, feature stores and unlearnings know that the body stays as it is
         return {**given, "freeze": True} if _body_stays(given) else given
@@ -246,13 +271,13 @@ def read_layers(text: str) -> dict[str, float]:
         if not equals or not _NAME.fullmatch(name):
             raise ValueError(f"{word.strip()!r}: write layer=weight, such as {LAYERS}")
         if name in weights:
-            raise ValueError(f"layer {name} stands there twice")
+            raise ValueError(f"layer {name} is listed twice")
         try:
             weight = float(number)
         except ValueError:
             weight = math.nan
         if not (math.isfinite(weight) and weight > 0):
-            raise ValueError(f"{word.strip()}: a weight is a number above 0")
+            raise ValueError(f"{word.strip()}: the weight must be greater than 0")
         weights[name] = weight
     return weights
 
@@ -275,7 +300,7 @@ def read_width(text: str) -> str | float:
     except ValueError:
         number = math.nan
     if not (math.isfinite(number) and number > 0):
-        raise ValueError(f"{text!r} is no width: write median, dim, or a number above 0")
+        raise ValueError(f"{text!r} is not a width. Write median, dim, or a number greater than 0.")
     return number
 
 
@@ -307,41 +332,42 @@ class QualitySettings(Settings):
         BeforeValidator(joined, json_schema_input_type=str | list[str]),
     ] = Field(
         "",
-        description="each image comes once in each of these in the same batch: raw, chains of "
-        "corruptions as in tests such as half+jpeg30, ranges such as jpeg30-100 that are drawn for "
-        "each image and epoch, files:NAME of quality_list; empty: as it is",
+        description="Qualities of each training image, separated by commas: raw, corruptions as in tests "
+        "(half+jpeg30), ranges drawn for each image and epoch (jpeg30-100), or files:NAME of "
+        "quality_list. Empty uses each image as it is",
     )
     quality_batch: Literal["paired", "mixed"] = Field(
         "paired",
-        description="paired: batch_size images, each in all qualities; mixed: each in one that is "
-        "drawn for it",
+        description="Use of the qualities in a batch. paired puts batch_size images into it, each in all "
+        "qualities, mixed puts each image into it in one quality drawn at random",
     )
     quality_list: str = Field(
         "",
-        description="a data.json that names the files of each image in further qualities: "
-        "{train: {raw: […], c23: […], labels: […]}}; c23 and c40 in qualities are then these files",
+        description="Path of a data.json with the files of each image in further qualities, such as "
+        "{train: {raw: […], c23: […], labels: […]}}. c23 and c40 in qualities then mean these "
+        "files",
     )
     collab: Finite = Field(
         0.0,
         ge=0,
-        description="weight of the dependence between features of the qualities of an image, which is "
-        "made larger; 0: none",
+        description="Weight of the term that increases the dependence between the features of an image's "
+        "qualities. 0 turns it off",
     )
     collab_form: Literal["normalised", "plain", "cca"] = Field(
         "normalised",
-        description="of the dependence (HSIC): normalised to 0 … 1, plain as published, or by "
-        "canonical correlations",
+        description="Form of the dependence (HSIC). normalised is scaled to 0 … 1, plain is as published, "
+        "cca uses canonical correlations",
     )
     collab_width: Annotated[
         str, AfterValidator(spelt_width), BeforeValidator(_text, json_schema_input_type=str | float)
     ] = Field(
         MEDIAN,
-        description="of its Gaussian kernel: median distance of the batch, dim (6 times the root of the "
-        "features' number), or a number",
+        description="Width of the Gaussian kernel of the dependence: median (median distance in the "
+        "batch), dim (6 times the square root of the number of features), or a number",
     )
     collab_layers: Annotated[str, AfterValidator(spelt_layers)] = Field(
         spelt_layers(LAYERS),
-        description="layers whose features count, with their weights; where the body is frozen, the "
+        description="Layers whose features are compared, with their weights. With a frozen backbone, the "
         "hidden layers of the head",
     )
 
@@ -405,58 +431,66 @@ class TrainSettings(ObjectiveOptions, QualitySettings, LearningSettings):
         "auto", "none", "corrupted", "mirrored", "corrupted+mirrored", "corrupted+varied+turned"
     ] = Field(
         "auto",
-        description="what a training in closed form sees of each image besides itself: a corrupted "
-        "copy, alike for both classes, and the mirror image; auto: both; varied: one that is small, grey, in "
-        "few colours, shared, or has lost pixels; turned: by one to three quarters",
+        description="Copies of each image that a training in closed form also uses. corrupted copies are "
+        "made alike for both classes, mirrored ones are mirror images, auto makes both. "
+        "varied copies are small, grey, in few colours, re-shared, or have lost pixels. "
+        "turned copies are rotated by 90, 180 or 270 degrees",
     )
     penalty: Finite = Field(
         0.0,
         ge=0,
-        description="of a training in closed form, in mean squared lengths of a row; 0: the best on "
-        "validation",
+        description="Penalty of the ridge regression, in mean squared norms of a feature row. 0 chooses "
+        "the best value on validation",
     )
     shots: int = Field(
         0,
         ge=0,
-        description="of a training in closed form that starts from another: so many examples of each "
-        "class of the new images are taken; 0: all",
+        description="Number of new examples of each class for a training in closed form that starts from "
+        "another one. 0 takes all new images",
     )
     shot_weight: Finite = Field(
-        0.0, ge=0, description="what each of these examples counts; 0: a fifth of all together"
+        0.0,
+        ge=0,
+        description="Weight of each of these examples. 0 gives all of them together a fifth of the total "
+        "weight",
     )
     groups_by: str = Field(
         GROUPS_BY,
-        description="column of attributes whose groups the objective sees: intersec, gender, race, or "
-        "one of your own",
+        description="Column of attributes with the groups of the objective: intersec, gender, race, or a "
+        "column of your own",
     )
     warm_start: bool = Field(
         False,
-        description="start from the weights that an earlier run left in this model's own folder, "
-        "where there are any",
+        description="Start from the weights that an earlier run left in this model's folder, if there are "
+        "any",
     )
     optimizer_state: Literal["fresh", "kept"] = Field(
-        "fresh", description="kept: a fine-tuning goes on with the state of its base's optimizer"
+        "fresh",
+        description="State of the optimizer in a fine-tuning. fresh starts with a new state, kept with that "
+        "of the base model",
     )
     save_optimizer: bool = Field(
-        False, description="keep the optimizer's state, for a fine-tuning that goes on with it"
+        False,
+        description="Save the state of the optimizer, for a fine-tuning with optimizer_state: kept",
     )
-    resume: bool = Field(
-        True, description="go on where the same training was interrupted, if it was"
-    )
+    resume: bool = Field(True, description="Resume the training if it was interrupted")
     checkpoint_every: int = Field(
-        0, ge=0, description="keep the state after so many batches, too; 0: after epochs only"
+        0,
+        ge=0,
+        description="Also save a checkpoint after this many batches. 0 saves one after each epoch only",
     )
     processes: int = Field(
         0,
         ge=0,
         le=64,
-        description="processes that share each batch; 0: one for each GPU of the job, or one on the CPU",
+        description="Number of processes that share each batch. 0 starts one per GPU of the job, or one "
+        "on the CPU",
     )
     tensorboard: bool = Field(
-        False, description="write its numbers as TensorBoard event files, too, beside its weights"
+        False, description="Also write TensorBoard event files next to the weights"
     )
     features: bool = Field(
-        False, description="write what the last layer gets, one row a training image"
+        False, description="Write the input of the last layer, one row per training image"
     )
 
     @classmethod
@@ -502,16 +536,19 @@ def unfit_qualities(settings: Mapping[str, Any]) -> Iterator[str]:
     yield from missing_programs(text)
     files = [name for name in names if files_of(name) is not None]
     if files and not settings["quality_list"]:
-        yield f"qualities: {files[0]} needs quality_list: the data.json that names its files"
+        yield (
+            f"qualities: {files[0]} needs quality_list. Set quality_list to the data.json that "
+            "names its files."
+        )
     if settings.get("quality_list") and not files:
         yield (
-            f"quality_list: {settings['quality_list']} is not used: name its qualities in qualities, such "
-            f"as {RAW}, c23"
+            f"quality_list: {settings['quality_list']} is not used. Name its qualities in "
+            f"qualities, such as {RAW}, c23."
         )
     if names and settings["decode"] != "exact":
         yield (
-            f"qualities with decode: {settings['decode']}: images would be resized before they are corrupted; "
-            "leave decode out"
+            f"qualities cannot be used with decode: {settings['decode']}, which resizes images "
+            "before they are corrupted. Leave decode out."
         )
     if settings.get("collab", 0) > 0:
         yield from _unfit_collaboration(settings, names)
@@ -520,26 +557,29 @@ def unfit_qualities(settings: Mapping[str, Any]) -> Iterator[str]:
 def _unfit_collaboration(settings: Mapping[str, Any], names: tuple[str, ...]) -> Iterator[str]:
     if len(names) < 2:  # a pair
         yield (
-            f"collab: {settings['collab']:g} needs two qualities at least, which features shall agree "
-            "between; give qualities: [raw, jpeg75], or leave collab out"
+            f"collab: {settings['collab']:g} needs two qualities at least. Write qualities: [raw, "
+            "jpeg75], or leave collab out."
         )
     if settings["quality_batch"] != "paired":
-        yield "collab needs quality_batch: paired: each image in all qualities"
+        yield (
+            "collab needs quality_batch: paired, which puts each image into a batch in all "
+            "qualities"
+        )
     if settings["batch_size"] < LEAST_ITEMS:
         yield (
-            f"collab with batch_size: {settings['batch_size']}: with fewer than {LEAST_ITEMS} images "
-            f"their dependence says nothing; set batch_size: {LEAST_ITEMS} at least"
+            f"collab needs batches of {LEAST_ITEMS} images at least, got batch_size: "
+            f"{settings['batch_size']}. Set batch_size: {LEAST_ITEMS} or more."
         )
     if settings.get("fair") == "mix":
         yield (
-            "collab with fair: mix: each quality of an image would be mixed with another image, so that "
-            "their features need not agree; leave one of them out"
+            "collab cannot be used with fair: mix, which mixes each quality of an image with a "
+            "different image. Leave one of them out."
         )
     if settings["freeze"] and not _has_hidden(settings):
         yield (
-            "collab with freeze: true: no weight of the layers would move, whose features shall agree; "
-            "leave one of them out, or take a model with a hidden layer in its head such as "
-            "moments/mobilenet"
+            "collab cannot be used with freeze: true, which keeps all layers unchanged. Leave one "
+            "of them out, or choose a model with a hidden layer in its head, such as "
+            "moments/mobilenet."
         )
 
 

@@ -403,29 +403,38 @@ class ForgeSettings(Settings):
     aliases: ClassVar[Mapping[str, str]] = PLACES
     modules: ClassVar[Mapping[str, Callable[[Any], tuple[str, ...]]]] = {"types": _type_modules}
 
-    data_root: str = Field(description="folder to write")
+    data_root: str = Field(description="Folder to write")
     faces: str = Field(
-        description="table of real faces (img_path,label,ismale,isasian,iswhite,isblack,"
-        "intersec_label,split), or a folder of aligned faces without groups"
+        description="CSV table of real faces "
+        "(img_path,label,ismale,isasian,iswhite,isblack,intersec_label,split), or a folder of "
+        "aligned faces without groups"
     )
     types: Annotated[str, AfterValidator(_types)] = Field(
-        "1-5", description=f"of forgery, in turn: {described()}"
+        "1-5", description=f"Types of forgery, used in turn: {described()}"
     )
     strength: float = Field(
         1.0,
         gt=0,
         le=STRONGEST,
-        description="of movements, lost detail and changed colours; the knob of the difficulty",
+        description="Strength of shifts, lost detail and changed colours. Higher values are easier to "
+        "detect",
     )
-    seed: int = Field(42, ge=0, description="seed of all that is drawn")
+    seed: int = Field(42, ge=0, description="Random seed of the images")
     cells: Annotated[str, AfterValidator(_cells)] = Field(
         "",
-        description=f"skew of the training list, {SHAPE}: the share, or the number, of a group's "
-        "images that is kept; * is each group not named",
+        description=f"Skew of the training list, {SHAPE}. Values up to 1 are fractions of a group's "
+        "images that are kept, larger ones are numbers of images, and * stands for each group "
+        "not named",
     )
-    train: int = Field(0, ge=0, description="real faces of each group for training; 0: all")
-    val: int = Field(0, ge=0, description="real faces of each group for validation; 0: all")
-    test: int = Field(0, ge=0, description="real faces of each group for tests; 0: all")
+    train: int = Field(
+        0, ge=0, description="Number of real faces of each group for training. 0 takes all"
+    )
+    val: int = Field(
+        0, ge=0, description="Number of real faces of each group for validation. 0 takes all"
+    )
+    test: int = Field(
+        0, ge=0, description="Number of real faces of each group for tests. 0 takes all"
+    )
 
     @property
     def limits(self) -> dict[str, int]:
