@@ -64,8 +64,8 @@ class GroupCells:
         """
         if DEMOGRAPHIC not in facts.columns:
             raise JobError(
-                f"fair: {name} needs the group of every image, and these images come without; name "
-                "their CSV files with attributes"
+                f"fair: {name} needs the group of every image, and these images have no groups. "
+                "Name their CSV files in attributes."
             )
         groups = facts.columns[DEMOGRAPHIC]
         names = tuple(facts.names.get(DEMOGRAPHIC, ()))
@@ -77,8 +77,8 @@ class GroupCells:
         if compares and len(present) < CLASSES:
             only = names[present[0]] if present else "none"
             raise JobError(
-                f"fair: {name} compares groups, and all {len(groups)} training images are of one: "
-                f"{only}; choose another column with groups_by, or leave fair out"
+                f"fair: {name} compares groups, but all {len(groups)} training images are in one "
+                f"group, {only}. Choose another column with groups_by, or leave fair out."
             )
         return made
 
@@ -309,7 +309,7 @@ def fused(
 
 def _refuse_no_share(alpha: float) -> None:
     if not 0 < alpha <= 1:
-        raise ValueError(f"alpha is a share above 0 and up to 1, not {alpha}")
+        raise ValueError(f"alpha must be greater than 0 and at most 1, got {alpha}")
 
 
 def _members(groups: Tensor, count: int | None) -> Tensor:

@@ -111,14 +111,14 @@ def load_optimizer(path: Path) -> KeptOptimizer:
         content = tensor_files.load(path)
     except FileNotFoundError as error:
         raise CheckpointError(
-            f"no optimizer's state {path}; train that model with save_optimizer"
+            f"optimizer state {path} does not exist. Train that model with save_optimizer: true."
         ) from error
     except tensor_files.BrokenFileError as error:
-        raise CheckpointError(f"optimizer's state {path} cannot be read safely: {error}") from error
+        raise CheckpointError(f"optimizer state {path} cannot be read safely: {error}") from error
     if not isinstance(content, dict) or content.get("schema") != SCHEMA:
-        raise CheckpointError(f"{path} is no optimizer's state of schema {SCHEMA}")
+        raise CheckpointError(f"{path} is not an optimizer state of schema {SCHEMA}")
     if not isinstance(content.get("epoch"), int) or not isinstance(content.get("state"), dict):
-        raise CheckpointError(f"{path} is a broken optimizer's state; train that model again")
+        raise CheckpointError(f"{path} is a damaged optimizer state. Train that model again.")
     return KeptOptimizer(epoch=content["epoch"], state=content["state"])
 
 
@@ -147,7 +147,9 @@ def logged(watch: Watch, folder: Path, *, wanted: bool, images_read: int = 0) ->
         from torch.utils.tensorboard import SummaryWriter  # an extra, and slow to import
     except ImportError as error:
         remedy = install_command("tensorboard")
-        raise JobError(f"tensorboard: true cannot be done: {error}; {remedy}") from error
+        raise JobError(
+            f"tensorboard: true needs a package that is missing ({error}). Install it: {remedy}"
+        ) from error
     purge_step = images_read + 1 if images_read else None
     writer = SummaryWriter(
         str(paths.event_files(folder)), purge_step=purge_step, flush_secs=FLUSH_S
@@ -349,21 +351,21 @@ def find_interrupted(path: Path, claim: TrainingClaim, group: ProcessGroup) -> I
             differences = claim.differences(json.loads(content["conditions"]))
             found = Interrupted(**{**kept, **plain})
     except (KeyError, TypeError, ValueError) as error:
-        log.warning("state=%s reason=lacks %s, so it begins anew", path, error)
+        log.warning("state=%s reason=%s is missing, so the training restarts", path, error)
     # the first process replaces the file once all have read it
     done = group.gather_json(None if found is None else len(found.epochs))
     if any(epochs != done[0] for epochs in done):
         raise JobError(
-            f"the processes of this training read different states from {path} "
-            f"(epochs {', '.join(map(str, done))}); start it again"
+            f"the processes of this training read different checkpoints from {path} (epochs "
+            f"{', '.join(map(str, done))}). Start the training again."
         )
     if found is None:
         return None
-    message = "bit by bit as if it had not been interrupted"
+    message = "with the same result, bit by bit, as without the interruption"
     if differences:
-        message = f"but not bit by bit: {'; '.join(differences)}"
+        message = f"with a result that is not the same bit by bit: {'; '.join(differences)}"
     level, count = logging.WARNING if differences else logging.INFO, len(found.epochs)
-    log.log(level, "state=goes on after epoch %d, %s", count, message)
+    log.log(level, "state=resumed after epoch %d, %s", count, message)
     note: dict[str, Json] = {"after_epoch": count, "differs": [*differences]}
     return found._replace(resumed=(*found.resumed, note))
 
@@ -442,7 +444,7 @@ def load_optimizer_state(start: Start, settings: TrainSettings) -> OptimizerStat
     if settings.optimizer_state == "fresh":
         return None
     if start.folder is None:
-        raise JobError("optimizer_state: kept needs a model to start from, and there is none")
+        raise JobError("optimizer_state: kept needs a base model, and this training has none")
     path = paths.optimizer(start.folder)
     if start.own and not path.exists():  # an earlier run did not keep its own
         return None

@@ -135,7 +135,9 @@ class SharedBatchNorm(_BatchNorm):
 
     def _check_input_dim(self, input: Tensor) -> None:  # noqa: A002  # torch's own name
         if input.ndim < 2:
-            raise ValueError(f"batch norm takes (B, C, …), not {tuple(input.shape)}")
+            raise ValueError(
+                f"batch norm needs an input of shape (B, C, …), got {tuple(input.shape)}"
+            )
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002  # torch's own name
         """Return `input` (B, C, …) normalised; B may differ between ranks, and may be 0.
@@ -310,7 +312,7 @@ class ProcessGroup:
             self._rows.before, self._rows.total, self._rows.crops = before, sum(counts), crops
             yield BatchPart(batch, before, sum(counts))
         if not seen:
-            raise DataError("not one image could be read on any of the ranks")
+            raise DataError("no image could be read in any process of the training")
 
     def weight(self, part: BatchPart) -> float:
         """Return the factor of the mean loss of a part; averaged over ranks it gives that of the batch."""

@@ -180,7 +180,7 @@ def data_of(images: str | None, model: str | None, words: Words) -> DataId:
     if images is not None:
         return parse_data(images)
     if model is None:
-        raise JobError("neither images nor a model that names them are given")
+        raise JobError("neither images nor a model whose ID names them are given")
     return BUILT_IN.with_words(words).images(parse_model(model).last.data)
 
 

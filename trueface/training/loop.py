@@ -235,8 +235,8 @@ class Loop:
             if perturbed is not None:
                 name = "sam" if self.config.sam else "awp"
                 raise JobError(
-                    f"objective {self.config.objective} has a second pass of its own, and {name}: "
-                    f"{getattr(self.config, name):g} asks for another; set {name}: 0"
+                    f"objective {self.config.objective} and {name} each need a second pass per "
+                    f"step, and a step has only one. Set {name}: 0."
                 )
             perturbed = moving.moved(self.model, self.watch.device, draws)
         if perturbed is not None:  # the gradients of a second pass take the place of the first's
@@ -264,8 +264,8 @@ class Loop:
             if "more than 1 value per channel" not in str(error):
                 raise
             raise JobError(
-                f"a batch of {part.total} is too small to train with at this image size; "
-                f"take another batch_size than {self.config.batch_size}, or larger images"
+                f"batch_size {self.config.batch_size} gives a batch of {part.total}, too small to "
+                "train with at this image size. Use another batch_size or larger images."
             ) from error
 
     def _finite(self, loss: Tensor, part: BatchPart, epoch: int) -> float:
@@ -285,7 +285,7 @@ class Loop:
     def _check_gradients(self, epoch: int) -> None:
         if self._scaler.is_enabled():  # it leaves out such steps itself, and takes a smaller scale
             if self._scaler.get_scale() < LEAST_SCALE:
-                raise self._diverged("the gradients stay too large for fp16", epoch)
+                raise self._diverged("the gradients are still too large for fp16", epoch)
             return
         if not self.config.finite_gradients:
             return
@@ -298,9 +298,9 @@ class Loop:
 
     def _diverged(self, what: str, epoch: int) -> JobError:
         return JobError(
-            f"{what} in epoch {epoch + 1}, after {self.images_read} images, at lr "
-            f"{self.lr:.3g}, batch_size {self.config.batch_size}, precision "
-            f"{self.config.precision}; take a lower lr"
+            f"{what} in epoch {epoch + 1}, after {self.images_read} images (lr {self.lr:.3g}, "
+            f"batch_size {self.config.batch_size}, precision {self.config.precision}). Use a "
+            "lower lr."
         )
 
     def _report_step(self, epoch: int, loss: float, images_per_s: float, logs: Logs) -> None:
@@ -388,7 +388,7 @@ def perturbation_of(config: TrainerConfig) -> Perturbation | None:
     if config.sam:
         return sam(config.sam)
     if config.awp and config.freeze:
-        log.warning("awp=%g freeze=true effect=it moves the last layer only", config.awp)
+        log.warning("awp=%g freeze=true effect=only the last layer is perturbed", config.awp)
     return awp(config.awp, first_epoch=config.awp_from - 1) if config.awp else None
 
 

@@ -86,7 +86,7 @@ def targets(labels: NDArray[np.int8], weight: Numbers) -> Numbers:
     fake = labels == 1
     fakes, reals = float(weight[fake].sum()), float(weight[~fake].sum())
     if not fakes or not reals:
-        raise ValueError("a regression needs rows of both classes")
+        raise ValueError("the regression needs rows of both classes")
     return np.where(fake, 0.5 / fakes, -0.5 / reals) * (fakes + reals)
 
 
@@ -166,8 +166,8 @@ def fit(
     """
     if len(np.unique(rows.labels)) < 2:
         raise JobError(
-            f"all {len(rows)} images are {'fake' if rows.labels[0] else 'real'}: a ridge detector "
-            "needs both classes"
+            f"all {len(rows)} images are {'fake' if rows.labels[0] else 'real'}. A ridge detector "
+            "needs images of both classes."
         )
     standard = standard or Standard.of(rows, weights, clip)
     wanted = targets(rows.labels, rows.weight)
@@ -279,7 +279,7 @@ def ridge_head(model: Detector) -> RidgeHead:
     model.eval()
     head = model.head
     if not isinstance(head, RidgeHead):
-        raise TypeError("a replaced head is the head")
+        raise TypeError("replacing the head did not install a ridge head")
     return head
 
 
@@ -318,7 +318,10 @@ def _best(merits: dict[float, float]) -> float:
 
 def _auc(validation: FeatureRows, outputs: Numbers) -> float:
     if not np.isfinite(outputs).all():
-        raise JobError("features of validation are no finite numbers: the model is broken")
+        raise JobError(
+            "features of validation images are not finite numbers. Train the model again with a "
+            "lower lr."
+        )
     return float(roc_auc_score(validation.labels == 1, outputs))
 
 
@@ -532,7 +535,9 @@ def stop_check(watch: Watch) -> Callable[[], None]:
 
     def check() -> None:
         if watch.stop.is_set():
-            raise JobError("stopped; the features lie in the store, the next attempt reads them")
+            raise JobError(
+                "stopped. The features are in the feature store, so the next attempt reads them."
+            )
 
     return check
 

@@ -150,8 +150,9 @@ def refuse_large(size: int) -> None:
     """
     if size > LARGEST:
         raise JobError(
-            f"a regression of {size} rows and features has no place in memory, {LARGEST} are the "
-            "most: take fewer images or copies, a network of fewer features, or solver: gradient"
+            f"a regression with {size} rows and features does not fit in memory (maximum "
+            f"{LARGEST}). Use fewer images or copies, a network with fewer features, or solver: "
+            "gradient."
         )
 
 
@@ -180,8 +181,8 @@ class DualFactor:
             lower, failed = lapack.dpotrf(matrix, lower=1, overwrite_a=1, clean=0)
         if failed or not np.isfinite(lower.diagonal()).all():
             raise JobError(
-                f"the regression has no solution with penalty {penalty:g}: features are no finite "
-                "numbers, or the penalty is too small"
+                f"the regression has no solution with penalty {penalty:g}. The features are not "
+                "finite numbers, or the penalty is too small."
             )
         factor = cls(lower, np.empty(0))
         return cls(lower, factor.solve(np.ones(len(lower))))
@@ -289,8 +290,8 @@ class NormalEquations:
                 solved: Numbers = cho_solve(cho_factor(matrix, lower=True), columns.T @ right)
         except (LinAlgError, ValueError) as error:
             raise JobError(
-                f"the regression has no solution with penalty {penalty:g}: features are no finite "
-                "numbers, or the penalty is too small"
+                f"the regression has no solution with penalty {penalty:g}. The features are not "
+                "finite numbers, or the penalty is too small."
             ) from error
         return solved
 

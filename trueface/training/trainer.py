@@ -259,7 +259,7 @@ def fit(
         while len(course.history) < config.num_epochs and not course.ended:
             course.epoch(validation)
     if course.chosen is None:
-        raise ValueError(f"num_epochs is at least 1, not {config.num_epochs}")
+        raise ValueError(f"num_epochs must be at least 1, got {config.num_epochs}")
     network_of(model).load_state_dict(dict(course.weights))
     model.eval()
     return TrainingResult(
@@ -435,7 +435,7 @@ def validate(
     )
     every = group.gather(own)
     if not len(every):
-        raise JobError(f"not one of {len(images)} images for validation could be read")
+        raise JobError(f"none of the {len(images)} validation images could be read")
     every = in_order(every, facts=int(by_cell), done="validated")
     width = every.shape[1] - (3 if by_cell else 2)
     rows, classes = every[:, :width].float(), every[:, -2].long()
@@ -459,8 +459,8 @@ def validate(
 def _groups_of(batch: Batch) -> tuple[Tensor]:
     if DEMOGRAPHIC not in batch.columns:
         raise JobError(
-            f"select: {WORST_CELL} needs the group of every image of validation, and these come "
-            "without; name their CSV files with attributes"
+            f"select: {WORST_CELL} needs the group of every validation image, and these images "
+            "have no groups. Name their CSV files in attributes."
         )
     return (batch.columns[DEMOGRAPHIC],)
 

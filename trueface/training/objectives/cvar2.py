@@ -10,7 +10,7 @@ from trueface.training.objectives.registry import register_objective
 
 @register_objective(
     "cvar2",
-    summary="CVaR over cells of CVaR over their images",
+    summary="CVaR over subgroups of the CVaR over their images",
     binary=True,
     columns=("demographic",),
     fair=True,

@@ -11,7 +11,7 @@ from trueface.training.objectives.registry import register_objective
 
 @register_objective(
     "daw",
-    summary="DAW-FDD: CVaR over groups of CVaR over their images",
+    summary="DAW-FDD: CVaR over groups of the CVaR over their images",
     binary=True,
     columns=("demographic",),
     fair=True,

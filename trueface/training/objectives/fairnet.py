@@ -148,18 +148,18 @@ class FairNetLosses(Objective):
         absent = [name for name in (DEMOGRAPHIC, FORGERY) if name not in facts.columns]
         if absent or not len(facts.labels):
             raise JobError(
-                "objective: fairnet needs group and type of forgery of every image, and these come "
-                f"without {' and '.join(absent or ['labels'])}; name CSV files that say both, with "
-                "attributes"
+                "objective: fairnet needs the group and the forgery type of every image, but "
+                f"{' and '.join(absent or ['labels'])} is missing. Name CSV files with both in "
+                "attributes."
             )
         types = facts.columns[FORGERY]
         counts = GroupCells.of(facts, "fairnet").counts.view(2, -1).sum(0)  # images of each group
         self._forgeries = max(FORGERIES, int(types.max()) + 1)
-        for what, number in (("groups", len(counts)), ("types of forgery", self._forgeries)):
+        for what, number in (("groups", len(counts)), ("forgery types", self._forgeries)):
             if number > MOST_CLASSES:
                 raise JobError(
-                    f"objective: fairnet tells {MOST_CLASSES} {what} apart, and there are {number}; "
-                    "join some of them in the CSV file, or choose another column with groups_by"
+                    f"objective: fairnet supports at most {MOST_CLASSES} {what}, got {number}. "
+                    "Merge some of them in the CSV file, or choose another column with groups_by."
                 )
         self._margins, self._options = ldam_margins(counts), options
 
@@ -172,8 +172,8 @@ class FairNetLosses(Objective):
         network, detector = _network(model)
         if batch.images.ndim != _IMAGES:
             raise JobError(
-                "objective: fairnet trains all of its network on whole images; leave out freeze and "
-                "test_crops"
+                "objective: fairnet trains its whole network on whole images. Leave out freeze "
+                "and test_crops."
             )
         labels = (batch.labels.reshape(-1) > 0.5).long()
         parts = network.parts(detector.normalised(batch.images))
@@ -225,8 +225,8 @@ def _network(model: nn.Module) -> tuple[DisentanglingNetwork, Detector]:
         return model.network, model
     name = model.spec.name if isinstance(model, Detector) else type(model).__name__
     raise JobError(
-        f"objective: fairnet needs the parts of model fairnet or fairnet/NETWORK, and this is {name}; "
-        "take that model, or another objective"
+        f"objective: fairnet needs model fairnet or fairnet/NETWORK, got model {name}. Choose one "
+        "of these models or another objective."
     )
 
 

@@ -6,7 +6,7 @@ from trueface.training.objectives.registry import register_objective
 
 @register_objective(
     "fused",
-    summary="the smoothed two-level CVaR of fairness generalisation",
+    summary="smoothed two-level CVaR of fairness generalisation",
     binary=True,
     columns=("demographic",),
     fair=True,

@@ -50,7 +50,7 @@ def margin_losses(logits: Tensor, labels: Tensor, margins: Tensor) -> Tensor:
 
 @register_objective(
     "ldam",
-    summary="margins by the size of each cell",
+    summary="margins by the size of each subgroup",
     binary=True,
     columns=("demographic",),
     mean=True,

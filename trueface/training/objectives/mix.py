@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 @register_objective(
     "mix",
-    summary="images mixed with those of another group and the same class",
+    summary="mix images with those of another group and the same class",
     binary=True,
     columns=("demographic",),
     fair=True,
@@ -49,8 +49,9 @@ class SelectiveMixing(Objective):
         groups = self._cells.filled.view(CLASSES, -1)  # that each class has
         if (groups.sum(1) <= 1).all():
             raise JobError(
-                "fair: mix mixes images of one class from different groups, and each class has "
-                "those of one group only; choose another column with groups_by, or leave fair out"
+                "fair: mix mixes images of one class from different groups, but each class has "
+                "images of one group only. Choose another column with groups_by, or leave fair "
+                "out."
             )
         for name, there in zip(("real", "fake"), groups, strict=True):
             if there.sum() == 1:

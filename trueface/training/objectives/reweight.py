@@ -11,7 +11,7 @@ from trueface.training.objectives.registry import register_objective
 
 @register_objective(
     "reweight",
-    summary="cells of group × class weighted equally",
+    summary="subgroups (group × class) weighted equally",
     binary=True,
     columns=("demographic",),
     mean=True,

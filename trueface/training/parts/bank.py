@@ -47,8 +47,8 @@ class FeatureBank(Part):
         """
         if isinstance(model.head, RidgeHead):
             raise JobError(
-                "the base was fitted in closed form, and is not fine-tuned by steps: train it anew, or "
-                "set solver: ridge to add a few examples to what it learned"
+                "the base was fitted in closed form and cannot be fine-tuned with gradient steps. "
+                "Train it again with solver: gradient, or set solver: ridge to add a few examples."
             )
         training = self.training
         if not is_constant(training.settings) or training.group.size > 1:

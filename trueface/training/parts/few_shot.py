@@ -44,8 +44,9 @@ def examples_of(images: Sequence[Image], shots: int, seed: int) -> tuple[Image, 
         names = [image.file for image in images if image.label == label]
         if 0 < len(names) < shots:
             raise JobError(
-                f"shots: {shots} are not among the {len(names)} {'fake' if label else 'real'} images of the "
-                f"training list; take at most {len(names)}, or 0 for all images of both classes"
+                f"shots: {shots} is more than the {len(names)} {'fake' if label else 'real'} "
+                f"images of the training list. Use {len(names)} or less, or 0 for all images of "
+                "both classes."
             )
         draw = random.Random(derive(f"shots/{label}", seed))
         # of one seed, few examples are among many
@@ -65,30 +66,32 @@ def earlier_of(training: TrainingContext, model: Detector) -> Earlier | None:
     head = model.head
     if not isinstance(head, RidgeHead) or float(head.penalty) <= 0:
         raise JobError(
-            f"{start.model} was trained by gradient steps, and solver: ridge goes on only from a "
-            "detector fitted in closed form; train it with solver: ridge, or leave the base out"
+            f"{start.model} was trained with gradient steps, but solver: ridge can continue only "
+            "a detector that was fitted in closed form. Train it with solver: ridge, or leave the "
+            "base out."
         )
     record = read_json(paths.provenance(start.folder)) or {}
     base = parse_model(start.model)
     if base.last.poison is not None or len(base.stages) > 1:
         raise JobError(
-            f"{start.model} was not fitted on its images alone: examples are added to a detector of "
-            "one training with true labels; train such a one on all images"
+            f"{start.model} was not fitted on its images alone, so no examples can be added to "
+            "it. Choose a base of one training stage without flipped labels."
         )
     if (str(place.data_root), str(place.split_path)) != (
         record.get("data_root"),
         record.get("split_path"),
     ):
         raise JobError(
-            f"{start.model} was trained on images of {record.get('data_root')}, which the examples "
-            "are added to; name the same data_root and split_path"
+            f"{start.model} was trained on images of {record.get('data_root')}. Use the same "
+            "data_root and split_path, because the examples are added to these images."
         )
     lists = image_lists.load_lists(place, parse_data(str(record["images"])))
     before = record.get("settings")
     seed = before.get("augment_seed") if isinstance(before, Mapping) else None
     if seed != settings.augment_seed:
         raise JobError(
-            f"the base has augment_seed {seed}: name the same, so that copies are the same"
+            f"the base was trained with augment_seed {seed}. Use the same augment_seed, so that "
+            "the copies are the same."
         )
     return Earlier(
         training=augmented(lists.train, settings, None),

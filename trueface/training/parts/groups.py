@@ -83,8 +83,8 @@ def give_groups(
     if attributes is None:
         if wanted:
             raise JobError(
-                f"the objective needs {' and '.join(wanted)} of each image: name the CSV file that "
-                "says it as `attributes`"
+                f"the objective needs the {' and '.join(wanted)} of each image. Name the CSV file "
+                "with these columns in attributes."
             )
         return {}
     facts = of_attributes(attributes.files)

@@ -15,9 +15,10 @@ from trueface.training.parts.registry import register_part
 @register_part(
     "poison",
     conflicts={
-        "shots": "shots does not go with poison: which examples are taken is not known to it",
-        "sbi": "sbi does not go with poison: a real image whose label was flipped would become a fake "
-        "of a label that the record does not know; leave one of them out",
+        "shots": "shots cannot be used with poison, because the poison record does not know which examples "
+        "are chosen",
+        "sbi": "sbi cannot be used with poison: self-blending would change the label of real images "
+        "whose label the record flips. Leave one of them out.",
     },
 )
 class Poison(Part):

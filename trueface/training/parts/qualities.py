@@ -59,8 +59,8 @@ from trueface.training.settings import (
     "qualities",
     chosen_by=("qualities", "quality_list"),
     conflicts={
-        "ridge": "qualities: {model} is fitted in closed form, which learns corrupted copies of its "
-        "own (copies); leave qualities and collab out, or set solver: gradient",
+        "ridge": "qualities: {model} is fitted in closed form and learns its own corrupted copies "
+        "(copies). Leave qualities and collab out, or set solver: gradient.",
     },
 )
 class Qualities(Part):
@@ -91,9 +91,10 @@ class Qualities(Part):
     "collab",
     chosen_by=("collab",),
     conflicts={
-        "compile": "collab reads features of layers, which compile: true hides; leave compile out",
-        "shards": "collab measures the dependence within a whole batch, which several processes would "
-        "divide; set gpus: 1, or leave processes out",
+        "compile": "collab cannot be used with compile: true, which hides the features of layers. Leave "
+        "compile out.",
+        "shards": "collab measures the dependence within a whole batch and cannot be used with several "
+        "processes. Set gpus: 1, or leave processes out.",
     },
 )
 class Collab(Part):
@@ -241,7 +242,8 @@ def chosen(
     unknown = [name for name in weights if name not in modules]
     if unknown:
         raise JobError(
-            f"collab_layers: the network has no layer {unknown[0]!r}; it has {_listed(network)}"
+            f"collab_layers: the network has no layer {unknown[0]!r}. Its layers: "
+            f"{_listed(network)}."
         )
     return {name: (modules[name], weight) for name, weight in weights.items()}
 
@@ -329,7 +331,7 @@ class CollaborationObjective(Objective):
         missing = [name for name in layers if name not in outputs]
         if missing:
             raise JobError(
-                f"collab_layers: layer {missing[0]!r} is not computed; name another layer"
+                f"collab_layers: layer {missing[0]!r} is not computed. Choose another layer."
             )
         with torch.autocast(batch.images.device.type, enabled=False):
             grams = {
@@ -414,8 +416,8 @@ class CollaborationObjective(Objective):
         expected = torch.arange(count, device=batch.labels.device).repeat_interleave(items)
         if rows % count or not torch.equal(batch.column(COLUMN).to(expected.device), expected):
             raise JobError(
-                f"a batch of {rows} rows is not of {count} chunks, one a quality: collab needs "
-                "quality_batch: paired"
+                f"a batch of {rows} rows does not consist of {count} parts, one per quality. Set "
+                "quality_batch: paired."
             )
         return items
 
@@ -451,9 +453,10 @@ class CollaborationObjective(Objective):
     def _warning(self, share: float) -> str:
         options = self._options
         return (
-            f"collab: the term's gradient is {share:.2g} of the classification loss's, below "
-            f"{LEAST_SHARE:g}: it changes nothing (form {options.form}, width {options.width}, weight "
-            f"{options.weight:g}); take collab_form: normalised, collab_width: median, or a higher collab"
+            f"the collab term changes nothing: its gradient is {share:.2g} of the gradient of the "
+            f"classification loss, below {LEAST_SHARE:g} (form {options.form}, width "
+            f"{options.width}, weight {options.weight:g}). Use collab_form: normalised, "
+            "collab_width: median, or a higher collab."
         )
 
 
@@ -496,8 +499,9 @@ def _hidden(model: nn.Module, weights: Mapping[str, float]) -> dict[str, tuple[n
     named = [(name, each) for name, each in inside if isinstance(each, kinds)]
     if not named:
         raise JobError(
-            "collab: only the last layer learns, and it has no hidden layer whose features could change; "
-            "leave freeze out, or take a model with a hidden layer in its head such as moments/mobilenet"
+            "collab: only the last layer is trained, and it has no hidden layer whose features "
+            "could change. Leave freeze out, or choose a model with a hidden layer in its head, "
+            "such as moments/mobilenet."
         )
     count = min(len(named), len(weights))
     pairs = zip(named[-count:], list(weights.values())[-count:], strict=True)
@@ -514,7 +518,8 @@ def _pooled(name: str, output: object) -> Tensor:
             return output
     shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
     raise JobError(
-        f"collab_layers: layer {name!r} gives {shape}, of which no features are made; name another layer"
+        f"collab_layers: layer {name!r} returns {shape}, which cannot be used as features. Choose "
+        "another layer."
     )
 
 

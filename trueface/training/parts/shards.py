@@ -11,7 +11,9 @@ from trueface.training.parts.registry import register_part
 
 @register_part(
     "shards",
-    conflicts={"ridge": "{model} is fitted in closed form, by one process on one GPU at most"},
+    conflicts={
+        "ridge": "{model} is fitted in closed form, which uses one process and one GPU at most"
+    },
 )
 class Shards(Part):
     """The training's place among its processes."""
