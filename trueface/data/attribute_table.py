@@ -170,7 +170,7 @@ def read_table(file: Path) -> AttributesFile:
                 faults.append((line, str(error)))
     refuse_rows(file, faults)
     if not rows:
-        raise DataError(f"{file} has a header, and no row below it")
+        raise DataError(f"{file} has a header but no rows")
     return replace(table, rows=tuple(rows), contradictions=_compared(table, rows))
 
 
@@ -178,11 +178,11 @@ def _row(
     table: AttributesFile, further: Sequence[str], line: int, texts: Sequence[str]
 ) -> AttributeRow:
     if len(texts) != len(table.header):
-        raise ValueError(f"{len(texts)} cells, and the header has {len(table.header)}")
+        raise ValueError(f"the row has {len(texts)} cells, but the header has {len(table.header)}")
     named = zip(table.header, map(str.strip, texts), strict=True)
     cells = {name: text for name, text in named if name and text}
     if PATH not in cells:
-        raise ValueError(f"no {PATH}")
+        raise ValueError(f"the row has no {PATH}")
     path, people = cells.pop(PATH), _people(table, cells)
     number = _whole(cells.get(INTERSEC, ""), INTERSEC) if INTERSEC in table.header else None
     label = _label(cells)
@@ -207,7 +207,9 @@ def _lines(file: Path) -> Iterator[Iterator[tuple[int, list[str]]]]:
     """Open a file; give the lines that are not blank, each with its number."""
     try:
         if file.stat().st_size > MOST_BYTES:
-            raise DataError(f"{file} has more than {MOST_BYTES >> 20} MiB; give it in parts")
+            raise DataError(
+                f"{file} is larger than {MOST_BYTES >> 20} MiB. Split it into several files."
+            )
         with file.open(encoding="utf-8-sig", newline="") as text:
             reader = csv.reader(text, strict=True)
             yield ((reader.line_num, row) for row in reader if any(map(str.strip, row)))
@@ -218,24 +220,24 @@ def _lines(file: Path) -> Iterator[Iterator[tuple[int, list[str]]]]:
 def _header(file: Path, lines: Iterator[tuple[int, list[str]]]) -> tuple[str, ...]:
     line, first = next(lines, (0, []))
     if not first:
-        raise DataError(f"{file} is empty; expected {EXPECTED},… and a row for each image")
+        raise DataError(f"{file} is empty. Expected a header {EXPECTED},… and one row per image.")
     header = tuple(_column(name) for name in first)
     if PATH not in header:
         if any(_is_number(cell) or is_image(cell.strip()) for cell in first):
-            raise DataError(f"{file}:{line}: has no header row; expected {EXPECTED},…")
+            raise DataError(f"{file}:{line}: the header row is missing. Expected {EXPECTED},…")
         raise DataError(
-            f"{file}:{line}: no column {PATH} in {','.join(first)}; expected {EXPECTED},… or "
-            f"{PATH} and columns of your own"
+            f"{file}:{line}: column {PATH} is missing in {','.join(first)}. Expected {EXPECTED},… "
+            f"or {PATH} and columns of your own."
         )
     twice = [name for at, name in enumerate(header) if name and name in header[:at]]
     if twice:
-        raise DataError(f"{file}:{line}: column {twice[0]} stands in the header twice")
+        raise DataError(f"{file}:{line}: column {twice[0]} is in the header twice")
     if INTERSEC in header or not set(SIGNS).isdisjoint(header):
         lacking = [name for name in NEEDED if name not in header]
         if lacking:
             raise DataError(
-                f"{file}:{line}: no column {' and '.join(lacking)}; expected {EXPECTED} "
-                "(isasian may be absent where no group is asian)"
+                f"{file}:{line}: column {' and '.join(lacking)} is missing. Expected {EXPECTED} "
+                "(without isasian if no group is asian)."
             )
     return header
 
@@ -289,7 +291,7 @@ def _forgery(cells: Mapping[str, str], label: int | None) -> int | None:
         return 0 if label == 0 else None
     forgery = FORGERIES.index(text) if text in FORGERIES else _whole(text, FORGERY)
     if label is not None and (forgery > 0) != (label == 1):
-        raise ValueError(f"{FORGERY} is {text}, and {LABEL} is {label}: 0 is a real image")
+        raise ValueError(f"{FORGERY} is {text}, but {LABEL} is {label}. Forgery 0 is a real image.")
     return forgery
 
 
@@ -311,9 +313,9 @@ def _compared(table: AttributesFile, rows: Sequence[AttributeRow]) -> Contradict
     ]
     scheme = _scheme(table, numbers)
     columns = "with" if len(scheme) == len(EIGHT) else "without"
-    ends = f"the scheme of {len(scheme)} groups ({columns} isasian) ends at {len(scheme) - 1}"
+    ends = f"the {len(scheme)} groups {columns} isasian end at {len(scheme) - 1}"
     beyond = [
-        (line, f"{INTERSEC} is {number}, and {ends}")
+        (line, f"{INTERSEC} is {number}, but {ends}")
         for line, number, _ in numbers
         if number >= len(scheme)
     ]
@@ -322,7 +324,7 @@ def _compared(table: AttributesFile, rows: Sequence[AttributeRow]) -> Contradict
     if not wrong:
         return None
     line, number, name = wrong[0]
-    what = f"{INTERSEC} {number} is {scheme[number]}, and the columns say {name}"
+    what = f"{INTERSEC} {number} means {scheme[number]}, but the columns say {name}"
     return Contradictions(len(wrong), line, what)
 
 
@@ -376,7 +378,7 @@ class AttributeTable:
         missing = [image for image in images if stem(image) not in self.rows]
         if missing:
             raise DataError(
-                f"{self.path} has no row of {few(missing)}; add it, or take the image away"
+                f"{self.path} has no row for {few(missing)}. Add the rows, or remove the images."
             )
         places = [self.names.index(name) for name in (self.names if wanted is None else wanted)]
         return [[self.rows[stem(image)][place] for place in places] for image in images]
@@ -393,7 +395,8 @@ def find_table(root: Path) -> Path:
             if (folder / name).is_file():
                 return folder / name
     raise DataError(
-        f"no table of attributes for {root}: looked for {CSV} and {CELEBA} in it and beside it"
+        f"no attribute table found for {root}. Expected {CSV} or {CELEBA} in this folder or its "
+        "parent folder."
     )
 
 
@@ -406,19 +409,23 @@ def read_attribute_table(path: Path) -> AttributeTable:
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"cannot read the table of attributes {path}: {error}") from error
+        raise DataError(f"cannot read the attribute table {path}: {error}") from error
     if path.suffix not in VALUES:
-        raise DataError(f"{path}: a table of attributes ends in .csv, or in .txt as CelebA's")
+        raise DataError(
+            f"{path} is not an attribute table. The file name must end in .csv, or in .txt for "
+            "the format of CelebA."
+        )
     if path.suffix == ".csv":
         body, above, names = [*csv.reader(lines)], 1, _csv_names(path, lines)
     else:
         body, above, names = [line.split() for line in lines], 2, _celeba_names(path, lines)
     if len(set(names)) != len(names) or "" in names:
-        raise DataError(f"{path}:{above} names an attribute twice, or has a column without a name")
+        raise DataError(f"{path}:{above}: an attribute name is repeated or empty")
     rows = _rows(path, names, body, above)
     if path.suffix == ".txt" and len(rows) != int(lines[0]):
         raise DataError(
-            f"{path}:1 says {lines[0].strip()} images, and {len(rows)} rows follow; take the whole list"
+            f"{path}:1: the first line announces {lines[0].strip()} images, but {len(rows)} rows "
+            "follow. Use the complete list."
         )
     return AttributeTable(path, tuple(names), rows)
 
@@ -437,8 +444,7 @@ def _csv_names(path: Path, lines: Sequence[str]) -> list[str]:
     image, *names = map(str.strip, next(csv.reader(lines), [""]) or [""])
     if image != IMAGE or not names:
         raise DataError(
-            f"{path}:1 is no header: the first line names the columns, {IMAGE},NAME,…; without it the "
-            "first image would be taken for one"
+            f"{path}:1: the header is missing. The first line must name the columns, {IMAGE},NAME,…"
         )
     return names
 
@@ -447,12 +453,12 @@ def _celeba_names(path: Path, lines: Sequence[str]) -> list[str]:
     """Return the names of line 2."""
     if len(lines) < 2 or not lines[0].strip().isdecimal():
         raise DataError(
-            f"{path}:1 is not the number of images; the list needs its two header lines"
+            f"{path}:1: expected the number of images. The list needs its two header lines."
         )
     names = lines[1].split()
     if not names or any(name.lstrip("-").isdecimal() for name in names):
         raise DataError(
-            f"{path}:2 does not name the attributes; the list needs its two header lines"
+            f"{path}:2: expected the names of the attributes. The list needs its two header lines."
         )
     return names
 
@@ -469,11 +475,11 @@ def _rows(
         image, *given = map(str.strip, cells)
         wrong = [cell for cell in given if cell not in values]
         if len(given) != len(names):
-            fault = f"{image} has {len(given)} values, the header {len(names)}"
+            fault = f"{image} has {len(given)} values, but the header has {len(names)}"
         elif wrong:
-            fault = f"{image} has {wrong[0]!r} where {' or '.join(values)} is expected"
+            fault = f"{image} has the value {wrong[0]!r}, expected {' or '.join(values)}"
         elif stem(image) in rows:
-            fault = f"{image} has a row already"
+            fault = f"{image} already has a row"
         else:
             rows[stem(image)] = tuple(values[cell] for cell in given)
             continue

@@ -176,7 +176,7 @@ class Attributes:
     def __init__(self, files: Sequence[Path], data_root: Path) -> None:
         if not files:
             raise DataError(
-                "no file of attributes is named: give one CSV file, or several with commas"
+                "no file of attributes is named. Give one CSV file, or several separated by commas."
             )
         self.files = tuple(files)
         self._rows = PathRows()
@@ -252,10 +252,14 @@ class Attributes:
         self._remarked.add(column)
         if missing := self._cells.get(column):
             cells = listed(sorted(missing))
-            log.warning("column %s: %d rows have %s, which counts as no group",
+            log.warning("column %s: %d rows have %s. These rows belong to no group.",
                         column, missing.total(), cells)  # fmt: skip
         if names := self._names.get(column):
-            log.warning("column %s: equal numbers are one group: %s", column, listed(sorted(names)))
+            log.warning(
+                "column %s: equal numbers are treated as one group: %s",
+                column,
+                listed(sorted(names)),
+            )
         for doubt in doubts(self._values.get(column, {}).values()):
             log.warning("column %s: %s", column, doubt)
 
@@ -275,8 +279,8 @@ class Attributes:
         written, there = self._values[LABEL].get(row), class_of(path)
         if written is not None and there is not None and int(written) != there:
             raise DataError(
-                f"{self._lines[row]}: {LABEL} is {written}, and {path} lies in a folder of "
-                f"{('real', 'fake')[there]} images; correct the label, or the path"
+                f"{self._lines[row]}: {LABEL} is {written}, but {path} is in a folder of "
+                f"{('real', 'fake')[there]} images. Correct the label or the path."
             )
         return row
 
@@ -288,12 +292,14 @@ class Attributes:
         path = next((path for path, row in rows.items() if row is None), lacking[0])
         if (row := rows[path]) is None:
             files = ", ".join(map(str, self.files))
-            what, remedy = f"no row in {files}", "add their rows"
+            what, remedy = f"no row in {files}", "Add their rows"
         else:
-            what, remedy = f"no {column} ({self._lines[row]})", "add the values"
+            what, remedy = f"no {column} ({self._lines[row]})", "Add the values"
         message = f"{len(lacking)} of {count} images have {what}, such as {path}"
         if missing == "stop":
-            raise DataError(f"{message}; {remedy}, or go on without: missing_attributes: skip")
+            raise DataError(
+                f"{message}. {remedy}, or continue without these images: missing_attributes: skip"
+            )
         log.warning("%s", message)
 
     def _add(
@@ -322,7 +328,7 @@ class Attributes:
                     later[at, column] = line
                 if (known := values.setdefault(at, value)) != value:
                     before = f"{known} in {later.get((at, column), self._lines[at])}"
-                    what = f"{place.path} is {column} {value}, and {before}: keep one of the rows"
+                    what = f"{place.path} has {column} {value}, but {before}. Keep one of the rows."
                     faults.append((row.line, what))
                     break
         refuse_rows(table.file, faults)
@@ -401,14 +407,14 @@ def _remarks(tables: Sequence[AttributesFile]) -> Iterator[str]:
         clashing += [FORGERY_GROUP] if FORGERY_GROUP in table.header else []
         if clashing:
             yield (
-                f"{table.file}: column {', '.join(clashing)} is left out, as {', '.join(SIGNS)} "
-                f"or {FORGERY} say it; call it otherwise to have it, too"
+                f"{table.file}: column {', '.join(clashing)} is ignored, because "
+                f"{', '.join(SIGNS)} or {FORGERY} define it. Rename it to use it as well."
             )
     odd = [(table, table.contradictions) for table in tables if table.contradictions]
     if odd:
         table, first = odd[0]
         count, rows = sum(each.count for _, each in odd), sum(len(each.rows) for each, _ in odd)
         yield (
-            f"{table.file}:{first.line}: {first.what}; {count} of {rows} rows are like that: the "
-            f"columns count, and {INTERSEC} is passed over"
+            f"{table.file}:{first.line}: {first.what}. {count} of {rows} rows are like this. The "
+            f"columns are used, {INTERSEC} is ignored."
         )

@@ -238,7 +238,7 @@ class _VisibleFolders(ImageFolder):  # type: ignore[misc]  # torchvision has no 
         """Return the names of the classes, and the number of each."""
         names = class_folders(Path(directory))
         if not names:
-            raise FileNotFoundError(f"no folder of a class in {directory}")
+            raise FileNotFoundError(f"no class folder in {directory}")
         return list(names), {name: number for number, name in enumerate(names)}
 
 
@@ -260,13 +260,13 @@ def _samples(place: ClassFolders, part: str) -> list[_Sample]:
     try:
         dataset = _VisibleFolders(folder, is_valid_file=is_wanted)
     except FileNotFoundError as error:  # also where a class has no image
-        instead = f"; passed over: {listed(others)}; {READ}" if others else ""
+        instead = f". Ignored {listed(others)}; {READ}." if others else ""
         raise DataError(f"cannot read the classes in {folder}: {error}{instead}") from error
     if others:
         log.warning("folder=%s passed_over=%s; %s", folder, listed(others), READ)
     if tuple(dataset.classes) != place.names:
         other = sorted(set(dataset.classes) ^ set(place.names))
-        raise DataError(f"{folder} has other classes than train/: {', '.join(other)}")
+        raise DataError(f"{folder} and train/ have different classes: {', '.join(other)}")
     return [
         _Sample(Path(path).relative_to(place.root).as_posix(), label, Path(path))
         for path, label in dataset.samples
@@ -317,8 +317,8 @@ def _refuse_too_many(count: int, size: int, most: int) -> None:
     need = count * 3 * size * size
     if need > most:
         raise DataError(
-            f"{count} images of {size} pixels take {need / (1 << 30):.1f} GiB of memory, and "
-            f"{most / (1 << 30):.1f} GiB are the most; take a smaller size, or images_per_class"
+            f"{count} images of {size} pixels need {need / (1 << 30):.1f} GiB of memory, but at "
+            f"most {most / (1 << 30):.1f} GiB are allowed. Use a smaller size or images_per_class."
         )
 
 
@@ -348,13 +348,13 @@ def _decoded(
             return _fitted(decode(sample.source).permute(1, 2, 0).numpy(), size)
         except BadImageError as error:
             raise DataError(
-                f"cannot decode {error.path}: {error.reason}; mend or remove the file"
+                f"cannot decode {error.path}: {error.reason}. Fix or remove the file."
             ) from error
 
     with ThreadPoolExecutor(threads) as pool:
         for start in range(0, len(samples), GROUP):
             if stop.is_set():
-                raise JobError("stopped while images were read")
+                raise JobError("stopped while reading images")
             yield from pool.map(image, samples[start : start + GROUP])
 
 

@@ -112,8 +112,8 @@ class Batch(NamedTuple):
         """
         if name not in self.columns:
             raise JobError(
-                f"this objective needs the {name} of every image, and these images come without; "
-                "take another objective"
+                f"this objective needs the {name} of every image, and these images have none. "
+                "Choose another objective."
             )
         return self.columns[name]
 
@@ -158,7 +158,7 @@ class ImageSet(Dataset[Tensor | BadFile]):
         shared: SharedImages | None = None,
     ) -> None:
         if labels is not None and len(labels) != len(images):
-            raise DataError(f"{len(labels)} labels for {len(images)} images")
+            raise DataError(f"got {len(labels)} labels for {len(images)} images")
         self.images = tuple(images)
         self.labels = tuple(image.label for image in images) if labels is None else tuple(labels)
         self.transform = transform
@@ -192,7 +192,7 @@ class ImageSet(Dataset[Tensor | BadFile]):
             DataError: not one value for each image.
         """
         if len(values) != len(self.images):
-            raise DataError(f"{len(values)} values of {name} for {len(self.images)} images")
+            raise DataError(f"got {len(values)} values of {name} for {len(self.images)} images")
         self.columns[name] = torch.tensor(values, dtype=torch.int64)
         self.column_names[name] = names
 
@@ -347,7 +347,7 @@ def batches(
     if (seen == 0 and shard.size == 1) or seen + left_out != due:
         reasons = (f", such as {each.path}: {each.reason}" for each in image_set.bad.values())
         raise DataError(
-            f"{seen} of {due} images could be read, {left_out} are bad{next(reasons, '')}"
+            f"only {seen} of {due} images could be read, {left_out} are bad{next(reasons, '')}"
         )
 
 
@@ -395,7 +395,7 @@ def _load_in_processes(
         return
     shortage = describe_shortage(processes, *unshared)
     image_set.load_alone()
-    log.warning("state=images are loaded in the job's own process reason=%s", shortage)
+    log.warning("state=images are loaded in the process of the job reason=%s", shortage)
     yield from _load_here(image_set, requests, number)
 
 
@@ -406,7 +406,7 @@ def _describe_batch(
     if number >= len(requests):
         return "the end of the pass"
     files = (image_set.images[request.position].file for request in requests[number])
-    first = next((f", which begins with {file}" for file in files), "")
+    first = next((f", which starts with {file}" for file in files), "")
     return f"batch {number + 1} of {len(requests)}{first}"
 
 

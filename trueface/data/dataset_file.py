@@ -69,7 +69,7 @@ def video_sources(root: Path) -> frozenset[str]:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"cannot read {root / VIDEOS}: {error}") from error
     if not isinstance(sources, list):
-        raise DataError(f"{root / VIDEOS}: sources is no list of folders")
+        raise DataError(f"{root / VIDEOS}: sources is not a list of folders")
     return frozenset(map(str, sources))
 
 

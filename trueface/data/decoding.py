@@ -142,7 +142,9 @@ def _jpeg(content: bytes, scale_to: int | None, bottom: Bottom | None) -> NDArra
             pixels = simplejpeg.decode_jpeg(content, min_width=width, min_height=height)
     except ValueError as error:  # also for what is harmless
         if INVENTED in str(error):
-            raise RefusedImageError("parts of the image are missing in the file") from error
+            raise RefusedImageError(
+                "the file is incomplete: parts of the image are missing"
+            ) from error
         return None
     return pixels
 
@@ -169,7 +171,7 @@ def _any(content: bytes, scale_to: int | None) -> NDArray[np.uint8]:
             return np.repeat(grey[:, :, None], 3, axis=2)
         if file.mode in {"I", "F"}:
             raise RefusedImageError(
-                "its 32-bit samples have no known range; save it with 8 or 16 bits"
+                "the range of its 32-bit samples is unknown. Save it with 8 or 16 bits."
             )
         return np.array(file.convert("RGB"))
 

@@ -334,8 +334,8 @@ def small_square(file: Path, *, crop: int, size: int, channels: int = 3) -> Pixe
     if min(picture.size) < side:
         width, height = picture.size
         raise DataError(
-            f"{file} has {width}x{height} pixels, less than crop: {crop}; name a smaller one, or 0 for "
-            "the largest square"
+            f"{file} has {width}x{height} pixels, less than crop: {crop}. Use a smaller crop, or "
+            "0 for the largest square."
         )
     left, top = ((whole - side) // 2 for whole in picture.size)
     box = (left, top, left + side, top + side)
@@ -434,7 +434,7 @@ def make_drawn(
 
 def _other(_key: str, stored: Mapping[str, Json]) -> str:
     settings = json.dumps(stored.get("settings"))
-    return f"a drawn set of other settings or photographs ({settings})"
+    return f"a drawn set with other settings or photographs ({settings})"
 
 
 def _plan(settings: DrawSettings, source: Path | None, attributes: Path | None) -> Plan:
@@ -449,7 +449,7 @@ def _plan(settings: DrawSettings, source: Path | None, attributes: Path | None) 
         }
         return _divided(names, settings.seed, ATTRIBUTES, rows)
     if source is None:
-        raise ValueError("content: resized needs a source")
+        raise ValueError("content: resized needs source")
     table = read_attribute_table(attributes) if attributes else None
     names = _photographs(source, settings)
     rows = _rows(table, names)
@@ -473,7 +473,8 @@ def _photographs(source: Path, settings: DrawSettings) -> tuple[str, ...]:
     names = image_names(source)
     if settings.images > len(names):
         raise DataError(
-            f"{source} holds {len(names)} photographs, and images is {settings.images}; 0 takes all"
+            f"{source} has {len(names)} photographs, but images is {settings.images}. Use images: "
+            "0 for all."
         )
     return image_names(source, limit=settings.images)
 

@@ -232,7 +232,7 @@ class Examples:
         if which == "trained":
             return self.trained
         if self.true is None:
-            raise ValueError("the true labels of these samples are not known")
+            raise ValueError("the true labels of these samples are unknown")
         return self.true
 
     def subset(self, rows: Sequence[int]) -> "Examples":
@@ -293,7 +293,7 @@ class Examples:
             inputs, labels = batch.inputs.to(watch.device), batch.labels.to(watch.device)
             yield ExampleBatch(inputs, labels, batch.positions)
         if not count:
-            raise JobError(f"not one of {len(self)} {what} could be read")
+            raise JobError(f"none of the {len(self)} {what} could be read")
 
 
 def examples(
@@ -353,12 +353,12 @@ def _classes(labels: Sequence[int] | Tensor, count: int) -> tuple[int, ...]:
     given = torch.as_tensor(labels)
     if given.shape != (count,):
         raise UsageError(
-            f"labels of the shape {tuple(given.shape)} for {count} samples: give one class each, "
-            "from 0; of one-hot rows labels.argmax(1)"
+            f"labels have the shape {tuple(given.shape)}, expected ({count},). Give one class per "
+            "sample, counted from 0. For one-hot rows use labels.argmax(1)."
         )
     whole = given.long()
     if bool((whole != given).any()):
-        raise UsageError("a label is no whole number: give classes from 0")
+        raise UsageError("labels must be whole numbers. Give classes counted from 0.")
     return tuple(whole.tolist())
 
 

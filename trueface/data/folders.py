@@ -234,7 +234,7 @@ def _read(file: Path, root: str) -> dict[str, ListedFolder]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        log.info("index=%s root=%s state=left out of account reason=%s", file, root, error)
+        log.info("index=%s root=%s state=ignored reason=%s", file, root, error)
         return {}
 
 
@@ -341,7 +341,7 @@ def find_images(places: Iterable[Path]) -> FoundImages:
             files[place] = None
         else:
             there = os.path.lexists(place)
-            reason = "no file that can be read" if there else "no such file or folder"
+            reason = "not a readable file" if there else "no such file or folder"
             missing.append(Missing(path=place, reason=reason))
     return FoundImages(files=tuple(files), missing=tuple(missing), passed_over=dict(passed_over))
 
@@ -368,9 +368,7 @@ def _below(
         path = folder / name
         # os.path, as a Path raises for what may not be looked at
         if not os.path.exists(path):  # noqa: PTH110
-            missing.append(
-                Missing(path=path, reason=f"a link that leads nowhere, to {link_target(path)}")
-            )
+            missing.append(Missing(path=path, reason=f"a broken link, to {link_target(path)}"))
         elif is_image(name) and os.path.isfile(path):  # noqa: PTH113
             yield path
         else:

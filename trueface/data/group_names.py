@@ -44,7 +44,7 @@ def doubts(names: Iterable[str]) -> Iterator[str]:
         by_case[name.casefold()].append(name)
     for alike in by_case.values():
         if len(alike) > 1:
-            yield f"{listed(alike)} differ only in case and are {len(alike)} groups"
+            yield f"{listed(alike)} differ only in upper and lower case, and are {len(alike)} groups"
 
 
 def listed(names: Iterable[str]) -> str:

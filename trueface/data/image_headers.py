@@ -159,7 +159,7 @@ class Shortcut(NamedTuple):
     @property
     def sentence(self) -> str:
         """What is wrong, in words."""
-        return f"{self.name} alone tells fake from real images in {self.accuracy:.0%} of the cases"
+        return f"{self.name} alone separates fake from real images in {self.accuracy:.0%} of cases"
 
 
 def sample_headers(labels: Mapping[str, int]) -> tuple[tuple[Header, ...], int]:

@@ -68,7 +68,7 @@ def extended(
             if field.is_required():
                 raise DeclarationError(place.path, place.line, f"setting {key} needs a default")
             if key in owners:
-                reason = f"setting {key} belongs to {owners[key]} already: choose another name"
+                reason = f"setting {key} already belongs to {owners[key]}. Choose another name."
                 raise DeclarationError(place.path, place.line, reason)
             owners[key] = name
             modules[key] = partial(_module_in_use, place.module, field.get_default())

@@ -299,7 +299,9 @@ class _NoChance(random.Random):
         raise self._error()
 
     def _error(self) -> JobError:
-        return JobError(f"augmentation {self._name} draws, though its is_random is false")
+        return JobError(
+            f"augmentation {self._name} draws random numbers, but its is_random is false"
+        )
 
 
 def further_of(settings: Settings) -> tuple[Further, ...]:

@@ -263,7 +263,7 @@ def forged(
         ValueError: the type needs a donor of the same form, and there is none.
     """
     if spec.needs_donor and (donor is None or donor.shape != face.shape):
-        raise ValueError(f"{spec.name} needs a donor of the form {face.shape}")
+        raise ValueError(f"{spec.name} needs a donor of shape {face.shape}")
     target = face.astype(np.float32)
     other = None if donor is None else donor.astype(np.float32)
     weight = mask(spec.part, face.shape[0], face.shape[1], chance)

@@ -141,20 +141,20 @@ def make_forged(
 def _other(key: str, stored: Mapping[str, Json]) -> str:
     what = "faces" if key == "faces_sha256" else "settings"
     settings = json.dumps(stored.get("settings"))
-    return f"a forged set of other {what} ({settings}, recipe {stored.get('recipe')})"
+    return f"a forged set with other {what} ({settings}, recipe {stored.get('recipe')})"
 
 
 def remarks(plan: ForgingPlan) -> Iterator[str]:
     """Yield what is worth a warning, each in words."""
     if plan.lonely:
         yield (
-            f"without a donor: {plan.lonely}, the only faces of their group and list; they are "
-            "self-blended in the place of the types that need a donor"
+            f"{plan.lonely} fakes have no donor, because their faces are the only ones of their "
+            "group and list. They are self-blended instead."
         )
     if plan.table.contradictions:
         yield (
-            f"{plan.table.contradictions} rows have an intersec_label that contradicts their columns "
-            "ismale, isasian, iswhite, isblack; the columns count"
+            f"{plan.table.contradictions} rows have an intersec_label that contradicts ismale, "
+            "isasian, iswhite and isblack. The columns are used, intersec_label is ignored."
         )
     for name, keys in plan.lists.items():
         if not keys:
@@ -175,7 +175,7 @@ def read_face(file: Path, place: str) -> Pixels:
         return decode_array(file)
     except BadImageError as error:
         raise DataError(
-            f"{place}: cannot decode {file}: {error.reason}; mend or leave it out"
+            f"{place}: cannot decode {file}: {error.reason}. Fix the file or leave it out."
         ) from error
 
 
@@ -359,7 +359,7 @@ def write_contact_sheet(path: Path, faces: Path, settings: ForgeSettings) -> int
     """
     rows = list(_sheet_rows(faces, settings))
     if not rows:
-        raise DataError(f"no face in {faces}; a picture needs at least one")
+        raise DataError(f"{faces} has no faces. A preview needs at least one.")
     titles = ("real", *(spec.name for spec in parse_types(settings.types)))
     height = TITLE + len(rows) * (SIDE + TITLE + GAP)
     sheet = PIL.Image.new("RGB", (len(titles) * (SIDE + GAP) + GAP, height), "white")

@@ -78,7 +78,7 @@ def read_table(path: Path) -> FaceTable:
         first = lines.setdefault(row.path, row.line)
         try:
             if first != row.line:
-                raise ValueError(f"{row.path} stands in line {first} already")  # noqa: TRY301  # as the others
+                raise ValueError(f"{row.path} is already in line {first}")  # noqa: TRY301  # as the others
             faces.append(_face(path, row, lists=SPLIT in table.header))
         except ValueError as error:
             faults.append((row.line, str(error)))
@@ -98,10 +98,10 @@ def _face(table: Path, row: AttributeRow, *, lists: bool) -> Face:
         ValueError: says what is wrong with the row.
     """
     if row.label or row.forgery:
-        raise ValueError("the image is a fake, and faces to be forged are real, label 0")
+        raise ValueError("the image is a fake. Only real faces (label 0) can be forged.")
     file = table.parent / row.path
     if not file.is_file():
-        raise ValueError(f"no file {file}")
+        raise ValueError(f"file {file} does not exist")
     split = row.cells.get(SPLIT, "")
     if lists and split.casefold() not in SPLITS:
         expected = ", ".join(dict.fromkeys((*LISTS.values(), "cross")))
@@ -132,7 +132,9 @@ def read_faces(place: Path) -> FaceTable:
     elif os.path.isfile(place):  # noqa: PTH113  # likewise
         table = read_table(place)
     else:
-        raise DataError(f"no {place}; name a table of faces, or a folder of aligned faces")
+        raise DataError(
+            f"{place} does not exist. Name a table of faces or a folder of aligned faces."
+        )
     faces = (face if face.split else replace(face, split=_drawn(face)) for face in table.faces)
     return replace(table, faces=tuple(faces))
 
@@ -153,8 +155,8 @@ def names_of(faces: Sequence[Face]) -> dict[str, str]:
         name = PurePosixPath(face.path if is_short else "-".join(parts)).stem
         if paths.setdefault(name, face.path) != face.path:
             raise DataError(
-                f"{face.place}: {face.path} and {paths[name]} would both be called {name}; keep one "
-                "of them, or rename it"
+                f"{face.place}: {face.path} and {paths[name]} would both get the name {name}. "
+                "Keep one of them, or rename it."
             )
     return {path: name for name, path in paths.items()}
 
@@ -185,7 +187,7 @@ def _of_folder(folder: Path) -> FaceTable:
     if there.missing:
         first, more = there.missing[0], len(there.missing) - 1
         others = f", and {more} more" if more else ""
-        raise DataError(f"{first.path}: {first.reason}{others}; name a folder of aligned faces")
+        raise DataError(f"{first.path}: {first.reason}{others}. Name a folder of aligned faces.")
     faces = tuple(
         Face(
             file=file,
@@ -219,7 +221,7 @@ def _digest(words: str) -> bytes:
 
 CLASSES: Mapping[str, int] = {"real": 0, "fake": 1}
 OTHERS = "*"  # each group that no other cell names
-SHAPE = "NAME: NUMBER or NAME/real: NUMBER or NAME/fake: NUMBER, with commas between"
+SHAPE = "NAME: NUMBER or NAME/real: NUMBER or NAME/fake: NUMBER, separated by commas"
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,8 +245,8 @@ class KeptCell:
         if self.amount > 1:
             if self.amount > len(ordered):
                 raise UsageError(
-                    f"cells: {self.text!r} asks for {self.amount:g} of {len(ordered)} images of the "
-                    "training list; name fewer, or raise the limit of the list"
+                    f"cells: {self.text!r} requests {self.amount:g} images, but the training list "
+                    f"has {len(ordered)}. Request fewer, or raise the limit of the list."
                 )
             return {face.path for face in ordered[: int(self.amount)]}
         groups = _by_group(ordered).values()
@@ -270,19 +272,19 @@ def parse_cells(text: str) -> tuple[KeptCell, ...]:
 def _cell(text: str) -> KeptCell:
     named, colon, number = text.rpartition(":")
     if not colon:
-        raise ValueError(f"{text!r} is no cell: write {SHAPE}")
+        raise ValueError(f"{text!r} is not a subgroup with a number. Write {SHAPE}.")
     name, slash, word = named.rpartition("/") if "/" in named else (named, "", "")
     if slash and word.strip() not in CLASSES:
-        raise ValueError(f"{text!r}: {word.strip()!r} is no class; write real or fake")
+        raise ValueError(f"{text!r}: {word.strip()!r} is not a class. Write real or fake.")
     column, _, value = name.strip().rpartition("=")
     try:
         amount = float(number)
     except ValueError:
         amount = -1.0
     if not (0 <= amount <= 1 or (amount > 1 and amount.is_integer())):
-        raise ValueError(f"{text!r}: expected a share from 0 to 1, or a whole number of images")
+        raise ValueError(f"{text!r}: expected a fraction from 0 to 1, or a whole number of images")
     if not value.strip():
-        raise ValueError(f"{text!r} names no group: write {SHAPE}")
+        raise ValueError(f"{text!r} does not name a group. Write {SHAPE}.")
     labels = (CLASSES[word.strip()],) if slash else tuple(CLASSES.values())
     return KeptCell(text, column.strip(), value.strip(), labels, amount)
 
@@ -335,7 +337,7 @@ def _named(
     others = [*_by_group([face for face in faces if face.path not in named]).values()]
     for cell in cells:
         if not holding.setdefault(cell, others):
-            raise UsageError(f"cells: {cell.text}: other cells name every group already")
+            raise UsageError(f"cells: {cell.text}: the other entries already name every group")
     return holding
 
 
@@ -360,7 +362,7 @@ def _column(cell: KeptCell, faces: Sequence[Face]) -> str:
         raise UnknownName("group", cell.name, known, where="the training list of the faces' table")
     if len(columns) > 1:
         shown = " or ".join(f"{column}={cell.name}" for column in columns)
-        raise UsageError(f"cells: {cell.name} stands in {len(columns)} columns; write {shown}")
+        raise UsageError(f"cells: {cell.name} is in {len(columns)} columns. Write {shown}.")
     return columns[0]
 
 
@@ -372,7 +374,7 @@ def _refuse_overlap(holding: Mapping[KeptCell, Sequence[Sequence[Face]]]) -> Non
             if first is not cell:
                 raise UsageError(
                     f"cells: {first.text!r} and {cell.text!r} both name images of "
-                    f"{face.group or face.path}; name groups that share none"
+                    f"{face.group or face.path}. Name groups without common images."
                 )
 
 
@@ -528,5 +530,5 @@ def plan_of(table: FaceTable, settings: ForgeSettings) -> ForgingPlan:
             pairs.append(pair)
     if skew and not (reals and fakes):
         missing = "fake" if reals else "real"
-        raise DataError(f"cells keep no {missing} image of the training list: keep some")
+        raise DataError(f"cells keep no {missing} images in the training list. Keep some of them.")
     return ForgingPlan(table=table, pairs=tuple(pairs), lenders=lenders, lonely=lonely)

@@ -38,7 +38,8 @@ class ForgerySpec(Declared):
         name, number = self.name, self.number
         if not (name.isascii() and name.isalpha() and name.islower()) or number < 1:
             raise ValueError(
-                f"{name!r}, {number}: a type has lower-case letters and a number from 1"
+                f"{name!r}, {number}: the name of a type consists of lower-case letters, and its "
+                "number is at least 1"
             )
 
     @property
@@ -71,12 +72,12 @@ def parse_types(text: str) -> tuple[ForgerySpec, ...]:
         if first.isdecimal() and (not dash or last.isdecimal()):
             numbers = range(int(first), int(last or first) + 1)
             if not numbers:
-                raise ValueError(f"types {word!r} go from {first} down to {last}")
+                raise ValueError(f"types {word!r} count down from {first} to {last}")
             named.update(_known(str(number)) for number in numbers)
         else:
             named.add(_known(word))
     if not named:
-        raise ValueError(f"types {text!r} name none; {described()}")
+        raise ValueError(f"types {text!r} name no forgery type. Types: {described()}.")
     return tuple(NUMBERS[number] for number in sorted(named))
 
 
