@@ -297,9 +297,7 @@ class Attributes:
             what, remedy = f"no {column} ({self._lines[row]})", "Add the values"
         message = f"{len(lacking)} of {count} images have {what}, such as {path}"
         if missing == "stop":
-            raise DataError(
-                f"{message}. {remedy}, or continue without these images: missing_attributes: skip"
-            )
+            raise DataError(f"{message}. {remedy}, or set missing_attributes: skip.")
         log.warning("%s", message)
 
     def _add(

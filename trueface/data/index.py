@@ -55,7 +55,7 @@ def list_image_folders(
     for modifier in vocabulary.modifier_keys(part.modifier):
         folders = modifier_folders(data_root, modifier, vocabulary)
         if not folders:
-            log.info("part=%s modifier=%s reason=no such folder", part, modifier)
+            log.info("part=%s modifier=%s reason=the folder does not exist", part, modifier)
         for folder in folders:
             below = folder.relative_to(data_root).as_posix()
             above, named = "" if below == "." else f"{below}/", vocabulary.modifier_name(modifier)
@@ -110,8 +110,8 @@ def modifier_folders(
     there = tuple(dict.fromkeys(folder for name in names for folder in matching(data_root, name)))
     if own is None and len(there) > 1:
         raise DataError(
-            f"two folders for modifier {modifier!r}: {there[0]} and {there[1]}; say which is meant "
-            "with the setting layout (--layout): plain (the first) or trueface (the second)"
+            f"two folders for modifier {modifier!r}: {there[0]} and {there[1]}. Choose one with "
+            "the setting layout (--layout): plain is the first, trueface the second."
         )
     return there
 
@@ -147,7 +147,7 @@ def _walk(listing: FolderListing, root: str, method: str) -> list[tuple[str, Lis
             continue
         if folder.mark[:2] in seen:
             log.warning(
-                "folder=%s%s reason=link leads back to a folder of its method, left out",
+                "folder=%s%s reason=ignored, because the link leads back to a folder of its method",
                 root, below,
             )  # fmt: skip
             continue
@@ -220,15 +220,15 @@ class ImageSurvey:
         """What was left out, or counts twice, each in words."""
         if self.passed_over:
             count = sum(self.passed_over.values())
-            yield f"{count} files passed over: {listed(self.passed_over)}; {READ}"
+            yield f"{count} files ignored: {listed(self.passed_over)}; {READ}"
         if self.broken:
             count, shown = len(self.broken), ", ".join(self.broken[:SHOWN])
-            yield f"{count} links that lead nowhere passed over: {shown}{', …' * (count > SHOWN)}"
+            yield f"{count} broken links ignored: {shown}{', …' * (count > SHOWN)}"
         if twice := self._twice:
             count, shown = len(twice), ", ".join(twice[:SHOWN])
             yield (
-                f"{count} files share a key with another file of their folder and count as images of "
-                f"their own, such as {shown}: keep one format of each"
+                f"{count} files have the same key as another file in their folder, such as "
+                f"{shown}. They count as separate images. Keep one format of each."
             )
 
     @property
@@ -261,8 +261,8 @@ def survey(
     """
     if not data_root.is_dir():
         raise DataError(
-            f"no data folder {data_root}; name the folder that holds {SHAPE}; synthetic images to "
-            "try things out are made by: trueface sample DIR"
+            f"data folder {data_root} does not exist. Name the folder that contains {SHAPE}. Make "
+            "synthetic images for a first test: trueface sample DIR"
         )
     listing = open_listing(data_root) if listing is None else listing
     parts: dict[Part, tuple[Image, ...]] = {}
@@ -288,7 +288,7 @@ def survey(
                     # not left out: a split may have the keys of either, or of both
                     log.warning(
                         "folder=%s same=%s images=%d reason=a link: each image counts twice, and "
-                        "with two keys it may stand in two lists; leave one of them out",
+                        "with two keys it can be in two lists. Remove one of them.",
                         folder.path, first, len(folder.names),
                     )  # fmt: skip
                 images += _images(folder)
@@ -339,7 +339,7 @@ def sample_dangling(folder: KeyedFolder, share: float) -> dict[str, str]:
 
 def describe_links(dangling: Sequence[str]) -> str:
     """Return the first of some dangling links with its target: "a.png, which leads to /b/a.png"."""
-    return f"{dangling[0]}, which leads to {link_target(dangling[0])}"
+    return f"{dangling[0]}, which points to {link_target(dangling[0])}"
 
 
 def part_files(data_root: Path, part: Part, vocabulary: Vocabulary = BUILT_IN) -> Iterator[str]:
@@ -386,9 +386,9 @@ def _no_image(
     looked_in = ", ".join(map(str, _looked_in(data_root, part, vocabulary)))
     others = sum((Counter(folder.others) for folder in image_folders), Counter[str]())
     links = [folder.path for folder in image_folders if _leads_nowhere(folder)]
-    instead = [f"{listed(others)} passed over; {READ}"] if others else []
-    instead += [f"{links[0]} is a link that leads nowhere"] if links else []
-    return "; ".join([f"no image of {part} in {looked_in}", *instead])
+    instead = [f"{listed(others)} ignored; {READ}"] if others else []
+    instead += [f"{links[0]} is a broken link"] if links else []
+    return "; ".join([f"no images of {part} in {looked_in}", *instead])
 
 
 def _names(part: Part, vocabulary: Vocabulary) -> Iterator[str]:

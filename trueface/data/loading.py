@@ -150,7 +150,7 @@ class StallWatch:
             waited += LOOK_S
             if waited >= due:
                 due *= 2
-                log.warning("no images for %.0f s; waiting for %s", waited, self._describe(number))
+                log.warning("no images for %.0f s: waiting for %s", waited, self._describe(number))
 
 
 @contextlib.contextmanager
@@ -312,10 +312,13 @@ def _describe_full(processes: int, batch_bytes: int) -> str:
         reason = f"{SHARED_MEMORY} cannot be used ({error.strerror})"
     if batch_bytes:
         batches = PREFETCHED * processes + 1  # the last one is in use
-        reason += f", and {processes} processes keep {batches} batches of {format_bytes(batch_bytes)} there"
+        reason += (
+            f", and {processes} processes keep {batches} batches of {format_bytes(batch_bytes)} "
+            "in it"
+        )
     return (
-        f"{reason}. Set num_threads: 0 or a smaller batch_size, or give the container more (docker run "
-        "--shm-size)"
+        f"{reason}. Set num_threads: 0 or a smaller batch_size, or give the container more shared "
+        "memory (docker run --shm-size)"
     )
 
 
@@ -381,7 +384,7 @@ class LoadingProcesses(Generic[Batch]):
         """
         loader, self._loader = self._loader, None
         if loader is None:
-            raise ValueError("these processes are not free")
+            raise ValueError("these processes are still in use")
         self._groups.groups = groups
         return self._passing(loader, describe)
 
@@ -401,7 +404,7 @@ class LoadingProcesses(Generic[Batch]):
             if not str(error).startswith(DEAD):
                 raise
             raise MachineError(
-                f"a process that loads images died ({str(error).rstrip('. ')}); if it was killed "
-                "for want of memory, set num_threads lower: 0 loads in the job's own process"
+                f"a process that loads images died ({str(error).rstrip('. ')}). If it ran out of "
+                "memory, reduce num_threads. With 0, the process of the job loads the images."
             ) from error
         self._loader = loader

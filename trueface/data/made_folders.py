@@ -46,16 +46,16 @@ def image_names(root: Path, *, limit: int = 0) -> tuple[str, ...]:
             or a link that leads nowhere.
     """
     if not root.is_dir():
-        raise DataError(f"there is no folder {root}")
+        raise DataError(f"folder {root} does not exist")
     dangling = list[str]()
     names = sorted(_below(root, PurePosixPath(), dangling))
     if not names:
-        raise DataError(f"{root} holds no image; it needs files such as .png or .jpg")
+        raise DataError(f"{root} contains no images. It needs files such as .png or .jpg.")
     _refuse_twins(root, names)
     if dangling:
         raise DataError(
-            f"{len(dangling)} of {len(names)} images in {root} are links that lead nowhere, such as "
-            f"{describe_links(sorted(dangling))}; restore what they lead to, or remove the links"
+            f"{len(dangling)} of {len(names)} images in {root} are broken links, such as "
+            f"{describe_links(sorted(dangling))}. Restore their targets or remove the links."
         )
     if 0 < limit < len(names):
         names = [names[at * len(names) // limit] for at in range(limit)]
@@ -84,8 +84,8 @@ def _refuse_twins(root: Path, names: Sequence[str]) -> None:
         earlier = first.setdefault(stem(name), name)
         if earlier != name:
             raise DataError(
-                f"{root} holds {earlier} and {name}: images pair by their names without the suffix; "
-                "rename one of them"
+                f"{root} contains {earlier} and {name}, but images are paired by name without the "
+                "suffix. Rename one of them."
             )
 
 
@@ -99,7 +99,8 @@ def partners(root: Path, names: Sequence[str]) -> tuple[str, ...]:
     missing = [name for name in names if stem(name) not in there]
     if missing:
         raise DataError(
-            f"{root} has no partner of {few(missing)}: images pair by name; make that folder anew"
+            f"{root} has no image for {few(missing)}. Images are paired by name; make this folder "
+            "again."
         )
     return tuple(there[stem(name)] for name in names)
 
@@ -188,8 +189,8 @@ def read_images(
         if pixels.shape[:2] != wanted:
             height, width = pixels.shape[:2]
             raise DataError(
-                f"{root / name} has {width}x{height} pixels and not {wanted[1]}x{wanted[0]}; "
-                "resize the folder's images first"
+                f"{root / name} has {width}x{height} pixels, expected {wanted[1]}x{wanted[0]}. "
+                "Resize the images of this folder first."
             )
     return to_unit(torch.stack(images).permute(0, 3, 1, 2))
 
@@ -234,7 +235,7 @@ def digest_of_images(
 
 
 def _unreadable(path: Path, reason: str) -> DataError:
-    return DataError(f"{path} cannot be read as an image: {reason}; mend or remove the file")
+    return DataError(f"{path} cannot be read as an image: {reason}. Fix or remove the file.")
 
 
 def to_unit(levels: Tensor) -> Tensor:
@@ -326,8 +327,8 @@ class MadeFolder:
         broken = [name for name, is_whole in zip(names, finite, strict=True) if not is_whole]
         if broken:
             raise JobError(
-                f"{broken[0]} became an image with numbers that are not finite; "
-                "look at the model's training"
+                f"the model made {broken[0]} with values that are not finite. Check the training "
+                "of the model."
             )
         levels = to_levels(images).permute(0, 2, 3, 1).cpu().numpy()
         for name, pixels in zip(names, levels, strict=True):
@@ -358,5 +359,7 @@ def read_made(root: Path) -> Mapping[str, Json]:
     """
     facts = read_json(root / MADE)
     if facts is None:
-        raise DataError(f"{root} has no {MADE}: a job of disrupt, purify or translate writes it")
+        raise DataError(
+            f"{root} has no {MADE}. A job of disrupt, purify or translate writes this file."
+        )
     return facts

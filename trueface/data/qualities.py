@@ -54,9 +54,9 @@ def spelt(text: str) -> str:
     words = [_spelt(word) for word in listed(text)]
     twice = [word for at, word in enumerate(words) if word in words[:at]]
     if twice:
-        raise ValueError(f"quality {twice[0]} stands there twice: leave one of them out")
+        raise ValueError(f"quality {twice[0]} is listed twice. Leave one of them out.")
     if len(words) > MOST:
-        raise ValueError(f"{len(words)} qualities, and {MOST} at most are taken")
+        raise ValueError(f"{len(words)} qualities are too many, at most {MOST} are allowed")
     return SEPARATOR.join(words)
 
 
@@ -106,10 +106,14 @@ def _spelt(word: str) -> str:
     name = files_of(word)
     if name is not None:
         if not _FILES.fullmatch(name):
-            raise ValueError(f"{word!r}: write files: and a word of the list, such as files:c23")
+            raise ValueError(
+                f"{word!r}: after files: expected a name of the list, such as files:c23"
+            )
         return word
     if not word:
-        raise ValueError("a quality is missing between two commas: write such as raw, jpeg75")
+        raise ValueError(
+            "a quality is missing between two commas. Write, for example, raw, jpeg75."
+        )
     chain = canonical(word)
     return RAW if chain == NONE else chain
 
@@ -144,8 +148,8 @@ class QualityList:
         }
         if RAW not in columns:
             raise DataError(
-                f"{path}: {name} has no list {RAW!r}, by which the images of a training are found; it "
-                f"has {', '.join(columns) or 'nothing'}"
+                f"{path}: {name} has no list {RAW!r}, which is needed to find the training "
+                f"images. Its lists: {', '.join(columns) or 'none'}."
             )
         made = cls(path=path, name=name, files=columns, labels=_labels(path, name, labels))
         made._check()
@@ -159,7 +163,8 @@ class QualityList:
         """
         if quality not in self.files:
             raise DataError(
-                f"{self.path}: {self.name} has no list {quality!r}; it has {', '.join(self.files)}"
+                f"{self.path}: {self.name} has no list {quality!r}. Its lists: "
+                f"{', '.join(self.files)}."
             )
         raw = self.files[RAW]
         places = {os.fspath(file): at for at, file in enumerate(raw)}
@@ -173,13 +178,13 @@ class QualityList:
                 at = places.get(os.path.realpath(image.file))
             if at is None:
                 raise DataError(
-                    f"{self.path}: {image.file} is not in the list {RAW!r} of {self.name}; add it "
-                    "with its other qualities, or leave it out of the split"
+                    f"{self.path}: {image.file} is not in the list {RAW!r} of {self.name}. Add it "
+                    "with its other qualities, or leave it out of the split."
                 )
             if self.labels is not None and self.labels[at] != image.label:
                 raise DataError(
-                    f"{self.path}: {LABELS} of {self.name} say {self.labels[at]} of {image.file}, whose "
-                    f"folder says {image.label} (1 is fake)"
+                    f"{self.path}: {LABELS} of {self.name} has {self.labels[at]} for "
+                    f"{image.file}, but its folder means {image.label} (1 is fake)"
                 )
             partners[image.name] = self.files[quality][at]
         return partners
@@ -190,18 +195,19 @@ class QualityList:
         for word, files in self.files.items():
             if len(files) != len(raw):
                 raise DataError(
-                    f"{self.path}: {self.name} has {len(files)} files of {word!r} and {len(raw)} of "
-                    f"{RAW!r}; they are pairs by position{_first_odd(raw, files)}"
+                    f"{self.path}: {self.name} has {len(files)} files of {word!r} but {len(raw)} "
+                    f"of {RAW!r}. They are paired by position{_first_odd(raw, files)}."
                 )
             for at, (first, other) in enumerate(zip(raw, files, strict=True)):
                 if first.stem != other.stem:
                     raise DataError(
-                        f"{self.path}: pair {at + 1} of {self.name} is not of one item: {RAW} {first}, "
-                        f"{word} {other}; the names without their ending must agree"
+                        f"{self.path}: pair {at + 1} of {self.name} shows different items: {RAW} "
+                        f"{first}, {word} {other}. The names without suffix must be equal."
                     )
         if self.labels is not None and len(self.labels) != len(raw):
             raise DataError(
-                f"{self.path}: {self.name} has {len(self.labels)} {LABELS} and {len(raw)} files of {RAW!r}"
+                f"{self.path}: {self.name} has {len(self.labels)} {LABELS} but {len(raw)} files "
+                f"of {RAW!r}"
             )
         self._refuse_unlike_twins()
 
@@ -213,8 +219,8 @@ class QualityList:
             columns: list[Sequence[object]] = [*self.files.values(), self.labels or ()]
             if first != at and any(each[first] != each[at] for each in columns if each):
                 raise DataError(
-                    f"{self.path}: {file} is entry {first + 1} and {at + 1} of {RAW!r} of {self.name}, with "
-                    "other files or labels; keep one of them"
+                    f"{self.path}: {file} is in entries {first + 1} and {at + 1} of {RAW!r} of "
+                    f"{self.name}, with different files or labels. Keep one of them."
                 )
 
 
@@ -234,26 +240,28 @@ def _content(path: Path, name: str) -> dict[str, Any]:
     try:
         content = json.loads(path.read_bytes())
     except OSError as error:
-        raise DataError(f"{path}: {error.strerror}; quality_list names a data.json") from error
+        raise DataError(f"{path}: {error.strerror}. Set quality_list to a data.json.") from error
     except json.JSONDecodeError as error:
-        raise DataError(f"{path}:{error.lineno}: no JSON: {error.msg}") from error
+        raise DataError(f"{path}:{error.lineno}: not valid JSON: {error.msg}") from error
     except ValueError as error:
-        raise DataError(f"{path}: no text: {error}") from error
+        raise DataError(f"{path}: not a text file: {error}") from error
     lists = content.get(name) if isinstance(content, dict) else None
     if not isinstance(lists, dict):
         shown = (
             ", ".join(map(str, content)) if isinstance(content, dict) else type(content).__name__
         )
-        raise DataError(f"{path}: expected lists by quality under {name!r}, and it has {shown}")
+        raise DataError(f"{path}: expected lists by quality in {name!r}, found {shown}")
     return dict(lists)
 
 
 def _texts(path: Path, name: str, word: str, values: Any) -> Sequence[str]:
     if not isinstance(values, list):
-        raise DataError(f"{path}: {word!r} of {name} is no list of paths")
+        raise DataError(f"{path}: {word!r} of {name} is not a list of paths")
     for at, value in enumerate(values):
         if not isinstance(value, str) or not value:
-            raise DataError(f"{path}: entry {at + 1} of {word!r} of {name} is no path: {value!r}")
+            raise DataError(
+                f"{path}: entry {at + 1} of {word!r} of {name} is not a path: {value!r}"
+            )
     return values
 
 
@@ -261,11 +269,12 @@ def _labels(path: Path, name: str, values: Any) -> tuple[int, ...] | None:
     if values is None:
         return None
     if not isinstance(values, list):
-        raise DataError(f"{path}: {LABELS} of {name} is no list of numbers")
+        raise DataError(f"{path}: {LABELS} of {name} is not a list of numbers")
     for at, value in enumerate(values):
         if isinstance(value, bool) or value not in (0, 1):  # a list has no hash
             raise DataError(
-                f"{path}: entry {at + 1} of {LABELS} of {name} is {value!r}; expected 1 (fake) or 0"
+                f"{path}: entry {at + 1} of {LABELS} of {name} is {value!r}, expected 1 (fake) or "
+                "0 (real)"
             )
     return tuple(int(value) for value in values)
 
@@ -277,7 +286,7 @@ def _absolute(path: Path, text: str) -> Path:
 def _first_odd(raw: Sequence[Path], files: Sequence[Path]) -> str:
     for at, (first, other) in enumerate(zip(raw, files, strict=False)):
         if first.stem != other.stem:
-            return f", and differ first at pair {at + 1}: {first}, {other}"
+            return f". The first different pair is {at + 1}: {first}, {other}"
     longer = raw if len(raw) > len(files) else files
     at = min(len(raw), len(files))
     return f", and {longer[at]} (entry {at + 1}) has no partner"

@@ -146,7 +146,8 @@ class QualityTransform:
             sizes = [f"{shape[-1]} by {shape[-2]}" for shape in (partner.shape, pixels.shape)]
             raise BadImageError(
                 path,
-                f"it is {sizes[0]} pixels and {image.file}, of which it is {quality.name}, {sizes[1]}",
+                f"it has {sizes[0]} pixels, but {image.file}, of which it is {quality.name}, has "
+                f"{sizes[1]}",
             )
         return partner
 
@@ -273,8 +274,8 @@ class ChunkedFeed:
                 not torch.equal(each.indices, first.indices) for each in others
             ):
                 raise JobError(
-                    "an image was read in one quality and not in another; mend or remove the files that "
-                    "the log names as left out"
+                    "an image could be read in one quality but not in another. Fix or remove the "
+                    "files that the log lists as left out."
                 )
             images = torch.cat([each.images for each in batches])
             yield _repeated(first._replace(images=images), len(batches))

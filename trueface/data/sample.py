@@ -518,7 +518,7 @@ def _is_finished(artifact: Artifact) -> bool:
 
 def _other(_key: str, stored: Mapping[str, Json]) -> str:
     spec = json.dumps(stored.get("spec"))
-    return f"a sample of other settings ({spec}, recipe {stored.get('recipe')})"
+    return f"a sample with other settings ({spec}, recipe {stored.get('recipe')})"
 
 
 def _missing(root: Path, pictures: Sequence[Picture]) -> list[Picture]:

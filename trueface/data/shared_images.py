@@ -227,7 +227,7 @@ class SegmentWriter:
         """
         height, width, channels = image.shape
         if channels != CHANNELS or not image.flags.c_contiguous:
-            raise ValueError(f"an image of shape {image.shape} is not (H, W, 3) in one piece")
+            raise ValueError(f"an image of shape {image.shape} is not a contiguous (H, W, 3) array")
         content = image.data.cast("B")
         place = PixelPlace(
             self.segment, self._rows, self._begin(), height, width, zlib.crc32(content)
@@ -472,7 +472,7 @@ class SharedImages:
                 segment.mark_used()
                 return torch.from_numpy(pixels).permute(2, 0, 1)
             log.warning(
-                "decoded=%s/%s row=%d state=damaged, decoded again",
+                "decoded=%s/%s row=%d state=damaged, decoding again",
                 self._folder.path, place.segment, place.row,
             )  # fmt: skip
         del self._places[key]
@@ -497,7 +497,7 @@ class SharedImages:
         if image.nbytes > self._folder.capacity:
             self._too_large.add(key)
             return
-        level, reason = logging.INFO, f"no room below {format_bytes(self._folder.limit)}"
+        level, reason = logging.INFO, f"the limit of {format_bytes(self._folder.limit)} is reached"
         try:
             if self._writer is not None and not self._writer.has_room(image.nbytes):
                 self._writer.close()
@@ -514,7 +514,7 @@ class SharedImages:
         worker = torch.utils.data.get_worker_info()
         if worker is None or worker.id == 0:  # one line, not one a process
             log.log(
-                level, "decoded=%s state=no more images are added reason=%s",
+                level, "decoded=%s state=full, no more images are added reason=%s",
                 self._folder.path, reason,
             )  # fmt: skip
 
@@ -575,7 +575,7 @@ def open_shared_images(scaling: Scaling | None) -> SharedImages | None:
     """
     cache = cache_folder()
     if cache is None:
-        log.warning("decoded=none reason=there is no home; set TRUEFACE_CACHE to a folder")
+        log.warning("decoded=none reason=there is no home folder; set TRUEFACE_CACHE to a folder")
         return None
     top = cache / "decoded"
     folder = SegmentFolder(top=top, decoding=_decoding(scaling), limit=usual_limit(top))

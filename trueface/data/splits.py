@@ -231,12 +231,12 @@ def load_split(split_path: Path, name: str) -> SplitList:
     lists = read_lists(split_path)
     if name not in lists:
         files = ", ".join(map(str, split_files(split_path, (name,))))
-        raise DataError(f"no list {name!r} of split {split_path}: looked for {files}")
+        raise DataError(f"list {name!r} of split {split_path} does not exist. Expected {files}.")
     keys = frozenset(lists[name])
     others = frozenset().union(*(lists[other] for other in lists if other != name))
     if shared := keys & others:
         log.warning(
-            "split=%s list=%s reason=%d keys stand in another list too, such as %s",
+            "split=%s list=%s reason=%d keys are also in another list, such as %s",
             split_path, name, len(shared), min(shared),
         )  # fmt: skip
     return SplitList(
@@ -252,7 +252,7 @@ def select(images: Sequence[Image], split: SplitList) -> tuple[Image, ...]:
     """
     selection = match(images, split.keys, split.others)
     if not selection.images:
-        raise DataError(f"none of {len(images)} images is in {split}")
+        raise DataError(f"none of the {len(images)} images is in {split}")
     log.info(
         "split=%s images=%d renamed=%d unknown=%d",
         split.name, len(selection.images), selection.renamed, selection.unknown,
@@ -293,8 +293,8 @@ def split_images(
         if modifier not in UNSHARED:
             log.info("missing=%d modifier=%s split=%s", len(keys), modifier, split.name)
         else:
-            message = f"{len(keys)} images of {split} have no file under {modifier!r}"
-            _lack(f"{message} below {data_root}, such as {', '.join(keys[:SHOWN])}", missing)
+            message = f"{len(keys)} images of {split} have no file in {modifier!r}"
+            _lack(f"{message} of {data_root}, such as {', '.join(keys[:SHOWN])}", missing)
     return chosen if missing == "keep" else _without_dangling(chosen, on_disk, split, missing)
 
 
@@ -313,9 +313,9 @@ def _without_dangling(
     lost = [i.file for i in chosen if i.file in dangling and i.modifier in UNSHARED]
     if lost or not there:
         lost = lost or sorted(dangling)
-        message = f"{len(lost)} of {len(chosen)} images of {split} are links that lead nowhere"
+        message = f"{len(lost)} of {len(chosen)} images of {split} are broken links"
         _lack(f"{message}, such as {describe_links(lost)}", missing if there else "stop")
-    log.info("missing=%d reason=links that lead nowhere split=%s", len(dangling), split.name)
+    log.info("missing=%d reason=broken links split=%s", len(dangling), split.name)
     return there
 
 
@@ -326,11 +326,11 @@ def _lack(message: str, missing: OnMissingImage) -> None:
         DataError: they shall stop the work.
     """
     if missing != "stop":
-        log.warning("%s; left out", message)
+        log.warning("%s. They are left out.", message)
         return
     raise DataError(
-        f"{message}; restore them, make a split of what is there with trueface splits, or go on "
-        "without them: missing_images: skip"
+        f"{message}. Restore them, make a split of the images on disk with trueface splits, or "
+        "set missing_images: skip."
     )
 
 
@@ -343,11 +343,12 @@ def read_lists(split_path: Path) -> dict[str, list[str]]:
     if split_path.is_file():
         content = _json(split_path)
         if not isinstance(content, dict):
-            raise DataError(f"{split_path} holds no object with {', '.join(NAMES)}")
+            raise DataError(f"{split_path} is not a JSON object with {', '.join(NAMES)}")
         return {name: _keys(split_path, content[name]) for name in NAMES if name in content}
     if not split_path.is_dir():
         raise DataError(
-            f"no split {split_path}; make one with: trueface splits DATA_ROOT --out {split_path}"
+            f"split {split_path} does not exist. Make one: trueface splits DATA_ROOT --out "
+            f"{split_path}"
         )
     files = {name: split_path / f"{name}.json" for name in NAMES}
     return {name: _keys(path, _json(path)) for name, path in files.items() if path.is_file()}
@@ -416,7 +417,7 @@ def _json(path: Path) -> object:
 
 def _keys(path: Path, content: object) -> list[str]:
     if not isinstance(content, list) or not all(isinstance(key, str) for key in content):
-        raise DataError(f"{path} holds no list of keys such as StyleGAN2/conf-f-psi-1/00012")
+        raise DataError(f"{path} is not a list of keys such as StyleGAN2/conf-f-psi-1/00012")
     return content
 
 
@@ -434,8 +435,8 @@ def _refuse_idle(
             continue
         if files.isdisjoint(part_files(data_root, part, vocabulary)):
             raise DataError(
-                f"none of the {len(images)} images of {part} below {data_root} is in {split}; "
-                f"leave {part} out of the data ID, or make a split that has it with trueface splits"
+                f"none of the {len(images)} images of {part} in {data_root} is in {split}. Leave "
+                f"{part} out of the data ID, or make a split with it: trueface splits"
             )
 
 

@@ -65,7 +65,7 @@ def _read_rule(rule: str, keys: Collection[str]) -> list[_RuleGroups]:
         parts = _from_expression(rule, keys)
     if not any(part.by_key for part in parts):
         shown = f", such as {min(keys)}" if keys else ""
-        raise DataError(f"no group for any of {len(keys)} keys{shown}: {rule} fits none of them")
+        raise DataError(f"{rule} finds no group for any of {len(keys)} keys{shown}")
     return parts
 
 
@@ -115,11 +115,10 @@ def _from_expression(rule: str, keys: Collection[str]) -> list[_RuleGroups]:
     try:
         expression = re.compile(rule)
     except re.error as error:
-        raise DataError(f"{rule!r} is no regular expression: {error}") from error
+        raise DataError(f"{rule!r} is not a regular expression: {error}") from error
     if not expression.groups:
         raise DataError(
-            f"{rule!r} has no group in parentheses. Put them around what names the group of a key, "
-            "such as '([0-9]+)$'."
+            f"{rule!r} has no parentheses. Put them around the group in a key, such as '([0-9]+)$'."
         )
     kinds = {number: kind for kind, number in expression.groupindex.items()}
     matches = {key: match for key in keys if (match := expression.search(key))}
@@ -146,11 +145,11 @@ def _from_table(path: Path, keys: Collection[str]) -> dict[str, str]:
 def _json_rows(text: str) -> dict[str, str]:
     content = json.loads(text)
     if not isinstance(content, dict):
-        raise ValueError("an object with a group for each key is needed")  # noqa: TRY004  # of the file, not of our code
+        raise ValueError("expected an object with a group for each key")  # noqa: TRY004  # of the file, not of our code
     content = {key: group for key, group in content.items() if group is not None}
     bad = [key for key, group in content.items() if not isinstance(group, str | int)]
     if bad:
-        raise ValueError(f"the group of {bad[0]} is no text or whole number")
+        raise ValueError(f"the group of {bad[0]} is not a text or a whole number")
     return {key: str(group) for key, group in content.items()}
 
 
@@ -160,9 +159,9 @@ def _csv_rows(text: str) -> dict[str, str]:
         if not row:
             continue
         if len(row) < 2 or not row[1]:
-            raise ValueError(f"line {number} has no key and group")
+            raise ValueError(f"line {number} does not have a key and a group")
         if rows.setdefault(row[0], row[1]) != row[1]:
-            raise ValueError(f"line {number} puts {row[0]} in a second group, {row[1]}")
+            raise ValueError(f"line {number} gives {row[0]} a second group, {row[1]}")
     return rows
 
 
@@ -199,7 +198,10 @@ def make_splits(
     """
     train, val = (Fraction(str(share)) for share in shares)
     if not (0 <= train <= 1 and 0 <= val <= 1 and train + val <= 1):
-        raise DataError(f"shares {shares[0]} and {shares[1]}: both 0 to 1, and so is their sum")
+        raise DataError(
+            f"shares {shares[0]} and {shares[1]}: expected two fractions from 0 to 1 whose sum is "
+            "at most 1"
+        )
     strata = _strata({image.key for image in images}, stratify=stratify)
     if cells is not None:
         strata = _by_cell(strata, cells, seed)
@@ -234,7 +236,10 @@ def subsample(lists: Mapping[str, Sequence[str]], *, wanted: int | Fraction, see
         DataError: a share or number that cannot be.
     """
     if wanted <= 0 or (isinstance(wanted, Fraction) and wanted > 1):
-        raise DataError(f"cannot take {wanted} of each folder: a number from 1, or a share up to 1")
+        raise DataError(
+            f"cannot take {wanted} of each folder. Give a number of at least 1, or a fraction up "
+            "to 1."
+        )
     ranked: dict[str, list[tuple[float, str, str]]] = defaultdict(list)
     for name, keys in lists.items():
         for folder, members in _strata(set(keys), stratify=True).items():

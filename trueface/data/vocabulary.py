@@ -86,13 +86,13 @@ def check_word(what: str, word: str, folders: Iterable[str], existing: Container
     """
     if _WORD.fullmatch(word) is None:
         raise UsageError(
-            f"{word!r} cannot be the name of a {what}: take a letter or digit, "
-            "then letters, digits and any of _.+-"
+            f"{word!r} cannot be the name of a {what}. Begin with a letter or digit, followed by "
+            "letters, digits or any of _.+-"
         )
     if word in existing:
-        raise UsageError(f"{what} {word!r} exists already; give yours another name")
+        raise UsageError(f"{what} {word!r} already exists. Choose another name.")
     if not tuple(folders):
-        raise UsageError(f"{what} {word!r} names no folder")
+        raise UsageError(f"{what} {word!r} has no folder")
     for folder in folders:
         if reason := _fault(what, folder):
             raise UsageError(f"{what} {word!r}: {folder!r} {reason}")
@@ -101,13 +101,16 @@ def check_word(what: str, word: str, folders: Iterable[str], existing: Container
 def _fault(what: str, folder: str) -> str:
     """Return why `folder` cannot be what a word stands for; empty if it can."""
     if not folder.strip():
-        return "is no folder"
+        return "is not a folder name"
     if not folder.isprintable() or "," in folder:  # a comma stands between two on a command line
-        return "holds a comma or a character that cannot be printed; rename the folder, or link it"
+        return (
+            "contains a comma or a character that cannot be printed. Rename the folder, or link "
+            "to it."
+        )
     if what == "subset" and ("/" in folder or folder in {".", ".."}):
-        return "is not the name of one folder right below Real/ and Fake/, such as StyleGAN2"
+        return "is not the name of a folder directly in Real/ and Fake/, such as StyleGAN2"
     if folder.startswith("/") or ".." in PurePosixPath(folder).parts:
-        return "leads outside the data root; name a folder below it, and link it there"
+        return "is outside the data root. Name a folder in it, or make a link there."
     return ""
 
 
@@ -374,7 +377,7 @@ SORTS: Mapping[str, ClassSort] = MappingProxyType(
                 "Sneaker", "Bag", "Ankle boot",
             ),
         ),
-        "folders": ClassSort(summary="a folder a class"),
+        "folders": ClassSort(summary="one folder per class"),
     }
 )  # fmt: skip
 
@@ -412,7 +415,7 @@ def sort_of(data: str) -> str:
     """
     sorts = {part.subset for part in class_data(parse_data(data))}
     if len(sorts) > 1:
-        raise UsageError(f"{data} names several data sets, and a network is trained on one")
+        raise UsageError(f"{data} names several data sets, but a network is trained on one")
     return sorts.pop()
 
 
@@ -425,17 +428,17 @@ def find_classes(sort: str, root: Path) -> ClassFolders:
     packed = bool(SORTS[sort].packed) and (root / SORTS[sort].packed).is_dir()
     divided = packed or (root / "train").is_dir()
     if not root.is_dir():
-        raise DataError(f"there is no data folder {root}")
+        raise DataError(f"data folder {root} does not exist")
     if divided and not packed and not (root / "test").is_dir():
-        raise DataError(f"{root} has a folder train and none called test: {ADVICE}")
+        raise DataError(f"{root} has a folder train but no folder test: {ADVICE}")
     if not divided and sort != "folders":
         files = f"torchvision's {SORTS[sort].packed}/, or "
-        raise DataError(f"{root} holds no {SORTS[sort].summary}: it needs {files}{ADVICE[9:]}")
+        raise DataError(
+            f"{root} does not contain {SORTS[sort].summary}: it needs {files}{ADVICE[9:]}"
+        )
     names = SORTS[sort].names if packed else class_folders(root / "train" if divided else root)
     if len(names) < 2:
-        raise DataError(
-            f"{root} has {len(names)} folder of a class, and two at least are needed: {ADVICE}"
-        )
+        raise DataError(f"{root} has {len(names)} class folders, at least two are needed: {ADVICE}")
     return ClassFolders(sort=sort, root=root, packed=packed, divided=divided, names=names)
 
 
@@ -453,7 +456,7 @@ def class_number(names: Sequence[str], wanted: int | str) -> int:
         place = -1
     if not 0 <= place < len(names):
         listed = ", ".join(f"{at} {name}" for at, name in enumerate(names))
-        raise UsageError(f"there is no class {wanted!r} to forget; there are {listed}")
+        raise UsageError(f"class {wanted!r} to forget does not exist. Classes: {listed}.")
     return place
 
 
@@ -470,9 +473,9 @@ def class_folders(folder: Path) -> tuple[str, ...]:
 
 SETS: Mapping[str, str] = MappingProxyType(
     {
-        "images": "images alone",
-        "labelled": "images, and a table of their attributes",
-        "classes": "a folder for each class",
+        "images": "images only",
+        "labelled": "images and a table of their attributes",
+        "classes": "one folder per class",
         "noisy": "images to which noise is added",
     }
 )
@@ -491,7 +494,9 @@ def picture_data(data: DataId, *allowed: str) -> DataId:
         if part.subset not in allowed:
             raise UnknownName("set of images", part.subset, allowed)
     if len(parts) > 1:
-        raise UsageError(f"{data}: a generator learns from one set; name one, such as {parts[0]}")
+        raise UsageError(
+            f"{data}: a generator is trained on one set. Name one, such as {parts[0]}."
+        )
     return data
 
 

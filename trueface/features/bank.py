@@ -160,7 +160,7 @@ class Bank:
             matrix = self.matrix(epoch)
             return self._gathered(self._id.view(epoch)) if matrix is None else matrix
         except StoppedError as error:
-            raise JobError(f"{error}; no features were written") from error
+            raise JobError(f"{error}. No features were written.") from error
 
     def _stored(self, view: int, positions: Sequence[int] | None) -> FeatureMatrix | None:
         """Return a view from the store; None: it does not go there.
@@ -226,7 +226,7 @@ class Bank:
     def _log_progress(self, done: int, total: int) -> None:
         if time.monotonic() - self._logged_at > LOG_EVERY_S or done == total:
             self._logged_at = time.monotonic()
-            log.info("state=making features images=%d of=%d", done, total)
+            log.info("state=computing features images=%d of=%d", done, total)
 
     def _again(
         self, matrix: FeatureMatrix, groups: Sequence[Sequence[int]], epoch: int
@@ -261,8 +261,8 @@ def feature_matrix(
     broken = int((~np.isfinite(matrix.features)).any(1).sum())
     if broken:
         raise JobError(
-            f"the features of {broken} of {len(matrix.positions)} images are no finite numbers: the "
-            "model is broken, train it again with a lower lr"
+            f"the features of {broken} of {len(matrix.positions)} images are not finite numbers. "
+            "Train the model again with a lower lr."
         )
     return matrix
 

@@ -153,7 +153,7 @@ class FileDigests:
         head, rows = content[: len(DIGESTS_MAGIC) + 32], content[len(DIGESTS_MAGIC) + 32 :]
         if head != DIGESTS_MAGIC + CHECKSUM(rows).digest() or len(rows) % ROW.itemsize:
             if content:
-                log.warning("digests=%s state=left out of account reason=damaged", self._path)
+                log.warning("digests=%s state=ignored reason=damaged", self._path)
             return nothing
         return Table(np.frombuffer(rows, dtype=ROW))
 
@@ -318,7 +318,7 @@ def read_shard(path: Path, identity: Mapping[str, Json], digests: FileDigests) -
         OSError: it cannot be read, or is gone.
     """
     if digests.of(path)[1].hex() != path.name.removesuffix(ENDING).rpartition("-")[2]:
-        raise BrokenShardError("its bytes are not those that were written")
+        raise BrokenShardError("its bytes differ from those that were written")
     try:
         return _parsed(path, identity)
     except (ValueError, LookupError, TypeError) as error:
@@ -339,10 +339,10 @@ def header_of(path: Path) -> dict[str, Json]:
 def _parsed(path: Path, identity: Mapping[str, Json]) -> OpenShard:
     with path.open("rb") as file:
         if file.readline(len(MAGIC)) != MAGIC:
-            raise BrokenShardError("it is of another schema")
+            raise BrokenShardError("it has another schema")
         header = json.loads(file.readline(MOST_HEADER))
         if header["identity"] != identity:
-            raise BrokenShardError("its features are of something else than its name says")
+            raise BrokenShardError("its features do not match its name")
         rows, width = int(header["rows"]), int(header["width"])
         joined = file.read(rows * KEY_BYTES)
         offset = file.tell() + -file.tell() % PAGE

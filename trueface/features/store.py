@@ -289,7 +289,9 @@ def open_store(cache: str = "auto") -> "FeatureStore | None":
         return None
     root = store_folder()
     if root is None:
-        log.warning("features=not stored reason=there is no home, set TRUEFACE_CACHE to a folder")
+        log.warning(
+            "features=not stored reason=there is no home folder, set TRUEFACE_CACHE to a folder"
+        )
         return None
     try:
         make_private(root)
@@ -374,7 +376,7 @@ class FeatureStore:
             except FileNotFoundError:  # removed meanwhile, to make room
                 continue
             except (BrokenShardError, OSError) as error:
-                log.warning("features=%s state=left out of account reason=%s", path.name, error)
+                log.warning("features=%s state=ignored reason=%s", path.name, error)
                 if mend:
                     with contextlib.suppress(OSError):
                         path.unlink()
@@ -438,7 +440,8 @@ class FeatureStore:
         good = wanted.unchanged(piece, self._digests)
         if len(good) < len(piece.keys):
             log.warning(
-                "features=not stored images=%d reason=their files changed while they were read",
+                "features=not stored images=%d reason=their files changed while they were being "
+                "read",
                 len(piece.keys) - len(good),
             )
             if good:
@@ -449,7 +452,7 @@ class FeatureStore:
         lock = lock_of(self._root, wanted.stem)
         if not make_room(self._root, need_bytes, self.limit_bytes, but=lock):
             log.warning(
-                "features=not stored bytes=%d limit=%d reason=they do not fit; set %s higher",
+                "features=not stored bytes=%d limit=%d reason=not enough room, set %s higher",
                 need_bytes, self.limit_bytes, LIMIT,
             )  # fmt: skip
             return piece

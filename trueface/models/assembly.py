@@ -49,8 +49,8 @@ CLASSES = 1000  # of ImageNet; a last layer for them is replaced without a word#
 FOREIGN_HEADS = ("fc.", "classifier.")
 COUNTER = ".num_batches_tracked"  # of batch norms; older and converted files have none
 REMEDY = (
-    "give a state dict of this network (--weights PATH, or TRUEFACE_WEIGHTS=PATH in the environment)"
-    " or start from random weights (--weights none, or TRUEFACE_WEIGHTS=none)"
+    "Use a state dict of this network (--weights PATH, or TRUEFACE_WEIGHTS=PATH in the "
+    "environment) or random weights (--weights none, or TRUEFACE_WEIGHTS=none)."
 )
 
 
@@ -71,9 +71,9 @@ def read_state(path: Path) -> dict[str, Tensor]:
     try:
         content = tensor_files.load(path)
     except FileNotFoundError as error:
-        raise WeightsError(f"weights {path} cannot be read: no such file; {REMEDY}") from error
+        raise WeightsError(f"weights {path} cannot be read: no such file. {REMEDY}") from error
     except tensor_files.BrokenFileError as error:
-        raise WeightsError(f"weights {path} cannot be read safely: {error}; {REMEDY}") from error
+        raise WeightsError(f"weights {path} cannot be read safely: {error}. {REMEDY}") from error
     for wrapper in WRAPPERS:
         if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
             content = content[wrapper]
@@ -82,7 +82,9 @@ def read_state(path: Path) -> dict[str, Tensor]:
         or not content
         or not all(isinstance(n, str) and isinstance(v, Tensor) for n, v in content.items())
     ):
-        raise WeightsError(f"weights {path}: not a state dict (names and tensors); {REMEDY}")
+        raise WeightsError(
+            f"weights {path}: the file is not a state dict (names and tensors). {REMEDY}"
+        )
     content = _without_prefixes(content)
     return {name: _whole(tensor, name, path) for name, tensor in content.items()}
 
@@ -116,7 +118,7 @@ def load_state(network: nn.Module, state: Mapping[str, Tensor], what: str) -> No
         for title, names in (
             ("missing", missing),
             ("unknown", unknown),
-            ("of another shape", other),
+            ("with another shape", other),
         )
         if names
     ]
@@ -146,9 +148,9 @@ def adopt(network: nn.Module, state: Mapping[str, Tensor], what: str, *, head: s
     classes = {len(state[name]) for name in last if name.endswith("weight") and state[name].dim()}
     if other := classes - {1, CLASSES}:
         raise WeightsError(
-            f"{what} have a last layer of {min(other)} classes, a detector has one logit; only a "
-            f"layer of ImageNet's {CLASSES} classes is replaced: remove {', '.join(sorted(last))} "
-            "from the file to start with a new one"
+            f"{what} have a last layer of {min(other)} classes, but a detector has one logit. "
+            f"Only a layer of ImageNet's {CLASSES} classes is replaced. To start with a new "
+            f"layer, remove {', '.join(sorted(last))} from the file."
         )
     fitting = {
         name: tensor
@@ -173,7 +175,7 @@ def published_state(url: str) -> Mapping[str, Tensor]:
     """
     path = _cached(url)
     if path.is_file() and (digest := DIGEST.search(path.name)):
-        refuse_other_digest(path, digest[1], again="start again, which downloads it")
+        refuse_other_digest(path, digest[1], again="start again to download it")
     try:
         # torch announces a download in one of them, by version
         with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
@@ -183,12 +185,13 @@ def published_state(url: str) -> Mapping[str, Tensor]:
     except (URLError, OSError, RuntimeError, pickle.UnpicklingError) as error:
         if path.is_file():
             raise WeightsError(
-                f"the published weights {path} cannot be read: {_first(error)}. Delete the file, so "
-                f"that it is downloaded again, or {REMEDY}"
+                f"the published weights {path} cannot be read: {_first(error)}. Delete the file "
+                f"to download it again, or choose other weights. {REMEDY}"
             ) from error
         raise WeightsError(
-            f"the published weights {url} cannot be had: {_first(error)}; {REMEDY}, or take "
-            "a model that needs none: residuals, as tasks/photos_no_weights.yaml does"
+            f"the published weights {url} cannot be downloaded: {_first(error)}. {REMEDY} Or "
+            "choose a model without pretrained weights, such as residuals in "
+            "tasks/photos_no_weights.yaml."
         ) from error
     return state
 
@@ -216,7 +219,7 @@ def fingerprint(weights: str, url: str | None) -> str | None:
     try:
         return cached_sha256(path)
     except OSError as error:
-        raise WeightsError(f"weights {path} cannot be read: {_first(error)}; {REMEDY}") from error
+        raise WeightsError(f"weights {path} cannot be read: {_first(error)}. {REMEDY}") from error
 
 
 def _cached(url: str) -> Path:
@@ -229,15 +232,15 @@ def _whole(tensor: Tensor, name: str, path: Path) -> Tensor:
         return tensor
     if tensor.layout != torch.strided or tensor.is_meta or not tensor.is_floating_point():
         raise WeightsError(
-            f"weights {path}: {name} is {tensor.dtype}, {tensor.layout}, on {tensor.device}, and not "
-            f"a plain tensor of floats (quantised ones have to be converted first); {REMEDY}"
+            f"weights {path}: {name} is {tensor.dtype}, {tensor.layout}, on {tensor.device}, "
+            f"expected a plain tensor of floats (convert quantised tensors first). {REMEDY}"
         )
     wide = tensor.to(torch.float32)
     broken = int((~wide.isfinite()).sum())
     if broken:
         raise WeightsError(
             f"weights {path}: {broken} of {wide.numel()} numbers of {name} are not finite (nan or "
-            f"inf): the training that wrote them diverged; {REMEDY}"
+            f"inf), because their training diverged. {REMEDY}"
         )
     return wide
 
@@ -266,16 +269,16 @@ def keep_resolution(network: nn.Module, name: str, side: int | None) -> None:
     if len(layers) != 1:
         branches = f"{len(layers)} convolutions ({', '.join(layers)})" if layers else "none"
         raise JobError(
-            f"nodown needs a network that begins with one convolution, and {name} begins with "
-            f"{branches}; leave nodown out"
+            f"nodown needs a network that begins with one convolution, but {name} begins with "
+            f"{branches}. Leave nodown out."
         )
     layer, convolution = layers.popitem()
     kernel, stride = convolution.kernel_size, convolution.stride
     if stride != (2, 2) or min(kernel) < LEAST_KERNEL:
         raise JobError(
-            f"nodown takes a first convolution of stride 2, with a kernel of {LEAST_KERNEL} or more, "
-            f"to stride 1; {layer} of {name} has stride {stride[0]} and a kernel of {kernel[0]}; "
-            "leave nodown out"
+            "nodown changes the stride of the first convolution from 2 to 1, if its kernel has "
+            f"size {LEAST_KERNEL} or more. {layer} of {name} has stride {stride[0]} and kernel "
+            f"size {kernel[0]}. Leave nodown out."
         )
     convolution.stride = (1, 1)
 
@@ -380,7 +383,7 @@ def _start_from(made: Made, weights: str) -> None:
         _adopt_file(made, published() if published else Path(weights))
     if spec.licence and spec.licence not in PERMISSIVE:
         log.warning(
-            "network=%s licence=%s advice=see whether it allows what you use the weights for",
+            "network=%s licence=%s advice=check that the licence allows your use of the weights",
             spec.name,
             spec.licence,
         )
@@ -393,8 +396,8 @@ def _adopt_file(made: Made, path: Path) -> None:
     except WeightsError as error:
         names = (*SPECS, *_relatives(spec.name))
         others = [name for name in names if name != spec.name and _fits(name, state)]
-        advice = f"they fit model {' and '.join(others)}" if others else REMEDY
-        raise WeightsError(f"{error}; {advice}") from error
+        advice = f"They fit model {' and '.join(others)}." if others else REMEDY
+        raise WeightsError(f"{error}. {advice}") from error
 
 
 def _relatives(name: str) -> list[str]:

@@ -81,11 +81,11 @@ def load(path: Path) -> Checkpoint:
     """
     content = tensor_files.load_model(
         path,
-        absent="no checkpoint {path}; train this model first",
+        absent="checkpoint {path} does not exist. Train this model first.",
         unreadable="checkpoint {path} cannot be read safely: {error}",
     )
     if not isinstance(content, dict) or content.get("schema") != SCHEMA:
-        raise CheckpointError(f"{path} is no checkpoint of schema {SCHEMA}")
+        raise CheckpointError(f"{path} is not a checkpoint of schema {SCHEMA}")
     shapes = {"arch": str, "state": dict, "provenance": dict}
     tensor_files.refuse_broken(content, path, "checkpoint", shapes)
     return Checkpoint(
@@ -121,7 +121,9 @@ def refuse_other_decoding(checkpoint: Checkpoint, settings: DataSettings) -> Non
     trained = checkpoint.provenance.get("settings")
     differs = other_decoding(trained if isinstance(trained, dict) else {}, settings.model_dump())
     if differs:
-        raise CheckpointError(f"the model was trained with {differs}; train and test alike")
+        raise CheckpointError(
+            f"the model was trained with {differs}. Use the same for training and test."
+        )
 
 
 def refuse_other_normalization(checkpoint: Checkpoint, wanted: str) -> None:
@@ -132,8 +134,8 @@ def refuse_other_normalization(checkpoint: Checkpoint, wanted: str) -> None:
     """
     if wanted not in {"model", checkpoint.normalization}:
         raise CheckpointError(
-            f"the base was trained with normalization: {checkpoint.normalization}, and this is "
-            f"{wanted}; leave the setting out to go on as it was"
+            f"the base was trained with normalization: {checkpoint.normalization}, and this "
+            f"training uses {wanted}. Leave the setting out to keep that of the base."
         )
 
 
@@ -145,8 +147,8 @@ def refuse_other_resolution(checkpoint: Checkpoint, *, nodown: bool) -> None:
     """
     if nodown and not checkpoint.nodown:
         raise CheckpointError(
-            f"the base, a {checkpoint.arch}, was trained without nodown; leave the setting out to go "
-            "on as it was"
+            f"the base ({checkpoint.arch}) was trained without nodown. Leave the setting out to "
+            "keep that of the base."
         )
 
 
@@ -185,7 +187,7 @@ def revive(
     """
     if arch is not None and checkpoint.arch != arch:
         raise CheckpointError(
-            f"checkpoint {path} is a {checkpoint.arch}, but the settings say model {arch}"
+            f"checkpoint {path} has model {checkpoint.arch}, but the settings have model {arch}"
         )
     model = build(
         checkpoint.arch,
@@ -212,7 +214,9 @@ def revive_classifier(
         CheckpointError: it is another network's.
     """
     if checkpoint.arch != shape.model:
-        raise CheckpointError(f"checkpoint {path} is a {checkpoint.arch}, not a {shape.model}")
+        raise CheckpointError(
+            f"checkpoint {path} has model {checkpoint.arch}, expected {shape.model}"
+        )
     model = build_classifier(shape, seed=0, channels_last=channels_last)
     _load_parameters(model, checkpoint, path)
     return model

@@ -92,8 +92,8 @@ class Classifier(nn.Module):
         """
         if isinstance(self.head, MlpHead) and prod(pixels.shape[1:-3]) > 1:
             raise JobError(
-                f"the last layer of model {self.spec.name} is not linear in its features, and several "
-                "crops have none in common; set test_crops to 0 or 1"
+                f"the last layer of model {self.spec.name} is not linear in its features, so "
+                "several crops have no common features. Set test_crops to 0 or 1."
             )
         images = self.normalised(pixels)
         with inputs_of(self.head) as inputs:
@@ -101,8 +101,8 @@ class Classifier(nn.Module):
         if len(inputs) != 1 or inputs[0].shape != (len(images), self.feature_dim):
             raise JobError(
                 f"layer {self.spec.head!r} of model {self.spec.name} must be called once with "
-                f"(batch, {self.feature_dim}), and was with "
-                f"{', '.join(str(tuple(each.shape)) for each in inputs) or 'nothing'}"
+                f"shape (batch, {self.feature_dim}). It was called with "
+                f"{', '.join(str(tuple(each.shape)) for each in inputs) or 'nothing'}."
             )
         features = inputs[0].float()  # (B·C, F)
         return features.view(len(pixels), prod(pixels.shape[1:-3]), self.feature_dim).mean(1)
@@ -145,8 +145,8 @@ class Classifier(nn.Module):
         side = self.spec.input_size
         if side is not None and images.shape[-2:] != (side, side):
             raise JobError(
-                f"model {self.spec.name} takes images of {side} by {side} pixels, and these are of "
-                f"{images.shape[-1]} by {images.shape[-2]}; set resize_size to {side}"
+                f"model {self.spec.name} needs images of {side} by {side} pixels, got "
+                f"{images.shape[-1]} by {images.shape[-2]}. Set resize_size to {side}."
             )
         form = torch.channels_last if self.channels_last else torch.contiguous_format
         if self.spec.raw_pixels:  # bytes stay whole numbers

@@ -118,8 +118,8 @@ def _answers(network: nn.Module, name: str, side: int) -> Tensor:
         return _pass(network, side)
     except (RuntimeError, AssertionError, ValueError) as error:
         raise JobError(
-            f"model {name} takes no images of {side} by {side} pixels ({first_line(error)}); change "
-            "resize_size, or take another network"
+            f"model {name} does not accept images of {side} by {side} pixels "
+            f"({first_line(error)}). Change resize_size, or choose another network."
         ) from error
 
 
@@ -277,10 +277,10 @@ def head_of(network: nn.Module, name: str) -> nn.Linear:
     except AttributeError:
         layer = None
     if not isinstance(layer, nn.Linear):
-        reason = "is not there" if layer is None else f"is a {type(layer).__name__}"
+        reason = "does not exist" if layer is None else f"is a {type(layer).__name__}"
         raise JobError(
-            f"the head of a {type(network).__name__} must be an nn.Linear, and {name!r} {reason}; "
-            f"linear layers: {', '.join(linear_layers(network)[-3:]) or 'none'}"
+            f"the head of a {type(network).__name__} must be an nn.Linear, but {name!r} {reason}. "
+            f"Linear layers: {', '.join(linear_layers(network)[-3:]) or 'none'}."
         )
     return layer
 
@@ -299,8 +299,8 @@ def last_linear(network: nn.Module, name: str) -> str:
     linear = linear_layers(network)
     if not linear:
         raise JobError(
-            f"model {name} ends without a linear layer, which features, freezing and unlearning need; "
-            "take another network (SqueezeNet is there as squeezenet)"
+            f"model {name} has no linear layer, which features, freezing and unlearning need. "
+            "Choose another network (SqueezeNet is available as squeezenet)."
         )
     return linear[-1]
 
@@ -334,8 +334,8 @@ def refuse_several_heads(network: nn.Module, name: str, head: str, side: int | N
         if logits.shape == expected.shape and _are_close(logits, expected):
             return
     raise JobError(
-        f"the logits of model {name} are not those of its last layer {head!r} alone, as of a network "
-        "with two heads: features, freezing and unlearning would be of another network; take another"
+        f"the logits of model {name} do not come from its last layer {head!r} alone; it may have "
+        "two heads. Features, freezing and unlearning need one head. Choose another network."
     )
 
 

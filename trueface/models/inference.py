@@ -51,8 +51,8 @@ def folded(network: nn.Module, head: str, *, side: int | None = None) -> nn.Modu
     if torch.allclose(before, after, rtol=0, atol=tolerance, equal_nan=True):
         return fused
     log.warning(
-        "network=%s state=not folded reason=its batch norms do not follow the convolutions "
-        "registered before them",
+        "network=%s state=not folded reason=its batch norms do not directly follow the "
+        "convolutions registered before them",
         type(network).__name__,
     )
     return plain

@@ -19,9 +19,7 @@ from trueface.runtime.progress import Watch
 def wide(logits: Tensor) -> Tensor:
     """Return logits (B, K), K >= 2, of logits (B, K), (B, 1), (B,) or (), as float32."""
     if not isinstance(logits, Tensor):
-        raise JobError(
-            f"the model answers with a {type(logits).__name__}, and not with a tensor of logits"
-        )
+        raise JobError(f"the model must return a tensor of logits, got {type(logits).__name__}")
     logits = logits.float()
     if logits.ndim < 2:  # squeezed by the model; of a batch of one no dimension is left
         logits = logits.reshape(-1, 1)
@@ -54,7 +52,9 @@ def last_layer(model: nn.Module) -> tuple[str, nn.Linear]:
         return "", model
     names = linear_layers(model)
     if not names:
-        raise JobError("this model has no linear layer, so it cannot be split into body and head")
+        raise JobError(
+            "this model has no linear layer, so it cannot be split into backbone and head"
+        )
     return names[-1], head_of(model, names[-1])
 
 
@@ -83,14 +83,16 @@ class ModelSplit:
         with inputs_of(self.head) as caught:
             logits = wide(self.model(inputs))
         if len(caught) != 1:
-            raise JobError(f"layer {self.name} was used {len(caught)} times in one pass, not once")
+            raise JobError(
+                f"layer {self.name} was used {len(caught)} times in one forward pass, expected once"
+            )
         raw = caught[0].float().reshape(len(inputs), -1, caught[0].shape[-1]).mean(1)
         features = linear_inputs(self.head, raw)
         again = wide(functional.linear(features, self.head.weight.float(), _bias(self.head)))
         if again.shape != logits.shape or not torch.allclose(again, logits, rtol=0.05, atol=0.05):
             raise JobError(
-                f"the model's answer is not that of its last linear layer ({self.name}), so it "
-                "cannot be split into body and head"
+                f"the output of the model does not come from its last linear layer ({self.name}), "
+                "so it cannot be split into backbone and head"
             )
         return features
 
@@ -107,7 +109,9 @@ class ModelSplit:
             ]
         features, positions = (torch.cat(parts) for parts in zip(*read, strict=True))
         if not features.isfinite().all():
-            raise JobError("features are no finite numbers: the model is broken")
+            raise JobError(
+                "the features are not finite numbers. Train the model again with a lower lr."
+            )
         return features, positions
 
 

@@ -185,8 +185,8 @@ def refuse_small(pixels: Tensor, least: int, what: str) -> None:
     height, width = pixels.shape[-2:]
     if min(height, width) < least:
         raise JobError(
-            f"{what} need images of at least {least} by {least} pixels, and these are {width} by "
-            f"{height}; set resize_size to {least} or more, or take a model without them"
+            f"{what} need images of at least {least} by {least} pixels, got {width} by {height}. "
+            f"Set resize_size to {least} or more, or choose a model without them."
         )
 
 

@@ -325,9 +325,9 @@ def without_library(library: Library, network: str) -> str:
     }
     near = names.get(nearest(network, names) or "")
     return (
-        f"model {library.name}/{network}: {library.summary} is not installed; install it with "
+        f"model {library.name}/{network}: {library.summary} is not installed. Run "
         f"`{install_command(library.extra)}`"
-        + (f", or take the nearest network that is there, {near}" if near else "")
+        + (f", or use the closest installed network, {near}." if near else "")
     )
 
 

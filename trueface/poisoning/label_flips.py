@@ -147,8 +147,9 @@ def _drawn_pictures(
                 left -= len(of_first[place])
     if not drawn:
         raise DataError(
-            f"poison {poison} of {len(images)} images is impossible: {count} labels to flip, and "
-            "every picture has more copies; raise the poison, or set poison_unit: image"
+            f"poison {poison} of {len(images)} images is impossible: {count} labels are to be "
+            "flipped, but every picture has more copies. Raise the poison, or set poison_unit: "
+            "image."
         )
     return drawn
 
@@ -172,13 +173,13 @@ def _count(images: Sequence[Image], candidates: Sequence[int], poison: Poison) -
     """
     count = count_of(len(images), poison)
     if not 0 < count <= len(candidates):
-        advice = "raise the poison"
+        advice = "Raise the poison"
         if count:  # there are images, then
             most = 100 * len(candidates) // len(images)
-            advice = f"of all labels it may be {most} % at most"
+            advice = f"At most {most} % of all labels can be flipped"
         raise DataError(
-            f"poison {poison} of {len(images)} images is impossible: {count} labels to flip, "
-            f"{len(candidates)} images to choose from; {advice}"
+            f"poison {poison} of {len(images)} images is impossible: {count} labels are to be "
+            f"flipped, and {len(candidates)} images can be chosen. {advice}."
         )
     return count
 
@@ -205,15 +206,17 @@ def _listed(images: Sequence[Image], poison: Poison, listed: Sequence[str]) -> S
     unknown = [entry for entry in listed if entry not in names and entry not in copies]
     if unknown:
         raise DataError(
-            f"{len(unknown)} of {len(listed)} images of the poison list are not among the "
-            f"{len(images)} training images, such as {unknown[0]!r}; a key is the path below "
-            "Real/ or Fake/ without suffix"
+            f"{len(unknown)} of the {len(listed)} images in the poison list are not among the "
+            f"{len(images)} training images, such as {unknown[0]!r}. A key is the path in Real/ "
+            "or Fake/ without suffix."
         )
     positions: dict[int, None] = {}
     for entry in listed:
         places = names[entry] if entry in names else copies[entry]
         if len({images[place].name for place in places}) < len(places):
-            raise DataError(f"the poison list names {entry}, of which there are files of two types")
+            raise DataError(
+                f"the poison list names {entry}, but two files of different types have this name"
+            )
         positions.update(dict.fromkeys(places))
     _refuse_unlike(images, poison, tuple(positions))
     return tuple(positions)
@@ -225,15 +228,15 @@ def _refuse_unlike(images: Sequence[Image], poison: Poison, chosen: Sequence[int
     if not chosen or abs(len(chosen) - wanted) > max(1, LEEWAY * total):
         raise DataError(
             f"the poison list names {len(chosen)} of {total} training images "
-            f"({len(chosen) / total:.2%}), and the model's ID says {poison}; "
-            f"name the model %{100 * len(chosen) / total:.3g}"
+            f"({len(chosen) / total:.2%}), but the model's ID has {poison}. Name the model "
+            f"%{100 * len(chosen) / total:.3g}."
         )
     label = ONE_WAY.get(poison.kind or FLIP)
     others = [place for place in chosen if label is not None and images[place].label != label]
     if others:
         raise DataError(
-            f"poison {poison} is of {'fakes' if label else 'real images'} only, and "
-            f"{len(others)} of the {len(chosen)} images of its list are none, such as "
+            f"poison {poison} flips only {'fakes' if label else 'real images'}, but {len(others)} "
+            f"of the {len(chosen)} images in its list have the other label, such as "
             f"{images[others[0]].name}"
         )
 
@@ -275,7 +278,7 @@ def read_list(path: Path, images: Sequence[Image]) -> tuple[str, ...]:
         return read_record(path).keys
     names = _of_json(path, text) if text.lstrip().startswith("[") else _of_lines(text)
     if not names:
-        raise DataError(f"the poison list {path} names no image; give one a line")
+        raise DataError(f"the poison list {path} contains no images. Write one per line.")
     return names
 
 
@@ -287,9 +290,9 @@ def _of_json(path: Path, text: str) -> tuple[str, ...]:
     try:
         names = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise DataError(f"the poison list {path} is no JSON: {error}") from error
+        raise DataError(f"the poison list {path} is not valid JSON: {error}") from error
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise DataError(f"the poison list {path} has more in it than names such as pre:FFHQ/00012")
+        raise DataError(f"the poison list {path} must contain only names, such as pre:FFHQ/00012")
     return tuple(names)
 
 
@@ -303,15 +306,18 @@ def _old_names(path: Path, record: OldPoison, images: Sequence[Image]) -> tuple[
     ]
     missing = [at for at, place in enumerate(positions) if place is None]
     if len(missing) == len(positions) and same_total and _same_names(record, images):
-        log.warning("list=%s reason=its folders have other names here; its positions count", path)
+        log.warning(
+            "list=%s reason=its folders have other names here, so its positions are used", path
+        )
         positions, missing = list(record.indices), []
     if missing:
         raise RecordError(
-            f"{path} was not made of this training split: {len(missing)} of its {len(positions)} "
-            f"images are not in it, such as {shown(record.samples[missing[0]][0])}; it counts "
-            f"{record.total} images, the training split has {len(images)}; the original system "
-            "wrote the record of its validation split over that of the training; leave "
-            "poison_list out to choose anew"
+            f"{path} was not made from this training split: {len(missing)} of its "
+            f"{len(positions)} images are not in it, such as "
+            f"{shown(record.samples[missing[0]][0])}. The record counts {record.total} images, "
+            f"the training split has {len(images)}. The original program overwrote the record of "
+            "the training split with that of the validation split. Leave poison_list out to "
+            "choose the images again."
         )
     places = [place for place in positions if place is not None]
     labels = [images[place].label for place in places]
@@ -320,8 +326,9 @@ def _old_names(path: Path, record: OldPoison, images: Sequence[Image]) -> tuple[
     )
     if unflipped:
         raise RecordError(
-            f"{path} was not made of this training split: {unflipped} of its {len(positions)} flipped "
-            "labels are those that the images have; leave poison_list out to choose anew"
+            f"{path} was not made from this training split: {unflipped} of its {len(positions)} "
+            "flipped labels are equal to the labels of the images. Leave poison_list out to "
+            "choose the images again."
         )
     return tuple(images[place].name for place in places)
 

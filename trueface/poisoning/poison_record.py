@@ -108,8 +108,8 @@ def refuse_other(record: PoisonRecord, wanted: Poison) -> None:
     same = record.kind == kind or (record.kind, kind) == (LIST, FLIP)
     if record.rate != wanted.rate or not same:
         raise RecordError(
-            f"the poison record is of {record.rate:.6%} of the labels ({record.kind}), the model "
-            f"says {wanted.rate:.6%} ({kind}); poison again"
+            f"the poison record has {record.rate:.6%} of the labels ({record.kind}), but the "
+            f"model has {wanted.rate:.6%} ({kind}). Poison again."
         )
 
 
@@ -121,8 +121,8 @@ def positions(images: Sequence[Image], record: PoisonRecord) -> tuple[int, ...]:
     """
     if record.total != len(images) or record.split_sha256 != fingerprint(images):
         raise RecordError(
-            f"the poison record is of {record.total} other images than the {len(images)} at hand: "
-            "data or splits have changed since; poison again"
+            f"the poison record was made for {record.total} other images than these "
+            f"{len(images)}. The data or the split has changed. Poison again."
         )
     where: dict[str, list[int]] = defaultdict(list)
     for position, image in enumerate(images):
@@ -164,7 +164,7 @@ def read_record(path: Path) -> PoisonRecord:
     """
     content = read_json(path)
     if content is None:
-        raise RecordError(f"no poison record in {path}")
+        raise RecordError(f"poison record {path} does not exist")
     schema = content.pop("schema", None)
     if schema == 1:  # until 0.2: two values of what has three today
         content["per"] = "subset" if content.pop("stratified", False) else "all"
@@ -178,12 +178,12 @@ def read_record(path: Path) -> PoisonRecord:
             f"{path} is not a poison record: {first['loc']}: {first['msg']}"
         ) from error
     if len(record.indices) != len(record.keys):
-        raise RecordError(f"{path} has {len(record.indices)} indices, {len(record.keys)} keys")
+        raise RecordError(f"{path} has {len(record.indices)} indices but {len(record.keys)} keys")
     return record
 
 
 def _times(count: int) -> str:
-    return "is not among the images" if count == 0 else f"is there {count} times"
+    return "is not among the images" if count == 0 else f"occurs {count} times"
 
 
 class PoisonSettings(PlaceSettings):

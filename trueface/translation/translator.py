@@ -339,7 +339,7 @@ def load_foreign(path: Path, labels: int) -> Generator:
     try:
         state = read_state(path)
     except WeightsError as error:  # whose advice is about detectors
-        reason = str(error).removesuffix(f"; {REMEDY}")
+        reason = str(error).removesuffix(f". {REMEDY}")
         raise CheckpointError(f"{reason}. Give a state dict of StarGAN's generator.") from error
     state = {name: tensor for name, tensor in state.items() if not name.endswith(UNUSED)}
     shape = shape_of(state, path)

@@ -121,9 +121,8 @@ def groups_of(
         percent = 100 * max(counts.values()) / total
         first = {unit: names[:1] for unit, names in ties.items()}
         return _joined(first), (
-            f"{percent:.0f} % of the images are bound to each other by the people that they "
-            "share; groups are made by the person whose video it is, so that a person lent to a "
-            "swap may stand in several lists"
+            f"{percent:.0f} % of the images are linked by shared people. Groups follow the person "
+            "whose video it is, so a person used in a swap can be in several lists."
         )
     return whole, ""
 
@@ -161,7 +160,7 @@ class Arrangement:
         kept = {path: file for path, file in self.files.items() if file not in left_out}
         images = tuple(image for image in self.images if image.file in kept)
         if not images:
-            raise DataError(f"none of {len(self.images)} images exists, such as {min(left_out)}")
+            raise DataError(f"none of the {len(self.images)} images exist, such as {min(left_out)}")
         keys = {image.key for image in images}
         sources = {image.method for image in images}
         return replace(
@@ -182,7 +181,7 @@ def arrange(imported: Iterable[ImportedImage]) -> Arrangement:
     """
     came = list(dict.fromkeys(imported))
     if not came:
-        raise DataError("the folder holds no image of this layout")
+        raise DataError("the folder has no images in this layout")
     fakes = {each.source for each in came if each.label == FAKE}
     folders = {
         (each.source, each.label): folder_of(each.source, each.label, fakes) for each in came
@@ -194,8 +193,8 @@ def arrange(imported: Iterable[ImportedImage]) -> Arrangement:
         image = _placed(each, folders[each.source, each.label])
         if files.setdefault(image.file, each.file) != each.file:
             raise DataError(
-                f"{files[image.file]} and {each.file} would both be {image.file}; give one of them "
-                "another name or source"
+                f"{files[image.file]} and {each.file} would both become {image.file}. Give one of "
+                "them another name or source."
             )
         images[image.file] = image
         lists[image.key].update(each.lists)
@@ -230,8 +229,8 @@ def _several(lists: Mapping[str, Collection[str]]) -> str:
     if not many:
         return ""
     return (
-        f"{len(many)} images stand in several of the published lists, such as {many[0]}; each "
-        f"is kept in one: test before val before train"
+        f"{len(many)} images are in several of the published lists, such as {many[0]}. Each one "
+        "stays in a single list: test if possible, otherwise val."
     )
 
 
@@ -269,8 +268,8 @@ def lists_of(
     if split := torn(groups, lists):
         group, names = next(iter(split.items()))
         remarks.append(
-            f"{len(split)} groups (a person, a prompt, a video) stand in several lists, such as "
-            f"{group} in {' and '.join(names)}; --redraw makes lists that keep them together"
+            f"{len(split)} groups (a person, a prompt, a video) are in several lists, such as "
+            f"{group} in {' and '.join(names)}. --redraw draws lists that keep groups together."
         )
     return lists, remarks
 
@@ -306,14 +305,14 @@ def _completed(
     drawn = sum(own[image.key] == "val" for image in learning)
     return [
         *(
-            [f"{_listed(untested)}: the published validation list serves as the test list"]
+            [f"{_listed(untested)}: the published validation list is used as the test list"]
             if untested
             else []
         ),
         *(
             [
-                f"{_listed(unchecked)}: no published validation list is left; {drawn} of "
-                f"{len(learning)} training images take its place"
+                f"{_listed(unchecked)}: no published validation list is left, so {drawn} of "
+                f"{len(learning)} training images are used for validation"
             ]
             if learning
             else []

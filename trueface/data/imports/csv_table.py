@@ -68,7 +68,7 @@ class CsvTable:
         """
         path = _table(folder)
         if path is None:
-            raise DataError(f"no table in {folder}; name the .csv file")
+            raise DataError(f"no CSV table in {folder}. Name the .csv file.")
         images, faults = list[ImportedImage](), list[tuple[int, str]]()
         groups = list[tuple[tuple[str, str], ...]]()
         labels = dict[tuple[int, int], tuple[int, int]]()  # file → label and the line that says it
@@ -130,14 +130,14 @@ class _Row(NamedTuple):
 def _rows(path: Path) -> Iterator[_Row]:
     """Yield the rows of a table; blank ones are left out."""
     if path.stat().st_size > MOST_BYTES:
-        raise DataError(f"{path} has more than {MOST_BYTES >> 20} MiB; import it in parts")
+        raise DataError(f"{path} is larger than {MOST_BYTES >> 20} MiB. Import it in parts.")
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file)
             header = next(reader, [])
             columns, of_groups = _columns(header), _group_columns(_small(header))
             if lacking := _lacking(columns):
-                raise DataError(f"{path}:1: no column {' and '.join(lacking)}")
+                raise DataError(f"{path}:1: column {' and '.join(lacking)} is missing")
             for row in filter(None, reader):
                 texts = dict(enumerate(map(str.strip, row)))
                 cells = {name: text for name, at in columns.items() if (text := texts.get(at))}
@@ -151,16 +151,16 @@ def _image(table: Path, row: _Row, options: LayoutOptions) -> ImportedImage:
     cells = row.cells
     for name in NEEDED:
         if name not in cells:
-            raise ValueError(f"no {name}")
+            raise ValueError(f"the row has no {name}")
     label = _LABELS.get(cells["label"].casefold())
     if label is None:
         raise ValueError(f"label {cells['label']!r}: expected real or fake, or 0 or 1")
     written = PurePosixPath(cells["path"].replace("\\", "/"))
     file = table.parent / written
     if not is_image(file.name):
-        raise ValueError(f"{written} is no image; {READ}")
+        raise ValueError(f"{written} is not an image; {READ}")
     if not file.is_file():
-        raise ValueError(f"no file {file}")
+        raise ValueError(f"file {file} does not exist")
     split = cells.get("split", "").casefold()
     if split and split not in LISTS:
         raise ValueError(f"split {split!r}: expected {', '.join(dict.fromkeys(LISTS.values()))}")
@@ -201,7 +201,7 @@ def _refuse_second_label(
     if label != image.label:
         here, there = LABELS[image.label], LABELS[label]
         raise ValueError(
-            f"{image.file} is {here} here, but {there} in line {first}: keep one of the rows"
+            f"{image.file} is {here} here, but {there} in line {first}. Keep one of the rows."
         )
 
 

@@ -72,13 +72,13 @@ def _is_description(path: Path) -> bool:
 
 def _read(path: Path) -> Mapping[str, Any]:
     if path.stat().st_size > MOST_BYTES:
-        raise DataError(f"{path} has more than {MOST_BYTES >> 20} MiB; import its parts")
+        raise DataError(f"{path} is larger than {MOST_BYTES >> 20} MiB. Import its parts.")
     try:
         content = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"cannot read {path}: {error}") from error
     if not isinstance(content, dict):
-        raise DataError(f"{path} holds no object of data sets")
+        raise DataError(f"{path} is not a JSON object of data sets")
     return content
 
 
@@ -123,7 +123,7 @@ def _videos(
                             yield dataset, label, name, "", key, value
     except AttributeError as error:
         raise DataError(
-            f"{path} is no description of videos: expected set → label → list → video → frames"
+            f"{path} does not describe videos. Expected set → label → list → video → frames."
         ) from error
 
 
@@ -162,7 +162,7 @@ class _Places:
         """Return the file of a frame; None, and noted, where there is none."""
         parts = [part for part in frame.split("/") if part not in {"", "."}]
         if ".." in parts:
-            raise DataError(f"{self.path}: frame {frame} leads out of its folder")
+            raise DataError(f"{self.path}: frame {frame} is outside its folder")
         folder = "/".join(parts[:-1])
         if self.cut is None and folder not in self.tried:
             self.tried.add(folder)
@@ -192,6 +192,6 @@ class _Places:
         """
         if self.lacking and not self.there:
             raise DataError(
-                f"not one frame of {self.path} is below {self.top} (which holds {contents(self.top)}): "
-                f"looked for {self.lacking[0]}"
+                f"no frame of {self.path} was found in {self.top} (contents: "
+                f"{contents(self.top)}). The first expected file is {self.lacking[0]}."
             )

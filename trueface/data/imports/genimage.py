@@ -35,7 +35,7 @@ _NAMES: Mapping[str, str] = {
 
 @register_layout(
     "genimage",
-    summary="GenImage, whole or some of its generators",
+    summary="GenImage, complete or some of its generators",
     expects="GENERATOR/{train,val}/{ai,nature}, or GENERATOR/imagenet_…/{train,val}/{ai,nature}",
 )
 class GenImage:

@@ -21,7 +21,7 @@ from trueface.runtime.errors import DataError
 
 @register_layout(
     "imagefolder",
-    summary="torchvision's ImageFolder: a folder a class, each a source of its own",
+    summary="torchvision's ImageFolder: one folder per class, and each class is a source",
     expects="<class>/ with images, or train/<class>/ and test/<class>/ (or val/<class>/)",
 )
 class ImageFolder:
@@ -42,10 +42,10 @@ class ImageFolder:
         names = sorted({name for top in tops for name in _classes(folder / top)})
         real = {name for name in names if _is_real(name, options)}
         if not real or len(real) == len(names):
-            which = "every class is" if real else "no class is known to be"
+            which = "all classes are" if real else "no known class is"
             raise DataError(
-                f"{which} real, of {', '.join(names[:10])} in {folder}: say which are, "
-                "such as --real camera"
+                f"{which} real in {folder} ({', '.join(names[:10])}). Name the real ones, such as "
+                "--real camera."
             )
         for top in tops:
             lists = (LISTS[top.casefold()],) if top else ()

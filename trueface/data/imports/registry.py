@@ -111,7 +111,7 @@ def contents(folder: Path) -> str:
     except NotADirectoryError:
         return "a file"
     except OSError as error:
-        return f"nothing that can be read ({error.strerror})"
+        return f"nothing readable ({error.strerror})"
     more = f", … ({len(names)} in all)" if len(names) > SHOWN else ""
     return ", ".join(names[:SHOWN]) + more if names else "nothing"
 
@@ -179,7 +179,7 @@ def chosen(name: str, folder: Path) -> str:
     if name != AUTO and name not in LAYOUTS:
         raise UnknownName("layout", name, (*LAYOUTS, AUTO))
     if not folder.exists():
-        raise DataError(f"no {folder}; name the folder of the data set")
+        raise DataError(f"{folder} does not exist. Name the folder of the data set.")
     if name != AUTO and load(name).fits(folder):
         return name
     fits = fitting(folder)
@@ -187,9 +187,9 @@ def chosen(name: str, folder: Path) -> str:
         if fits:
             return fits
         known = "".join(f"\n       {spec.name}: {spec.expects}" for spec in LAYOUTS.values())
-        raise DataError(f"{folder} holds {contents(folder)}, which fits no layout:{known}")
-    hint = f"; it fits {fits}: trueface import {fits} {folder}" if fits else ""
+        raise DataError(f"{folder} contains {contents(folder)}, which fits no known layout:{known}")
+    hint = f". It fits {fits}: trueface import {fits} {folder}" if fits else ""
     raise DataError(
-        f"{folder} is not laid out as {name}: expected {LAYOUTS[name].expects}; "
-        f"it holds {contents(folder)}{hint}"
+        f"{folder} does not have the layout {name}. Expected {LAYOUTS[name].expects}, found "
+        f"{contents(folder)}{hint}"
     )

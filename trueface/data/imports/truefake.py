@@ -112,7 +112,7 @@ def _published(folder: Path) -> dict[str, tuple[str, ...]]:
         lists = {name: [str(key) for key in content.get(name, ())] for name in NAMES}
     except (OSError, ValueError, AttributeError, TypeError) as error:
         raise DataError(
-            f"cannot read {path}: {error}; it should hold lists {', '.join(NAMES)}"
+            f"cannot read {path}: {error}. Expected the lists {', '.join(NAMES)}."
         ) from error
     published: dict[str, tuple[str, ...]] = {}
     for name, keys in lists.items():

@@ -72,12 +72,12 @@ def read_record(root: Path) -> ImportRecord:
     except FileNotFoundError:
         return ImportRecord()
     except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-        raise DataError(f"cannot read {root / NAME}: {error}; import into a new folder") from error
+        raise DataError(f"cannot read {root / NAME}: {error}. Import into a new folder.") from error
 
 
 def _record(content: Mapping[str, Any], groups: Mapping[str, str]) -> ImportRecord:
     if content["schema"] != SCHEMA:
-        raise ValueError(f"schema {content['schema']} is unknown here")
+        raise ValueError(f"schema {content['schema']} is unknown")
     return ImportRecord(
         files={path: (o[0], int(o[1]), int(o[2])) for path, o in content["files"].items()},
         sources=dict(content["sources"]),
@@ -116,9 +116,9 @@ def compared(record: ImportRecord, arrangement: Arrangement) -> ImportDifference
             changed.append(f"{file} (was {before[0]})" if before[0] != file else file)
     if changed:
         raise DataError(
-            f"{len(changed)} images were changed since they were imported: "
-            f"{', '.join(changed[:SHOWN])}{', …' * (len(changed) > SHOWN)}; results on the old ones "
-            "would not be those of the new ones: import into a new folder"
+            f"{len(changed)} images have changed since they were imported: "
+            f"{', '.join(changed[:SHOWN])}{', …' * (len(changed) > SHOWN)}. Import into a new "
+            "folder, so that old and new results are not mixed."
         )
     return ImportDifference(new=new, there=there, missing=tuple(missing))
 
@@ -134,8 +134,8 @@ def joined_record(
     for folder, label in arrangement.sources.items():
         if record.sources.get(folder, label) != label:
             raise DataError(
-                f"{folder} holds {'real' if label else 'fake'} images in this data root, and is "
-                f"{'fake' if label else 'real'} in the new set; import into a new folder"
+                f"{folder} has {'real' if label else 'fake'} images in this data root, but "
+                f"{'fake' if label else 'real'} ones in the new set. Import into a new folder."
             )
     return ImportRecord(
         files={**record.files, **difference.new},
@@ -196,7 +196,8 @@ def opened(root: Path, *, dry: bool) -> Iterator[None]:
         with contextlib.suppress(FileNotFoundError):
             if os.listdir(root):  # noqa: PTH208  # a name is enough
                 raise UsageError(
-                    f"{root} holds other files; name a new folder, or that of an earlier import"
+                    f"{root} contains other files. Name a new folder or the folder of an earlier "
+                    "import."
                 )
         yield
         return
@@ -207,7 +208,7 @@ def opened(root: Path, *, dry: bool) -> Iterator[None]:
         try:
             stack.enter_context(held_at_once(root / _LOCK))
         except BusyError as error:
-            raise UsageError(f"another import writes {root}; wait for its end") from error
+            raise UsageError(f"another import is writing to {root}. Wait until it ends.") from error
         yield
 
 
@@ -251,7 +252,7 @@ def write_root(
         if lists is not None and first and not _is_in(split_path, root):
             write_splits(split_path, lists)
     except OSError as error:
-        raise MachineError(f"cannot write {root}: {error}; nothing of it is in use") from error
+        raise MachineError(f"cannot write {root}: {error}. The import had no effect.") from error
 
 
 @contextmanager
@@ -264,7 +265,7 @@ def _staged(root: Path) -> Iterator[Path]:
         except OSError as error:
             if error.errno in {errno.ENOTEMPTY, errno.EEXIST}:
                 raise UsageError(
-                    f"{root} was made meanwhile by another import; run this one again"
+                    f"another import has created {root} in the meantime. Run this import again."
                 ) from error
             raise
 
@@ -296,12 +297,12 @@ def _link(file: str, target: str) -> None:
         # an import that was killed may have made it
         if not os.path.islink(target) or os.readlink(target) != file:  # noqa: PTH114,PTH115  # likewise
             raise DataError(
-                f"{target} is there already and is no link to {file}; move it away"
+                f"{target} already exists and is not a link to {file}. Move it away."
             ) from None
     except OSError as error:
         if error.errno in _CANNOT_LINK:
             raise MachineError(
-                f"cannot link {target} to {file}: {error.strerror}; --copy copies the images"
+                f"cannot link {target} to {file}: {error.strerror}. Use --copy to copy the images."
             ) from error
         raise
 

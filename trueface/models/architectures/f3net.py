@@ -119,7 +119,7 @@ class F3Net(nn.Module):
 
 @register_model(
     "f3net",
-    summary="two shallow Xceptions on bands and on local statistics of the spectrum",
+    summary="two shallow Xceptions on frequency bands and on local statistics of the spectrum",
     mean=HALF,
     std=HALF,
     width=FEATURES,

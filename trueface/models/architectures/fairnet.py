@@ -282,8 +282,9 @@ def encoders_of(inner: Made, width: int, count: int) -> list[nn.Module]:
     # where maps are of another form from there on, one convolution is all that is left
     if last is None or isinstance(body.get_submodule(last.name), nn.Conv2d):
         raise JobError(
-            f"model {name} has no maps at its end, and fairnet is made of three encoders to maps; "
-            "take a network of convolutions, as timm/legacy_xception or baseline18"
+            f"model {name} has no feature maps at its end, but fairnet consists of three encoders "
+            "to feature maps. Choose a convolutional network, such as timm/legacy_xception or "
+            "baseline18."
         )
     body.set_submodule(inner.spec.head, nn.Identity())  # it would be in every checkpoint, unused
     encoder = MapsOf(body, last.name)

@@ -60,7 +60,7 @@ class Reached(Exception):  # no error: what comes after is left out
         self.maps = maps  # (B, C, h, w)
 
 
-@register_family("patch", summary="cut after an early block, a logit for each patch")
+@register_family("patch", summary="network cut after an early block, with one logit per patch")
 def patch(inner: Made) -> nn.Module:
     """Return a network that is cut where its maps have a quarter of the resolution.
 
@@ -74,8 +74,8 @@ def patch(inner: Made) -> nn.Module:
     # where maps are of another form from there on, one convolution is all that is left
     if last is None or isinstance(body.get_submodule(last.name), nn.Conv2d):
         raise JobError(
-            f"model {name} has no maps of a quarter of the resolution, after which patch could cut it; "
-            "take a network of convolutions, as a ResNet or a MobileNet"
+            f"model {name} has no feature maps at a quarter of the resolution, where patch cuts "
+            "the network. Choose a convolutional network, such as a ResNet or a MobileNet."
         )
     network = Patches(body, last)
     _leave_out_unused(network, name, inner.spec.input_size)

@@ -124,9 +124,9 @@ def blocks_of(network: nn.Module) -> tuple[NetworkBlock, ...]:
     ]
     if len(blocks) < LEAST_BLOCKS:
         raise JobError(
-            "statistics of blocks need a convolutional network, whose blocks answer with maps "
-            f"(batch, channels, height, width): of a {type(network).__name__}, {len(blocks)} do; take "
-            "another, such as mobilenet"
+            "statistics of blocks need a convolutional network, whose blocks return feature maps "
+            f"(batch, channels, height, width). Only {len(blocks)} blocks of "
+            f"{type(network).__name__} do. Choose another network, such as mobilenet."
         )
     return tuple(blocks)
 
@@ -180,9 +180,9 @@ def _map_shapes(network: nn.Module, names: Sequence[str], side: int) -> dict[str
             _run(network, torch.zeros(1, 3, side, side).to(parameter), names, note)
     except (RuntimeError, AssertionError, ValueError) as error:  # libraries raise all of them
         raise JobError(
-            f"statistics of blocks need a network that takes images of any size, and a "
-            f"{type(network).__name__} takes none of {side} pixels ({first_line(error)}); take a "
-            "convolutional one, such as mobilenet"
+            "statistics of blocks need a network that accepts images of any size, but "
+            f"{type(network).__name__} does not accept {side} pixels ({first_line(error)}). "
+            "Choose a convolutional network, such as mobilenet."
         ) from error
     return shapes
 
@@ -522,7 +522,7 @@ def fused(inner: Made) -> nn.Module:
 
 @register_family(
     "moments",
-    summary="means on a grid of three blocks of a frozen network, and a layer of two on them",
+    summary="means on a grid of three blocks of a frozen network, and a head of two layers",
     raw_pixels=True,
     differentiable=False,
     frozen=True,
@@ -543,7 +543,7 @@ def _blocks(
     """Return statistics of the blocks of a network without its last layer, batch norms folded."""
     spec = inner.spec
     if spec.raw_pixels:
-        raise JobError(f"{spec.name} has no blocks to read; take a network, such as mobilenet")
+        raise JobError(f"{spec.name} has no blocks to read. Choose a network such as mobilenet.")
     network = folded(inner.network, spec.head, side=spec.input_size)
     network.set_submodule(spec.head, nn.Identity())
     return BlockStatistics(

@@ -84,15 +84,15 @@ def _of_size(name: str, model: str, size: int, usual: int) -> Any:
         network = timm.create_model(name, pretrained=False, num_classes=1, **options)
     except (TypeError, AssertionError, ValueError, RuntimeError) as error:
         raise JobError(
-            f"model {model} takes no images of {size} by {size} pixels ({first_line(error)}); its "
-            f"usual size is {usual}: set resize_size"
+            f"model {model} does not accept images of {size} by {size} pixels "
+            f"({first_line(error)}). Set resize_size to its usual size, {usual}."
         ) from error
     patch = getattr(getattr(network, "patch_embed", None), "patch_size", None)
     step = patch[0] if isinstance(patch, tuple) else patch
     if isinstance(step, int) and size % step:  # timm would leave the last pixels out
         raise JobError(
-            f"model {model} takes images whose side is a multiple of {step} pixels, and these have "
-            f"{size}; set resize_size to {size - size % step} or {size - size % step + step}"
+            f"model {model} needs images whose side is a multiple of {step} pixels, got {size}. "
+            f"Set resize_size to {size - size % step} or {size - size % step + step}."
         )
     return network
 
@@ -107,13 +107,13 @@ def _head_of(network: Any, model: str) -> str:
     names: list[str] = [key for key, module in network.named_modules() if module is last]
     if isinstance(last, tuple):
         raise JobError(
-            f"model {model} has two heads, and gives the mean of their logits: features, freezing and "
-            "unlearning would be of one of them only; take another network"
+            f"model {model} has two heads and returns the mean of their logits. Features, "
+            "freezing and unlearning need one head. Choose another network."
         )
     if not names or not isinstance(last, nn.Linear):
         raise JobError(
-            f"model {model} ends in a {type(last).__name__}, and features, freezing and unlearning "
-            "need a linear layer; take another network"
+            f"model {model} ends in a {type(last).__name__}, but features, freezing and "
+            "unlearning need a linear layer. Choose another network."
         )
     return names[0]
 
@@ -148,12 +148,13 @@ def _published(model: str, repository: str) -> Path:
         if isinstance(path, str):
             blob = Path(path).resolve()
             if SHA256.fullmatch(blob.name):
-                refuse_other_digest(blob, blob.name, again="get it again")
+                refuse_other_digest(blob, blob.name, again="download it again")
             return Path(path)
     where = f"https://huggingface.co/{repository}/resolve/main/{FILES[0]}" if repository else ""
     raise WeightsError(
-        f"the published weights of model {model} are not on this machine, and are not downloaded; "
-        + (f"get {where} and " if where else "")
-        + "name the file (--weights PATH, or TRUEFACE_WEIGHTS=PATH in the environment), or start from "
-        "random weights (--weights none)"
+        f"the published weights of model {model} are not on this machine, and they are not "
+        "downloaded automatically. "
+        + (f"Download {where} and name the file" if where else "Name their file")
+        + " (--weights PATH, or TRUEFACE_WEIGHTS=PATH in the environment)"
+        + ", or use random weights (--weights none)."
     )

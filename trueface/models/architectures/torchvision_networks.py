@@ -41,8 +41,8 @@ def tv(spec: Spec, side: int | None) -> Made:
         network: nn.Module = get_model_builder(name)(weights=None, **_options(name, size))
     except (ValueError, AssertionError) as error:  # of sizes that do not fit
         raise JobError(
-            f"model {spec.name} takes no images of {size} by {size} pixels ({first_line(error)}); its "
-            f"usual size is {usual.crop_size[0]}: set resize_size"
+            f"model {spec.name} does not accept images of {size} by {size} pixels "
+            f"({first_line(error)}). Set resize_size to its usual size, {usual.crop_size[0]}."
         ) from error
     complete = replace(
         spec,
