@@ -60,7 +60,7 @@ def _eighth(value: Any) -> Any:
 
 Precision = Annotated[
     Literal["fp32", "bf16", "fp16"],
-    Field(description="Precision of the computation. bf16 and fp16 keep the weights in fp32"),
+    Field(description="Precision of the computation. With bf16 and fp16, the weights stay in fp32"),
 ]
 
 
@@ -92,13 +92,13 @@ class PlaceSettings(Settings):
     )
     layout: Literal["auto", "plain", "trueface"] = Field(
         "auto",
-        description="Names of the folders. plain is PreSocial, Facebook and others, trueface is "
-        "TrueFace_PreSocial and TrueFace_PostSocial/…, auto takes whichever exists",
+        description="Names of the folders: plain (PreSocial, Facebook, …), trueface (TrueFace_PreSocial, "
+        "TrueFace_PostSocial/…), or auto (whichever exists)",
     )
     missing_images: Literal["stop", "skip"] = Field(
         "stop",
-        description="Action if an original image of the split is not on disk. stop ends the job, skip "
-        "counts the image and continues. Missing re-shared images are always skipped",
+        description="Action if an original image of the split is not on disk: stop (end the job) or skip "
+        "(count the image and continue). Missing re-shared images are always skipped",
     )
 
 
@@ -117,19 +117,20 @@ class DataSettings(PlaceSettings):
     )
     on_bad_image: Literal["skip", "stop"] = Field(
         "skip",
-        description="Action if an image cannot be decoded. skip leaves it out and lists it, stop ends the job",
+        description="Action if an image cannot be decoded: skip (leave it out and list it) or stop (end "
+        "the job)",
     )
     decode: Literal["exact", "scaled", "fitted"] = Field(
         "exact",
-        description="Size of decoded images. exact keeps it. fitted resizes the shorter side to "
-        "resize_size pixels, so that the model sees images of all sizes alike. scaled reads "
-        "JPEG files at the smallest of 1/1, 1/2, 1/4 and 1/8 that still covers resize_size, "
-        "which is faster but changes high frequencies",
+        description="Size of decoded images. With exact, it does not change. With fitted, the shorter "
+        "side gets resize_size pixels, so that the model sees images of all sizes alike. With "
+        "scaled, JPEG files are read at the smallest of 1/1, 1/2, 1/4 and 1/8 that covers "
+        "resize_size. This is faster but changes high frequencies",
     )
     cache: Literal["auto", "decoded", "none"] = Field(
         "auto",
-        description="Data shared with other jobs. auto shares the features of a frozen backbone in the "
-        "feature store, decoded also shares decoded images, none shares nothing",
+        description="Data shared with other jobs: auto (features of a frozen backbone, in the feature "
+        "store), decoded (also decoded images), or none",
     )
     attributes: str = Field(
         "",
@@ -139,9 +140,9 @@ class DataSettings(PlaceSettings):
     )
     missing_attributes: Literal["stop", "skip"] = Field(
         "stop",
-        description="Action if an image has no row in attributes. stop ends the job, skip counts the "
-        "image and continues. In trainings these images are a group of their own, in metrics "
-        "they belong to no group",
+        description="Action if an image has no row in attributes: stop (end the job) or skip (count the "
+        "image and continue). Trainings put such images into a group of their own, metrics "
+        "into no group",
     )
 
 
@@ -222,8 +223,8 @@ class TestSettings(ScoringSettings):
     )
     attack: Annotated[str, AfterValidator(attacks.canonical)] = Field(
         NONE,
-        description="Attack that changes images within a budget of grey levels until the prediction "
-        f"flips: {attacks.described()}",
+        description="Attack that changes the images within a budget of grey levels to flip the "
+        f"prediction: {attacks.described()}",
     )
     surrogate: Annotated[str, AfterValidator(_model_id)] = Field(
         "", description="ID of the model with which a transfer attack computes its changes"
@@ -241,8 +242,8 @@ class TestSettings(ScoringSettings):
     )
     save_images: bool = Field(
         False,
-        description="Save the images as they are scored, as PNG files in images/ of the model folder. "
-        "That folder is a data root",
+        description="Save the images as they are scored, as PNG files in a data root: images/ of the "
+        "model folder",
     )
     save_scores: bool = Field(True, description="Write one score per image")
     features: bool = Field(
@@ -313,10 +314,12 @@ class AugmentationSettings(DataSettings):
         0.0, description="Probability that an image is cropped and resized"
     )
     resize_scale: Positive = Field(
-        (1.0, 1.0), description="Area of this crop, as a fraction of the image"
+        (1.0, 1.0),
+        description="Area of the crop of resize_prob, as a fraction of the image. Two values are a range",
     )
     resize_ratio: Positive = Field(
-        (1.0, 1.0), description="Aspect ratio of this crop, width to height"
+        (1.0, 1.0),
+        description="Aspect ratio of the crop of resize_prob, width to height. Two values are a range",
     )
     resize_size: Count = Field(
         256, description="Side length of the resized crop and of the centre crop, in pixels"
@@ -325,13 +328,16 @@ class AugmentationSettings(DataSettings):
         0.0, description="Probability that an original image is blurred. Re-shared images never are"
     )
     blur_sigma: Positive = Field(
-        (0.5, 0.5), description="Standard deviation of the Gaussian blur, in pixels"
+        (0.5, 0.5),
+        description="Standard deviation of the Gaussian blur, in pixels. Two values are a range",
     )
     jpeg_prob: Probability = Field(
         0.0,
         description="Probability that an original image is compressed as JPEG. Re-shared images never are",
     )
-    jpeg_qual: Quality = Field((75, 75), description="JPEG quality, 1 to 100")
+    jpeg_qual: Quality = Field(
+        (75, 75), description="JPEG quality, 1 to 100. Two values are a range"
+    )
     flip_prob: Probability = Field(
         0.5, description="Probability of a horizontal flip, and of an independent vertical flip"
     )
@@ -370,9 +376,16 @@ class SampleSettings(Settings):
     data_root: str = Field(description="Folder to write")
     seed: int = Field(42, ge=0, description="Random seed of all images")
     size: int = Field(128, ge=32, description="Width and height of an image, in pixels")
-    train: Count = Field(600, description="Number of real images for training, and of fake ones")
-    val: Count = Field(120, description="Number of real images for validation, and of fake ones")
-    test: Count = Field(300, description="Number of real images for tests, and of fake ones")
+    train: Count = Field(
+        600, description="Number of real images for training. The number of fake images is the same"
+    )
+    val: Count = Field(
+        120,
+        description="Number of real images for validation. The number of fake images is the same",
+    )
+    test: Count = Field(
+        300, description="Number of real images for tests. The number of fake images is the same"
+    )
 
 
 DRAWN_MARK = "drawn.json"  # in a drawn set's data root: what it was made of
@@ -391,19 +404,19 @@ class DrawSettings(Settings):
     data_root: str = Field(description="Folder to write")
     content: Literal["portraits", "shapes", "resized"] = Field(
         "portraits",
-        description="Content of the images. portraits are drawn faces with known attributes, in the parts "
-        "A, B and C. shapes are drawn into train/<class>/ and test/<class>/. resized crops "
-        "and shrinks photographs of `source` and divides them like portraits",
+        description="Content of the images. With portraits, drawn faces with known attributes, in the "
+        "parts A, B and C. With shapes, drawn shapes in train/<class>/ and test/<class>/. "
+        "With resized, photographs of `source`, cropped, shrunk and divided like portraits",
     )
     images: int = Field(
         1200,
         ge=0,
-        description="Number of images. `resized` takes them evenly from the sorted file names, or all "
-        "with 0",
+        description="Number of images. With `resized`, photographs taken evenly from the sorted file "
+        "names, or all with 0",
     )
     size: int = Field(32, ge=8, le=1024, description="Width and height of an image, in pixels")
     channels: Literal[1, 3] = Field(
-        3, description="Number of colour channels: 3 is colour, 1 is grey"
+        3, description="Number of colour channels: 3 (colour) or 1 (grey)"
     )
     seed: int = Field(
         42, ge=0, description="Random seed of the images and of their division into parts"

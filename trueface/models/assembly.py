@@ -276,9 +276,9 @@ def keep_resolution(network: nn.Module, name: str, side: int | None) -> None:
     kernel, stride = convolution.kernel_size, convolution.stride
     if stride != (2, 2) or min(kernel) < LEAST_KERNEL:
         raise JobError(
-            "nodown changes the stride of the first convolution from 2 to 1, if its kernel has "
-            f"size {LEAST_KERNEL} or more. {layer} of {name} has stride {stride[0]} and kernel "
-            f"size {kernel[0]}. Leave nodown out."
+            "nodown changes the stride of the first convolution from 2 to 1. Its kernel must be "
+            f"{LEAST_KERNEL} or larger. {layer} of {name} has stride {stride[0]} and kernel "
+            f"{kernel[0]}. Leave nodown out."
         )
     convolution.stride = (1, 1)
 

@@ -192,17 +192,19 @@ class PoisonSettings(PlaceSettings):
     for_many: ClassVar[bool] = True
 
     poison_seed: int = Field(
-        42, ge=0, description="Random seed of the draw. By default, the seed of the training"
+        42,
+        ge=0,
+        description="Random seed of the draw. If it is not set, the seed of the training is used",
     )
     poison_per: Literal["all", "class", "subset"] = Field(
         "all",
-        description="Scope of the fraction. all flips this fraction of all images, class of each class, "
-        "subset of each method in a class",
+        description="Scope of the fraction: all (all images together), class (each class), or subset "
+        "(each method in a class)",
     )
     poison_unit: Literal["picture", "image"] = Field(
         "picture",
-        description="Unit of the draw. picture draws an original image with all its re-shared copies, "
-        "image draws each image by itself, as the original program did",
+        description="Unit of the draw: picture (an original image with all its re-shared copies) or image "
+        "(each image by itself, as in the original program)",
     )
     poison_list: str = Field(
         "",

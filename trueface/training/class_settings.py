@@ -59,8 +59,8 @@ class ClassifySettings(Settings):
     )
     stem: Stem = Field(
         "small",
-        description="First layers of the network. small fits images of 32 pixels and does not reduce "
-        "their size, large is torchvision's own, for 224 pixels",
+        description="First layers of the network: small (keep the resolution, for images of 32 pixels) or "
+        "large (torchvision's own, for 224 pixels)",
     )
     size: int = Field(
         32,
@@ -84,14 +84,16 @@ class ClassifySettings(Settings):
     )
     batch_size: Count = Field(128, description="Images per step")
     optimizer: Literal["usual", "sgd", "adamw"] = Field(
-        "usual", description="Optimizer. usual is adamw for vit and sgd for the other networks"
+        "usual",
+        description="Optimizer: sgd, adamw, or usual (adamw for vit, sgd for the other networks)",
     )
     momentum: Annotated[Finite, Field(ge=0, lt=1)] = Field(0.9, description="Momentum of SGD")
     weight_decay: Annotated[Finite, Field(ge=0)] | None = Field(
         None, description="Weight decay of the optimizer. By default, the usual one of the network"
     )
     schedule: Literal["cosine", "onecycle"] = Field(
-        "cosine", description="Learning rate schedule. cosine starts with a short warmup from 0"
+        "cosine",
+        description="Learning rate schedule: cosine (after a short warmup from 0) or onecycle",
     )
     flip: bool = Field(True, description="Mirror half of the training images")
     crop: bool = Field(True, description="Shift training images by up to an eighth of their side")
@@ -107,11 +109,12 @@ class ClassifySettings(Settings):
         "on seed",
     )
     precision: Literal["fp32", "bf16", "fp16"] = Field(
-        "fp32", description="Precision of the computation. bf16 and fp16 keep the weights in fp32"
+        "fp32",
+        description="Precision of the computation. With bf16 and fp16, the weights stay in fp32",
     )
     channels_last: bool = Field(
         True,
-        description="Use the channels_last memory format. It is faster on CPUs and tensor cores",
+        description="Use the channels_last memory format, which is faster on CPUs and tensor cores",
     )
     num_threads: int = Field(
         0, ge=0, description="Number of threads that decode images. 0 starts one per core"

@@ -48,10 +48,10 @@ class ObjectiveOptions(Settings):
 
     fair: Annotated[str, AfterValidator(_method)] = Field(
         NOT_FAIR,
-        description=f"Method that replaces the objective so that groups are treated alike: {NOT_FAIR}, "
-        f"{registry.described_fair()}, or {OVERSAMPLE} (keeps the objective and draws all "
-        "subgroups equally often). attributes and groups_by define the groups; a subgroup is "
-        "a group × class",
+        description=f"Method that treats groups alike, instead of the objective: {NOT_FAIR}, "
+        f"{registry.described_fair()}, or {OVERSAMPLE} (keeps the objective, draws subgroups "
+        "equally often). Groups come from attributes and groups_by. A subgroup is a group × "
+        "class",
     )
     fair_alpha_in: Share = Field(
         0.9,

@@ -141,8 +141,8 @@ class LearningSettings(PerturbationSettings, AugmentationSettings):
     )
     normalization: Literal["model", "imagenet", "half"] = Field(
         "model",
-        description="Normalization of the pixel values. model is the usual one of the model, imagenet "
-        "uses the mean and standard deviation of ImageNet, half computes x * 2 - 1",
+        description="Normalization of the pixel values: model (the usual one of the model), imagenet "
+        "(mean and standard deviation of ImageNet), or half (x * 2 - 1)",
     )
     nodown: bool = Field(
         False,
@@ -150,8 +150,8 @@ class LearningSettings(PerturbationSettings, AugmentationSettings):
     )
     solver: Literal["auto", "gradient", "ridge"] = Field(
         "auto",
-        description="Solver of the last layer. gradient takes gradient steps, ridge solves a ridge "
-        "regression in closed form on a frozen backbone, auto is the usual solver of the model",
+        description="Solver of the last layer: gradient (gradient steps), ridge (ridge regression in "
+        "closed form on a frozen backbone), or auto (the usual solver of the model)",
     )
     freeze: bool = Field(False, description="Train only the last layer")
     freeze_bn: bool = Field(
@@ -160,7 +160,8 @@ class LearningSettings(PerturbationSettings, AugmentationSettings):
     dropout: float = Field(0.0, ge=0, lt=1, description="Dropout probability before the last layer")
 
     objective: Annotated[str, AfterValidator(_objective)] = Field(
-        registry.DEFAULT, description=f"Loss function: {registry.described(binary=True)}"
+        registry.DEFAULT,
+        description=f"Loss function: {registry.described(binary=True)}. A subgroup is a group × class",
     )
     num_epochs: Count = Field(100, description="Number of epochs")
     lr: Finite = Field(
@@ -168,8 +169,8 @@ class LearningSettings(PerturbationSettings, AugmentationSettings):
     )
     lr_decay_epochs: int = Field(
         -1,
-        description="Epochs before lr falls. plateau counts epochs without progress, step counts all "
-        "epochs. 0 or less never lowers lr",
+        description="Epochs before lr falls, without progress (schedule plateau) or in total (step). With "
+        "0 or less, lr never falls",
     )
     optimizer: Literal["adam", "adamw", "sgd"] = Field("adam", description="Optimizer")
     weight_decay: Finite = Field(0.0, ge=0, description="Weight decay of the optimizer")
@@ -181,9 +182,8 @@ class LearningSettings(PerturbationSettings, AugmentationSettings):
     )
     select: Selection = Field(
         "best",
-        description="Epoch whose weights are kept. best has the best validation result, last is the last "
-        "epoch, worst-cell has the best validation accuracy of the worst subgroup (group × "
-        "class; needs attributes)",
+        description="Epoch whose weights are kept: best (best validation result), last, or worst-cell "
+        "(best validation accuracy in the worst subgroup, needs attributes)",
     )
     ema: float = Field(
         0.0,
@@ -195,7 +195,7 @@ class LearningSettings(PerturbationSettings, AugmentationSettings):
     precision: Precision = "fp32"
     channels_last: bool = Field(
         True,
-        description="Use the channels_last memory format. It is faster on CPUs and tensor cores",
+        description="Use the channels_last memory format, which is faster on CPUs and tensor cores",
     )
     compile: bool = Field(
         False, description="Compile the network with torch.compile before training"
@@ -334,18 +334,18 @@ class QualitySettings(Settings):
         "",
         description="Qualities of each training image, separated by commas: raw, corruptions as in tests "
         "(half+jpeg30), ranges drawn for each image and epoch (jpeg30-100), or files:NAME of "
-        "quality_list. Empty uses each image as it is",
+        "quality_list. If empty, each image is used as it is",
     )
     quality_batch: Literal["paired", "mixed"] = Field(
         "paired",
-        description="Use of the qualities in a batch. paired puts batch_size images into it, each in all "
-        "qualities, mixed puts each image into it in one quality drawn at random",
+        description="Images in a batch: paired (batch_size images, each in all qualities) or mixed (each "
+        "image in one quality drawn at random)",
     )
     quality_list: str = Field(
         "",
         description="Path of a data.json with the files of each image in further qualities, such as "
-        "{train: {raw: […], c23: […], labels: […]}}. c23 and c40 in qualities then mean these "
-        "files",
+        "{train: {raw: […], c23: […], labels: […]}}. The values c23 and c40 of qualities then "
+        "mean these files",
     )
     collab: Finite = Field(
         0.0,
@@ -355,20 +355,20 @@ class QualitySettings(Settings):
     )
     collab_form: Literal["normalised", "plain", "cca"] = Field(
         "normalised",
-        description="Form of the dependence (HSIC). normalised is scaled to 0 … 1, plain is as published, "
-        "cca uses canonical correlations",
+        description="Form of the dependence in collab (HSIC): normalised (to 0 … 1), plain (as "
+        "published), or cca (canonical correlations)",
     )
     collab_width: Annotated[
         str, AfterValidator(spelt_width), BeforeValidator(_text, json_schema_input_type=str | float)
     ] = Field(
         MEDIAN,
-        description="Width of the Gaussian kernel of the dependence: median (median distance in the "
-        "batch), dim (6 times the square root of the number of features), or a number",
+        description="Width of the Gaussian kernel in collab: median (median distance in the batch), dim "
+        "(6 times the square root of the number of features), or a number",
     )
     collab_layers: Annotated[str, AfterValidator(spelt_layers)] = Field(
         spelt_layers(LAYERS),
-        description="Layers whose features are compared, with their weights. With a frozen backbone, the "
-        "hidden layers of the head",
+        description="Layers whose features collab compares, with their weights. With a frozen backbone, "
+        "the hidden layers of the head",
     )
 
     @model_validator(mode="before")
@@ -431,10 +431,10 @@ class TrainSettings(ObjectiveOptions, QualitySettings, LearningSettings):
         "auto", "none", "corrupted", "mirrored", "corrupted+mirrored", "corrupted+varied+turned"
     ] = Field(
         "auto",
-        description="Copies of each image that a training in closed form also uses. corrupted copies are "
-        "made alike for both classes, mirrored ones are mirror images, auto makes both. "
-        "varied copies are small, grey, in few colours, re-shared, or have lost pixels. "
-        "turned copies are rotated by 90, 180 or 270 degrees",
+        description="Copies of each image that a training in closed form also uses, where auto means "
+        "corrupted+mirrored. Corrupted copies are made alike for both classes. Varied copies "
+        "are small, grey, in few colours, re-shared, or have lost pixels. Turned copies are "
+        "rotated by 90, 180 or 270 degrees",
     )
     penalty: Finite = Field(
         0.0,
@@ -451,7 +451,7 @@ class TrainSettings(ObjectiveOptions, QualitySettings, LearningSettings):
     shot_weight: Finite = Field(
         0.0,
         ge=0,
-        description="Weight of each of these examples. 0 gives all of them together a fifth of the total "
+        description="Weight of each example of shots. 0 gives all of them together a fifth of the total "
         "weight",
     )
     groups_by: str = Field(
@@ -466,8 +466,8 @@ class TrainSettings(ObjectiveOptions, QualitySettings, LearningSettings):
     )
     optimizer_state: Literal["fresh", "kept"] = Field(
         "fresh",
-        description="State of the optimizer in a fine-tuning. fresh starts with a new state, kept with that "
-        "of the base model",
+        description="State of the optimizer at the start of a fine-tuning: fresh (new) or kept (that of "
+        "the base model)",
     )
     save_optimizer: bool = Field(
         False,

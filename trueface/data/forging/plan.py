@@ -221,7 +221,7 @@ def _digest(words: str) -> bytes:
 
 CLASSES: Mapping[str, int] = {"real": 0, "fake": 1}
 OTHERS = "*"  # each group that no other cell names
-SHAPE = "NAME: NUMBER or NAME/real: NUMBER or NAME/fake: NUMBER, separated by commas"
+SHAPE = "NAME: NUMBER or NAME/real: NUMBER or NAME/fake: NUMBER, separated by commas"  # prose: ok, the syntax of the setting
 
 
 @dataclass(frozen=True, slots=True)

@@ -92,7 +92,7 @@ def canonical_types(text: str) -> str:
 
 def described() -> str:
     """Return the types in words."""
-    return ", ".join(f"{spec.number} {spec.name}: {spec.summary}" for spec in SPECS.values())
+    return ", ".join(f"{spec.number} {spec.name} ({spec.summary})" for spec in SPECS.values())
 
 
 def source_of(name: str) -> Callable[..., Any]:

@@ -17,7 +17,7 @@ WEIGHTS = "dro_weights"  # in the state of an interrupted training
 
 @register_objective(
     "dro",
-    summary="group DRO over subgroups (group × class)",
+    summary="group DRO over subgroups",
     binary=True,
     columns=("demographic",),
     fair=True,

@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 @register_objective(
     "mix",
-    summary="mix images with those of another group and the same class",
+    summary="images mixed with those of another group and the same class",
     binary=True,
     columns=("demographic",),
     fair=True,

@@ -11,7 +11,7 @@ from trueface.training.objectives.registry import register_objective
 
 @register_objective(
     "reweight",
-    summary="subgroups (group × class) weighted equally",
+    summary="subgroups weighted equally",
     binary=True,
     columns=("demographic",),
     mean=True,

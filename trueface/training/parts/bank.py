@@ -48,7 +48,7 @@ class FeatureBank(Part):
         if isinstance(model.head, RidgeHead):
             raise JobError(
                 "the base was fitted in closed form and cannot be fine-tuned with gradient steps. "
-                "Train it again with solver: gradient, or set solver: ridge to add a few examples."
+                "Train it again with gradient steps, or set solver: ridge to add a few examples."
             )
         training = self.training
         if not is_constant(training.settings) or training.group.size > 1:
