@@ -291,7 +291,7 @@ def _forgery(cells: Mapping[str, str], label: int | None) -> int | None:
         return 0 if label == 0 else None
     forgery = FORGERIES.index(text) if text in FORGERIES else _whole(text, FORGERY)
     if label is not None and (forgery > 0) != (label == 1):
-        raise ValueError(f"{FORGERY} is {text}, but {LABEL} is {label}. Forgery 0 is a real image.")
+        raise ValueError(f"{FORGERY} is {text}, but {LABEL} is {label} (forgery 0 is real)")
     return forgery
 
 

@@ -326,7 +326,7 @@ class Attributes:
                     later[at, column] = line
                 if (known := values.setdefault(at, value)) != value:
                     before = f"{known} in {later.get((at, column), self._lines[at])}"
-                    what = f"{place.path} has {column} {value}, but {before}. Keep one of the rows."
+                    what = f"{place.path} has {column} {value}, but {before}: keep one of the rows"
                     faults.append((row.line, what))
                     break
         refuse_rows(table.file, faults)

@@ -171,7 +171,7 @@ def _any(content: bytes, scale_to: int | None) -> NDArray[np.uint8]:
             return np.repeat(grey[:, :, None], 3, axis=2)
         if file.mode in {"I", "F"}:
             raise RefusedImageError(
-                "the range of its 32-bit samples is unknown. Save it with 8 or 16 bits."
+                "the range of its 32-bit samples is unknown (save it with 8 or 16 bits)"
             )
         return np.array(file.convert("RGB"))
 

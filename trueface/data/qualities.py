@@ -54,9 +54,9 @@ def spelt(text: str) -> str:
     words = [_spelt(word) for word in listed(text)]
     twice = [word for at, word in enumerate(words) if word in words[:at]]
     if twice:
-        raise ValueError(f"quality {twice[0]} is listed twice. Leave one of them out.")
+        raise ValueError(f"quality {twice[0]} is listed twice: leave one of them out")
     if len(words) > MOST:
-        raise ValueError(f"{len(words)} qualities are too many, at most {MOST} are allowed")
+        raise ValueError(f"{len(words)} qualities are too many: at most {MOST} are allowed")
     return SEPARATOR.join(words)
 
 
@@ -111,9 +111,7 @@ def _spelt(word: str) -> str:
             )
         return word
     if not word:
-        raise ValueError(
-            "a quality is missing between two commas. Write, for example, raw, jpeg75."
-        )
+        raise ValueError("a quality is missing between two commas: write, for example, raw, jpeg75")
     chain = canonical(word)
     return RAW if chain == NONE else chain
 

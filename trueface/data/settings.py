@@ -273,11 +273,10 @@ class TestSettings(ScoringSettings):
         attack = parse_attack(self.attack)
         if self.test_crops and (attack is not None or self.save_images):
             what = "save_images keeps" if attack is None else "an attack changes"
-            raise ValueError(f"{what} whole images. Leave test_crops out.")
+            raise ValueError(f"{what} whole images, so leave test_crops out")
         if attack is not None and attack.spec.access == "transfer" and not self.surrogate:
             raise ValueError(
-                f"attack: {attack} needs a surrogate model. Set surrogate to the ID of another "
-                "model of this run."
+                f"attack: {attack} needs a surrogate, the ID of another model of this run"
             )
         return self
 
@@ -362,7 +361,7 @@ class AugmentationSettings(DataSettings):
         side = others.data.get("resize_size", BLUR_SIDE)  # absent where it is wrong itself
         if probability > 0 and side < BLUR_SIDE:
             raise ValueError(
-                f"a blur needs a resize_size of at least {BLUR_SIDE} pixels, got {side}"
+                f"a blur needs a resize_size of at least {BLUR_SIDE} pixels, not {side}"
             )
         return probability
 
@@ -439,7 +438,7 @@ class DrawSettings(Settings):
         least = LEAST_SIZE[self.content]
         if self.size < least:
             raise ValueError(
-                f"{self.content} need a size of at least {least} pixels, got {self.size}"
+                f"{self.content} need a size of at least {least} pixels, not {self.size}"
             )
         if self.content == "resized":
             if not self.source:
@@ -449,7 +448,7 @@ class DrawSettings(Settings):
                 f"source and attributes work only with content: resized, not with {self.content}"
             )
         elif self.images < 1:
-            raise ValueError(f"images is 0. Set the number of {self.content} to draw.")
+            raise ValueError(f"images is 0: set the number of {self.content} to draw")
         return self
 
     @classmethod

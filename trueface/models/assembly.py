@@ -397,7 +397,7 @@ def _adopt_file(made: Made, path: Path) -> None:
         names = (*SPECS, *_relatives(spec.name))
         others = [name for name in names if name != spec.name and _fits(name, state)]
         advice = f"They fit model {' and '.join(others)}." if others else REMEDY
-        raise WeightsError(f"{error}. {advice}") from error
+        raise WeightsError(f"{str(error).removesuffix('.')}. {advice}") from error
 
 
 def _relatives(name: str) -> list[str]:

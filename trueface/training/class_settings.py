@@ -161,7 +161,7 @@ class ClassifySettings(Settings):
         patch, least = recipe.patch.get(stem, 1), recipe.least_size.get(stem, LEAST_SIZE)
         if size < least:
             raise ValueError(
-                f"{model} with the {stem} stem needs images of at least {least} pixels, got {size}"
+                f"{model} with the {stem} stem needs images of at least {least} pixels"
             )
         if size % patch:
             raise ValueError(

@@ -235,8 +235,9 @@ class Loop:
             if perturbed is not None:
                 name = "sam" if self.config.sam else "awp"
                 raise JobError(
-                    f"objective {self.config.objective} and {name} each need a second pass per "
-                    f"step, and a step has only one. Set {name}: 0."
+                    f"objective {self.config.objective} and {name}: "
+                    f"{getattr(self.config, name):g} each need a second pass, but a step has only "
+                    f"one. Set {name}: 0."
                 )
             perturbed = moving.moved(self.model, self.watch.device, draws)
         if perturbed is not None:  # the gradients of a second pass take the place of the first's

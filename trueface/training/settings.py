@@ -31,10 +31,7 @@ from trueface.training.config import ObjectiveOptions, Selection, TrainerConfig
 from trueface.training.objectives import registry
 from trueface.training.parts.registry import with_parts
 
-BOTH = (
-    "sam and awp cannot be combined: each moves the weights before the second pass of a step. Set "
-    "one of them to 0."
-)
+BOTH = "sam and awp cannot be combined: set one of them to 0"
 LEARNING: Mapping[str, str] = {
     "training_epochs": "num_epochs",
     "learning_rate": "lr",
@@ -208,8 +205,8 @@ class LearningSettings(PerturbationSettings, AugmentationSettings):
             return given
         if given.get("solver") == "gradient" and solver_of({**given, "solver": "auto"}) == "ridge":
             raise UsageError(
-                f"solver: gradient cannot be used with model {given['model']}, which has tens of "
-                "thousands of features and is fitted in closed form. Leave solver out."
+                f"solver: gradient does not work with model {given['model']}, which has tens of "
+                "thousands of features; leave solver out"
             )
         # so that plans, feature stores and unlearnings know that the body stays as it is
         return {**given, "freeze": True} if _body_stays(given) else given
@@ -300,7 +297,7 @@ def read_width(text: str) -> str | float:
     except ValueError:
         number = math.nan
     if not (math.isfinite(number) and number > 0):
-        raise ValueError(f"{text!r} is not a width. Write median, dim, or a number greater than 0.")
+        raise ValueError(f"{text!r} is not a width: write median, dim, or a number greater than 0")
     return number
 
 

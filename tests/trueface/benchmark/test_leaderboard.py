@@ -137,7 +137,7 @@ def test_seeds_widen_the_interval_of_a_mean_as_drawing_them_by_hand_does() -> No
 
 def test_a_confounded_cell_has_its_value_and_no_rank() -> None:
     run = a_run((1,))
-    marked = Marked("confounded", "the file format alone tells fake from real images")
+    marked = Marked("confounded", "the file format alone separates fake from real images")
     results = tuple(
         replace(each, measured=replace(each.measured, marked=marked)) for each in run.results
     )
@@ -190,7 +190,7 @@ def test_what_the_files_alone_tell_is_said_once_for_each_set() -> None:
         replace(each, index=replace(each.index, shortcuts=(tells,))) for each in run.results
     )
     assert list(replace(run, results=results).confounds) == [
-        f"{TEST}: the file format alone tells fake from real images in 100% of the cases "
+        f"{TEST}: the file format alone separates fake from real images in 100% of the cases "
         "(real: 30 × JPEG; fake: 30 × PNG)"
     ]
 

@@ -262,7 +262,7 @@ def test_a_clean_model_has_nothing_to_unlearn(
 def test_data_of_another_training_is_refused(lab: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (lab / "splits/train.json").write_text(json.dumps(["StyleGAN2/00001", "FFHQ/00001"]))
     assert unlearn() != 0
-    assert "other images than the 2 at hand" in capsys.readouterr().err
+    assert "other images than these 2" in capsys.readouterr().err
 
 
 def test_it_is_a_command_too(lab: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -126,7 +126,7 @@ def test_what_cannot_be_is_refused_before_anything_is_written(
         (["genimage", str(top), *out], "it fits folders: trueface import folders"),
         (["folders", str(top), *out, "--splits", str(splits)], "holds another split"),
         (["folders", str(top), *out, "--shares", "much"], "write it as 0.8,0.1"),
-        (["folders", str(top), *out, "--shares", "0.9,0.9"], "so is their sum"),
+        (["folders", str(top), *out, "--shares", "0.9,0.9"], "whose sum is at most 1"),
     ):
         assert message in command("import", *words, code=2).err
     assert not (tmp_path / "root").exists()
@@ -231,8 +231,8 @@ def test_a_file_that_two_imports_label_differently_is_reported(
     ("ending", "side", "said"),
     [
         (".png", 12, ""),
-        (".bmp", 12, "the file format alone tells fake from real images in 100% of the cases"),
-        (".png", 13, "the image size alone tells fake from real images in 100% of the cases"),
+        (".bmp", 12, "the file format alone separates fake from real images in 100% of cases"),
+        (".png", 13, "the image size alone separates fake from real images in 100% of cases"),
     ],
 )
 def test_a_form_of_files_that_tells_the_class_is_reported(
@@ -245,5 +245,5 @@ def test_a_form_of_files_that_tells_the_class_is_reported(
         path.unlink()
         changed.save(path.with_suffix(ending))
     found = command("import", "folders", top, "--out", tmp_path / "root").err
-    assert ("alone tells" in found) is bool(said)
+    assert ("alone separates" in found) is bool(said)
     assert said in found

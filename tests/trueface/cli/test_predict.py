@@ -294,8 +294,8 @@ def test_what_is_no_file_is_told_and_not_waited_for(tmp_path: Path) -> None:
     )
     assert found.files == ()
     assert [one.reason for one in found.missing] == [
-        "no file that can be read",
-        "no file that can be read",
+        "not a readable file",
+        "not a readable file",
         "no such file or folder",
         "no such file or folder",
     ]

@@ -165,7 +165,7 @@ def truncated(root: Path) -> None:
         (truncated, r"cannot decode .*green/003\.png"),
         (
             lambda root: write_class(root / "test", "violet", 1),
-            "other classes than train/: violet",
+            "and train/ have different classes: violet",
         ),
         (lambda root: (root / "train" / "violet").mkdir(), "violet"),
         (
@@ -262,7 +262,7 @@ def test_a_folder_without_data_is_told_with_what_is_needed(tmp_path: Path) -> No
     with pytest.raises(DataError, match="0 folder of a class"):
         find_classes("folders", tmp_path)
     (tmp_path / "train").mkdir()
-    with pytest.raises(DataError, match="none called test"):
+    with pytest.raises(DataError, match="no folder test"):
         find_classes("folders", tmp_path)
 
 

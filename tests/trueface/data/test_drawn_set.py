@@ -243,7 +243,7 @@ def test_the_crop_is_around_the_middle(tmp_path: Path) -> None:
     [
         ({"crop": 21}, False, r"000001\.jpg has 20x24 pixels, less than crop: 21"),
         ({}, True, r"no row of stranger\.jpg"),
-        ({"images": 11}, False, "holds 10 photographs, and images is 11"),
+        ({"images": 11}, False, "has 10 photographs, but images is 11"),
     ],
 )
 def test_photographs_that_do_not_do_are_named(

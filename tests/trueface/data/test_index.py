@@ -573,7 +573,7 @@ def test_one_name_in_two_formats_is_told(tmp_path: Path) -> None:
     found = survey(tmp_path, parse_data("all:none"))
     assert len(found.images) == 80
     (remark,) = found.remarks
-    assert "80 files share a key with another file" in remark
+    assert "80 files have the same key as another file" in remark
     assert "00000.png, " in remark
     for file in tmp_path.glob("*/*.webp"):
         file.unlink()

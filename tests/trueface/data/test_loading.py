@@ -339,7 +339,7 @@ def test_a_small_shared_memory_changes_no_image_and_is_logged(size: str, *, keep
     alone, in_processes = json.loads(done.stdout)
     assert len(alone) == 16
     assert in_processes == alone
-    said = "images are loaded in the job's own process reason=/dev/shm has"
+    said = "images are loaded in the process of the job reason=/dev/shm has"
     assert (said in done.stderr) == keeps
     if keeps:
         assert "batches of 108 KiB there. Set num_threads: 0 or a smaller batch_size" in done.stderr
@@ -399,7 +399,7 @@ def test_a_class_in_another_format_is_a_shortcut(tmp_path: Path) -> None:
     assert tells.accuracy == pytest.approx(1)
     assert (tells.real, tells.fake) == ("24 × JPEG", "24 × PNG")
     assert tells.sentence == (
-        "the file format alone tells fake from real images in 100% of the cases"
+        "the file format alone separates fake from real images in 100% of cases"
     )
     assert shortcut(headers, SIZE) is None
     assert shortcut(headers, TABLES) is None  # one class has none
@@ -471,7 +471,7 @@ def test_a_set_that_a_kind_takes_is_returned() -> None:
     ("data", "said"),
     [
         ("image:A", r"unknown set of images 'image', did you mean images\?"),
-        ("images:A&images:B", "learns from one set; name one, such as images:A"),
+        ("images:A&images:B", "is trained on one set. Name one, such as images:A"),
     ],
 )
 def test_another_set_or_a_union_is_refused(data: str, said: str) -> None:

@@ -48,9 +48,9 @@ def test_a_limit_takes_names_that_are_evenly_spread(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_is_absent_or_empty_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"there is no folder .*/none"):
+    with pytest.raises(DataError, match=r"folder .*/none does not exist"):
         image_names(tmp_path / "none")
-    with pytest.raises(DataError, match="holds no image; it needs files such as"):
+    with pytest.raises(DataError, match=r"contains no images\. It needs files such as"):
         image_names(tmp_path)
 
 
@@ -63,14 +63,16 @@ def test_links_that_lead_nowhere_are_counted_with_an_example(tmp_path: Path) -> 
         image_names(tmp_path / "set")
     assert str(caught.value) == (
         f"2 of 3 images in {tmp_path}/set are links that lead nowhere, such as {tmp_path}/set/b.png, "
-        f"which leads to {tmp_path}/originals/b.png; restore what they lead to, or remove the links"
+        f"which leads to {tmp_path}/originals/b.png. Restore their targets or remove the links"
     )
 
 
 def test_two_images_that_differ_in_their_suffix_alone_are_an_error(tmp_path: Path) -> None:
     an_image(tmp_path / "a.jpg")
     an_image(tmp_path / "a.png")
-    with pytest.raises(DataError, match=r"holds a\.jpg and a\.png: images pair by their names"):
+    with pytest.raises(
+        DataError, match=r"contains a\.jpg and a\.png, but images are paired by name"
+    ):
         image_names(tmp_path)
 
 
@@ -202,7 +204,7 @@ def test_numbers_that_are_not_finite_are_an_error_that_names_the_image(tmp_path:
     images = torch.zeros(2, 3, 4, 4)
     images[1, 0, 0, 0] = torch.nan
     with (
-        pytest.raises(JobError, match=r"x/2\.png became an image with numbers that are not"),
+        pytest.raises(JobError, match=r"the model made x/2\.png with values that are not"),
         made_folder(tmp_path / "made") as made,
     ):
         made.write(WRITTEN, images)

@@ -34,7 +34,7 @@ def test_qualities_have_one_spelling_as_text_and_as_list() -> None:
     [
         ("raw,jpeg0", "quality is 1 to 100"),
         ("raw,jpg50", "unknown corruption 'jpg', did you mean jpeg?"),
-        ("raw,none", "raw stands there twice"),
+        ("raw,none", "raw is listed twice"),
         ("raw,,jpeg5", "missing between two commas"),
         ("raw,files:a/b", "such as files:c23"),
         (",".join(f"jpeg{at}" for at in range(1, 18)), "16 at most"),
@@ -110,9 +110,9 @@ def test_lists_that_are_no_pairs_are_refused_with_the_first_that_is_none(
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        (None, r"quality_list names a data\.json"),
+        (None, r"Set quality_list to a data\.json"),
         ('{"train":\n {"raw": [}}', r"data.json:2: no JSON"),
-        ('{"val": {}}', "lists by quality under 'train', and it has val"),
+        ('{"val": {}}', "lists by quality in 'train', found val"),
         ('{"train": {"c23": []}}', "no list 'raw'"),
     ],
 )

@@ -367,7 +367,7 @@ def test_a_link_that_leads_nowhere_is_a_missing_image(
         split_images(root, data, split)
     said = str(caught.value)
     assert said.startswith("2 of 4 images of list 'train' are links that lead nowhere, such as")
-    assert f"{root}/PreSocial/Fake/{FAKES[1]}.png, which leads to {originals[1]};" in said
+    assert f"{root}/PreSocial/Fake/{FAKES[1]}.png, which points to {originals[1]};" in said
     assert said.endswith("missing_images: skip")
     left = split_images(root, data, split, missing="skip")
     assert [image.key for image in left] == [FAKES[0], FAKES[3]]
@@ -381,7 +381,7 @@ def test_a_link_that_leads_nowhere_is_a_missing_image(
 
 def test_a_second_file_of_a_key_does_not_hide_a_link_that_leads_nowhere(root: Path) -> None:
     (root / f"PreSocial/Fake/{FAKES[0]}.jpg").symlink_to("nowhere.jpg")
-    with pytest.raises(DataError, match=r"1 of 5 images .* which leads to nowhere\.jpg"):
+    with pytest.raises(DataError, match=r"1 of 5 images .* which points to nowhere\.jpg"):
         split_images(root, parse_data("gan2:pre"), a_split(FAKES, REALS))
 
 
@@ -527,14 +527,14 @@ def test_a_group_is_told_by_a_table(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("rule", "content", "said"),
     [
-        ("p[0-9]+", None, "has no group in parentheses"),
+        ("p[0-9]+", None, "has no parentheses"),
         ("(p", None, "no regular expression"),
         ("prompt([0-9]+)", None, "no group for any of 4 keys, such as FFHQ/00000"),
         ("nowhere.csv", None, "cannot read groups from nowhere.csv"),
         ("a.json", "[]", "an object"),
         ("a.json", "{", "cannot read"),
         ("a.json", '{"a": [1]}', "group of a"),
-        ("a.csv", "alone\n", "line 1 has no key and group"),
+        ("a.csv", "alone\n", "line 1 does not have a key and a group"),
         ("a.csv", "a,1\na,2\n", "line 2 puts a in a second group"),
         ("a.csv", "b,1\n", "no group for any"),
     ],

@@ -228,7 +228,7 @@ def test_a_row_whose_files_tell_the_class_by_their_form_is_marked(
             (images / f"{number}.png").symlink_to(f"{number % 30}.png")
     (row,) = table(folder, pairs_of("clean"))
     assert row["verdict"] == verdict
-    sentence = "the file format alone tells fake from real images in 100% of the cases"
+    sentence = "the file format alone separates fake from real images in 100% of cases"
     assert row.get("confounded") == (sentence if fakes == "JPEG" else None)
     assert verdict in draw([row])
 

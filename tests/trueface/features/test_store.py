@@ -439,7 +439,7 @@ class TestLimit:
     ) -> None:
         store = store_in(folder, limit_bytes=100)
         assert len(store.matrix(body(), as_tested(images), 0, watch=Watch())) == COUNT
-        assert "they do not fit; set TRUEFACE_FEATURES_LIMIT higher" in caplog.text
+        assert "not enough room, set TRUEFACE_FEATURES_LIMIT higher" in caplog.text
         assert sum(view.bytes for view in views(folder)) == 0
 
     def test_a_view_that_is_being_computed_stays(

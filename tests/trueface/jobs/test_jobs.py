@@ -194,7 +194,9 @@ def test_unlearning_of_another_method_than_the_name_says_is_refused(
 
 def test_fine_tuning_another_architecture_is_refused(lab: Path, clean: Mapping[str, Json]) -> None:
     del clean
-    with pytest.raises(CheckpointError, match="is a slim18, but the settings say model nodown18"):
+    with pytest.raises(
+        CheckpointError, match="has model slim18, but the settings have model nodown18"
+    ):
         trained(lab, f"{CLEAN}#{DATA}", base=CLEAN, model="nodown18")
 
 

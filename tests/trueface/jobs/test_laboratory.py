@@ -198,7 +198,9 @@ def test_a_fine_tuning_keeps_its_bases_normalization_or_is_refused(lab: Path) ->
 
 def test_a_batch_that_is_too_small_for_its_image_size_is_told(lab: Path) -> None:
     model = f"{DATA}@model=baseline18"
-    with pytest.raises(JobError, match=r"a batch of 1 is too small .* another batch_size than 23"):
+    with pytest.raises(
+        JobError, match=r"batch_size 23 gives a batch of 1, too small .* another batch_size"
+    ):
         trained(lab, model, model="baseline18", num_epochs=1, batch_size=23)
 
 

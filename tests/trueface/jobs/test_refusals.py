@@ -45,7 +45,7 @@ def test_tables_are_inputs_and_what_is_wrong_in_their_headers_is_said_when_plann
     assert there["faces.csv"] == there["none.csv"] == "the table of the images' attributes"
     assert kind.refusals(draft, ()) == ()  # that a file is not there is said of inputs
     (said,) = kind.refusals(in_lab(lab, kind, attributes="broken.csv"), ())
-    assert "broken.csv:1: has no header row" in said
+    assert "broken.csv:1: the header row is missing" in said
 
 
 def test_a_column_of_groups_that_no_table_has_is_refused(lab: Path) -> None:
@@ -184,12 +184,12 @@ def refusals(*, gpus: int = 0, **settings: Any) -> str:
         ({"collab": 0.1, "qualities": "jpeg75"}, "collab: 0.1 needs two qualities at least"),
         ({"collab": 0.1, "quality_batch": "mixed"}, "collab needs quality_batch: paired"),
         ({"collab": 0.1, "batch_size": 3}, "set batch_size: 4 at least"),
-        ({"collab": 0.1, "freeze": True}, "no weight of the layers would move"),
-        ({"collab": 0.1, "compile": True}, "leave compile out"),
-        ({"collab": 0.1, "fair": "mix"}, "would be mixed with another image"),
+        ({"collab": 0.1, "freeze": True}, "keeps all layers unchanged"),
+        ({"collab": 0.1, "compile": True}, "Leave compile out"),
+        ({"collab": 0.1, "fair": "mix"}, "mixes each quality of an image with a different image"),
         ({"collab": 0.1, "processes": 2}, "within a whole batch"),
         ({"dropout": 0.1, "processes": 2}, "would draw other masks"),
-        ({"decode": "scaled"}, "leave decode out"),
+        ({"decode": "scaled"}, "Leave decode out"),
         ({"solver": "ridge"}, "fitted in closed form"),
         ({"qualities": "raw, files:c23"}, "files:c23 needs quality_list"),
         ({"quality_list": "data.json"}, "quality_list: data.json is not used"),
@@ -222,7 +222,7 @@ def test_a_list_of_files_is_an_input_and_read_while_it_is_planned(tmp_path: Path
     assert path in [each.path for each in TRAIN.inputs(draft)]
     assert refusals(**given) == ""  # that it is missing is said with the other inputs
     path.write_text(json.dumps({"train": {"raw": ["1.png"], "c23": ["2.png"]}}))
-    assert "pair 1 of train is not of one item" in refusals(**given)
+    assert "pair 1 of train shows different items" in refusals(**given)
     path.write_text(json.dumps({"train": {"raw": ["1.png"], "c23": ["1.jpg"]}}))
     assert "mine is neither a corruption nor a list" in refusals(**given)
 

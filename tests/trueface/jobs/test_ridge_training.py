@@ -128,7 +128,7 @@ def test_fewer_examples_than_were_asked_for_are_an_error(lab: Path) -> None:
     study = STUDY.replace("shots: 2", "shots: 7")
     planned = next(job for job in a_plan(study, lab, **SETTINGS).jobs if job.model == FEW)
     with pytest.raises(
-        JobError, match=r"7 are not among the \d fake images .* take at most \d, or 0"
+        JobError, match=r"7 is more than the \d fake images .* Use \d or less, or 0"
     ):
         run(lab, planned)
 

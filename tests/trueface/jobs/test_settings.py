@@ -193,7 +193,9 @@ def test_only_a_training_starts_warm_or_keeps_its_optimizer() -> None:
 
 
 def test_a_blur_needs_the_pixels_that_it_mirrors() -> None:
-    with pytest.raises(ValidationError, match="a blur needs 8 pixels, and resize_size is 7"):
+    with pytest.raises(
+        ValidationError, match="a blur needs a resize_size of at least 8 pixels, not 7"
+    ):
         TrainSettings(**WHERE, resize_size=7, blur_prob=0.5)
     for given in ({"resize_size": 8, "blur_prob": 0.5}, {"resize_size": 7}):
         assert TrainSettings(**WHERE | given).blur_sigma == (0.5, 0.5)

@@ -151,7 +151,7 @@ def test_a_training_of_which_a_process_was_killed_goes_on_bit_by_bit(
     assert paths.resume(folder(lab, "killed")).exists()
     with caplog.at_level(logging.INFO, logs.ROOT):
         result = training_job.train(job(lab, "killed", processes=2))
-    assert "goes on after epoch 1, bit by bit" in caplog.text
+    assert "resumed after epoch 1, with the same result, bit by bit" in caplog.text
     assert result["loss"] == shared["loss"]
     assert moved(weights(lab, "killed"), weights(lab, "shared")) == 0
     assert not paths.resume(folder(lab, "killed")).exists()
@@ -171,4 +171,7 @@ def test_a_stop_ends_both_processes_between_two_batches_and_one_process_can_go_o
         pytest.raises(JobError, match="stopped in epoch"),
     ):
         training_job.train(interruptible(job(lab, "stopped", num_epochs=50)))
-    assert "but not bit by bit: threads 2 instead of 1; world_size 1 instead of 2" in caplog.text
+    assert (
+        "with a result that is not the same bit by bit: threads 2 instead of 1; world_size 1 instead of 2"
+        in caplog.text
+    )

@@ -215,7 +215,7 @@ def test_the_logit_is_the_mean_of_those_of_the_patches() -> None:
 def test_a_network_without_an_early_block_is_refused(stride: int) -> None:
     network = nn.Sequential(nn.Conv2d(3, 4, stride, stride), nn.Flatten(), nn.LazyLinear(1))
     made = Made(network=network, spec=replace(spec_of("slim18"), name="coarse", input_size=32))
-    with pytest.raises(JobError, match="coarse has no maps of a quarter of the resolution"):
+    with pytest.raises(JobError, match="coarse has no feature maps at a quarter of the resolution"):
         patch(made)
 
 

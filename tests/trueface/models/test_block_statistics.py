@@ -219,9 +219,9 @@ def test_its_head_has_the_dropout_that_is_asked_for_and_comes_back_from_a_checkp
 
 def test_several_crops_and_small_images_are_refused() -> None:
     model = detector()
-    with pytest.raises(JobError, match="set test_crops to 0 or 1"):
+    with pytest.raises(JobError, match="Set test_crops to 0 or 1"):
         model.forward_features(torch.zeros(2, 3, 3, 64, 64, dtype=torch.uint8))
-    with pytest.raises(JobError, match="set resize_size to 64"):
+    with pytest.raises(JobError, match="Set resize_size to 64"):
         model.forward_features(torch.zeros(2, 3, 48, 48, dtype=torch.uint8))
 
 
@@ -321,7 +321,7 @@ def test_a_file_of_weights_is_of_the_inner_networks_names(tmp_path: Path) -> Non
     expected = maps[0].mean((2, 3))  # of the third block, after those of 16 channels twice
     assert torch.allclose(fitted.forward_features(pixels())[:, 64:80], expected, atol=1e-3)
     assert not torch.allclose(random.forward_features(pixels())[:, 64:80], expected, atol=1e-3)
-    with pytest.raises(WeightsError, match="they fit model slim18"):
+    with pytest.raises(WeightsError, match="They fit model slim18"):
         detector_by_statistics("dct8", weights=str(tmp_path / "slim18.pt"))
 
 

@@ -182,7 +182,7 @@ def test_a_network_of_raw_pixels_gets_grey_levels_that_stay_whole_and_differenti
 def test_a_network_for_one_size_of_images_refuses_others_with_both_sizes() -> None:
     model = untrained("slim18")
     model.spec = replace(model.spec, input_size=48)
-    with pytest.raises(JobError, match=r"48 by 48 pixels.* 32 by 32; set resize_size to 48"):
+    with pytest.raises(JobError, match=r"48 by 48 pixels.* 32 by 32. Set resize_size to 48"):
         model(pixels())
 
 
@@ -192,9 +192,9 @@ def test_a_network_for_one_size_of_images_refuses_others_with_both_sizes() -> No
         (
             "squeezenet",
             12,
-            r"squeezenet takes no images of 12 by 12 pixels \(.*\); change resize_size",
+            r"squeezenet does not accept images of 12 by 12 pixels \(.*\); Change resize_size",
         ),
-        ("residuals", 60, "at least 128 by 128 pixels, and these are 60 by 60; set resize_size"),
+        ("residuals", 60, "at least 128 by 128 pixels, got 60 by 60. Set resize_size"),
     ],
 )
 def test_images_that_are_too_small_are_refused_when_a_network_is_made(
@@ -245,7 +245,9 @@ def test_a_pickle_that_would_run_code_is_refused_and_runs_nothing(tmp_path: Path
 
 
 def test_another_architecture_is_refused(saved: Path) -> None:
-    with pytest.raises(CheckpointError, match="is a slim18, but the settings say model nodown18"):
+    with pytest.raises(
+        CheckpointError, match="has model slim18, but the settings have model nodown18"
+    ):
         restore(saved, arch="nodown18")
 
 
@@ -259,7 +261,7 @@ def test_a_base_without_nodown_is_not_gone_on_with_as_if_it_had_it(tmp_path: Pat
     save_model(tmp_path / "best.pt", model, {})
     base = load(tmp_path / "best.pt")
     refuse_other_resolution(base, nodown=False)
-    with pytest.raises(CheckpointError, match="trained without nodown; leave the setting out"):
+    with pytest.raises(CheckpointError, match=r"trained without nodown\. Leave the setting out"):
         refuse_other_resolution(base, nodown=True)
 
 
@@ -324,7 +326,7 @@ def test_a_folded_detector_has_the_logits_of_the_original(name: str) -> None:
             lambda path: path.write_bytes(path.read_bytes()[:5000]),
             r"best\.pt cannot be read safely",
         ),
-        (lambda path: path.unlink(), "train this model first"),
+        (lambda path: path.unlink(), "Train this model first"),
         (lambda path: torch.save({"weights": torch.zeros(1)}, path), "no checkpoint of schema 1"),
     ],
     ids=["cut off", "absent", "another file"],

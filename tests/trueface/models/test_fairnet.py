@@ -142,7 +142,9 @@ def test_any_network_of_convolutions_makes_its_three_encoders() -> None:
 
 @NEEDS_TIMM
 def test_a_network_without_maps_is_refused_with_another() -> None:
-    with pytest.raises(JobError, match=r"timm/test_vit has no maps at its end.*legacy_xception"):
+    with pytest.raises(
+        JobError, match=r"timm/test_vit has no feature maps at its end.*legacy_xception"
+    ):
         untrained("fairnet/timm/test_vit", side=32)
 
 

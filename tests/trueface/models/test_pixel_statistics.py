@@ -101,9 +101,7 @@ def test_an_image_has_the_same_numbers_alone_and_in_a_batch() -> None:
 
 
 def test_a_small_image_is_refused_with_what_to_do() -> None:
-    with pytest.raises(
-        JobError, match=r"128 by 128 pixels, and these are 100 by 128; set resize_size"
-    ):
+    with pytest.raises(JobError, match=r"128 by 128 pixels, got 100 by 128. Set resize_size"):
         Residuals()(images(1, side=128)[..., :100])
 
 

@@ -150,7 +150,7 @@ class TestRefusal:
         path = saved(tmp_path / "w.pt", slim())
         with pytest.raises(
             WeightsError,
-            match=r"do not fit .* of another shape \(conv1.weight.*; they fit model slim",
+            match=r"do not fit .* with another shape \(conv1.weight.*. They fit model slim",
         ):
             build("baseline18", weights=path, seed=1)
 
@@ -347,7 +347,7 @@ def test_maps_of_other_networks_become_twice_as_large(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("slim18", r"conv1 of slim18 has stride 1 and a kernel of 3; leave nodown out"),
+        ("slim18", r"conv1 of slim18 has stride 1 and kernel 3. Leave nodown out"),
         ("srmconv", r"blocks\.0\.0 of srmconv has stride 1"),
         ("mesonet", r"blocks\.0 of mesonet has stride 1"),
     ],

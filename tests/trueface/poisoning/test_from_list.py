@@ -93,7 +93,7 @@ def test_a_record_of_ours_is_a_list_too(tmp_path: Path) -> None:
     [
         ("", "names no image"),
         ("[]", "names no image"),
-        ("[1]", "more in it than names"),
+        ("[1]", "must contain only names"),
         ("[", "no JSON"),
         ("[" * 100_000, "no JSON"),
         ("{}", "not a poison record"),
@@ -127,8 +127,8 @@ def test_an_old_record_of_the_validation_split_is_refused_with_the_originals_fau
     told = str(caught.value)
     assert str(path) in told
     assert "4 of its 4 images are not in it" in told
-    assert "it counts 20 images, the training split has 100" in told
-    assert "wrote the record of its validation split over that of the training" in told
+    assert "The record counts 20 images, the training split has 100" in told
+    assert "overwrote the record of the training split with that of the validation split" in told
 
 
 @pytest.mark.parametrize(
@@ -177,7 +177,7 @@ def test_where_folders_have_other_names_the_positions_count_if_the_totals_agree(
     path = an_old_record(tmp_path / "poison.pkl", renamed(TRAIN))
     names = read_list(path, TRAIN)
     assert choose(TRAIN, Poison("20"), listed=names).indices == choose(TRAIN, Poison("20")).indices
-    assert "its positions count" in caplog.text
+    assert "its positions are used" in caplog.text
     with pytest.raises(RecordError, match="100 images, the training split has 99"):
         read_list(path, TRAIN[:-1])
 

@@ -218,7 +218,11 @@ def test_two_files_of_one_key_are_told_apart_by_position() -> None:
     ("text", "listed", "said"),
     [
         ("f2r-60", None, "60 labels to flip, 50 images .*; of all labels it may be 50 % at most"),
-        ("f2r-0.5", None, "0 labels to flip, 50 images to choose from; raise the poison"),
+        (
+            "f2r-0.5",
+            None,
+            "0 labels are to be flipped, and 50 images can be chosen. Raise the poison",
+        ),
         ("f2f-20", None, "f2r"),
         ("2", ["FFHQ/00001", "fb:FFHQ/00001"], r"1 of 2 images .* 'fb:FFHQ/00001'"),
         ("0.5", [], "names 0 of 100"),
@@ -340,7 +344,7 @@ def test_a_list_of_another_share_than_the_models_id_is_refused_and_the_share_tol
 def test_a_list_that_cannot_tell_two_files_apart_is_refused() -> None:
     images = [an_image("FFHQ/00001", label=0, suffix=suffix) for suffix in ("png", "jpg")]
     for entry in ("FFHQ/00001", "pre:FFHQ/00001"):
-        with pytest.raises(DataError, match="files of two types"):
+        with pytest.raises(DataError, match="two files of different types"):
             choose(images, poison("50"), listed=[entry])
 
 

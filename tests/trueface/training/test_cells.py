@@ -21,7 +21,7 @@ def test_cells_are_counted_by_class_and_group() -> None:
 
 
 def test_images_without_groups_are_refused_with_the_setting_that_names_them() -> None:
-    with pytest.raises(JobError, match=r"fair: daw needs the group .* with attributes"):
+    with pytest.raises(JobError, match=r"fair: daw needs the group .* in attributes"):
         GroupCells.of(TrainingFacts(), "daw")
 
 

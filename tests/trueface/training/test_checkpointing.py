@@ -127,7 +127,7 @@ def test_momentum_goes_on_where_the_optimizer_is_sgd_again() -> None:
         (b"", "cannot be read safely"),
         (b"garbage", "cannot be read safely"),
         (b"PK\x03\x04", "cannot be read safely"),
-        ({"state": {}}, "is no optimizer's state of schema 1"),
+        ({"state": {}}, "is not an optimizer state of schema 1"),
     ],
 )
 def test_a_state_that_is_none_or_not_there_is_refused(

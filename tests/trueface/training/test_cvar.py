@@ -107,5 +107,5 @@ def test_losses_in_the_thousands_do_not_overflow(alpha: float) -> None:
 
 def test_a_share_that_is_none_is_refused() -> None:
     for alpha in (0.0, 1.5):
-        with pytest.raises(ValueError, match="alpha is a share above 0 and up to 1"):
+        with pytest.raises(ValueError, match="alpha must be greater than 0 and at most 1"):
             cvar(losses_of(3), alpha)

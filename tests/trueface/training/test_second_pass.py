@@ -241,7 +241,7 @@ def test_two_second_passes_are_refused() -> None:
         settings(sam=RADIUS, awp=SHARE)
     with pytest.raises(UsageError, match="set one of them to 0"):
         perturbation_of(replace(settings().trainer, sam=RADIUS, awp=SHARE))
-    with pytest.raises(JobError, match=r"has a second pass of its own, and sam: 0.05"):
+    with pytest.raises(JobError, match=r"and sam: 0.05 each need a second pass"):
         fit(
             slim(), checkered(0, 8), checkered(1, 8),
             settings(sam=RADIUS).trainer, watch=Watch(), objective=OwnPass(),
@@ -253,7 +253,7 @@ def test_awp_beside_a_frozen_body_is_said_to_move_the_last_layer_only(
 ) -> None:
     with caplog.at_level(logging.WARNING):
         perturbation_of(settings(awp=SHARE, freeze=True).trainer)
-    assert "it moves the last layer only" in caplog.text
+    assert "only the last layer is perturbed" in caplog.text
 
 
 def test_what_has_no_effect_is_named() -> None:

@@ -196,11 +196,11 @@ def dumped(**changed: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("changed", "others", "said"),
     [
-        ({}, ("ridge", "poison", "shards"), ["m is fitted in closed form, by one process"]),
+        ({}, ("ridge", "poison", "shards"), ["m is fitted in closed form, which uses one process"]),
         ({}, ("poison",), []),
-        ({"sbi": 0.5}, ("poison",), ["sbi does not go with poison"]),
+        ({"sbi": 0.5}, ("poison",), ["sbi cannot be used with poison"]),
         ({"sbi": 0.5}, (), []),
-        ({"shots": 3}, ("poison",), ["shots does not go with poison"]),
+        ({"shots": 3}, ("poison",), ["shots cannot be used with poison"]),
         ({"qualities": "raw"}, ("ridge",), ["qualities: m is fitted in closed form"]),
         ({"qualities": "raw,jpeg40"}, ("shards",), []),
         ({"qualities": "raw,jpeg40", "collab": 0.1}, ("shards",), ["collab measures"]),

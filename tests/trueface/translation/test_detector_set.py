@@ -128,7 +128,7 @@ def test_reals_come_from_where_the_chain_of_made_folders_begins(tmp_path: Path) 
 def test_a_real_image_that_is_missing_is_named(tmp_path: Path, drawn: Path) -> None:
     with PIL.Image.open(drawn / image_names(drawn)[0]) as picture:
         picture.save(tmp_path / "stranger.png")
-    with pytest.raises(DataError, match=r"no partner of stranger\.png"):
+    with pytest.raises(DataError, match=r"no image for stranger\.png"):
         pairs_of(tmp_path, drawn, settings(), ATTRIBUTES)
 
 

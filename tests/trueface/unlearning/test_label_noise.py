@@ -225,7 +225,7 @@ def broken() -> Hidden:
             partial(gaussians, 0.98, rate=0.0, count=19, known=0),
             "of class 1 9 samples looked through, and each of 2",
         ),
-        (broken, "so it cannot be split into body and head"),
+        (broken, "so it cannot be split into backbone and head"),
     ],
 )  # fmt: skip
 def test_labels_that_tell_nothing_are_refused(hidden: Callable[[], Hidden], match: str) -> None:

@@ -98,7 +98,7 @@ def _face(table: Path, row: AttributeRow, *, lists: bool) -> Face:
         ValueError: says what is wrong with the row.
     """
     if row.label or row.forgery:
-        raise ValueError("the image is a fake. Only real faces (label 0) can be forged.")
+        raise ValueError("the image is a fake, but only real faces (label 0) can be forged")
     file = table.parent / row.path
     if not file.is_file():
         raise ValueError(f"file {file} does not exist")
@@ -272,10 +272,10 @@ def parse_cells(text: str) -> tuple[KeptCell, ...]:
 def _cell(text: str) -> KeptCell:
     named, colon, number = text.rpartition(":")
     if not colon:
-        raise ValueError(f"{text!r} is not a subgroup with a number. Write {SHAPE}.")
+        raise ValueError(f"{text!r} is not a subgroup with a number: write {SHAPE}")
     name, slash, word = named.rpartition("/") if "/" in named else (named, "", "")
     if slash and word.strip() not in CLASSES:
-        raise ValueError(f"{text!r}: {word.strip()!r} is not a class. Write real or fake.")
+        raise ValueError(f"{word.strip()!r} in {text!r} is not real or fake")
     column, _, value = name.strip().rpartition("=")
     try:
         amount = float(number)
@@ -284,7 +284,7 @@ def _cell(text: str) -> KeptCell:
     if not (0 <= amount <= 1 or (amount > 1 and amount.is_integer())):
         raise ValueError(f"{text!r}: expected a fraction from 0 to 1, or a whole number of images")
     if not value.strip():
-        raise ValueError(f"{text!r} does not name a group. Write {SHAPE}.")
+        raise ValueError(f"{text!r} does not name a group: write {SHAPE}")
     labels = (CLASSES[word.strip()],) if slash else tuple(CLASSES.values())
     return KeptCell(text, column.strip(), value.strip(), labels, amount)
 

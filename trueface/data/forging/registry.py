@@ -77,7 +77,7 @@ def parse_types(text: str) -> tuple[ForgerySpec, ...]:
         else:
             named.add(_known(word))
     if not named:
-        raise ValueError(f"types {text!r} name no forgery type. Types: {described()}.")
+        raise ValueError(f"types {text!r} is empty: choose from {described()}")
     return tuple(NUMBERS[number] for number in sorted(named))
 
 

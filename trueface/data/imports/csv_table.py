@@ -158,7 +158,7 @@ def _image(table: Path, row: _Row, options: LayoutOptions) -> ImportedImage:
     written = PurePosixPath(cells["path"].replace("\\", "/"))
     file = table.parent / written
     if not is_image(file.name):
-        raise ValueError(f"{written} is not an image; {READ}")
+        raise ValueError(f"{written} is not an image ({READ})")
     if not file.is_file():
         raise ValueError(f"file {file} does not exist")
     split = cells.get("split", "").casefold()
@@ -201,7 +201,7 @@ def _refuse_second_label(
     if label != image.label:
         here, there = LABELS[image.label], LABELS[label]
         raise ValueError(
-            f"{image.file} is {here} here, but {there} in line {first}. Keep one of the rows."
+            f"{image.file} is {here} here, but {there} in line {first}: keep one of the rows"
         )
 
 

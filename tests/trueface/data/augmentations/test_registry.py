@@ -158,7 +158,7 @@ def test_features_under_other_parameters_are_not_taken_for_these(facts: dict[str
 
 
 def test_one_that_draws_though_it_says_that_it_does_not_is_an_error(facts: dict[str, Any]) -> None:
-    assert "augmentation toy draws, though its is_random is false" in facts["lying"]
+    assert "augmentation toy draws random numbers, but its is_random is false" in facts["lying"]
 
 
 @pytest.mark.parametrize(

@@ -73,17 +73,17 @@ def test_the_first_faults_are_said_with_the_number_of_the_others(tmp_path: Path)
     [
         (
             "images/001.png,0,1,1,-1,-1,0,train\n",
-            ":1: has no header row; expected img_path,label,ismale",
+            ":1: the header row is missing. Expected img_path,label,ismale",
         ),
-        ("", " is empty; expected img_path,label,ismale"),
+        ("", " is empty. Expected a header img_path,label,ismale"),
         ("path,label\n", ":1: no column img_path"),
         ("img_path,ismale,isasian\n", ":1: no column iswhite and isblack; expected"),
         ("img_path,label,label\n", ":1: column label stands in the header twice"),
-        (f"{HEADER}\n", "has a header, and no row below it"),
+        (f"{HEADER}\n", "has a header but no rows"),
         (f"{HEADER}\nimages/001.png,0,1,1,-1,-1,0\n", ":2: 7 cells, and the header has 8"),
         (
             f"{HEADER}\nimages/001.png,1,1,1,-1,-1,0,train\n",
-            ":2: the image is a fake, and faces to be forged are real",
+            ":2: the image is a fake. Only real faces (label 0) can be forged",
         ),
         (f"{HEADER}\nimages/001.png,0,1,1,0,-1,0,train\n", ":2: iswhite is '0', expected 1 or -1"),
         (f"{HEADER}\nimages/001.png,0,1,1,1,-1,0,train\n", ":2: isasian and iswhite are both 1"),
@@ -271,12 +271,12 @@ def test_without_cells_and_for_groups_not_named_all_is_kept() -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("male", "'male' is no cell: write NAME: NUMBER"),
-        ("male: many", "expected a share from 0 to 1, or a whole number"),
-        ("male: -0.1", "expected a share"),
-        ("male: 1.5", "expected a share"),
-        ("male/both: .5", "'both' is no class; write real or fake"),
-        (": .5", "names no group"),
+        ("male", "'male' is not a subgroup with a number: write NAME: NUMBER"),
+        ("male: many", "expected a fraction from 0 to 1, or a whole number"),
+        ("male: -0.1", "expected a fraction"),
+        ("male: 1.5", "expected a fraction"),
+        ("male/both: .5", "'both' in 'male/both: .5' is not real or fake"),
+        (": .5", "does not name a group"),
     ],
 )
 def test_what_is_no_cell_is_refused(text: str, said: str) -> None:
@@ -290,8 +290,8 @@ def test_what_is_no_cell_is_refused(text: str, said: str) -> None:
         ("male-withe: .5", "did you mean male-white"),
         ("gendre=male: .5", "column of groups"),
         ("male: .5, white: .5", r"'male: \.5' and 'white: \.5' both name images of male-wh"),
-        ("male-asian: 11", "asks for 11 of 10 images"),
-        ("male: .5, nonmale: .5, *: 2", "name every group already"),
+        ("male-asian: 11", "requests 11 images, but the training list has 10"),
+        ("male: .5, nonmale: .5, *: 2", "already name every group"),
     ],
 )
 def test_cells_that_do_not_fit_the_groups_are_refused(text: str, said: str) -> None:

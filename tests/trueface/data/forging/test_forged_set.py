@@ -130,7 +130,10 @@ def test_a_face_that_is_alone_in_its_group_is_blended_with_itself_and_counted(fa
     alone = [pair for pair in plan.pairs if pair.face.split == "val"]
     assert {pair.spec.name for pair in alone} == {"self"}
     assert plan.lonely == len(alone) == len(GROUPS)
-    assert any("without a donor: 2, the only faces" in remark for remark in remarks(plan))
+    assert any(
+        "2 fakes have no donor, because their faces are the only ones" in remark
+        for remark in remarks(plan)
+    )
 
 
 def test_a_skew_is_planted_in_training_only(faces: Path, tmp_path: Path) -> None:

@@ -131,7 +131,7 @@ def test_an_objective_that_needs_groups_says_so_where_no_table_is_named(feeds: F
     settings = TrainSettings.model_validate({**SETTINGS, "attributes": ""})
     image_sets = training.image_set, validation.image_set
     assert give_groups(None, settings, Path("data"), *image_sets, ()) == {}
-    with pytest.raises(JobError, match="needs demographic and forgery of each image"):
+    with pytest.raises(JobError, match="needs the demographic and forgery of each image"):
         give_groups(None, settings, Path("data"), *image_sets, BOTH)
 
 

@@ -194,7 +194,7 @@ def test_images_are_forgotten_once(lab: Path, fractions: tuple[float, float]) ->
 def test_a_base_that_is_missing_or_of_other_images_or_settings_is_told(
     lab: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(CheckpointError, match="train this model first"):
+    with pytest.raises(CheckpointError, match="Train this model first"):
         forgotten(lab, "lau", base="folders:all@seed=9")
     with pytest.raises(CheckpointError, match="was trained with seed: 1, and this is 2"):
         forgotten(lab, "lau", seed=2)

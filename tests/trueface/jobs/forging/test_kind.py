@@ -67,7 +67,7 @@ def test_what_the_table_does_not_have_is_refused_while_planning(lab: Path) -> No
     assert "unknown group 'femal'" in said
     (lab / "faces.csv").write_text("images/000.png,0\n")
     (said,) = FORGE.refusals(a_draft(FORGE, lab, faces="faces.csv"), ())
-    assert "no header row" in said
+    assert "the header row is missing" in said
 
 
 def test_the_command_line_of_a_planned_job_makes_the_same_set(
@@ -133,6 +133,6 @@ def test_self_blending_is_refused_where_labels_are_flipped_or_unlearned(lab: Pat
     places = {"split_path": "made/splits", "sbi": 0.5}
     assert TRAIN.refusals(a_draft(TRAIN, lab, "forged:pre", **places), ()) == ()
     (said,) = TRAIN.refusals(a_draft(TRAIN, lab, "forged:pre%20", **places), ())
-    assert "sbi does not go with poison" in said
+    assert "sbi cannot be used with poison" in said
     draft = a_draft(UNLEARN, lab, "forged:pre%20~relabel", method="relabel", **places)
     assert any("give it to trainings only" in said for said in UNLEARN.refusals(draft, ()))

@@ -150,7 +150,7 @@ def test_an_image_without_a_partner_stays_as_it_is_and_pixels_are_mixed_as_parts
 
 
 def test_mixing_needs_a_class_with_two_groups() -> None:
-    with pytest.raises(JobError, match="each class has those of one group only"):
+    with pytest.raises(JobError, match="each class has images of one group only"):
         prepared("mix", (5, 0, 0, 5))
 
 

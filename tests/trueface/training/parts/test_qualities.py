@@ -204,7 +204,7 @@ def test_a_stop_while_features_of_a_quality_are_made_ends_the_pass(
     assert list(feed(0)) == []
     watch.stop.clear()
     short = ChunkedFeed((*feed.feeds[:2], Nothing()), feed.image_set, lambda: False)
-    with pytest.raises(JobError, match="in one quality and not in another"):
+    with pytest.raises(JobError, match="in one quality but not in another"):
         list(short(0))
 
 

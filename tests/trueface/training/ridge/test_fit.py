@@ -49,7 +49,7 @@ def test_a_penalty_that_is_given_is_taken() -> None:
 
 
 def test_a_training_of_one_class_is_refused() -> None:
-    with pytest.raises(JobError, match=r"all 20 images are real: .* needs both classes"):
+    with pytest.raises(JobError, match=r"all 20 images are real. .* needs images of both classes"):
         fit(rows(20, 30, fakes=0.0), rows(20, 30), clip=8.0)
 
 
