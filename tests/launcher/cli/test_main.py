@@ -244,7 +244,7 @@ def test_a_named_kind_tells_its_settings(launcher: Launcher) -> None:
     assert by_name["train", "num_epochs"] == [
         "a whole number, at least 1",
         "100",
-        "passes over the training images",
+        "Number of epochs",
         "training_epochs",
     ]
     assert by_name["train", "data_root"][1] == "(required)"
@@ -270,7 +270,7 @@ def test_json_has_the_same(launcher: Launcher) -> None:
         "type": "adam or adamw or sgd",
         "required": False,
         "default": "adam",
-        "description": "update rule",
+        "description": "Optimizer",
         "old_names": [],
     }
     assert by_name["split_path"]["required"] is True

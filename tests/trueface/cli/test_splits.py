@@ -259,7 +259,7 @@ def test_a_split_of_one_class_is_remarked(lab: Path, command: Command) -> None:
     for file in (lab / "data/PreSocial/Fake").rglob("*.png"):
         file.rename(file.with_suffix(".heic"))
     err = command("splits", "data", "--out", "splits").err
-    assert "40 files passed over: 40 .heic" in err
+    assert "40 files ignored: 40 .heic" in err
     assert "warning: no fake image" in err
     assert "no image of gan2:pre" in (
         err := command("splits", "data", "--data", "gan2:pre", "--out", "gan", code=2).err

@@ -327,8 +327,11 @@ def test_marks_line_ends_blank_lines_and_quotes_are_taken_as_they_are_meant(tmp_
         ("file,label\na.jpg,0\n", r"faces.csv:1: no column img_path in file,label"),
         (f"{HEADER.replace('iswhite,', '')}\n", r"faces.csv:1: no column iswhite; expected"),
         ("img_path,intersec_label\n", r"no column ismale and iswhite and isblack"),
-        ("img_path,age,Age\n", r"faces.csv:1: column age stands in the header twice"),
-        ("img_path,age\na.jpg,1\nb.jpg\n", r"faces.csv:3: 1 cells, and the header has 2"),
+        ("img_path,age,Age\n", r"faces.csv:1: column age is in the header twice"),
+        (
+            "img_path,age\na.jpg,1\nb.jpg\n",
+            r"faces.csv:3: the row has 1 cells, but the header has 2",
+        ),
         ("img_path,age\n,1\n", r"faces.csv:2: no img_path"),
         ("img_path,age\n", r"has a header but no rows"),
         ("\n", r"faces.csv is empty"),
@@ -339,7 +342,7 @@ def test_marks_line_ends_blank_lines_and_quotes_are_taken_as_they_are_meant(tmp_
         (f"{HEADER}\na.jpg,0,1,-1,1,1,1\n", r"faces.csv:2: iswhite and isblack are both 1"),
         (
             f"{HEADER}\na.jpg,0,1,-1,1,-1,8\n",
-            r"intersec_label is 8, and the scheme of 8 groups .* ends at 7",
+            r"intersec_label is 8, but the 8 groups .* end at 7",
         ),
         (
             f"{HEADER}\na.jpg,0,1,-1,1,-1,x\n",
@@ -372,7 +375,7 @@ def test_the_first_faults_of_a_file_are_said_at_once(tmp_path: Path) -> None:
     text = "img_path,age\n" + "a.jpg\n" * 7
     with pytest.raises(DataError) as caught:
         read_table(written(tmp_path, text))
-    fault = "1 cells, and the header has 2"
+    fault = "the row has 1 cells, but the header has 2"
     assert str(caught.value) == (
         f"{tmp_path}/faces.csv:2: {fault}; line 3: {fault}; line 4: {fault}; and 4 more rows"
     )
@@ -477,8 +480,12 @@ def a_table(folder: Path, text: str, name: str = "attributes.csv") -> Path:
         ("attributes.csv", "image,a,b\nx.png,1\n", ":2: x.png has 1 values, the header 2"),
         ("list_attr_celeba.txt", "000003.jpg -1 1\n000004.jpg 1 1\n", ":1 is not the number"),
         ("list_attr_celeba.txt", "2\n000003.jpg -1 1\n000004.jpg 1 1\n", ":2: expected the names"),
-        ("list_attr_celeba.txt", "3" + CELEBA[1:], ":1 says 3 images, and 2 rows"),
-        ("table.xls", "image,a\n", r"ends in .csv, or in .txt"),
+        (
+            "list_attr_celeba.txt",
+            "3" + CELEBA[1:],
+            ":1: the first line announces 3 images, but 2 rows",
+        ),
+        ("table.xls", "image,a\n", r"end in .csv, or in .txt"),
     ],
 )
 def test_a_broken_table_is_an_error_that_names_the_line(

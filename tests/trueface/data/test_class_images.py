@@ -189,7 +189,7 @@ def test_more_images_than_memory_may_hold_are_refused_before_any_is_read(tmp_pat
     count, side = 3 * (20 + 6), settings.size
     most = count * 3 * side * side
     class_images.collect(place, settings, cpus=1, stop=Event(), most_bytes=most)
-    with pytest.raises(DataError, match=f"{count} images of {side} pixels .* take a smaller size"):
+    with pytest.raises(DataError, match=f"{count} images of {side} pixels .* Use a smaller size"):
         class_images.collect(place, settings, cpus=1, stop=Event(), most_bytes=most - 1)
 
 

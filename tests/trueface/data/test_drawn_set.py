@@ -177,8 +177,8 @@ def test_a_set_that_is_being_drawn_is_waited_for_and_drawn_once(tmp_path: Path) 
     [
         ({"size": 16}, "portraits need 32 pixels"),
         ({"content": "resized"}, "needs source"),
-        ({"source": "photos"}, "read with content: resized"),
-        ({"images": 0}, "say how many"),
+        ({"source": "photos"}, "only with content: resized"),
+        ({"images": 0}, "set the number of"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(given: dict[str, object], reason: str) -> None:

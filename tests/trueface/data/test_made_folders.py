@@ -62,7 +62,7 @@ def test_links_that_lead_nowhere_are_counted_with_an_example(tmp_path: Path) -> 
     with pytest.raises(DataError) as caught:
         image_names(tmp_path / "set")
     assert str(caught.value) == (
-        f"2 of 3 images in {tmp_path}/set are links that lead nowhere, such as {tmp_path}/set/b.png, "
+        f"2 of 3 images in {tmp_path}/set are broken links, such as {tmp_path}/set/b.png, "
         f"which leads to {tmp_path}/originals/b.png. Restore their targets or remove the links"
     )
 
@@ -104,7 +104,7 @@ def test_an_image_of_another_size_is_an_error_that_says_both(
 ) -> None:
     an_image(tmp_path / "a.png", side=4)
     an_image(tmp_path / "b.png", side=5)
-    with pytest.raises(DataError, match=r"b\.png has 5x5 pixels and not 4x4; resize"):
+    with pytest.raises(DataError, match=r"b\.png has 5x5 pixels, expected 4x4\. Resize"):
         read_images(tmp_path, ["a.png", "b.png"], size=size)
 
 
@@ -118,7 +118,7 @@ def test_the_shape_of_an_image_is_read_from_its_header(tmp_path: Path) -> None:
 def test_a_file_that_is_no_image_is_an_error_that_names_it(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\nno more")
     for read in (lambda: read_images(tmp_path, ["a.png"]), lambda: shape_of(tmp_path, "a.png")):
-        with pytest.raises(DataError, match=r"a\.png cannot be read as an image: .*; mend"):
+        with pytest.raises(DataError, match=r"a\.png cannot be read as an image: .*\. Fix"):
             read()
 
 

@@ -130,7 +130,7 @@ def test_a_file_that_is_no_such_list_is_refused_with_its_line(
     ("images", "quality", "said"),
     [
         ([(3, 0)], "c23", r"raw/3.png is not in the list 'raw'"),
-        ([(2, 0)], "c23", r"say 1 of .*raw/2.png, whose folder says 0"),
+        ([(2, 0)], "c23", r"has 1 for .*raw/2.png, but its folder means 0"),
         ([], "c40", "no list 'c40'; it has raw, c23"),
     ],
 )

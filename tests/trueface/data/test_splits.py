@@ -366,16 +366,16 @@ def test_a_link_that_leads_nowhere_is_a_missing_image(
     with pytest.raises(DataError) as caught:
         split_images(root, data, split)
     said = str(caught.value)
-    assert said.startswith("2 of 4 images of list 'train' are links that lead nowhere, such as")
+    assert said.startswith("2 of 4 images of list 'train' are broken links, such as")
     assert f"{root}/PreSocial/Fake/{FAKES[1]}.png, which points to {originals[1]};" in said
     assert said.endswith("missing_images: skip")
     left = split_images(root, data, split, missing="skip")
     assert [image.key for image in left] == [FAKES[0], FAKES[3]]
-    assert "2 of 4 images of list 'train' are links that lead nowhere" in caplog.text
+    assert "2 of 4 images of list 'train' are broken links" in caplog.text
     assert len(split_images(root, data, split, missing="keep")) == len(FAKES)
     for original in (originals[0], originals[3]):
         original.unlink()
-    with pytest.raises(DataError, match=r"4 of 4 images .* are links that lead nowhere"):
+    with pytest.raises(DataError, match=r"4 of 4 images .* are broken links"):
         split_images(root, data, split, missing="skip")
 
 
@@ -535,7 +535,7 @@ def test_a_group_is_told_by_a_table(tmp_path: Path) -> None:
         ("a.json", "{", "cannot read"),
         ("a.json", '{"a": [1]}', "group of a"),
         ("a.csv", "alone\n", "line 1 does not have a key and a group"),
-        ("a.csv", "a,1\na,2\n", "line 2 puts a in a second group"),
+        ("a.csv", "a,1\na,2\n", "line 2 gives a a second group"),
         ("a.csv", "b,1\n", "no group for any"),
     ],
 )

@@ -215,7 +215,7 @@ def test_images_of_another_size_or_none_are_errors_that_name_them(tmp_path: Path
         load_images(tmp_path, size=8, channels=3)
     picture(tmp_path / "a.png", 1)
     picture(tmp_path / "b.png", 1, side=9)
-    with pytest.raises(DataError, match=r"b\.png has 9x9 pixels and not 8x8"):
+    with pytest.raises(DataError, match=r"b\.png has 9x9 pixels, expected 8x8"):
         load_images(tmp_path, size=8, channels=3)
 
 

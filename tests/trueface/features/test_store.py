@@ -254,14 +254,14 @@ class TestDamage:
         again = read(folder, counted := body(), as_tested(images))
         assert counted.seen == COUNT
         assert np.array_equal(again.features, expected)
-        assert "not those that were written" in caplog.text
+        assert "its bytes differ from those that were written" in caplog.text
         assert passes(as_tested(images)) == 0  # it was replaced
 
     @pytest.mark.parametrize(
         ("content", "reason"),
         [
             (b"trueface features 0\n", "of another schema"),
-            (b'trueface features 1\n{"identity": {}}\n', "of something else"),
+            (b'trueface features 1\n{"identity": {}}\n', "do not match its name"),
             (b"trueface features 1\nno JSON\n", "cannot be read"),
         ],
     )

@@ -69,7 +69,7 @@ class TestBlocks:
     def test_of_a_transformer_are_refused(self) -> None:
         with torch.device("meta"):
             network = vit_b_16()
-        with pytest.raises(JobError, match="takes images of any size, and a VisionTransformer"):
+        with pytest.raises(JobError, match="accepts images of any size, but VisionTransformer"):
             blocks_of(network.to_empty(device="cpu"))
 
     def test_maps_are_those_of_the_layers_and_nothing_runs_after_the_last(self) -> None:

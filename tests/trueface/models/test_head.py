@@ -51,7 +51,7 @@ def test_a_network_whose_logits_are_those_of_its_last_layer_is_taken() -> None:
 @pytest.mark.parametrize("kind", ["two", "bypassed", "scaled"])
 def test_a_network_that_does_more_or_less_than_its_last_layer_is_refused(kind: str) -> None:
     with pytest.raises(
-        JobError, match=f"the logits of model {kind} are not those of its last layer"
+        JobError, match=f"the logits of model {kind} do not come from its last layer"
     ):
         refuse_several_heads(Network(kind), kind, "head", None)
 

@@ -181,7 +181,7 @@ class TestBlocks:
         )
 
     def test_a_small_image_is_refused(self) -> None:
-        with pytest.raises(JobError, match="at least 64 by 64 pixels, and these are 63 by 72"):
+        with pytest.raises(JobError, match="at least 64 by 64 pixels, got 63 by 72"):
             BlockCosine()(images(1, side=72)[..., :63])
 
 

@@ -225,7 +225,7 @@ class TestRefusal:
     )
     def test_tensors_of_another_make_are_refused(self, tmp_path: Path, tensor: Tensor) -> None:
         path = saved(tmp_path / "w.pt", slim() | {"bn1.weight": tensor})
-        with pytest.raises(WeightsError, match=r"bn1\.weight is torch\..* not a plain tensor"):
+        with pytest.raises(WeightsError, match=r"bn1\.weight is torch\..* expected a plain tensor"):
             read_state(Path(path))
 
     def test_weights_that_cannot_be_had_end_with_both_remedies(

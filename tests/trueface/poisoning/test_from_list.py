@@ -138,7 +138,7 @@ def test_an_old_record_of_the_validation_split_is_refused_with_the_originals_fau
         # an equal total does not make a record of the validation list one of the training
         (images_of(range(100, 150)), 0.2, "20 of its 20 images are not in it"),
         # the same total and names, real first
-        (renamed([*TRAIN[50:], *TRAIN[:50]]), 0.2, "20 of its 20 flipped labels are those"),
+        (renamed([*TRAIN[50:], *TRAIN[:50]]), 0.2, "20 of its 20 flipped labels are equal to"),
     ],
 )
 def test_an_old_record_of_other_images_or_labels_is_refused(

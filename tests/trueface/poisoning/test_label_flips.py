@@ -217,7 +217,11 @@ def test_two_files_of_one_key_are_told_apart_by_position() -> None:
 @pytest.mark.parametrize(
     ("text", "listed", "said"),
     [
-        ("f2r-60", None, "60 labels to flip, 50 images .*; of all labels it may be 50 % at most"),
+        (
+            "f2r-60",
+            None,
+            "60 labels are to be flipped, and 50 images .* At most 50 % of all labels can be flipped",
+        ),
         (
             "f2r-0.5",
             None,
@@ -336,7 +340,7 @@ def test_a_list_of_another_share_than_the_models_id_is_refused_and_the_share_tol
     images = some_images(1000)
     listed = [image.name for image in images[:count]]
     if percent:
-        with pytest.raises(DataError, match=f"says 20; name the model %{percent}$"):
+        with pytest.raises(DataError, match=rf"has 20\. Name the model %{percent}\.$"):
             choose(images, poison("20"), listed=listed)
     assert len(choose(images, poison(percent or "20"), listed=listed).keys) == count
 

@@ -27,7 +27,9 @@ def test_images_without_groups_are_refused_with_the_setting_that_names_them() ->
 
 def test_a_comparison_of_one_group_is_refused_by_its_name() -> None:
     facts = facts_of(a_set((5, 0, 4, 0)))
-    with pytest.raises(JobError, match="all 9 training images are of one: men; choose another"):
+    with pytest.raises(
+        JobError, match=r"all 9 training images are in one group, men\. Choose another"
+    ):
         GroupCells.of(facts, "dro", compares=True)
     assert GroupCells.of(facts, "reweight").groups == 2
 

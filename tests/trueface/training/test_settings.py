@@ -75,7 +75,7 @@ def test_options_that_the_chosen_way_does_not_read_have_no_effect() -> None:
 
 def test_without_a_table_the_column_of_groups_has_no_effect() -> None:
     values = settings(groups_by="gender").model_dump()
-    assert TrainSettings.without_effect(values)["groups_by"] == "attributes names no table"
+    assert TrainSettings.without_effect(values)["groups_by"] == "attributes is empty"
     values = settings(groups_by="gender", attributes="faces.csv").model_dump()
     assert "groups_by" not in TrainSettings.without_effect(values)
 
@@ -204,7 +204,11 @@ def dumped(**changed: Any) -> dict[str, Any]:
         ({"qualities": "raw"}, ("ridge",), ["qualities: m is fitted in closed form"]),
         ({"qualities": "raw,jpeg40"}, ("shards",), []),
         ({"qualities": "raw,jpeg40", "collab": 0.1}, ("shards",), ["collab measures"]),
-        ({"qualities": "raw,jpeg40", "collab": 0.1, "compile": True}, (), ["collab reads"]),
+        (
+            {"qualities": "raw,jpeg40", "collab": 0.1, "compile": True},
+            (),
+            ["collab cannot be used with compile"],
+        ),
     ],
 )
 def test_pairs_that_do_not_go_together(

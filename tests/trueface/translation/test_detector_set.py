@@ -146,7 +146,7 @@ def test_images_of_another_size_are_refused_and_nothing_is_left(
     source = tmp_path / "source"
     source.mkdir()
     PIL.Image.fromarray(np.zeros((40, 40, 3), np.uint8)).save(source / name)
-    with pytest.raises(DataError, match="has 40x40 pixels and not 32x32"):
+    with pytest.raises(DataError, match="has 40x40 pixels, expected 32x32"):
         written(tmp_path / "made", source, drawn)
     assert not (tmp_path / "made").exists()
 

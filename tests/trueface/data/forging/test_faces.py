@@ -78,9 +78,12 @@ def test_the_first_faults_are_said_with_the_number_of_the_others(tmp_path: Path)
         ("", " is empty. Expected a header img_path,label,ismale"),
         ("path,label\n", ":1: no column img_path"),
         ("img_path,ismale,isasian\n", ":1: no column iswhite and isblack; expected"),
-        ("img_path,label,label\n", ":1: column label stands in the header twice"),
+        ("img_path,label,label\n", ":1: column label is in the header twice"),
         (f"{HEADER}\n", "has a header but no rows"),
-        (f"{HEADER}\nimages/001.png,0,1,1,-1,-1,0\n", ":2: 7 cells, and the header has 8"),
+        (
+            f"{HEADER}\nimages/001.png,0,1,1,-1,-1,0\n",
+            ":2: the row has 7 cells, but the header has 8",
+        ),
         (
             f"{HEADER}\nimages/001.png,1,1,1,-1,-1,0,train\n",
             ":2: the image is a fake. Only real faces (label 0) can be forged",
@@ -124,7 +127,7 @@ def test_a_folder_without_images_and_a_place_without_anything_are_refused(tmp_pa
     (tmp_path / "notes.txt").write_text("no image")
     with pytest.raises(DataError, match="no image in this folder, but 1"):
         read_faces(tmp_path)
-    with pytest.raises(DataError, match="name a table of faces, or a folder"):
+    with pytest.raises(DataError, match="Name a table of faces or a folder"):
         read_faces(tmp_path / "nowhere")
 
 
@@ -186,7 +189,7 @@ def test_more_strength_moves_a_face_further_from_itself() -> None:
 def test_a_type_that_needs_a_donor_says_so_where_there_is_none() -> None:
     with pytest.raises(ValueError, match="swap needs a donor"):
         forged(FACE, None, SPECS["swap"], stream(1))
-    with pytest.raises(ValueError, match="eyes needs a donor of the form"):
+    with pytest.raises(ValueError, match="eyes needs a donor of shape"):
         forged(FACE, a_face(2, 32), SPECS["eyes"], stream(1))
 
 

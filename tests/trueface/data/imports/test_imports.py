@@ -132,7 +132,7 @@ def test_classes_of_an_imagefolder_are_sources_and_one_must_be_real(files: Files
             r"expected GENERATOR.*holds fake/, real/; it fits folders: ",
         ),
         (["real/a.png"], "genimages", "", "known: auto, csv, deepfakebench"),
-        (["real/a.png"], "auto", "nowhere", r"no .*nowhere; name the folder of the data set"),
+        (["real/a.png"], "auto", "nowhere", r"nowhere does not exist. Name the folder of the data set"),
         (
             [f"a{n}.txt" for n in range(7)], "auto", "",
             r"a0\.txt.*… \(7 in all\), which fits no layout:(?s:.*)genimage: ",
@@ -289,7 +289,7 @@ def test_an_image_of_several_published_lists_is_kept_in_the_strictest() -> None:
     lists, _ = lists_of(arrangement, {}, before={})
     assert lists["test"] == ("gen/a",)
     (remark,) = arrangement.remarks
-    assert remark.startswith("1 images stand in several of the published lists, such as gen/a")
+    assert remark.startswith("1 images are in several of the published lists, such as gen/a")
 
 
 def test_a_set_without_a_test_list_tests_on_its_validation_list() -> None:
@@ -439,7 +439,7 @@ def test_what_is_another_thing_or_changed_or_being_written_is_left_alone(
 ) -> None:
     root = tmp_path / "root"
     write(root, images[:1])
-    with pytest.raises(UsageError, match="holds other files"):
+    with pytest.raises(UsageError, match="contains other files"):
         write(tmp_path / "set", images)
     with opened(root, dry=False), pytest.raises(UsageError, match="another import"):
         write(root, images)

@@ -128,7 +128,7 @@ def test_images_of_another_size_or_of_two_sorts_are_refused_and_grey_ones_stay_g
         with made_folder(lab / name) as made:
             for file, image in images.items():
                 made.write([file], image)
-    with pytest.raises(DataError, match=r"1\.png has 8x8 pixels and not 16x16; resize"):
+    with pytest.raises(DataError, match=r"1\.png has 8x8 pixels, expected 16x16\. Resize"):
         purified(lab, source="small", purifier="oneshot10", diffuser="images:A")
     with pytest.raises(DataError, match=r"2\.png has colours, but 1\.png is grey"):
         purified(lab, source="mixed", purifier="blur1")

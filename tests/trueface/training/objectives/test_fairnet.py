@@ -133,7 +133,7 @@ def test_a_batch_of_reals_alone_has_neither_reconstruction_nor_contrast(model: D
 
 def test_other_networks_features_and_images_without_groups_are_refused(model: Detector) -> None:
     objective = prepared()
-    with pytest.raises(JobError, match=r"needs the parts of model fairnet.* this is slim18"):
+    with pytest.raises(JobError, match=r"needs model fairnet.* got model slim18"):
         objective.training_step(slim(), batch())
     with pytest.raises(JobError, match="Leave out freeze"):
         objective.training_step(model, batch()._replace(images=torch.zeros(8, 128)))
@@ -154,7 +154,7 @@ def test_other_networks_features_and_images_without_groups_are_refused(model: De
     [
         (
             {"model": "slim18"},
-            "objective: fairnet needs the parts of model fairnet, and this is slim18",
+            "objective: fairnet needs model fairnet or fairnet/NETWORK, got model slim18",
         ),
         ({"freeze": True}, "trains the whole network; leave freeze out"),
         ({"attributes": ""}, "objective: fairnet needs attributes"),
