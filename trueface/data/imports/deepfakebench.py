@@ -34,7 +34,7 @@ _SEQUENCES = frozenset({"original_sequences", "manipulated_sequences"})
 
 @register_layout(
     "deepfakebench",
-    summary="FaceForensics++, Celeb-DF, … as DeepfakeBench keeps them: JSON and frames",
+    summary="FaceForensics++, Celeb-DF, … in the format of DeepfakeBench (JSON and frames)",
     expects="a file such as FaceForensics++.json (set → label → list → video → frames), in the "
     "folder, in dataset_json/ or preprocessing/dataset_json/, or that file itself",
 )

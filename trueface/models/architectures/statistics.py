@@ -481,7 +481,7 @@ def srm() -> nn.Module:
 
 @register_model(
     "residuals",
-    summary="srm, dct8 and where the noise lies: what needs no weights of a network",
+    summary="srm, dct8 and the distribution of the noise, without pretrained weights",
     solver="ridge",
     raw_pixels=True,
     differentiable=False,
