@@ -150,7 +150,7 @@ class StallWatch:
             waited += LOOK_S
             if waited >= due:
                 due *= 2
-                log.warning("no images for %.0f s: waiting for %s", waited, self._describe(number))
+                log.warning("no images for %.0f s; waiting for %s", waited, self._describe(number))
 
 
 @contextlib.contextmanager

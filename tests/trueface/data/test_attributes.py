@@ -68,7 +68,7 @@ def test_an_image_without_a_row_stops_or_is_counted(
     known = read(tmp_path, f"{REAL}/a.jpg,0,{WHITE}")
     paths = [f"{REAL}/a.jpg", f"{REAL}/b.jpg", f"{REAL}/c.jpg"]
     message = (
-        r"2 of 3 images have no row in .*faces.csv, such as .*b.jpg; .*missing_attributes: skip"
+        r"2 of 3 images have no row in .*faces.csv, such as .*b.jpg\. .*missing_attributes: skip"
     )
     with pytest.raises(DataError, match=message):
         known.values("race", paths, missing="stop")
@@ -127,7 +127,7 @@ def test_equal_numbers_are_one_group_also_in_two_tables(
     known = Attributes([first, second], tmp_path)
     groups = known.values("age", [f"{name}.jpg" for name in "abcdef"], missing="stop")
     assert groups == ("1", "1", "1", "2.0", "-1", "1.5")
-    assert "column age: equal numbers are one group: 01, 1, 1.0 and 1.00" in caplog.text
+    assert "column age: equal numbers are treated as one group: 01, 1, 1.0 and 1.00" in caplog.text
 
 
 def test_groups_that_differ_in_case_and_very_many_groups_are_reported_once(
@@ -139,14 +139,14 @@ def test_groups_that_differ_in_case_and_very_many_groups_are_reported_once(
         known.values("sex", ["0.jpg"], missing="stop")
         known.values("person", ["0.jpg"], missing="stop")
     assert caplog.messages == [
-        "column sex: MALE, Male and male differ only in case and are 3 groups",
+        "column sex: MALE, Male and male differ only in upper and lower case, and are 3 groups",
         "column person: 60 groups, more than 50",
     ]
 
 
 def test_a_row_whose_label_contradicts_the_folder_is_refused(tmp_path: Path) -> None:
     known = read(tmp_path, f"{REAL}/a.jpg,0,{WHITE}", f"{FAKE}/b.jpg,0,{WHITE}")
-    with pytest.raises(DataError, match=r"faces.csv:3: label is 0, and .*b.jpg lies in .* fake"):
+    with pytest.raises(DataError, match=r"faces.csv:3: label is 0, but .*b.jpg is in .* fake"):
         known.values("race", [f"{FAKE}/b.jpg"], missing="skip")
 
 
@@ -154,7 +154,7 @@ def test_a_path_twice_is_one_row_or_a_contradiction_with_both_lines(tmp_path: Pa
     twice = f"{REAL}/a.jpg,0,{WHITE}"
     assert read(tmp_path, twice, twice).values("race", [f"{REAL}/a.jpg"], missing="stop")
     with pytest.raises(
-        DataError, match=r"faces.csv:4: .*a.jpg is gender nonmale, and male in .*:2"
+        DataError, match=r"faces.csv:4: .*a.jpg has gender nonmale, but male in .*:2"
     ):
         read(tmp_path, twice, twice, f"./{REAL}/a.jpg,0,{BLACK}")
 
@@ -169,9 +169,9 @@ def test_several_files_are_one_table(tmp_path: Path) -> None:
     assert known.values("forgery", paths, missing="stop") == ("real", "eyes")
     assert known.values("age", paths, missing="skip") == ("26", None)
     assert known.values("race", paths, missing="stop") == ("white", "black")
-    assert [remark for remark in known.remarks if "ages.csv: column race is left out" in remark]
+    assert [remark for remark in known.remarks if "ages.csv: column race is ignored" in remark]
     other = table(tmp_path, "other.csv", "img_path,age", f"{REAL}/a.jpg,27")
-    with pytest.raises(DataError, match=r"other.csv:2: .* is age 27, and 26 in .*ages.csv:2"):
+    with pytest.raises(DataError, match=r"other.csv:2: .* has age 27, but 26 in .*ages.csv:2"):
         Attributes([real, ages, other], tmp_path)
 
 
@@ -192,7 +192,8 @@ def test_contradicting_numbers_are_warned_of_once(
     assert len(caplog.records) == 1
     assert known.remarks == (caplog.messages[0],)
     assert (
-        "faces.csv:3: intersec_label 1 is male-white, and the columns say male-black" in caplog.text
+        "faces.csv:3: intersec_label 1 means male-white, but the columns say male-black"
+        in caplog.text
     )
     assert "3 of 4 rows" in caplog.text
 
@@ -324,15 +325,18 @@ def test_marks_line_ends_blank_lines_and_quotes_are_taken_as_they_are_meant(tmp_
             r"faces.csv:1: the header row is missing. Expected img_path,label,ismale",
         ),
         ("\nfaces/a.jpg\n", r"faces.csv:2: the header row is missing"),
-        ("file,label\na.jpg,0\n", r"faces.csv:1: no column img_path in file,label"),
-        (f"{HEADER.replace('iswhite,', '')}\n", r"faces.csv:1: no column iswhite; expected"),
-        ("img_path,intersec_label\n", r"no column ismale and iswhite and isblack"),
+        ("file,label\na.jpg,0\n", r"faces.csv:1: column img_path is missing in file,label"),
+        (
+            f"{HEADER.replace('iswhite,', '')}\n",
+            r"faces.csv:1: column iswhite is missing\. Expected",
+        ),
+        ("img_path,intersec_label\n", r"column ismale and iswhite and isblack is missing"),
         ("img_path,age,Age\n", r"faces.csv:1: column age is in the header twice"),
         (
             "img_path,age\na.jpg,1\nb.jpg\n",
             r"faces.csv:3: the row has 1 cells, but the header has 2",
         ),
-        ("img_path,age\n,1\n", r"faces.csv:2: no img_path"),
+        ("img_path,age\n,1\n", r"faces.csv:2: the row has no img_path"),
         ("img_path,age\n", r"has a header but no rows"),
         ("\n", r"faces.csv is empty"),
         ('img_path,age\n"a.jpg,1\n', r"cannot read attributes from .*faces.csv"),
@@ -354,15 +358,15 @@ def test_marks_line_ends_blank_lines_and_quotes_are_taken_as_they_are_meant(tmp_
         ),
         (
             f"{WITHOUT_ASIAN}\na.jpg,0,1,1,-1,0\nb.jpg,0,1,1,-1,6\n",
-            r"faces.csv:3: intersec_label is 6.*6 groups .without",
+            r"faces.csv:3: intersec_label is 6.*6 groups without",
         ),
         (
             "img_path,label,spe_label\na.jpg,0,3\n",
-            r"faces.csv:2: spe_label is 3, and label is 0",
+            r"faces.csv:2: spe_label is 3, but label is 0",
         ),
         (
             "img_path,label\na.png\nb.png,real\nc.png,7\n",
-            r"csv:2: 1 cells, .* has 2; line 4: label is '7'",
+            r"csv:2: the row has 1 cells, .* has 2; line 4: label is '7'",
         ),
     ],
 )
@@ -423,7 +427,7 @@ def test_where_a_number_contradicts_the_columns_they_count(tmp_path: Path) -> No
     assert [fact.values["race"] for fact in facts] == ["asian", "black", "white"]
     assert odd is not None
     assert (odd.count, odd.line) == (2, 3)
-    assert odd.what == "intersec_label 1 is male-white, and the columns say male-black"
+    assert odd.what == "intersec_label 1 means male-white, but the columns say male-black"
     _, odd = table_read(tmp_path, swapped)  # which are not taken for those of six groups
     assert odd is not None
     assert odd.count == 2
@@ -474,11 +478,11 @@ def a_table(folder: Path, text: str, name: str = "attributes.csv") -> Path:
     [
         ("attributes.csv", "x.png,0,1\ny.png,1,0\n", ":1: the header is missing"),
         ("attributes.csv", "", ":1: the header is missing"),
-        ("attributes.csv", "image,a,a\nx.png,0,1\n", ":1 names an attribute twice"),
+        ("attributes.csv", "image,a,a\nx.png,0,1\n", ":1: an attribute name is repeated"),
         ("attributes.csv", "image,a\nx.png,0\nx.jpg,1\n", ":3: x.jpg already has a row"),
-        ("attributes.csv", "image,a\nx.png,-1\n", ":2: x.png has '-1' where 0 or 1"),
-        ("attributes.csv", "image,a,b\nx.png,1\n", ":2: x.png has 1 values, the header 2"),
-        ("list_attr_celeba.txt", "000003.jpg -1 1\n000004.jpg 1 1\n", ":1 is not the number"),
+        ("attributes.csv", "image,a\nx.png,-1\n", ":2: x.png has the value '-1', expected 0 or 1"),
+        ("attributes.csv", "image,a,b\nx.png,1\n", ":2: x.png has 1 values, but the header has 2"),
+        ("list_attr_celeba.txt", "000003.jpg -1 1\n000004.jpg 1 1\n", ":1: expected the number"),
         ("list_attr_celeba.txt", "2\n000003.jpg -1 1\n000004.jpg 1 1\n", ":2: expected the names"),
         (
             "list_attr_celeba.txt",
@@ -497,7 +501,7 @@ def test_a_broken_table_is_an_error_that_names_the_line(
 
 def test_images_without_a_row_are_named(tmp_path: Path) -> None:
     table = read_attribute_table(a_table(tmp_path, "image,a\nx.png,1\n"))
-    with pytest.raises(DataError, match=r"no row of p\.png, q\.png, r\.png and 1 more"):
+    with pytest.raises(DataError, match=r"no row for p\.png, q\.png, r\.png and 1 more"):
         table.of(["x.png", "p.png", "q.png", "r.png", "s.png"])
 
 
@@ -509,7 +513,7 @@ def test_an_unknown_attribute_is_named_with_the_nearest(tmp_path: Path) -> None:
 
 def test_a_table_may_lie_in_the_folder_or_beside_it(tmp_path: Path) -> None:
     (tmp_path / "A").mkdir()
-    with pytest.raises(DataError, match="no table of attributes"):
+    with pytest.raises(DataError, match="no attribute table found"):
         find_table(tmp_path / "A")
     beside = a_table(tmp_path, CELEBA, "list_attr_celeba.txt")
     assert find_table(tmp_path / "A") == beside

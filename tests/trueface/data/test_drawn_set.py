@@ -175,7 +175,7 @@ def test_a_set_that_is_being_drawn_is_waited_for_and_drawn_once(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("given", "reason"),
     [
-        ({"size": 16}, "portraits need 32 pixels"),
+        ({"size": 16}, "portraits need a size of at least 32 pixels, not 16"),
         ({"content": "resized"}, "needs source"),
         ({"source": "photos"}, "only with content: resized"),
         ({"images": 0}, "set the number of"),
@@ -242,7 +242,7 @@ def test_the_crop_is_around_the_middle(tmp_path: Path) -> None:
     ("given", "stranger", "said"),
     [
         ({"crop": 21}, False, r"000001\.jpg has 20x24 pixels, less than crop: 21"),
-        ({}, True, r"no row of stranger\.jpg"),
+        ({}, True, r"no row for stranger\.jpg"),
         ({"images": 11}, False, "has 10 photographs, but images is 11"),
     ],
 )

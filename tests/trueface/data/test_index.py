@@ -233,7 +233,7 @@ def test_a_users_modifier_belongs_to_no_union() -> None:
 def test_words_are_added_to_words() -> None:
     twice = told(mine=("A",)).with_words(Words(subsets={"other": ("B",)}))
     assert twice.subset_keys("all")[-4:-2] == ("mine", "other")
-    with pytest.raises(UsageError, match="exists already"):
+    with pytest.raises(UsageError, match="already exists"):
         twice.with_words(Words(subsets={"mine": ("C",)}))
 
 
@@ -248,27 +248,27 @@ def test_a_pattern_means_the_folders_that_it_fits(folder: str, held: bool) -> No
 @pytest.mark.parametrize(
     ("sort", "word", "folders", "said"),
     [
-        ("subsets", "gan2", ("X",), "exists already"),
-        ("subsets", "real", ("X",), "exists already"),
-        ("subsets", "all", ("X",), "exists already"),
-        ("subsets", "fakeFlat", ("X",), "exists already"),
+        ("subsets", "gan2", ("X",), "already exists"),
+        ("subsets", "real", ("X",), "already exists"),
+        ("subsets", "all", ("X",), "already exists"),
+        ("subsets", "fakeFlat", ("X",), "already exists"),
         ("subsets", "-x", ("X",), "cannot be the name"),
         ("subsets", "my gan", ("X",), "cannot be the name"),
         ("subsets", "a:b", ("X",), "cannot be the name"),
-        ("subsets", "mine", (), "names no folder"),
-        ("subsets", "mine", ("",), "is no folder"),
-        ("subsets", "mine", (" ",), "is no folder"),
-        ("subsets", "mine", ("/data/X",), "below Real/ and Fake/"),
-        ("subsets", "mine", ("X/Y",), "below Real/ and Fake/"),
-        ("subsets", "mine", ("..",), "below Real/ and Fake/"),
+        ("subsets", "mine", (), "has no folder"),
+        ("subsets", "mine", ("",), "is not a folder name"),
+        ("subsets", "mine", (" ",), "is not a folder name"),
+        ("subsets", "mine", ("/data/X",), "directly in Real/ and Fake/"),
+        ("subsets", "mine", ("X/Y",), "directly in Real/ and Fake/"),
+        ("subsets", "mine", ("..",), "directly in Real/ and Fake/"),
         ("subsets", "mine", ("X,Y",), "comma"),
         ("subsets", "mine", ("X\n",), "cannot be printed"),
-        ("modifiers", "pre", ("X",), "exists already"),
-        ("modifiers", "shr", ("X",), "exists already"),
-        ("modifiers", "none", ("X",), "exists already"),
+        ("modifiers", "pre", ("X",), "already exists"),
+        ("modifiers", "shr", ("X",), "already exists"),
+        ("modifiers", "none", ("X",), "already exists"),
         ("modifiers", "wa", ("/data/X",), "outside the data root"),
         ("modifiers", "wa", ("X/../../Y",), "outside the data root"),
-        ("modifiers", "wa", ("",), "is no folder"),
+        ("modifiers", "wa", ("",), "is not a folder name"),
     ],
 )
 def test_a_word_that_cannot_be_is_refused(
@@ -363,7 +363,7 @@ def test_two_layouts_for_one_modifier_are_refused_until_one_is_named(tree: Tree)
 def test_a_layout_that_is_named_is_the_only_one_that_is_looked_for(tree: Tree) -> None:
     root = tree([*in_pre(NAMES[:1]), f"TrueFace_PostSocial/Facebook/{NAMES[0]}", *NAMES[-1:]])
     older = BUILT_IN.with_layout("trueface")
-    with pytest.raises(DataError, match=r"no image of gan2:pre in .*/TrueFace_PreSocial"):
+    with pytest.raises(DataError, match=r"no images of gan2:pre in .*/TrueFace_PreSocial"):
         survey(root, parse_data("gan2:pre"), older)
     assert len(found_in(root, "gan2:fb&all:none", older)) == 2
     missing = dict(parts_without_folder(root, parse_data("gan2:pre&gan2:fb"), older))
@@ -422,10 +422,10 @@ def test_a_part_without_images_is_named_with_the_folder_looked_in(tree: Tree) ->
     for name in ("._00000.png", "Thumbs.db", "00000.txt"):  # hidden, and of other suffixes
         (folder / name).touch()
     os.mkfifo(folder / "pipe")
-    with pytest.raises(DataError, match=r"no image of flux:pre in .*PreSocial") as caught:
+    with pytest.raises(DataError, match=r"no images of flux:pre in .*PreSocial") as caught:
         survey(root, parse_data("gan2:pre&flux:pre"))
     assert caught.value.exit_code == 2
-    with pytest.raises(DataError, match=r"no data folder .*nowhere"):
+    with pytest.raises(DataError, match=r"data folder .*nowhere does not exist"):
         survey(root / "nowhere", parse_data("gan2:pre"))
 
 
@@ -518,7 +518,7 @@ def test_a_users_folder_that_is_not_there_is_named(tree: Tree) -> None:
         "some:wa": root / "WhatsApp/Fake/SDXL-*",
         "mine:pre": root / "PreSocial/Fake/MyGAN",
     }
-    with pytest.raises(DataError, match=r"no image of some:wa in .*WhatsApp"):
+    with pytest.raises(DataError, match=r"no images of some:wa in .*WhatsApp"):
         survey(root, parse_data("some:wa"), OWN)
 
 

@@ -342,7 +342,7 @@ def test_a_small_shared_memory_changes_no_image_and_is_logged(size: str, *, keep
     said = "images are loaded in the process of the job reason=/dev/shm has"
     assert (said in done.stderr) == keeps
     if keeps:
-        assert "batches of 108 KiB there. Set num_threads: 0 or a smaller batch_size" in done.stderr
+        assert "batches of 108 KiB in it. Set num_threads: 0 or a smaller batch_size" in done.stderr
         assert "--shm-size" in done.stderr
 
 

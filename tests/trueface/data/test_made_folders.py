@@ -63,7 +63,7 @@ def test_links_that_lead_nowhere_are_counted_with_an_example(tmp_path: Path) -> 
         image_names(tmp_path / "set")
     assert str(caught.value) == (
         f"2 of 3 images in {tmp_path}/set are broken links, such as {tmp_path}/set/b.png, "
-        f"which leads to {tmp_path}/originals/b.png. Restore their targets or remove the links"
+        f"which points to {tmp_path}/originals/b.png. Restore their targets or remove the links."
     )
 
 
@@ -84,7 +84,7 @@ def test_partners_pair_by_name_whatever_the_suffix(tmp_path: Path) -> None:
 
 def test_missing_partners_are_named(tmp_path: Path) -> None:
     an_image(tmp_path / "0.png")
-    with pytest.raises(DataError, match=r"no partner of 1\.jpg, 2\.jpg, 3\.jpg and 1 more:"):
+    with pytest.raises(DataError, match=r"no image for 1\.jpg, 2\.jpg, 3\.jpg and 1 more\."):
         partners(tmp_path, [f"{number}.jpg" for number in range(5)])
 
 
@@ -212,7 +212,7 @@ def test_numbers_that_are_not_finite_are_an_error_that_names_the_image(tmp_path:
 
 def test_a_folder_without_a_record_is_an_error_that_says_who_writes_it(tmp_path: Path) -> None:
     with pytest.raises(
-        DataError, match=r"has no made\.json: a job of disrupt, purify or translate"
+        DataError, match=r"has no made\.json\. A job of disrupt, purify or translate"
     ):
         read_made(tmp_path)
 
@@ -245,7 +245,7 @@ def test_labels_of_the_other_sort_are_given_where_they_are_known() -> None:
     some = examples(INPUTS, LABELS, 2 - LABELS)
     (batch,) = some.batches("true", epoch=None)
     assert batch.labels.tolist() == (2 - LABELS).tolist()
-    with pytest.raises(ValueError, match="not known"):
+    with pytest.raises(ValueError, match="true labels of these samples are unknown"):
         next(examples(INPUTS, LABELS).batches("true", epoch=None))
 
 

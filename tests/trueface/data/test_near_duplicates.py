@@ -247,7 +247,7 @@ def test_a_whole_name_of_another_list_never_falls_back() -> None:
     split = SplitList(
         name="train", keys=frozenset(["F/00001"]), others=frozenset(["F/000012"]), sha256=""
     )
-    with pytest.raises(DataError, match="none of 1 images"):
+    with pytest.raises(DataError, match="none of the 1 images"):
         select([an_image("F/000012")], split)
 
 

@@ -37,7 +37,7 @@ def test_qualities_have_one_spelling_as_text_and_as_list() -> None:
         ("raw,none", "raw is listed twice"),
         ("raw,,jpeg5", "missing between two commas"),
         ("raw,files:a/b", "such as files:c23"),
-        (",".join(f"jpeg{at}" for at in range(1, 18)), "16 at most"),
+        (",".join(f"jpeg{at}" for at in range(1, 18)), "at most 16"),
     ],
 )
 def test_what_is_no_list_of_qualities_is_refused_with_its_reason(text: str, message: str) -> None:
@@ -86,18 +86,18 @@ def test_the_files_of_images_are_found_by_their_position(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"c23": ["c23/1.jpg"]}, r"1 files of 'c23' and 2 of 'raw'.*raw/2.png \(entry 2\) has no"),
+        ({"c23": ["c23/1.jpg"]}, r"1 files of 'c23' but 2 of 'raw'.*raw/2.png \(entry 2\) has no"),
         ({"c23": ["c23/1.jpg", "c23/3.jpg"]}, r"pair 2 of train .*raw/2.png, c23 .*c23/3.jpg"),
-        ({"c23": ["c23/2.jpg"]}, r"differ first at pair 1: .*raw/1.png, .*c23/2.jpg"),
-        ({"labels": [0]}, "1 labels and 2 files"),
-        ({"labels": [0, 2]}, r"entry 2 of labels of train is 2; expected 1 \(fake\) or 0"),
+        ({"c23": ["c23/2.jpg"]}, r"first different pair is 1: .*raw/1.png, .*c23/2.jpg"),
+        ({"labels": [0]}, "1 labels but 2 files"),
+        ({"labels": [0, 2]}, r"entry 2 of labels of train is 2, expected 1 \(fake\) or 0"),
         ({"labels": [0, [1]]}, r"entry 2 of labels of train is \[1\]"),
         (
             {"raw": ["raw/1.png"] * 2, "c23": ["c23/1.jpg", "c40/1.jpg"]},
-            r"raw/1.png is entry 1 and 2 of 'raw' of train, with other files",
+            r"raw/1.png is in entries 1 and 2 of 'raw' of train, with different files",
         ),
-        ({"c23": "c23"}, "'c23' of train is no list of paths"),
-        ({"c23": ["c23/1.jpg", 3]}, "entry 2 of 'c23' of train is no path: 3"),
+        ({"c23": "c23"}, "'c23' of train is not a list of paths"),
+        ({"c23": ["c23/1.jpg", 3]}, "entry 2 of 'c23' of train is not a path: 3"),
     ],
 )
 def test_lists_that_are_no_pairs_are_refused_with_the_first_that_is_none(
@@ -111,7 +111,7 @@ def test_lists_that_are_no_pairs_are_refused_with_the_first_that_is_none(
     ("text", "said"),
     [
         (None, r"Set quality_list to a data\.json"),
-        ('{"train":\n {"raw": [}}', r"data.json:2: no JSON"),
+        ('{"train":\n {"raw": [}}', r"data.json:2: not valid JSON"),
         ('{"val": {}}', "lists by quality in 'train', found val"),
         ('{"train": {"c23": []}}', "no list 'raw'"),
     ],

@@ -260,7 +260,7 @@ class TestDamage:
     @pytest.mark.parametrize(
         ("content", "reason"),
         [
-            (b"trueface features 0\n", "of another schema"),
+            (b"trueface features 0\n", "another schema"),
             (b'trueface features 1\n{"identity": {}}\n', "do not match its name"),
             (b"trueface features 1\nno JSON\n", "cannot be read"),
         ],

@@ -164,7 +164,7 @@ def test_one_that_draws_though_it_says_that_it_does_not_is_an_error(facts: dict[
 @pytest.mark.parametrize(
     ("changed", "says"),
     [
-        (("toy_shift", "flip_prob"), r"flip_prob belongs to every training already"),
+        (("toy_shift", "flip_prob"), r"flip_prob already belongs to every training"),
         (('Field(0, description="added', 'Field(description="added'), "toy_shift needs a default"),
     ],
 )

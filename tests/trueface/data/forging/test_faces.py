@@ -63,8 +63,8 @@ def test_the_first_faults_are_said_with_the_number_of_the_others(tmp_path: Path)
     with pytest.raises(DataError) as caught:
         read_table(table)
     message = str(caught.value)
-    assert message.startswith(f"{table}:2: no file ")
-    assert "; line 3: images/gone.png stands in line 2 already; line 4: " in message
+    assert message.startswith(f"{table}:2: file ")
+    assert "; line 3: images/gone.png is already in line 2; line 4: " in message
     assert message.endswith("; and 2 more rows")
 
 
@@ -76,8 +76,8 @@ def test_the_first_faults_are_said_with_the_number_of_the_others(tmp_path: Path)
             ":1: the header row is missing. Expected img_path,label,ismale",
         ),
         ("", " is empty. Expected a header img_path,label,ismale"),
-        ("path,label\n", ":1: no column img_path"),
-        ("img_path,ismale,isasian\n", ":1: no column iswhite and isblack; expected"),
+        ("path,label\n", ":1: column img_path is missing"),
+        ("img_path,ismale,isasian\n", ":1: column iswhite and isblack is missing. Expected"),
         ("img_path,label,label\n", ":1: column label is in the header twice"),
         (f"{HEADER}\n", "has a header but no rows"),
         (
@@ -86,19 +86,19 @@ def test_the_first_faults_are_said_with_the_number_of_the_others(tmp_path: Path)
         ),
         (
             f"{HEADER}\nimages/001.png,1,1,1,-1,-1,0,train\n",
-            ":2: the image is a fake. Only real faces (label 0) can be forged",
+            ":2: the image is a fake, but only real faces (label 0) can be forged",
         ),
         (f"{HEADER}\nimages/001.png,0,1,1,0,-1,0,train\n", ":2: iswhite is '0', expected 1 or -1"),
         (f"{HEADER}\nimages/001.png,0,1,1,1,-1,0,train\n", ":2: isasian and iswhite are both 1"),
         (
             f"{HEADER}\nimages/001.png,0,1,1,-1,-1,8,train\n",
-            ":2: intersec_label is 8, and the scheme of 8 groups",
+            ":2: intersec_label is 8, but the 8 groups",
         ),
         (f"{HEADER}\nimages/001.png,0,1,1,-1,-1,0,tarin\n", ":2: split is 'tarin', expected train"),
-        (f"{HEADER}\nimages/gone.png,0,1,1,-1,-1,0,train\n", ":2: no file "),
+        (f"{HEADER}\nimages/gone.png,0,1,1,-1,-1,0,train\n", "/images/gone.png does not exist"),
         (
             f"{HEADER}\n{row(1, 0, 'val')}\n{row(1, 0, 'val')}\n",
-            ":3: images/001.png stands in line 2",
+            ":3: images/001.png is already in line 2",
         ),
     ],
 )
@@ -138,7 +138,7 @@ def test_files_of_one_name_are_told_apart_by_their_folders(tmp_path: Path) -> No
     faces = read_faces(tmp_path).faces
     assert sorted(names_of(faces).values()) == ["a-1", "b-1"]
     PIL.Image.fromarray(a_face(1, 8)).save(tmp_path / "a/1.jpg")
-    with pytest.raises(DataError, match="would both be called a-1"):
+    with pytest.raises(DataError, match="would both get the name a-1"):
         names_of(read_faces(tmp_path).faces)
 
 
@@ -222,7 +222,7 @@ def test_types_are_written_in_several_ways() -> None:
         parse_types("moth")
     with pytest.raises(UnknownName, match="6"):
         parse_types("1-6")
-    with pytest.raises(ValueError, match="from 3 down to 1"):
+    with pytest.raises(ValueError, match="count down from 3 to 1"):
         parse_types("3-1")
 
 

@@ -129,13 +129,13 @@ def test_classes_of_an_imagefolder_are_sources_and_one_must_be_real(files: Files
     [
         (
             ["real/a.png", "fake/b.png"], "genimage", "",
-            r"expected GENERATOR.*holds fake/, real/; it fits folders: ",
+            r"Expected GENERATOR.*found fake/, real/\. It fits folders: ",
         ),
         (["real/a.png"], "genimages", "", "known: auto, csv, deepfakebench"),
         (["real/a.png"], "auto", "nowhere", r"nowhere does not exist. Name the folder of the data set"),
         (
             [f"a{n}.txt" for n in range(7)], "auto", "",
-            r"a0\.txt.*… \(7 in all\), which fits no layout:(?s:.*)genimage: ",
+            r"a0\.txt.*… \(7 in all\), which fits no known layout:(?s:.*)genimage: ",
         ),
     ],
     ids=["another layout", "an unknown layout", "no folder", "fits nothing"],
@@ -340,7 +340,7 @@ def test_people_who_are_all_swapped_with_each_other_are_grouped_by_the_video_s_o
 def test_two_files_for_one_place_and_no_file_at_all_are_refused() -> None:
     with pytest.raises(DataError, match=r"/set/gen/a\.png and /other/a\.png would both be"):
         arrange([image("a.png"), image("a.png")._replace(file="/other/a.png")])
-    with pytest.raises(DataError, match="no image of this layout"):
+    with pytest.raises(DataError, match="no images in this layout"):
         arrange([])
 
 
@@ -450,7 +450,7 @@ def test_what_is_another_thing_or_changed_or_being_written_is_left_alone(
     other.unlink()
     write(root, images)
     (tmp_path / "set" / "b.png").write_bytes(b"yy")
-    with pytest.raises(DataError, match=r"1 images were changed .*set/b\.png"):
+    with pytest.raises(DataError, match=r"1 images have changed .*set/b\.png"):
         write(root, images)
 
 
@@ -482,7 +482,7 @@ def test_copies_are_files_and_an_error_leaves_nothing(
     arrangement = arrange(images)
     difference = compared(ImportRecord(), arrangement)
     (tmp_path / "set" / "b.png").unlink()
-    with pytest.raises(MachineError, match="nothing of it is in use"):
+    with pytest.raises(MachineError, match="The import had no effect"):
         write_root(
             tmp_path / "other",
             joined_record(ImportRecord(), arrangement, difference, ("x", "y")),
@@ -630,7 +630,7 @@ def test_the_first_faulty_rows_are_reported_with_their_lines_and_the_others_coun
         of_table(table)
     message = str(caught.value)
     assert message.startswith(f"{table}:2: label 'maybe'")
-    assert "; line 3: no file" in message
+    assert "; line 3: file " in message
     assert "; line 4: a.txt is no image" in message
     assert message.endswith("; and 2 more rows")
 
@@ -639,7 +639,7 @@ def test_a_table_without_the_needed_columns_does_not_fit(files: Files) -> None:
     top = files(["a.png"])
     (top / "t.csv").write_text("name,size\na.png,1\n")
     assert not CsvTable().fits(top)
-    with pytest.raises(DataError, match=r"t\.csv:1: no column path and label"):
+    with pytest.raises(DataError, match=r"t\.csv:1: column path and label is missing"):
         of_table(top / "t.csv")
 
 
