@@ -217,7 +217,7 @@ def test_an_interrupt_ends_a_training_in_order(lab: Path) -> None:
         ((*LEARN, "--save_id", "x/" * 200), "outside runs/"),
         ((*LEARN, "--optimizer_state", "kept"), "a model to start from"),
         (("--task", "train", "--data", "mine:pre", "--subsets", "mine"), "WORD=FOLDER"),
-        ((*LEARN, "--subsets", "gan=x"), "exists already"),
+        ((*LEARN, "--subsets", "gan=x"), "already exists"),
         ((*LEARN, "--subsets", "a=x", "a=y"), "twice"),
         ((*LEARN, "--name", ".."), "outside runs/"),
         (("--task", "test", "--data", ID), "--load_id is needed"),

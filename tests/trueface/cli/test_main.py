@@ -141,7 +141,7 @@ def test_a_poisoned_model_is_unlearned_by_hand(command: Command, lab: Path) -> N
     ("words", "said"),
     [
         (["unlaern"], "error: no command 'unlaern'. Did you mean 'unlearn'?"),
-        (["splits", "nowhere", "--out", "x"], "no data folder"),
+        (["splits", "nowhere", "--out", "x"], "data folder nowhere does not exist"),
         (["splits", "data"], "--out"),
         (["splits", "data", "--out", "x", "--data", "gna2:pre"], "did you mean gan2"),
         (["poison", "gan2:pre"], "names no poison"),

@@ -220,10 +220,10 @@ def test_files_that_are_not_read_and_links_that_lead_nowhere_are_named(
     (fake / "StyleGAN2/c").symlink_to("nowhere")
     out, err = command("splits", "data", "--out", "splits")
     assert out == "train\t48\nval\t6\ntest\t6\n"
-    assert "warning: 4 files passed over: 3 .heic, 1 .txt; images end in .bmp, .gif" in err
+    assert "warning: 4 files ignored: 3 .heic, 1 .txt; images end in .bmp, .gif" in err
     assert f"1 broken links ignored: {Path('data/PreSocial/Fake/StyleGAN2/c')}" in err
     assert "warning: 1 images left out, links that lead nowhere, such as" in err
-    assert f"{real.relative_to(lab)}/99999.png, which leads to nowhere.png" in err
+    assert f"{real.relative_to(lab)}/99999.png, which points to nowhere.png" in err
     assert "FFHQ/99999" not in read_lists(lab / "splits")["train"]
 
 
@@ -261,10 +261,10 @@ def test_a_split_of_one_class_is_remarked(lab: Path, command: Command) -> None:
     err = command("splits", "data", "--out", "splits").err
     assert "40 files ignored: 40 .heic" in err
     assert "warning: no fake image" in err
-    assert "no image of gan2:pre" in (
+    assert "no images of gan2:pre" in (
         err := command("splits", "data", "--data", "gan2:pre", "--out", "gan", code=2).err
     )
-    assert "40 .heic passed over" in err
+    assert "40 .heic ignored" in err
 
 
 def test_a_layout_can_be_named(lab: Path, tree: Tree, command: Command) -> None:

@@ -255,7 +255,7 @@ def test_the_files_that_torchvision_keeps_go_before_folders(sort: str, tmp_path:
 
 
 def test_a_folder_without_data_is_told_with_what_is_needed(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="data folder .* does not exist"):
+    with pytest.raises(DataError, match=r"data folder .* does not exist"):
         find_classes("folders", tmp_path / "absent")
     with pytest.raises(
         DataError, match="does not contain CIFAR-10: it needs torchvision's cifar-10"

@@ -131,7 +131,7 @@ def test_a_file_that_is_no_such_list_is_refused_with_its_line(
     [
         ([(3, 0)], "c23", r"raw/3.png is not in the list 'raw'"),
         ([(2, 0)], "c23", r"has 1 for .*raw/2.png, but its folder means 0"),
-        ([], "c40", "no list 'c40'; it has raw, c23"),
+        ([], "c40", r"no list 'c40'\. Its lists: raw, c23"),
     ],
 )
 def test_images_that_are_not_listed_so_are_refused(

@@ -266,7 +266,7 @@ def test_a_split_is_read_from_a_folder_or_from_one_file(tmp_path: Path) -> None:
         ('{"a": 1}', r"train\.json"),
         ("[", r"train\.json"),
         ('"FFHQ/00000"', r"train\.json"),
-        (None, r"no list 'train'.*train\.json"),
+        (None, r"list 'train' .* does not exist.*train\.json"),
         ("no folder", "trueface splits"),
     ],
 )
@@ -341,7 +341,7 @@ def test_a_key_without_a_file_is_an_error_unless_it_is_to_be_skipped(
     with pytest.raises(DataError, match=r"2 images of list 'train'.*'pre'.*StyleGAN2/a/00007"):
         split_images(root, parse_data("gan2:pre"), split)
     assert len(split_images(root, parse_data("gan2:pre"), split, missing="skip")) == len(FAKES)
-    assert "such as StyleGAN2/a/00007, StyleGAN2/lost/00001; left out" in caplog.text
+    assert "such as StyleGAN2/a/00007, StyleGAN2/lost/00001. They are left out." in caplog.text
 
 
 def link_elsewhere(root: Path, folder: str, names: Iterable[str]) -> list[Path]:
@@ -367,8 +367,8 @@ def test_a_link_that_leads_nowhere_is_a_missing_image(
         split_images(root, data, split)
     said = str(caught.value)
     assert said.startswith("2 of 4 images of list 'train' are broken links, such as")
-    assert f"{root}/PreSocial/Fake/{FAKES[1]}.png, which points to {originals[1]};" in said
-    assert said.endswith("missing_images: skip")
+    assert f"{root}/PreSocial/Fake/{FAKES[1]}.png, which points to {originals[1]}." in said
+    assert said.endswith("missing_images: skip.")
     left = split_images(root, data, split, missing="skip")
     assert [image.key for image in left] == [FAKES[0], FAKES[3]]
     assert "2 of 4 images of list 'train' are broken links" in caplog.text
@@ -528,7 +528,7 @@ def test_a_group_is_told_by_a_table(tmp_path: Path) -> None:
     ("rule", "content", "said"),
     [
         ("p[0-9]+", None, "has no parentheses"),
-        ("(p", None, "no regular expression"),
+        ("(p", None, "not a regular expression"),
         ("prompt([0-9]+)", None, "no group for any of 4 keys, such as FFHQ/00000"),
         ("nowhere.csv", None, "cannot read groups from nowhere.csv"),
         ("a.json", "[]", "an object"),

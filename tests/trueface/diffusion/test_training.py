@@ -211,7 +211,7 @@ def test_images_come_by_name_with_the_levels_of_their_files(tmp_path: Path) -> N
 
 
 def test_images_of_another_size_or_none_are_errors_that_name_them(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="holds no image"):
+    with pytest.raises(DataError, match="contains no images"):
         load_images(tmp_path, size=8, channels=3)
     picture(tmp_path / "a.png", 1)
     picture(tmp_path / "b.png", 1, side=9)

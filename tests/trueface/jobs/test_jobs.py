@@ -258,7 +258,7 @@ def test_moments_that_a_base_did_not_keep_are_missed(lab: Path, clean: Mapping[s
     del clean
     with pytest.raises(CheckpointError, match="with save_optimizer"):
         trained(lab, f"{CLEAN}#gan2:pre", base=CLEAN, optimizer_state="kept")
-    with pytest.raises(JobError, match="needs a model to start from"):
+    with pytest.raises(JobError, match="needs a base model"):
         trained(lab, f"{CLEAN}@seed=8", optimizer_state="kept")
 
 

@@ -183,7 +183,7 @@ def refusals(*, gpus: int = 0, **settings: Any) -> str:
         ({"collab": 0.1, "qualities": ""}, "collab: 0.1 needs two qualities at least"),
         ({"collab": 0.1, "qualities": "jpeg75"}, "collab: 0.1 needs two qualities at least"),
         ({"collab": 0.1, "quality_batch": "mixed"}, "collab needs quality_batch: paired"),
-        ({"collab": 0.1, "batch_size": 3}, "set batch_size: 4 at least"),
+        ({"collab": 0.1, "batch_size": 3}, "Set batch_size: 4 or more"),
         ({"collab": 0.1, "freeze": True}, "keeps all layers unchanged"),
         ({"collab": 0.1, "compile": True}, "Leave compile out"),
         ({"collab": 0.1, "fair": "mix"}, "mixes each quality of an image with a different image"),

@@ -138,7 +138,7 @@ def test_fewer_examples_than_were_asked_for_are_an_error(lab: Path) -> None:
     [
         ('{model: "gan2:pre", data: "sdXL:pre", solver: gradient}', "is trained in closed form"),
         ('{model: null, data: "gan3:pre", shots: 3}', "name it as `model`"),
-        ('{model: null, data: "gan3:pre", processes: 2}', "by one process"),
+        ('{model: null, data: "gan3:pre", processes: 2}', "uses one process"),
     ],
 )
 def test_what_does_not_go_with_it_is_refused_when_it_is_planned(

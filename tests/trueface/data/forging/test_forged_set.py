@@ -193,7 +193,7 @@ def test_another_set_and_a_folder_of_other_files_are_refused(
     header, *lines = faces.read_text().splitlines()
     shutil.copytree(faces.parent, tmp_path / "faces")
     (tmp_path / "faces/faces.csv").write_text("\n".join([header, *lines[1:]]))
-    with pytest.raises(DataError, match="of other faces"):
+    with pytest.raises(DataError, match="with other faces"):
         make_forged(root, tmp_path / "faces/faces.csv", settings(), workers=1)
 
 

@@ -631,7 +631,7 @@ def test_the_first_faulty_rows_are_reported_with_their_lines_and_the_others_coun
     message = str(caught.value)
     assert message.startswith(f"{table}:2: label 'maybe'")
     assert "; line 3: file " in message
-    assert "; line 4: a.txt is no image" in message
+    assert "; line 4: a.txt is not an image" in message
     assert message.endswith("; and 2 more rows")
 
 

@@ -205,9 +205,9 @@ def test_a_base_that_is_missing_or_of_other_images_or_settings_is_told(
 
 
 def test_a_class_or_data_that_are_not_there_are_told(lab: Path) -> None:
-    with pytest.raises(UsageError, match="there are 0 blue, 1 green, 2 red"):
+    with pytest.raises(UsageError, match="Classes: 0 blue, 1 green, 2 red"):
         forgotten(lab, "lau", forget_class="violet")
-    with pytest.raises(DataError, match="no data folder"):
+    with pytest.raises(DataError, match=r"data folder .*absent does not exist"):
         classification.classify(a_job(lab, DATA, data_root="absent"))
     with pytest.raises(UsageError, match="no label is flipped"):
         forgotten(lab, "relabel")

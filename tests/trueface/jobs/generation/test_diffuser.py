@@ -122,5 +122,5 @@ def test_it_learns_from_one_set_of_images_alone_or_of_classes() -> None:
 
 def test_a_folder_without_images_fails_and_says_which(tmp_path: Path) -> None:
     (tmp_path / "shapes").mkdir()
-    with pytest.raises(UsageError, match="shapes holds no image"):
+    with pytest.raises(UsageError, match="shapes contains no images"):
         train_diffuser(a_job(a_draft(tmp_path, "images:all")))

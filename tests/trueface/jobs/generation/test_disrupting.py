@@ -193,7 +193,7 @@ def test_what_nothing_purified_is_no_source(project: Project) -> None:
 
 def test_images_of_another_size_than_the_translators_are_an_error(project: Project) -> None:
     PIL.Image.new("RGB", (24, 24)).save(project.folder / "data" / "B" / "3.png")
-    with pytest.raises(DataError, match="24x24 pixels and not 16x16"):
+    with pytest.raises(DataError, match="24x24 pixels, expected 16x16"):
         project.disrupted(attack="fgsm")
     assert not (project.run / "made" / "d").exists()
 

@@ -153,5 +153,5 @@ def test_a_job_shows_that_another_process_writes_its_folder(tmp_path: Path) -> N
 def test_images_without_a_table_cannot_be_learned(tmp_path: Path) -> None:
     root = drawn(tmp_path)
     (root / "A" / "attributes.csv").unlink()
-    with pytest.raises(DataError, match="no table of attributes"):
+    with pytest.raises(DataError, match="no attribute table found"):
         train_translator(a_job(TRANSLATOR, tmp_path, **TINY))
