@@ -122,7 +122,7 @@ def refuse_other_decoding(checkpoint: Checkpoint, settings: DataSettings) -> Non
     differs = other_decoding(trained if isinstance(trained, dict) else {}, settings.model_dump())
     if differs:
         raise CheckpointError(
-            f"the model was trained with {differs}. Use the same for training and test."
+            f"the model was trained with {differs}. Use the same value in training and test."
         )
 
 

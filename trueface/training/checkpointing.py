@@ -351,7 +351,7 @@ def find_interrupted(path: Path, claim: TrainingClaim, group: ProcessGroup) -> I
             differences = claim.differences(json.loads(content["conditions"]))
             found = Interrupted(**{**kept, **plain})
     except (KeyError, TypeError, ValueError) as error:
-        log.warning("state=%s reason=%s is missing, so the training restarts", path, error)
+        log.warning("state=%s reason=lacks %s, so it starts from the beginning", path, error)
     # the first process replaces the file once all have read it
     done = group.gather_json(None if found is None else len(found.epochs))
     if any(epochs != done[0] for epochs in done):
@@ -365,7 +365,7 @@ def find_interrupted(path: Path, claim: TrainingClaim, group: ProcessGroup) -> I
     if differences:
         message = f"with a result that is not the same bit by bit: {'; '.join(differences)}"
     level, count = logging.WARNING if differences else logging.INFO, len(found.epochs)
-    log.log(level, "state=resumed after epoch %d, %s", count, message)
+    log.log(level, "state=resumes after epoch %d, %s", count, message)
     note: dict[str, Json] = {"after_epoch": count, "differs": [*differences]}
     return found._replace(resumed=(*found.resumed, note))
 

@@ -81,7 +81,7 @@ def test_a_failure_is_told_in_the_log_too(lab: Path) -> None:
     (lab / "data/PreSocial/Fake/FLUX.1").mkdir()
     assert train("--save_id", "m", "--data", "flux:pre") == 2
     assert (
-        "error=no image of flux:pre" in (lab / "runs/study/m/train_None_flux:pre.log").read_text()
+        "error=no images of flux:pre" in (lab / "runs/study/m/train_None_flux:pre.log").read_text()
     )
 
 

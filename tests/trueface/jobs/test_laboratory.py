@@ -179,7 +179,7 @@ def stop_after(asked: Job, *, epochs: int) -> None:
 def test_a_model_is_not_tested_on_images_that_are_decoded_in_another_way(lab: Path) -> None:
     model = f"{DATA}@decode=scaled"
     trained(lab, model, num_epochs=1, decode="scaled")
-    with pytest.raises(CheckpointError, match="Use the same for training and test"):
+    with pytest.raises(CheckpointError, match="Use the same value in training and test"):
         scored(lab, model, "gan2:pre")
     with pytest.raises(CheckpointError, match="resize_size 16, and this job uses resize_size 8"):
         scored(lab, model, "gan2:pre", decode="scaled", resize_size=8)

@@ -151,7 +151,7 @@ def test_a_training_of_which_a_process_was_killed_goes_on_bit_by_bit(
     assert paths.resume(folder(lab, "killed")).exists()
     with caplog.at_level(logging.INFO, logs.ROOT):
         result = training_job.train(job(lab, "killed", processes=2))
-    assert "resumed after epoch 1, with the same result, bit by bit" in caplog.text
+    assert "resumes after epoch 1, with the same result, bit by bit" in caplog.text
     assert result["loss"] == shared["loss"]
     assert moved(weights(lab, "killed"), weights(lab, "shared")) == 0
     assert not paths.resume(folder(lab, "killed")).exists()

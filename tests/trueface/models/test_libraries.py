@@ -199,7 +199,9 @@ def test_published_weights_of_timm_are_not_downloaded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    sentence = r"get https://huggingface\.co/timm/resnet18\.a1_in1k/resolve/main/model\.safetensors"
+    sentence = (
+        r"Download https://huggingface\.co/timm/resnet18\.a1_in1k/resolve/main/model\.safetensors"
+    )
     for start in (
         lambda: made("timm/resnet18", "default"),
         lambda: weights_sha256("timm/resnet18", "default"),

@@ -102,7 +102,7 @@ def test_a_method_may_train_for_other_epochs_at_another_rate() -> None:
 
 
 def test_a_training_that_diverges_or_is_stopped_says_so() -> None:
-    with pytest.raises(JobError, match=r"loss became (inf|nan) in epoch 1, .* take a lower lr"):
+    with pytest.raises(JobError, match=r"loss became (inf|nan) in epoch 1, .* Use a lower lr"):
         fit(network(), colours(8), colours(2), settings(lr=1e30), watch=Watch())
     stop = Event()
     stop.set()

@@ -150,7 +150,7 @@ def test_other_threads_go_on_and_log_and_provenance_say_that_the_bits_may_differ
     with caplog.at_level(logging.INFO, "trueface"):
         run(tmp_path, told, provenance={**PROVENANCE, "threads": 2})
     assert (
-        "resumed after epoch 1, with a result that is not the same bit by bit: threads 2 instead of 1"
+        "resumes after epoch 1, with a result that is not the same bit by bit: threads 2 instead of 1"
         in caplog.text
     )
     source = checkpoint.load(paths.checkpoint(tmp_path)).provenance
@@ -271,7 +271,7 @@ def test_a_broken_state_is_told_and_the_training_begins_anew(
     images = checkered(0)
     run(tmp_path, settings(), images)
     assert images.passes == [0, 1]
-    assert "so the training restarts" in caplog.text
+    assert "so it starts from the beginning" in caplog.text
 
 
 def test_a_stopped_training_goes_on_in_the_middle_of_its_epoch(tmp_path: Path) -> None:

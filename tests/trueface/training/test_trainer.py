@@ -165,7 +165,7 @@ def test_what_is_no_number_stops_a_training_and_says_where(where: str, said: str
     else:
         hook = list(model.parameters())[-2].register_hook
         hook(lambda gradient: gradient * torch.inf)  # type: ignore[no-untyped-call]  # torch
-    with pytest.raises(JobError, match=rf"{said} in epoch 1, after 0 images, at lr 0\.001"):
+    with pytest.raises(JobError, match=rf"{said} in epoch 1, after 0 images \(lr 0\.001"):
         trained(model)
 
 

@@ -294,7 +294,7 @@ class TestMatrix:
     def test_of_a_broken_model_is_an_error(self, images: Sequence[Image]) -> None:
         model = settled()
         model.network.get_parameter("conv1.weight").data.fill_(torch.nan)
-        with pytest.raises(JobError, match="features of 10 of 10 images are no finite numbers"):
+        with pytest.raises(JobError, match="features of 10 of 10 images are not finite numbers"):
             feature_matrix(FrozenBody(model), still(images, settings()), Watch())
 
     def test_can_be_stopped(self, images: Sequence[Image]) -> None:

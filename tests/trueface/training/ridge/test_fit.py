@@ -64,7 +64,7 @@ def test_classes_of_other_sizes_have_their_means_on_both_sides_of_zero() -> None
 def test_broken_features_of_validation_are_named() -> None:
     validation = rows(30, 60, seed=1)
     validation.parts[0][3, 3] = np.nan
-    with pytest.raises(JobError, match="no finite numbers"):
+    with pytest.raises(JobError, match="not finite numbers"):
         fit(rows(40, 60), validation, clip=8.0)
 
 

@@ -82,7 +82,7 @@ def test_a_constant_feature_has_no_weight_and_breaks_nothing() -> None:
 
 def test_a_broken_feature_is_an_error_with_a_reason() -> None:
     inner = np.full((3, 3), np.nan)
-    with pytest.raises(JobError, match="no finite numbers"):
+    with pytest.raises(JobError, match="not finite numbers"):
         DualFactor.of(inner, 1.0, np.ones(3))
 
 
