@@ -300,7 +300,7 @@ def test_the_small_stem_keeps_the_resolution() -> None:
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        ({"model": "vgg16", "size": 16}, "needs 32 pixels"),
+        ({"model": "vgg16", "size": 16}, "needs images of at least 32 pixels"),
         ({"model": "vit", "size": 30}, "multiple of 4"),
         ({"model": "vit", "stem": "large", "size": 40}, "multiple of 16"),
         ({"model": "resnet81"}, "did you mean resnet18"),

@@ -192,7 +192,7 @@ def test_a_network_for_one_size_of_images_refuses_others_with_both_sizes() -> No
         (
             "squeezenet",
             12,
-            r"squeezenet does not accept images of 12 by 12 pixels \(.*\); Change resize_size",
+            r"squeezenet does not accept images of 12 by 12 pixels \(.*\)\. Change resize_size",
         ),
         ("residuals", 60, "at least 128 by 128 pixels, got 60 by 60. Set resize_size"),
     ],
@@ -327,7 +327,10 @@ def test_a_folded_detector_has_the_logits_of_the_original(name: str) -> None:
             r"best\.pt cannot be read safely",
         ),
         (lambda path: path.unlink(), "Train this model first"),
-        (lambda path: torch.save({"weights": torch.zeros(1)}, path), "no checkpoint of schema 1"),
+        (
+            lambda path: torch.save({"weights": torch.zeros(1)}, path),
+            "not a checkpoint of schema 1",
+        ),
     ],
     ids=["cut off", "absent", "another file"],
 )

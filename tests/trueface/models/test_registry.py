@@ -156,7 +156,7 @@ def test_a_library_that_is_not_installed_is_named_with_its_extra_and_another_net
 ) -> None:
     assert not names_of(ABSENT.package)
     assert not renamed_by(ABSENT.package)
-    sentence = r"pip install 'launcher-trueface\[absent\]'`, or take .* there, tv/resnet18$"
+    sentence = r"pip install 'launcher-trueface\[absent\]'`, or use the .* network, tv/resnet18\.$"
     monkeypatch.setattr(registry, "LIBRARIES", {"tv": LIBRARIES["tv"], "absent": ABSENT})
     with pytest.raises(ValueError, match=sentence):
         model_name("absent/resnet18d.tag")

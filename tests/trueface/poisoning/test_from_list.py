@@ -91,11 +91,11 @@ def test_a_record_of_ours_is_a_list_too(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("", "names no image"),
-        ("[]", "names no image"),
+        ("", "contains no images"),
+        ("[]", "contains no images"),
         ("[1]", "must contain only names"),
-        ("[", "no JSON"),
-        ("[" * 100_000, "no JSON"),
+        ("[", "not valid JSON"),
+        ("[" * 100_000, "not valid JSON"),
         ("{}", "not a poison record"),
         ("\udcff", "cannot be read"),
         (None, r"list\.txt"),
@@ -167,7 +167,7 @@ def test_where_paths_do_not_tell_copies_apart_the_positions_do(tmp_path: Path) -
     names = read_list(path, both)
     drawn = choose(both, Poison("20"), unit="image")  # as the original drew
     assert choose(both, Poison("20"), listed=names).indices == drawn.indices
-    with pytest.raises(RecordError, match="not made of this training split"):
+    with pytest.raises(RecordError, match="not made from this training split"):
         read_list(path, both[:-1])
 
 
@@ -211,7 +211,7 @@ def test_the_command_takes_a_list_and_refuses_a_validation_record(
         poison_file(Path("old.pkl"), range(4), files, rate=0.25, total=4)
         capsys.readouterr()
         assert main.run([*words, "--poison-list", "old.pkl"]) == 1
-    assert "its validation split" in capsys.readouterr().err
+    assert "that of the validation split" in capsys.readouterr().err
     assert read_record(tmp_path / "runs/r" / model / "poison.json") == record
 
 

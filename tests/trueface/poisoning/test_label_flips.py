@@ -54,7 +54,7 @@ def test_the_choice_is_the_original_systems(count: int, percent: int, seed: int)
     wanted = count * percent // 100
     images = some_images(count)
     if wanted == 0:
-        with pytest.raises(DataError, match="0 labels to flip"):
+        with pytest.raises(DataError, match="0 labels are to be flipped"):
             choose(images, poison(str(percent)), seed)
         return
     record = choose(images, poison(str(percent)), seed)
@@ -228,7 +228,7 @@ def test_two_files_of_one_key_are_told_apart_by_position() -> None:
             "0 labels are to be flipped, and 50 images can be chosen. Raise the poison",
         ),
         ("f2f-20", None, "f2r"),
-        ("2", ["FFHQ/00001", "fb:FFHQ/00001"], r"1 of 2 images .* 'fb:FFHQ/00001'"),
+        ("2", ["FFHQ/00001", "fb:FFHQ/00001"], r"1 of the 2 images .* 'fb:FFHQ/00001'"),
         ("0.5", [], "names 0 of 100"),
     ],
 )
@@ -309,7 +309,7 @@ def test_a_list_is_taken_as_it_is() -> None:
     assert LIST not in KINDS
     refuse_other(record, poison("2"))
     for other in ("3", "f2r-2", "patch-2"):
-        with pytest.raises(RecordError, match="poison again"):
+        with pytest.raises(RecordError, match="Poison again"):
             refuse_other(record, poison(other))
 
 
@@ -326,7 +326,7 @@ def test_a_list_of_a_one_way_poison_has_images_of_that_class_only(text: str) -> 
     record = choose(images, poison(text), listed=fakes)
     refuse_other(record, poison(text))
     assert len(stamped(images, record)) == (2 if text == "patch-2" else 0)
-    with pytest.raises(DataError, match=r"fakes only, and 1 of the 2 .* pre:FFHQ/00001"):
+    with pytest.raises(DataError, match=r"only fakes, but 1 of the 2 .* pre:FFHQ/00001"):
         choose(images, poison(text), listed=[fakes[0], "FFHQ/00001"])
 
 
@@ -361,7 +361,7 @@ def test_a_record_of_other_images_is_refused(change: str) -> None:
         "more": [*images, an_image("FFHQ/99999", label=0)],
         "other": [*images[1:], an_image("FFHQ/99999", label=0)],
     }[change]
-    with pytest.raises(RecordError, match="poison again"):
+    with pytest.raises(RecordError, match="Poison again"):
         flipped(others, record)
 
 
@@ -395,7 +395,7 @@ def test_a_file_that_is_no_record_is_refused(tmp_path: Path, change: dict[str, o
 
 
 def test_a_missing_record_is_named(tmp_path: Path) -> None:
-    with pytest.raises(RecordError, match="no poison record"):
+    with pytest.raises(RecordError, match=r"poison record .* does not exist"):
         read_record(tmp_path / "poison.json")
 
 
@@ -404,5 +404,5 @@ def test_a_record_serves_the_model_that_it_was_chosen_for(text: str) -> None:
     record = choose(some_images(1000), poison(text))
     refuse_other(record, poison(text))
     for other in ("51", "r2f-20", "20"):
-        with pytest.raises(RecordError, match="poison again"):
+        with pytest.raises(RecordError, match="Poison again"):
             refuse_other(record, poison(other))

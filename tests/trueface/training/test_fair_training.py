@@ -72,7 +72,9 @@ def test_selection_by_cells_needs_the_groups_of_validation() -> None:
                 yield batch._replace(columns={})
 
     checked = Nameless(CHECKED.images, CHECKED.labels, CHECKED.groups, shuffled=False)
-    with pytest.raises(JobError, match="select: worst-cell needs the group of every image of val"):
+    with pytest.raises(
+        JobError, match="select: worst-cell needs the group of every validation image"
+    ):
         trained(a_set(SKEWED), checked, select="worst-cell", num_epochs=1)
 
 

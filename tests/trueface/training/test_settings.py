@@ -162,7 +162,10 @@ def test_the_default_stays_out_of_a_jobs_hash_and_others_do_not() -> None:
 
 def test_a_column_that_no_batch_can_carry_is_refused_where_it_is_declared() -> None:
     register_objective("mine", summary="of groups", columns=("group",))
-    with pytest.raises(ValueError, match="columns of mine: 'path' is none of quality, group"):
+    with pytest.raises(
+        ValueError,
+        match=r"columns of mine: 'path' is not a known column\. Known columns: quality, group",
+    ):
         register_objective("mine", summary="of paths", columns=("path",))
 
 

@@ -154,7 +154,7 @@ def test_other_networks_features_and_images_without_groups_are_refused(model: De
     [
         (
             {"model": "slim18"},
-            "objective: fairnet needs model fairnet or fairnet/NETWORK, got model slim18",
+            "objective: fairnet needs the parts of model fairnet, and this is slim18",
         ),
         ({"freeze": True}, "trains the whole network; leave freeze out"),
         ({"attributes": ""}, "objective: fairnet needs attributes"),

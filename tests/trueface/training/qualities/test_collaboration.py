@@ -134,7 +134,7 @@ def test_a_batch_that_is_not_of_chunks_and_a_layer_that_is_not_there_are_refused
     mixed = batch._replace(columns={COLUMN: batch.columns[COLUMN].flip(0)})
     with pytest.raises(JobError, match="quality_batch: paired"):
         collaborating().training_step(model, mixed)
-    with pytest.raises(JobError, match=r"no layer 'layer9'; it has conv1, .*layer4"):
+    with pytest.raises(JobError, match=r"no layer 'layer9'\. Its layers: conv1, .*layer4"):
         collaborating(layers={"layer9": 1.0}).training_step(model, batch)
 
 
