@@ -74,7 +74,7 @@ def test_a_model_of_another_architecture_is_not_tested(
     assert train("--save_id", "mine") == 0
     words = ("--load_id", "mine", "--data", "real:pre", "--model", "nodown18", "--device", "cpu")
     assert classic.main(line("test", *words)) == 1
-    assert "is a slim18" in capsys.readouterr().err
+    assert "has model slim18" in capsys.readouterr().err
 
 
 def test_a_failure_is_told_in_the_log_too(lab: Path) -> None:

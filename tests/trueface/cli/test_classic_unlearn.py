@@ -256,7 +256,7 @@ def test_a_clean_model_has_nothing_to_unlearn(
 ) -> None:
     train("--save_id", "good")
     assert unlearn("--poisoned_model", "runs/study/good/checkpoints/best.pt") != 0
-    assert "no poison record" in capsys.readouterr().err
+    assert "poison.json does not exist" in capsys.readouterr().err
 
 
 def test_data_of_another_training_is_refused(lab: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -123,7 +123,7 @@ def test_what_cannot_be_is_refused_before_anything_is_written(
     out = ["--out", str(tmp_path / "root")]
     for words, message in (
         (["folders", str(top), "--out", str(top / "root")], "lies in"),
-        (["genimage", str(top), *out], "it fits folders: trueface import folders"),
+        (["genimage", str(top), *out], "It fits folders: trueface import folders"),
         (["folders", str(top), *out, "--splits", str(splits)], "holds another split"),
         (["folders", str(top), *out, "--shares", "much"], "write it as 0.8,0.1"),
         (["folders", str(top), *out, "--shares", "0.9,0.9"], "whose sum is at most 1"),

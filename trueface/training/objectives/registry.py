@@ -121,7 +121,7 @@ def modules_of_fair(name: str) -> tuple[str, ...]:
 def other_objective(trained: Mapping[str, Any], used: Mapping[str, Any]) -> str:
     """Return how the objective differs between the settings of two jobs; '' if it does not."""
     before, now = (used_objective(settings) for settings in (trained, used))
-    return "" if before == now else f"{choice(trained)}, and this job uses {choice(used)}"
+    return "" if before == now else f"{choice(trained)}, and this is {choice(used)}"
 
 
 def make_objective(name: str) -> Any:

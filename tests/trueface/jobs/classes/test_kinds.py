@@ -67,7 +67,7 @@ def test_what_fits_is_not_refused_with_or_without_its_data(tmp_path: Path) -> No
 
 def test_a_class_that_is_not_there_is_refused_with_those_that_are(tmp_path: Path) -> None:
     (reason,) = forgetting(write_data(tmp_path, train=1, test=1), forget_class="violet")
-    assert "there is no class 'violet' to forget" in reason
+    assert "class 'violet' to forget does not exist" in reason
     assert all(name in reason for name in NAMES)
 
 
