@@ -103,7 +103,7 @@ def test_a_first_sample_that_cannot_be_read_is_left_out() -> None:
     spy.torn = {problem.forget.positions[0]}
     assert problem.run("relabel", options={"epochs": 1}).log[-1].metrics["val_accuracy"]
     spy.torn = set(problem.forget.positions)
-    with pytest.raises(JobError, match=r"none of the .* to forget could be read"):
+    with pytest.raises(JobError, match=r"not one of .* to forget could be read"):
         problem.run("relabel")
 
 
