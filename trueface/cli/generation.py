@@ -11,7 +11,8 @@ import click
 from launcher.api import Json, Role, UsageError, read_json
 from trueface.audit.run_facts import found_folder
 from trueface.cli import run_here
-from trueface.cli.run_job import options, perform
+from trueface.cli.run_job import DEVICE, perform
+from trueface.cli.setting_options import JobCommand, options
 from trueface.cli.studies import json_option, missing_models, page_option, page_writer, tests_of_run
 from trueface.jobs.generation.purification_kinds import EXAMPLES
 from trueface.jobs.job_kind import GenerationKind
@@ -28,11 +29,22 @@ MAKES_MODELS = frozenset({Role.TRAIN, Role.METHOD})
 METHOD = "method"  # a setting that the model's ID gives: 'classes:all~uce'
 
 RUN = click.option(
-    "--run", default="test", show_default=True, help="Name of the run, a folder in runs/."
+    "--run",
+    metavar="RUN",
+    default="test",
+    show_default=True,
+    help="Run of the job. Files go to runs/RUN/.",
 )
-DEVICE = click.option("--device", default="cuda:0", show_default=True, help="cpu or cuda:N.")
-BASE = click.option("--base", help="Model to start from.  [default: the model before its last '~']")
-NAME = click.option("--name", help="Name of the folder in runs/RUN/made/.  [default: the kind]")
+BASE = click.option(
+    "--base",
+    metavar="ID",
+    help="ID of the model to start from.  [default: the ID before its last '~']",
+)
+NAME = click.option(
+    "--name",
+    metavar="NAME",
+    help="Folder to make in runs/RUN/made/.  [default: the name of the command]",
+)
 
 
 class Kinds(click.Group):
@@ -49,17 +61,26 @@ class Kinds(click.Group):
             return None
         kind = point.load()
         if not isinstance(kind, GenerationKind):
-            raise UsageError(f"{point.value} is no kind of generators; mend the entry point")
+            raise UsageError(f"entry point {point.value} is not a job type of generators")
         return _command(kind)
 
 
 @click.group(cls=Kinds)
 def generate() -> None:
-    """Do one job about generators: train or erase one, or make a folder of images.
+    """Train, edit and apply image generators.
 
-    KIND --help lists its settings, which are those of a task file. A folder's job writes to
-    runs/RUN/made/NAME, a model's to runs/RUN/ID.
+    The options of a command are the settings of its job type in task files. Models are written to
+    runs/RUN/ID/, folders to runs/RUN/made/NAME/.
+
+    \b
+    Examples:
+      trueface generate draw --run study --name faces
+      trueface generate diffuser --help
     """
+
+
+def _summary(kind: GenerationKind) -> str:
+    return f"{kind.summary[:1].upper()}{kind.summary[1:].rstrip('.')}."
 
 
 def _offered() -> dict[str, EntryPoint]:
@@ -86,7 +107,7 @@ def _command(kind: GenerationKind) -> click.Command:
         )
         run_here.tell(result)
 
-    command = click.command(kind.name, help=f"{kind.summary[:1].upper()}{kind.summary[1:]}.")
+    command = click.command(kind.name, cls=JobCommand, help=_summary(kind))
     decorated = options(kind.settings, without=())(work)
     if kind.role is Role.FOLDER:
         decorated = NAME(decorated)
@@ -94,7 +115,7 @@ def _command(kind: GenerationKind) -> click.Command:
         decorated = BASE(decorated)
     if kind.role in MAKES_MODELS:
         example = EXAMPLES.get(kind.name, "images:A")
-        model_help = f"ID of the model, as '{example}'."
+        model_help = f"ID of the model to make, such as '{example}'."
         decorated = click.option("--model", required=True, metavar="ID", help=model_help)(decorated)
     return command(RUN(DEVICE(decorated)))
 

@@ -32,29 +32,40 @@ PACKAGES = (
     "torchvision",
 )
 _NEED_NOTHING = frozenset({"-h", "--help", "--version"})  # as the first word
-COMMANDS = {
-    "sample": "make a synthetic image set and its splits",
-    "forge": "make fakes of aligned faces, and a set of both with splits",
-    "import": "link a real data set into TrueFace's shape, with splits",
-    "splits": "split images into train.json, val.json and test.json",
-    "poison": "choose which training labels are flipped",
-    "unlearn": "unlearn the flipped labels of a poisoned model",
-    "unlearn-classic": "unlearn by pgu, with the flags of the original unlearn_trueface.py",
-    "classify": "train a classifier for any number of classes",
-    "forget": "unlearn a class, or a random fraction of the images, of a classifier",
-    "unlearned": "compare the unlearned models of a run with their references",
-    "predict": "predict whether images are real or fake",
-    "pretrain": "train a task file's model and write a folder to hand on",
-    "compare": "compare two models with paired tests",
-    "generate": "do one job about generators: train or erase one, disrupt or purify images",
-    "purification": "show what purifiers restore of disrupted images, and at which price",
-    "erasing": "show what diffusers forgot of a concept, and what can be recovered",
-    "benchmark": "rank the models of a benchmark, and check its numbers",
-    "fairness": "show how evenly models err over groups of people",
-    "qualities": "show models on the same images in several qualities",
-    "audit": "find mistakes in an experiment",
-    "report": "write one HTML page about a run, with plots",
+SECTIONS = {
+    "Data": {
+        "sample": "Make a synthetic data set with splits.",
+        "forge": "Make a data set with fakes of aligned faces.",
+        "import": "Link a real data set into the layout of trueface.",
+        "splits": "Split images into training, validation and test lists.",
+    },
+    "Train and unlearn": {
+        "poison": "Choose the training labels to flip.",
+        "unlearn": "Unlearn the flipped labels of a poisoned model.",
+        "unlearn-classic": "Unlearn with the flags of the original unlearn_trueface.py.",
+        "classify": "Train a classifier of image classes.",
+        "forget": "Unlearn a class or images of a classifier.",
+        "pretrain": "Train a model and write a folder to hand on.",
+    },
+    "Evaluate": {
+        "predict": "Predict whether images are real or fake.",
+        "compare": "Compare two models with paired tests.",
+        "unlearned": "Compare unlearned models with their references.",
+        "benchmark": "Rank the models of a benchmark and check its numbers.",
+        "fairness": "Compare the errors of models between groups of people.",
+        "qualities": "Compare models on the same images in several qualities.",
+    },
+    "Generators": {
+        "generate": "Train, edit and apply image generators.",
+        "purification": "Compare purifiers of disrupted images.",
+        "erasing": "Compare methods that erase a concept from a diffuser.",
+    },
+    "Report": {
+        "audit": "Find mistakes in an experiment.",
+        "report": "Write an HTML page about a run, with plots.",
+    },
 }
+COMMANDS = {name: text for section in SECTIONS.values() for name, text in section.items()}
 MODULES = {
     "classify": "run_job",
     "erasing": "generation",
@@ -112,19 +123,25 @@ class Commands(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         """List the commands without importing them."""
-        with formatter.section("Commands"):
-            formatter.write_dl(list(COMMANDS.items()))
+        width = max(map(len, COMMANDS))
+        for title, section in SECTIONS.items():
+            with formatter.section(title):
+                formatter.write_dl([(f"{name:{width}}", text) for name, text in section.items()])
 
 
 @click.group(
     cls=Commands,
-    context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="To train and test, see python -m trueface --help. Exit codes: 0 done, 1 the job failed,"
-    " 2 wrong usage, 3 a problem of the machine or of pretrained weights.",
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "token_normalize_func": lambda name: name.replace("_", "-"),  # --batch_size is --batch-size
+    },
+    epilog="To train and test a detector: python -m trueface --help. Exit codes: 0 success,"
+    " 1 the job failed, 2 wrong usage, 3 problem with the machine or pretrained weights,"
+    " 130 interrupted, 141 the reader of a pipe exited.",
 )
 @click.version_option(__version__, prog_name="trueface")
 def cli() -> None:
-    """Make image sets and splits, poison, unlearn, predict, compare, audit and report, without a queue."""
+    """Prepare data, unlearn, evaluate and report, without a queue."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -152,8 +169,8 @@ def can_work(argv: Sequence[str]) -> bool:
     from launcher.api import install_command  # help need not wait for it
 
     sys.stderr.write(
-        f"error: trueface needs {', '.join(missing)}, not installed here. "
-        f"Run `{install_command('lab')}`.\n"
+        f"error: packages are not installed: {', '.join(missing)}. "
+        f"Install them: {install_command('lab')}\n"
     )
     return False
 

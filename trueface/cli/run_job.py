@@ -1,8 +1,8 @@
 """Commands that do one job here and now: sample, forge, poison, unlearn, classify, forget."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, get_args
 
 import click
 
@@ -11,103 +11,91 @@ from launcher.api import (
     Json,
     Kind,
     Role,
-    Settings,
     UnknownName,
     UsageError,
     Words,
     parse_model,
 )
 from trueface.cli import run_here
+from trueface.cli.setting_options import command, options, own_words
 from trueface.data.forging.plan import ForgeSettings
 from trueface.jobs.classes.kinds import CLASSIFY, FORGET
-from trueface.jobs.flags import WORD_HELP, WORD_SHAPE, checked, is_range, is_truth, read_word_flags
+from trueface.jobs.flags import WORD_HELP, checked, is_range, read_word_flags
 from trueface.jobs.forging.kind import FORGE
 from trueface.jobs.job_kind import JobKind, refuse_unfit
 from trueface.jobs.kinds import POISON, SAMPLE, UNLEARN, before
 from trueface.runtime import logs, paths
 from trueface.unlearning import METHODS
 
-Command = TypeVar("Command", bound=Callable[..., Any])
-
 RUN = click.option(
     "--name",
+    metavar="RUN",
     default="test",
     show_default=True,
-    help="Name of the run; files go to runs/NAME/MODEL/.",
+    help="Run of the model. Files go to runs/RUN/MODEL/.",
 )
-CLASSIFIER_RUN = click.option(
-    "--name", default="test", show_default=True, help="Name of the run, a folder in runs/."
+DEVICE = click.option(
+    "--device",
+    metavar="DEVICE",
+    default="cuda:0",
+    show_default=True,
+    help="Device to compute on: cpu, cuda:N, or auto.",
 )
-DEVICE = click.option("--device", default="cuda:0", show_default=True, help="cpu or cuda:N.")
-BASE = click.option("--base", help="Model to start from.  [default: MODEL before its last '~']")
+BASE = click.option(
+    "--base",
+    metavar="MODEL",
+    help="Model to start from.  [default: MODEL before its last '~']",
+)
 
 
-def options(model: type[Settings], *, without: tuple[str, ...]) -> Callable[[Command], Command]:
-    """Return a decorator that gives a command one option for each setting of a kind."""
-
-    def decorate(command: Command) -> Command:
-        for key, field in reversed(model.model_fields.items()):
-            if key in without:
-                continue
-            name = f"--{key.replace('_', '-')}"
-            text = f"{field.description}"
-            if not field.is_required():
-                shown = field.get_default()
-                shown = ",".join(map(str, shown)) if isinstance(shown, tuple) else shown
-                text += f"  [default: {shown}]"
-            if is_truth(field):
-                option = click.option(f"{name}/--no-{name[2:]}", key, default=None, help=text)
-            else:
-                kind = "A[,B]" if is_range(field) else None
-                option = click.option(name, key, metavar=kind, help=text)
-            command = option(command)
-        return command
-
-    return decorate
-
-
-def own_words(command: Command) -> Command:
-    """Give a command the options for user-defined subsets and modifiers."""
-    for name, text in reversed(tuple(WORD_HELP.items())):
-        shown = f"{text[:1].upper()}{text[1:]}; may be given again."
-        option = click.option(f"--{name}", multiple=True, metavar=WORD_SHAPE, help=shown)
-        command = option(command)
-    return command
-
-
-@click.command()
+@command()
 @click.argument("folder", type=click.Path(path_type=Path))
 @options(SAMPLE.settings, without=("data_root",))
 def sample(folder: Path, **given: Any) -> None:
-    """Make a synthetic image set and its splits in FOLDER.
+    """Make a synthetic data set with its splits in FOLDER.
 
-    The images are procedural scenes; each fake method leaves a fingerprint of its own. Nothing is
-    downloaded, and the same seed gives the same files.
+    The images are procedural scenes. Each fake method leaves its own fingerprint. Nothing is
+    downloaded. The same seed gives the same files.
+
+    \b
+    Examples:
+      trueface sample data
+      trueface sample data --size 64 --train 200 --seed 7
     """
     perform(SAMPLE, "sample", {"data_root": str(folder), **given})
     click.echo(folder)
 
 
-@click.command()
+@command()
 @click.argument("faces", type=click.Path(path_type=Path))
 @click.option(
-    "--out", type=click.Path(path_type=Path), help="Data root to make; needed but for a preview."
+    "--out",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="Data set to write. Required, except with --preview.",
 )
 @click.option(
     "--preview",
     type=click.Path(path_type=Path),
-    help="Write a PNG with a few faces beside their fakes of each type.",
+    metavar="FILE",
+    help="Write a PNG with examples of each type. Without --out, write nothing else.",
 )
 @options(FORGE.settings, without=("data_root", "faces"))
 def forge(faces: Path, *, out: Path | None, preview: Path | None, **given: Any) -> None:
-    """Make fakes of the aligned faces in FACES, and an image set of both with splits in --out.
+    """Make one fake of each aligned face, and a data set with splits.
 
-    FACES is a table (img_path,label,ismale,isasian,iswhite,isblack,intersec_label,split; paths start
-    at its folder), or a folder without groups. Each face gets one fake, a blend of itself or with a
-    similar face of the same group and list; the same faces and seed give the same files.
+    FACES is a folder, or a CSV table with columns img_path, label, ismale, isasian, iswhite, isblack,
+    intersec_label, split. Paths in the table start at its folder. Each fake is a face blended with
+    itself, or with a similar face of the same group and split. The same faces and seed give the same
+    files.
+
+    \b
+    Examples:
+      trueface forge faces.csv --out data
+      trueface forge faces.csv --preview examples.png
     """
     if out is None and preview is None:
-        raise UsageError("name a folder to make: --out DIR; or a picture to look at: --preview PNG")
+        raise UsageError("--out FOLDER or --preview FILE is required")
     given |= {"data_root": str(out or "preview"), "faces": str(faces)}
     settings = settings_of(FORGE, given)
     if out is not None:
@@ -120,7 +108,7 @@ def forge(faces: Path, *, out: Path | None, preview: Path | None, **given: Any) 
         click.echo(preview)
 
 
-@click.command()
+@command()
 @click.argument("model_id", metavar="MODEL")
 @RUN
 @click.option(
@@ -128,23 +116,32 @@ def forge(faces: Path, *, out: Path | None, preview: Path | None, **given: Any) 
     "further",
     multiple=True,
     metavar="MODEL",
-    help="Another model of the same data and poison that gets the same labels; repeatable.",
+    help="Another model that gets the same labels. Its data and poison are the same. Repeatable.",
 )
 @own_words
 @options(POISON.settings, without=())
 def poison(model_id: str, *, name: str, further: tuple[str, ...], **given: Any) -> None:
-    """Choose which training labels are flipped for MODEL, such as 'gan2:pre&real:pre%50'."""
+    """Choose the training labels to flip for a model.
+
+    MODEL gives the data and the poison: 'gan2:pre&real:pre%50' flips 50 % of the labels. The choice is
+    written to runs/RUN/MODEL/poison.json. The training of MODEL reads it.
+
+    \b
+    Examples:
+      trueface poison 'gan2:pre%50' --name study --data-root data --split-path data/splits
+      trueface poison 'gan2:pre%20' --data-root data --split-path data/splits --poison-per class
+    """
     model = parse_model(model_id)
     if model.last.poison is None:
-        raise UsageError(f"{model} names no poison: write 'DATA%50' for half of the labels")
+        raise UsageError(f"{model} has no poison. To flip half of the labels, write '{model}%50'")
     others = tuple(map(parse_model, further))
     for other in others:
         if (other.last.data, other.last.poison) != (model.last.data, model.last.poison):
-            raise UsageError(f"--for {other}: it has other data or another poison than {model}")
+            raise UsageError(f"--for {other}: its data or poison differs from {model}")
     run_here.tell(perform(POISON, name, given, model=model_id, further=tuple(map(str, others))))
 
 
-@click.command()
+@command()
 @click.argument("model_id", metavar="MODEL")
 @RUN
 @DEVICE
@@ -152,33 +149,60 @@ def poison(model_id: str, *, name: str, further: tuple[str, ...], **given: Any) 
 @own_words
 @options(UNLEARN.settings, without=("method",))
 def unlearn(model_id: str, *, name: str, device: str, base: str | None, **given: Any) -> None:
-    """Make MODEL, such as 'gan2:pre&real:pre%50~relabel', from the model before its last '~'."""
+    """Unlearn the flipped labels of a poisoned model.
+
+    MODEL names the result: 'gan2:pre&real:pre%50~relabel' starts from the model before the last '~'.
+
+    \b
+    Examples:
+      trueface unlearn 'gan2:pre%50~relabel' --data-root data --split-path data/splits
+      trueface unlearn 'gan2:pre%50~scrub' --data-root data --split-path data/splits \\
+          --name study --unlearn-epochs 3 --scrub-alpha 0.1
+    """
     model = parse_model(model_id)
     if not model.last.methods:
-        raise UsageError(f"{model} names no method: write MODEL~METHOD ({', '.join(METHODS)})")
+        raise UsageError(
+            f"{model} has no unlearning method. Write '{model}~METHOD' with one of {', '.join(METHODS)}"
+        )
     if (method := model.last.methods[-1]) not in METHODS:
         raise UnknownName("unlearning method", method, METHODS, where="docs/unlearning.md")
     run_here.tell(perform(UNLEARN, name, given, device=device, model=model_id, base=base))
 
 
-@click.command()
+@command()
 @click.argument("model_id", metavar="MODEL")
-@CLASSIFIER_RUN
+@RUN
 @DEVICE
 @options(CLASSIFY.settings, without=())
 def classify(model_id: str, *, name: str, device: str, **given: Any) -> None:
-    """Train the classifier MODEL, such as 'cifar10:all'."""
+    """Train a classifier of image classes.
+
+    MODEL is NAME:all, such as 'cifar10:all'.
+
+    \b
+    Examples:
+      trueface classify 'cifar10:all' --data-root cifar10 --num-epochs 20
+      trueface classify 'cifar10:all' --data-root cifar10 --name study --device cpu
+    """
     run_here.tell(perform(CLASSIFY, name, given, device=device, model=model_id))
 
 
-@click.command()
+@command()
 @click.argument("model_id", metavar="MODEL")
-@CLASSIFIER_RUN
+@RUN
 @DEVICE
 @BASE
 @options(FORGET.settings, without=("method",))
 def forget(model_id: str, *, name: str, device: str, base: str | None, **given: Any) -> None:
-    """Unlearn a class or images: make MODEL, such as 'cifar10:all~lau', from the model before '~'."""
+    """Unlearn a class or images of a classifier.
+
+    MODEL names the result: 'cifar10:all~lau' starts from the model before the last '~'.
+
+    \b
+    Examples:
+      trueface forget 'cifar10:all~lau' --data-root cifar10 --forget-class 3
+      trueface forget 'cifar10:all~ssd' --data-root cifar10 --forget-fraction 0.1
+    """
     run_here.tell(perform(FORGET, name, given, device=device, model=model_id, base=base))
 
 
@@ -227,7 +251,7 @@ def perform(
     kind = kind.with_words(words)
     if made is not None and kind.role is Role.METHOD:
         if not made.last.methods:
-            raise UsageError(f"{made} names no method: write {made}~METHOD")
+            raise UsageError(f"{made} has no method. Write '{made}~METHOD'")
         settings["method"] = settings.get("method") or made.last.methods[-1]
         base = str(parse_model(base) if base else before(made))
     draft = Draft(

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import click
 
 from launcher.api import JobError, UsageError, parse_data
-from trueface.cli.run_job import own_words
+from trueface.cli.setting_options import own_words
 from trueface.data.attribute_table import CLASSES, FEW, GROUPS_BY, Cells
 from trueface.data.attributes import Attributes, OnMissing, attribute_files
 from trueface.data.index import Image, ImageSurvey, dangling_links, describe_links, survey
@@ -368,7 +368,7 @@ def splits(**given: Any) -> None:
     trueface splits faces --out splits --group-by '/([0-9]{3})(?:_([0-9]{3}))?/'
     trueface splits --from splits --subsample 100 --out splits_subsampled
     trueface splits data --check splits
-    """  # noqa: D301  # click keeps the lines after a real backspace as they are
+    """
     request = SplitRequest(**given)
     if request.check is None:
         _make(request)

@@ -14,8 +14,8 @@ from trueface.data.settings import BATCH_SIZE
 
 # Help of the flags for user-defined words; both command lines accept them repeatedly.
 WORD_HELP: Mapping[str, str] = {
-    "subsets": "your own subset: its method folders, or patterns of such",
-    "modifiers": "your own modifier: its folders below the data root, or patterns of such",
+    "subsets": "your own subset: names of its method folders, or patterns",
+    "modifiers": "your own modifier: names of its folders in the data root, or patterns",
 }
 WORD_SHAPE = "WORD=FOLDER[,FOLDER]"
 
@@ -99,7 +99,7 @@ def checked(model: type[Model], given: Mapping[str, Any], *, dashes: bool = Fals
             flag = f"--{fault['loc'][0]}" if fault["loc"] else "settings"
             flag = flag.replace("_", "-") if dashes else flag
             if fault["type"] == "missing":
-                lines.append(f"{flag} is needed")
+                lines.append(f"{flag} is required")
             else:
                 lines.append(f"{flag}: {fault_text(fault)}, got {_shown(fault['input'])}")
         raise UsageError("\n       ".join(dict.fromkeys(lines))) from error
@@ -125,9 +125,9 @@ def _own_words(flag: str, given: Iterable[str]) -> dict[str, tuple[str, ...]]:
     for text in given:
         word, equals, folders = text.partition("=")
         if not (word and equals and folders):
-            raise UsageError(f"{flag} {text!r}: write it as {WORD_SHAPE}, such as mine=MyFolder")
+            raise UsageError(f"{flag} {text!r}: expected {WORD_SHAPE}, such as mine=MyFolder")
         if word in own:
-            raise UsageError(f"{flag} gives {word!r} twice; write all its folders at once")
+            raise UsageError(f"{flag} gives {word!r} twice. Give all folders of a word at once")
         own[word] = tuple(folders.split(","))
     return own
 

@@ -66,6 +66,34 @@ def test_every_command_has_help(name: str, command: Command) -> None:
     assert "usage: trueface" in command(name, "--help").out.lower()  # argparse begins small
 
 
+@pytest.mark.parametrize("name", ["unlearn", "forget"])
+def test_a_long_help_page_shows_the_common_options_and_help_all_all_of_them(
+    name: str, command: Command
+) -> None:
+    short, every = command(name, "--help").out, command(name, "--help-all").out
+    assert len(short.splitlines()) <= 140
+    assert "--unlearn-epochs INTEGER" in short
+    assert "--help-all" in short
+    assert "--scrub-alpha" not in short
+    assert "--scrub-alpha FLOAT" in every
+    assert "default: None" not in every
+    assert command(name, "MODEL", "--help-all").out == every
+
+
+def test_options_of_settings_have_their_types(command: Command) -> None:
+    every = command("unlearn", "--help-all").out
+    for text in ("--seed INTEGER", "--cache [auto|decoded|none]", "--find / --no-find"):
+        assert text in every
+    assert "--help-all" not in command("sample", "--help").out
+
+
+def test_options_are_accepted_with_underscores(command: Command, lab: Path) -> None:
+    command("splits", "data", "--out", "splits", "--group_by", "similar")
+    words = ["--data_root", "data", "--split_path=splits", "--poison_per", "subset"]
+    command("poison", "gan2:pre%50", *words)
+    assert "--data-root" in command("poison", "gan2:pre%50", code=2).err
+
+
 def test_where_the_reader_of_a_pipe_left_it_ends_with_141() -> None:
     program = "from trueface.cli.main import main; main(['import', '--help'])"
     reader, writer = os.pipe()
@@ -118,7 +146,7 @@ def test_poison_writes_one_choice_for_several_models(lab: Path, command: Command
     records = {(lab / "runs/study" / model / "poison.json").read_bytes() for model in models}
     assert len(records) == 1
     assert (
-        "--for gan2:pre%20: it has other data or another poison"
+        "--for gan2:pre%20: its data or poison differs"
         in command(*words, "--for", "gan2:pre%20", code=2).err
     )
 
@@ -144,10 +172,10 @@ def test_a_poisoned_model_is_unlearned_by_hand(command: Command, lab: Path) -> N
         (["splits", "nowhere", "--out", "x"], "data folder nowhere does not exist"),
         (["splits", "data"], "--out"),
         (["splits", "data", "--out", "x", "--data", "gna2:pre"], "did you mean gan2"),
-        (["poison", "gan2:pre"], "names no poison"),
-        (["poison", "gan2:pre%50"], "--data-root is needed"),
+        (["poison", "gan2:pre"], "has no poison"),
+        (["poison", "gan2:pre%50"], "--data-root is required"),
         (["poison", "gan2"], "expected subset:modifier"),
-        (["unlearn", "gan2:pre%50"], "names no method"),
+        (["unlearn", "gan2:pre%50"], "has no unlearning method"),
         (["unlearn", "gan2:pre%50~rebalel"], "did you mean relabel"),
         (["unlearn", "sd:fb%5~retrain", "--data-root", "x", "--split-path", "y"], "poison record"),
         (
