@@ -20,7 +20,7 @@ from trueface.audit.reading import Reader
 @click.option(
     "--split-path",
     type=click.Path(path_type=Path, exists=True),
-    help="Lists of the split.  [default: from the run]",
+    help="Folder or file of the split.  [default: from the run]",
 )
 @click.option(
     "--seconds",
@@ -32,10 +32,15 @@ from trueface.audit.reading import Reader
 def audit(
     run: str, *, data_root: Path | None, split_path: Path | None, seconds: float, as_json: bool
 ) -> None:
-    """Find mistakes in RUN: a name below runs/, or the path of a run or a model.
+    """Find mistakes in an experiment.
 
-    Also reads runs of the original system. The exit code is 1 if there is a fault; warnings do not
-    count.
+    RUN is the name of a folder in runs/, or the path of a run or a model. Runs of the original system
+    are read too. The exit code is 1 if there is a fault; warnings do not count.
+
+    \b
+    Examples:
+      trueface audit study
+      trueface audit runs/study --data-root data --seconds 120
     """
     reader = Reader(data_root=data_root, split_path=split_path, seconds=seconds)
     audited = judge(reader.run(run))

@@ -26,18 +26,11 @@ FOLDER = "benchmark"  # in the run's folder
 TABLE, PARQUET, MANIFEST, PAGE = (
     "benchmark.csv", "benchmark.parquet", "manifest.json", "benchmark.html",
 )  # fmt: skip
-EXAMPLES = """\b
-Examples:
-  trueface benchmark benchmark
-  trueface benchmark benchmark --page --open
-  trueface benchmark benchmark --check
-  trueface benchmark benchmark --join other/benchmark.csv --csv > both.csv
-"""
 
 
-@click.command(epilog=EXAMPLES)
+@click.command()
 @click.argument("run", metavar="RUN")
-@click.option("--csv", "as_csv", is_flag=True, help="Print the long table, one row a measure.")
+@click.option("--csv", "as_csv", is_flag=True, help="Print the long table: one row per measure.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object (schema 1).")
 @click.option("--page", is_flag=True, help=f"Write {PAGE}, with plots.")
 @figure_options
@@ -46,12 +39,18 @@ Examples:
     "--join",
     multiple=True,
     type=click.Path(path_type=Path, dir_okay=False, exists=True),
-    help="With --csv: add the rows of another table of the same images; repeatable.",
+    help="Add the rows of another table of the same images to --csv. Repeatable.",
 )
-@click.option("--check", is_flag=True, help="Score images of some rows again, and compare.")
-@click.option("--rows", default=20, show_default=True, help="With --check: how many rows.")
-@click.option("--seed", default=0, show_default=True, help="With --check: which rows.")
-@click.option("--device", default="cpu", show_default=True, help="With --check: to score on.")
+@click.option(
+    "--check", is_flag=True, help="Score the images of some rows again and compare the values."
+)
+@click.option("--rows", default=20, show_default=True, help="Number of rows to check.")
+@click.option(
+    "--seed", default=0, show_default=True, help="Random seed that chooses the rows to check."
+)
+@click.option(
+    "--device", default="cpu", show_default=True, help="Device for --check: cpu or cuda:N."
+)
 def benchmark(
     run: str,
     *,
@@ -65,17 +64,27 @@ def benchmark(
     seed: int,
     device: str,
 ) -> None:
-    """Rank the models that the section `benchmark` of RUN scored; RUN is a name below runs/ or a path.
+    """Rank the models of a benchmark and check its numbers.
 
-    Writes benchmark.csv and manifest.json (with pyarrow, benchmark.parquet) to runs/RUN/benchmark.
-    Models with names that differ in their seed alone are repetitions of one. For each setting: mean AUC
-    with its 95 % interval over images and seeds, the worst cell, and the probability of being the best.
-    white: the model knows source and processing of the images; grey: one thing is new; black: more.
+    RUN is the name of a folder in runs/, or a path. The files benchmark.csv and manifest.json are
+    written to runs/RUN/benchmark/; with pyarrow, also benchmark.parquet.
+
+    Models whose names differ only in the seed are averaged. For each benchmark tier, the table shows
+    the mean AUC with its 95 % interval over images and seeds, the worst condition, and the probability
+    of being the best model. Tiers: white: the model knows the source and the processing of the
+    images; grey: one of them is new; black: more than one is new.
+
+    \b
+    Examples:
+      trueface benchmark benchmark
+      trueface benchmark benchmark --page --open
+      trueface benchmark benchmark --check
+      trueface benchmark benchmark --join other/benchmark.csv --csv > both.csv
     """
     if join and not as_csv:
-        raise UsageError("--join adds rows to a table: write --csv, too")
+        raise UsageError("--join requires --csv")
     if rows < 1:
-        raise UsageError(f"--rows {rows}: check one row at least")
+        raise UsageError(f"--rows {rows}: expected at least 1")
     folder = found_folder(run)
     path = folder / FOLDER / PAGE
     write = page_writer(path if page or opened else None)
@@ -193,18 +202,18 @@ def text(board: "Leaderboard") -> str:
     conditions = len({result.cell.condition for result in run.results})
     parts = (
         count(len(board.lines), "model"),
-        f"{count(tests, 'set')} of images ({count(len(run.manifest.entries), 'image')})",
+        f"{count(tests, 'test set')} ({count(len(run.manifest.entries), 'image')})",
         count(conditions, "condition"),
     )
     lines = [f"benchmark {run.manifest.name}: {', '.join(parts)}", "", *aligned([*_table(board)])]
     longer = (f"{name}: {model}" for model, name in board.names.items() if name != model)
     titles: Sequence[tuple[str, Iterable[str]]] = (
         ("Models", longer),
-        ("Told by the form of the files", run.confounds),
+        ("Predictable from the file format", run.confounds),
         ("Not ranked", board.unranked),
         ("Not run", run.not_run(board.names)),
         (
-            "Differences (second minus first, paired; p by Holm over the pairs of a setting)",
+            "Differences (paired; p corrected by Holm over the pairs of a tier)",
             _differences(board),
         ),
     )

@@ -7,11 +7,6 @@ import click
 
 from launcher.api import UsageError
 
-EXAMPLES = """\b
-Examples:
-  trueface compare runs/clean runs/50_poison --titles "0% poison" "50% poison"
-  trueface compare --before old/*_vs_*.pkl --after new/*_vs_*.pkl
-"""
 SEVERAL = frozenset({"--before", "--after"})
 
 
@@ -31,15 +26,15 @@ class SeveralFiles(click.Command):
         return super().parse_args(ctx, words)
 
 
-@click.command(cls=SeveralFiles, epilog=EXAMPLES)
+@click.command(cls=SeveralFiles)
 @click.argument("places", metavar="[A B]", nargs=-1, type=click.Path(path_type=Path))
 @click.option(
     "--before", multiple=True, type=click.Path(path_type=Path), metavar="FILE…",
-    help="Scores of the first model, in several files.",
+    help="Score files of the first model.",
 )  # fmt: skip
 @click.option(
     "--after", multiple=True, type=click.Path(path_type=Path), metavar="FILE…",
-    help="Scores of the second model.",
+    help="Score files of the second model.",
 )  # fmt: skip
 @click.option(
     "--titles",
@@ -50,7 +45,7 @@ class SeveralFiles(click.Command):
 @click.option(
     "--same-order",
     is_flag=True,
-    help="Pair the rows of old score files, which name no images, by position if their labels agree.",
+    help="Pair the rows of old score files by position if their labels agree. These files do not name images.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object (schema 1).")
 def compare(
@@ -62,10 +57,16 @@ def compare(
     same_order: bool,
     as_json: bool,
 ) -> None:
-    """Compare two models: metrics, differences, paired tests, intervals, subsets.
+    """Compare two models with paired tests.
 
-    A and B are a model's folder (runs/RUN/MODEL), a run's folder in which one model has scores, or
-    a score file: .csv, or the original system's .pkl.
+    A and B are each the folder of a model (runs/RUN/MODEL), the folder of a run in which one model has
+    scores, or a score file: .csv, or .pkl of the original system. The output has metrics with 95 %
+    intervals, their differences, McNemar and DeLong tests, and one table per subset.
+
+    \b
+    Examples:
+      trueface compare runs/clean runs/50_poison --titles "0% poison" "50% poison"
+      trueface compare --before old/*_vs_*.pkl --after new/*_vs_*.pkl
     """
     inputs = _inputs(places, before, after)
     # scikit-learn takes a second to import; help and wrong arguments must not wait for it
@@ -90,5 +91,6 @@ def _inputs(
     if not places and before and after:
         return before, after
     raise UsageError(
-        "name two models: A and B, or --before FILE… and --after FILE…; see trueface compare --help"
+        "expected two models. Give A and B, or --before FILE… with --after FILE…: "
+        "trueface compare --help"
     )

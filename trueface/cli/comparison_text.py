@@ -48,8 +48,8 @@ def _warnings(comparison: Comparison) -> Iterator[str]:
     ):
         if report is not None and (answer := constant_answer(report.confusion)):
             yield (
-                f"Warning: {shown(title)} is a constant predictor, {answer}: its measures are the "
-                "shares of the classes and say nothing of it."
+                f"Warning: {shown(title)} is a constant predictor: {answer}. Its measures are the "
+                "shares of the classes."
             )
 
 
@@ -112,10 +112,10 @@ def _tests(paired: Paired | None, unpaired: str | None) -> list[str]:
         f"### Paired Tests on {len(pairs)} Images ###",
         f"McNemar: {_mcnemar(paired.mcnemar)}",
         f"DeLong: {paired.reason if paired.delong is None else _delong(paired.delong)}",
-        "McNemar and DeLong take images for independent: they speak of these sources alone.",
+        "McNemar and DeLong treat images as independent. They are valid for these sources only.",
         f"By source, {_sources(paired)}: "
         + "; ".join(_by_source(name, test) for name, test in paired.by_source.items()),
-        f"Images joined by {pairs.joined_by}",
+        f"Images are paired by {pairs.joined_by}",
     ]
     if pairs.only_first or pairs.only_second:
         lines[-1] += f"; left out: {pairs.only_first} only before, {pairs.only_second} only after"
@@ -154,7 +154,7 @@ def _by_source(name: str, test: SourceTest) -> str:
         return f"{subject} does not differ"
     if test.p is None:
         change = bracketed(test.difference, metric.factor)
-        return f"{subject} changes alike in every source; by images by {change}"
+        return f"{subject} changes equally in every source; over images by {change}"
     return f"{subject} {_p(test.p)} (t, {test.freedom:.1f} degrees of freedom)"
 
 
@@ -168,13 +168,17 @@ def _intervals(whole: Contrast) -> list[str]:
         title = f"{metric.title} %" if metric.percent else metric.title
         cells = (_of(whole.before, name), _of(whole.after, name), whole.difference[name])
         rows.append((title, *(bracketed(cell, metric.factor) for cell in cells)))
-    how = "both resampled together" if whole.same_images else "each resampled by itself"
+    how = (
+        "both models resampled together" if whole.same_images else "each model resampled separately"
+    )
     few = "; ".join(
         dict.fromkeys(
             few_sources(report.sources) for report in (whole.before, whole.after) if report
         )
     ).strip("; ")
-    below = [f"Sources: {few}. Intervals are of other such sources, and so few tell little."]
+    below = [
+        f"Sources: {few}. Intervals are for new sources; with so few sources they are uncertain."
+    ]
     return [f"### 95% Intervals ({how}) ###", *aligned(rows), *(below if few else [])]
 
 
@@ -212,4 +216,4 @@ def _notes_of(compared: ComparisonInput, report: Report | None) -> Iterator[str]
     for name, reason in report.reasons.items():
         by_reason.setdefault(reason, []).append(METRICS[name].title)
     for reason, names in by_reason.items():
-        yield f"not defined, as {reason}: {', '.join(names)}"
+        yield f"not defined because {reason}: {', '.join(names)}"

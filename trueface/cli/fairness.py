@@ -51,8 +51,9 @@ CSV_HEADER = (
 )  # fmt: skip
 MOST_UNDEFINED = 12  # lines on undefined rates; a column that names images has thousands
 LEGEND = (
-    "gaps and rates in %, [floor]: 95 % of shuffled groups stay below it; ± over seeds; FPR gap: largest "
-    "minus smallest, F_FPR, F_EO: sums of distances from the overall rates"
+    "gaps and rates in %, ± standard deviation over seeds. [floor] is the 95th percentile of shuffled "
+    "groups. FPR gap is the largest rate minus the smallest. F_FPR and F_EO are sums of distances "
+    "from the overall rates"
 )
 
 
@@ -170,7 +171,7 @@ def _notes(rows: Sequence[FairnessRow]) -> list[str]:
             named = f"{each.rate} of {each.group}" if each.group else f"{each.rate} by {row.by}"
             undefined[f"undefined: {named}, {each.reason}"] = None
         if row.ungrouped:
-            notes[f"left out: {row.ungrouped} images without a group"] = None
+            notes[f"skipped: {row.ungrouped} images without a group"] = None
         if row.common is None:
             notes[f"no {AT_COMMON}: {row.validation.reason}"] = None
         if row.note:
@@ -178,7 +179,7 @@ def _notes(rows: Sequence[FairnessRow]) -> list[str]:
     lines = [*list(undefined)[:MOST_UNDEFINED], *notes]
     if len(undefined) > MOST_UNDEFINED:
         more = len(undefined) - MOST_UNDEFINED
-        lines.insert(MOST_UNDEFINED, f"undefined: {more} more rates; --json lists all")
+        lines.insert(MOST_UNDEFINED, f"undefined: {more} more rates. List all: --json")
     return ["", *map(shown, lines)] if lines else []
 
 
@@ -211,43 +212,33 @@ def _bracketed(part: str) -> str:
     return f" ({part})" if part else ""
 
 
-EXAMPLES = """\b
-Examples:
-  trueface fairness skew
-  trueface fairness skew --by gender --rank
-  trueface fairness skew --page runs/skew/fairness.html
-  trueface fairness skew --attributes faces.csv --by intersec,age --groups
-  trueface fairness results_of_the_original --json
-"""
-
-
-@click.command(epilog=EXAMPLES)
+@click.command()
 @click.argument("run", metavar="RUN")
 @click.option(
     "--by",
     metavar="COLUMN[,…]",
     default="",
-    help="Columns of groups.  [default: gender, race and intersec, as far as there are such columns]",
+    help="Columns of groups.  [default: those of gender, race and intersec that exist]",
 )
 @click.option(
     "--attributes",
     metavar="FILE[,…]",
     default="",
-    help="Tables of attributes.  [default: those that the tests name]",
+    help="Tables of attributes.  [default: the tables of the tests]",
 )
 @click.option(
     "--missing",
     type=click.Choice(["stop", "skip"]),
-    help="What to do with an image without a row.  [default: as the tests did]",
+    help="Stop at an image without a row, or skip it.  [default: as in the tests]",
 )
 @click.option(
     "--against",
     metavar="MODEL",
     default="",
-    help="Reference: ID of a model, or that without its seed; the AUC of others is compared with it.",
+    help="ID of the reference model, with or without its seed. The AUC of the others is compared with it.",
 )
-@click.option("--groups", is_flag=True, help="Also print the rates of each group, model by model.")
-@click.option("--rank", is_flag=True, help="Order by FPR gap, as far as models are comparable.")
+@click.option("--groups", is_flag=True, help="Also print the rates of each group for each model.")
+@click.option("--rank", is_flag=True, help="Rank the comparable models by FPR gap.")
 @json_option
 @page_option
 @csv_option
@@ -264,13 +255,22 @@ def fairness(
     csv_out: str | None,
     page: Path | None,
 ) -> None:
-    """Show how evenly the models of RUN err over groups: a name below runs/, or a path.
+    """Compare the errors of models between groups of people.
 
-    RUN may also be a folder of <group>labels.npy and <group>predictions.npy, as
-    Fairness-Generalization writes them. Gaps are in per cent, each with its floor: what 95 % of 200
-    shuffles of the groups within each class do not exceed. A gap up to its floor is not above chance, up
-    to twice its floor it is near it. Models whose AUC is lower than the best one's beyond its interval,
-    and constant ones, are not ranked. Models whose names differ in their seed alone are repetitions.
+    RUN is the name of a folder in runs/, or a path. It may also be a folder of <group>labels.npy and
+    <group>predictions.npy, as Fairness-Generalization writes them.
+
+    Gaps are in percentage points. The floor of a gap is the 95th percentile of 200 shuffles of the
+    groups within each class. A gap up to its floor can be chance; a gap up to twice its floor is
+    close to chance. A model is not ranked if it is constant, or if its AUC is below the interval of the
+    best model. Models whose names differ only in the seed are averaged.
+
+    \b
+    Examples:
+      trueface fairness skew
+      trueface fairness skew --by gender --rank
+      trueface fairness skew --page runs/skew/fairness.html
+      trueface fairness skew --attributes faces.csv --by intersec,age --groups
     """
     write = page_writer(page)
     columns, files = _listed(by), [Path(word).expanduser() for word in _listed(attributes)]
@@ -301,8 +301,8 @@ def _rows(
     )
     if not rows:
         raise DataError(
-            f"no test of {run_folder.name} has attributes: write `attributes: faces.csv` into its task "
-            "file, or name the table by --attributes"
+            f"run {run_folder.name!r}: no test has attributes. Write `attributes: faces.csv` to its task "
+            "file, or give the table: --attributes faces.csv"
         )
     return run_folder.name, rows
 

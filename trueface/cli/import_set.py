@@ -69,22 +69,23 @@ class Outcome(NamedTuple):
 LAYOUTS = "\n".join(
     [
         *(f"  {spec.name:<14} {spec.summary}" for spec in registry.LAYOUTS.values()),
-        f"  {registry.AUTO:<14} whichever of them fits",
+        f"  {registry.AUTO:<14} the layout that fits",
     ]
 )
-HELP = f"""Link the data set in DIR into the data root OUT, in TrueFace's shape.
+HELP = f"""Link a real data set into the layout of trueface.
 
-Images of one video, prompt or person stay in one list. OUT/dataset.yaml, included in a task file,
-gives it the words by which data IDs name the set's sources. Called again, it adds what is new, and
-refuses what was changed.
+DIR is the folder of the data set, OUT the folder to make. Images of one video, prompt or person stay
+in one list. OUT/dataset.yaml defines the words for the sources of the set. Include it in a task file.
+If OUT exists, new images are added. Changed images are refused.
 
 \b
 LAYOUT is one of
 {LAYOUTS}
 
 \b
-trueface import folders pictures --out data/pictures
-trueface import deepfakebench datasets/rgb --out data/ff --dry-run
+Examples:
+  trueface import folders pictures --out data/pictures
+  trueface import deepfakebench datasets/rgb --out data/ff --dry-run
 """
 
 
@@ -92,36 +93,39 @@ trueface import deepfakebench datasets/rgb --out data/ff --dry-run
 @click.argument("layout", metavar="LAYOUT")
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 @click.option(
-    "--out", type=click.Path(path_type=Path), required=True, help="Data root to make, or to add to."
+    "--out",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="Data set to make, or to add images to.",
 )
 @click.option(
     "--splits",
     type=click.Path(path_type=Path),
     help="Folder or .json file for the lists.  [default: OUT/splits]",
 )
-@click.option("--seed", default=42, show_default=True, help="Seed of what is drawn.")
+@click.option("--seed", default=42, show_default=True, help="Random seed of the lists.")
 @click.option(
     "--shares",
     metavar="TRAIN,VAL",
-    help="Fractions of what is drawn; the rest is for testing.  [default: 0.8,0.1]",
+    help="Fractions for training and validation. The rest is for the test.  [default: 0.8,0.1]",
 )
 @click.option(
-    "--redraw", is_flag=True, help="Draw all lists anew, in place of those that the set comes with."
+    "--redraw", is_flag=True, help="Draw new lists instead of using the published lists of the set."
 )
 @click.option(
     "--real",
     multiple=True,
     metavar="CLASS",
-    help="A class or source that is real, where no name says so; may be given again.",
+    help="A class or source of real images, if its name does not show it. Repeatable.",
 )
 @click.option(
     "--videos",
     is_flag=True,
-    help="Each folder with images is a video (layouts folders and imagefolder). Frames of one video stay "
-    "in one list, and so do videos that show one person by their names: 000_001, id0_id1_0000.",
+    help="Each folder with images is a video (layouts folders and imagefolder). Frames of a video stay in "
+    "one list. So do videos whose names show the same person: 000_001, id0_id1_0000.",
 )
-@click.option("--copy", is_flag=True, help="Copy the images; else they are linked.")
-@click.option("--dry-run", is_flag=True, help="Say what would be done; write nothing.")
+@click.option("--copy", is_flag=True, help="Copy the images instead of linking them.")
+@click.option("--dry-run", is_flag=True, help="Print the result and write nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def import_set(
     layout: str,
@@ -155,7 +159,7 @@ def import_set(
 def _import(request: ImportRequest) -> Outcome:
     layout = registry.chosen(request.layout, request.folder)
     if request.out.resolve().is_relative_to(request.folder.resolve()):
-        raise UsageError(f"--out {request.out} lies in {request.folder}; name a folder beside it")
+        raise UsageError(f"--out {request.out} is in {request.folder}. Choose a folder outside it")
     with opened(request.out, dry=request.dry_run):
         before = read_record(request.out)
         options = registry.LayoutOptions(real=frozenset(request.real), videos=request.videos)
@@ -207,11 +211,13 @@ def _earlier(request: ImportRequest, before: ImportRecord) -> dict[str, list[str
         for path in before.files
     }
     if own.isdisjoint(key for keys in lists.values() for key in keys):
-        raise UsageError(f"{request.splits} holds another split; name another --splits")
+        raise UsageError(
+            f"{request.splits} contains another split. Choose another folder with --splits"
+        )
     if request.redraw:
         raise UsageError(
-            f"{request.splits} holds lists already, and models may have been trained on them; "
-            "with --redraw name another --splits"
+            f"{request.splits} already contains lists that models may have been trained on. "
+            "With --redraw, choose another folder with --splits"
         )
     return lists
 
@@ -229,28 +235,28 @@ def _remarks(
     others = [path for path in _image_files(folder) if path not in taken]
     if others:
         yield (
-            f"{len(others)} image files in {folder} are no part of the set in this layout, such as "
+            f"{len(others)} image files in {folder} are not part of the set in this layout, such as "
             f"{others[0]}"
         )
     if difference.missing:
         yield (
-            f"{len(difference.missing)} images are named and are no files, such as "
-            f"{difference.missing[0]}; left out"
+            f"skipped {len(difference.missing)} listed images that do not exist, such as "
+            f"{difference.missing[0]}"
         )
     yield from arrangement.remarks
     if not arrangement.video_folders and (swaps := _folders_of_swaps(arrangement)):
         yield (
-            f"{len(swaps)} folders have names of face swaps, such as {swaps[0]}: --videos keeps the "
-            "frames of a person in one list"
+            f"{len(swaps)} folders have names of face swaps, such as {swaps[0]}. Use --videos to keep "
+            "the frames of a person in one list"
         )
     if len(arrangement.sources) > MANY_SOURCES:
         yield (
-            f"{len(arrangement.sources)} sources, each with a word of its own: where each is a "
-            "video, --videos keeps its frames together under one word"
+            f"{len(arrangement.sources)} sources, each with its own word. If each source is a video, "
+            "use --videos to keep its frames together under one word"
         )
     for label, word in ((0, "real"), (1, "fake")):
         if label not in arrangement.sources.values():
-            yield f"no {word} image: a detector cannot be trained on this set alone"
+            yield f"no {word} images. A detector needs both classes for its training"
     for name in NAMES:
         if not lists[name]:
             yield f"the list {name} is empty"
@@ -268,20 +274,20 @@ def _doubts(record: ImportRecord) -> Iterator[str]:
     ]
     for tells in shortcuts_of({each.file: each.label for each in files}):
         yield (
-            f"{tells.sentence} (real: {tells.real}; fake: {tells.fake}). Bring both classes into one "
-            "form, or a detector learns the form"
+            f"{tells.sentence} (real: {tells.real}; fake: {tells.fake}). Convert both classes to the "
+            "same form, otherwise a detector learns the form"
         )
     until = time.monotonic() + COMPARE_S
     if found := contradictions(files, is_over=lambda: time.monotonic() > until):
         real, fake = found[0]
         yield (
-            f"{len(found)} pictures are real and fake: the bytes of {real[0]} (real) and {fake[0]} (fake) "
-            "are equal. Remove the wrong file of each pair"
+            f"{len(found)} images are both real and fake: {real[0]} (real) and {fake[0]} (fake) have "
+            "equal bytes. Remove the wrong file of each pair"
         )
     if time.monotonic() > until:
         yield (
-            f"not all files of both classes were compared, as that takes more than {COMPARE_S:.0f} s. After "
-            "a training, compare all its images: trueface audit RUN --seconds 3600"
+            f"comparing the files of both classes stopped after {COMPARE_S:.0f} s. After a training, "
+            "compare all its images: trueface audit RUN --seconds 3600"
         )
 
 
@@ -344,15 +350,15 @@ def _lines(outcome: Outcome) -> Iterator[str]:
     done = "would be " if request.dry_run else ""
     how = "copied" if request.copy else "linked"
     yield (
-        f"{len(outcome.difference.new)} images {done}{how}, {outcome.difference.there} were there; "
-        f"{len(set(outcome.arrangement.groups.values()))} groups stay in one list each"
+        f"{len(outcome.difference.new)} images {done}{how}, {outcome.difference.there} existed already; "
+        f"{len(set(outcome.arrangement.groups.values()))} groups, each in one list"
     )
     if not request.dry_run:
         words = ["trueface", "splits", str(request.out), "--check", str(request.splits)]
         words += ["--data", _all(rows)]
         words += ["--group-by", str(request.out / GROUPS)] if outcome.record.groups else []
         yield f"in a task file: include: {shown(str(request.out / DATASET))}"
-        yield f"to look for leaks: {shown(shlex.join(words))}"
+        yield f"check for leaks: {shown(shlex.join(words))}"
 
 
 def _names(modifiers: Json) -> list[str]:

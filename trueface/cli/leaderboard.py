@@ -28,15 +28,9 @@ if (
     TYPE_CHECKING
 ):  # scikit-learn takes a second to import; help and wrong names must not wait for it
     from trueface.unlearning.evaluation.leaderboard import Ladder, UnlearningGroup, UnlearningRow
-EXAMPLES = """\b
-Examples:
-  trueface unlearned poison_study
-  trueface unlearned runs/poison_study --json
-  trueface unlearned cifar --published
-"""
 
 
-@click.command(epilog=EXAMPLES)
+@click.command()
 @click.argument("run", metavar="RUN")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object (schema 1).")
 @click.option(
@@ -45,16 +39,30 @@ Examples:
     help="Also print published figures of class unlearning on CIFAR-10.",
 )
 def unlearned(run: str, *, as_json: bool, published: bool) -> None:
-    """Compare the unlearned models of RUN, a name below runs/ or a path, with their references.
+    """Compare unlearned models with their references.
 
-    Rows are means ± standard deviations over seeds: first the model before unlearning and
-    trainings anew, then the methods. gap: mean distance to the retrained model on retain, forget, test and
-    membership (SVC), in points. cached s: time to compute cached features or importances; time s is
-    without it. tuned: test accuracy at the threshold that is best on validation. recovery: fraction of
-    the damage that is undone. MIA (loss): accuracy of telling the forgotten from unseen test images by
-    their loss; 50 is ideal. MIA TPR@1%: fraction of the forgotten that is recognised at 1 % false
-    positives; 1 is chance. US: unlearning score. verdict: why a model is ruined whatever its scores;
-    such rows come last. Alarms are further remarks on a row.
+    RUN is the name of a folder in runs/, or a path. Rows are means ± standard deviations over seeds:
+    first the model before unlearning and retrained models, then the methods.
+
+    \b
+    Columns:
+      gap         mean distance to the retrained model, in percentage points: retain,
+                  forget, test and membership (SVC)
+      time s      time of the method, without cached features and importances
+      cached s    time to compute cached features or importances
+      tuned       test accuracy at the threshold that is best on validation
+      recovery    fraction of the damage that is undone
+      MIA (loss)  accuracy of a membership attack by the loss; 50 is ideal
+      MIA TPR@1%  fraction of forgotten images found at 1 % false positives; 1 is chance
+      US          unlearning score
+      verdict     why a model is unusable whatever its scores; such rows come last
+      alarms      further remarks on a row
+
+    \b
+    Examples:
+      trueface unlearned poison_study
+      trueface unlearned runs/poison_study --json
+      trueface unlearned cifar --published
     """
     # numpy and scipy take a while to import; help must not wait for them
     from trueface.audit.run_facts import found_folder
@@ -64,9 +72,7 @@ def unlearned(run: str, *, as_json: bool, published: bool) -> None:
     folder = found_folder(run)
     board = ladder(folder, missing_models(folder))
     if not board.groups and not board.troubles:
-        raise UsageError(
-            f"nothing was unlearned in {folder}: no model there has an unlearning.json"
-        )
+        raise UsageError(f"no unlearned models in {folder}. No model folder has an unlearning.json")
     for trouble in board.troubles:
         click.echo(f"error: {trouble}", err=True)
     if as_json:
@@ -89,7 +95,9 @@ def draw(board: "Ladder", console: Console, *, published: bool = False) -> None:
             console.print(Text(note))
         if published and group.goal == "class":
             header, *rows = _beside(group)
-            console.print(Text("Published for CIFAR-10, and ours (one class of ten forgotten)"))
+            console.print(
+                Text("Published for CIFAR-10 and measured here (one class of ten forgotten)")
+            )
             _show(console, header, rows, left=2)
         console.print()
 
@@ -150,14 +158,14 @@ def _heading(group: "UnlearningGroup") -> str:
 
     names = [shown(class_name(label, group.class_names)) for label in group.forgotten]
     what = {
-        "flips": "wrong labels" if group.rate is None else f"{group.rate:.0%} wrong labels",
+        "flips": "flipped labels" if group.rate is None else f"{group.rate:.0%} flipped labels",
         "class": f"class {', '.join(names)}",
         "instances": "some images"
         if group.fraction is None
         else f"{100 * group.fraction:.3g}% of the training images",
     }[group.goal]
     suffix = "" if group.known == 1 else f", {group.known:.0%} of them known"
-    return f"{shown(group.base)}: {what} to be forgotten{suffix}"
+    return f"{shown(group.base)}: forget {what}{suffix}"
 
 
 def _cells(group: "UnlearningGroup", *, tabs: bool = False) -> list[tuple[str, ...]]:

@@ -49,7 +49,7 @@ def chosen(
         if value is not None
     ]  # fmt: skip
     if len(named) > 1:
-        raise UsageError(f"{' and '.join(named)} name a model each: give one of them")
+        raise UsageError(f"{' and '.join(named)} cannot be combined. Give one of them")
     if checkpoint is not None:
         return _file(checkpoint)
     if folder is not None:
@@ -74,7 +74,9 @@ def _usual_run() -> str:
         return DEFAULT_RUN
     runs = [folder.name for folder in _folders(root) if _models(folder)]
     if len(runs) > 1:
-        raise UsageError(f"{len(runs)} runs have trained models. Name one with --name: {few(runs)}")
+        raise UsageError(
+            f"{len(runs)} runs have trained models. Choose one with --name: {few(runs)}"
+        )
     return runs[0] if runs else DEFAULT_RUN
 
 
@@ -87,7 +89,7 @@ def _of_run(run_name: str, model: str | None) -> Path:
         model = models[0]
     if model is None and models:
         raise UsageError(
-            f"run {run_name} has {len(models)} trained models: name one with --model: "
+            f"run {run_name!r} has {len(models)} trained models. Choose one with --model: "
             f"{', '.join(models)}"
         )
     if model is not None:
@@ -99,15 +101,15 @@ def _of_run(run_name: str, model: str | None) -> Path:
     if others := [folder.name for folder in _folders(runs) if _models(folder)]:
         raise UnknownName("run with trained models", run_name, others)
     raise UsageError(
-        f"no trained model in {runs}; train one, name a file with --checkpoint, or a model folder "
-        f"with --model-folder or {VARIABLE}"
+        f"no trained model in {runs}. Train one, or give --checkpoint FILE, --model-folder FOLDER or "
+        f"the environment variable {VARIABLE}"
     )
 
 
 def _file(weights: Path, source: str = "--checkpoint") -> Path:
     if not weights.is_file():
         raise UsageError(
-            f"{source}: there is no checkpoint {weights}: name the file of a trained model"
+            f"{source} {weights}: no such file. Give the checkpoint of a trained model"
         )
     return weights
 
@@ -115,7 +117,8 @@ def _file(weights: Path, source: str = "--checkpoint") -> Path:
 def _folder(folder: Path) -> Path:
     if not _is_model_folder(folder):
         raise UsageError(
-            f"{folder} is no model folder: it has no {paths.MODEL_FOLDER}; trueface pretrain writes one"
+            f"{folder} is not a model folder: {paths.MODEL_FOLDER} is missing. To write a model folder: "
+            "trueface pretrain"
         )
     return folder
 
@@ -149,19 +152,21 @@ def refuse(place: Path, files: Sequence[Path]) -> None:
     if place.suffix.lower() == SUFFIX and not place.is_dir():
         if len(files) > 1:
             raise UsageError(
-                f"--heat-map {place} is one file, and there are {len(files)} images: name a folder"
+                f"--heat-map {place} is one file for {len(files)} images. Give a folder"
             )
         if not place.parent.is_dir():
-            raise UsageError(f"--heat-map: there is no folder {place.parent}")
+            raise UsageError(f"--heat-map {place}: folder {place.parent} does not exist")
     elif place.exists() and not place.is_dir():
-        raise UsageError(f"--heat-map {place}: name a file that ends with {SUFFIX}, or a folder")
+        raise UsageError(
+            f"--heat-map {place}: expected a file that ends with {SUFFIX}, or a folder"
+        )
     where = os.path.realpath(place)
     for file in files:
         image = os.path.realpath(file)
         if where in {image, os.path.dirname(image)}:  # noqa: PTH120  # there may be 100,000
             raise UsageError(
-                f"--heat-map {place} could replace images that are predicted, such as {file}: name "
-                "another place"
+                f"--heat-map {place} could overwrite the input images, such as {file}. Give another "
+                "folder"
             )
 
 
@@ -316,19 +321,19 @@ class Remarks:
             if reason == "size" and settings.decode == "fitted":
                 advice = ""
             yield (
-                f"warning: {count} of {self.answers} images have other {PLURAL[reason]} than those of "
-                f"the training, so {NO_CLASS if reason in FAR else LESS_SURE}{advice}"
+                f"warning: {PLURAL[reason]} of {count} of {self.answers} images differ from the training "
+                f"images, so {NO_CLASS if reason in FAR else LESS_SURE}{advice}"
             )
             yield from (f"  {example}" for example in self.examples[reason])
             if count > NAMED:
                 yield f"  and {count - NAMED} more"
         if self.far:
             yield (
-                f"note: no answer for {self.far} of {self.answers} images, which are unlike those of the "
-                "training; their logits are printed all the same"
+                f"note: no class for {self.far} of {self.answers} images that differ from the training "
+                "images. Their logits are printed anyway."
             )
         if self.unsure:
-            yield f"note: no answer for {self.unsure} of {self.answers} images, which are unsure"
+            yield f"note: no class for {self.unsure} of {self.answers} images because of low confidence"
 
 
 PLURAL = {
@@ -338,16 +343,17 @@ PLURAL = {
     "features": "features",
 }
 NO_CLASS = "they get no class"
-LESS_SURE = "their answers are less sure than validation's"
+LESS_SURE = "their answers are less reliable than on validation"
 ADVICE = {
-    "size": "; the network sees the middle {crop} x {crop} pixels only: resize them as the training's were",
-    "orientation": "; turn their pixels as the flag in the file says",
+    "size": ". The network sees only the middle {crop} x {crop} pixels. Resize the images like the "
+    "training images",
+    "orientation": ". Rotate the pixels as the flag in the file says",
 }
 
 
 def passed_over_line(passed_over: Mapping[str, int]) -> str:
     """Return the note on files that were no images by their names."""
-    return f"note: passed over, as no images by their names: {listed(passed_over)}"
+    return f"note: skipped files whose names are not names of images: {listed(passed_over)}"
 
 
 @click.command()
@@ -358,24 +364,33 @@ def passed_over_line(passed_over: Mapping[str, int]) -> str:
     "--files-from",
     metavar="FILE",
     type=click.File("rb"),
-    help="Read more paths from FILE, one a line or each ended by NUL; - is standard input.",
+    help="Read more paths from FILE, separated by line ends or NUL; - reads standard input.",
 )
 @click.option(
-    "--model", "model_id", metavar="ID", help="Model in runs/NAME/ID/; default: the only one."
+    "--model",
+    "model_id",
+    metavar="ID",
+    help="ID of the model in runs/RUN/.  [default: the only one]",
 )
-@click.option("--name", help="The model's run.  [default: test, or the only one]")
+@click.option("--name", metavar="RUN", help="Run of the model.  [default: test, or the only one]")
 @click.option(
     "--checkpoint",
     "weights",
     type=click.Path(path_type=Path),
-    help="File of a checkpoint, instead of --model.",
+    help="Checkpoint file, instead of --model.",
 )
 @click.option(
     "--model-folder",
     type=click.Path(path_type=Path),
     help="Folder that trueface pretrain wrote, instead of --model.  [env: TRUEFACE_MODEL]",
 )
-@click.option("--device", default="auto", show_default=True, help="cpu, cuda:N or auto.")
+@click.option(
+    "--device",
+    metavar="DEVICE",
+    default="auto",
+    show_default=True,
+    help="Device to compute on: cpu, cuda:N, or auto.",
+)
 @click.option(
     "--batch-size", default=16, show_default=True, type=click.IntRange(1), help="Images per step."
 )
@@ -383,21 +398,21 @@ def passed_over_line(passed_over: Mapping[str, int]) -> str:
     "--abstain",
     metavar="RATE",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
-    help="Answer only where validation says that at most this fraction of answers is wrong.",
+    help="Give a class only if, by validation, at most this fraction of classes is wrong.",
 )
 @click.option(
     "--heat-map",
     "heat_place",
     metavar="FILE|FOLDER",
     type=click.Path(path_type=Path),
-    help="Draw which places speak for a fake, as PNG: takes 200 times as long as an answer.",
+    help="Draw the regions that indicate a fake, as PNG. Takes 200 times as long as a prediction.",
 )
 @click.option(
     "--heat-map-by",
     type=click.Choice(["occlusion", "blocks"]),
     default="occlusion",
     show_default=True,
-    help="Blur squares in turn, or weigh the last feature maps (some networks).",
+    help="Blur one square after another, or weight the last feature maps (some networks).",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object (schema 1).")
 def predict(
@@ -415,15 +430,22 @@ def predict(
     heat_map_by: By,
     as_json: bool,
 ) -> None:
-    """Predict whether images are real or fake: image files, and all images in folders.
+    """Predict whether images are real or fake.
 
-    Prints path, logit, probability of fake, and verdict. Images are preprocessed as in the model's
-    validation. Files that cannot be decoded are listed on stderr, and the exit code is 1.
+    IMAGE is an image file, or a folder with images. The output has the path, logit, probability of
+    fake, and verdict of each image. Images are preprocessed as in the validation of the model. Files
+    that cannot be decoded are listed on stderr, and the exit code is 1.
+
+    \b
+    Examples:
+      trueface predict photo.jpg
+      trueface predict photos/ --name study --json
+      trueface predict photo.jpg --model-folder detector --heat-map photo.png
     """
     place = chosen(model_id, name, weights, model_folder)
     listed = () if files_from is None else paths_in(files_from.read())
     if not images and files_from is None:
-        raise UsageError("name images or folders, or a file that lists them with --files-from")
+        raise UsageError("expected an IMAGE or --files-from FILE")
     pictures = find_images((*images, *listed))
     if heat_place is not None:
         refuse(heat_place, pictures.files)
@@ -436,7 +458,7 @@ def predict(
     bad = _answer(place, predictor, pictures, heat, as_json=as_json)
     if bad:
         places = len(pictures.files) + len(pictures.missing)
-        raise JobError(f"{bad} of {places} places gave no answer; see above")
+        raise JobError(f"no prediction for {bad} of {places} paths. See the errors above")
 
 
 def _load(place: Path, *, device: str, batch_size: int, abstain: float | None) -> "Predictor":
@@ -453,17 +475,17 @@ def _load(place: Path, *, device: str, batch_size: int, abstain: float | None) -
     if place.is_dir() and (failed := model_folder.failed_tests(place)):
         click.echo(
             f"warning: the model failed its own tests (balanced accuracy: {few(failed)}). Do not rely on "
-            f"its answers; {place / model_folder.CARD} has the details",
+            f"its answers. Details: {place / model_folder.CARD}",
             err=True,
         )
     predictor = Predictor(kept, place, device=on, batch_size=batch_size, abstain=abstain)
     if predictor.selection is not None:
         selection = predictor.selection
         click.echo(
-            f"note: answers are given as in the surest {100 * selection.coverage:.0f} % of "
-            f"{selection.images} images of validation, of which at most "
-            f"{100 * selection.bound:.2g} % are wrong (95 % confidence); this holds for images of "
-            "the sources, sizes and processing of validation",
+            "note: images get a class if their confidence is as high as in the upper "
+            f"{100 * selection.coverage:.0f} % of {selection.images} validation images. At most "
+            f"{100 * selection.bound:.2g} % of these are wrong (95 % confidence). This holds only for "
+            "the sources, sizes and processing of the validation images.",
             err=True,
         )
     return predictor

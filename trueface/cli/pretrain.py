@@ -33,9 +33,17 @@ TRAIN, TEST = "train", "test"  # kinds
 @click.option(
     "--out", required=True, type=click.Path(path_type=Path), help="Model folder to write."
 )
-@click.option("--model", "model_id", metavar="ID", help="Which model; default: the only one.")
-@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="As in launcher run.")
-@click.option("--licence", metavar="TEXT", help="Licence of the weights, for the card.")
+@click.option(
+    "--model", "model_id", metavar="ID", help="ID of the model to train.  [default: the only one]"
+)
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Override a value of the task file: lr=0.01. Repeatable.",
+)
+@click.option("--licence", metavar="TEXT", help="Licence of the weights, for card.md.")
 def pretrain(
     taskfile: Path,
     *,
@@ -44,16 +52,21 @@ def pretrain(
     settings: tuple[str, ...],
     licence: str | None,
 ) -> None:
-    """Train the only model of TASKFILE, test it, and write a model folder that can be handed on.
+    """Train a model and write a folder to hand on.
 
-    The jobs run in the queue; what is done already is not done again. The folder holds weights,
-    where they come from, the results of the tests, and card.md, which says what the model is for.
-    `trueface predict photo.jpg --model-folder DIR` uses it.
+    The jobs of TASKFILE run in the queue. Finished jobs do not run again. The folder contains the
+    weights, their provenance, the results of the tests, and card.md, which describes the use of the
+    model.
+
+    \b
+    Examples:
+      trueface pretrain tasks/detector.yaml --out detector
+      trueface predict photo.jpg --model-folder detector
     """
     planned = plan(load(taskfile, settings=settings))
     training = _training(planned, model_id)
     if training.model is None:
-        raise UsageError(f"{taskfile}: the training names no model")
+        raise UsageError(f"{taskfile}: the training has no model")
     import_torchvision()  # as above
     from trueface.prediction import model_folder
 
@@ -62,8 +75,8 @@ def pretrain(
     ended = subprocess.run([*LAUNCHER, "run", str(taskfile), *words], check=False)
     if ended.returncode != 0:
         raise JobError(
-            f"launcher run {taskfile} ended with exit code {ended.returncode}; see above, mend it, "
-            "and start the same again: what is done stays done"
+            f"launcher run {taskfile} ended with exit code {ended.returncode}. Fix the error above and "
+            "run the command again. Finished jobs do not run again."
         )
     tests = [
         model_folder.ModelTest(
@@ -96,10 +109,9 @@ def _training(planned: Plan, model: str | None) -> PlannedJob:
         return trainings[0]
     names = ", ".join(job.model or "" for job in trainings)
     raise UsageError(
-        f"{planned.file} has {len(trainings)} trainings and one model is written: name it with "
-        f"--model: {names}"
+        f"{planned.file} has {len(trainings)} trainings. Choose one with --model: {names}"
         if trainings
-        else f"{planned.file} trains no model: nothing can be handed on"
+        else f"{planned.file} has no training"
     )
 
 
@@ -158,6 +170,6 @@ def _licence(provenance: dict[str, Json] | object) -> str:
     if isinstance(stated, str) and stated:
         return stated
     if facts.get("weights_sha256") is None and facts.get("started_from") is None:
-        return "whatever its trainer chooses: it started from no weights of others"
+        return "chosen by its trainer (no weights of others were used)"
     source = settings.get("weights") if isinstance(settings, dict) else None
-    return f"unknown: it started from weights of others ({source}); ask their owner"
+    return f"unknown: the training started from weights of others ({source}). Ask their owner"

@@ -40,7 +40,8 @@ CSV_HEADER = ("model", "data", "quality", "measure", "value", "low", "high")
 def text(name: str, rows: Sequence[QualityRow], missing: MissingModels = NO_MODELS) -> str:
     """Return tables of AUC and of mean scores by quality, and the differences to the reference."""
     lines = [
-        f"qualities {shown(name)}: AUC, ± over seeds; of one seed its 95 % interval over images"
+        f"qualities {shown(name)}: AUC, ± standard deviation over seeds, or the 95 % interval over "
+        "images for one seed"
     ]
     for compared in comparisons(rows, missing, apart=True):
         names, methods = compared.qualities, compared.methods
@@ -59,7 +60,7 @@ def text(name: str, rows: Sequence[QualityRow], missing: MissingModels = NO_MODE
                 ),
             ]
         )
-        lines += ["", "mean probability of a fake, of reals / of fakes", ""]
+        lines += ["", "mean predicted probability of fake: real images / fake images", ""]
         lines += aligned(
             [
                 ("method", *names),
@@ -132,32 +133,23 @@ def _notes(compared: ComparedQualities) -> Iterator[str]:
         elif first.why_not:
             yield f"{name}: {shown(first.why_not)}"
     for count in compared.left_out:
-        yield f"left out: {count} images without every quality"
+        yield f"skipped: {count} images that are not in every quality"
 
 
-EXAMPLES = """\b
-Examples:
-  trueface qualities quality
-  trueface qualities quality --against real --qualities raw,jpeg75,jpeg50
-  trueface qualities quality --page runs/quality/qualities.html
-  trueface qualities runs/quality --json
-"""
-
-
-@click.command(epilog=EXAMPLES)
+@click.command()
 @click.argument("run", metavar="RUN")
 @click.option(
     "--against",
     metavar="MODEL",
     default="",
-    help="Reference: ID of a model, or that without its seed; the others are compared with it.",
+    help="ID of the reference model, with or without its seed. The others are compared with it.",
 )
 @click.option(
     "--qualities",
     "names",
     metavar="NAME[,…]",
     default="",
-    help="Qualities in their order.  [default: all, raw first]",
+    help="Qualities to show, in this order.  [default: all, raw first]",
 )
 @json_option
 @page_option
@@ -171,12 +163,20 @@ def qualities(
     csv_out: str | None,
     page: Path | None,
 ) -> None:
-    """Show the models of RUN, a name below runs/ or a path, on each quality of their test images.
+    """Compare models on the same images in several qualities.
 
-    A quality is the corruption of a test (`corrupt: [none, jpeg75, jpeg50]`); raw is none. mean and
-    worst are over qualities; pooled is one AUC of all qualities together, lower than the mean where
-    scores shift with the quality. Intervals are 95 % over images, the same for all qualities and
-    models, and over seeds where there are three. Models whose names differ in their seed alone are repetitions.
+    RUN is the name of a folder in runs/, or a path. A quality is the corruption of a test
+    (`corrupt: [none, jpeg75, jpeg50]`); raw is none. Columns mean and worst are taken over qualities.
+    Column pooled is one AUC of all qualities together; it is below the mean if scores shift with the
+    quality. Intervals are 95 % intervals over images, and over seeds if there are three or more.
+    Models whose names differ only in the seed are averaged.
+
+    \b
+    Examples:
+      trueface qualities quality
+      trueface qualities quality --against real --qualities raw,jpeg75,jpeg50
+      trueface qualities quality --page runs/quality/qualities.html
+      trueface qualities runs/quality --json
     """
     write = page_writer(page)
     run_folder, tests = tests_of_run(run)
@@ -184,12 +184,12 @@ def qualities(
     rows = quality_rows(run_folder, tests, reference=against, qualities=chosen)
     if not rows:
         raise DataError(
-            f"no model of {run_folder.name} was tested on the same images in two qualities: write "
-            "`corrupt: [none, jpeg75, jpeg50]` into the tests of its task file"
+            f"run {run_folder.name!r}: no model was tested on the same images in two qualities. Write "
+            "`corrupt: [none, jpeg75, jpeg50]` to the tests of its task file"
         )
     missing = missing_models(run_folder)
     if lacking := unmeasured(tests, (row.model for row in rows)):
-        click.echo(f"left out: {', '.join(map(shown, lacking))}: {NOT_IN_TWO}", err=True)
+        click.echo(f"skipped: {', '.join(map(shown, lacking))}: {NOT_IN_TWO}", err=True)
     if csv_out is not None:
         write_csv(csv_out, CSV_HEADER, csv_rows(rows))
     if write:

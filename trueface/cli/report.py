@@ -32,7 +32,7 @@ BESIDE = (
     help=f"File to write.  [default: {FILE} in the run's folder]",
 )
 @figure_options
-@click.option("--open", "opened", is_flag=True, help="Also open it in the browser.")
+@click.option("--open", "opened", is_flag=True, help="Also open the page in the browser.")
 @click.option(
     "--data-root",
     type=click.Path(path_type=Path, file_okay=False, exists=True),
@@ -41,7 +41,7 @@ BESIDE = (
 @click.option(
     "--split-path",
     type=click.Path(path_type=Path, exists=True),
-    help="Lists of the split, for the audit.  [default: from the run]",
+    help="Folder or file of the split, for the audit.  [default: from the run]",
 )
 @click.option(
     "--seconds",
@@ -58,13 +58,18 @@ def report(
     split_path: Path | None,
     seconds: float,
 ) -> None:
-    """Write RUN, a name below runs/ or a path, as one HTML page that needs no other file.
+    """Write an HTML page about a run, with plots.
 
-    The page has the findings of the audit, the table of models and data, ROC curves, score
-    histograms, confusion matrices, learning curves, augmented samples, the provenance of each model,
-    and comparisons of unlearned models. Also reads runs of the original system.
-    Plots lie as SVG files in report-figures/ beside a page in the run's folder, too; as PNG and PDF
-    beside any, if these are asked for.
+    RUN is the name of a folder in runs/, or a path. Runs of the original system are read too. The page
+    needs no other file. It contains the findings of the audit, the table of models and data, ROC
+    curves, score histograms, confusion matrices, learning curves, augmented samples, the provenance of
+    each model, and comparisons of unlearned models. Without --out, the plots are also written to
+    runs/RUN/report-figures/ as SVG files.
+
+    \b
+    Examples:
+      trueface report study --open
+      trueface report study --out study.html --png
     """
     run_facts = Reader(data_root=data_root, split_path=split_path, seconds=seconds).run(run)
     models = shown_models(run_facts.models)

@@ -80,20 +80,20 @@ def survey_images(request: SplitRequest) -> ImageSurvey:
         UsageError: no data root is given.
     """
     if request.data_root is None:
-        raise UsageError("DATA_ROOT is needed: the folder with the images")
+        raise UsageError("DATA_ROOT is required: the folder with the images")
     words = read_word_flags(request.subsets, request.modifiers, request.data_root)
     vocabulary = BUILT_IN.with_words(words).with_layout(request.layout)
     data = request.data or _unshared(request.data_root, vocabulary)
     wanted = vocabulary.as_named(parse_data(data))
     on_disk = survey(request.data_root, wanted, vocabulary)
-    click.echo(f"{len(on_disk.images)} images found of {data}", err=True)
+    click.echo(f"found {len(on_disk.images)} images of {data}", err=True)
     for remark in on_disk.remarks:
         click.echo(f"warning: {remark}", err=True)
     dangling = dangling_links((image.file for image in on_disk.images), on_disk.links)
     if not dangling:
         return on_disk
     click.echo(
-        f"warning: {len(dangling)} images left out, links that lead nowhere, such as "
+        f"warning: skipped {len(dangling)} images that are broken links, such as "
         f"{describe_links(dangling)}",
         err=True,
     )
@@ -113,7 +113,7 @@ def divided(request: SplitRequest, grouping: Grouping | None) -> tuple[Lists, Im
     """
     if request.balance and not (grouping and request.stratify):
         raise UsageError(
-            "--balance cells needs --attributes FILE, and does not go with --no-stratify"
+            "--balance cells requires --attributes FILE and cannot be combined with --no-stratify"
         )
     on_disk = survey_images(request)
     images = on_disk.images
@@ -133,7 +133,7 @@ def divided(request: SplitRequest, grouping: Grouping | None) -> tuple[Lists, Im
             groups = joined(groups, bindings)
         click.echo(
             f"{len(set(groups.values()))} groups of {len(groups)} keys; "
-            f"{len(keys) - len(groups)} keys of none",
+            f"{len(keys) - len(groups)} keys without a group",
             err=True,
         )
         _warn_of_large_group(groups, keys, shares)
@@ -152,7 +152,7 @@ def _warn_of_empty_classes(images: Sequence[Image]) -> None:
     for label, word in ((0, "real"), (1, "fake")):
         if not any(image.label == label for image in images):
             click.echo(
-                f"warning: no {word} image: a detector cannot be trained on this split alone",
+                f"warning: no {word} images. A detector needs both classes for its training",
                 err=True,
             )
 
@@ -170,8 +170,8 @@ def _warn_of_large_group(
     group, count = max(Counter(groups.values()).items(), key=itemgetter(1), default=("", 0))
     if count > max(*shares, 1 - sum(shares)) * len(keys):
         click.echo(
-            f"warning: group {group} has {count} of {len(keys)} keys, more than any list should have; "
-            "a rule may bind images that have nothing in common",
+            f"warning: group {group} has {count} of {len(keys)} keys, more than the largest list should "
+            "have. A rule may join images that have nothing in common",
             err=True,
         )
 
@@ -193,11 +193,13 @@ def taken(request: SplitRequest, source: Path) -> tuple[Lists, ImageSurvey | Non
     divides = request.shares is not None or request.group_by or request.balance
     if divides or not request.stratify:
         raise UsageError(
-            "--from keeps lists as they are: no --shares, --group-by, --balance, --no-stratify"
+            "--from keeps the lists as they are. Leave out --shares, --group-by, --balance and --no-stratify"
         )
     lists = {name: tuple(dict.fromkeys(keys)) for name, keys in read_lists(source).items()}
     if not lists:
-        raise DataError(f"no lists in {source}: looked for {', '.join(NAMES)}")
+        raise DataError(
+            f"no lists found in {source}. Expected {', '.join(f'{name}.json' for name in NAMES)}"
+        )
     if request.data_root is None:
         return lists, None
     on_disk = survey_images(request)
@@ -221,7 +223,7 @@ def grouping_of(request: SplitRequest) -> Grouping | None:
     if not request.attributes:
         return None
     if request.data_root is None:
-        raise UsageError("--attributes needs DATA_ROOT: the folder with the images")
+        raise UsageError("--attributes requires DATA_ROOT, the folder with the images")
     with logs.shown():
         attributes = Attributes(attribute_files(request.attributes, Path), request.data_root)
     return Grouping(
@@ -241,7 +243,7 @@ def shares_of(text: str) -> tuple[float, float]:
     try:
         train, val = (float(Fraction(fraction)) for fraction in text.split(","))
     except (ValueError, ZeroDivisionError) as error:
-        raise UsageError(f"--shares {text!r}: write it as 0.8,0.1") from error
+        raise UsageError(f"--shares {text!r}: expected two fractions, such as 0.8,0.1") from error
     return train, val
 
 
@@ -255,7 +257,7 @@ def subsample_size(text: str) -> int | Fraction:
         return int(text) if text.isdecimal() else Fraction(text)
     except (ValueError, ZeroDivisionError) as error:
         raise UsageError(
-            f"--subsample {text!r}: a number of images such as 100, or a fraction such as 0.1"
+            f"--subsample {text!r}: expected a number of images such as 100, or a fraction such as 0.1"
         ) from error
 
 
@@ -275,17 +277,18 @@ SCHEMA = 1
 @click.argument("data_root", type=click.Path(path_type=Path), required=False)
 @click.option("--out", type=click.Path(path_type=Path), help="Folder or .json file to write.")
 @click.option("--seed", default=42, show_default=True, help="Seed of every random draw.")
-@click.option("--data", help="Data ID of the images.  [default: all unshared images]")
+@click.option("--data", help="Data ID of the images.  [default: all original images]")
 @click.option(
     "--layout",
     type=click.Choice(list(LAYOUTS)),
     default="auto",
+    show_default=True,
     help="Folder layout of DATA_ROOT.",
 )
 @click.option(
     "--shares",
     metavar="TRAIN,VAL",
-    help="Fractions for training and validation; the rest is for testing.  [default: 0.8,0.1]",
+    help="Fractions for training and validation. The rest is for the test.  [default: 0.8,0.1]",
 )
 @click.option(
     "--stratify/--no-stratify",
@@ -359,15 +362,17 @@ SCHEMA = 1
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @own_words
 def splits(**given: Any) -> None:
-    """Split the images below DATA_ROOT into train.json, val.json and test.json.
+    """Split images into training, validation and test lists.
 
-    By default 80, 10 and 10 % of each folder; shared copies of an image go into the same list.
+    The images are in DATA_ROOT. By default the lists get 80, 10 and 10 % of each folder. Re-shared
+    copies of an image are in the same list.
 
     \b
-    trueface splits data --out splits --group-by '/prompt([0-9]+)_'
-    trueface splits faces --out splits --group-by '/([0-9]{3})(?:_([0-9]{3}))?/'
-    trueface splits --from splits --subsample 100 --out splits_subsampled
-    trueface splits data --check splits
+    Examples:
+      trueface splits data --out splits --group-by '/prompt([0-9]+)_'
+      trueface splits faces --out splits --group-by '/([0-9]{3})(?:_([0-9]{3}))?/'
+      trueface splits --from splits --subsample 100 --out splits_subsampled
+      trueface splits data --check splits
     """
     request = SplitRequest(**given)
     if request.check is None:
@@ -378,7 +383,7 @@ def splits(**given: Any) -> None:
 
 def _make(request: SplitRequest) -> None:
     if request.out is None:
-        raise UsageError("--out is needed: a folder for the lists, or a .json file for all three")
+        raise UsageError("--out is required: a folder for the lists, or a .json file for all three")
     grouping = grouping_of(request)
     on_disk: ImageSurvey | None = None
     if request.source is None:
@@ -391,7 +396,7 @@ def _make(request: SplitRequest) -> None:
     for name in (name for name, keys in lists.items() if not keys):
         click.echo(f"warning: the list {name} is empty", err=True)
     if _holds(request.out, lists, force=request.force):
-        click.echo(f"{request.out} holds this split already", err=True)
+        click.echo(f"{request.out} already contains this split", err=True)
     else:
         write_splits(request.out, lists)
     counts = {name: len(keys) for name, keys in lists.items()}
@@ -405,10 +410,12 @@ def _make(request: SplitRequest) -> None:
 
 def _check(request: SplitRequest, split_path: Path) -> None:
     if request.out is not None or request.source is not None or request.subsample is not None:
-        raise UsageError("--check only looks: leave --out, --from and --subsample out")
+        raise UsageError("--check writes nothing. Leave out --out, --from and --subsample")
     on_disk, lists = survey_images(request), read_lists(split_path)
     if not lists:
-        raise DataError(f"no lists in {split_path}: looked for {', '.join(NAMES)}")
+        raise DataError(
+            f"no lists found in {split_path}. Expected {', '.join(f'{name}.json' for name in NAMES)}"
+        )
     # torch takes seconds to import; a split is made without it
     from trueface.data.split_checks import examine
 
@@ -433,9 +440,8 @@ def _check(request: SplitRequest, split_path: Path) -> None:
         _show(cells)
     if sound.leaks:
         raise JobError(
-            f"{sound.leaks} leaks from one list of {split_path} into another; a split made anew "
-            "with --group-by keeps together what its rules bind (pixels: equal images; similar: "
-            "also nearly equal ones)"
+            f"{sound.leaks} leaks between the lists of {split_path}. Make a new split with --group-by: "
+            "pixels keeps equal images in one list, similar also nearly equal images"
         )
 
 

@@ -52,7 +52,7 @@ def figure_options(command: Callable[..., Any]) -> Callable[..., Any]:
             is_flag=True,
             expose_value=False,
             callback=asked,
-            help=f"Also write each plot as {kind.upper()}, into a folder beside the page.",
+            help=f"Also write each plot as a {kind.upper()} file, to a folder next to the page.",
         )(command)
     return command
 
@@ -63,8 +63,8 @@ def page_option(command: Callable[..., Any]) -> Callable[..., Any]:
         "--page",
         metavar="OUT",
         type=click.Path(path_type=Path, dir_okay=False),
-        help="Also write an HTML page that needs no other file; a report in the same folder links to "
-        "one with the verb's name.",
+        help="Also write an HTML page with all images and styles inside. A report in the same folder "
+        "links to a page that has the name of this command.",
     )
     return option(figure_options(command))
 
@@ -83,7 +83,7 @@ def page_writer(path: Path | None, *, svg: bool = False) -> "Callable[[Page], No
     kinds += click.get_current_context().meta[DRAWN]
     if path is None:
         if kinds:
-            raise UsageError(f"--{kinds[0]} draws the plots of a page: give --page, too")
+            raise UsageError(f"--{kinds[0]} requires --page")
         return None
     # jinja2 and Pillow are not needed otherwise
     from trueface.report.page import write_page
@@ -92,7 +92,7 @@ def page_writer(path: Path | None, *, svg: bool = False) -> "Callable[[Page], No
 
 
 csv_option = click.option(
-    "--csv", "csv_out", metavar="OUT", help="Write a long table, one number a line; - prints it."
+    "--csv", "csv_out", metavar="OUT", help="Write a long table: one number per row; - prints it."
 )
 
 
@@ -114,7 +114,7 @@ def tests_of_run(run: str) -> tuple[Path, list[tuple[str, str]]]:
         if path.suffix not in OLD_SUFFIXES
     ]
     if not tests:
-        raise DataError(f"no scores in {folder}: test its models first")
+        raise DataError(f"no scores found in {folder}. Test the models of the run first")
     return folders[0].parent, tests
 
 
