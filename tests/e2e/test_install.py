@@ -95,7 +95,7 @@ def test_the_base_installs_the_queue_alone_and_says_how_to_get_the_laboratory(
         completed = bare.call(*words)
         assert completed.returncode == 3, words
         assert completed.stdout == ""
-        assert completed.stderr.startswith("error: trueface needs jinja2, markupsafe, numpy, PIL,")
+        assert completed.stderr.startswith("error: packages are not installed: jinja2, markupsafe, numpy, PIL,")
         assert completed.stderr.count("\n") == 1
         assert command in completed.stderr
     assert bare.call("trueface", "--help").returncode == 0

@@ -85,7 +85,7 @@ def test_resume_from_names_the_epoch_or_is_refused(
 ) -> None:
     with chdir(lab.folder):
         assert classic.main([*words("killed")[3:], "--resume_from", "3"]) == 2
-    assert "--resume_from 3 needs the state of that epoch" in capsys.readouterr().err
+    assert "--resume_from 3: the saved state" in capsys.readouterr().err
     assert not (lab.folder / "runs" / "killed" / "m" / "checkpoints").exists()
 
 

@@ -115,7 +115,7 @@ VOCABULARY: Mapping[str, FieldInfo] = {
 }
 # Flags that are no settings, with what they mean.
 OWN: Mapping[str, str] = {
-    "name": "run: results go to runs/NAME/ (default: test)",
+    "name": "run; results go to runs/NAME/ (default: test)",
     "task": "train or test",
     "data": "data ID, such as gan2:pre&real:pre",
     "save_id": "folder of the trained model (default: LOAD_ID#DATA, or DATA)",
@@ -123,7 +123,7 @@ OWN: Mapping[str, str] = {
     "device": "cpu or cuda:N (default: cuda:0, or cpu where there is no CUDA)",
     "poison_rate": "fraction of the training labels to flip, 0 to 1 (default: 0)",
     "poison_kind": "f2r flips fakes only, r2f reals only, patch is a backdoor (default: any label)",
-    "resume_from": "go on after this epoch, or not at all (default: wherever it was interrupted)",
+    "resume_from": "resume after this epoch, or fail (default: where the training was interrupted)",
 }
 
 
@@ -181,7 +181,7 @@ def read(argv: Sequence[str]) -> ClassicRequest:
     preview = given.pop("preview", False)
     task = _task(own["task"])
     if own["data"] is None:
-        raise UsageError("--data is needed: a data ID, such as 'gan2:pre&real:pre'")
+        raise UsageError("--data is required: a data ID, such as 'gan2:pre&real:pre'")
     data = TEST.with_words(words).images(parse_data(own["data"]))
     models = _models(task, own, data)
     return ClassicRequest(
@@ -215,7 +215,7 @@ def settings_of(model: type[Known], request: ClassicRequest) -> Known:
 
 def _task(name: str | None) -> str:
     if not name:
-        raise UsageError("--task is needed: train or test")
+        raise UsageError("--task is required: train or test")
     if name not in TASKS:
         raise UnknownName("task", name, TASKS)
     return name
@@ -226,7 +226,7 @@ def _epoch(text: str | None) -> int:
     try:
         return max(int(text or 0), 0)
     except ValueError as error:
-        raise UsageError(f"--resume_from {text!r} is no number of an epoch") from error
+        raise UsageError(f"--resume_from {text!r} is not an epoch number") from error
 
 
 def percent_of(rate: str) -> Decimal | None:
@@ -239,14 +239,14 @@ def percent_of(rate: str) -> Decimal | None:
         percent = Decimal(rate) * 100
         is_within = 0 <= percent <= 100
     except InvalidOperation as error:
-        raise UsageError(f"--poison_rate {rate!r} is no number from 0 to 1") from error
+        raise UsageError(f"--poison_rate {rate!r} is not a number from 0 to 1") from error
     return percent if is_within else None
 
 
 def _poison(rate: str, kind: str | None) -> Poison | None:
     percent = percent_of(rate)
     if percent is None:
-        raise UsageError(f"--poison_rate {rate} is not within 0 to 1")
+        raise UsageError(f"--poison_rate {rate} is not between 0 and 1")
     if kind is not None and kind not in KINDS:
         raise UnknownName("--poison_kind", kind, KINDS)
     prefix = "" if kind in {None, FLIP} else f"{kind}-"
@@ -263,7 +263,7 @@ def _models(task: str, own: Mapping[str, str | None], data: DataId) -> _Models:
         model, saved_as = _names(base, own["save_id"], Stage(data, poison))
         return _Models(model=model, saved_as=saved_as, base=base, poison=poison)
     if base is None:
-        raise UsageError("--load_id is needed: which model to test")
+        raise UsageError("--load_id is required: the model to test")
     return _Models(model=base, saved_as=base, base=None, poison=None)
 
 
@@ -300,12 +300,12 @@ def _parse(argv: Sequence[str]) -> dict[str, Any]:
     for name, text in OWN.items():
         parser.add_argument(f"--{name}", help=text)
     parser.add_argument(
-        "--keep_poison", action="store_true", help="take the model's poison.json that is there"
+        "--keep_poison", action="store_true", help="use the existing poison.json of the model"
     )
     parser.add_argument(
         "--preview",
         action="store_true",
-        help="write what the network would see to preview.png beside the model, and train nothing",
+        help="write the input of the network to preview.png in the folder of the model; do not train",
     )
     for name, text in WORD_HELP.items():
         parser.add_argument(f"--{name}", nargs="+", action="extend", metavar=WORD_SHAPE, help=text)
@@ -364,8 +364,8 @@ def _train(request: ClassicRequest) -> None:
     record = paths.poison_record(request.folder)
     if request.poison is not None and request.keep_poison and not record.exists():
         raise UsageError(
-            f"no {record}: the poison record of {request.saved_as}; make it with trueface poison, "
-            "or leave --keep_poison out"
+            f"{record} is missing: the poison record of {request.saved_as}. Make it with trueface "
+            "poison, or leave out --keep_poison"
         )
     # torch takes seconds to import; help and wrong arguments must not wait for it
     from trueface.jobs.previewing import preview
@@ -384,7 +384,7 @@ def _train(request: ClassicRequest) -> None:
     with logs.shown(), logs.kept(request.log, mode="a" if under_way else "w"):
         log.info("command=%s", shlex.join(request.argv))
         if images != request.data:
-            log.warning("data=%s reason=a training needs real images, so they were added", images)
+            log.warning("data=%s reason=added the real images that a training needs", images)
         job = partial(_job, request, images=str(images), device=run_here.device(request.device))
         if request.poison is not None and not request.keep_poison:
             run_here.perform(POISON, partial(job, kind="poison", settings=choice))
@@ -404,10 +404,10 @@ def _refuse_other_epoch(request: ClassicRequest) -> None:
     path = paths.resume(request.folder)
     kept = interrupted_epochs(path)
     if kept != request.resume_from:
-        there = "there is none" if kept is None else f"that one is of epoch {kept}"
+        there = "does not exist" if kept is None else f"is of epoch {kept}"
         raise UsageError(
-            f"--resume_from {request.resume_from} needs the state of that epoch in {path}, and "
-            f"{there}; leave the flag out to go on from what there is"
+            f"--resume_from {request.resume_from}: the saved state {path} {there}. Leave out the flag "
+            "to resume from the saved state"
         )
 
 

@@ -70,11 +70,11 @@ RENAMED: Mapping[str, tuple[str, str]] = {
 }
 # Flags that are no settings, with what they mean.
 OWN: Mapping[str, str] = {
-    "name": "results go to OUTPUT_DIR/NAME/ (needed)",
-    "poisoned_model": "checkpoints/best.pt of the poisoned model; its poison.json lies two folders "
-    "up (needed)",
-    "poison_rate": "fraction of its training labels that was flipped, 0 to 1 (needed)",
-    "baseline_model": "checkpoint of a clean model, which is tested for comparison",
+    "name": "results go to OUTPUT_DIR/NAME/ (required)",
+    "poisoned_model": "checkpoints/best.pt of the poisoned model; its poison.json is two folders "
+    "up (required)",
+    "poison_rate": "fraction of its training labels that was flipped, 0 to 1 (required)",
+    "baseline_model": "checkpoint of a clean model to test for comparison",
     "data": "data ID of its training (default: gan2:pre&gan3:pre&sdXL:pre&real:pre)",
     "output_dir": "folder of all results (default: runs/unlearning)",
     "device": "cpu or cuda:N (default: cuda:0, or cpu where there is no CUDA)",
@@ -160,16 +160,16 @@ def read(argv: Sequence[str]) -> ClassicUnlearning:
     flags = _parse(argv)
     for needed in ("name", "poisoned_model", "poison_rate"):
         if flags[needed] is None:
-            raise UsageError(f"--{needed} is needed: {OWN[needed].removesuffix(' (needed)')}")
+            raise UsageError(f"--{needed} is required: {OWN[needed].removesuffix(' (required)')}")
     name = paths.folder_name("--name", flags["name"])
     poisoned = _model_folder(flags["poisoned_model"])
     made = Path.cwd() / flags["output_dir"] / name
     if made.resolve() == poisoned.resolve():
-        raise UsageError(f"{made} is the poisoned model's own folder: give another --name")
+        raise UsageError(f"{made} is the folder of the poisoned model. Give another --name")
     if flags["baseline_model"] == "None":  # the original's own default, as it is printed
         flags["baseline_model"] = None
     if flags["baseline_model"] is not None and not Path(flags["baseline_model"]).is_file():
-        raise UsageError(f"no {flags['baseline_model']}: the model of --baseline_model")
+        raise UsageError(f"--baseline_model {flags['baseline_model']}: no such file")
     return ClassicUnlearning(
         argv=tuple(argv),
         flags=flags,
@@ -189,11 +189,11 @@ def _model_folder(checkpoint: str) -> Path:
     folder = path.parent.parent
     if path != paths.checkpoint(folder):
         raise UsageError(
-            f"--poisoned_model {checkpoint}: give the path of a model's checkpoints/best.pt, as "
-            "python -m trueface --task train --save_weights writes it"
+            f"--poisoned_model {checkpoint}: expected MODEL/checkpoints/best.pt, as written by "
+            "python -m trueface --task train --save_weights"
         )
     if not path.is_file():
-        raise UsageError(f"no {checkpoint}: the poisoned model")
+        raise UsageError(f"--poisoned_model {checkpoint}: no such file")
     return folder
 
 
@@ -205,8 +205,8 @@ def _poison(rate: str, folder: Path) -> Poison:
     wanted = None if percent is None else parse_poison(f"{prefix}{percent:f}")
     if wanted is None or wanted.rate != record.rate:
         raise UsageError(
-            f"--poison_rate {rate}: {paths.poison_record(folder)} says that {record.rate:.6g} of "
-            "the labels were flipped"
+            f"--poison_rate {rate}: by {paths.poison_record(folder)}, {record.rate:.6g} of the labels "
+            "were flipped"
         )
     return wanted
 
@@ -221,7 +221,7 @@ def _settings(flags: Mapping[str, Any]) -> UnlearningSettings:
         given["pgu_most_loss"] = float(flags["early_stop_thres"]) / 100  # given in points
     except ValueError as error:
         raise UsageError(
-            f"--early_stop_thres {flags['early_stop_thres']!r} is no number"
+            f"--early_stop_thres {flags['early_stop_thres']!r} is not a number"
         ) from error
     try:
         return checked(UnlearnSettings, given)
@@ -235,15 +235,17 @@ def _settings(flags: Mapping[str, Any]) -> UnlearningSettings:
 def _parse(argv: Sequence[str]) -> dict[str, Any]:
     parser = Parser(
         prog="trueface unlearn-classic",
-        description="Make a poisoned detector forget its flipped labels, as the original "
-        "unlearn_trueface.py did; other methods: trueface unlearn.",
+        description="Unlearn the flipped labels of a poisoned detector, as the original "
+        "unlearn_trueface.py. For other methods, use trueface unlearn.",
         allow_abbrev=False,
     )
     for name, text in OWN.items():
         parser.add_argument(f"--{name}", help=text)
     parser.set_defaults(data=DATA, output_dir="runs/unlearning", device="cuda:0")
     parser.add_argument(
-        "--save_model", action="store_true", help="accepted; the result is kept in any case"
+        "--save_model",
+        action="store_true",
+        help="accepted without effect; the result is always saved",
     )
     fields = UnlearnSettings.model_fields
     for theirs, (ours, value) in RENAMED.items():
@@ -388,8 +390,8 @@ def write_results(
     results["constant"] = constant_class
     if constant_class is not None:
         log.warning(
-            "state=worthless reason=the model calls every image %s, so its accuracy is only the "
-            "share of them; take a lower start_lr, fewer epochs, or another method",
+            "state=worthless reason=the model predicts %s for every image, so its accuracy is the "
+            "share of that class. Use a lower start_lr, fewer epochs, or another method",
             constant_class,
         )
     results |= {f"baseline_{key}": value for key, value in (rival or {}).items()}
@@ -453,7 +455,7 @@ def _table(rows: Sequence[Mapping[str, int | float | None]]) -> bytes:
 )
 @click.argument("flags", nargs=-1, type=click.UNPROCESSED)
 def unlearn_classic(flags: tuple[str, ...]) -> None:
-    """Make a poisoned model forget, with the FLAGS of the original unlearn_trueface.py."""
+    """Unlearn with the flags of the original unlearn_trueface.py."""
     try:
         run(flags)
     except SystemExit as end:  # argparse has printed its help

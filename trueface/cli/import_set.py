@@ -126,7 +126,7 @@ Examples:
 )
 @click.option("--copy", is_flag=True, help="Copy the images instead of linking them.")
 @click.option("--dry-run", is_flag=True, help="Print the result and write nothing.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def import_set(
     layout: str,
     folder: Path,

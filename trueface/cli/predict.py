@@ -321,8 +321,8 @@ class Remarks:
             if reason == "size" and settings.decode == "fitted":
                 advice = ""
             yield (
-                f"warning: {PLURAL[reason]} of {count} of {self.answers} images differ from the training "
-                f"images, so {NO_CLASS if reason in FAR else LESS_SURE}{advice}"
+                f"warning: {count} of {self.answers} images differ from the training images in {reason}, "
+                f"so {NO_CLASS if reason in FAR else LESS_SURE}{advice}"
             )
             yield from (f"  {example}" for example in self.examples[reason])
             if count > NAMED:
@@ -336,12 +336,6 @@ class Remarks:
             yield f"note: no class for {self.unsure} of {self.answers} images because of low confidence"
 
 
-PLURAL = {
-    "size": "sizes",
-    "format": "formats",
-    "orientation": "orientations",
-    "features": "features",
-}
 NO_CLASS = "they get no class"
 LESS_SURE = "their answers are less reliable than on validation"
 ADVICE = {

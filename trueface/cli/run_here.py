@@ -50,12 +50,14 @@ def device(name: str) -> str:
         return name
     kind, _, number = name.partition(":")
     if kind != "cuda" or not (number or "0").isdecimal():
-        raise UsageError(f"unknown device {name!r}: give cpu, cuda or cuda:N")
+        raise UsageError(f"unknown device {name!r}. Give cpu, cuda or cuda:N")
     if not torch.cuda.is_available():
-        log.warning("device=%s state=absent reason=no CUDA here, so this runs on the CPU", name)
+        log.warning("device=%s state=absent reason=no CUDA device found, so the CPU is used", name)
         return "cpu"
     if int(number or 0) >= torch.cuda.device_count():
-        raise UsageError(f"no device {name}: there are {torch.cuda.device_count()}")
+        raise UsageError(
+            f"device {name} does not exist: this machine has {torch.cuda.device_count()} CUDA devices"
+        )
     return name
 
 

@@ -299,11 +299,11 @@ SCHEMA = 1
     "--group-by",
     metavar="REGEX|FILE|pixels|similar",
     multiple=True,
-    help="Keep the images of a group in one list. A rule may be a regular expression with parentheses "
-    "around each name of a group in a key. It may be a .csv or .json file of key and group. 'pixels' binds "
-    "equal images and 'similar' also nearly equal ones; both decode every image. Repeat the option to "
-    "combine rules: images that share a group of any rule stay together. Equal names are one group, unless "
-    "the parentheses have names, as in (?P<camera>[0-9]+).",
+    help="Keep the images of a group in one list. REGEX has parentheses around the name of the group in a "
+    "key. FILE is a .csv or .json file of key and group. pixels joins equal images, similar also nearly "
+    "equal ones; both decode every image. Repeat the option to combine rules: images that share a group of "
+    "any rule stay together. Equal names are one group, unless the parentheses have names, as in "
+    "(?P<camera>[0-9]+).",
 )
 @click.option(
     "--subsample",
@@ -314,18 +314,18 @@ SCHEMA = 1
     "--from",
     "source",
     type=click.Path(path_type=Path),
-    help="Start from the lists of this split; with DATA_ROOT, from those of its images that exist there.",
+    help="Start from the lists of this split. With DATA_ROOT, keep only the images that exist there.",
 )
 @click.option("--force", is_flag=True, help="Overwrite an existing split in OUT.")
 @click.option(
     "--check",
     type=click.Path(path_type=Path),
-    help="Check this split for leaks and write nothing. The exit code is 1 if there are any.",
+    help="Check this split for leaks and write nothing. The exit code is 1 if leaks are found.",
 )
 @click.option(
     "--content/--no-content",
     default=True,
-    help="With --check: decode every image to find identical ones, or not.  [default: content]",
+    help="With --check: decode every image to find identical images.  [default: content]",
 )
 @click.option(
     "--similar",
@@ -337,29 +337,29 @@ SCHEMA = 1
     "--attributes",
     metavar="FILE[,FILE]",
     default="",
-    help="CSV files that say which group of people each image shows: the images of each group and class "
-    "are counted, and groups of few are named.",
+    help="CSV files with the group of people of each image. The images of each group and class are "
+    "counted, and small groups are listed.",
 )
 @click.option(
     "--groups-by",
     metavar="COLUMN",
     default=GROUPS_BY,
     show_default=True,
-    help="With --attributes: intersec, gender, race, or a column of your own.",
+    help="With --attributes: column of the groups: intersec, gender, race, or your own.",
 )
 @click.option(
     "--missing-attributes",
     type=click.Choice(["stop", "skip"]),
     default="stop",
     show_default=True,
-    help="With --attributes: stop at an image without a row, or count it as of a group unknown.",
+    help="With --attributes: stop at an image without a row, or skip it: its group is unknown.",
 )
 @click.option(
     "--balance",
     type=click.Choice(["cells"]),
-    help="With --attributes: split each group × class by these fractions, and each folder within it.",
+    help="With --attributes: split each subgroup (group × class) by these fractions, folder by folder.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @own_words
 def splits(**given: Any) -> None:
     """Split images into training, validation and test lists.

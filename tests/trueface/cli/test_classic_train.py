@@ -159,7 +159,7 @@ def test_a_machine_without_cuda_says_that_it_takes_the_cpu(
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert train("--device", "cuda:0") == 0
-    assert "runs on the CPU" in capsys.readouterr().err
+    assert "so the CPU is used" in capsys.readouterr().err
 
 
 def test_published_weights_that_cannot_be_had_name_both_remedies(
@@ -201,8 +201,8 @@ def test_an_interrupt_ends_a_training_in_order(lab: Path) -> None:
     ("words", "said"),
     [
         (("--task", "tarin"), "did you mean train"),
-        ((), "--task is needed"),
-        (("--task", "train"), "--data is needed"),
+        ((), "--task is required"),
+        (("--task", "train"), "--data is required"),
         (("--task", "train", "--data", "gna2:pre"), "did you mean gan2"),
         (("--task", "train", "--data", "gan2"), "expected subset:modifier"),
         ((*LEARN, "--modle", "x"), "did you mean --model"),
@@ -210,7 +210,7 @@ def test_an_interrupt_ends_a_training_in_order(lab: Path) -> None:
         ((*LEARN, "--poison_rate", "1.5"), "within 0 to 1"),
         ((*LEARN, "--poison_rate", "half"), "no number"),
         ((*LEARN, "--poison_kind", "f3r"), "did you mean f2r"),
-        ((*LEARN, "--resume_from", "x"), "no number of an epoch"),
+        ((*LEARN, "--resume_from", "x"), "not an epoch number"),
         ((*LEARN, "--save_id", "../x"), "outside runs/"),
         ((*LEARN, "--save_id", ""), "is empty"),
         ((*LEARN, "--save_id", "é" * 255), "255 bytes"),
@@ -220,7 +220,7 @@ def test_an_interrupt_ends_a_training_in_order(lab: Path) -> None:
         ((*LEARN, "--subsets", "gan=x"), "already exists"),
         ((*LEARN, "--subsets", "a=x", "a=y"), "twice"),
         ((*LEARN, "--name", ".."), "outside runs/"),
-        (("--task", "test", "--data", ID), "--load_id is needed"),
+        (("--task", "test", "--data", ID), "--load_id is required"),
         (("--task", "test", "--data", ID, "--load_id", "m", "--model", "nodwon"), "mean nodown"),
         (("--task", "test", "--data", ID, "--load_id", "/etc"), "outside runs/"),
     ],
@@ -288,7 +288,7 @@ def test_a_training_keeps_the_poison_that_was_chosen_for_it(
 ) -> None:
     model, kept = f"{ID}%50", ("--poison_rate", "0.5", "--keep_poison")
     assert train("--save_id", model, *kept) == 2
-    assert "make it with trueface poison" in capsys.readouterr().err
+    assert "Make it with trueface poison" in capsys.readouterr().err
     where = ("--data-root", "data", "--split-path", "splits")
     words = ("poison", model, "--name", "study", *where, "--poison-seed", "7")
     assert main.run(words) == 0

@@ -197,7 +197,7 @@ def test_a_result_that_calls_every_image_the_same_is_told(
     checkpoint.save(lab / WEIGHTS, broken)
     assert unlearn("--start_lr", "1e-6", "--end_lr", "1e-6") == 0
     told = capsys.readouterr()
-    assert "the model calls every image fake" in told.err
+    assert "the model predicts fake for every image" in told.err
     assert "constant\tfake" in told.out
     assert "balanced_validation_after\t0.5" in told.out
 
@@ -216,13 +216,13 @@ def test_a_model_is_constant_only_if_there_were_two_classes_to_tell() -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("--poison_rate", ".2"), "says that 0.5 of the labels were flipped"),
-        (("--poison_rate", "nan"), "'nan' is no number from 0 to 1"),
-        (("--poison_rate", "7"), "says that 0.5 of the labels were flipped"),
-        (("--poison_rate", "half"), "'half' is no number from 0 to 1"),
-        (("--poisoned_model", "runs/study/bad"), "give the path of a model's checkpoints/best.pt"),
-        (("--poisoned_model", "runs/no/checkpoints/best.pt"), "the poisoned model"),
-        (("--baseline_model", "no.pt"), "the model of --baseline_model"),
+        (("--poison_rate", ".2"), "0.5 of the labels were flipped"),
+        (("--poison_rate", "nan"), "'nan' is not a number from 0 to 1"),
+        (("--poison_rate", "7"), "0.5 of the labels were flipped"),
+        (("--poison_rate", "half"), "'half' is not a number from 0 to 1"),
+        (("--poisoned_model", "runs/study/bad"), "expected MODEL/checkpoints/best.pt"),
+        (("--poisoned_model", "runs/no/checkpoints/best.pt"), "best.pt: no such file"),
+        (("--baseline_model", "no.pt"), "--baseline_model no.pt: no such file"),
         (("--name", "../u"), "would lead outside runs/"),
         (("--name", "bad", "--output_dir", "runs/study"), "the poisoned model's own folder"),
         (("--start_lr", "-1"), "--start_lr: expected more than 0, got '-1'"),
@@ -247,7 +247,7 @@ def test_what_cannot_be_is_refused_by_the_name_it_was_given(
 def test_what_is_needed_is_asked_for(paper: Path, flag: str) -> None:
     words = line()
     place = words.index(flag)
-    with pytest.raises(UsageError, match=f"{flag} is needed"):
+    with pytest.raises(UsageError, match=f"{flag} is required"):
         understood(words[:place] + words[place + 2 :])
 
 

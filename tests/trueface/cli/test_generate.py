@@ -89,7 +89,7 @@ def test_the_help_of_a_kind_shows_an_id_that_it_takes(
     ("words", "message"),
     [
         (["diffusr"], "diffusr"),
-        (["diffuser", "--model", "images:A"], "--data-root is needed"),
+        (["diffuser", "--model", "images:A"], "--data-root is required"),
         (["diffuser", "--model", "images:B", "--data-root", "data"], "the folder of images"),
         (["diffuser", "--model", "pictures:A", "--data-root", "data"], "set of images"),
         (["diffuser", "--model", "images:A", "--data-root", "data", "--size", "x"], "--size"),

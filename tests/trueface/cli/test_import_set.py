@@ -125,8 +125,11 @@ def test_what_cannot_be_is_refused_before_anything_is_written(
         (["folders", str(top), "--out", str(top / "root")], "lies in"),
         (["genimage", str(top), *out], "It fits folders: trueface import folders"),
         (["folders", str(top), *out, "--splits", str(splits)], "holds another split"),
-        (["folders", str(top), *out, "--shares", "much"], "write it as 0.8,0.1"),
-        (["folders", str(top), *out, "--shares", "0.9,0.9"], "whose sum is at most 1"),
+        (
+            ["folders", str(top), *out, "--shares", "much"],
+            "expected two fractions, such as 0.8,0.1",
+        ),
+        (["folders", str(top), *out, "--shares", "0.9,0.9"], "so is their sum"),
     ):
         assert message in command("import", *words, code=2).err
     assert not (tmp_path / "root").exists()
@@ -135,7 +138,7 @@ def test_what_cannot_be_is_refused_before_anything_is_written(
 def test_images_that_no_layout_reads_are_told(tree: Tree, tmp_path: Path, command: Command) -> None:
     top = tree(["real/a.png", "fake/b.png", "other/c.png"])
     assert (
-        f"1 image files in {top} are no part of the set"
+        f"1 image files in {top} are not part of the set"
         in command("import", "folders", top, "--out", tmp_path / "root").err
     )
 
@@ -175,7 +178,7 @@ def test_both_people_of_a_face_swap_are_in_one_list(
     )
     said = command(*words, root, "--videos")
     assert said.err == ""
-    assert "20 groups stay in one list each" in said.out
+    assert "20 groups, each in one list" in said.out
     lists_of_person: dict[str, set[str]] = {}
     for name, keys in read_lists(root / "splits").items():
         for key in keys:
@@ -196,8 +199,8 @@ def test_equal_files_of_both_classes_are_reported(
     (top / "fake/8.png").symlink_to(top / "real/4.png")
     said = command(*words).err
     assert (
-        f"warning: 2 pictures are real and fake: the bytes of {top}/real/3.png (real) and "
-        f"{top}/fake/9.png (fake) are equal. Remove the wrong file of each pair"
+        f"warning: 2 images are both real and fake: {top}/real/3.png (real) and "
+        f"{top}/fake/9.png (fake) have equal bytes. Remove the wrong file of each pair"
     ) in said
 
 
@@ -206,12 +209,12 @@ def test_an_import_that_cannot_compare_all_files_in_time_names_the_command_that_
 ) -> None:
     top = tree(f"{label}/{n}.png" for label in ("real", "fake") for n in range(10))
     words: list[str | Path] = ["import", "folders", top, "--dry-run", "--out", tmp_path / "root"]
-    assert "were compared" not in command(*words).err
+    assert "comparing the files" not in command(*words).err
     shutil.copy(top / "real/3.png", top / "fake/9.png")
     monkeypatch.setattr(import_set, "COMPARE_S", -1.0)
     said = command(*words).err
     assert "real and fake" not in said
-    assert "warning: not all files of both classes were compared" in said
+    assert "warning: comparing the files of both classes stopped after" in said
     assert "trueface audit RUN --seconds 3600" in said
 
 
@@ -224,7 +227,7 @@ def test_a_file_that_two_imports_label_differently_is_reported(
     with chdir(tmp_path):
         command("import", "folders", top, "--out", out)
         said = command("import", "csv", table, "--out", out).err
-    assert f"1 pictures are real and fake: the bytes of {top}/real/3.png (real) and" in said
+    assert f"1 images are both real and fake: {top}/real/3.png (real) and" in said
 
 
 @pytest.mark.parametrize(

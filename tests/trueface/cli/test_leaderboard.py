@@ -109,7 +109,7 @@ def test_names_and_notes_do_not_move_the_cursor(tmp_path: Path) -> None:
 
 def test_a_terminal_gets_a_table_with_alarms_below(study: Path) -> None:
     text = drawn(study)
-    assert f"{BASE}: 20% wrong labels to be forgotten" in text
+    assert f"{BASE}: forget 20% flipped labels" in text
     assert "forget (wrong) %" in text
     assert "88.13 ± 2.65" in text
     assert "alarm: ng: 100.0% of the answers are 'fake'" in text
@@ -117,7 +117,7 @@ def test_a_terminal_gets_a_table_with_alarms_below(study: Path) -> None:
 
 def test_a_class_gets_the_published_layout(cifar: Path) -> None:
     text = drawn(cifar)
-    assert "cifar10:all@model=resnet18: class bird to be forgotten" in text
+    assert "cifar10:all@model=resnet18: forget class bird" in text
     for title in ("D_r %", "D_f %", "D_tr %", "D_tf %", "US", "time s", "probe %", "relearn"):
         assert title in text
     assert "98.00" in text

@@ -41,7 +41,7 @@ def test_fairness_prints_methods_over_seeds_with_floors_and_what_they_mean(
     assert "gan2:pre@fair=dag, gan2:pre by gender" in out  # of --groups
     out = command("fairness", run, "--by", "gender", "--against", "gan2:pre@fair=none").out
     assert re.search(
-        r"gan2:pre@fair=dag: AUC -0\.4\d+ \(-.* to .*\) compared with the reference: \w+\n", out
+        r"gan2:pre@fair=dag: AUC -0\.4\d+ \[-.*\] compared with the reference: \w+\n", out
     )
 
 
@@ -191,5 +191,5 @@ def test_fairness_by_a_column_that_names_images_prints_few_lines_and_a_warning(
     said = command("fairness", run, "--by", "person")
     lines = [line for line in said.out.splitlines() if line.startswith("undefined: ")]
     assert len(lines) == 13
-    assert lines[-1].endswith(" more rates; --json lists all")
+    assert lines[-1].endswith(" more rates. List all: --json")
     assert "column person: 480 groups, more than 50" in caplog.text

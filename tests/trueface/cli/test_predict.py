@@ -88,7 +88,7 @@ def test_bad_files_are_listed_and_the_others_scored(lab: Path, predict: Command)
     assert {row["path"] for row in told["bad"]} == {"cut.png", "text.jpg", "absent.png"}
     assert err.count("error: cut.png: ") == 1
     assert "error: absent.png: no such file or folder" in err
-    assert err.endswith("error: 3 of 4 places gave no answer; see above\n")
+    assert err.endswith("error: no prediction for 3 of 4 paths. See the errors above\n")
 
 
 @pytest.mark.parametrize(("in_logits", "divisor"), [(False, 2.5), (True, 1.0)])
@@ -127,7 +127,7 @@ def test_an_unknown_model_or_run_is_told_with_those_that_there_are(
     other.parent.mkdir(parents=True)
     other.touch()
     told = predict(image, code=2).err
-    assert "2 runs have trained models. Name one with --name: mine, two" in told
+    assert "2 runs have trained models. Choose one with --name: mine, two" in told
     with chdir(lab / "data"):
         assert "no trained model in" in predict("x.png", "--model", MODEL, code=2).err
 
@@ -137,7 +137,7 @@ def test_without_a_name_the_only_run_with_models_is_meant(lab: Path, predict: Co
     assert predict("data", "--model", MODEL).err == predict("data", "--name", "mine").err
     write_model(paths.checkpoint(lab / "runs/yours" / MODEL))
     refused = predict("data", code=2).err
-    assert "2 runs have trained models. Name one with --name: mine, yours" in refused
+    assert "2 runs have trained models. Choose one with --name: mine, yours" in refused
     assert "test" not in refused
 
 
@@ -164,7 +164,7 @@ def test_of_many_runs_with_models_the_first_ones_are_named(lab: Path, predict: C
         path.touch()
     (lab / "runs/test").rename(lab / "runs/e")
     refused = predict("data", code=2).err
-    assert "5 runs have trained models. Name one with --name: a, b, c and 2 more" in refused
+    assert "5 runs have trained models. Choose one with --name: a, b, c and 2 more" in refused
 
 
 @pytest.mark.parametrize(("accuracy", "is_warned"), [(0.507, True), (0.93, False)])
@@ -182,7 +182,7 @@ def test_a_model_folder_that_failed_its_own_tests_is_warned_of(
     assert len(out.splitlines()) == 5
     warning = (
         "warning: the model failed its own tests (balanced accuracy: gan3:pre 50.7 %). Do not rely on "
-        "its answers; made/card.md has the details\n"
+        "its answers. Details: made/card.md\n"
     )
     assert (warning in err) == is_warned
     assert ("failed" in err) == is_warned
@@ -341,7 +341,7 @@ def test_a_folder_of_webp_is_read_and_what_is_passed_over_is_counted(
     assert [line.split("\t")[0] for line in out.splitlines()] == [
         f"photos/{number}.webp" for number in range(3)
     ]
-    assert "passed over, as no images by their names: 1 .heic" in err
+    assert "skipped files whose names are not names of images: 1 .heic" in err
     assert predict("photos", "--model", MODEL, "--json").json["passed_over"] == {".heic": 1}
 
 
@@ -363,8 +363,8 @@ def test_images_of_other_sizes_than_the_trainings_are_remarked(lab: Path, predic
     PIL.Image.new("RGB", (64, 48)).save(lab / "large.png")
     near = "data/PreSocial/Real/FFHQ/00009.png"
     err = predict("large.png", near, "--checkpoint", "sized.pt").err
-    assert "1 of 2 images have other sizes than those of the training" in err
-    assert "large.png: its shorter side has 48 pixels; training images have 12 pixels" in err
+    assert "1 of 2 images differ from the training images in size" in err
+    assert "large.png: its shorter side has 48 pixels, those of the training 12 pixels" in err
     assert "the middle 16 x 16 pixels" in err
     told = predict("large.png", near, "--checkpoint", "sized.pt", "--json").json
     assert [image["size_unlike_training"] for image in told["images"]] == [True, False]

@@ -96,7 +96,7 @@ def test_of_several_models_the_names_are_listed(lab: Path, predict: Command) -> 
         path.parent.mkdir(parents=True)
         path.touch()
     assert (
-        "run two has 2 trained models: name one with --model: a, b"
+        "run 'two' has 2 trained models. Choose one with --model: a, b"
         in predict("data", "--name", "two", code=2).err
     )
 
@@ -163,8 +163,8 @@ def test_images_unlike_the_trainings_are_named_with_their_reasons(
     assert [each["reason"] for each in striped["unlike"]] == ["format", "features"]
     assert striped["verdict"] == "unlike"
     assert (usual["unlike"], usual["abstained"]) == ([], False)
-    assert "note: no answer for 1 of 2 images, which are unlike those of the training" in err
-    assert "stripes.jpg: its format is JPEG of quality 95; training images have PNG" in err
+    assert "note: no class for 1 of 2 images that differ from the training images" in err
+    assert "stripes.jpg: it is JPEG of quality 95, and the training had PNG" in err
 
 
 def test_it_abstains_where_validation_does_not_show_the_rate(lab: Path, predict: Command) -> None:
@@ -177,7 +177,7 @@ def test_it_abstains_where_validation_does_not_show_the_rate(lab: Path, predict:
     unsure = [row for row in content["images"] if row["abstained"]]
     assert {row["verdict"] for row in unsure} <= {"unsure", "unlike"}
     assert content["abstain"]["bound"] <= 0.45
-    assert "of which at most" in err
+    assert "of these are wrong (95 % confidence)" in err
     checkpoint.save(
         lab / "old.pt",
         checkpoint.Checkpoint(arch="slim18", state={}, provenance={"settings": SETTINGS}),

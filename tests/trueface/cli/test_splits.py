@@ -29,7 +29,7 @@ def test_counts_are_the_answer_and_what_was_found_is_told_beside(
 ) -> None:
     said = command("make_splits", "data", "--out", "splits")
     assert said.out == "train\t48\nval\t6\ntest\t6\n"
-    assert said.err == "60 images found of all:pre\n"
+    assert said.err == "found 60 images of all:pre\n"
     said = command("splits", "data", "--out", "split.json", "--json")
     counts = {"schema": 1, "train": 48, "val": 6, "test": 6}
     assert said.json == counts
@@ -46,7 +46,7 @@ def test_shares_and_one_shuffle_of_all_can_be_had(lab: Path, command: Command) -
 def test_what_must_stay_together_does_and_the_check_sees_it(lab: Path, command: Command) -> None:
     rule = ["--group-by", "/(p[0-9]+)_"]
     assert (
-        "4 groups of 60 keys; 0 keys of none"
+        "4 groups of 60 keys; 0 keys without a group"
         in command("splits", "data", "--out", "a", "--shares", "0.5,0.25", *rule).err
     )
     assert (
@@ -55,7 +55,7 @@ def test_what_must_stay_together_does_and_the_check_sees_it(lab: Path, command: 
     command("splits", "data", "--out", "b")
     said = command("splits", "data", "--check", "b", *rule, code=1)
     assert "leak: group in several lists\t4\tp0 in train and" in said.out
-    assert "4 leaks from one list of b into another" in said.err
+    assert "4 leaks between the lists of b" in said.err
 
 
 def test_people_of_face_swaps_stay_in_one_list_and_the_check_finds_them(
@@ -70,7 +70,7 @@ def test_people_of_face_swaps_stay_in_one_list_and_the_check_finds_them(
     with chdir(tmp_path):
         words = ["splits", "data", "--no-content", "--check"]
         said = command("splits", "data", "--out", "apart", *rules)
-        assert "10 groups of 30 keys; 0 keys of none" in said.err
+        assert "10 groups of 30 keys; 0 keys without a group" in said.err
         found = command(*words, "apart", *rules)
         assert "leak: group in several lists\t0\n" in found.out
         lists = {"train": ["StyleGAN2/000_001/1"], "test": ["FFHQ/001/1"]}
@@ -81,7 +81,7 @@ def test_people_of_face_swaps_stay_in_one_list_and_the_check_finds_them(
 
 def test_a_group_that_no_list_can_hold_is_reported(lab: Path, command: Command) -> None:
     said = command("splits", "data", "--out", "a", "--group-by", "/(p)[0-9]+_")
-    assert "warning: group p has 60 of 60 keys, more than any list should have" in said.err
+    assert "warning: group p has 60 of 60 keys, more than the largest list should have" in said.err
 
 
 def test_another_split_is_not_replaced_unless_forced(lab: Path, command: Command) -> None:
@@ -95,7 +95,7 @@ def test_another_split_is_not_replaced_unless_forced(lab: Path, command: Command
     before = written()
     said = command(*words, "1")
     assert written() == before
-    assert "holds this split already" in said.err
+    assert "already contains this split" in said.err
     assert "--force" in command(*words, "2", code=2).err
     assert written() == before
     command(*words, "2", "--force")
@@ -169,7 +169,8 @@ def test_equal_images_can_be_kept_together(lab: Path, command: Command) -> None:
     assert "--group-by" in command("splits", "data", "--check", "a", code=1).err
     rules = ["--group-by", "pixels", "--group-by", "StyleGAN2/./(p[0-9]+)_"]
     assert (
-        "5 groups of 51 keys; 9 keys of none" in command("splits", "data", "--out", "b", *rules).err
+        "5 groups of 51 keys; 9 keys without a group"
+        in command("splits", "data", "--out", "b", *rules).err
     )
     command("splits", "data", "--check", "b", *rules)
 
@@ -203,7 +204,7 @@ def test_every_format_that_is_decoded_is_read_in_folders(
         file.unlink()
     assert command("splits", "data", "--out", "splits") == (
         "train\t48\nval\t6\ntest\t6\n",
-        "60 images found of all:pre\n",
+        "found 60 images of all:pre\n",
     )
 
 
@@ -220,10 +221,12 @@ def test_files_that_are_not_read_and_links_that_lead_nowhere_are_named(
     (fake / "StyleGAN2/c").symlink_to("nowhere")
     out, err = command("splits", "data", "--out", "splits")
     assert out == "train\t48\nval\t6\ntest\t6\n"
-    assert "warning: 4 files ignored: 3 .heic, 1 .txt; images end in .bmp, .gif" in err
-    assert f"1 broken links ignored: {Path('data/PreSocial/Fake/StyleGAN2/c')}" in err
-    assert "warning: 1 images left out, links that lead nowhere, such as" in err
-    assert f"{real.relative_to(lab)}/99999.png, which points to nowhere.png" in err
+    assert "warning: 4 files passed over: 3 .heic, 1 .txt; images end in .bmp, .gif" in err
+    assert (
+        f"1 links that lead nowhere passed over: {Path('data/PreSocial/Fake/StyleGAN2/c')}" in err
+    )
+    assert "warning: skipped 1 images that are broken links, such as" in err
+    assert f"{real.relative_to(lab)}/99999.png, which leads to nowhere.png" in err
     assert "FFHQ/99999" not in read_lists(lab / "splits")["train"]
 
 
@@ -236,7 +239,7 @@ def test_a_split_of_what_is_there_leaves_out_links_that_lead_nowhere(
     image.unlink()
     image.symlink_to("nowhere.png")
     out, err = command("splits", "data", "--from", "splits", "--out", "kept")
-    assert "warning: 1 images left out, links that lead nowhere" in err
+    assert "warning: skipped 1 images that are broken links" in err
     assert out == "train\t47\nval\t6\ntest\t6\n"
     assert key not in read_lists(lab / "kept")["train"]
 
@@ -250,7 +253,7 @@ def test_the_check_of_a_split_counts_links_that_lead_nowhere_as_missing(
     image.unlink()
     image.symlink_to("nowhere.png")
     out, err = command("splits", "data", "--check", "splits")
-    assert "warning: 1 images left out, links that lead nowhere" in err
+    assert "warning: skipped 1 images that are broken links" in err
     assert f"keys without a file\t1\ttrain:{key}\n" in out
     assert "unreadable files\t0\n" in out
 
@@ -278,17 +281,17 @@ def test_a_layout_can_be_named(lab: Path, tree: Tree, command: Command) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--out", "x"], "DATA_ROOT is needed"),
-        (["data", "--out", "x", "--shares", "a"], "write it as 0.8,0.1"),
+        (["--out", "x"], "DATA_ROOT is required"),
+        (["data", "--out", "x", "--shares", "a"], "expected two fractions, such as 0.8,0.1"),
         (["data", "--out", "x", "--shares", "0.8,0.3"], "sum"),
-        (["data", "--out", "x", "--shares", "nan,0"], "write it as"),
+        (["data", "--out", "x", "--shares", "nan,0"], "expected two fractions"),
         (["data", "--out", "x", "--subsample", "many"], "a fraction such as 0.1"),
         (["data", "--out", "x", "--subsample", "1.5"], "cannot take"),
         (["data", "--out", "x", "--group-by", "zzz([0-9])"], "no group for any"),
-        (["--from", "data", "--out", "x"], "no lists in data"),
+        (["--from", "data", "--out", "x"], "no lists found in data"),
         (["--from", "x", "--out", "y", "--shares", "1,0"], "--from keeps"),
-        (["data", "--check", "x", "--out", "y"], "--check only looks"),
-        (["data", "--check", "nowhere"], "split nowhere"),
+        (["data", "--check", "x", "--out", "y"], "--check writes nothing"),
+        (["data", "--check", "nowhere"], "no split nowhere"),
     ],
 )
 def test_what_cannot_be_is_told_and_nothing_written(
@@ -311,7 +314,7 @@ def test_groups_are_counted_by_class_and_small_ones_are_named(lab: Path, command
     assert told["groups"]["test"] == {"a": {"real": 3, "fake": 5}, "b": {"real": 3, "fake": 5}}
     assert told["few"]["train"] == ["a", "b"]
     assert (
-        "--balance cells needs --attributes"
+        "--balance cells requires --attributes"
         in command(*words[:2], "--out", "other", "--balance", "cells", code=2).err
     )
     assert (

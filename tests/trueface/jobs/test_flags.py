@@ -40,12 +40,12 @@ def test_all_wrong_values_are_told_at_once_by_their_flags() -> None:
             TrainSettings, {"data_root": "x", "lr": "-1", "model": "nodwon", "resize_prob": "2"}
         )
     message = str(caught.value)
-    for text in ("--split_path is needed", "--lr: ", "did you mean nodown", "--resize_prob: "):
+    for text in ("--split_path is required", "--lr: ", "did you mean nodown", "--resize_prob: "):
         assert text in message
 
 
 def test_dashes_are_spelt_where_the_command_has_them() -> None:
-    with pytest.raises(UsageError, match="--split-path is needed"):
+    with pytest.raises(UsageError, match="--split-path is required"):
         checked(TestSettings, {"data_root": "x"}, dashes=True)
 
 
