@@ -352,7 +352,9 @@ def _stored(unused_s: float, *, remove: bool) -> Kept:
         there = [view for view in views(root) if view.used_at <= last]
         gone = [view for view in there if remove_view(view)] if remove else there
     except OSError as error:
-        raise MachineError(f"cannot clear {root}: {error.strerror}; make it yours") from error
+        raise MachineError(
+            f"cannot clear {root}: {error.strerror}. Check the permissions of the folder."
+        ) from error
     return Kept(
         folder=str(root),
         files=sum(view.files for view in gone),
@@ -363,7 +365,7 @@ def _stored(unused_s: float, *, remove: bool) -> Kept:
 FEATURES = FeatureKind(
     name=KIND,
     role=Role.SHARED,
-    summary="compute once the features of a frozen body that several jobs need",
+    summary="compute the features of a frozen backbone for several jobs",
     entry="trueface.jobs.features:features",
     settings=FeatureSettings,
     means=Vocabulary.images,

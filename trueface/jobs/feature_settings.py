@@ -35,16 +35,21 @@ class FeatureSettings(DataSettings):
         "model", "nodown", "resize_size", "patch_size", "test_crops", "precision",
     }  # fmt: skip
 
-    model: Annotated[str, AfterValidator(model_name)] = Field("nodown", description="network")
-    weights: str = Field("default", description="default (ImageNet), none, or a state dict's path")
-    normalization: Literal["model", "imagenet", "half"] = Field("model", description="of pixels")
-    nodown: bool = Field(False, description="the first convolution keeps the resolution")
-    channels_last: bool = Field(True, description="memory format")
-    seed: int = Field(42, ge=0, description="of weights: none")
-    resize_size: Count = Field(256, description="side of the centre crop, in pixels")
-    patch_size: int = Field(-1, description="side of the patches, in pixels; <= 0: none")
-    test_crops: int = Field(0, ge=0, description="fixed patches of each image; 0: the centre crop")
+    model: Annotated[str, AfterValidator(model_name)] = Field("nodown", description="Network")
+    weights: str = Field(
+        "default",
+        description="Pretrained weights: default (ImageNet), none, or the path of a state dict",
+    )
+    normalization: Literal["model", "imagenet", "half"] = Field(
+        "model", description="Normalization of pixels"
+    )
+    nodown: bool = Field(False, description="Use stride 1 instead of 2 in the first convolution")
+    channels_last: bool = Field(True, description="Use the memory format channels_last")
+    seed: int = Field(42, ge=0, description="Seed of the weights with weights: none")
+    resize_size: Count = Field(256, description="Side of the centre crop, in pixels")
+    patch_size: int = Field(-1, description="Side of the patches, in pixels; 0 or less for none")
+    test_crops: int = Field(0, ge=0, description="Fixed patches per image; 0 for the centre crop")
     precision: Precision = "fp32"
     parts: tuple[FeaturePart, ...] = Field(
-        min_length=1, description="lists of images, and how many views of each"
+        min_length=1, description="Lists of images, with the number of views of each"
     )

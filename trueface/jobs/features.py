@@ -58,7 +58,7 @@ def features(job: Job, settings: FeatureSettings) -> Mapping[str, Json]:
         computed += matrix.cost.computed
         watch.progress(step=images, total=wanted)
     if done < len(views):
-        reason = f"no more fit into the store of {store.limit_bytes} bytes, or its disk is full"
+        reason = f"the feature store of {store.limit_bytes} bytes or its disk is full"
         log.warning("views=%d of=%d reason=%s", done, len(views), reason)
     return {"views": done, "images": images, "computed": computed}
 

@@ -41,7 +41,7 @@ def model_name(job: Job) -> str:
         JobError: it has none.
     """
     if job.model is None:
-        raise JobError(f"job {job.name} of kind {job.kind} names no model")
+        raise JobError(f"job {job.name} of type {job.kind} has no model")
     return job.model
 
 
@@ -66,7 +66,7 @@ def made_folder_of(job: Job) -> Path:
         JobError: it was planned without one.
     """
     if not job.outputs:
-        raise JobError(f"{job.name} has no folder to write; run it by a task file")
+        raise JobError(f"{job.name} has no folder to write. Run it from a task file.")
     return Path(job.outputs[0])
 
 
@@ -79,6 +79,8 @@ def progress_of(job: Job, noun: str = "images") -> Callable[[int, int], None]:
         else:
             job.progress(step=0, waiting="another process writes the folder")
         if job.stop.is_set():
-            raise JobError(f"stopped after {made} of {total} {noun}; the next attempt begins anew")
+            raise JobError(
+                f"stopped after {made} of {total} {noun}. The next attempt starts from the beginning."
+            )
 
     return progress

@@ -183,8 +183,8 @@ def _misnamed(draft: Draft, makers: Sequence[Draft], _: Vocabulary) -> Iterator[
         for maker in makers:
             if model and maker.model == model and maker.kind not in kinds:
                 yield (
-                    f"{draft.name}: {setting} is {model}, which {maker.kind} makes; name a model that "
-                    f"{' or '.join(kinds)} makes"
+                    f"{draft.name}: {setting}: {model} is a model of {maker.kind}. Give a model of "
+                    f"{' or '.join(kinds)}."
                 )
 
 
@@ -237,7 +237,9 @@ def device_flag(draft: Draft) -> tuple[str, ...]:
 
 def _idle_gpus(draft: Draft) -> str:
     named = draft.model or draft.name or draft.kind
-    return f"{named}: this kind works on one GPU, {draft.gpus} would leave {draft.gpus - 1} idle"
+    return (
+        f"{named}: this job type uses one GPU. {draft.gpus} GPUs would leave {draft.gpus - 1} idle."
+    )
 
 
 def refuse_unfit(kind: Kind, draft: Draft) -> None:
@@ -247,7 +249,7 @@ def refuse_unfit(kind: Kind, draft: Draft) -> None:
         UsageError: names every missing path and what it should be, or why it must not run.
     """
     missing = [item for item in kind.inputs(draft) if not os.path.exists(item.path)]  # noqa: PTH110  # takes any name
-    reasons = [f"no {item.path}: {item.what}" for item in missing]
+    reasons = [f"{item.path} is missing: {item.what}" for item in missing]
     reasons += dict.fromkeys(item.remedy for item in missing if item.remedy)
     if reasons := [*kind.refusals(draft, ()), *reasons]:
         raise UsageError("\n       ".join(reasons))
@@ -353,7 +355,7 @@ def _data_inputs(
     for path in split_files(draft.path(draft.settings["split_path"]), lists):
         yield Input(path=path, what=f"the {path.stem} split", remedy=remedy)
     for path in attribute_files(draft.settings.get("attributes", ""), draft.path):
-        yield Input(path=path, what="the table of the images' attributes")
+        yield Input(path=path, what="the table of the image attributes")
 
 
 def _dangling_images(
@@ -388,9 +390,9 @@ def _dangling_images(
         number = str(len(lost)) if share == 1 else f"at least {len(lost)}"  # of a sample
         yield Input(
             path=Path(lost[0]),
-            what=f"one of {number} images that are links to nowhere",
-            remedy=f"it leads to {link_target(lost[0])}. Restore what the links lead to, or leave "
-            "these images out with missing_images: skip",
+            what=f"one of {number} images that are broken links",
+            remedy=f"its target is {link_target(lost[0])}. Restore the targets, or skip these images: "
+            "missing_images: skip",
         )
 
 

@@ -46,7 +46,7 @@ def _training_inputs(draft: Draft, _: Vocabulary) -> Iterator[Input]:
     if draft.base is not None and draft.settings["optimizer_state"] == "kept":
         yield Input(
             path=paths.optimizer(draft.model_folder(draft.base)),
-            what=f"the optimizer's state of {draft.base} (save_optimizer in its training keeps it)",
+            what=f"the optimizer state of {draft.base} (set save_optimizer: true in its training)",
         )
 
 
@@ -180,7 +180,7 @@ def before(model: ModelId) -> ModelId:
 TRAIN = LaboratoryKind(
     name="train",
     role=Role.TRAIN,
-    summary="train a detector, or fine-tune one",
+    summary="train or fine-tune a detector",
     entry="trueface.jobs.training:train",
     settings=TrainSettings,
     means=Vocabulary.images,
@@ -213,7 +213,7 @@ TEST = LaboratoryKind(
 POISON = LaboratoryKind(
     name="poison",
     role=Role.LABELS,
-    summary="choose which training labels are wrong",
+    summary="choose the training labels to flip",
     entry="trueface.jobs.poisoning:poison",
     settings=PoisonSettings,
     means=Vocabulary.images,
@@ -228,7 +228,7 @@ POISON = LaboratoryKind(
 UNLEARN = LaboratoryKind(
     name="unlearn",
     role=Role.METHOD,
-    summary="make a poisoned detector forget its flipped labels",
+    summary="unlearn the flipped labels of a poisoned detector",
     entry="trueface.jobs.unlearning:unlearn",
     settings=UnlearnSettings,
     means=Vocabulary.images,
@@ -243,7 +243,7 @@ UNLEARN = LaboratoryKind(
 SAMPLE = LaboratoryKind(
     name="sample",
     role=Role.DATA,
-    summary="make a synthetic image set and its splits",
+    summary="make a synthetic data set with splits",
     entry="trueface.jobs.sampling:sample",
     settings=SampleSettings,
     makes=made_root(paths.SAMPLE_MARK),

@@ -94,9 +94,8 @@ def leaks(test: Draft, makers: Sequence[Draft], vocabulary: Vocabulary) -> Itera
             yield f"{counted} training images of {model} ({', '.join(files)}): {shown}"
         else:
             yield (
-                f"{counted} validation images by which {model} was chosen ({', '.join(files)}): "
-                f"{shown}; test on a list that shares none with train and val, as `trueface splits` "
-                "makes it"
+                f"{counted} validation images that selected {model} ({', '.join(files)}): {shown}. Use a "
+                "test list without training and validation images: trueface splits"
             )
 
 

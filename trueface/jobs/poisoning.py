@@ -17,7 +17,7 @@ def poison(job: Job) -> Mapping[str, Json]:
     settings = PoisonSettings.model_validate(job.settings)
     wanted = parse_model(model_name(job)).last.poison
     if wanted is None:
-        raise JobError(f"{job.model} has no poison to choose: its ID has no '%'")
+        raise JobError(f"{job.model} has no poison: its ID has no '%'")
     images, _ = job_data.of_split(job, settings, job_data.images(job), "train")
     record = chosen(job, settings, images, wanted)
     own = paths.poison_record(job.model_folder(model_name(job)))

@@ -38,7 +38,7 @@ def write_preview(path: Path, images: ImageSet) -> int:
     """
     rows = [row for row in (_row(images, at) for at in _chosen(len(images))) if row]
     if not rows:
-        raise DataError("no image for a preview: none of those looked at can be decoded")
+        raise DataError("no image for a preview: none of the tried images can be decoded")
     buffer = io.BytesIO()
     _sheet(rows).save(buffer, "PNG")
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -45,8 +45,8 @@ def without_weights(_: Draft, makers: Sequence[Draft], __: Vocabulary) -> Iterab
     # an unlearning keeps its weights whatever the setting says
     if makers and makers[-1].kind == "train" and not makers[-1].settings["save_weights"]:
         yield (
-            f"the weights of {makers[-1].model} are needed, and its training does not keep them; "
-            "set save_weights: true in its training"
+            f"the training of {makers[-1].model} does not save the weights that this job needs. Set "
+            "save_weights: true in the training"
         )
 
 
@@ -54,15 +54,15 @@ def unlike_decoding(draft: Draft, makers: Sequence[Draft], _: Vocabulary) -> Ite
     """Refuse images that are read in another way than those of the model's training were."""
     differs = other_decoding(makers[-1].settings, draft.settings) if makers else ""
     if differs:
-        yield f"{makers[-1].model} is trained with {differs}; train and test alike"
+        yield f"{makers[-1].model} is trained with {differs}. Use the same value in training and test."
 
 
 def no_tensorboard(draft: Draft, *_: object) -> Iterable[str]:
     """Refuse to write event files without the package that writes them."""
     if draft.settings.get("tensorboard") and find_spec(PACKAGE) is None:
         yield (
-            f"tensorboard: true writes event files with the package {PACKAGE}, which is not installed: "
-            f"{install_command('tensorboard')}, or leave the setting out"
+            f"tensorboard: true needs the package {PACKAGE}, which is not installed. Leave out the "
+            f"setting, or install the package: {install_command('tensorboard')}"
         )
 
 
@@ -85,7 +85,7 @@ def unfit_attributes(draft: Draft, *_: object) -> Iterator[str]:
     if by not in columns and (needs_groups(settings) or by != GROUPS_BY):
         yield f"groups_by: {UnknownName('column of attributes', by, columns)}"
     if FORGERY_GROUP in needed and FORGERY_GROUP not in columns:
-        yield f"{draft.model} learns kinds of forgeries, and attributes has no column {FORGERY}"
+        yield f"{draft.model} learns forgery types, but the attributes have no column {FORGERY}"
 
 
 def unfit_in_qualities(draft: Draft, *_: object) -> Iterator[str]:
@@ -97,7 +97,7 @@ def unfit_in_qualities(draft: Draft, *_: object) -> Iterator[str]:
     is_shared = (settings["processes"] or draft.gpus) > 1
     if is_shared and settings["dropout"] and not settings["collab"]:
         yield (
-            "qualities with dropout in several processes would draw other masks than in one; set "
+            "qualities: in several processes, dropout draws other masks than in one process. Set "
             "dropout: 0, or gpus: 1"
         )
     if settings["quality_list"]:
@@ -119,42 +119,42 @@ def unfit_fairness(draft: Draft, *_: object) -> Iterable[str]:
     fair = settings.get("fair", NOT_FAIR)
     if solver_of(settings) == "ridge" and fair != NOT_FAIR:
         yield (
-            f"fair: {fair} weighs the images of steps, and {draft.model} is fitted in closed form; "
-            "leave fair out, or take another solver"
+            f"fair: {fair} weights the images of gradient steps, but {draft.model} is fitted in closed "
+            "form. Leave out fair, or use another solver."
         )
         return
     yield from _unfit_network(draft)
     objective = settings.get("objective", DEFAULT)
     if used_objective(settings) != objective and objective not in LOSSES:
         yield (
-            f"objective: {objective} and fair: {fair} are two losses, and a training has one; "
-            "leave one of them out (fair: oversample goes with any objective)"
+            f"objective: {objective} and fair: {fair} are both losses, and a training has one. Leave "
+            "out one of them, or use fair: oversample, which works with every objective."
         )
     needing = needs_groups(settings)
     if needing and not settings.get("attributes"):
         yield (
-            f"{needing} needs attributes: the CSV file that says of which group each image is, "
-            "such as attributes: faces.csv"
+            f"{needing} needs the groups of the images. Give a CSV file with them, such as "
+            "attributes: faces.csv"
         )
 
 
 def unfit_selection(draft: Draft, *_: object) -> Iterable[str]:
     """Refuse an unlearning that would choose by groups: it reads none of validation."""
     if draft.settings.get("select") == "worst-cell":
-        yield "select: worst-cell is for trainings; an unlearning takes best or last"
+        yield "select: worst-cell works only for trainings. Use best or last for an unlearning."
 
 
 def _surrogate_itself(draft: Draft, *_: object) -> Iterator[str]:
     if draft.settings.get("surrogate") == draft.model:
         yield (
-            f"surrogate: {draft.model} is the model under attack; name one that was trained apart, "
-            "or take pgd, which knows the model"
+            f"surrogate: {draft.model} is the model under attack. Give another model, or use the attack "
+            "pgd, which knows the model."
         )
 
 
 def _self_blended(draft: Draft, *_: object) -> Iterator[str]:
     if draft.settings.get("sbi"):
-        yield "sbi: an unlearning does not make fakes of its images; give it to trainings only"
+        yield "sbi works only for trainings: an unlearning does not make fakes of its images"
 
 
 def _unfit_method(draft: Draft, *_: object) -> Iterator[str]:
@@ -167,7 +167,7 @@ def _unfit_method(draft: Draft, *_: object) -> Iterator[str]:
     if poison is None:  # a model without poison has no record to read
         clean = not any(stage.poison for stage in base.stages)
         if clean and not paths.poison_record(draft.model_folder(str(base))).exists():
-            yield f"{base} is clean: none of its labels were flipped, so there is nothing to unlearn"
+            yield f"{base} has no flipped labels, so there is nothing to unlearn"
         return
     where = Situation(
         goal="flips",
@@ -189,8 +189,8 @@ def _unfit_parts(draft: Draft, *_: object) -> Iterable[str]:
 def _no_optimizer(draft: Draft, *_: object) -> Iterator[str]:
     if draft.settings["optimizer_state"] == "kept" and draft.base is None:
         yield (
-            f"optimizer_state: kept needs a model to start from, and {draft.model} starts from "
-            "none; name one, or leave the setting out"
+            f"optimizer_state: kept needs a model to start from, and {draft.model} has none. Give a "
+            "model, or leave out the setting."
         )
 
 
@@ -201,32 +201,32 @@ def _unfit_processes(draft: Draft, *_: object) -> Iterator[str]:
     on_gpus = draft.gpus > 1 or draft.device.startswith("cuda")
     if on_gpus and processes not in {0, draft.gpus}:
         yield (
-            f"{name}: processes: {processes} on gpus: {draft.gpus}; a training has one process a GPU: "
-            f"leave processes out, or set gpus: {processes}"
+            f"{name}: processes: {processes} with gpus: {draft.gpus}. A training has one process per "
+            f"GPU. Leave out processes, or set gpus: {processes}"
         )
     size = processes or draft.gpus
     if size > 1:
-        remedy = "set gpus: 1" if draft.gpus > 1 else "leave processes out"
+        remedy = "set gpus: 1" if draft.gpus > 1 else "leave out processes"
         yield from (f"{name}: {reason}" for reason in _undivided(settings, size, remedy))
 
 
 def _undivided(settings: Mapping[str, Any], size: int, remedy: str) -> Iterator[str]:
     if settings["freeze"] and settings["freeze_bn"]:
         yield (
-            f"only its last layer learns, from features that are computed once, and {size} processes "
-            f"would wait for each other; {remedy}"
+            f"it trains only the last layer, on features that are computed once. {size} processes would "
+            f"not be faster. {remedy[:1].upper()}{remedy[1:]}."
         )
     if settings["compile"]:
-        yield f"compile: true works in one process only; leave it out, or {remedy}"
+        yield f"compile: true works only in one process. Leave it out, or {remedy}."
     if settings["batch_size"] < size:
         yield (
-            f"batch_size: {settings['batch_size']} cannot be divided among {size} processes; "
-            f"set batch_size: {size} at least"
+            f"batch_size: {settings['batch_size']} is too small for {size} processes. Set batch_size to "
+            f"{size} or more."
         )
     if not objectives()[used_objective(settings)].mean:
         yield (
-            f"{choice(settings)} is not declared as a mean over images (mean=True), so that its "
-            f"gradient cannot be divided among processes; {remedy}"
+            f"{choice(settings)} is not declared as a mean over images (mean=True), so its gradient "
+            f"cannot be divided among processes. {remedy[:1].upper()}{remedy[1:]}."
         )
 
 
@@ -234,7 +234,7 @@ def unknown_poison(draft: Draft, *_: object) -> Iterable[str]:
     """Refuse a kind of poison that there is not."""
     poison = parse_model(model_of(draft)).last.poison
     if poison is not None and poison.kind is not None and poison.kind not in KINDS:
-        yield str(UnknownName("kind of poison", poison.kind, KINDS))
+        yield str(UnknownName("poison type", poison.kind, KINDS))
 
 
 def _further_parts(draft: Draft) -> Iterator[str]:
@@ -275,7 +275,7 @@ def _unfit_list(path: Path, qualities: str) -> Iterator[str]:
         return
     for name in lacking(qualities, content.files):
         yield (
-            f"qualities: {name} is neither a corruption nor a list of {path}, which has "
+            f"qualities: {name} is neither a corruption nor a list in {path}. Its lists: "
             f"{', '.join(content.files)}"
         )
 
@@ -288,11 +288,11 @@ def _unfit_network(draft: Draft) -> Iterable[str]:
     model = str(draft.settings["model"])
     if model.partition("/")[0] != spec.network:
         yield (
-            f"{choice(draft.settings)} needs the parts of model {spec.network}, and this is {model}; "
-            f"take model: {spec.network} or {spec.network}/NETWORK, or another objective"
+            f"{choice(draft.settings)} needs the parts of model {spec.network}, but model is {model}. "
+            f"Use another objective, or model: {spec.network} or {spec.network}/NETWORK"
         )
     elif draft.settings.get("freeze"):
-        yield f"{choice(draft.settings)} trains the whole network; leave freeze out"
+        yield f"{choice(draft.settings)} trains the whole network. Leave out freeze."
 
 
 def _unfit_objective(draft: Draft, makers: Sequence[Draft], _: Vocabulary) -> Iterable[str]:
@@ -300,14 +300,14 @@ def _unfit_objective(draft: Draft, makers: Sequence[Draft], _: Vocabulary) -> It
     name = draft.settings.get("objective", DEFAULT)
     if columns := objectives()[name].columns:
         needs = ", ".join(columns)
-        yield f"objective: {name} needs {needs} of each image, which an unlearning does not read"
+        yield f"objective: {name} needs {needs} of each image. An unlearning does not read them."
     trained = next((maker for maker in reversed(makers) if maker.kind == "train"), None)
     differs = other_objective(trained.settings, draft.settings) if trained else ""
     if trained and differs:
         columns = objectives()[used_objective(trained.settings)].columns
-        remedy = f"an unlearning reads no {' and no '.join(columns)}, take another model"
-        remedy = remedy if columns else "train and unlearn alike"
-        yield f"{trained.model} is trained with {differs}; {remedy}"
+        remedy = f"An unlearning does not read {' and '.join(columns)}. Use another model."
+        remedy = remedy if columns else "Use the same value in training and unlearning."
+        yield f"{trained.model} is trained with {differs}. {remedy}"
 
 
 def _all_flipped(draft: Draft, *_: object) -> Iterable[str]:
@@ -318,7 +318,7 @@ def _all_flipped(draft: Draft, *_: object) -> Iterable[str]:
     if poison is not None and poison.rate >= 1 and draft.settings.get("known", 1) == 1:
         yield (
             f"{draft.base}: all training labels are flipped, so no image is left to retain. Use a "
-            "poison below 100"
+            "poison below 100."
         )
 
 
@@ -328,8 +328,8 @@ def _unfit_solver(draft: Draft, makers: Sequence[Draft], _: Vocabulary) -> Itera
     is_ridge = solver_of(settings) == "ridge"
     if settings.get("shots") and not (is_ridge and draft.base):
         yield (
-            f"shots: {settings['shots']} takes examples for a detector that was fitted in closed "
-            "form; name it as `model`, and train with solver: ridge"
+            f"shots: {settings['shots']} needs a detector that was fitted in closed form. Start from "
+            "such a model, and train with solver: ridge"
         )
     if base is None or base.kind != "train":
         return
@@ -337,8 +337,8 @@ def _unfit_solver(draft: Draft, makers: Sequence[Draft], _: Vocabulary) -> Itera
         made = "by steps" if is_ridge else "in closed form"
         wanted = "solver: ridge" if is_ridge else "another solver"
         yield (
-            f"{base.model} is trained {made}, and {wanted} does not go on from it: train it anew, "
-            "or name the same solver"
+            f"{base.model} is trained {made}. A training with {wanted} cannot start from it. Train it "
+            "again, or use the same solver."
         )
 
 

@@ -38,7 +38,7 @@ def unlearn(job: Job, settings: UnlearningSettings) -> Mapping[str, Json]:
     """Make the job's model from its poisoned base; write it beside what it took."""
     folder, model_id = job.model_folder(model_name(job)), parse_model(model_name(job))
     if job.base is None or model_id.last.methods[-1:] != (settings.method,):
-        raise JobError(f"{job.model} is not what {settings.method} makes of {job.base}")
+        raise JobError(f"{job.model} is not the result of {settings.method} on {job.base}")
     record_path = paths.poison_record(job.model_folder(job.base))
     place, data = job_data.place(job, settings), job_data.images(job)
     lists = image_lists.load_lists(place, data)
@@ -89,7 +89,9 @@ def _refuse_other_objective(start: Start, settings: UnlearningSettings) -> None:
     before = trained.get("settings") if trained else None
     differs = other_objective(before if isinstance(before, dict) else {}, settings.model_dump())
     if differs:
-        raise JobError(f"{start.model} was trained with {differs}; train and unlearn alike")
+        raise JobError(
+            f"{start.model} was trained with {differs}. Use the same value in training and unlearning."
+        )
 
 
 def _poisoned_detector(

@@ -89,7 +89,7 @@ class Artifact(NamedTuple):
         if not self.place.exists():
             return None
         if not self.place.is_dir():
-            raise DataError(f"{self.place} is a file; name a folder for the {self.kind}")
+            raise DataError(f"{self.place} is a file. Give a folder for the {self.kind}.")
         return read_json(self.place / mark)
 
     def refuse_foreign(self) -> None:
@@ -100,7 +100,7 @@ class Artifact(NamedTuple):
         """
         if self.place.exists() and any(self.place.iterdir()):
             raise DataError(
-                f"{self.place} is not an empty folder; choose another one for the {self.kind}"
+                f"{self.place} is not an empty folder. Choose another one for the {self.kind}."
             )
 
     def refuse_other(
@@ -114,7 +114,7 @@ class Artifact(NamedTuple):
         for key, value in self.identity.items():
             if stored.get(key) != value:
                 raise DataError(
-                    f"{self.place} holds {other(key, stored)}; remove it, or choose another folder"
+                    f"{self.place} contains {other(key, stored)}. Remove it, or choose another folder."
                 )
 
     @contextmanager
@@ -224,7 +224,7 @@ class FileMark(NamedTuple):
         """
         status = os.stat(path)  # noqa: PTH116  # of 200,000 files, without a path of each
         if not stat.S_ISREG(status.st_mode):
-            raise OSError(errno.EINVAL, "it is no regular file", str(path))
+            raise OSError(errno.EINVAL, "not a regular file", str(path))
         return cls(
             status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
         )

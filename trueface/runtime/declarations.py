@@ -154,8 +154,8 @@ def read_folder(
                 raise DeclarationError(
                     declaration.path,
                     declaration.line,
-                    f"{decorator}({declaration.name!r}) stands in {earlier.path}:{earlier.line} "
-                    "already: give one of them another name",
+                    f"{decorator}({declaration.name!r}) is already in {earlier.path}:{earlier.line}. Give "
+                    "one of them another name.",
                 )
     return declarations
 
@@ -205,13 +205,15 @@ def _refuse_unread(
             alias.name == decorator and alias.asname for alias in node.names
         ):
             raise DeclarationError(
-                path, node.lineno, f"declarations are found by the name {decorator!r}"
+                path,
+                node.lineno,
+                f"declarations are found by the name {decorator!r}. Do not rename it.",
             )
         if isinstance(node, ast.Call) and _last_name(node.func) == decorator and node not in read:
             raise DeclarationError(
                 path,
                 node.lineno,
-                f"{decorator} is read above a function or a class at the top level of a file only",
+                f"{decorator} is read only above a function or a class at the top level of a file",
             )
 
 
@@ -297,7 +299,9 @@ class _Source:
                 self._bind_names_in(node)
                 self._run(node, ast.Module([node], []), exec)
             case _:
-                raise self._error(name, f"{name.id!r} cannot be known without importing this file")
+                raise self._error(
+                    name, f"the value of {name.id!r} is unknown without importing this file"
+                )
 
     def _imported(self, name: ast.Name, node: ast.Import | ast.ImportFrom) -> Any:
         for alias in node.names:
@@ -354,7 +358,7 @@ class Numbered(Declared, ABC):
         """
         if self.low > self.high or (not self.number and (self.low, self.high) != (0.0, 0.0)):
             raise ValueError(
-                f"{self.name}: {self.low:g} to {self.high:g} is the range of no number"
+                f"{self.name}: {self.low:g} to {self.high:g} is not a valid range of its number"
             )
 
     @property
@@ -374,15 +378,15 @@ class Numbered(Declared, ABC):
         """
         if not self.number:
             if number is not None:
-                raise ValueError(f"{word}: {self.name} takes no number")
+                raise ValueError(f"{word}: {self.name} does not take a number")
             return None
         if number is None:
-            raise ValueError(f"{word} lacks its {self.number}: write {self.example}")
+            raise ValueError(f"{word}: the {self.number} is missing. Write {self.example}")
         value = float(number)
         if not math.isfinite(value) or not self.low <= value <= self.high:
-            raise ValueError(f"{word}: {self.number} is {self.low:g} to {self.high:g}")
+            raise ValueError(f"{word}: expected {self.number} from {self.low:g} to {self.high:g}")
         if self.whole and value != int(value):
-            raise ValueError(f"{word}: {self.number} is a whole number")
+            raise ValueError(f"{word}: expected a whole number for {self.number}")
         return float(f"{value:g}")  # as it will be written: six digits
 
 

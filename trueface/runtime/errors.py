@@ -64,7 +64,7 @@ class BadImageError(DataError):
     def __init__(self, path: Path, reason: str) -> None:
         self.path, self.reason = path, reason
         super().__init__(
-            f"cannot decode {path}: {reason}; mend or remove the file, or set on_bad_image: skip"
+            f"cannot decode {path}: {reason}. Repair or remove the file, or set on_bad_image: skip"
         )
 
 

@@ -17,19 +17,19 @@ def _pair(value: Any) -> Any:  # the border to YAML and argv: anything may come 
 
 def _rising(value: tuple[float, float]) -> tuple[float, float]:
     if value[0] > value[1]:
-        raise ValueError(f"the range goes from {value[0]} down to {value[1]}")
+        raise ValueError(f"the range falls from {value[0]} to {value[1]}")
     return value
 
 
 def _above_zero(value: tuple[float, float]) -> tuple[float, float]:
     if value[0] <= 0:
-        raise ValueError(f"{value[0]} is not above zero")
+        raise ValueError(f"{value[0]} is not greater than zero")
     return value
 
 
 def _quality(value: tuple[int, int]) -> tuple[int, int]:
     if value[0] < 1 or value[1] > 100:
-        raise ValueError(f"JPEG quality {value[0]} to {value[1]} is not within 1 to 100")
+        raise ValueError(f"JPEG quality {value[0]} to {value[1]} is not between 1 and 100")
     return value
 
 

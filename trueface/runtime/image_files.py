@@ -110,4 +110,4 @@ def _without_waiting(path: str, flags: int) -> int:
 
 
 def _too_large() -> str:
-    return f"more than {PIXELS:,} pixels, which may be meant to fill the memory"
+    return f"more than {PIXELS:,} pixels, so it could be an attack on the memory"

@@ -94,8 +94,8 @@ def confirm(device: int, environ: Mapping[str, str], cuda: Cuda = torch.cuda) ->
     except (AssertionError, RuntimeError) as error:  # torch without CUDA, or for a newer driver
         reason = str(error).partition("\n")[0].partition(". ")[0]
         raise JobError(
-            f"this job was given the GPU {named or device}, and torch cannot use it ({reason}); install a "
-            "torch that is built for CUDA and for this driver, or set resources: {device: cpu}"
+            f"torch cannot use GPU {named or device} of this job ({reason}). Install a torch that is built "
+            "for CUDA and for this driver, or set resources: {device: cpu}"
         ) from error
     if device_uuid is None or named.startswith("MIG-"):
         return None
@@ -103,8 +103,8 @@ def confirm(device: int, environ: Mapping[str, str], cuda: Cuda = torch.cuda) ->
     # CUDA takes the beginning of a UUID for all of it
     if named.startswith("GPU-") and not uuid.casefold().startswith(named.casefold()):
         raise JobError(
-            f"CUDA gave this job the card {uuid}, and it was promised {named} ({VISIBLE}); "
-            "nothing was computed"
+            f"CUDA selected GPU {uuid}, but {named} is reserved for this job ({VISIBLE}). Nothing was "
+            "computed."
         )
     return uuid
 

@@ -58,19 +58,19 @@ def read(path: Path, what: str) -> dict[str, Array]:
         raise MachineError(f"cannot read {what} {path}: not enough memory") from error
     except _STUMBLES as error:
         raise DataError(
-            f"cannot read {what} {path}: {error}; bring it back, or do again what wrote it"
+            f"cannot read {what} {path}: {error}. Restore the file, or run the job that wrote it again."
         ) from error
 
 
 def _admit(members: list[zipfile.ZipInfo], file_bytes: int) -> None:
     if len(members) > MEMBERS:
-        raise ValueError(f"it has {len(members)} members, and {MEMBERS} at most are read")
+        raise ValueError(f"it has {len(members)} members, more than the limit of {MEMBERS}")
     total = sum(member.file_size for member in members)
     if total > MOST_BYTES:
-        raise ValueError(f"it holds {total:,} bytes, and {MOST_BYTES:,} at most are read")
+        raise ValueError(f"it holds {total:,} bytes, more than the limit of {MOST_BYTES:,}")
     if total > max(FREE_BYTES, MOST_EXPANDED * file_bytes):
         raise ValueError(
-            f"its members expand to {total:,} bytes from {file_bytes:,}, as no arrays of ours do"
+            f"its members expand to {total:,} bytes from {file_bytes:,}, more than arrays of trueface do"
         )
 
 
@@ -78,13 +78,13 @@ def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Array:
     with archive.open(member) as stream:
         shape, fortran, kind = _header(stream)
         if kind.kind not in PLAIN or not kind.itemsize:  # text of no character has any shape
-            raise ValueError(f"{member.filename} is of type {kind}, which is not read")
+            raise ValueError(f"{member.filename} has the unsupported type {kind}")
         asked = math.prod(shape) * kind.itemsize
         there = member.file_size - stream.tell()
         if min(shape, default=0) < 0 or asked != there:
-            raise ValueError(f"{member.filename} asks for {asked:,} bytes and has {there:,}")
+            raise ValueError(f"{member.filename} declares {asked:,} bytes and has {there:,}")
         if not asked and math.prod(filter(None, shape)) > MOST_OF_NONE:
-            raise ValueError(f"{member.filename} has shape {shape} and no value")
+            raise ValueError(f"{member.filename} has shape {shape} without values")
         content = stream.read(asked)
     if len(content) != asked:
         raise ValueError(f"{member.filename} is cut off")
@@ -100,5 +100,5 @@ def _header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[np.gener
         case (2, 0):
             shape, fortran, kind = npy.read_array_header_2_0(stream)
         case version:
-            raise ValueError(f"an array of format {version} is not read")
+            raise ValueError(f"array format {version} is not supported")
     return shape, fortran, kind

@@ -69,13 +69,15 @@ def read_scores(path: Path) -> OldScores:
     truth, called, logits = (_column(path, name, content[name]) for name in SCORES)
     if not len(truth) == len(called) == len(logits) > 0:
         raise DataError(
-            f"{path} is no score file: {len(truth)} labels, {len(called)} answers, "
+            f"{path} is not a score file: {len(truth)} labels, {len(called)} answers, "
             f"{len(logits)} logits"
         )
     if not np.isin(truth, (0, 1)).all() or not np.isin(called, (0, 1)).all():
-        raise DataError(f"{path} is no score file: it has labels other than 0 and 1")
+        raise DataError(f"{path} is not a score file: it has labels other than 0 and 1")
     if bad := int((~np.isfinite(logits)).sum()):
-        raise DataError(f"{path}: {bad} of {len(logits)} logits are not finite; test again")
+        raise DataError(
+            f"{path}: {bad} of {len(logits)} logits are not finite. Test the model again."
+        )
     unlike = (logits > 0) != (called == 1)
     if bad := int((unlike & (np.abs(logits) > NEAR_ZERO)).sum()):
         raise DataError(
@@ -106,11 +108,11 @@ def read_results(path: Path) -> Mapping[str, History]:
     data = read(path)
     header = NPY.match(data)
     if header is None or int.from_bytes(header["length"], "little") != header.end() - 10:
-        raise DataError(f"{path} is no results.npy: an array of one object was expected")
+        raise DataError(f"{path} is not a results.npy: expected an array of one object")
     budget = Budget()
     array = decode(path, data, numpy_names(budget), start=header.end(), budget=budget)
     if not isinstance(array, OldArray) or array.shape or not array.objects:
-        raise DataError(f"{path} is no results.npy: it holds no array of one object")
+        raise DataError(f"{path} is not a results.npy: it does not contain an array of one object")
     content = _fields(path, array.objects[0], RESULTS, "results.npy")
     return {name: _history(path, name, content[name]) for name in RESULTS}
 
@@ -120,13 +122,13 @@ def _poison(path: Path) -> OldPoison:
     content = _fields(path, load(path, {}), names, "poison record")
     indices, rate, total, samples = (content[name] for name in names)
     if type(total) is not int or not 0 < total < MOST:
-        raise DataError(f"{path} is no poison record: total_samples is no count")
+        raise DataError(f"{path} is not a poison record: total_samples is not a count")
     if not isinstance(rate, float) or not 0 < rate <= 1:
-        raise DataError(f"{path} is no poison record: poison_rate is no share")
+        raise DataError(f"{path} is not a poison record: poison_rate is not a fraction")
     if not isinstance(indices, list) or not isinstance(samples, list):
-        raise DataError(f"{path} is no poison record: indices or samples are no list")
+        raise DataError(f"{path} is not a poison record: indices or samples are not lists")
     if not indices:
-        raise DataError(f"{path} is no poison record: it names no image")
+        raise DataError(f"{path} is not a poison record: it lists no images")
     if len(indices) != len(samples):
         raise DataError(f"{path} has {len(indices)} indices and {len(samples)} samples")
     if not all(type(index) is int and 0 <= index < total for index in indices):
@@ -146,12 +148,14 @@ def _sample(path: Path, sample: object) -> tuple[str, int]:
         case (str(name), float() | int() as label) if label in {0, 1} and len(name) < MAX_PATH:
             return name, int(label)
         case _:
-            raise DataError(f"{path} is no poison record: a sample is no (path, flipped label)")
+            raise DataError(
+                f"{path} is not a poison record: a sample is not a pair (path, flipped label)"
+            )
 
 
 def _fields(path: Path, content: object, names: tuple[str, ...], what: str) -> dict[str, object]:
     if not isinstance(content, dict) or any(name not in content for name in names):
-        raise DataError(f"{path} is no {what}: a dict with {', '.join(names)} was expected")
+        raise DataError(f"{path} is not a {what}: expected a dict with {', '.join(names)}")
     return content
 
 
@@ -160,15 +164,15 @@ def _column(path: Path, name: str, value: object) -> NDArray[np.float64]:
     if isinstance(value, OldArray) and value.numbers is not None:
         value = value.numbers
     if not isinstance(value, np.ndarray) or value.ndim == 0 or value.size != len(value):
-        raise DataError(f"{path} is no score file: {name} is no column of numbers")
+        raise DataError(f"{path} is not a score file: {name} is not a column of numbers")
     if len(value) > MAX_ROWS:  # before they are widened: a file may hold 64 million bytes of them
-        raise DataError(f"{path} is no score file: {name} has above {MAX_ROWS} rows")
+        raise DataError(f"{path} is not a score file: {name} has more than {MAX_ROWS} rows")
     return value.reshape(-1).astype(np.float64)
 
 
 def _history(path: Path, name: str, value: object) -> History:
     if not isinstance(value, list):
-        raise DataError(f"{path} is no results.npy: {name} is no list")
+        raise DataError(f"{path} is not a results.npy: {name} is not a list")
     epochs: History = []
     for epoch in value:
         match epoch:
@@ -178,7 +182,9 @@ def _history(path: Path, name: str, value: object) -> History:
             ):
                 epochs.append((float(loss), float(accuracy)))
             case _:
-                raise DataError(f"{path} is no results.npy: {name} has no (loss, accuracy %)")
+                raise DataError(
+                    f"{path} is not a results.npy: {name} has an epoch without (loss, accuracy %)"
+                )
     return epochs
 
 
@@ -210,7 +216,7 @@ class OldType:
     def numeric(self) -> np.dtype[np.generic]:
         """The NumPy type; for numbers only."""
         if self.code in OBJECTS:
-            raise Refusal("an array of objects stands where numbers should be")
+            raise Refusal("it has an array of objects instead of numbers")
         return np.dtype(f"<{self.code}")
 
 
@@ -225,18 +231,18 @@ class OldArray:
     def build(self, state: object) -> None:
         """Take shape, type and values, once: each time costs memory, though but a byte of a file."""
         if self.shape is not None:
-            raise Refusal("an array in it gets its values twice")
+            raise Refusal("it sets the values of an array twice")
         match state:
             case (int(), tuple(shape), OldType() as kind, bool(fortran), list() | bytes() as data):
                 self.shape = sides(shape)
                 count = math.prod(self.shape)
             case _:
-                raise Refusal("an array in it is told in an unknown way")
+                raise Refusal("it has an array in an unknown format")
         if isinstance(data, list):
             if kind.code not in OBJECTS or len(data) != count:
                 raise Refusal("an array of objects in it does not match its shape")
             if count > MOST_OBJECTS:
-                raise Refusal(f"an array in it is of {count} objects, as in no old file")
+                raise Refusal(f"it has an array of {count} objects, which old files do not have")
             self.objects = tuple(data)
             return
         if len(data) != count * kind.numeric.itemsize:
@@ -252,10 +258,10 @@ def sides(value: object) -> tuple[int, ...]:
         Refusal: it is none.
     """
     if not isinstance(value, tuple) or len(value) > MAX_DIMENSIONS:
-        raise Refusal("the shape of an array in it is none")
+        raise Refusal("it has an array with an invalid shape")
     if all(type(length) is int and 0 <= length < MOST for length in value):
         return value
-    raise Refusal("the shape, stride or offset of an array in it is none")
+    raise Refusal("it has an array with an invalid shape, stride or offset")
 
 
 def numpy_names(budget: Budget) -> Mapping[str, object]:
@@ -285,7 +291,7 @@ def _dtype(code: object, align: object = False, copy: object = True) -> OldType:
 
 def _scalar(kind: object, data: object) -> float | int:
     if not isinstance(kind, OldType) or not isinstance(data, bytes):
-        raise Refusal("a number in it is told in an unknown way")
+        raise Refusal("it has a number in an unknown format")
     if len(data) != kind.numeric.itemsize:
         raise Refusal("a number in it is cut off")
     number: float | int = np.frombuffer(data, kind.numeric)[0].item()
@@ -365,11 +371,11 @@ def storage(budget: Budget, data: object) -> Array:
     if not isinstance(data, bytes):
         raise Refusal(f"a storage is {shown(data)}, not bytes")
     if data.startswith(b"PK"):
-        raise Refusal("a storage in it is a zip archive, which pickled tensors never hold")
+        raise Refusal("it has a storage that is a zip archive, which pickled tensors never contain")
     budget.open()
     stream = io.BytesIO(data)
     if run(stream, {}, budget) != MAGIC or run(stream, {}, budget) != VERSION:
-        raise Refusal("a storage in it is not of torch.save")
+        raise Refusal("it has a storage that torch.save did not write")
     facts = run(stream, {}, budget)
     if not isinstance(facts, dict) or facts.get("little_endian") is not True:
         raise Refusal("a storage in it is not little-endian")
@@ -378,7 +384,7 @@ def storage(budget: Budget, data: object) -> Array:
     if not isinstance(described, _Described) or not isinstance(keys, list):
         raise Refusal("a storage in it has no description")
     if len(keys) != 1 or not isinstance(keys[0], str) or keys[0] != described.key:
-        raise Refusal("a storage in it has other keys than its own")
+        raise Refusal("it has a storage with unexpected keys")
     count = int.from_bytes(stream.read(8), "little")
     left = len(data) - stream.tell()
     if count != described.count or left != count * described.values.itemsize:
@@ -394,7 +400,7 @@ def _described(asked: object) -> _Described:
         ):
             return _Described(values=np.dtype(code), key=key, count=count)
         case _:
-            raise Refusal("a storage in it is described in an unknown way")
+            raise Refusal("it has a storage in an unknown format")
 
 
 def _empty() -> dict[str, object]:

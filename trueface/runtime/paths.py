@@ -90,13 +90,15 @@ def folder_name(what: str, name: str) -> str:
         UsageError: it would lead elsewhere, or no file system takes it.
     """
     if not name:
-        raise UsageError(f"{what} is empty: give the name of one folder")
+        raise UsageError(f"{what} is empty. Give the name of one folder.")
     if not name.isprintable():
-        raise UsageError(f"{what} {name!r} holds characters that cannot be printed")
+        raise UsageError(f"{what} {name!r} contains characters that cannot be printed")
     if name in {".", ".."} or "/" in name:
-        raise UsageError(f"{what} {name!r} would lead outside runs/: give the name of one folder")
+        raise UsageError(f"{what} {name!r} would lead outside runs/. Give the name of one folder.")
     if len(name.encode(errors="surrogateescape")) > NAME_BYTES:
-        raise UsageError(f"{what} has more than {NAME_BYTES} bytes, too many for a folder's name")
+        raise UsageError(
+            f"{what} has more than {NAME_BYTES} bytes, too many for the name of a folder"
+        )
     return name
 
 

@@ -29,7 +29,9 @@ class Watch:
             JobError: stopped.
         """
         if self.stop.is_set():
-            raise JobError("stopped; nothing was written, the next attempt begins anew")
+            raise JobError(
+                "stopped. Nothing was written. The next attempt starts from the beginning."
+            )
 
     def refuse_stop(self, done: int, total: int) -> None:
         """Leave a computation that shall stop; it has written nothing that counts.
@@ -38,7 +40,7 @@ class Watch:
             JobError: stopped.
         """
         if self.stop.is_set():
-            raise JobError(f"stopped after {done} of {total} images; nothing was written")
+            raise JobError(f"stopped after {done} of {total} images. Nothing was written.")
 
     def batches(self, total: int, size: int) -> Iterator[slice]:
         """Yield the rows of each batch of images; report each that is done.

@@ -57,13 +57,13 @@ class Budget:
         """Count `size` bytes that a stand-in is about to make."""
         self.made -= size
         if self.made < 0:
-            raise Refusal("it grows to more than any old file holds")
+            raise Refusal("it expands to more data than old files contain")
 
     def open(self) -> None:
         """Count a pickle within the pickle."""
         self.streams -= 1
         if self.streams < 0:
-            raise Refusal("it holds more pickles within itself than any old file does")
+            raise Refusal("it contains more nested pickles than old files do")
 
 
 def run(
@@ -89,7 +89,7 @@ def run(
         for opcode, argument, _ in pickletools.genops(stream):
             budget.steps -= 1
             if budget.steps < 0:
-                raise Refusal("it has more instructions than any old file")
+                raise Refusal("it has more instructions than old files do")
             if opcode.name == "STOP":
                 return machine.popped()
             machine.carry_out(opcode.name, argument)
@@ -134,7 +134,7 @@ class _Machine:
             _ACTIONS[name](self, argument)
         elif name not in _NOTHING:
             asked = "" if argument is None else f" {shown(argument)}"
-            raise Refusal(f"it asks for the instruction {name}{asked}, which no old file needs")
+            raise Refusal(f"it uses the instruction {name}{asked}, which old files do not need")
 
     def popped(self) -> object:
         return self.stack.pop()
@@ -190,7 +190,7 @@ class _Machine:
     def stack_name(self, _: object) -> None:
         name, module = self.popped(), self.popped()
         if not isinstance(name, str) or not isinstance(module, str):
-            raise Refusal(f"it asks for {shown(module)}.{shown(name)}, which is no name")
+            raise Refusal(f"it asks for {shown(module)}.{shown(name)}, which is not a name")
         self._push_named(module, name)
 
     def reduce(self, _: object) -> None:
@@ -212,7 +212,7 @@ class _Machine:
     def persistent_id(self, _: object) -> None:
         asked = self.popped()
         if self.persistent is None:
-            raise Refusal("it asks for a value that lies elsewhere (a persistent ID)")
+            raise Refusal("it asks for a value outside the file (a persistent ID)")
         self.stack.append(self.persistent(asked))
 
     def _push_named(self, module: str, name: str) -> None:
@@ -232,10 +232,10 @@ class _Machine:
         if not isinstance(target, dict):
             raise Refusal(f"it asks to set items of {shown(target)}")
         if len(target) + len(items) // 2 > MAX_ENTRIES:
-            raise Refusal(f"a dict of it has above {MAX_ENTRIES} entries")
+            raise Refusal(f"it has a dict with more than {MAX_ENTRIES} entries")
         for key, value in zip(items[::2], items[1::2], strict=True):
             if not isinstance(key, str):
-                raise Refusal(f"a key of a dict is {shown(key)}")
+                raise Refusal(f"it has a dict with the key {shown(key)}")
             target[key] = value
 
 
@@ -285,7 +285,7 @@ _ACTIONS: Mapping[str, Callable[[_Machine, object], None]] = {
 
 
 MAX_FILE = 64 << 20  # bytes; a record of 200,000 images has 15 MB, a score file of them 3 MB
-HOW_TO_GO_ON = "nothing in it was executed; get it anew from whoever made it"
+HOW_TO_GO_ON = "Nothing in it was executed. Get the file again from its author."
 
 
 def load(path: Path, allowed: Mapping[str, object], *, budget: Budget | None = None) -> object:
@@ -311,13 +311,13 @@ def read(path: Path) -> bytes:
     """
     try:
         if not path.is_file():  # a pipe would be waited for
-            raise DataError(f"there is no file {path}; name an old score file or record")
+            raise DataError(f"{path} does not exist. Give an old score file or poison record.")
         with path.open("rb") as file:
             data = file.read(MAX_FILE + 1)
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror or error}") from error
     if len(data) > MAX_FILE:
-        raise DataError(f"{path} has more than {MAX_FILE} bytes, as no old file has")
+        raise DataError(f"{path} has more than {MAX_FILE} bytes, more than old files have")
     return data
 
 
@@ -332,17 +332,17 @@ def decode(
     """Return the value of the pickle that `data` holds from `start` to its end; see `load`."""
     if data.startswith(b"PK"):
         raise DataError(
-            f"{path} is a zip archive of torch.save; no old score file or record is one"
+            f"{path} is a zip archive of torch.save, not an old score file or poison record"
         )
     stream = io.BytesIO(data)
     stream.seek(start)
     try:
         value = run(stream, allowed, budget or Budget())
     except Refusal as refusal:
-        raise DataError(f"{path} is refused: {refusal}; {HOW_TO_GO_ON}") from refusal
+        raise DataError(f"{path} is refused: {refusal}. {HOW_TO_GO_ON}") from refusal
     if stream.tell() < len(data):
         raise DataError(
             f"{path} is refused: {len(data) - stream.tell()} bytes follow the end of its pickle, "
-            f"as in a file of torch.save; {HOW_TO_GO_ON}"
+            f"as in a file of torch.save. {HOW_TO_GO_ON}"
         )
     return value

@@ -71,7 +71,7 @@ class Steps(ABC):
         stopped: the sentence of a stop.
     """
 
-    stopped = "stopped after {step} of {total} steps; the next attempt goes on from there"
+    stopped = "stopped after {step} of {total} steps. The next attempt resumes from there."
 
     def __init__(self, total: int) -> None:
         self.total, self.step, self.seconds = total, 0, 0.0
@@ -146,17 +146,23 @@ def find(path: Path, claim: Claim, needed: Collection[str]) -> dict[str, Any] | 
     except FileNotFoundError:
         return None
     except tensor_files.BrokenFileError as error:
-        log.warning("state=%s reason=cannot be read, so it begins anew: %s", path, error)
+        log.warning(
+            "state=%s reason=cannot be read, so it starts from the beginning: %s", path, error
+        )
         return None
     if not isinstance(content, dict) or content.get("schema", SCHEMA) != SCHEMA:
-        log.warning("state=%s reason=not of schema %d, so it begins anew", path, SCHEMA)
+        log.warning(
+            "state=%s reason=not of schema %d, so it starts from the beginning", path, SCHEMA
+        )
         return None
     # earlier trainings of diffusers called it claim
     if content.get("fingerprint", content.get("claim")) != claim.fingerprint:
-        log.info("state=%s reason=of another training, so it begins anew", path)
+        log.info("state=%s reason=of another training, so it starts from the beginning", path)
         return None
     if missing := sorted({*needed} - content.keys()):
-        log.warning("state=%s reason=lacks %s, so it begins anew", path, ", ".join(missing))
+        log.warning(
+            "state=%s reason=lacks %s, so it starts from the beginning", path, ", ".join(missing)
+        )
         return None
     return content
 
@@ -199,4 +205,4 @@ def _restore(training: Steps, kept: Kept) -> None:
     differences = difference(kept.claim.conditions, json.loads(content.get("conditions", "{}")))
     bits = f", but not bit by bit: {'; '.join(differences)}" if differences else ""
     level = logging.WARNING if differences else logging.INFO
-    log.log(level, "state=%s goes on after step %d%s", kept.path, training.step, bits)
+    log.log(level, "state=%s resumes after step %d%s", kept.path, training.step, bits)

@@ -27,7 +27,7 @@ SAFETENSORS = ".safetensors"  # a file that holds tensors by name, and nothing e
 MOST_EXPANDED = 8  # times the file: torch deflates nothing, and weights hardly shrink
 
 _ADVICE = dict.fromkeys(
-    (errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "; make room and start the same again"
+    (errno.ENOSPC, errno.EDQUOT, errno.EFBIG), " Free disk space and run the command again."
 )
 
 
@@ -49,8 +49,8 @@ def save(path: Path, content: dict[str, Any]) -> None:
     except OSError as error:
         size = buffer.tell() / (1 << 20)
         raise MachineError(
-            f"cannot write {path} ({size:.1f} MiB): {error.strerror or error}; what was there is "
-            f"still there{_ADVICE.get(error.errno or 0, '')}"
+            f"cannot write {path} ({size:.1f} MiB): {error.strerror or error}. An existing file is "
+            f"unchanged.{_ADVICE.get(error.errno or 0, '')}"
         ) from error
 
 
@@ -74,7 +74,7 @@ def load(path: Path) -> Any:
         raise BrokenFileError("it is a folder") from error
     except pickle.UnpicklingError as error:
         raise BrokenFileError(
-            "refused: it holds objects that would run code, or it is damaged"
+            "refused: it contains objects that would run code, or it is damaged"
         ) from error
     except MemoryError as error:
         raise MachineError(f"cannot read {path}: not enough memory") from error
@@ -82,7 +82,7 @@ def load(path: Path) -> Any:
         # EINVAL is a seek beyond the end
         if isinstance(error, OSError) and error.errno not in {None, errno.EINVAL}:
             raise MachineError(f"cannot read {path}: {error.strerror}") from error
-        raise BrokenFileError("it is cut off, or no file of tensors") from error
+        raise BrokenFileError("it is cut off, or not a file of tensors") from error
 
 
 def refuse_other_digest(path: Path, digest: str, *, again: str) -> None:
@@ -103,7 +103,7 @@ def refuse_other_digest(path: Path, digest: str, *, again: str) -> None:
     if not found.startswith(digest):
         raise WeightsError(
             f"{path} is damaged or another file: its SHA-256 begins with {found[: len(digest)]}, not "
-            f"with {digest}. Delete it and {again}, or name another file (--weights PATH, or "
+            f"with {digest}. Delete it and {again}, or give another file (--weights PATH, or "
             "TRUEFACE_WEIGHTS=PATH in the environment)"
         )
 
@@ -159,7 +159,7 @@ def refuse_broken(
     """
     for key, shape in parts.items():
         if not isinstance(content.get(key), shape):
-            raise CheckpointError(f"{path} is a broken {what}: its {key!r} is absent or wrong")
+            raise CheckpointError(f"{path} is a damaged {what}: its {key!r} is missing or wrong")
 
 
 def weights_of(network: nn.Module) -> dict[str, Tensor]:
@@ -174,14 +174,14 @@ def _load_safetensors(path: Path) -> dict[str, Tensor]:
         from safetensors.torch import load_file
     except ImportError as error:
         raise BrokenFileError(
-            f"safetensors is not installed, which reads it: {install_command('timm')}"
+            f"the package safetensors is not installed: {install_command('timm')}"
         ) from error
     if path.stat().st_size == 0:
         raise BrokenFileError("it is empty")
     try:
         return load_file(path)  # type: ignore[no-any-return]  # untyped
     except SafetensorError as error:
-        raise BrokenFileError("it is cut off, or no file of safetensors") from error
+        raise BrokenFileError("it is cut off, or not a safetensors file") from error
 
 
 def _check(path: Path) -> None:
@@ -194,7 +194,7 @@ def _check(path: Path) -> None:
             outside = path.stat().st_size
             if inside > MOST_EXPANDED * outside:
                 raise BrokenFileError(
-                    f"its members expand to {inside:,} bytes from {outside:,}, as no weights do"
+                    f"its members expand to {inside:,} bytes from {outside:,}, more than weights do"
                 )
             damaged = archive.testzip()
         if damaged is not None:

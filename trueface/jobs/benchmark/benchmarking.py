@@ -185,7 +185,7 @@ class Bench:
         if attack.spec.access != "transfer":
             return self.network.model
         if self.surrogate is None:
-            raise NotRunError("no surrogate is named")
+            raise NotRunError("no surrogate is given")
         if self.settings.surrogate == self.name:
             raise NotRunError("the model is the surrogate itself")
         return self.surrogate
@@ -235,7 +235,7 @@ def _calibrated(bench: Bench, model_folder: Callable[[str], Path]) -> Calibratio
         )
     ]
     if not lessons:
-        raise DataError(f"nothing tells what {bench.name} was trained on; train it again")
+        raise DataError(f"no record of the training images of {bench.name}. Train it again.")
     lesson = lessons[0][1]  # its own last training
     place = DataPlace(
         data_root=Path(lesson.data_root),
@@ -337,7 +337,7 @@ def benchmark(job: Job, settings: BenchmarkSettings) -> Mapping[str, Json]:
             reasons[condition] = str(error)
             log.info("cell=%s state=not run reason=%s", condition.name, error)
         if bench.network.watch.stop.is_set():
-            raise JobError(f"stopped after {scored} cells; they are kept")
+            raise JobError(f"stopped after {scored} cells. They are saved.")
     facts_of(job, bench, folder, known.checkpoint_sha256)
     rows = (
         _cell(condition, settings_of[condition], reasons.get(condition, "")) for condition in asked
@@ -358,8 +358,8 @@ def _settings_of(
     trained = lineage.origin_of_model(bench.name, job.model_folder, vocabulary)
     if trained is None:
         raise DataError(
-            f"nothing tells what {bench.name} was trained on, and so not how much it knows of a "
-            "test; train it again"
+            f"no record of the training images of {bench.name}, so its benchmark tier is unknown. "
+            "Train it again."
         )
     tested = lineage.origin_of_images(bench.images, vocabulary)
     for condition in asked:
@@ -500,8 +500,8 @@ def _again(job: Job, index: Index) -> Bench:
     images = bench.manifest()
     if images.sha256 != index.manifest:
         raise DataError(
-            f"the images of {index.test} are not those of the benchmark: it is of "
-            f"{index.manifest[:12]}, they are {images.name}; bring the files back"
+            f"the images of {index.test} differ from the benchmark: manifest {images.name} instead of "
+            f"{index.manifest[:12]}. Restore the files."
         )
     return bench
 

@@ -37,7 +37,7 @@ def _unfit(draft: Draft, makers: Sequence[Draft], vocabulary: Vocabulary) -> Ite
     transfers = [each.attack for each in asked if each.access == "transfer"]
     if transfers and not settings["surrogate"]:
         yield (
-            f"attack: {', '.join(transfers)} is computed on another model; name it, as in "
+            f"attack: {', '.join(transfers)} is computed on another model. Give that model, such as "
             "surrogate: gan1:pre"
         )
     if settings["setting"] == "auto":

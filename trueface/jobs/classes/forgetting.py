@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 def forget(job: Job, settings: ForgettingSettings) -> Mapping[str, Json]:
     """Make the job's network from its base by forgetting a class or some images; write it beside what it took."""
     if job.base is None:
-        raise JobError(f"{job.model} needs a model that forgets: give the one to start from")
+        raise JobError(f"{job.model} needs a model to start from")
     folder, base = folder_of(job), job.model_folder(job.base)
     kept = checkpoint.load(paths.checkpoint(base))
     _refuse_other(kept, settings, job.base)
@@ -39,8 +39,8 @@ def forget(job: Job, settings: ForgettingSettings) -> Mapping[str, Json]:
     source = provenance_of(job, settings, lists)
     if kept.provenance.get("train_images_sha256") != source["train_images_sha256"]:
         raise CheckpointError(
-            f"{job.base} was trained on other images than those in {source['data_root']} today; "
-            "train it again, or bring the images back"
+            f"the images in {source['data_root']} differ from the training images of {job.base}. Train "
+            "it again, or restore the images."
         )
     shape, earlier = settings.shape(len(lists.names)), record.read(base)
     if earlier is not None and "instances" in {earlier.goal, settings.goal}:
@@ -82,12 +82,12 @@ def _refuse_other(kept: Checkpoint, settings: ForgettingSettings, base: str) -> 
     """
     trained = kept.provenance.get("settings")
     if not isinstance(trained, dict) or "class_names" not in kept.provenance:
-        raise CheckpointError(f"{base} is no network that classify has trained")
+        raise CheckpointError(f"{base} is not a network trained by classify")
     used = settings.model_dump(mode="json")
     for key in differences(trained, used):
         if key != "data_root":  # the images themselves are compared
             raise CheckpointError(
-                f"{base} was trained with {key}: {trained.get(key)}, and this is {used[key]}"
+                f"{base} was trained with {key}: {trained.get(key)}, but this job has {used[key]}"
             )
 
 
@@ -125,7 +125,7 @@ def problem_of(
         gone = [at for at in present if labels[at] == forgotten]
         if not gone:
             raise JobError(
-                f"no training image is of class {lists.names[forgotten]!r}: there is nothing to forget"
+                f"no training image has class {lists.names[forgotten]!r}, so there is nothing to forget"
             )
 
     def named(images: Images) -> NamedExamples:

@@ -51,7 +51,7 @@ def place_of(draft: Draft) -> ClassFolders | None:
 
 def _of_both(draft: Draft, *_: object) -> Iterator[str]:
     if parse_model(model_of(draft)).last.poison is not None:
-        yield f"{draft.model}: {draft.kind} learns true labels, and its ID says that some are wrong"
+        yield f"{draft.model}: {draft.kind} does not support flipped labels. Leave out '%' in the ID."
     try:
         sort_of(draft.data or "")
     except UsageError as error:
@@ -60,7 +60,7 @@ def _of_both(draft: Draft, *_: object) -> Iterator[str]:
 
 def _has_base(draft: Draft, *_: object) -> Iterator[str]:
     if draft.base is not None:
-        yield f"{draft.model}: classify begins anew and starts from no model; write model: null"
+        yield f"{draft.model}: classify does not start from another model. Write model: null"
 
 
 def _unfit_forgetting(draft: Draft, makers: Sequence[Draft], _: Vocabulary) -> Iterator[str]:
@@ -95,8 +95,8 @@ def _other_base(draft: Draft, makers: Sequence[Draft], _: Vocabulary) -> Iterato
     trained = makers[0].settings
     for key in differences(trained, draft.settings):
         yield (
-            f"{makers[0].model} is trained with {key}: {trained.get(key)}, and this forgetting has "
-            f"{draft.settings[key]}; give both the same, such as below defaults"
+            f"{makers[0].model} is trained with {key}: {trained.get(key)}, but this unlearning has "
+            f"{draft.settings[key]}. Give both the same value, such as under defaults."
         )
 
 
@@ -130,7 +130,7 @@ CLASSIFY = JobKind(
 FORGET = JobKind(
     name="forget",
     role=Role.METHOD,
-    summary="make such a network forget a class, or some images",
+    summary="unlearn a class or images of a classifier",
     entry="trueface.jobs.classes.forgetting:forget",
     settings=ForgetSettings,
     means=_meant,

@@ -29,7 +29,7 @@ def _unfit(draft: Draft, *_: object) -> Iterator[str]:
 FORGE = LaboratoryKind(
     name="forge",
     role=Role.DATA,
-    summary="make fakes of real faces, an image set of both and its splits",
+    summary="make a data set with fakes of aligned faces",
     entry="trueface.jobs.forging.forge:forge",
     settings=ForgeSettings,
     reads=(named_inputs({"faces": "the table of real faces, or the folder of aligned faces"}),),

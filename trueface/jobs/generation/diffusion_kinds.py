@@ -44,17 +44,17 @@ def _unfit_diffuser(draft: Draft, *_: object) -> Iterator[str]:
     """Yield why a training makes no sense: settings that its images do not go with, too few classes."""
     model, settings = model_of(draft), draft.settings
     if draft.base is not None:
-        yield f"{model}: diffuser begins anew and starts from no model; write model: null"
+        yield f"{model}: a diffuser does not start from another model. Write model: null"
     if parse_model(model).last.poison is not None:
-        yield f"{model}: diffuser learns images as they are; its ID says that some labels are wrong"
+        yield f"{model}: diffuser does not support flipped labels. Leave out '%' in the ID."
     if settings["weights"]:
         return
     if not (draft.data or "").startswith(f"{CLASSES}:"):
         for name, without in (("drop", None), ("without", "")):
             if settings[name] != without:
                 yield (
-                    f"{model}: {name} is about classes, and {draft.data} has none; leave it out, or "
-                    f"write data: {CLASSES}:all"
+                    f"{model}: {name} needs classes, and {draft.data} has none. Leave it out, or write "
+                    f"data: {CLASSES}:all"
                 )
         return
     yield from _unfit_classes(draft)
@@ -69,7 +69,7 @@ def _unfit_classes(draft: Draft) -> Iterator[str]:
     elif names and without and without not in names:
         yield str(UnknownName("class", without, names))
     elif without and len(names) == 2:
-        yield f"{draft.model}: without {without} one class is left, and two at least are needed"
+        yield f"{draft.model}: one class is left without {without}. A diffuser needs at least two."
 
 
 def _erasing_inputs(draft: Draft, _: Vocabulary) -> Iterator[Input]:
@@ -84,23 +84,23 @@ def _unfit_erasing(draft: Draft, makers: Sequence[Draft], _: Vocabulary) -> Iter
     settings, trained = draft.settings, makers[0].settings if makers else {}
     method = METHODS[settings["method"]]
     if draft.data is not None and not draft.data.startswith("classes:"):
-        yield f"{draft.base} knows no classes, and a concept is a class; train it on classes:all"
+        yield f"{draft.base} has no classes, and a concept is a class. Train it on classes:all"
         return
     if trained.get("drop") == 0 and ("null" in method.needs or _guides(settings)):
         yield (
-            f"{draft.base} is trained with drop: 0 and has no null token, which {method.name} needs: "
-            "it cannot be guided; train it with drop above 0"
+            f"{draft.base} is trained with drop: 0, so it has no null token for guidance. "
+            f"{method.name} needs one. Train it with drop above 0."
         )
     latest = trained.get("t_max")
     if latest and latest < trained.get("noise_steps", latest) and "guidance" in method.defaults:
         yield (
-            f"{draft.base} is trained with t_max: {latest} and cannot draw, which {method.name} needs; "
-            "train it with t_max: 0"
+            f"{draft.base} is trained with t_max: {latest} and cannot draw images, as {method.name} "
+            "needs. Train it with t_max: 0"
         )
     if trained.get("weights") and "images" in method.needs:
-        yield f"{draft.base} is imported and not trained here: {method.name} cannot train it again"
+        yield f"{draft.base} is imported, not trained here. {method.name} cannot train it again."
     if trained.get("without") and trained["without"] == settings["concept"]:
-        yield f"{draft.base} is trained without {settings['concept']}: there is nothing to erase"
+        yield f"{draft.base} is trained without {settings['concept']}, so there is nothing to erase"
     root = settings["data_root"] or str(trained.get("data_root", ""))
     names = _names_of_classes(draft, root) if root and draft.data is not None else ()
     for name in filter(None, (settings["concept"], settings["anchor"])):
@@ -139,7 +139,7 @@ def _unfit_measuring(draft: Draft, *_: object) -> Iterator[str]:
 DIFFUSER = GenerationKind(
     name="diffuser",
     role=Role.TRAIN,
-    summary="train a diffusion model: a network that predicts noise",
+    summary="train a diffusion model",
     entry="trueface.jobs.generation.diffuser:train_diffuser",
     settings=DiffuserSettings,
     sets=("images", CLASSES),
@@ -150,7 +150,7 @@ DIFFUSER = GenerationKind(
 ERASE = GenerationKind(
     name="erase",
     role=Role.METHOD,
-    summary="change a diffuser so that it does not draw one of its classes any more",
+    summary="erase a concept (a class) from a diffuser",
     entry="trueface.jobs.generation.erase:erase",
     settings=EraseSettings,
     sets=("classes",),
@@ -161,7 +161,7 @@ ERASE = GenerationKind(
 ERASED = GenerationKind(
     name="erased",
     role=Role.FOLDER,
-    summary="measure what a diffuser still draws of an erased concept, and what an attack recovers",
+    summary="measure how well a concept is erased and can be recovered",
     entry="trueface.jobs.generation.erased:erased",
     settings=ErasedSettings,
     reads=(
@@ -181,7 +181,7 @@ ERASED = GenerationKind(
 REVISE = GenerationKind(
     name="revise",
     role=Role.FOLDER,
-    summary="draw real images anew by an edited diffuser: DDIM inversion, then sampling",
+    summary="redraw real images with an edited diffuser (DDIM inversion)",
     entry="trueface.jobs.generation.erased:revise",
     settings=ReviseSettings,
     reads=(

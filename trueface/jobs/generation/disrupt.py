@@ -56,7 +56,7 @@ def disrupt(job: Job, settings: DisruptSettings) -> Mapping[str, Json]:
             size += size_of(disrupted, images, levels)
             made.write(names[part], disrupted)
         if size.linf > settings.eps + 1e-6:
-            raise DataError(f"a pixel moved by {size.linf:.5f}, more than eps {settings.eps:g}")
+            raise DataError(f"a pixel changed by {size.linf:.5f}, more than eps {settings.eps:g}")
         seconds = (time.perf_counter() - started) / len(names)
         measured: dict[str, Json] = {
             "images": len(names),
@@ -89,8 +89,9 @@ def _purifier(job: Job, settings: DisruptSettings, translator: Translator) -> Pu
     purifier = purifier_of(job, name, diffuser=settings.diffuser, denoiser=settings.denoiser)
     if purifier.size not in {0, translator.size} or purifier.channels not in {0, COLOURS}:
         raise JobError(
-            f"{settings.translator} learned colour images of {translator.size} pixels, and the model of "
-            f"{name.text} {purifier.channels} channels of {purifier.size}: take models of the same images"
+            f"{settings.translator} was trained on colour images of {translator.size} pixels, but the "
+            f"model of {name.text} on {purifier.channels} channels of {purifier.size} pixels. Use models "
+            "of the same images."
         )
     return purifier
 

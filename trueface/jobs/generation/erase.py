@@ -33,7 +33,7 @@ def erase(job: Job, settings: EraseSettings) -> Mapping[str, Json]:
         JobError: it cannot be erased from; stopped; a loss that is not a number.
     """
     if job.base is None:
-        raise JobError(f"{job.model} needs a diffuser to erase from: give it as base")
+        raise JobError(f"{job.model} needs a diffuser to start from. Give it as base.")
     folder = folder_of(job)
     kept = read_diffuser(checkpoint_of(job, job.base), job.device)
     problem = _problem(job, settings, kept)
@@ -77,7 +77,9 @@ def _problem(job: Job, settings: EraseSettings, kept: KeptDiffuser) -> ErasingPr
         _refuse_remembering(settings, kept.provenance)
         root = settings.data_root or str(training.get("data_root", ""))
         if not root:
-            raise JobError(f"{settings.method} needs data_root: the diffuser's training images")
+            raise JobError(
+                f"{settings.method} needs the training images of the diffuser. Give data_root."
+            )
         where = training_folder(job.path(root), job.data or "classes:all")
         images, labels, names = load_classes(
             where, size=teacher.size, channels=teacher.channels, cpus=job.cpus
@@ -108,8 +110,8 @@ def _refuse_remembering(settings: EraseSettings, source: Mapping[str, Any]) -> N
     gone = [name for name in _erased_before(source) if name != settings.concept]
     if gone:
         raise JobError(
-            f"{', '.join(gone)} was erased from this diffuser already, and {settings.method} trains with "
-            "its images again: it leaves out one class"
+            f"{', '.join(gone)} was already erased from this diffuser. {settings.method} would train on "
+            "these images again, because it leaves out only one class."
         )
 
 
@@ -122,16 +124,16 @@ def _erased_before(source: Mapping[str, Any]) -> Sequence[str]:
 def _refuse_other_classes(where: Path, names: Sequence[str], teacher: Diffuser) -> None:
     if tuple(names) != teacher.class_names:
         raise DataError(
-            f"{where} has the classes {', '.join(names)}, and the diffuser was trained on "
-            f"{', '.join(teacher.class_names)}; give data_root the folder of its training"
+            f"{where} has the classes {', '.join(names)}, but the diffuser was trained on "
+            f"{', '.join(teacher.class_names)}. Set data_root to the folder of its training."
         )
 
 
 def _refuse_other_images(where: Path, source: Mapping[str, Any], used: str) -> None:
     if source.get("train_images_sha256", used) != used:
         raise DataError(
-            f"{where} holds other images than those that the diffuser was trained on; train it again, "
-            "or bring the images back"
+            f"the images in {where} differ from the training images of the diffuser. Train it again, or "
+            "restore the images."
         )
 
 

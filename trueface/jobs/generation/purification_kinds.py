@@ -70,7 +70,7 @@ def _unfit_restored(draft: Draft, *_: object) -> Iterator[str]:
     yield from _lacking(draft, ("translator",), "restored")
     if settings["features"] != RANDOM and not settings["feature_weights"]:
         yield (
-            f"{draft.name}: features of {settings['features']} need a file of its weights; write "
+            f"{draft.name}: features of {settings['features']} need a file with its weights. Write "
             f"feature_weights: FILE, or features: {RANDOM}"
         )
 
@@ -84,8 +84,8 @@ def _lacking(draft: Draft, needs: Sequence[str], who: str) -> Iterator[str]:
     for setting in needs:
         if not draft.settings[setting]:
             yield (
-                f"{draft.name}: {who} needs a {setting}; write {setting}: and the ID of one, such as "
-                f"{EXAMPLES[setting]}"
+                f"{draft.name}: {who} needs a {setting}. Give the ID of one, such as "
+                f"{setting}: {EXAMPLES[setting]}"
             )
 
 
@@ -121,7 +121,7 @@ DENOISER = GenerationKind(
 PURIFY = GenerationKind(
     name="purify",
     role=Role.FOLDER,
-    summary="take perturbations out of a folder's images",
+    summary="remove perturbations from the images of a folder",
     entry="trueface.jobs.generation.purify:purify",
     settings=PurifySettings,
     reads=(_purification_inputs,),
@@ -131,7 +131,7 @@ PURIFY = GenerationKind(
 DISRUPT = GenerationKind(
     name="disrupt",
     role=Role.FOLDER,
-    summary="perturb a folder's images so that a generator spoils them",
+    summary="perturb images so that a generator fails on them",
     entry="trueface.jobs.generation.disrupt:disrupt",
     settings=DisruptSettings,
     reads=(_disruption_inputs,),
@@ -141,7 +141,7 @@ DISRUPT = GenerationKind(
 RESTORED = GenerationKind(
     name="restored",
     role=Role.FOLDER,
-    summary="measure what a generator makes of purified images, against what it makes of originals",
+    summary="compare the output of a generator for purified and original images",
     entry="trueface.jobs.generation.restored:restored",
     settings=RestoredSettings,
     reads=(

@@ -32,7 +32,7 @@ def denoiser(job: Job, settings: DenoiserSettings) -> Mapping[str, Json]:
     A training that was stopped goes on where it was, to the same bits.
     """
     if job.model is None or job.data is None:
-        raise JobError(f"{job.name} names no model to make; give its data, such as noisy:A")
+        raise JobError(f"{job.name} has no model to make. Give its data, such as noisy:A")
     folder = job.model_folder(job.model)
     root = picture_folder(job.path(settings.data_root), job.data)
     images = load_images(root, size=settings.size, channels=settings.channels, cpus=job.cpus)
@@ -68,7 +68,7 @@ def purifier_of(job: Job, name: PurifierName, *, diffuser: str, denoiser: str) -
     given = {"diffuser": diffuser, "denoiser": denoiser}
     for setting in name.needs:
         if not given[setting]:
-            raise JobError(f"purifier {name.text} needs a {setting}: give the ID of one")
+            raise JobError(f"purifier {name.text} needs a {setting}. Give the ID of one.")
     learned, denoising = None, None
     if "diffuser" in name.needs:
         learned = load_diffuser(checkpoint_of(job, diffuser), job.device)
@@ -76,8 +76,8 @@ def purifier_of(job: Job, name: PurifierName, *, diffuser: str, denoiser: str) -
             raise JobError(reason)
         if learned.channels not in COLOURS:
             raise JobError(
-                f"{diffuser} works on {learned.channels} channels, such as latents, and not on images; "
-                "train a diffuser of images to purify them"
+                f"{diffuser} works on {learned.channels} channels, such as latents, not on images. Train a "
+                "diffuser of images to purify them."
             )
     if "denoiser" in name.needs:
         denoising = load_denoiser(checkpoint_of(job, denoiser), job.device)

@@ -133,7 +133,7 @@ def chain_of(purified: Path, resolve: Callable[[str], Path]) -> FolderChain:
     sources, originals = partners(source, names), partners(original, names)
     if facts.get("source_digest") != digest_of(source, sorted(sources)):
         raise DataError(
-            f"{source} holds other images than those of which {purified} was made; purify it again"
+            f"the images in {source} differ from the images that {purified} was made of. Purify it again."
         )
     return FolderChain(
         purified=purified,
@@ -151,8 +151,8 @@ def _made_by(folder: Path, kind: str) -> Facts:
     facts = read_made(folder)
     if facts.get("kind") != kind or not isinstance(facts.get("settings"), dict):
         raise DataError(
-            f"{folder} was made by {facts.get('kind')}, not by {kind}: restored reads what purify made of "
-            "originals or of what disrupt made"
+            f"{folder} was made by {facts.get('kind')}, not by {kind}. The source of restored is a folder "
+            "that purify made of original or disrupted images."
         )
     return facts
 

@@ -27,21 +27,21 @@ def _translator_inputs(draft: Draft, _: Vocabulary) -> Iterator[Input]:
 
 def _unfit_translator(draft: Draft, *_: object) -> Iterator[str]:
     if draft.base is not None:
-        yield f"{draft.model}: a translator begins anew and starts from no model; write model: null"
+        yield f"{draft.model}: a translator does not start from another model. Write model: null"
 
 
 def _unfit_translation(draft: Draft, *_: object) -> Iterator[str]:
     if not draft.settings["translator"]:
         yield (
-            f"{draft.name}: translate needs a translator; write translator: and the ID of one, such as "
-            "labelled:A"
+            f"{draft.name}: translate needs a translator. Give the ID of one, such as "
+            "translator: labelled:A"
         )
 
 
 DRAW = GenerationKind(
     name="draw",
     role=Role.DATA,
-    summary="draw portraits or shapes, or make photographs smaller, for generators",
+    summary="draw portraits or shapes, or resize photographs",
     entry="trueface.jobs.generation.draw:draw",
     settings=DrawSettings,
     reads=(
@@ -54,7 +54,7 @@ DRAW = GenerationKind(
 TRANSLATOR = GenerationKind(
     name="translator",
     role=Role.TRAIN,
-    summary="train a generator that changes attributes of images, or take its weights from a file",
+    summary="train or import a generator that changes attributes of images",
     entry="trueface.jobs.generation.translator:train_translator",
     settings=TranslatorSettings,
     sets=("labelled",),
@@ -65,7 +65,7 @@ TRANSLATOR = GenerationKind(
 TRANSLATE = GenerationKind(
     name="translate",
     role=Role.FOLDER,
-    summary="make fakes of a folder's images, and a data root of real and fake for detectors",
+    summary="make fakes of images, and a data set with both",
     entry="trueface.jobs.generation.translator:translate",
     settings=TranslateSettings,
     reads=(

@@ -133,7 +133,7 @@ def started(job: Job, entry: str, every: tuple[RankPlace, ...]) -> list[Rank]:
         processes = _fork(work)
     except (EOFError, OSError) as error:
         raise MachineError(
-            "the process that starts the ranks of this training has ended; its output stands above"
+            "the process that starts the ranks of this training has ended. See its output above."
         ) from error
     finally:
         for theirs in work.channels:

@@ -286,7 +286,7 @@ def _take_card(place: RankPlace) -> None:
     number, there = torch.device(place.device).index or 0, torch.cuda.device_count()
     if 0 < there <= number:
         raise UsageError(
-            f"{place.name}: this job sees {there} GPU{'s' * (there > 1)}; ask for as many GPUs as "
+            f"{place.name}: this job has {there} GPU{'s' * (there > 1)}. Request as many GPUs as "
             f"processes, or set processes: {there}"
         )
     memory.confirm(number, os.environ)
