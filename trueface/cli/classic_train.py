@@ -365,7 +365,7 @@ def _train(request: ClassicRequest) -> None:
     if request.poison is not None and request.keep_poison and not record.exists():
         raise UsageError(
             f"{record} is missing: the poison record of {request.saved_as}. Make it with trueface "
-            "poison, or leave out --keep_poison"
+            "poison, or leave out --keep_poison."
         )
     # torch takes seconds to import; help and wrong arguments must not wait for it
     from trueface.jobs.previewing import preview
@@ -407,7 +407,7 @@ def _refuse_other_epoch(request: ClassicRequest) -> None:
         there = "does not exist" if kept is None else f"is of epoch {kept}"
         raise UsageError(
             f"--resume_from {request.resume_from}: the saved state {path} {there}. Leave out the flag "
-            "to resume from the saved state"
+            "to resume from the saved state."
         )
 
 

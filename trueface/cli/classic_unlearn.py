@@ -165,7 +165,7 @@ def read(argv: Sequence[str]) -> ClassicUnlearning:
     poisoned = _model_folder(flags["poisoned_model"])
     made = Path.cwd() / flags["output_dir"] / name
     if made.resolve() == poisoned.resolve():
-        raise UsageError(f"{made} is the folder of the poisoned model. Give another --name")
+        raise UsageError(f"{made} is the folder of the poisoned model. Give another --name.")
     if flags["baseline_model"] == "None":  # the original's own default, as it is printed
         flags["baseline_model"] = None
     if flags["baseline_model"] is not None and not Path(flags["baseline_model"]).is_file():
@@ -391,7 +391,7 @@ def write_results(
     if constant_class is not None:
         log.warning(
             "state=worthless reason=the model predicts %s for every image, so its accuracy is the "
-            "share of that class. Use a lower start_lr, fewer epochs, or another method",
+            "share of that class. Use a lower start_lr, fewer epochs, or another method.",
             constant_class,
         )
     results |= {f"baseline_{key}": value for key, value in (rival or {}).items()}

@@ -64,6 +64,12 @@ class Kinds(click.Group):
             raise UsageError(f"entry point {point.value} is not a job type of generators")
         return _command(kind)
 
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        """List the kinds with their whole summaries."""
+        rows = [(name, _summary(point.load())) for name, point in sorted(_offered().items())]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
 
 @click.group(cls=Kinds)
 def generate() -> None:
@@ -74,7 +80,7 @@ def generate() -> None:
 
     \b
     Examples:
-      trueface generate draw --run study --name faces
+      trueface generate draw --data-root faces --content portraits
       trueface generate diffuser --help
     """
 
@@ -120,23 +126,27 @@ def _command(kind: GenerationKind) -> click.Command:
     return command(RUN(DEVICE(decorated)))
 
 
-@click.command(
-    epilog="""\b
-Examples:
-  trueface erasing erasing
-  trueface erasing erasing --page runs/erasing/erasing.html
-  trueface erasing runs/erasing --json
-"""
-)
+@click.command()
 @click.argument("run", metavar="RUN")
 @json_option
 @page_option
 def erasing(run: str, *, as_json: bool, page: Path | None) -> None:
-    """Show the erasing methods of RUN, a name below runs/ or a path.
+    """Compare methods that erase a concept from a diffuser.
 
-    erased is how often the concept is still drawn at its name, others how well the remaining ones are;
-    recovery is how often an attacker with real images gets it back, to be read between its floor and
-    ceiling.
+    RUN is the name of a folder in runs/, or a path.
+
+    \b
+    Columns:
+      erased    fraction of images that are still drawn as the concept
+      others    how well the other concepts are drawn
+      recovery  how often an attacker with real images recovers the concept; compare
+                it with its floor and ceiling
+
+    \b
+    Examples:
+      trueface erasing erasing
+      trueface erasing erasing --page runs/erasing/erasing.html
+      trueface erasing runs/erasing --json
     """
     run_folder = found_folder(run)
     # numpy and pictures take long to import; help and wrong names must not wait for them
@@ -157,22 +167,22 @@ def erasing(run: str, *, as_json: bool, page: Path | None) -> None:
     click.echo("\n".join([*lines, "", *_shown(sentences(study))]))
 
 
-@click.command(
-    epilog="""\b
-Examples:
-  trueface purification purification
-  trueface purification purification --page runs/purification/purification.html
-  trueface purification runs/purification --json
-"""
-)
+@click.command()
 @click.argument("run", metavar="RUN")
 @json_option
 @page_option
 def purification(run: str, *, as_json: bool, page: Path | None) -> None:
-    """Show the attacks and purifiers of RUN, a name below runs/ or a path.
+    """Compare purifiers of disrupted images.
 
-    A purifier is judged by the damage that an attack leaves which knows it (mse_adaptive), and by its
-    price: what it does to clean images. The random control tells an attack from noise.
+    RUN is the name of a folder in runs/, or a path. A purifier is measured by the damage that remains
+    after an attack that knows the purifier (mse_adaptive), and by the damage to clean images. The
+    random attack is the control: noise of the same size.
+
+    \b
+    Examples:
+      trueface purification purification
+      trueface purification purification --page runs/purification/purification.html
+      trueface purification runs/purification --json
     """
     run_folder = found_folder(run)
     # as above
@@ -224,7 +234,7 @@ def _made(run_folder: Path, kind: str) -> list[Path]:
     ]
     if not made:
         raise DataError(
-            f"{run_folder} holds no folder of a job of {kind!r}: run its task file first"
+            f"{run_folder} has no finished job of type {kind}. Run the task file of the run first."
         )
     return made
 

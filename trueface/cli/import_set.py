@@ -159,7 +159,7 @@ def import_set(
 def _import(request: ImportRequest) -> Outcome:
     layout = registry.chosen(request.layout, request.folder)
     if request.out.resolve().is_relative_to(request.folder.resolve()):
-        raise UsageError(f"--out {request.out} is in {request.folder}. Choose a folder outside it")
+        raise UsageError(f"--out {request.out} is in {request.folder}. Choose a folder outside it.")
     with opened(request.out, dry=request.dry_run):
         before = read_record(request.out)
         options = registry.LayoutOptions(real=frozenset(request.real), videos=request.videos)
@@ -212,12 +212,12 @@ def _earlier(request: ImportRequest, before: ImportRecord) -> dict[str, list[str
     }
     if own.isdisjoint(key for keys in lists.values() for key in keys):
         raise UsageError(
-            f"{request.splits} contains another split. Choose another folder with --splits"
+            f"{request.splits} contains another split. Choose another folder with --splits."
         )
     if request.redraw:
         raise UsageError(
             f"{request.splits} already contains lists that models may have been trained on. "
-            "With --redraw, choose another folder with --splits"
+            "With --redraw, choose another folder with --splits."
         )
     return lists
 
@@ -247,16 +247,16 @@ def _remarks(
     if not arrangement.video_folders and (swaps := _folders_of_swaps(arrangement)):
         yield (
             f"{len(swaps)} folders have names of face swaps, such as {swaps[0]}. Use --videos to keep "
-            "the frames of a person in one list"
+            "the frames of a person in one list."
         )
     if len(arrangement.sources) > MANY_SOURCES:
         yield (
             f"{len(arrangement.sources)} sources, each with its own word. If each source is a video, "
-            "use --videos to keep its frames together under one word"
+            "use --videos to keep its frames together under one word."
         )
     for label, word in ((0, "real"), (1, "fake")):
         if label not in arrangement.sources.values():
-            yield f"no {word} images. A detector needs both classes for its training"
+            yield f"no {word} images. A detector needs both classes for its training."
     for name in NAMES:
         if not lists[name]:
             yield f"the list {name} is empty"
@@ -275,14 +275,14 @@ def _doubts(record: ImportRecord) -> Iterator[str]:
     for tells in shortcuts_of({each.file: each.label for each in files}):
         yield (
             f"{tells.sentence} (real: {tells.real}; fake: {tells.fake}). Convert both classes to the "
-            "same form, otherwise a detector learns the form"
+            "same form, otherwise a detector learns the form."
         )
     until = time.monotonic() + COMPARE_S
     if found := contradictions(files, is_over=lambda: time.monotonic() > until):
         real, fake = found[0]
         yield (
             f"{len(found)} images are both real and fake: {real[0]} (real) and {fake[0]} (fake) have "
-            "equal bytes. Remove the wrong file of each pair"
+            "equal bytes. Remove the wrong file of each pair."
         )
     if time.monotonic() > until:
         yield (

@@ -72,7 +72,9 @@ def unlearned(run: str, *, as_json: bool, published: bool) -> None:
     folder = found_folder(run)
     board = ladder(folder, missing_models(folder))
     if not board.groups and not board.troubles:
-        raise UsageError(f"no unlearned models in {folder}. No model folder has an unlearning.json")
+        raise UsageError(
+            f"no unlearned models in {folder}. No model folder has an unlearning.json."
+        )
     for trouble in board.troubles:
         click.echo(f"error: {trouble}", err=True)
     if as_json:

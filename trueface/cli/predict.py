@@ -49,7 +49,7 @@ def chosen(
         if value is not None
     ]  # fmt: skip
     if len(named) > 1:
-        raise UsageError(f"{' and '.join(named)} cannot be combined. Give one of them")
+        raise UsageError(f"{' and '.join(named)} cannot be combined. Give one of them.")
     if checkpoint is not None:
         return _file(checkpoint)
     if folder is not None:
@@ -102,14 +102,14 @@ def _of_run(run_name: str, model: str | None) -> Path:
         raise UnknownName("run with trained models", run_name, others)
     raise UsageError(
         f"no trained model in {runs}. Train one, or give --checkpoint FILE, --model-folder FOLDER or "
-        f"the environment variable {VARIABLE}"
+        f"the environment variable {VARIABLE}."
     )
 
 
 def _file(weights: Path, source: str = "--checkpoint") -> Path:
     if not weights.is_file():
         raise UsageError(
-            f"{source} {weights}: no such file. Give the checkpoint of a trained model"
+            f"{source} {weights}: no such file. Give the checkpoint of a trained model."
         )
     return weights
 
@@ -152,7 +152,7 @@ def refuse(place: Path, files: Sequence[Path]) -> None:
     if place.suffix.lower() == SUFFIX and not place.is_dir():
         if len(files) > 1:
             raise UsageError(
-                f"--heat-map {place} is one file for {len(files)} images. Give a folder"
+                f"--heat-map {place} is one file for {len(files)} images. Give a folder."
             )
         if not place.parent.is_dir():
             raise UsageError(f"--heat-map {place}: folder {place.parent} does not exist")
@@ -452,7 +452,7 @@ def predict(
     bad = _answer(place, predictor, pictures, heat, as_json=as_json)
     if bad:
         places = len(pictures.files) + len(pictures.missing)
-        raise JobError(f"no prediction for {bad} of {places} paths. See the errors above")
+        raise JobError(f"no prediction for {bad} of {places} paths. See the errors above.")
 
 
 def _load(place: Path, *, device: str, batch_size: int, abstain: float | None) -> "Predictor":

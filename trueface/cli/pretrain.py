@@ -172,4 +172,4 @@ def _licence(provenance: dict[str, Json] | object) -> str:
     if facts.get("weights_sha256") is None and facts.get("started_from") is None:
         return "chosen by its trainer (no weights of others were used)"
     source = settings.get("weights") if isinstance(settings, dict) else None
-    return f"unknown: the training started from weights of others ({source}). Ask their owner"
+    return f"unknown: the training started from weights of others ({source}). Ask their owner."

@@ -185,7 +185,7 @@ def qualities(
     if not rows:
         raise DataError(
             f"run {run_folder.name!r}: no model was tested on the same images in two qualities. Write "
-            "`corrupt: [none, jpeg75, jpeg50]` to the tests of its task file"
+            "`corrupt: [none, jpeg75, jpeg50]` to the tests of its task file."
         )
     missing = missing_models(run_folder)
     if lacking := unmeasured(tests, (row.model for row in rows)):

@@ -50,7 +50,7 @@ def device(name: str) -> str:
         return name
     kind, _, number = name.partition(":")
     if kind != "cuda" or not (number or "0").isdecimal():
-        raise UsageError(f"unknown device {name!r}. Give cpu, cuda or cuda:N")
+        raise UsageError(f"unknown device {name!r}. Give cpu, cuda or cuda:N.")
     if not torch.cuda.is_available():
         log.warning("device=%s state=absent reason=no CUDA device found, so the CPU is used", name)
         return "cpu"

@@ -152,7 +152,7 @@ def _warn_of_empty_classes(images: Sequence[Image]) -> None:
     for label, word in ((0, "real"), (1, "fake")):
         if not any(image.label == label for image in images):
             click.echo(
-                f"warning: no {word} images. A detector needs both classes for its training",
+                f"warning: no {word} images. A detector needs both classes for its training.",
                 err=True,
             )
 
@@ -171,7 +171,7 @@ def _warn_of_large_group(
     if count > max(*shares, 1 - sum(shares)) * len(keys):
         click.echo(
             f"warning: group {group} has {count} of {len(keys)} keys, more than the largest list should "
-            "have. A rule may join images that have nothing in common",
+            "have. A rule may join images that have nothing in common.",
             err=True,
         )
 
@@ -193,7 +193,7 @@ def taken(request: SplitRequest, source: Path) -> tuple[Lists, ImageSurvey | Non
     divides = request.shares is not None or request.group_by or request.balance
     if divides or not request.stratify:
         raise UsageError(
-            "--from keeps the lists as they are. Leave out --shares, --group-by, --balance and --no-stratify"
+            "--from keeps the lists as they are. Leave out --shares, --group-by, --balance and --no-stratify."
         )
     lists = {name: tuple(dict.fromkeys(keys)) for name, keys in read_lists(source).items()}
     if not lists:
@@ -345,14 +345,14 @@ SCHEMA = 1
     metavar="COLUMN",
     default=GROUPS_BY,
     show_default=True,
-    help="With --attributes: column of the groups: intersec, gender, race, or your own.",
+    help="Column of the groups in --attributes: intersec, gender, race, or your own.",
 )
 @click.option(
     "--missing-attributes",
     type=click.Choice(["stop", "skip"]),
     default="stop",
     show_default=True,
-    help="With --attributes: stop at an image without a row, or skip it: its group is unknown.",
+    help="With --attributes: stop at an image without a row, or use the group unknown for it.",
 )
 @click.option(
     "--balance",
@@ -410,7 +410,7 @@ def _make(request: SplitRequest) -> None:
 
 def _check(request: SplitRequest, split_path: Path) -> None:
     if request.out is not None or request.source is not None or request.subsample is not None:
-        raise UsageError("--check writes nothing. Leave out --out, --from and --subsample")
+        raise UsageError("--check writes nothing. Leave out --out, --from and --subsample.")
     on_disk, lists = survey_images(request), read_lists(split_path)
     if not lists:
         raise DataError(
@@ -441,7 +441,7 @@ def _check(request: SplitRequest, split_path: Path) -> None:
     if sound.leaks:
         raise JobError(
             f"{sound.leaks} leaks between the lists of {split_path}. Make a new split with --group-by: "
-            "pixels keeps equal images in one list, similar also nearly equal images"
+            "pixels keeps equal images in one list, similar also nearly equal images."
         )
 
 

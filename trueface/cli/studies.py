@@ -92,7 +92,10 @@ def page_writer(path: Path | None, *, svg: bool = False) -> "Callable[[Page], No
 
 
 csv_option = click.option(
-    "--csv", "csv_out", metavar="OUT", help="Write a long table: one number per row; - prints it."
+    "--csv",
+    "csv_out",
+    metavar="OUT",
+    help="Write a long table with one number per row; - prints it.",
 )
 
 
@@ -114,7 +117,7 @@ def tests_of_run(run: str) -> tuple[Path, list[tuple[str, str]]]:
         if path.suffix not in OLD_SUFFIXES
     ]
     if not tests:
-        raise DataError(f"no scores found in {folder}. Test the models of the run first")
+        raise DataError(f"no scores found in {folder}. Test the models of the run first.")
     return folders[0].parent, tests
 
 

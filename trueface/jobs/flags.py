@@ -127,7 +127,7 @@ def _own_words(flag: str, given: Iterable[str]) -> dict[str, tuple[str, ...]]:
         if not (word and equals and folders):
             raise UsageError(f"{flag} {text!r}: expected {WORD_SHAPE}, such as mine=MyFolder")
         if word in own:
-            raise UsageError(f"{flag} gives {word!r} twice. Give all folders of a word at once")
+            raise UsageError(f"{flag} gives {word!r} twice. Give all folders of a word at once.")
         own[word] = tuple(folders.split(","))
     return own
 

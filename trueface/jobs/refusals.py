@@ -46,7 +46,7 @@ def without_weights(_: Draft, makers: Sequence[Draft], __: Vocabulary) -> Iterab
     if makers and makers[-1].kind == "train" and not makers[-1].settings["save_weights"]:
         yield (
             f"the training of {makers[-1].model} does not save the weights that this job needs. Set "
-            "save_weights: true in the training"
+            "save_weights: true in the training."
         )
 
 

@@ -235,7 +235,7 @@ class _Machine:
             raise Refusal(f"it has a dict with more than {MAX_ENTRIES} entries")
         for key, value in zip(items[::2], items[1::2], strict=True):
             if not isinstance(key, str):
-                raise Refusal(f"it has a dict with the key {shown(key)}")
+                raise Refusal(f"it has a dict with a key that is {shown(key)}")
             target[key] = value
 
 

@@ -230,7 +230,7 @@ def test_every_installed_kind_is_listed(launcher: Launcher) -> None:
         "argv,cwd,env,inputs,outputs",
     ] in lines
     train = next(line for line in lines if line[0] == "train")
-    assert train[1:4] == ["train", "train a detector, or fine-tune one", "trueface"]
+    assert train[1:4] == ["train", "train or fine-tune a detector", "trueface"]
     assert {"lr", "num_epochs", "seed"} <= set(train[4].split(","))
 
 
@@ -285,7 +285,7 @@ def test_a_terminal_is_not_overrun(width: int) -> None:
     page = in_a_terminal("kinds", "train", "poison", columns=width)
     assert max(map(len, (table + page).splitlines())) <= width
     first, second = page.split("\n\n")
-    assert first.startswith("train (train, of trueface): train a detector, or fine-tune one\n")
+    assert first.startswith("train (train, of trueface): train or fine-tune a detector\n")
     assert second.splitlines()[1].split() == ["SETTING", "DEFAULT", "WHAT", "IT", "IS"]
     assert "(old name: training_epochs)" in " ".join(first.split())
 

@@ -88,7 +88,7 @@ def test_bad_files_are_listed_and_the_others_scored(lab: Path, predict: Command)
     assert {row["path"] for row in told["bad"]} == {"cut.png", "text.jpg", "absent.png"}
     assert err.count("error: cut.png: ") == 1
     assert "error: absent.png: no such file or folder" in err
-    assert err.endswith("error: no prediction for 3 of 4 paths. See the errors above\n")
+    assert err.endswith("error: no prediction for 3 of 4 paths. See the errors above.\n")
 
 
 @pytest.mark.parametrize(("in_logits", "divisor"), [(False, 2.5), (True, 1.0)])

@@ -58,7 +58,7 @@ def test_more_than_one_gpu_would_be_left_idle(kind: Kind) -> None:
     named = None if kind is SAMPLE else CLEAN
     assert not any("idle" in one for one in kind.refusals(a_draft(kind, model=named), ()))
     first, *_ = kind.refusals(a_draft(kind, model=named, gpus=3), ())
-    assert first == f"{named or 'sample'}: this kind works on one GPU, 3 would leave 2 idle"
+    assert first == f"{named or 'sample'}: this job type uses one GPU. 3 GPUs would leave 2 idle."
 
 
 def test_only_a_training_gets_real_images_added() -> None:
@@ -139,7 +139,7 @@ def test_a_training_that_keeps_its_optimizer_says_so_and_one_that_goes_on_needs_
     then = {"optimizer_state": "kept"}
     draft = a_draft(TRAIN, then, model=f"{CLEAN}#gan2:fb", base=CLEAN, data="gan2:fb")
     (needed,) = (one for one in TRAIN.inputs(draft) if one.path == state)
-    what = f"the optimizer's state of {CLEAN} (save_optimizer in its training keeps it)"
+    what = f"the optimizer state of {CLEAN} (set save_optimizer: true in its training)"
     assert needed.what == what
     assert TRAIN.refusals(draft, ()) == ()
 
@@ -228,7 +228,7 @@ def test_a_plan_looks_at_a_sample_of_links_in_many_folders(
     for most, seen in ((12, "at least 12"), (1000, "60")):
         monkeypatch.setattr("trueface.data.index.MOST_LINKS", most)
         whats = [each.what for each in TRAIN.inputs(a_draft(TRAIN, settings))]
-        assert f"one of {seen} images that are links to nowhere" in whats
+        assert f"one of {seen} images that are broken links" in whats
 
 
 @pytest.mark.parametrize(
@@ -247,7 +247,7 @@ def test_a_plan_counts_links_that_lead_nowhere_in_the_lists_of_a_job(
         return
     (first,) = lost
     assert first.path == tmp_path / "PreSocial/Fake/StyleGAN2/0.png"
-    assert first.what == f"one of {count} images that are links to nowhere"
+    assert first.what == f"one of {count} images that are broken links"
     assert f"it leads to {tmp_path}/originals/0.png. Restore" in first.remedy
     skipping = a_draft(kind, settings | {"missing_images": "skip"}, **facts)
     assert not any("link" in each.what for each in kind.inputs(skipping))
@@ -399,7 +399,8 @@ def test_an_unlearning_trains_with_the_objective_of_its_model() -> None:
     other = a_draft(UNLEARN, {"method": "retrain"}, model=model, base=poisoned)
     same = a_draft(UNLEARN, {"method": "retrain", "objective": "ce"}, model=model, base=poisoned)
     assert UNLEARN.refusals(other, [training]) == (
-        f"{poisoned} is trained with objective: ce, and this is objective: bce; train and unlearn alike",
+        f"{poisoned} is trained with objective: ce, and this is objective: bce. "
+        "Use the same value in training and unlearning.",
     )
     assert UNLEARN.refusals(same, [training]) == ()
 

@@ -117,9 +117,9 @@ def test_test_images_by_which_an_epoch_was_chosen_are_counted_and_named(lab: Pat
     write(lab / "one", train=["StyleGAN2/a/9"], val=["StyleGAN2/a/2", "StyleGAN2/a/8"])
     (text,) = said(lab, "gan2:pre", "gan2:fb")  # a shared copy shows the same picture
     assert text == (
-        "1 of the 2 test images of gan2:fb are among the validation images by which m was chosen "
-        "(two/test.json, one/val.json): StyleGAN2/a/2; test on a list that shares none with train "
-        "and val, as `trueface splits` makes it"
+        "1 of the 2 test images of gan2:fb are among the validation images that selected m "
+        "(two/test.json, one/val.json): StyleGAN2/a/2. Use a test list without training and "
+        "validation images: trueface splits"
     )
 
 
@@ -152,7 +152,7 @@ def test_the_validation_of_an_earlier_run_counts_where_its_record_names_it(lab: 
     a_model(lab, "m", "gan2:pre")
     assert refused(lab, "m") == ()  # written by a version that named the training list alone
     a_model(lab, "n", "gan2:pre", val=True)
-    assert "validation images by which n was chosen" in refused(lab, "n")[0]
+    assert "validation images that selected n" in refused(lab, "n")[0]
 
 
 def test_the_same_key_in_another_data_folder_is_another_picture(lab: Path) -> None:
@@ -333,8 +333,8 @@ def test_a_model_that_is_made_without_its_weights_is_refused(lab: Path, kind: An
     facts = {"model": "a#b", "base": "a", "settings": {"optimizer_state": "fresh"}}
     draft = a_draft(lab, kind.name, "two", "real:pre", **facts)
     assert kind.refusals(draft, [unkept]) == (
-        "the weights of a are needed, and its training does not keep them; "
-        "set save_weights: true in its training",
+        "the training of a does not save the weights that this job needs. "
+        "Set save_weights: true in the training.",
     )
     assert kind.refusals(draft, [unkept, kept]) == ()  # the second one was refused itself
 

@@ -42,7 +42,7 @@ def test_tables_are_inputs_and_what_is_wrong_in_their_headers_is_said_when_plann
 ) -> None:
     draft = in_lab(lab, kind, attributes="faces.csv, none.csv")
     there = {one.path.name: one.what for one in kind.inputs(draft)}
-    assert there["faces.csv"] == there["none.csv"] == "the table of the images' attributes"
+    assert there["faces.csv"] == there["none.csv"] == "the table of the image attributes"
     assert kind.refusals(draft, ()) == ()  # that a file is not there is said of inputs
     (said,) = kind.refusals(in_lab(lab, kind, attributes="broken.csv"), ())
     assert "broken.csv:1: the header row is missing" in said
@@ -96,7 +96,7 @@ FACES = {"attributes": "faces.csv"}
     ("settings", "said"),
     [
         *[
-            ({"fair": fair}, f"fair: {fair} needs attributes: the CSV file")
+            ({"fair": fair}, f"fair: {fair} needs the groups of the images")
             for fair in ("reweight", "oversample", "dro", "daw", "mix")
         ],
         *[({"fair": fair, **FACES}, None) for fair in ("reweight", "oversample", "dro", "mix")],
@@ -125,19 +125,20 @@ def test_a_loss_of_groups_needs_what_it_reads_and_is_the_only_one(
 
 def test_a_choice_by_the_worst_cell_needs_attributes_and_is_for_trainings() -> None:
     (reason,) = reasons(select="worst-cell")
-    assert reason.startswith("select: worst-cell needs attributes")
+    assert reason.startswith("select: worst-cell needs the groups")
     settings = {"method": "retrain", "select": "worst-cell"}
     draft = a_draft(UNLEARN, settings, model="m@retrain", data="gan2:pre", base="m")
     assert any(
-        "select: worst-cell is for trainings" in text for text in UNLEARN.refusals(draft, ())
+        "select: worst-cell works only for trainings" in text
+        for text in UNLEARN.refusals(draft, ())
     )
 
 
 @pytest.mark.parametrize(
     ("fair", "remedy"),
     [
-        ("dag", "train and unlearn alike"),
-        ("dro", "an unlearning reads no demographic, take another"),
+        ("dag", "Use the same value in training and unlearning."),
+        ("dro", "An unlearning does not read demographic. Use another model."),
     ],
 )
 def test_an_unlearning_with_another_loss_than_its_models_training_is_refused(
@@ -145,7 +146,7 @@ def test_an_unlearning_with_another_loss_than_its_models_training_is_refused(
 ) -> None:
     maker = a_draft(TRAIN, {"fair": fair}, model="m", data="gan2:pre&real:pre")
     draft = a_draft(UNLEARN, {"method": "retrain"}, model="m@x", data="gan2:pre", base="m")
-    reason = f"m is trained with fair: {fair}, and this is objective: bce; {remedy}"
+    reason = f"m is trained with fair: {fair}, and this is objective: bce. {remedy}"
     assert any(reason in text for text in UNLEARN.refusals(draft, [maker]))
 
 
@@ -188,8 +189,8 @@ def refusals(*, gpus: int = 0, **settings: Any) -> str:
         ({"collab": 0.1, "compile": True}, "Leave compile out"),
         ({"collab": 0.1, "fair": "mix"}, "mixes each quality of an image with a different image"),
         ({"collab": 0.1, "processes": 2}, "within a whole batch"),
-        ({"dropout": 0.1, "processes": 2}, "would draw other masks"),
-        ({"decode": "scaled"}, "Leave decode out"),
+        ({"dropout": 0.1, "processes": 2}, "dropout draws other masks"),
+        ({"decode": "scaled"}, "leave decode out"),
         ({"solver": "ridge"}, "fitted in closed form"),
         ({"qualities": "raw, files:c23"}, "files:c23 needs quality_list"),
         ({"quality_list": "data.json"}, "quality_list: data.json is not used"),

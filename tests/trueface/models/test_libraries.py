@@ -152,7 +152,7 @@ def test_positions_are_resampled_for_another_size_of_images(tmp_path: Path) -> N
     large = build(TIMM_VIT, weights=str(path), seed=1, side=2 * SIDE).network
     assert large.get_parameter("pos_embed").shape[1] - 1 == 4 * (small - 1)
     path.write_bytes(path.read_bytes()[:5000])
-    with pytest.raises(WeightsError, match="cut off, or no file of safetensors"):
+    with pytest.raises(WeightsError, match="cut off, or not a safetensors file"):
         made(TIMM_VIT, str(path))
 
 

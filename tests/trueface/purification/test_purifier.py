@@ -345,22 +345,22 @@ def test_a_purifier_is_stored_in_one_way(
     ("text", "message"),
     [
         ("jepg75", "unknown purifier 'jepg', did you mean jpeg?"),
-        ("jpeg0", "jpeg0: quality is 1 to 100"),
-        ("jpeg101", "jpeg101: quality is 1 to 100"),
-        ("jpeg75.5", "jpeg75.5: quality is a whole number"),
-        ("jpeg", "jpeg lacks its quality: write jpeg<1…100>"),
-        ("ddpm0", "ddpm0: step t is 1 to 1000"),
-        ("ddpm-5", "ddpm-5: step t is 1 to 1000"),
-        ("ddpm10.5", "ddpm10.5: step t is a whole number"),
-        ("median4", "median4: expected an odd number for side in pixels"),
-        ("dae5", "dae5: dae takes no number"),
-        ("none+jpeg75", "none+jpeg75: none cannot be combined"),
-        ("nonex2", "nonex2: none cannot be repeated"),
-        ("jpeg75+", "'jpeg75+': a purifier is missing"),
-        ("", "'': a purifier is missing"),
-        ("jpeg75x0", "jpeg75x0: expected 1 to 9 repetitions"),
-        ("jpeg75 50", "'jpeg75 50' is not a purifier. Write jpeg<1…100>"),
-        ("+".join(["jpeg75"] * 5), "5 purifiers, but at most 4 are allowed"),
+        ("jpeg0", "jpeg0: expected quality from 1 to 100"),
+        ("jpeg101", "jpeg101: expected quality from 1 to 100"),
+        ("jpeg75.5", "jpeg75.5: expected a whole number for quality"),
+        ("jpeg", "jpeg: the quality is missing. Write jpeg<1…100>"),
+        ("ddpm0", "ddpm0: expected step t from 1 to 1000"),
+        ("ddpm-5", "ddpm-5: expected step t from 1 to 1000"),
+        ("ddpm10.5", "ddpm10.5: expected a whole number for step t"),
+        ("median4", "median4: side in pixels is an odd number"),
+        ("dae5", "dae5: dae does not take a number"),
+        ("none+jpeg75", "none+jpeg75: none stands alone"),
+        ("nonex2", "nonex2: none is applied once"),
+        ("jpeg75+", "'jpeg75+' lacks a purifier"),
+        ("", "'' lacks a purifier"),
+        ("jpeg75x0", "jpeg75x0: it is applied 1 to 9 times"),
+        ("jpeg75 50", "'jpeg75 50' is no purifier: write jpeg<1…100>"),
+        ("+".join(["jpeg75"] * 5), "5 purifiers in one, and 4 at most are taken"),
     ],
 )
 def test_what_cannot_be_read_is_refused_with_the_reason(text: str, message: str) -> None:
@@ -417,7 +417,7 @@ def test_a_method_is_called_by_small_letters(name: str) -> None:
 
 
 def test_a_range_needs_a_number() -> None:
-    with pytest.raises(ValueError, match="1 to 2 is the range of no number"):
+    with pytest.raises(ValueError, match="1 to 2 is not a valid range"):
         register_purifier("soap", summary="", low=1, high=2)
 
 

@@ -98,7 +98,7 @@ def test_members_that_lie_or_are_no_plain_arrays_are_refused(
     tmp_path: Path, content: bytes
 ) -> None:
     path = archive(tmp_path / "a.npz", {"before": content})
-    with pytest.raises(DataError, match=r"cannot read the plane .*a\.npz: .*; bring it back"):
+    with pytest.raises(DataError, match=r"cannot read the plane .*a\.npz: .*\. Restore the file"):
         planes.read(path)
 
 
@@ -202,7 +202,7 @@ def test_what_was_written_is_read(file: Path) -> None:
     ("spoil", "said"),
     [
         (lambda _: b"", "is empty"),
-        (lambda _: b"hello", "cut off, or no file of tensors"),
+        (lambda _: b"hello", "cut off, or not a file of tensors"),
         (lambda _: b"\x80\x02c", "refused|cut off"),
         (lambda content: content[:-100], "cut off"),
         (

@@ -157,11 +157,11 @@ def test_an_artifact_that_fails_is_absent(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"": ""}, "is a file; name a folder for the drawn set"),
-        ({"b.txt": "mine"}, "is not an empty folder; choose another one for the drawn set"),
+        ({"": ""}, "is a file. Give a folder for the drawn set"),
+        ({"b.txt": "mine"}, "is not an empty folder. Choose another one for the drawn set"),
         (
             {"mark.json": '{"schema": 1, "seed": 2}'},
-            r"holds a drawn set of another seed \(2\); remove it, or choose another folder",
+            r"contains a drawn set of another seed \(2\). Remove it, or choose another folder",
         ),
     ],
 )

@@ -89,7 +89,7 @@ def test_a_name_declared_twice_is_refused_with_both_places(tmp_path: Path) -> No
     assert f"{tmp_path / 'a.py'}:7" in str(caught.value)
 
 
-ABOVE, NAMED = "register is read above a function", "register takes a name: @register("
+ABOVE, NAMED = "register is read only above a function", "register takes a name: @register("
 FOUND = "declarations are found by the name"
 
 
@@ -98,7 +98,7 @@ FOUND = "declarations are found by the name"
     [
         ("@register('saw', size=heavy.SIZE)\ndef saw(): ...", 7, "'heavy' is imported from another"),
         ("\nSIZE = heavy(3)\n@register('saw', size=SIZE)\ndef saw(): ...", 8, "'heavy' is imported"),
-        ("@register('saw', make=saw)\ndef saw(): ...", 7, "'saw' cannot be known without"),
+        ("@register('saw', make=saw)\ndef saw(): ...", 7, "the value of 'saw' is unknown without"),
         ("@register('saw', size=missing)\ndef saw(): ...", 7, "NameError: name 'missing'"),
         ("@register('saw', size=1 + 'a')\ndef saw(): ...", 7, "TypeError"),
         ("@register('saw', size={}['k'])\ndef saw(): ...", 7, "KeyError: 'k'"),

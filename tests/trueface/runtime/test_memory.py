@@ -213,7 +213,7 @@ def test_a_torch_that_cannot_use_the_card_says_what_to_do(tmp_path: Path) -> Non
         def get_device_properties(self, device: int, /) -> Any:
             raise AssertionError("Torch not compiled with CUDA enabled")
 
-    with pytest.raises(JobError, match="GPU-77, and torch cannot use it"):
+    with pytest.raises(JobError, match="torch cannot use GPU GPU-77 of this job"):
         hold(a_job(tmp_path), {"CUDA_VISIBLE_DEVICES": "GPU-77"}, WithoutCuda())
 
 

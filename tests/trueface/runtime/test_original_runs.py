@@ -240,7 +240,7 @@ def test_a_call_in_an_old_file_is_refused(reader: Any, tmp_path: Path, canary: P
         path = path.with_suffix(".npy")
     else:
         path.write_bytes(pickle.dumps({"y_true": call, "poisoned_indices": call}))
-    with pytest.raises(DataError, match=r"posix\.system.*nothing in it was executed"):
+    with pytest.raises(DataError, match=r"posix\.system.*Nothing in it was executed"):
         reader(path)
 
 
@@ -345,17 +345,17 @@ def test_an_old_poison_record_is_read(tmp_path: Path) -> None:
         ({"poisoned_indices": [1, -1]}, "beyond its 10"),
         ({"poisoned_indices": [1, True]}, "beyond its 10"),
         ({"poisoned_indices": [1, 1]}, "twice"),
-        ({"poisoned_indices": (1, 2)}, "no list"),
-        ({"poisoned_indices": [], "poisoned_samples": []}, "names no image"),
-        ({"poison_rate": 0.0}, "no share"),
-        ({"poison_rate": float("nan")}, "no share"),
-        ({"poison_rate": "half"}, "no share"),
-        ({"total_samples": 2.0}, "no count"),
-        ({"total_samples": 2**1000}, "no count"),
-        ({"poisoned_samples": [("a", 0.5), ("b", 1.0)]}, "no .path, flipped label"),
-        ({"poisoned_samples": ["a", "b"]}, "no .path, flipped label"),
-        ({"poisoned_samples": [("a" * 5000, 0.0), ("b", 1.0)]}, "no .path, flipped label"),
-        ({"poisoned_samples": [("a", 2**2000), ("b", 1.0)]}, "no .path, flipped label"),
+        ({"poisoned_indices": (1, 2)}, "not lists"),
+        ({"poisoned_indices": [], "poisoned_samples": []}, "lists no images"),
+        ({"poison_rate": 0.0}, "not a fraction"),
+        ({"poison_rate": float("nan")}, "not a fraction"),
+        ({"poison_rate": "half"}, "not a fraction"),
+        ({"total_samples": 2.0}, "not a count"),
+        ({"total_samples": 2**1000}, "not a count"),
+        ({"poisoned_samples": [("a", 0.5), ("b", 1.0)]}, "not a pair .path, flipped label"),
+        ({"poisoned_samples": ["a", "b"]}, "not a pair .path, flipped label"),
+        ({"poisoned_samples": [("a" * 5000, 0.0), ("b", 1.0)]}, "not a pair .path, flipped label"),
+        ({"poisoned_samples": [("a", 2**2000), ("b", 1.0)]}, "not a pair .path, flipped label"),
     ],
 )
 def test_what_is_no_poison_record_is_refused(

@@ -73,7 +73,7 @@ def kept(folder: Path, *, every: int = 4, **conditions: int) -> Kept:
 
 def stopped(folder: Path, at: int, **conditions: int) -> Kept:
     where = kept(folder, **conditions)
-    with pytest.raises(JobError, match=f"stopped after {at} of 10 steps; the next attempt goes on"):
+    with pytest.raises(JobError, match=f"stopped after {at} of 10 steps. The next attempt resumes"):
         run_steps(Toy(), stopping_after(at), where)
     return where
 
@@ -131,7 +131,7 @@ def test_a_state_that_is_not_this_training_s_is_left_aside_with_a_word(
     run_steps(toy := Toy(), Watch(), where)
     assert toy.number.value == 46
     assert f"reason={reason}" in caplog.text
-    assert "so it begins anew" in caplog.text
+    assert "so it starts from the beginning" in caplog.text
 
 
 def test_a_state_of_earlier_versions_goes_on(tmp_path: Path) -> None:
@@ -143,7 +143,7 @@ def test_a_state_of_earlier_versions_goes_on(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("threads", "says"), [(4, "goes on after step 3\n"), (2, "bit by bit: threads 2 instead of 4")]
+    ("threads", "says"), [(4, "resumes after step 3\n"), (2, "bit by bit: threads 2 instead of 4")]
 )
 def test_it_goes_on_under_other_conditions_and_says_which(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, threads: int, says: str

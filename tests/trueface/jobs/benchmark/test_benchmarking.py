@@ -208,7 +208,7 @@ def test_rows_measured_again_agree_and_a_changed_image_is_found(
     content = path.read_bytes()
     path.write_bytes(content + b" ")
     try:
-        with pytest.raises(DataError, match="are not those of the benchmark"):
+        with pytest.raises(DataError, match="differ from the benchmark"):
             list(checked(trained, run))
     finally:
         path.write_bytes(content)

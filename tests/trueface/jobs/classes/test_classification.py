@@ -196,11 +196,11 @@ def test_a_base_that_is_missing_or_of_other_images_or_settings_is_told(
 ) -> None:
     with pytest.raises(CheckpointError, match="Train this model first"):
         forgotten(lab, "lau", base="folders:all@seed=9")
-    with pytest.raises(CheckpointError, match="was trained with seed: 1, and this is 2"):
+    with pytest.raises(CheckpointError, match="was trained with seed: 1, but this job has 2"):
         forgotten(lab, "lau", seed=2)
     shutil.copytree(lab, tmp_path / "copy")
     next((tmp_path / "copy" / "data" / "train" / "green").iterdir()).unlink()
-    with pytest.raises(CheckpointError, match="trained on other images"):
+    with pytest.raises(CheckpointError, match="differ from the training images"):
         forgotten(tmp_path / "copy", "lau")
 
 

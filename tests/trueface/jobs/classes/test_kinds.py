@@ -116,8 +116,8 @@ def test_a_forgetting_is_of_the_same_images_and_network_as_its_base(
 @pytest.mark.parametrize(
     ("facts", "said"),
     [
-        ({"model": f"{BASE}%50"}, "learns true labels"),
-        ({"model": f"{BASE}#{BASE}", "base": BASE}, "begins anew"),
+        ({"model": f"{BASE}%50"}, "does not support flipped labels"),
+        ({"model": f"{BASE}#{BASE}", "base": BASE}, "does not start from another model"),
         ({"model": "cifar10:all&fashion:all", "data": "cifar10:all&fashion:all"}, "several"),
         ({"model": BASE, "gpus": 2}, "one GPU"),
     ],

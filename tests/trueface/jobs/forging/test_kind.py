@@ -135,4 +135,4 @@ def test_self_blending_is_refused_where_labels_are_flipped_or_unlearned(lab: Pat
     (said,) = TRAIN.refusals(a_draft(TRAIN, lab, "forged:pre%20", **places), ())
     assert "sbi cannot be used with poison" in said
     draft = a_draft(UNLEARN, lab, "forged:pre%20~relabel", method="relabel", **places)
-    assert any("give it to trainings only" in said for said in UNLEARN.refusals(draft, ()))
+    assert any("sbi works only for trainings" in said for said in UNLEARN.refusals(draft, ()))

@@ -78,8 +78,8 @@ def test_a_stopped_job_goes_on_to_the_same_file(shapes: Path) -> None:
 @pytest.mark.parametrize(
     ("data", "given", "reason"),
     [
-        ("images:all", {"drop": 0.1}, "drop is about classes, and images:all has none"),
-        ("images:all", {"without": "disc"}, "without is about classes"),
+        ("images:all", {"drop": 0.1}, "drop needs classes, and images:all has none"),
+        ("images:all", {"without": "disc"}, "without needs classes"),
         ("classes:all", {"without": "disk"}, "did you mean disc"),
         ("classes:disc", {}, "disc has no class folder"),
     ],
@@ -95,12 +95,12 @@ def test_what_its_images_do_not_go_with_is_refused_while_planning(
 
 def test_a_base_and_wrong_labels_and_all_but_one_class_are_refused(shapes: Path) -> None:
     (said,) = DIFFUSER.refusals(replace(a_draft(shapes), base="images:A"), ())
-    assert "starts from no model; write model: null" in said
+    assert "does not start from another model. Write model: null" in said
     (said,) = DIFFUSER.refusals(replace(a_draft(shapes), model="classes:all%50"), ())
-    assert "some labels are wrong" in said
+    assert "does not support flipped labels" in said
     shutil.rmtree(shapes / "shapes/train/ring")
     (said,) = DIFFUSER.refusals(a_draft(shapes, without="disc"), ())
-    assert "without disc one class is left" in said
+    assert "one class is left without disc" in said
 
 
 def test_what_is_not_there_yet_is_not_refused(tmp_path: Path) -> None:

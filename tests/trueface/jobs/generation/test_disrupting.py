@@ -233,7 +233,7 @@ def test_a_plan_knows_what_a_disruption_reads_and_makes() -> None:
 
 def test_a_plan_refuses_what_lacks_a_model() -> None:
     given = draft("disrupt", source="data/B", translator=MODEL, purifier="oneshot10")
-    assert "write diffuser: and the ID of one, such as images:A" in DISRUPT.refusals(given, ())[0]
+    assert "Give the ID of one, such as diffuser: images:A" in DISRUPT.refusals(given, ())[0]
     given = draft("restored", source="p", translator="", features="squeezenet")
     assert len(RESTORED.refusals(given, ())) == 2
 

@@ -83,7 +83,7 @@ def test_a_concept_can_be_erased_from_what_is_left_unless_that_brings_another_ba
     if concept == "concept":
         erase(a_job(a_draft(tmp_path, "retrain", anchor="")))  # knows how the first was trained
         return
-    with pytest.raises(JobError, match="other was erased from this diffuser already"):
+    with pytest.raises(JobError, match="other was already erased from this diffuser"):
         erase(a_job(a_draft(tmp_path, "retrain")))
 
 
@@ -105,11 +105,11 @@ def test_a_stopped_erasing_leaves_nothing(tmp_path: Path) -> None:
         (("abo", {"concept": "concpt"}), NAMES, {}, "unknown concept 'concpt', did you mean concept"),
         (
             ("retrain", {}), ("anchor", "concept", "stranger"), {},
-            "give data_root the folder of its training",
+            "Set data_root to the folder of its training",
         ),
         (
             ("retrain", {}), NAMES, {"train_images_sha256": "another"},
-            "holds other images than those that",
+            "differ from the training images of the diffuser",
         ),
     ],
     ids=["an unknown concept", "other classes", "other images"],
@@ -155,7 +155,7 @@ def test_a_plan_refuses_to_guide_a_teacher_that_is_trained_without_null(tmp_path
     def refusals(method: str, drop: float | None, /, **given: Any) -> tuple[str, ...]:
         return ERASE.refusals(a_draft(tmp_path, method, **given), [trained(tmp_path, drop=drop)])
 
-    assert "has no null token, which abo needs" in refusals("abo", 0)[0]
+    assert "has no null token for guidance. abo needs one" in refusals("abo", 0)[0]
     assert "has no null token" in refusals("ablate", 0)[0]
     assert not refusals("ablate", 0, guidance=1)
     assert not refusals("uce", 0)
@@ -165,7 +165,7 @@ def test_a_plan_refuses_to_guide_a_teacher_that_is_trained_without_null(tmp_path
 
 def test_a_diffuser_without_classes_has_no_concept_to_erase(tmp_path: Path) -> None:
     draft = replace(a_draft(tmp_path), model="images:A~abo", base="images:A", data="images:A")
-    assert "train it on classes:all" in ERASE.refusals(draft, ())[0]
+    assert "Train it on classes:all" in ERASE.refusals(draft, ())[0]
 
 
 def test_a_plan_reads_the_images_for_a_retraining_only(tmp_path: Path) -> None:

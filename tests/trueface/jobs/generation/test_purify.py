@@ -114,7 +114,7 @@ def test_a_stopped_purification_leaves_nothing(lab: Path) -> None:
     stop = threading.Event()
     stop.set()
     job = a_job(PURIFY, lab, stop)
-    with pytest.raises(JobError, match="stopped after 0 of 12 images; nothing was written"):
+    with pytest.raises(JobError, match=r"stopped after 0 of 12 images\. Nothing was written"):
         purify(job)
     assert not Path(job.outputs[0]).exists()
 
@@ -174,7 +174,7 @@ def test_a_model_that_is_not_used_is_no_part_of_the_hash() -> None:
 
 def test_a_purifier_without_its_model_is_refused_while_planning(lab: Path) -> None:
     (reason,) = PURIFY.refusals(a_draft(PURIFY, lab, purifier="jpeg75+oneshot10"), ())
-    assert "purifier jpeg75+oneshot10 needs a diffuser; write diffuser: and the ID" in reason
+    assert "purifier jpeg75+oneshot10 needs a diffuser. Give the ID" in reason
     (reason,) = PURIFY.refusals(a_draft(PURIFY, lab, purifier="dae"), ())
     assert "needs a denoiser" in reason
     assert PURIFY.refusals(a_draft(PURIFY, lab, purifier="jpeg75"), ()) == ()
@@ -216,7 +216,7 @@ def test_without_t_max_the_last_step_of_the_noise_is_the_limit(
 def test_a_plan_refuses_a_model_of_another_kind(lab: Path) -> None:
     draft = a_draft(PURIFY, lab, purifier="oneshot10", diffuser="noisy:A")
     (reason,) = PURIFY.refusals(draft, (made_by("denoiser", "noisy:A"),))
-    assert "diffuser is noisy:A, which denoiser makes; name a model that diffuser or" in reason
+    assert "diffuser: noisy:A is a model of denoiser. Give a model of diffuser or" in reason
 
 
 def test_a_plan_tells_what_the_diffuser_of_another_section_is_trained_for(tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ def test_a_rank_that_is_killed_ends_the_job_and_is_named() -> None:
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="torch can use the GPU of this machine")
 def test_a_rank_whose_gpu_torch_cannot_use_says_so() -> None:
-    with pytest.raises(JobError, match=r"given the GPU [01], and torch cannot use it"):
+    with pytest.raises(JobError, match=r"torch cannot use GPU [01] of this job"):
         run("talk", a_job("cuda:0", gpus=2))
 
 

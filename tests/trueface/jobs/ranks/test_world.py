@@ -60,12 +60,12 @@ def test_several_gpus_or_processes_share_a_training() -> None:
 @pytest.mark.parametrize(
     ("gpus", "settings", "reason"),
     [
-        (2, {"processes": 4}, "processes: 4 on gpus: 2; a training has one process a GPU"),
-        (2, {"processes": 1}, "processes: 1 on gpus: 2"),
-        (2, {"freeze": True}, "only its last layer learns"),
-        (1, {"processes": 2, "freeze": True}, "wait for each other; leave processes out"),
-        (2, {"compile": True}, "compile: true works in one process only"),
-        (4, {"batch_size": 3}, "batch_size: 3 cannot be divided among 4 processes"),
+        (2, {"processes": 4}, "processes: 4 with gpus: 2. A training has one process per GPU"),
+        (2, {"processes": 1}, "processes: 1 with gpus: 2"),
+        (2, {"freeze": True}, "it trains only the last layer"),
+        (1, {"processes": 2, "freeze": True}, "would not be faster. Leave out processes."),
+        (2, {"compile": True}, "compile: true works only in one process"),
+        (4, {"batch_size": 3}, "batch_size: 3 is too small for 4 processes"),
     ],
 )
 def test_what_several_processes_cannot_do_is_refused_while_planning(

@@ -154,10 +154,10 @@ def test_other_networks_features_and_images_without_groups_are_refused(model: De
     [
         (
             {"model": "slim18"},
-            "objective: fairnet needs the parts of model fairnet, and this is slim18",
+            "objective: fairnet needs the parts of model fairnet, but model is slim18",
         ),
-        ({"freeze": True}, "trains the whole network; leave freeze out"),
-        ({"attributes": ""}, "objective: fairnet needs attributes"),
+        ({"freeze": True}, "trains the whole network. Leave out freeze."),
+        ({"attributes": ""}, "objective: fairnet needs the groups of the images"),
     ],
 )
 def test_what_it_cannot_train_is_refused_while_planning(
