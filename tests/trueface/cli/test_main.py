@@ -74,7 +74,7 @@ def test_a_long_help_page_shows_the_common_options_and_help_all_all_of_them(
     assert len(short.splitlines()) <= 140
     assert "--unlearn-epochs INTEGER" in short
     assert "--help-all" in short
-    assert "--scrub-alpha" not in short
+    assert "--scrub-alpha FLOAT" not in short
     assert "--scrub-alpha FLOAT" in every
     assert "default: None" not in every
     assert command(name, "MODEL", "--help-all").out == every

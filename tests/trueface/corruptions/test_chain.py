@@ -249,7 +249,7 @@ def test_a_chain_has_one_spelling(text: str, stored: str) -> None:
         ("blur1e3", "write blur<0.1…20>"),
         ("+".join(["blur1"] * 9), "8 at most are taken"),
         ("raw+jpeg50", "raw stands alone"),
-        ("jpeg100-30", "jpeg100-30: the range falls from 100 to 30"),
+        ("jpeg100-30", "jpeg100-30: the range goes from 100 down to 30"),
         ("jpeg30-101", "expected quality from 1 to 100"),
         ("jpeg30-", "write jpeg<1…100>"),
         ("share1-2", "share does not take a number"),

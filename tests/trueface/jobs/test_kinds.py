@@ -248,7 +248,7 @@ def test_a_plan_counts_links_that_lead_nowhere_in_the_lists_of_a_job(
     (first,) = lost
     assert first.path == tmp_path / "PreSocial/Fake/StyleGAN2/0.png"
     assert first.what == f"one of {count} images that are broken links"
-    assert f"it leads to {tmp_path}/originals/0.png. Restore" in first.remedy
+    assert f"its target is {tmp_path}/originals/0.png. Restore" in first.remedy
     skipping = a_draft(kind, settings | {"missing_images": "skip"}, **facts)
     assert not any("link" in each.what for each in kind.inputs(skipping))
 

@@ -106,7 +106,7 @@ FACES = {"attributes": "faces.csv"}
         ({"fair": "daw", "objective": "ce", **FACES}, None),
         (
             {"fair": "daw", "objective": "mix", **FACES},
-            "objective: mix and fair: daw are two losses",
+            "objective: mix and fair: daw are both losses",
         ),
         (
             {"fair": "daw", "processes": 2, **FACES},

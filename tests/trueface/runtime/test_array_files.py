@@ -71,7 +71,7 @@ def test_230_bytes_that_ask_for_8_tebibytes_are_refused(tmp_path: Path) -> None:
     path = archive(tmp_path / "a.npz", {"before": header((HUGE,))})
     assert path.stat().st_size < 300
     for read in (planes.read, predictions.read):
-        with pytest.raises(DataError, match=r"a\.npz.*asks for 8,796,093,022,208 bytes and has 0"):
+        with pytest.raises(DataError, match=r"a\.npz.*declares 8,796,093,022,208 bytes and has 0"):
             read(path)
 
 
@@ -106,7 +106,7 @@ def test_a_member_that_expands_beyond_the_limit_takes_no_memory(tmp_path: Path) 
     zeros = header((1 << 24,)) + bytes(1 << 27)
     path = archive(tmp_path / "a.npz", {"before": zeros}, deflated=True)
     lied(path, (1 << 32) - 1)
-    with little_memory(), pytest.raises(DataError, match="2,147,483,648 at most"):
+    with little_memory(), pytest.raises(DataError, match="more than the limit of 2,147,483,648"):
         planes.read(path)
 
 
@@ -239,7 +239,7 @@ def test_a_file_that_would_run_code_is_refused_without_advice_to_run_it(tmp_path
 
 def test_a_place_that_cannot_be_written_is_named_and_keeps_what_was_there(tmp_path: Path) -> None:
     (tmp_path / "best.pt").mkdir()
-    with pytest.raises(MachineError, match=r"cannot write .*best\.pt .*still there"):
+    with pytest.raises(MachineError, match=r"cannot write .*best\.pt .*unchanged"):
         tensor_files.save(tmp_path / "best.pt", {})
 
 

@@ -155,7 +155,7 @@ def test_a_tensor_of_no_storage_is_refused() -> None:
 def test_what_tensors_take_is_bounded() -> None:
     budget = Budget(made=100)
     rebuild(budget, np.zeros(8), 0, (8,), (1,))
-    with pytest.raises(Refusal, match="grows"):
+    with pytest.raises(Refusal, match="expands to more data"):
         rebuild(budget, np.zeros(8), 0, (8,), (1,))
 
 
@@ -163,7 +163,7 @@ def test_how_often_a_storage_is_read_is_bounded(tmp_path: Path) -> None:
     stream = storage_bytes(torch.zeros(4))
     assert len(tensors(pickled(tmp_path, [Call(torch.storage._load_from_bytes, stream)] * 3))) == 3
     many = [Call(torch.storage._load_from_bytes, stream) for _ in range(65)]
-    with pytest.raises(DataError, match="more pickles within"):
+    with pytest.raises(DataError, match="more nested pickles"):
         tensors(pickled(tmp_path, many))
 
 
@@ -198,16 +198,16 @@ def inner(stream: bytes, line: str) -> Iterator[tuple[str, bytes, str]]:
     yield "an instance", stream.replace(kind, b"(" + text + b"iposix\nsystem\n"), "posix system"
     yield "state", stream.replace(kind, kind + b"}b"), "state of torch.FloatStorage"
     yield "a call of the storage", stream.replace(kind, kind + b")R"), "call torch.FloatStorage"
-    yield "another ID", stream.replace(b"storageq\x00", b"sturageq\x00"), "unknown way"
-    yield "a view", stream.replace(b"K\x04N", b"K\x04K\x01"), "unknown way"
+    yield "another ID", stream.replace(b"storageq\x00", b"sturageq\x00"), "unknown format"
+    yield "a view", stream.replace(b"K\x04N", b"K\x04K\x01"), "unknown format"
     yield "a huge count", stream.replace(b"K\x04N", b"\x8a\x08" + b"\x7f" * 8 + b"N"), "cut off"
     yield "a negative count", stream.replace(b"K\x04N", b"J\xff\xff\xff\xffN"), "cut off"
-    yield "a truth for a count", stream.replace(b"K\x04N", b"\x88N"), "unknown way"
+    yield "a truth for a count", stream.replace(b"K\x04N", b"\x88N"), "unknown format"
     yield "big-endian", stream.replace(b"endianq\x02\x88", b"endianq\x02\x89"), "little-endian"
-    yield "two keys", stream.replace(b"q\x01a.", b"q\x01aK\x02a."), "other keys"
+    yield "two keys", stream.replace(b"q\x01a.", b"q\x01aK\x02a."), "unexpected keys"
     yield "a zip archive", b"PK\x03\x04" + stream, "zip archive"
     yield "no stream", b"", "cut off"
-    yield "another number", b"\x80\x02K\x07." + stream, "not of torch.save"
+    yield "another number", b"\x80\x02K\x07." + stream, "torch.save did not write"
     yield "more values", stream + b"\0", "cut off"
     yield "fewer values", stream[:-1], "cut off"
 
@@ -293,7 +293,7 @@ def changed(**columns: Sequence[float]) -> dict[str, NDArray[np.float32]]:
     [
         ([1, 2], "a dict with y_true"),
         ({"y_true": 1}, "a dict with y_true"),
-        ({"y_true": [1.0], "y_pred": [1], "score_array": [2.0]}, "no column"),
+        ({"y_true": [1.0], "y_pred": [1], "score_array": [2.0]}, "is not a column"),
         (changed(y_true=[1, 0]), "2 labels, 4 answers, 4 logits"),
         (changed(y_true=[1, 0, 2, 1]), "other than 0 and 1"),
         (changed(y_true=[1, 0, float("nan"), 1]), "other than 0 and 1"),
@@ -301,11 +301,11 @@ def changed(**columns: Sequence[float]) -> dict[str, NDArray[np.float32]]:
         (changed(score_array=[0.9, 0.3, 0.1, 0.8]), "probabilities"),
         (changed(score_array=[1, float("inf"), -1, 1]), "1 of 4 logits are not finite"),
         (changed(y_true=[], y_pred=[], score_array=[]), "0 labels"),
-        ({**changed(), "y_true": np.zeros((2, 2))}, "no column"),
-        ({**changed(), "y_true": np.float32(1)}, "no column"),
+        ({**changed(), "y_true": np.zeros((2, 2))}, "is not a column"),
+        ({**changed(), "y_true": np.float32(1)}, "is not a column"),
         ({**changed(), "y_true": np.array(["a"] * 4)}, "array of type U1"),
         ({**changed(), "y_true": np.array([{}] * 4)}, "of 4 objects"),
-        ({**changed(), "y_true": np.array([{}])}, "no column"),
+        ({**changed(), "y_true": np.array([{}])}, "is not a column"),
         ({**changed(), "y_true": np.zeros(4, ">f4")}, "big-endian"),
         ({**changed(), "y_true": np.zeros(4, "f4,f4")}, "array of type V8"),
     ],
@@ -392,12 +392,12 @@ def test_old_results_are_read(kind: str, tmp_path: Path) -> None:
     [
         (7, "a dict with clean_train"),
         ({"val": []}, "a dict with clean_train"),
-        ({**HISTORY, "val": {}}, "val is no list"),
-        ({**HISTORY, "val": [(1.0,)]}, "no .loss"),
-        ({**HISTORY, "val": [(1.0, 101.0)]}, "no .loss"),
-        ({**HISTORY, "val": [(1.0, float("nan"))]}, "no .loss"),
-        ({**HISTORY, "val": [(np.array([1.0]), 5.0)]}, "no .loss"),
-        ({**HISTORY, "val": [(10**400, 5.0)]}, "no .loss"),
+        ({**HISTORY, "val": {}}, "val is not a list"),
+        ({**HISTORY, "val": [(1.0,)]}, "without .loss"),
+        ({**HISTORY, "val": [(1.0, 101.0)]}, "without .loss"),
+        ({**HISTORY, "val": [(1.0, float("nan"))]}, "without .loss"),
+        ({**HISTORY, "val": [(np.array([1.0]), 5.0)]}, "without .loss"),
+        ({**HISTORY, "val": [(10**400, 5.0)]}, "without .loss"),
     ],
 )
 def test_what_is_no_results_file_is_refused(content: object, said: str, tmp_path: Path) -> None:
@@ -416,7 +416,7 @@ def test_another_array_is_no_results_file(tmp_path: Path) -> None:
 
 def test_a_score_file_of_millions_of_rows_is_refused_before_it_grows(tmp_path: Path) -> None:
     column = np.zeros(MAX_ROWS + 1, np.uint8)
-    with pytest.raises(DataError, match=f"above {MAX_ROWS} rows"):
+    with pytest.raises(DataError, match=f"more than {MAX_ROWS} rows"):
         read_scores(pickled(tmp_path, dict.fromkeys(changed(), column)))
 
 

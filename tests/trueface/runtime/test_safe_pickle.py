@@ -227,7 +227,7 @@ def test_the_most_instructions_take_seconds() -> None:
 
 def test_a_dict_of_many_entries_is_refused() -> None:
     data = pickle.dumps({str(number): None for number in range(5000)})
-    with pytest.raises(Refusal, match="above 4096 entries"):
+    with pytest.raises(Refusal, match="more than 4096 entries"):
         read(data)
 
 
@@ -325,7 +325,7 @@ def test_an_array_gets_its_values_once() -> None:
 def test_arrays_are_counted_before_they_fill_the_memory() -> None:
     make: Any = numpy_names(Budget(made=1000))["numpy.core.multiarray._reconstruct"]
     kind = Named(name="numpy.ndarray", value=None)
-    with pytest.raises(Refusal, match="grows"):
+    with pytest.raises(Refusal, match="expands to more data"):
         [make(kind, (0,), b"b") for _ in range(100)]
 
 

@@ -96,7 +96,7 @@ def test_a_picture_needs_no_set(lab: Path, capsys: pytest.CaptureFixture[str]) -
     assert (lab / "look.png").stat().st_size > 1000
     assert not (lab / "made").exists()
     assert cli.run(["forge", "faces.csv"]) == 2
-    assert "--out DIR" in capsys.readouterr().err
+    assert "--out FOLDER" in capsys.readouterr().err
     assert cli.run(["forge", "images", "--out", "made", "--types", "swop"]) == 2
     assert "did you mean swap" in capsys.readouterr().err
 

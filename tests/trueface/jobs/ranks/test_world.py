@@ -78,7 +78,7 @@ def test_what_several_processes_cannot_do_is_refused_while_planning(
 
 def test_processes_on_a_gpu_need_a_gpu_each() -> None:
     draft = a_draft(TRAIN, {"processes": 2}, model=CLEAN, device="cuda")
-    assert "processes: 2 on gpus: 1" in next(iter(TRAIN.refusals(draft, ())))
+    assert "processes: 2 with gpus: 1" in next(iter(TRAIN.refusals(draft, ())))
     assert TRAIN.refusals(replace(draft, device="auto"), ()) == ()
 
 
