@@ -270,7 +270,7 @@ def test_files_of_both_sides_may_be_named_one_by_one(runs: Path, command: Comman
 
 @pytest.mark.parametrize("words", [[], ["a"], ["a", "b", "c"], ["a", "b", "--after", "c"]])
 def test_other_than_two_sides_are_refused(words: list[str], command: Command) -> None:
-    assert "name two models" in command("compare_scores", *words, code=2).err
+    assert "expected two models" in command("compare_scores", *words, code=2).err
 
 
 def test_an_image_of_two_files_counts_once_and_a_second_opinion_is_told(tmp_path: Path) -> None:
@@ -290,9 +290,7 @@ def test_a_run_of_several_models_asks_which(runs: Path) -> None:
         merged_scores(runs / "clean")
 
 
-@pytest.mark.parametrize(
-    ("place", "said"), [("none", "there is no"), ("empty", "no scores found in")]
-)
+@pytest.mark.parametrize(("place", "said"), [("none", "there is no"), ("empty", "no scores in")])
 def test_a_place_without_scores_is_named(tmp_path: Path, place: str, said: str) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match=said):

@@ -109,7 +109,7 @@ def test_json_of_a_run_without_such_jobs_says_what_to_do(project: Path, command:
     with chdir(project):
         for study, kind in (("purification", "restored"), ("erasing", "erased")):
             assert (
-                f"no folder of a job of '{kind}'" in command(study, "night", "--json", code=2).err
+                f"no finished job of type {kind}" in command(study, "night", "--json", code=2).err
             )
             assert "run 'day' does not exist" in command(study, "day", code=2).err
 

@@ -110,7 +110,7 @@ def test_a_second_import_adds_and_keeps_the_lists(
     after = read_lists(tmp_path / "root" / "splits")
     assert all(set(before[name]) <= set(after[name]) for name in before)
     assert sum(map(len, after.values())) == 40
-    assert "models may have been trained on them" in command(*words, "--redraw", code=2).err
+    assert "models may have been trained on" in command(*words, "--redraw", code=2).err
 
 
 def test_what_cannot_be_is_refused_before_anything_is_written(
@@ -122,9 +122,9 @@ def test_what_cannot_be_is_refused_before_anything_is_written(
     (splits / "train.json").write_text('["x/1"]')
     out = ["--out", str(tmp_path / "root")]
     for words, message in (
-        (["folders", str(top), "--out", str(top / "root")], "lies in"),
-        (["genimage", str(top), *out], "It fits folders: trueface import folders"),
-        (["folders", str(top), *out, "--splits", str(splits)], "holds another split"),
+        (["folders", str(top), "--out", str(top / "root")], "is in"),
+        (["genimage", str(top), *out], "it fits folders: trueface import folders"),
+        (["folders", str(top), *out, "--splits", str(splits)], "contains another split"),
         (
             ["folders", str(top), *out, "--shares", "much"],
             "expected two fractions, such as 0.8,0.1",
@@ -173,7 +173,7 @@ def test_both_people_of_a_face_swap_are_in_one_list(
 ) -> None:
     top, root = tree(swaps_of(40)), tmp_path / "root"
     words: list[str | Path] = ["import", "folders", top, "--out"]
-    assert "40 folders have names of face swaps, such as FaceSwap/000_001: --videos" in (
+    assert "40 folders have names of face swaps, such as FaceSwap/000_001. Use --videos" in (
         command(*words, tmp_path / "loose").err
     )
     said = command(*words, root, "--videos")

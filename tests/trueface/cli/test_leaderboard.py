@@ -154,7 +154,7 @@ def test_a_run_that_is_not_there_is_refused(command: Command) -> None:
 
 
 def test_a_run_without_unlearning_is_refused(tmp_path: Path, command: Command) -> None:
-    assert "nothing was unlearned" in command("unlearned", tmp_path, code=2).err
+    assert "no unlearned models" in command("unlearned", tmp_path, code=2).err
 
 
 def test_a_narrow_terminal_cuts_no_number(study: Path) -> None:
@@ -229,4 +229,4 @@ def test_help_loads_no_numbers() -> None:
     )
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False)
     assert ended.returncode == 0
-    assert b"recovery: fraction of" in ended.stdout
+    assert b"recovery    fraction of" in ended.stdout

@@ -151,7 +151,7 @@ def test_qualities_names_the_models_that_it_leaves_out_and_says_why(
     for form in ((), ("--json",)):
         ended = command("qualities", run, *form)
         assert ended.err == (
-            "left out: gan2:pre@fair=ldam: not tested on the same images in two qualities\n"
+            "skipped: gan2:pre@fair=ldam: not tested on the same images in two qualities\n"
         )
 
 

@@ -118,11 +118,8 @@ def test_a_model_folder_that_was_altered_is_refused(
 ) -> None:
     copied = shutil.copytree(lab / "handed", tmp_path / "copied")
     (copied / "card.md").write_text("It never fails.\n")
-    assert (
-        "The checksum of card.md does not match"
-        in predict("data", "--model-folder", copied, code=1).err
-    )
-    assert "data is no model folder" in predict("data", "--model-folder", "data", code=2).err
+    assert "was altered: card.md" in predict("data", "--model-folder", copied, code=1).err
+    assert "data is not a model folder" in predict("data", "--model-folder", "data", code=2).err
 
 
 def test_the_card_says_what_was_learned_and_how_well(lab: Path) -> None:
@@ -200,7 +197,7 @@ def test_heat_maps_go_into_a_file_or_a_folder(lab: Path, tmp_path: Path, predict
     predict(one, other, *words, tmp_path / "a.png", code=2)
     before = Path(one).read_bytes()
     for place in (one, str(Path(one).parent)):
-        assert "could replace images" in predict(one, *words, place, code=2).err
+        assert "could overwrite the input images" in predict(one, *words, place, code=2).err
     assert Path(one).read_bytes() == before
     assert (
         "Use --heat-map-by occlusion"
@@ -227,7 +224,7 @@ def test_odd_files_give_an_answer_or_a_reason(lab: Path, tmp_path: Path, predict
 @pytest.mark.parametrize(
     ("train", "said"),
     [
-        ("", "trains no model"),
+        ("", "has no training"),
         (
             "train: [{model: null, data: 'gan2:pre'}, {model: null, data: 'gan3:pre'}]",
             "2 trainings",
