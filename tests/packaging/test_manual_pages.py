@@ -35,7 +35,7 @@ def test_every_verb_has_a_page(folder: Path) -> None:
 def test_a_page_says_what_the_command_says(folder: Path) -> None:
     page = (folder / "launcher-add.1").read_text(encoding="utf-8")
     assert "launcher add \\-\\- python train.py \\-\\-lr 0.1\n" in page
-    assert "audit\\fR\nfind mistakes" in (folder / "trueface.1").read_text(encoding="utf-8")
+    assert "audit\\fR\nFind mistakes" in (folder / "trueface.1").read_text(encoding="utf-8")
 
 
 @pytest.mark.skipif(shutil.which("groff") is None, reason="groff sets the pages")

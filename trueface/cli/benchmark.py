@@ -49,7 +49,11 @@ TABLE, PARQUET, MANIFEST, PAGE = (
     "--seed", default=0, show_default=True, help="Random seed that chooses the rows to check."
 )
 @click.option(
-    "--device", default="cpu", show_default=True, help="Device for --check: cpu or cuda:N."
+    "--device",
+    metavar="DEVICE",
+    default="cpu",
+    show_default=True,
+    help="Device for --check: cpu or cuda:N.",
 )
 def benchmark(
     run: str,

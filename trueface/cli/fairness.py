@@ -262,8 +262,8 @@ def fairness(
 
     Gaps are in percentage points. The floor of a gap is the 95th percentile of 200 shuffles of the
     groups within each class. A gap up to its floor can be chance; a gap up to twice its floor is
-    close to chance. A model is not ranked if it is constant, or if its AUC is below the interval of the
-    best model. Models whose names differ only in the seed are averaged.
+    close to chance. A model is not ranked if it is constant, or if its AUC is significantly below the
+    best AUC. Models whose names differ only in the seed are averaged.
 
     \b
     Examples:
