@@ -46,17 +46,17 @@ def unlearned(run: str, *, as_json: bool, published: bool) -> None:
 
     \b
     Columns:
-      gap         mean distance to the retrained model, in percentage points: retain,
-                  forget, test and membership (SVC)
-      time s      time of the method, without cached features and importances
-      cached s    time to compute cached features or importances
-      tuned       test accuracy at the threshold that is best on validation
-      recovery    fraction of the damage that is undone
-      MIA (loss)  accuracy of a membership attack by the loss; 50 is ideal
-      MIA TPR@1%  fraction of forgotten images found at 1 % false positives; 1 is chance
-      US          unlearning score
-      verdict     why a model is unusable whatever its scores; such rows come last
-      alarms      further remarks on a row
+      avg gap        mean distance to the retrained model, in percentage points:
+                     retain, forget, test and membership (SVC)
+      time           time of the method, without cached features and importances
+      cached         time to compute cached features or importances
+      test (tuned)   test accuracy at the threshold that is best on validation
+      recovery       fraction of the damage that is undone
+      MIA (loss)     accuracy of a membership attack by the loss; 50 is a guess
+      MIA TPR@1%FPR  forgotten images found at 1 % false positives; 1 is a guess
+      US             unlearning score
+      verdict        why a model is unusable whatever its scores; such rows come last
+      alarms         further remarks on a row
 
     \b
     Examples:

@@ -229,4 +229,4 @@ def test_help_loads_no_numbers() -> None:
     )
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False)
     assert ended.returncode == 0
-    assert b"recovery    fraction of" in ended.stdout
+    assert b"recovery       fraction of" in ended.stdout

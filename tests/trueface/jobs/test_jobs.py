@@ -188,7 +188,7 @@ def test_unlearning_of_another_method_than_the_name_says_is_refused(
     lab: Path, poisoned: Mapping[str, Json]
 ) -> None:
     del poisoned
-    with pytest.raises(JobError, match="is not what retrain makes of"):
+    with pytest.raises(JobError, match="is not the result of retrain on"):
         unlearned(lab, f"{POISONED}~relabel", "retrain")
 
 
