@@ -75,9 +75,7 @@ def test_all_mistakes_are_told_but_no_more_than_a_screen_full(trace: Path) -> No
     trace.write_text(HEADER + "x,5,1,a\n" * 3)
     assert [line.split(":")[1] for line in said(trace).splitlines()[1:]] == ["2", "3", "4"]
     trace.write_text(HEADER + "x,5,1,a\n" * 500)
-    assert said(trace).startswith(
-        f"20 errors in the trace {str(trace)!r} (the first 20 are shown)"
-    )
+    assert said(trace).startswith(f"20 errors in the trace {str(trace)!r} (the first 20 are shown)")
     assert len(said(trace).splitlines()) == 21
 
 
