@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple, TypeGuard, get_args
 
 HALF_LIFE_S = 86_400.0
 CORES_OF_A_CARD = 16  # use of a core counts as a sixteenth of a GPU's
-OWN_HOME = "another home of "  # how another home of our user is called, with his name
+OWN_HOME = "another queue of user "  # how another home of our user is called, with his name
 _LARGEST = float(1 << 80)  # of a use: a machine's memory over a year
 _LARGEST_WISH = 1 << 62
 _MOST_CARDS = 256  # that a wish names, and asks for

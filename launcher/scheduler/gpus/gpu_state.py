@@ -65,7 +65,7 @@ def _settled(before: Decision, after: Decision) -> Decision:
         return before
     return Wait(
         job=before.job,
-        reason="another launcher's scheduler was quicker; it is decided again",
+        reason="waiting for a new decision: another scheduler took the place first",
         code=ReasonCode.OUTPACED,
     )
 
@@ -137,7 +137,7 @@ def _rate_of(attempt: Claim | PastUse, totals: Mapping[str, int]) -> Use:
 
 
 FRESH_S = 3.0  # what was seen before is too old to decide by
-UNSEEN = "the GPUs are being looked at"
+UNSEEN = "waiting for the state of the GPUs"
 
 logger = logging.getLogger(__name__)
 

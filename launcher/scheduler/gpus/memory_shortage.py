@@ -147,9 +147,9 @@ def _loss(occupant: _Occupant) -> float:
 
 def _eviction(gpu: GpuSnapshot, chosen: _Occupant, free: int, owed: int) -> Eviction:
     has = f"{gpu.label} had only {format_bytes(max(0, free))} free"
-    why = f"{has}, of which {format_bytes(owed)} were reserved" if owed else has
+    why = f"{has} for reservations of {format_bytes(owed)}" if owed else has
     return Eviction(
-        why=f"{why}, and this job, which used {format_bytes(chosen.used)}, lost least by it",
+        why=f"{why}; stopping this job, which used {format_bytes(chosen.used)}, loses the least work",
         cause=EndCause.GPU_MEMORY,
         vram_request=chosen.used,
     )

@@ -43,11 +43,11 @@ class FirstJobReservation:
         if self.slip < SHOWN_S:
             return when
         late = format_seconds(round(self.slip))
-        return f"{when}, or up to {late} later, as durations are estimates"
+        return f"{when} or up to {late} later"
 
     def told(self, now: float) -> str:
         """Return whom a job would delay, in words."""
-        return f"job {self.job}, which is first and gets {self.where}{self.when(now)}"
+        return f"job {self.job}, which is first and will get {self.where}{self.when(now)}"
 
     def ends_before(self, job: Waiting, now: float) -> bool:
         """Tell whether a job that starts now is known to have ended at a time that is known itself."""

@@ -125,8 +125,8 @@ def why_not(job: Load, others: Sequence[tuple[str, Load]], foreign: float = 0.0)
     if young:
         expected = busy([load for _, load in others if not load.measured])
         share = f"{min(1.0, expected):.0%}".replace("%", " %")
-        parts.append(f"expects {jobs_in_words(young)} to keep it {share} busy")
+        parts.append(f"is expected to be {share} busy with {jobs_in_words(young)}")
     slowest = 1 / min(rates([job, *loads], foreign))
     if slowest > 1 + _ROUNDING:
-        parts.append(f"with one more job each would take {slowest:.1f} times as long")
+        parts.append(f"another job would slow each down {slowest:.1f} times")
     return ", ".join(parts)

@@ -28,7 +28,7 @@ from launcher.scheduler.policy.disciplines import (
 )
 from launcher.scheduler.policy.fair_share import Yielding, in_turn
 from launcher.scheduler.policy.gpu_slot import Card
-from launcher.scheduler.policy.inventory import Inventory, Lack, place_for, placed
+from launcher.scheduler.policy.inventory import WAITING, Inventory, Lack, place_for, placed
 from launcher.scheduler.policy.model import (
     UNKNOWN,
     Decision,
@@ -174,7 +174,7 @@ class Policy:
         """Let nobody start before a job that waits, where that is the policy."""
         if self._keeps is Keeps.ALL:
             name = request.name or str(request.job)
-            self._barred = f"comes after job {name}: first come, first served"
+            self._barred = f"{WAITING}job {name} (first come, first served)"
 
     def _kept(
         self, request: Waiting, needs: Sequence[Need], cpus: int, lacks: Lack, now: float
@@ -201,17 +201,18 @@ class Policy:
                     place = reserve(self.inventory, firm, needs, cpus, now)
             when = "" if place is None else place.when(now)
             if place is not None and when and lacks.of is not None:
-                told = [lacks.situation, f"there will be room on {place.where}{when}"]
+                have = "have room" if place.beside else "be free"
+                told = [lacks.situation, f"{place.where} will {have}{when}"]
                 patience_s, firm_s = request.patient_until - now, firm_from(request) - now
                 if not due and 0 < patience_s < inf and patience_s > place.at[0] - now:
-                    told.append("others may start first")
+                    told.append("other jobs may start first")
                 elif not due and 0 < patience_s < inf:
                     later = format_seconds(round(patience_s))
                     told.append(
-                        f"in {later} that place is kept for it, until then others may start first"
+                        f"reserved for this job in {later}, other jobs may start first until then"
                     )
                 if due and place.slip >= SHOWN_S and firm_s > 0:
-                    told.append(f"after {format_seconds(round(firm_s))} it is put off no more")
+                    told.append(f"no other job may delay it after {format_seconds(round(firm_s))}")
                 lacks = lacks._replace(situation="; ".join(filter(None, told)))
             self._reservation = place if due else None
             if place is None or request.insists:
@@ -264,8 +265,8 @@ class Policy:
         open_cards = self.inventory.places(need)
         places = None if last else room_beside(kept, request, open_cards, need, cpus)
         if places is None:
-            told = kept[-1].told(now) if self.inventory.explain else "the first"
-            return [], f"would delay {told}"
+            told = kept[-1].told(now) if self.inventory.explain else "the first job"
+            return [], f"{WAITING}{told}"
         for place in kept:
             place.admit(request, places, need, cpus)
         return places, ""

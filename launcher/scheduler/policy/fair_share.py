@@ -21,7 +21,7 @@ from launcher.gpu.snapshot import CORES, JOBS, MEMORY
 from launcher.job import CPU, Resources
 from launcher.scheduler.policy.backfill import FirstJobReservation, reserve, room_beside
 from launcher.scheduler.policy.gpu_slot import is_named, is_visible
-from launcher.scheduler.policy.inventory import Inventory, Lack, cores, place_for
+from launcher.scheduler.policy.inventory import WAITING, Inventory, Lack, cores, place_for
 from launcher.scheduler.policy.model import Decision, Machine, Need, Running, Wait, Waiting, need_of
 from launcher.states import ReasonCode
 from launcher.units import format_bytes, format_seconds
@@ -61,16 +61,19 @@ def yields(colleague: Colleague, machine: Machine) -> str:
     wants = {
         "gpu": "1 GPU" if wish.gpus <= 1 else f"{wish.gpus} GPUs",
         "cores": cores(wish.cpus),
-        "memory": f"{format_bytes(wish.ram)} of memory",
+        "memory": f"{format_bytes(wish.ram)} of main memory",
     }[colleague.lacks]
     waited = format_seconds(round(colleague.waited_s))
-    waits = f"leaves room for {colleague.user}, who waits {waited} for {wants}"
+    who = f"user {colleague.user}, who"
+    if colleague.user.startswith(OWN_HOME):
+        who = f"{colleague.user}, which"
+    waits = f"{WAITING}{who} has waited {waited} for {wants}"
     if theirs >= ours:
-        return f"{waits} and has none"
+        return f"{waits} and uses none now"
     per, what = {"gpu": (1, "GPU"), "cores": (1, "core"), "memory": (1 << 30, "GiB")}[wish.lacks]
     size, unit = next((span for span in _SPANS if ours / per >= span[0]), (1.0, "seconds"))
-    shown = " against ".join(f"{used / per / size:.1f}" for used in (theirs, ours))
-    return f"{waits} and has used less ({shown} {what}-{unit}, half-life a day)"
+    less, more = (f"{used / per / size:.1f}" for used in (theirs, ours))
+    return f"{waits} and has used less lately ({less} {what}-{unit}, you {more})"
 
 
 def request_of(colleague: Colleague, machine: Machine) -> Waiting:
@@ -233,7 +236,7 @@ class Courtesy:
             turn.unheeded_until, turn.strikes = now + longest, min(turn.strikes + 1, 16)
             turn.room_since, turn.kept_since, turn.wasted = inf, inf, 0.0
             self.complaints.append(
-                f"nothing is left to {user} for {format_seconds(round(longest))}: the scheduler of {user} waits and {why}"
+                f"user {user} gets no precedence for {format_seconds(round(longest))}: the scheduler of {user} waits and {why}"
             )
 
 

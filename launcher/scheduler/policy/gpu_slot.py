@@ -11,6 +11,7 @@ from itertools import groupby, islice
 from math import inf
 from typing import Any
 
+from launcher.errors import counted
 from launcher.gpu.snapshot import (
     ALONE,
     JOBS,
@@ -86,7 +87,7 @@ class Card:
         self.is_adaptive = rules.adaptive
         if self.is_adaptive and not gpu.reports_load:
             self.most = min(self.most or UNMEASURED_MOST, UNMEASURED_MOST)
-            self._why_most = ", as its driver does not report the load of each"
+            self._why_most = ", as its driver does not report the load per job"
         if gpu.compute_mode in ONE_PROCESS:
             self.most, self._why_most = 1, ", as its compute mode is exclusive"
         self.unknown = rules.unknown_bytes(gpu.total)  # for a job of which nothing is known
@@ -99,9 +100,7 @@ class Card:
         self.reserve = rules.reserve
         self.free = gpu.total - self.others - self.foreign - self.reserve
         self.is_ours = rules.devices is None or is_visible(gpu, rules.devices)
-        self.shut = _shut(gpu, machine) or (
-            f"is reserved by {alone}, which shares it with no other queue" if alone else ""
-        )
+        self.shut = _shut(gpu, machine) or (f"is reserved exclusively by {alone}" if alone else "")
         self.ours: list[Running] = []
         self.loads: tuple[Load, ...] = ()  # what each of ours does to it
         self._amounts: dict[int, int] = {}  # bytes by the identity of each of ours
@@ -299,17 +298,18 @@ class Card:
         if need.exclusive and self.ours:
             return f"{name} runs {_jobs(self.ours)}"
         if self.exclusive_jobs:
-            return f"{name} runs {_jobs(self.ours)} alone"
+            return f"{name} runs {_jobs(self.ours)} exclusively"
         if need.excludes_others and self.guests:
-            return f"{name} has jobs of {', '.join(self.guests)}"
+            return f"{name} is used by {', '.join(self.guests)}"
         if need.needs_quiet and not self.quiet:
-            taken = f"{name} has {format_bytes(self.others)} in use by others"
-            return taken + (f" and {self._foreign()}" if self.foreign else "")
+            taken = f"{name} has {format_bytes(self.others)} in use by other users"
+            return in_words([taken, *self._foreign()])
         if self.most is not None and len(self.ours) >= self.most:
-            return f"{name} runs {_jobs(self.ours)}, at most {self.most} at once{self._why_most}"
+            limit = f"its limit is {counted(self.most, 'job')}{self._why_most}"
+            return f"{name} runs {_jobs(self.ours)}, {limit}"
         if self.ours and self.is_low:
             free = format_bytes(max(0, gpu.total - (gpu.used or 0)))
-            return f"{name} has only {free} free beside {_jobs(self.ours)}"
+            return f"{name} runs {_jobs(self.ours)} and has only {free} free"
         if self.ours and self.size(need) <= self.free - need.estimated * self.guard:
             if why := self._why_unsettled(need):
                 return why
@@ -330,7 +330,7 @@ class Card:
             used = f"{self.gpu.utilisation or 0.0:.0%}".replace("%", " %")
             return f"{name} is {used} busy with {_jobs(self.ours)}"
         if first := self._first.get(need.similar):
-            return f"{_jobs([first])}, the first of its kind, is being measured on {name}"
+            return f"{_jobs([first])}, the first similar job, is being measured on {name}"
         return f"{name} runs {_jobs(self._young)}, which are being measured"
 
     def _promised(self) -> str:
@@ -339,22 +339,20 @@ class Card:
         pending = {job.job: self.load(job) - job.used.get(self.gpu.uuid, 0) for job in self.ours}
         if sum(pending.values()) > 0:
             owed = [job for job in self.ours if pending[job.job] > 0]
-            parts.append(f"{format_bytes(sum(pending.values()))} of it promised to {_jobs(owed)}")
+            parts.append(f"{format_bytes(sum(pending.values()))} is reserved for {_jobs(owed)}")
         if self.foreign:
-            parts.append(self._foreign())
+            parts += self._foreign()
         reserve = (
             self.gpu.total - self.others - self.foreign - self.free - sum(map(self.load, self.ours))
         )
         if reserve > 0:
-            parts.append(f"{format_bytes(reserve)} kept for others")
-        return "".join(f", {part}" for part in parts)
+            parts.append(f"{format_bytes(reserve)} is reserved for other users")
+        return f", of which {in_words(parts)}" if parts else ""
 
-    def _foreign(self) -> str:
-        owed = [
-            f"{format_bytes(amount)} of it reserved by {queue}"
-            for queue, amount in self._owed.items()
+    def _foreign(self) -> list[str]:
+        return [
+            f"{format_bytes(amount)} is reserved by {queue}" for queue, amount in self._owed.items()
         ]
-        return ", ".join(owed)
 
 
 def is_named(gpu: GpuSnapshot, device: str) -> bool:
@@ -382,23 +380,28 @@ def _shut(gpu: GpuSnapshot, machine: Machine) -> str:
     if gpu.fault:
         return gpu.fault
     if gpu.used is None or not gpu.total:
-        return "; ".join(("does not say how much memory is used", *gpu.warnings))
+        return "; ".join(("does not report its used memory", *gpu.warnings))
     if not 0 <= gpu.used <= gpu.total:
-        return f"says that {gpu.used} of its {gpu.total} bytes are in use, which cannot be"
+        return f"reports an impossible usage ({gpu.used} of {gpu.total} bytes)"
     if rules.reserve >= gpu.total:
         kept, total = format_bytes(rules.reserve), format_bytes(gpu.total)
-        return f"has {total}, and [sharing] reserve of config.toml keeps {kept} for others"
+        return f"has {total}, and [sharing] reserve in config.toml is {kept}"
     if gpu.compute_mode == PROHIBITED:
-        return "takes no program, as its compute mode is prohibited"
+        return "accepts no programs, as its compute mode is prohibited"
     if rules.devices is not None and not is_visible(gpu, rules.devices):
-        return "is not among the devices of config.toml"
+        return "is not in [sharing] devices of config.toml"
     idle_s = machine.idle.get(gpu.uuid, 0.0)
     if idle_s < rules.idle_s:
         return (
-            f"is known to be unused by others for {format_seconds(round(idle_s))}, "
-            f"and is taken after {format_seconds(rules.idle_s)}"
+            f"has been unused by others for {format_seconds(round(idle_s))} "
+            f"of the required {format_seconds(rules.idle_s)}"
         )
     return ""
+
+
+def in_words(parts: Sequence[str]) -> str:
+    """Join parts of a sentence with commas, the last one with "and"."""
+    return " and ".join(filter(None, (", ".join(parts[:-1]), *parts[-1:])))
 
 
 def _jobs(ours: Sequence[Running]) -> str:
@@ -535,7 +538,7 @@ class Pool:
         first = sorted(entry[-1] for entry in self._likely.entries[:NAMED])
         refusals = "; ".join(self.cards[at].refusal(need) for at in first)
         more = len(self.cards) - len(first)
-        return f"{refusals}; and {more} more" if more else refusals
+        return f"{refusals}; and {counted(more, 'more GPU')}" if more else refusals
 
 
 class _Ranking:

@@ -13,6 +13,7 @@ from math import inf
 from typing import NamedTuple
 
 from launcher.accounts import Lacking
+from launcher.errors import counted
 from launcher.gpu.snapshot import MEMORY, ForeignReservation, shares_cores
 from launcher.job import CPU, Resources
 from launcher.scheduler.policy.co_location import UNKNOWN_LOAD
@@ -22,18 +23,25 @@ from launcher.states import ReasonCode
 from launcher.system.files import Json
 from launcher.units import format_bytes
 
+WAITING = "waiting for "  # with it begin the reasons of waiting jobs
+
 
 class Refusal(NamedTuple):
     """Why a machine can never hold a job, even if it were unused."""
 
     obstacle: str
-    needs: str = ""  # what of the job it is in the way of; empty: it says that itself
+    needs: str  # what of the job it is in the way of
     code: ReasonCode = ReasonCode.NEVER_FITS
 
     @property
     def text(self) -> str:
-        """Both as one sentence."""
-        return f"needs {self.needs}, and {self.obstacle}" if self.needs else self.obstacle
+        """Both as the reason of a waiting job."""
+        return f"{WAITING}{self.needs}: {self.obstacle}"
+
+    @property
+    def error(self) -> str:
+        """Both as part of an error message."""
+        return f"needs {self.needs}, but {self.obstacle}"
 
 
 class Lack(NamedTuple):
@@ -46,7 +54,8 @@ class Lack(NamedTuple):
     @property
     def text(self) -> str:
         """Both as one sentence."""
-        return f"{self.need}; {self.situation}" if self.situation else self.need
+        joint = "; " if ": " in self.need else ": "
+        return f"{self.need}{joint}{self.situation}" if self.situation else self.need
 
     @property
     def data(self) -> dict[str, Json]:
@@ -192,7 +201,10 @@ class Inventory:
         left = self.left_in(group)
         if left is None or left > 0:
             return ""
-        return f"group {group!r} runs {self._groups[group]} of at most {self.machine.limits[group]}"
+        runs = counted(self._groups[group], "job")
+        return (
+            f"{WAITING}group {group!r}: it runs {runs}, its limit is {self.machine.limits[group]}"
+        )
 
     def missing(
         self, request: Waiting, needs: Sequence[Need], cpus: int
@@ -211,25 +223,25 @@ class Inventory:
         """Return which cores or how much main memory is missing, None when there is enough."""
         if cpus > self.cpus:
             free, most = max(self.cpus, 0), self.machine.cpus
-            need = f"needs {cores(cpus)}, {free} of {most} free"
+            need = f"{WAITING}{cores(cpus)}: {free} of {most} free"
             shared = self._shared_cores
             theirs = min(shared.there, shared.theirs.total())
             if not theirs:
                 return Lack(need, of="cores")
             queues = ", ".join(shared.theirs)
-            situation = f"{theirs} of {shared.there} cores are reserved by {queues}"
+            situation = f"{theirs} of {shared.there} reserved by {queues}"
             return Lack(need, situation, of="cores")
         ram = request.resources.ram
         if ram is None or (ram <= self.ram and ram <= self.unused_ram):
             return None
         free = max(0, min(self.ram, self.unused_ram))
-        state = "not reserved" if self.ram <= free else "not in use"
+        state = "not reserved" if self.ram <= free else "free"
         promises = (
-            f"{format_bytes(amount)} are reserved by {queue}"
+            f"{format_bytes(amount)} reserved by {queue}"
             for queue, amount in self._shared_ram.theirs.items()
         )
-        need = f"needs {format_bytes(ram)} of memory, {format_bytes(free)} are {state}"
-        return Lack(need, "; ".join(promises), of="memory")
+        need = f"{WAITING}{format_bytes(ram)} of main memory: {format_bytes(free)} {state}"
+        return Lack(need, ", ".join(promises), of="memory")
 
     # --- GPUs
 
@@ -253,22 +265,26 @@ class Inventory:
 
     def _gpu_lack(self, need: Need, pool: Pool) -> Lack:
         if not self.explain:
-            return Lack("has no room")
-        what = "a GPU"
-        if need.vram_request is not None:
-            what = format_bytes(need.vram_request)
-            what = f"an estimated {what}" if need.estimated else what
-            what += " on a GPU of its own" if need.exclusive else ""
-        elif need.exclusive:
-            what = "a GPU that it shares with no other job"
-        elif pool.cards:
-            least = min(card.unknown for card in pool.cards)
-            what = f"{format_bytes(least)} on a GPU, as nothing similar has been measured yet"
+            return Lack(f"{WAITING}room")
+        empty = "empty " if need.exclusive else ""
+        why = " (--exclusive)" if need.exclusive and need.excludes_others else ""
+        amount = "" if need.vram_request is None else format_bytes(need.vram_request)
+        if amount and need.estimated:
+            amount = f"an estimated {amount}"
         if need.count > 1:
-            each = "" if need.vram_request is None else f" with {what} each"
-            what = f"{need.count} GPUs{each}"
+            each = f" with {amount} each" if amount else ""
+            what = f"{need.count} {empty}GPUs{each}{why}"
+        elif need.exclusive:
+            what = f"{amount} on an empty GPU{why}" if amount else f"an empty GPU{why}"
+        elif amount:
+            what = f"{amount} of GPU memory"
+        elif pool.cards:
+            least = format_bytes(min(card.unknown for card in pool.cards))
+            what = f"{least} of GPU memory (no similar job has been measured)"
+        else:
+            what = "a GPU"
         of: Lacking | None = None if pool.awaits_measurement(need) else "gpu"
-        return Lack(f"needs {what}", pool.refusals(need), of=of)
+        return Lack(f"{WAITING}{what}", pool.refusals(need), of=of)
 
     # --- what this machine can never give
 
@@ -318,12 +334,12 @@ class Inventory:
         asked, machine = request.resources, self.machine
         if asked.ram is not None and asked.ram > machine.ram:
             has = f"this machine has {format_bytes(machine.ram)}"
-            return Refusal(f"needs {format_bytes(asked.ram)} of memory, {has}")
+            return Refusal(has, f"{format_bytes(asked.ram)} of main memory")
         if not needs:
             return None
         if not machine.gpus:
             absent = f" ({machine.absent})" if machine.absent else ""
-            return Refusal(f"this machine has none{absent}", "a GPU", ReasonCode.NO_GPU)
+            return Refusal(f"none found{absent}", "a GPU", ReasonCode.NO_GPU)
         need = needs[0]
         pool = self.pool(need)
         if len(pool.cards) < need.count:
@@ -331,7 +347,7 @@ class Inventory:
         if len(pool.ours) < need.count:
             devices = ", ".join(machine.rules.devices or ())
             leaves = (
-                f"[sharing] devices = [{devices}] of config.toml leaves {_gpus(len(pool.ours))}"
+                f"[sharing] devices = [{devices}] in config.toml allows {_gpus(len(pool.ours))}"
             )
             return Refusal(leaves, _wanted(need))
         if request.vram_request is None or request.estimated:
@@ -367,12 +383,11 @@ def impossible(job: Waiting, machine: Machine) -> str:
     """Return why a machine can never give what a job asks for, even if it were unused; '' where it can."""
     asked = job.resources
     if asked.cpus > machine.cpus:
-        has = "1 may" if machine.cpus == 1 else f"{machine.cpus} may"
-        return f"needs {cores(asked.cpus)}, and {has} be used on this machine"
+        return f"needs {cores(asked.cpus)}, but this machine has {counted(machine.cpus, 'usable core')}"
     if not machine.gpus:
         job = job._replace(resources=Resources(cpus=asked.cpus, ram=asked.ram, device=CPU))
     never = refusal(job, machine, idle=True)
-    return never.text if never else ""
+    return never.error if never else ""
 
 
 def place_for(
@@ -419,18 +434,20 @@ def place_for(
 def placed(job: Waiting, given: Running, places: Sequence[Card]) -> str:
     """Return why a job starts where it does, in numbers."""
     if not places:
-        return f"on the CPU with {cores(given.cpus)}"
+        return f"on the CPU with {counted(given.cpus, 'core')}"
     on = ", ".join(card.gpu.label for card in sorted(places, key=place_of))
     free = format_bytes(min(card.free for card in places))
-    alone = ", shared with no other job" if given.exclusive else ""
+    alone = " exclusively" if given.exclusive else ""
     if given.reservation is not None:
         source = f" ({job.source})" if job.source else ""
-        return f"on {on}: gets {format_bytes(given.reservation)}{source} of {free} free{alone}"
+        return (
+            f"on {on}{alone}: reserved {format_bytes(given.reservation)}{source}, {free} were free"
+        )
     if given.exclusive:
-        return f"on {on} without other jobs; {free} free"
+        return f"on {on} exclusively, {free} were free"
     amount = format_bytes(min(card.unknown for card in places))
-    source = job.source or "nothing similar has been measured yet"
-    return f"on {on}: gets {amount} of {free} free at first ({source})"
+    source = job.source or "no similar job has been measured"
+    return f"on {on}: reserved {amount} at first ({source}), {free} were free"
 
 
 def place_of(card: Card) -> tuple[int, int]:
@@ -445,15 +462,13 @@ def _wanted(need: Need) -> str:
 
 def _offered(pool: Sequence[Card], need: Need, machine: Machine) -> str:
     if need.numbered and any(gpu.mig is not None for gpu in machine.gpus):
-        return (
-            "gpu_ids: numbers is not possible on a machine with MIG instances; use gpu_ids: uuids"
-        )
+        return "gpu_ids=numbers does not work on a machine with MIG instances. Use gpu_ids=uuids"
     if need.visible is not None:
-        seen = f"CUDA_VISIBLE_DEVICES={','.join(need.visible)}, with which it was queued,"
+        seen = f"CUDA_VISIBLE_DEVICES={','.join(need.visible)}, set when it was queued,"
         return f"{seen} shows {_gpus(len(pool))}"
     if need.device not in {"auto", "cuda"}:
         labels = ", ".join(gpu.label for gpu in machine.gpus)
-        return f"this machine has no such GPU, but {labels}" if not pool else "that is one"
+        return f"this machine has only {labels}" if not pool else "that is one GPU"
     divided = need.count > 1 and any(gpu.mig is not None for gpu in machine.gpus)
     whole = " that are not divided" if divided else ""
     return f"this machine has {len(pool) or 'none'}{whole}"
@@ -467,21 +482,21 @@ def _too_large(need: Need, pool: Pool, *, unused: bool) -> Refusal:
         pool: those that it may have.
         unused: they would be, had the driver no part of them while nobody uses them.
     """
-    kept = f", {format_bytes(pool.reserve)} are kept for others" if pool.reserve else ""
-    asked = format_bytes(need.vram_request or 0)
+    kept = f" ({format_bytes(pool.reserve)} is reserved for other users)" if pool.reserve else ""
+    asked = f"{format_bytes(need.vram_request or 0)} of GPU memory"
     if need.count > 1:
         asked += f" on each of {need.count} GPUs"
     sizes, which = (pool.unused, "emptiest") if unused else (pool.totals, "largest")
     where = pool.cards[0].gpu.label if len(pool.cards) == 1 else f"this machine's {which} GPU"
     room = format_bytes(max(0, max(sizes, default=0) - pool.reserve))
-    why = f"{where} has {room} for it{kept}"
+    why = f"{where} has at most {room} for it{kept}"
     if unused:
-        why = f"{where} has {room} for it while nobody uses it{kept}, and the driver has the rest; ask for less"
+        why = f"{where} has at most {room} for it{kept}, the driver uses the rest. Request less"
     elif need.count > 1:
         enough = pool.enough(sizes, need)
-        have = "has" if enough < 2 else "have"
-        why = f"{enough or 'none'} of its {len(pool.cards)} GPUs {have} so much{kept}"
-    return Refusal(f"can never fit: {why}", asked)
+        fitting = f"only {enough}" if enough else "none"
+        why = f"{fitting} of its {len(pool.cards)} GPUs have that much{kept}"
+    return Refusal(why, asked)
 
 
 def _gpus(count: int) -> str:
@@ -489,5 +504,5 @@ def _gpus(count: int) -> str:
 
 
 def cores(count: int) -> str:
-    """Return a number of cores in words."""
-    return "1 core" if count == 1 else f"{count} cores"
+    """Return a number of CPU cores in words."""
+    return counted(count, "CPU core")

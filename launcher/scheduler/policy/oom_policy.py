@@ -88,32 +88,26 @@ def blame(shortage: Shortage, scene: Scene) -> Blame:
     if taken:
         least = claim if claim is not None else _beyond(need, total, others, scene.reserve)
     if taken or least is not None:
-        why = f"a neighbour's: {numbers}; others have {_of(others)} of {_of(total)} there"
+        why = f"other processes used {_of(others)} of {_of(total)}, this job {numbers}"
         return Blame(whose="neighbour", vram_request=least, why=why, charged=False)
     grown = _grown(claim, need, _most(total, others, scene.reserve))
     if shortage.cap is None and total is not None and others is not None and others <= NEGLIGIBLE:
         grown = _steps(max(grown or 0, total + 1))
-        numbers += f", alone on a card of {_of(total)}"
-    next_time = "" if grown is None else f"; needs {_of(grown)} next time"
-    why = f"its own: {numbers}{next_time}"
-    return Blame(whose="ours", vram_request=grown, why=why, charged=grown is None)
+        numbers += f", alone on a GPU of {_of(total)}"
+    return Blame(whose="ours", vram_request=grown, why=numbers, charged=grown is None)
 
 
 def _main_memory(shortage: Shortage, scene: Scene) -> Blame:
     held, wanted, promised = shortage.held, shortage.wanted, scene.ram
-    numbers = (
-        "ran out of main memory" if held is None else f"used {format_bytes(held)} of main memory"
-    )
+    numbers = f"used {_of(held)}"
     if wanted:
-        numbers += f" and wanted {format_bytes(wanted)} more"
-    numbers += (
-        ", was promised none" if promised is None else f", was promised {format_bytes(promised)}"
-    )
+        numbers += f" and needed {format_bytes(wanted)} more"
+    numbers += f" (reserved: {'none' if promised is None else format_bytes(promised)})"
     measured = held is not None and wanted is not None
     beyond = promised is not None and (held or 0) + (wanted or 0) > promised
     within = promised is not None and measured and not beyond
     whose: Whose = "ours" if beyond else "machine"
-    why = f"its own: {numbers}" if beyond else f"the machine's: {numbers}"
+    why = numbers if beyond else f"the machine had too little, this job {numbers}"
     return Blame(
         whose=whose, where="ram", vram_request=scene.reservation, why=why, charged=not within
     )
@@ -200,12 +194,12 @@ def _steps(amount: int) -> int:
 def _told(shortage: Shortage, scene: Scene) -> str:
     """Return what the job had and wanted, in words."""
     held = shortage.held if shortage.held is not None else scene.peak
-    text = "ran out of memory" if held is None else f"held {format_bytes(held)}"
+    text = f"used {_of(held)}"
+    if shortage.cap is not None:
+        text += f" of its limit of {format_bytes(shortage.cap)}"
     if shortage.wanted is not None:
-        text += f" and wanted {format_bytes(shortage.wanted)} more"
-    if scene.reservation is not None:
-        text += f", was promised {format_bytes(scene.reservation)}"
-    return text if shortage.cap is None else f"{text}, was held to {format_bytes(shortage.cap)}"
+        text += f" and needed {format_bytes(shortage.wanted)} more"
+    return text if scene.reservation is None else f"{text} (reserved: {_of(scene.reservation)})"
 
 
 def _of(amount: int | None) -> str:

@@ -168,8 +168,8 @@ def _value(text: str) -> float:
 
 
 ELSEWHERE = 0.25  # of what was measured: another driver or card keeps and takes more of its own
-UNTRIED = "no run with such numbers was measured yet"
-AFTER_SHORTAGE = "after it had too little"
+UNTRIED = "no run with similar numbers has been measured"
+AFTER_SHORTAGE = "raised after it ran out of memory"
 
 
 class MemoryLesson(NamedTuple):
@@ -202,7 +202,7 @@ def lesson_of(
     runs = counted(len(peaks), "run")
     source = " ".join(filter(None, (f"learned from {runs}", usage.elsewhere)))
     if beyond:
-        source += f" with other numbers, {format_bytes(beyond)} more as few are known"
+        source += f" with other numbers, {format_bytes(beyond)} more as only few were measured"
     return MemoryLesson(peak=peak, runs=len(peaks), request=peak + margin + beyond, source=source)
 
 

@@ -167,29 +167,26 @@ class _Scene:
             job=job.job,
             devices=tuple(card.gpu.uuid for card in cards),
             cpus=cpus,
-            reason=f"tried alone on {where}{has}: it waited for {self._patience} without a "
-            f"cause ({wait.reason})",
+            reason=f"tried alone on {where}{has} after {self._patience} without a known cause "
+            f"({wait.reason})",
             reservation=promise,
             exclusive=bool(cards),
         )
 
     def named(self, wait: Wait) -> Wait:
         """Return a wait that says that nothing explains it, and in numbers what is there."""
-        left = "; ".join(
-            f"{format_bytes(gpu.used)} of {gpu.label} are in use, and the driver lists no process there"
+        left = " ".join(
+            f"{format_bytes(gpu.used)} of {gpu.label} are in use, but the driver lists no process there."
             for gpu in self.machine.gpus
             if gpu.used and _nobody_on(gpu)
         )
         advice = (
-            "a reset of the GPU, or a reboot, gives back what ended processes have left"
+            "Reset the GPU or reboot to free the memory of ended processes"
             if left
-            else "report it: that is a fault of the launcher"
+            else "Please report this as a bug of launcher"
         )
-        why = (
-            f"nothing explains that for {self._patience} or longer: nothing of yours runs there, and nobody "
-            "else is seen"
-        )
-        text = "; ".join(filter(None, (wait.reason, why, left, advice)))
+        why = f"No job of yours and no other user explains it for {self._patience} or longer."
+        text = " ".join(filter(None, (f"{wait.reason}.", why, left, advice)))
         return wait._replace(reason=text, code=ReasonCode.UNEXPLAINED)
 
 
