@@ -40,9 +40,9 @@ def parse_bytes(text: str) -> Bytes:
     if not unit:
         if float(number) == 0:
             return Bytes(0)
-        raise UsageError(f"{text!r} has no unit: write {number}MiB or {number}GiB")
+        raise UsageError(f"{text!r} has no unit. Write {number}GiB or {number}MiB")
     guess = {"k": "KiB", "m": "MiB", "g": "GiB", "t": "TiB"}.get(unit[0].casefold(), "GiB")
-    raise UsageError(f"unknown unit {unit!r}: did you mean {number}{guess}?")
+    raise UsageError(f"unknown unit {unit!r}. Did you mean {number}{guess}?")
 
 
 def format_bytes(amount: int) -> str:
@@ -72,12 +72,12 @@ def parse_seconds(text: str) -> float:
     if end == 0 or end < len(stripped):
         if re.fullmatch(r"[0-9.]+", stripped):
             raise UsageError(
-                f"{text!r} has no unit: write {stripped}s, {stripped}m, {stripped}h or {stripped}d"
+                f"{text!r} has no unit. Write {stripped}s, {stripped}m, {stripped}h or {stripped}d"
             )
         if match := _CLOCK.fullmatch(stripped):  # YAML 1.1 took it for a number of seconds
             big, small = match.groups()
             raise UsageError(
-                f"{text!r} may be hours or minutes: write {big}h{small}m or {big}m{small}s"
+                f"{text!r} may be hours or minutes. Write {big}h{small}m or {big}m{small}s"
             )
         raise UsageError(f"expected a time such as 30d, 8h, 1h30m or 41s, got {text!r}")
     return total

@@ -61,7 +61,9 @@ def adopt(
             "SELECT state, hash FROM jobs WHERE id = ?", (job.number,)
         ).fetchone()
         if row is None or row["state"] != State.DONE or row["hash"] != job.hash:
-            raise UsageError(f"{job.spec.name} (job {job.number}) has changed; run this again")
+            raise UsageError(
+                f"{job.spec.name} (job {job.number}) has changed. Run this command again."
+            )
         _forget_ended(store, run, job.spec.name)
     if keep:
         _copy(store, run, context, jobs, reason, now)

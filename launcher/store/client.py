@@ -32,7 +32,7 @@ from launcher.system.paths import Attempt, Home, check_home, find_home, make_hom
 from launcher.system.processes import MARK, cores
 from launcher.system.text import harmless
 
-GOING_ON = "`launcher start` goes on, as `launcher run` and `launcher retry` do"
+GOING_ON = "To start jobs again: launcher start"
 
 
 @contextmanager
@@ -51,8 +51,8 @@ def open_queue(*, make: bool = False) -> Iterator[tuple[Home, Store]]:
         make_home(home)
     elif not home.exists():
         raise UsageError(
-            f"there is no queue in {home.folder} yet; "
-            "`launcher run TASKFILE` or `launcher add` begins one"
+            f"there is no queue in {home.folder}. "
+            "Create one with `launcher run TASKFILE` or `launcher add`."
         )
     else:
         check_home(home)
@@ -83,7 +83,7 @@ def without_own_job(home: Home, jobs: Iterable[int]) -> list[int]:
     attempt = surrounding_attempt(home)
     own = None if attempt is None else int(attempt.folder.name.partition("-")[0])
     if own in listed:
-        _tell(f"note: job {own} is not waited for, because this program runs inside it")
+        _tell(f"note: not waiting for job {own}, because this program runs inside it")
     return [job for job in listed if job != own]
 
 
@@ -96,8 +96,8 @@ def _copy_note(home: Home, original: str, held: int) -> str:
     if held > 1:
         its, them = f"Its {held:,} unfinished jobs are", "them"
     return (
-        f"{text}. {its} held, because the original may have run {them}; "
-        "`launcher status --state held` lists them, `launcher release JOB` starts one here"
+        f"{text}. {its} held, because the original may have run {them}. "
+        "List them: launcher status --state held. Start one here: launcher release JOB"
     )
 
 
@@ -144,7 +144,7 @@ def look_at_queue(home: Home) -> Iterator[tuple[Home, Store]]:
 def _not_utf8(error: UnicodeEncodeError) -> UsageError:
     return UsageError(
         f"{error.object!r} is not UTF-8 text, so a queue cannot store it. Use another name, or rename "
-        "the folder"
+        "the folder."
     )
 
 
@@ -163,7 +163,7 @@ def run_named(store: Store, name: str) -> list[JobRow]:
             others, root = others - {here} | {root}, here
         _tell(
             harmless(
-                f"note: this is the run {name} of {root}; change into the folder for that of "
+                f"note: this is the run {name} of {root}. For the runs of the same name, change to "
                 f"{', '.join(sorted(others))}"
             )
         )
@@ -174,8 +174,8 @@ def no_run(store: Store, name: str, prefix: str = "") -> str:
     """Return what is said where no job is of a run of that name, which was typed behind a prefix."""
     names = sorted(store.read.runs())
     if name in names:
-        return f"the jobs of the run {name!r} were cleaned"
-    return f"there is no run {name!r}{meant_or_known(name, names, prefix)}"
+        return f"the jobs of run {name!r} were deleted by launcher clean"
+    return f"run {name!r} does not exist{meant_or_known(name, names, prefix)}"
 
 
 def check_still_there(home: Home, store: Store) -> None:
@@ -187,7 +187,7 @@ def check_still_there(home: Home, store: Store) -> None:
     refuse_damaged(home)
     if not store.is_current():
         if home.database.exists():
-            raise MachineError(f"the queue {home.database} was replaced; run this again")
+            raise MachineError(f"the queue {home.database} was replaced. Run this command again.")
         raise MachineError(gone(home))
 
 
@@ -227,8 +227,8 @@ def see_served(home: Home) -> None:
     record = read_json(home.scheduler_record) or {}
     if version_of(record).has_higher_number_than(this_version()):
         _note_once(
-            f"note: launcher {record.get('version')} serves this queue, and this one is {__version__}: "
-            "the newer goes on"
+            f"note: the scheduler of this queue is launcher {record.get('version')}, "
+            f"newer than this command ({__version__})"
         )
 
 
@@ -244,7 +244,7 @@ def revive_if_dead(home: Home, store: Store) -> None:
 def say_if_stopped(home: Home) -> bool:
     """Tell someone who changed a queue that it starts nothing at the moment; return whether it is so."""
     if home.stop.exists():
-        _tell(f"note: the queue is stopped{_since(home)}; {GOING_ON}")
+        _tell(f"note: the queue is stopped{_since(home)}. {GOING_ON}")
         return True
     return False
 
@@ -252,7 +252,7 @@ def say_if_stopped(home: Home) -> bool:
 def lift_stop(home: Home) -> None:
     """Let a queue go on for someone who asked for jobs to run, and say so where it was stopped."""
     if home.stop.exists():
-        _tell(f"note: the queue was stopped{_since(home)}, and goes on now")
+        _tell(f"note: the queue was stopped{_since(home)} and starts jobs again now")
         home.stop.unlink(missing_ok=True)
 
 
@@ -278,7 +278,7 @@ def keep_going(home: Home, store: Store) -> bool:
 
 def stopped() -> MachineError:
     """Return what to raise to someone who waits for jobs of a stopped queue."""
-    return MachineError(f"the queue is stopped, so these jobs wait; {GOING_ON}")
+    return MachineError(f"the queue is stopped, so these jobs wait. {GOING_ON}")
 
 
 def cores_for(home: Home) -> int:

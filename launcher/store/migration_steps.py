@@ -155,7 +155,9 @@ _BEGINNINGS_4: tuple[tuple[str, str], ...] = (
 )
 _EXCUSED_4 = "; queued again"
 _NEVER_TWICE_4 = ", and it must never run twice"
-_AGAIN_4 = re.compile(r"(?P<before>; queued again)$|, runs again$|, goes on later$")
+_AGAIN_4 = re.compile(
+    r"(?P<before>; queued again)$|, runs again$|, goes on later$"  # prose: ok, stored by schema 3
+)
 _TIMES_4 = re.compile(r"; queued again(, \d+ times by now)$")
 _RETRY_4 = re.compile(r"retry (\d+) of (\d+) after [^:]+: ")
 _WHOSE_4 = re.compile(r"out of memory, (?:(its own)|(a neighbour's)|(the machine's))")

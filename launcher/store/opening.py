@@ -36,8 +36,8 @@ def check_sqlite(version: tuple[int, int, int] = sqlite3.sqlite_version_info) ->
     if version < OLDEST_SQLITE:
         have, need = (".".join(map(str, parts)) for parts in (version, OLDEST_SQLITE))
         raise StoreError(
-            f"this Python comes with SQLite {have}, launcher needs {need} or newer; "
-            "use a newer Python build"
+            f"this Python contains SQLite {have}, but launcher needs {need} or newer. "
+            "Use a newer Python build."
         )
 
 
@@ -53,16 +53,16 @@ def schema_of(connection: sqlite3.Connection, path: Path, steps: Sequence[Step] 
     if not version and _has_our_tables(connection):
         newest = len(steps)
         raise StoreError(
-            f"{path} holds a queue and not the number of its schema, as after .dump and .read: put back a copy that "
-            f"`.backup` of sqlite3 or launcher made ({path.parent / 'backups'}); or, if this launcher wrote it, "
+            f"{path} contains a queue without its schema number, as after .dump and .read. Restore a "  # prose: ok, ends with a command
+            f"copy made by `.backup` of sqlite3 or by launcher ({path.parent / 'backups'}). If this launcher wrote it, run: "
             f"sqlite3 {path} 'PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {newest}'"
         )
     if application != APPLICATION_ID and (version or application or holds):
-        raise StoreError(f"{path} is another program's database; move it away")
+        raise StoreError(f"{path} is the database of another program. Move it away.")
     if version > len(steps):
         raise StoreError(
-            f"{path} was written by a newer launcher (schema {version}, this one "
-            f"knows {len(steps)}); update launcher, or set LAUNCHER_HOME to another folder"
+            f"{path} was written by a newer launcher (schema {version}, this one knows {len(steps)}). "
+            "Update launcher, or set LAUNCHER_HOME to another folder."
         )
     return version
 
@@ -351,4 +351,4 @@ def _unexplained(connection: sqlite3.Connection, schema: int) -> tuple[str, ...]
         " WHERE lanes.reason_code = ? AND jobs.state = ? GROUP BY lanes.id ORDER BY 1 LIMIT ?",
         (ReasonCode.UNEXPLAINED, State.QUEUED, _MOST_UNEXPLAINED),
     )
-    return tuple(f"job {job} {reason}" for job, reason in rows)
+    return tuple(f"job {job} is {reason}" for job, reason in rows)

@@ -225,7 +225,7 @@ class Store:
             ),
         ).fetchone()
         if row is None:
-            raise StoreError(f"{spec.name} started to run meanwhile; nothing was changed")
+            raise StoreError(f"{spec.name} has just started, nothing was changed")
         job = int(row["id"])
         if not replaced:
             self._count_new(run, [new])

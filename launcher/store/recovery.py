@@ -68,11 +68,11 @@ _THREADS = threading.RLock()  # a record lock keeps out other processes, not oth
 _DAMAGE = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 _RIGHTS = frozenset({sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN})
 _REMEDIES = {
-    sqlite3.SQLITE_BUSY: "another process has kept it for long; try again",
-    sqlite3.SQLITE_FULL: "make room on its disk",
-    sqlite3.SQLITE_IOERR: "its disk may be full or failing; the kernel's log (dmesg) knows more",
-    sqlite3.SQLITE_READONLY: "it and its folder must be writable",
-    sqlite3.SQLITE_CANTOPEN: "it must be a file that you may read and write",
+    sqlite3.SQLITE_BUSY: "Another process has locked it for long. Try again.",
+    sqlite3.SQLITE_FULL: "Free space on its disk.",
+    sqlite3.SQLITE_IOERR: "Its disk may be full or failing. Read the kernel log: dmesg",
+    sqlite3.SQLITE_READONLY: "Make it and its folder writable.",
+    sqlite3.SQLITE_CANTOPEN: "It must be a file that you may read and write.",
 }
 
 
@@ -128,31 +128,31 @@ def trouble(path: Path, error: sqlite3.Error | OSError) -> StoreError:
             record = _keep_aside(home)
         except OSError as blocked:
             return StoreError(
-                f"the queue {path} is damaged ({error}) and cannot be kept aside: "
-                f"{blocked.strerror}; it lies where it was: make room or mend the rights of "
-                f"{path.parent}, or move the file away to begin an empty queue"
+                f"the queue {path} is damaged ({error}) and cannot be moved aside: "
+                f"{blocked.strerror}. Free space or fix the permissions of {path.parent}. "
+                "To start with an empty queue, move the file away."
             )
         if record is not None:
             return _verdict(home, record)
     if not home.folder.exists():
         return StoreError(gone(home))
     message = getattr(error, "strerror", None) or str(error)
-    remedy = f"; {_REMEDIES[code]}" if code in _REMEDIES else ""
+    remedy = f". {_REMEDIES[code]}" if code in _REMEDIES else ""
     if code == sqlite3.SQLITE_IOERR and (holder := _log_removed_under(home)) is not None:
         message = f"its log {home.database.name}-wal was removed while the scheduler had it open"
-        remedy = f"; `kill {holder}` lets that write what it holds and leave, then try again"
+        remedy = f". Run `kill {holder}`, so that it writes its data and exits, and try again."
     if code in _RIGHTS and home.folder.is_dir() and not os.access(home.folder, os.W_OK):
         read_only = os.statvfs(home.folder).f_flag & os.ST_RDONLY
-        message = "its file system is mounted read-only" if read_only else "you may not write there"
-        remedy = "; mend that, or set LAUNCHER_HOME to a folder that you can write"
+        message = "its file system is mounted read-only" if read_only else "you may not write to it"
+        remedy = ". Fix that, or set LAUNCHER_HOME to a writable folder."
     return StoreError(f"cannot use the queue {path}: {message}{remedy}")
 
 
 def gone(home: Home) -> str:
     """Return what to print if a database is not there any more that was in use."""
     return (
-        f"the queue {home.database} is gone; if its folder was moved, set LAUNCHER_HOME to where it lies now, "
-        "and run this again"
+        f"the queue {home.database} does not exist any more. "
+        "If its folder was moved, set LAUNCHER_HOME to its new path and run this command again."
     )
 
 
@@ -195,9 +195,9 @@ def grown_log(home: Home) -> str:
     readers -= {os.getpid(), scheduler_pid(home)}
     text = f"{log.name} has grown to {format_bytes(size)}"
     if not readers:
-        return f"{text}; it begins anew as soon as nobody reads it"
+        return f"{text}. It is emptied as soon as no process reads the queue"
     pids = " ".join(map(str, sorted(readers)))
-    return f"{text}, as others read the queue; if that goes on, `kill {pids}` ends it"
+    return f"{text}, because other processes read the queue. If this continues: kill {pids}"
 
 
 def refuse_damaged(home: Home) -> None:
@@ -229,8 +229,8 @@ def alone(home: Home) -> Iterator[None]:
             if time.monotonic() > deadline:
                 raise StoreError(
                     f"another process has kept {home.damage_lock} locked for "
-                    f"{format_seconds(LOCK_PATIENCE_S)}; `fuser {home.damage_lock}` names it: "
-                    "wait for its end, or end it, and try again"
+                    f"{format_seconds(LOCK_PATIENCE_S)}. Find it with `fuser {home.damage_lock}`, "
+                    "wait for its end or kill it, and try again."
                 )
             time.sleep(0.01)
         try:
@@ -305,15 +305,15 @@ def _verdict(home: Home, record: dict[str, Json]) -> StoreError:
     database, decided = shlex.quote(str(home.database)), shlex.quote(str(home.damage_record))
     lines = [
         f"the queue's database {home.database} was found damaged: {record.get('what', 'unknown')}",
-        f"it is kept in {home.damaged / Path(str(record.get('folder', ''))).name}; the queue stands still "
-        "until you decide how to go on",
+        f"it was moved to {home.damaged / Path(str(record.get('folder', ''))).name}. The queue is stopped "
+        "until you decide how to continue:",
     ]
     if copies := backups(home.backups):
         newest = shlex.quote(str(copies[-1]))
-        lines.append(
-            f"from the newest backup: cp {newest} {database} && rm {decided}\n"
-            f"with an empty queue:    rm {decided}"
-        )
+        lines += [
+            f"from the newest backup: cp {newest} {database} && rm {decided}",
+            f"with an empty queue:    rm {decided}",
+        ]
     else:
-        lines.append(f"there is no backup; with an empty queue: rm {decided}")
+        lines.append(f"with an empty queue (there is no backup): rm {decided}")
     return StoreError("\n".join(lines))

@@ -141,7 +141,7 @@ def delete(attempt: Attempt) -> Left | None:
     try:
         if there is not None:
             if os.path.lexists(there.folder):
-                return Left(attempt=attempt, why=f"{there.folder} is left")
+                return Left(attempt=attempt, why=f"{there.folder} still exists")
             attempt.folder.unlink()
             return None
         with _opened(attempt) as folder:
@@ -174,12 +174,12 @@ def _opened(attempt: Attempt) -> Iterator[int]:
 
 def _refusal(folder: int, attempt: Attempt) -> str | None:
     if os.fstat(folder).st_uid != os.geteuid():
-        return "belongs to somebody else"
+        return "belongs to another user"
     names = _names(folder)
     if not names:
         return None
     if not _carries_its_order(folder, attempt):
-        return "is no attempt's folder"
+        return "is not the folder of an attempt"
     return None
 
 

@@ -126,7 +126,7 @@ def read_lane(key: str) -> Lane:
                 limit=_checked(record, "limit", _is_limit),
                 on=_on(record.get("on", HERE)),
             )
-    raise Unreadable("the record of its lane is not complete")
+    raise Unreadable("the record of its lane is incomplete")
 
 
 def _is_limit(value: object) -> bool:
@@ -144,7 +144,7 @@ def _on(value: object) -> tuple[str, ...]:
     names = texts(value, "'on' of its lane")
     if names:
         return names
-    raise Unreadable("'on' of its lane names no place")
+    raise Unreadable("'on' of its lane is empty")
 
 
 PILOT = "pilot:"  # before the token of the pilot where an attempt runs, in the place of a boot ID
