@@ -167,11 +167,11 @@ def look_once(
     lookout.ask()
     answered = seen.wait(patience_s)
     if lookout.trouble:
-        raise MachineError(f"the GPUs cannot be looked at: {lookout.trouble}")
+        raise MachineError(f"cannot read the state of the GPUs: {lookout.trouble}")
     if not answered or (sight := lookout.sight()) is None:
         raise MachineError(
-            f"the GPUs' driver has not answered for {patience_s:.3g} s; "
-            "nvidia-smi and the kernel's log (dmesg) may say why"
+            f"the GPU driver has not responded for {patience_s:.3g} s. "
+            "Run nvidia-smi, or read the kernel log: dmesg"
         )
     return sight.gpus
 

@@ -41,9 +41,9 @@ _MOST_MODE = 3
 _RECENT_US = 1_500_000  # a process is counted busy by what it did in so long; we look once a second
 _PIDS = 1 << 22  # PID_MAX_LIMIT of Linux on 64 bits; a list with a larger one is scrambled
 _PLAINLY = {
-    pynvml.NVML_ERROR_LIBRARY_NOT_FOUND: f"{_LIBRARY}, of NVIDIA's driver, is not found",
+    pynvml.NVML_ERROR_LIBRARY_NOT_FOUND: f"{_LIBRARY} is missing",
     pynvml.NVML_ERROR_DRIVER_NOT_LOADED: "NVIDIA's driver is not loaded",
-    pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH: "NVIDIA's driver was updated; reboot to load it",
+    pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH: "NVIDIA's driver was updated. Reboot to load it",
 }
 
 Refused = (pynvml.NVMLError, UnicodeDecodeError)  # a name may come as garbage
@@ -258,7 +258,7 @@ FAULTS = {
     FALLEN: "has fallen off the bus",
     95: "uncontained memory error",
     110: "security fault",
-    119: "its system processor does not answer",
+    119: "its system processor does not respond",
     120: "its system processor failed",
     136: "a link could not be trained",
     140: "unrecovered memory error",
@@ -269,7 +269,7 @@ WARNINGS = {
     63: "a bad row of memory is to be replaced at the next reset",
     92: "many single-bit memory errors",
     94: "a contained memory error ended one program",
-    109: "a program could not be switched away from",
+    109: "a program could not be preempted",
     155: "an NVLink went down",
     156: "a part of it is to be retired at the next reset",
     157: "a bad part of it could not be retired",
@@ -409,7 +409,7 @@ class Nvml:
         for index in range(count):
             card = _card_at(index)
             if not card.uuid:
-                card.silent = card.silent or "it does not tell its UUID"
+                card.silent = card.silent or "it does not report its UUID"
                 seen = self._places.get(index)
                 card.uuid = seen if seen and seen not in cards else f"{_UNNAMED}{index}"
             self._places[index] = card.uuid
@@ -523,7 +523,7 @@ def _parts(card: Card) -> tuple[GpuSnapshot, ...]:
     card.silent = next((instance.silent for instance in instances if instance.silent), card.silent)
     if shown:
         return shown
-    fault = "is divided (MIG), and no instance was made"
+    fault = "is in MIG mode, but has no instances"
     return (replace(measured(card, card), used=None, fault=fault),)
 
 
@@ -534,7 +534,7 @@ def _health(history: _CardHistory, broken: str, pending: str) -> tuple[str, tupl
         before, history.errors = history.errors, errors
         if before is not None and errors > before:
             history.added += errors - before
-    added = f"{counted(history.added, 'uncorrected memory error')} while it was watched"
+    added = f"{counted(history.added, 'uncorrected memory error')} since the scheduler started"
     faults = [*map(fault_of, sorted(history.xids)), broken, added if history.added else ""]
     warnings = [*map(warning_of, sorted(history.xids)), pending]
     if errors and not history.added:

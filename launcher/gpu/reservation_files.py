@@ -100,7 +100,7 @@ def parse(name: str, data: bytes, user: str = "") -> Publication | None:
         } if own == name and 0 <= at <= _LARGEST and len(promises) <= MOST_RESERVATIONS:
             pass  # (a hard link to an older version bears another name)
         case _:
-            raise ValueError("it is not what a scheduler publishes under this name")
+            raise ValueError("it is not a reservation file of this name")
     if boot != boot_id():
         return None
     settled, fresh = Counter[str](), Counter[str]()
@@ -112,7 +112,7 @@ def parse(name: str, data: bytes, user: str = "") -> Publication | None:
                 settled[device] += held
                 fresh[device] += new
             case _:
-                raise ValueError("it tells a promise that cannot be")
+                raise ValueError("it contains an impossible reservation")
     home, within = more.get("home"), more.get("within")
     wish, use = read_wish(more.get("wish")), read_use(more.get("use"))
     measured = _read_measured(more.get("measured"))
@@ -137,7 +137,7 @@ def parse(name: str, data: bytes, user: str = "") -> Publication | None:
         use=use,
         heads=_read_heads(more.get("heads"), boot),
         folder=_read_folder(more.get("folder")),
-        odd=f"its {', '.join(odd)} cannot be, and does not count" if odd else "",
+        odd=f"its {', '.join(odd)} is impossible and is ignored" if odd else "",
     )
 
 
@@ -386,7 +386,7 @@ class ReservationReader:
             ages = {name: there.st_mtime_ns for name in names if (there := self._ask(name, uid))}
             newest = sorted(ages, key=lambda name: (name == own, ages[name], name), reverse=True)
             if len(names) > MOST_FILES:
-                self._complain(f"files of {login(uid)}", f"they are more than {MOST_FILES}")
+                self._complain(f"files of {login(uid)}", f"there are more than {MOST_FILES}")
             for name in newest[MOST_FILES:]:
                 self._passed[name] = self._inode(name)
             self._theirs[uid] = set(newest[:MOST_FILES])
@@ -433,7 +433,7 @@ class ReservationReader:
             return None
         if stat.S_ISREG(there.st_mode) and there.st_uid == uid:
             return there
-        self._complain(name, "it is no plain file of the user whose name it bears")
+        self._complain(name, "it is not a regular file of the user in its name")
         self._passed[name] = there.st_ino
         return None
 
@@ -456,7 +456,7 @@ def _content(path: str, uid: int) -> bytes:
     try:
         there = os.fstat(descriptor)
         if not stat.S_ISREG(there.st_mode) or there.st_uid != uid:
-            raise ValueError("it is no plain file of the user whose name it bears")
+            raise ValueError("it is not a regular file of the user in its name")
         return os.read(descriptor, MOST_BYTES + 1)
     finally:
         os.close(descriptor)

@@ -595,7 +595,7 @@ class ReservationBoard:
         now = self._clock()
         for name, publication in publications.items():
             if publication.at - now > STALE_S:
-                self._complain(name, "it is of the future")
+                self._complain(name, "its time is in the future")
             if publication.odd:
                 self._complain(f"{name} of {publication.user}", publication.odd)
         self._all = publications
@@ -608,10 +608,10 @@ class ReservationBoard:
     def _fail(self, verb: str, error: OSError | ValueError) -> bool:
         """Record what is wrong with the folder, log it when that is new; return False."""
         why = getattr(error, "strerror", None) or str(error)
-        self._complain(str(self._folder), f"cannot {verb} promises in {self._folder}: {why}")
+        self._complain(str(self._folder), f"cannot {verb} reservations in {self._folder}: {why}")
         self.trouble = (  # screens cut it: what follows comes first
-            "other launchers may give the same cores and GPU memory away, and jobs start all the "
-            f"same: cannot {verb} promises in {self._folder}: {why}"
+            "other queues may reserve the same cores and GPU memory, as launcher "
+            f"cannot {verb} reservations in {self._folder}: {why}"
         )
         return False
 
