@@ -148,6 +148,15 @@ class Reason(NamedTuple):
     data: Mapping[str, Json] = {}  # by code; see `ReasonCode`
 
 
+FAILED = "failed: "  # with it begin the reasons of failed jobs
+SKIPPED = "skipped: "  # and of skipped ones
+
+
+def without_state(text: str) -> str:
+    """Return the reason of an ended job without the state that it begins with, to stand behind that state."""
+    return text.removeprefix(FAILED).removeprefix(SKIPPED)
+
+
 class EndCause(StrEnum):
     """Why a running job is being ended."""
 
@@ -162,12 +171,12 @@ class EndCause(StrEnum):
 
 END_WORDS: Mapping[EndCause, str] = {
     EndCause.CANCELLED: "cancelled by its owner",
-    EndCause.TIME_LIMIT: "its time limit is over",
+    EndCause.TIME_LIMIT: "its time limit was reached",
     EndCause.QUEUE_STOPPED: "the queue was stopped",
-    EndCause.GPU_FAULT: "its GPU has failed",
-    EndCause.GPU_MEMORY: "its GPU had too little memory left",
+    EndCause.GPU_FAULT: "its GPU failed",
+    EndCause.GPU_MEMORY: "its GPU ran short of memory",
     EndCause.SIGNAL: "its supervisor got a signal",
-    EndCause.PILOT: "its pilot was given up",
+    EndCause.PILOT: "its pilot was abandoned",
 }
 
 
@@ -188,7 +197,7 @@ def ending_reason(cause: EndCause, since: float, grace_s: float, why: str = "") 
         "cause": cause,
         "why": words,
     }
-    return Reason(code=ReasonCode.ENDING, text=f"ending: {words}; {kill}", data=data)
+    return Reason(code=ReasonCode.ENDING, text=f"ending: {words}, {kill}", data=data)
 
 
 class Done(NamedTuple):
@@ -321,7 +330,7 @@ def read_outcome(record: Mapping[str, Json]) -> Outcome:
             return Void(at=when, why=str(why or ""), whose=str(whose or ""))
         case {"schema": 1, "ending": "lost", "why": str(why)}:
             return Lost(at=when, why=why)
-    return Lost(at=when, why="its outcome record cannot be understood")
+    return Lost(at=when, why="its outcome record is not readable")
 
 
 def ending(outcome: Outcome) -> str:

@@ -17,7 +17,7 @@ from typing import Any, Generic, TypeVar
 from launcher.errors import JobError, MachineError, UsageError
 from launcher.functions.calls import KIND
 from launcher.functions.pickling import CannotLoad, read_exception, read_value
-from launcher.states import ENDED, State
+from launcher.states import ENDED, State, without_state
 from launcher.store.client import keep_going, look_at_queue, open_home, open_queue, stopped
 from launcher.store.feed import FollowedJobs
 from launcher.store.rows import JobRow
@@ -181,7 +181,7 @@ class Future(concurrent.futures.Future[Value], Generic[Value]):
     def _why(self) -> str:
         row = self._row
         way = f"; `launcher logs {row.id}` shows what it printed" if row.attempts else ""
-        return f"{row.name} {row.state}: {row.reason}{way}"
+        return f"{row.name} {row.state}: {without_state(row.reason)}{way}"
 
     def _load(self) -> tuple[Any, BaseException | None]:
         """Return the value or the exception of the attempt that ended the job; each is read once."""

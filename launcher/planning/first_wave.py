@@ -123,10 +123,10 @@ def first_wave(
             starts[job.kind, device] += 1
         elif not hindrance:
             never = decision.code is ReasonCode.NEVER_FITS
-            hindrance = "" if never else f"{job.name}: {decision.reason}"
+            hindrance = "" if never else f"{job.name} is {decision.reason}"
     blocked_job = next((jobs[ready.id] for ready in blocked if ready.id in jobs), None)
     if blocked_job is not None and not hindrance:
-        hindrance = f"{blocked_job.name}: waiting for a GPU ({machine.absent})"
+        hindrance = f"{blocked_job.name} is waiting for a GPU: none found ({machine.absent})"
     hopeless = hopeless_jobs(compared_jobs, machine_state)
     hopeless |= hopeless_elsewhere(compared_jobs, backends)
     return FirstWave(starts, hindrance, hopeless)

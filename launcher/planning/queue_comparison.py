@@ -23,7 +23,7 @@ from launcher.kind_interface import Kind, Role
 from launcher.planning.dependencies import FOLDER_SETTING
 from launcher.planning.known_identity import KnownIdentities, later_settings, without_settings
 from launcher.planning.plan import Code, Identity, Plan, PlannedJob, Savings
-from launcher.states import OPEN, State
+from launcher.states import OPEN, State, without_state
 from launcher.store.connection import known_record
 from launcher.store.rows import JobRow
 from launcher.system.code_digests import WHOLE, CodeIndex
@@ -371,8 +371,9 @@ def _compare_known(
             )
         return run("changed", _listed(changes), changes)
     if row.state is not State.DONE:
-        why = row.reason.partition("\n")[0].removeprefix(f"{row.state}: ")
-        return run(row.state, f"{row.state} before: {why}")
+        return run(
+            row.state, f"{row.state} before: {without_state(row.reason.partition(chr(10))[0])}"
+        )
     if forced:
         return run("forced", forced)
     if again:

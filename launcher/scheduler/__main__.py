@@ -112,7 +112,7 @@ def main(argv: Sequence[str]) -> int:
     def housekeeping() -> None:
         with troubles.survived(OSError):  # who cannot lock a new file serves on by its record
             if not right.keep():
-                logger.warning("trouble='another scheduler serves this home'")
+                logger.warning("trouble='another scheduler serves this queue folder'")
                 scheduler.leave()
                 return
         set_long_log_aside(home.scheduler_log, LOG_BYTES)
@@ -183,7 +183,7 @@ def _has_work(store: Store) -> bool:
 
 
 def _warn(trouble: str) -> None:
-    logger.warning("config.toml trouble=%r; what held before holds on", trouble)
+    logger.warning("config.toml trouble=%r; the previous settings stay in use", trouble)
 
 
 def _is_to_be_checked(home: Home) -> bool:

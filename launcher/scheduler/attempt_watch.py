@@ -211,7 +211,7 @@ PATIENCE_S = 60.0  # a file system may show so late what a node has written
 WORD_S = 10.0  # so long an engine that ends a pilot is given to say why
 # no job of a pilot can have brought that about
 _FROM_OUTSIDE = re.compile(r"(was preempted|reached its time limit|was cancelled)$")
-UNTOLD = "its pilot says that it has ended, and not how; nothing is on record in {}"
+UNTOLD = "its pilot reported its end without a result, and {} contains no record"
 
 
 def spec_text_of(claim: Claim) -> str:
@@ -355,8 +355,8 @@ BUSY_POLL_S = 0.01  # between two looks at what pilots say, while they say somet
 IDLE_POLL_S = 0.5
 ORPHANS_S = 0.5  # between two looks at the folders of attempts whose pilots were given up
 PATIENCE = 0.02  # of the time since the last news is waited for the next ones
-GONE = "the home has no record of its pilot"
-UNREADABLE = "the record {}/pilots/{}.json cannot be read; if its pilot has ended, delete it"
+GONE = "the queue folder has no record of its pilot"
+UNREADABLE = "cannot read the record {}/pilots/{}.json. If its pilot has ended, delete it"
 
 logger = logging.getLogger(__name__)
 
@@ -524,5 +524,7 @@ def _stop_strangers(link: PilotLink, news: Iterable[News]) -> None:
     except OSError:  # the next scheduler does it
         return
     for name in sorted(strangers) if link.said_bye is None else ():
-        logger.warning("pilot=%s attempt=%s trouble='the queue does not know it'", link.token, name)
+        logger.warning(
+            "pilot=%s attempt=%s trouble='the queue has no record of it'", link.token, name
+        )
         link.stop(name)

@@ -40,7 +40,7 @@ def choose_discipline(home: Home, discipline: Discipline) -> None:
             write_json(home.policy, {"schema": 1, "policy": discipline.name}, mode=0o600)
     except OSError as error:
         raise MachineError(
-            f"cannot write {home.policy}: {error.strerror}; make room on its disk and try again"
+            f"cannot write {home.policy}: {error.strerror}. Free space on its disk and try again."
         ) from error
 
 
@@ -49,7 +49,7 @@ def note_of(home: Home) -> str:
     chosen = chosen_discipline(home)
     if chosen is OURS:
         return ""
-    return f"policy {chosen.name} decides: {chosen.about}; launcher start --policy {OURS.name} ends that"
+    return f"policy {chosen.name}: {chosen.about}. To restore the default: launcher start --policy {OURS.name}"
 
 
 def told_of(home: Home) -> str:

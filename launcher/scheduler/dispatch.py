@@ -26,6 +26,7 @@ from launcher.scheduler.placement import (
     PilotPlaces,
     elsewhere,
 )
+from launcher.scheduler.policy.inventory import WAITING
 from launcher.scheduler.policy.model import Decision, Running, Start
 from launcher.scheduler.start_jobs import Launches
 from launcher.scheduler.turn import Reasons, Requests, TurnResult
@@ -105,10 +106,10 @@ def _on_node(waiting: WaitingLane, settings: BackendSettings) -> list[str]:
 
 COUNT_S = 0.5  # between two counts of what waits
 MOST_PATHS = 8  # lanes whose paths a new pilot is to check
-UNKNOWN = "config.toml has no table [backends.{}] any more; add it, or cancel the job"
-NOT_UNDERSTOOD = "config.toml is to be corrected first: {}"
+UNKNOWN = "config.toml does not contain [backends.{}]. Add this table or cancel the job"
+NOT_UNDERSTOOD = "config.toml has an error: {}"
 
-BEHIND = Reason(code=ReasonCode.NO_ROOM, text="jobs before it take what is free")
+BEHIND = Reason(code=ReasonCode.NO_ROOM, text=f"{WAITING}earlier jobs, which take the free room")
 
 Here = Callable[[Sequence[ReadyJob]], tuple[Reasons, Collection[int]]]
 
@@ -374,7 +375,7 @@ def _why_here(candidates: Sequence[Candidate], here: Here) -> dict[int, Reason |
     }
 
 
-_ONE_JOB = Reason(code=ReasonCode.NO_ROOM, text="each pilot runs one job")
+_ONE_JOB = Reason(code=ReasonCode.NO_ROOM, text="each pilot runs only one job")
 
 
 def _heads(candidates: Sequence[Candidate]) -> list[Candidate]:
@@ -397,7 +398,16 @@ def _joined(lane: Lane, waits: Sequence[tuple[str, Reason]]) -> Reason | None:
     _, first = waits[0]
     if len(lane.on) == 1 and lane.on == HERE:
         return first
-    return first._replace(text="; ".join(f"{name}: {reason.text}" for name, reason in waits))
+    places = (f"{name}: {_shortened(reason.text)}" for name, reason in waits)
+    return first._replace(text=f"{WAITING}{'; '.join(places)}")
+
+
+def _shortened(text: str) -> str:
+    """Return why a job waits at a place, to stand behind the place's name."""
+    if not text.startswith(WAITING):
+        return text
+    request, _, cause = text.removeprefix(WAITING).partition(": ")
+    return f"{request} ({cause})" if cause else request
 
 
 def _why(reason: Reason | None, places: Sequence[PilotPlace], unserved: str) -> Reason:
@@ -412,6 +422,6 @@ def _why(reason: Reason | None, places: Sequence[PilotPlace], unserved: str) -> 
         )
         reason = Reason(code=ReasonCode.NO_ROOM, text=busy)
     if reason is None:
-        text = unserved or "its first pilot is about to be submitted"
+        text = unserved or "its first pilot will be submitted next"
         return Reason(code=ReasonCode.NO_PILOT, text=text)
     return reason._replace(text=f"{reason.text}; {unserved}") if unserved else reason

@@ -41,12 +41,12 @@ from launcher.states import (
 )
 from launcher.store.rows import Claim, Lane
 from launcher.store.scheduler_actions import Scheduling
-from launcher.store.transitions import REQUEUE_LIMIT, Requeue
+from launcher.store.transitions import AGAIN, NEVER_TWICE, REQUEUE_LIMIT, Requeue
 from launcher.store.usage import NOT_MEASURED, Measured
 from launcher.system.answering import NoAnswer, within
 from launcher.system.files import FileVersion, Json, stamp
 from launcher.system.paths import Home
-from launcher.units import format_seconds
+from launcher.units import format_bytes, format_seconds
 from launcher.workers.exit_outcome import NOT_REPORTED, done_of, word_of
 from launcher.workers.program_files import settle
 
@@ -84,10 +84,10 @@ def requeue_of(
         # it may have done what must not be done twice
         if moved is None or not isinstance(outcome, Stopped):
             return None
-        text = f"{moved.why}, and it must never run twice"
+        text = f"{moved.why}{NEVER_TWICE}"
         return Requeue(reason=_gpu_fault(moved.why, text), hopeless=True)
     if moved is not None and moved.cause is EndCause.GPU_FAULT:
-        return Requeue(reason=_gpu_fault(moved.why, f"{moved.why}; queued again"))
+        return Requeue(reason=_gpu_fault(moved.why, moved.why))
     if moved is not None and isinstance(outcome, Stopped):
         return _stopped_for_others(claim, outcome, moved)
     if fault := _fault(claim, outcome, machine.gpus):
@@ -101,8 +101,9 @@ def requeue_of(
 
 
 def _follow(judged: Blame, claim: Claim, lane: Lane, machine: Machine) -> Requeue:
-    text = f"out of memory, {judged.why}"
-    again = _out_of_memory(judged, f"{text}; queued again")
+    memory = "main memory" if judged.where == "ram" else "memory"
+    text = f"out of {memory}: {judged.why}"
+    again = _out_of_memory(judged, text)
     estimated = is_estimated(claim)
     limit = MOST_SHORTAGES if estimated else REQUEUE_LIMIT
     if judged.vram_request is None or not claim.gpus:
@@ -115,13 +116,14 @@ def _follow(judged: Blame, claim: Claim, lane: Lane, machine: Machine) -> Requeu
     )
     never = refusal(larger, machine)
     if never:
-        return Requeue(
-            reason=_out_of_memory(judged, f"{text}, and {never.obstacle}"), hopeless=True
-        )
+        return Requeue(reason=_out_of_memory(judged, f"{text}. It {never.error}"), hopeless=True)
     # one with an estimate waits for more memory anyhow
     pause_s = CROWDED_PAUSE_S if judged.whose == "neighbour" and not estimated else 0.0
+    grows = judged.vram_request != claim.reservation
+    more = f" with a request of {format_bytes(judged.vram_request)}" if grows else ""
     return Requeue(
         reason=again,
+        then=f"{AGAIN}{more}",
         vram_request=judged.vram_request,
         pause_s=pause_s,
         alone=estimated and claim.number >= SHORTAGES_BESIDE_OTHERS,
@@ -132,11 +134,12 @@ def _follow(judged: Blame, claim: Claim, lane: Lane, machine: Machine) -> Requeu
 def _stopped_for_others(claim: Claim, outcome: Stopped, moved: Eviction) -> Requeue:
     """Queue a job again that was stopped because memory ran short."""
     ran = format_seconds(max(0.0, outcome.at - claim.claimed))
-    lost = f"ran {ran} and resumes" if resumes(claim) else f"{ran} of work lost"
-    text = f"stopped: {moved.why}; {lost}; queued again, with a GPU of its own"
+    lost = f"it resumes after {ran} of work" if resumes(claim) else f"{ran} of work lost"
+    text = f"stopped: {moved.why}"
     data: dict[str, Json] = {"where": "gpu", "whose": "neighbour"}
     return Requeue(
         reason=Reason(code=ReasonCode.OUT_OF_MEMORY, text=text, data=data),
+        then=f"{AGAIN} on an empty GPU, {lost}",
         vram_request=moved.vram_request,
         alone=True,
     )
@@ -179,9 +182,9 @@ def _fault(claim: Claim, outcome: Outcome, gpus: Iterable[GpuSnapshot]) -> Reaso
     match outcome:
         case Failed() | OutOfMemory() if fault:
             short = f"{outcome.exception}: {fault}" if outcome.exception else ""
-            return _gpu_fault(fault, f"{outcome.error}: {fault}; queued again", short)
+            return _gpu_fault(fault, f"{outcome.error}: {fault}", short)
         case Lost() | Stopped() if fault:
-            return _gpu_fault(fault, f"{fault}; queued again")
+            return _gpu_fault(fault, fault)
     return None
 
 
@@ -208,8 +211,8 @@ MOVE_PATIENCE_S = 60.0  # so long a disk that does not answer is waited for
 # and a full one; and what a node has made, of which a network file system may show nothing for minutes
 LONG_PATIENCE_S = 600.0
 MOVE_AGAIN_S = 1.0
-UNSEEN = "it says that it has made something, and {}/runs is not seen on this host"
-KEPT = "what it made is kept, and its next attempt goes on from there: launcher retry"
+UNSEEN = "its worker reported results, but {}/runs is not visible on this host"
+KEPT = "Its files are kept, and the next attempt continues from them: launcher retry"
 UNSTARTED_PAUSE_S = 1.0  # before what could not be started is tried again; doubles each time
 PUZZLE_S = (
     3.0  # so long a failure on a GPU waits for a look at the GPU, which may have failed itself
@@ -341,7 +344,7 @@ class Endings:
                     moved=self._gpus.moved.get(job),
                 )
             elif ended.outcome.whose == "job":
-                text = f"could not be started: {ended.outcome.why}; queued again"
+                text = f"could not be started: {ended.outcome.why}"
                 reason = Reason(code=ReasonCode.NOT_STARTED, text=text)
                 ended.requeue = Requeue(reason=reason, pause_s=UNSTARTED_PAUSE_S)
         return due
@@ -365,7 +368,7 @@ class Endings:
             return not self._again(ended, f"{error.strerror}", inf)
         if report is not None:
             return True
-        unseen = f"the report of its worker is not seen in {attempt.folder}"
+        unseen = f"the report of its worker is not visible in {attempt.folder}"
         if claim.pilot and self._again(ended, unseen, MOVE_PATIENCE_S):
             return False
         ended.outcome = Failed(at=outcome.at, error=NOT_REPORTED, exit_code=0)
@@ -390,18 +393,18 @@ class Endings:
                 if self._again(ended, UNSEEN.format(attempt.folder), patience_s):
                     return False
                 if made:
-                    ended.outcome = Failed(at=outcome.at, error=f"{ended.trouble}; {KEPT}")
+                    ended.outcome = Failed(at=outcome.at, error=f"{ended.trouble}. {KEPT}")
                 return True
             within(run_folder, partial(self._move, claim))
         except NoAnswer as error:
             return not self._again(ended, f"{error.strerror}", inf)
         except OSError as error:
-            why = f"its results cannot be moved to {run_folder}: {error.strerror or error}"
+            why = f"cannot move its results to {run_folder}: {error.strerror or error}"
             is_long = bool(claim.pilot) or error.errno in {errno.ENOSPC, errno.EDQUOT}
             if self._again(ended, why, LONG_PATIENCE_S if is_long else MOVE_PATIENCE_S):
                 return False
             withdraw(attempt, run_folder)
-            ended.outcome = Failed(at=outcome.at, error=f"{why}; {KEPT}")
+            ended.outcome = Failed(at=outcome.at, error=f"{why}. {KEPT}")
             return True
         return True
 
@@ -446,9 +449,9 @@ class Endings:
             return not self._again(ended, f"{error.strerror}", inf)
         except OSError as error:
             output, aside = error.filename2 or error.filename, error.filename
-            why = f"the earlier file of its output {output} cannot be put back: {error.strerror}"
+            why = f"cannot restore the earlier file of its output {output}: {error.strerror}"
             if isinstance(ended.outcome, Done):
-                why = f"the earlier file of an output, {aside}, cannot be deleted: {error.strerror}"
+                why = f"cannot delete {aside}, an earlier file of its output: {error.strerror}"
             if self._again(ended, why, MOVE_PATIENCE_S):
                 return False
             ended.remark = f"an earlier output is left as {aside} ({error.strerror})"
@@ -464,7 +467,7 @@ class Endings:
             return False
         if is_new:
             limit = "" if patience_s == inf else f" for up to {format_seconds(patience_s)}"
-            text = f"its program has ended; {trouble}; trying again{limit}"
+            text = f"its program has ended, but {trouble}; trying again{limit}"
             reason = Reason(code=ReasonCode.SETTLING, text=text)
             self._queue.note_running(ended.claim.job, reason, ended.outcome.at)
         ended.again_at = time.monotonic() + MOVE_AGAIN_S

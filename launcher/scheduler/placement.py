@@ -13,6 +13,7 @@ from typing import NamedTuple
 from launcher.backends.channel import Hello
 from launcher.backends.fleet import Fleet
 from launcher.backends.pilot import PilotLink
+from launcher.errors import counted
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.scheduler.attempt_watch import name_of_claim
 from launcher.scheduler.gpus.gpu_ledger import (
@@ -55,9 +56,9 @@ def unfit(lane: Lane, job: Waiting, hello: Hello, until: float | None, now: floa
         now: likewise.
     """
     if lane.resources.cpus > hello.cpus:  # it asked for them: with fewer it would not end in time
-        return f"needs {lane.resources.cpus} cores, and this pilot has {hello.cpus}"
+        return f"needs {counted(lane.resources.cpus, 'CPU core')}, but this pilot has {hello.cpus}"
     if lane.resources.works_on_gpu(there=bool(hello.gpus)) and not hello.gpus:
-        return "needs a GPU, and this pilot has none"
+        return "needs a GPU, but this pilot has none"
     needed = lane.limit if lane.limit is not None else job.seconds and LONGER * job.seconds
     if needed is None or until is None or not isfinite(until) or needed <= until - now:
         return ""
@@ -67,8 +68,8 @@ def unfit(lane: Lane, job: Waiting, hello: Hello, until: float | None, now: floa
         return ""  # a guess: no later pilot is there for longer, and what a job saves goes on elsewhere
     ends = f"this pilot ends in {format_seconds(round(max(0.0, until - now)))}"
     if lane.limit is not None:
-        return f"may run for {format_seconds(round(needed))}, and {ends}"
-    return f"is expected to run for up to {format_seconds(round(needed))}, and {ends}"
+        return f"may run for {format_seconds(round(needed))}, but {ends}"
+    return f"is expected to run for up to {format_seconds(round(needed))}, but {ends}"
 
 
 class Candidate(NamedTuple):
@@ -100,7 +101,7 @@ class PilotPlace:
     @property
     def hello(self) -> Hello:
         """What it has."""
-        assert self.link.hello is not None, "only a pilot that has spoken gets work"
+        assert self.link.hello is not None, "only a pilot that has reported gets work"
         return self.link.hello
 
     @property

@@ -105,13 +105,11 @@ def nobody(boot: str) -> Identity:
     return Identity(pid=0, start_ticks=0, boot=boot)
 
 
-WORKER_STARTING = Reason(code=ReasonCode.WORKER_STARTING, text="its worker is being started")
-STILL_RUNS = (
-    "an attempt that the queue has no record of still runs ({}); it starts when that has ended"
-)
+WORKER_STARTING = Reason(code=ReasonCode.WORKER_STARTING, text="waiting for its worker to start")
+STILL_RUNS = "waiting for the end of an attempt that the queue has no record of ({})"
 UNCLEAR_BEFORE = (
-    "it cannot be told what lies in its attempt's folder {}; that is looked at again; "
-    "move the folder away if nothing of this job runs"
+    "waiting for a readable folder of its next attempt: cannot read {}. "
+    "If nothing of this job runs, move the folder away"
 )
 UNCLEAR_PAUSE_S = 5.0  # before that is looked at again: a look may take half a second
 RAN_BEFORE = "the queue has no record of the attempt in {}"
@@ -220,7 +218,9 @@ class Launches:
         except NoAnswer as error:  # what goes on elsewhere must not wait for it
             self._fork_servers.give_back(environment, supervisor)
             self.again_s = LOOK_AGAIN_S
-            return Reason(code=ReasonCode.CANNOT_START, text=f"{error.strerror}")
+            return Reason(
+                code=ReasonCode.CANNOT_START, text=f"waiting for its files: {error.strerror}"
+            )
         except BaseException:
             self._fork_servers.give_back(environment, supervisor)
             raise
@@ -257,7 +257,7 @@ class Launches:
         except OSError as error:  # what other places start must not wait for this file system
             self.again_s = LOOK_AGAIN_S
             where = link.folder.attempts
-            text = f"no folder for its attempt can be made in {where}: {error.strerror or error}"
+            text = f"cannot create the folder of its attempt in {where}: {error.strerror or error}"
             return Reason(code=ReasonCode.CANNOT_START, text=text)
         if claim is None:
             return None
@@ -503,7 +503,7 @@ def _link_attempt(here: Attempt, there: Attempt) -> None:
 
 NO_ROOM = Reason(
     code=ReasonCode.CANNOT_START,
-    text="this machine had no room for its process; others are tried before it is tried again",
+    text="waiting for room for its process: this machine had none, other jobs are tried first",
 )
 
 
@@ -531,7 +531,8 @@ class StartableJobs:
         now, free, reasons = time.monotonic(), list[ReadyJob](), Reasons()
         for job in ready:
             if short := self._fork_servers.short_of(job.lane.environment):
-                reasons[job.lane_id] = Reason(code=ReasonCode.CANNOT_START, text=short)
+                text = f"waiting for a worker: {short}"
+                reasons[job.lane_id] = Reason(code=ReasonCode.CANNOT_START, text=text)
                 result.waiting = True
                 result.soon(LOOK_AGAIN_S)
                 continue

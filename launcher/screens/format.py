@@ -87,10 +87,10 @@ def reason_to_show(job: JobRow, need: Need | None = None) -> Reason:
         return job.why
     waits = [_needs(needs, need)] if needs > 0 else []
     if job.starts_at is not None and not job.failures:
-        waits.append(f"not before {moment(job.starts_at)}")
+        waits.append(f"{'until ' if waits else ''}{moment(job.starts_at)}")
     if waits:
         code = ReasonCode.NEEDS if needs > 0 else ReasonCode.NOT_BEFORE
-        return Reason(code=code, text=" and ".join(waits))
+        return Reason(code=code, text=f"waiting for {' and '.join(waits)}")
     # after a failure the reason names the pause itself
     return job.why if pause or job.lane_waits is None else job.lane_waits
 
@@ -136,11 +136,11 @@ def first_line(text: str) -> str:
 
 def _needs(number: int, need: Need | None) -> str:
     if need is None:
-        return f"needs {counted(number, 'more job')}"
+        return counted(number, "more job")
     # a long name may be cut, and one of another run may be that of several jobs
     marked = need.elsewhere or len(need.name) > LONGEST_NEED
     name = _with_number(need.name, need.job) if marked else need.name
-    return f"after {name}" + (f" and {counted(number - 1, 'more job')}" if number > 1 else "")
+    return name + (f" and {counted(number - 1, 'more job')}" if number > 1 else "")
 
 
 def _with_number(name: str, job: int) -> str:

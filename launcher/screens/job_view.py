@@ -12,7 +12,7 @@ from launcher.params import in_name, pairs_of, varying
 from launcher.screens.format import first_line, harmless, iso, reason_to_show
 from launcher.screens.termination import ShownTermination, termination_of
 from launcher.screens.text_table import ELLIPSIS
-from launcher.states import OPEN, Reason, ReasonCode, State
+from launcher.states import OPEN, Reason, ReasonCode, State, without_state
 from launcher.store.job_queries import Ending, Need
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
@@ -162,7 +162,7 @@ def at_end(job: JobView, ending: Ending, result: Mapping[str, object] | None = N
         result: what the job returned.
     """
     reason, is_done = ending.reason, ending.state is State.DONE
-    why = "" if is_done else harmless(first_line(reason.text))
+    why = "" if is_done else harmless(without_state(first_line(reason.text)))
     return job._replace(
         state=ending.state,
         since=ending.at,

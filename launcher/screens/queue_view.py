@@ -359,8 +359,8 @@ def _result(ended: JobView) -> Cell:
 
 def _note(job: JobView) -> str:
     """Return why a job waits; of a held one always that it is held."""
-    held = job.state is State.HELD and job.code is not ReasonCode.HELD
-    return f"held: {job.note}" if held else job.note
+    held = job.state is State.HELD and not job.note.startswith("held by ")
+    return f"held by its owner ({job.note})" if held else job.note
 
 
 def _when(job: JobView, now: float) -> str:

@@ -20,7 +20,7 @@ from launcher.screens.queue_view import TONES, jobs_listed, progress, running, s
 from launcher.screens.snapshots import Queue
 from launcher.screens.terminal import below_messages, terminal_size, whole_screen
 from launcher.screens.text_table import Line, Tone, line, width_of
-from launcher.states import ENDED, ReasonCode, State
+from launcher.states import ENDED, ReasonCode, State, without_state
 from launcher.store.client import check_still_there
 from launcher.store.feed import Change, FollowedJobs
 from launcher.store.queue import Store
@@ -164,7 +164,8 @@ def change_line(store: Store, job: JobRow, change: Change, *, quiet: bool) -> Li
         change: what happened.
         quiet: starts are seen elsewhere.
     """
-    name, reason = harmless(job.name), harmless(change.reason.partition("\n")[0])
+    name = harmless(job.name)
+    reason = harmless(without_state(change.reason.partition("\n")[0]))
     glyph = GLYPHS[change.state]
     match change.state:
         case State.RUNNING if not quiet:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from launcher.context import WorkerEnvironment, read_context
 from launcher.job import Resources, is_exact, numbers_of, read_spec, with_sources
-from launcher.states import Reason, ReasonCode, State
+from launcher.states import FAILED, Reason, ReasonCode, State
 from launcher.store.connection import NEW_EVENT, Connection, reason_columns, sources_of
 from launcher.store.output_conflicts import find_writer, wait_for_writer
 from launcher.store.rows import Claim, Lane, ReadyJob, claim_row, lane_of, rank_of, read_lane
@@ -20,14 +20,14 @@ from launcher.system.executables import program_of
 from launcher.system.stored_fields import Unreadable, parsed, texts
 
 ADVICE = (
-    "a newer launcher may have queued it: update this one, or queue the job anew with it; "
-    "`launcher retry` tries it once more"
+    "A newer launcher may have queued it. Update this launcher and run `launcher retry`, "
+    "or queue the job again"
 )
 
 
 def set_aside(db: Connection, job: int, why: str, now: float) -> None:
     """Fail a job that cannot be understood, so that the others go on. Inside `writing`."""
-    text = f"set aside unread: {why}; {ADVICE}"
+    text = f"{FAILED}cannot read the job: {why}. {ADVICE}"
     reason = Reason(code=ReasonCode.UNREADABLE, text=text)
     if db.move(job, State.FAILED, reason, now, only_from=(State.QUEUED, State.HELD)):
         db.propagate_end(job, State.FAILED, now)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from launcher.states import NEXT, OPEN, Reason, ReasonCode, State
+from launcher.states import NEXT, OPEN, SKIPPED, Reason, ReasonCode, State
 from launcher.store.recovery import trouble
 from launcher.system.stored_fields import Unreadable, parsed
 
@@ -197,7 +197,7 @@ class Connection:
         (name,) = self.execute("SELECT name FROM jobs WHERE id = ?", (need,)).fetchone()
         return Reason(
             code=ReasonCode.NEED_FAILED,
-            text=f"needs {name}, which {_was(state)}",
+            text=f"{SKIPPED}job {need} {name} {_was(state)}",
             data={"need": need, "state": state},
         )
 

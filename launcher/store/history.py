@@ -28,7 +28,11 @@ _NUMBER = re.compile(
     r"|0[xX][0-9a-fA-F]+|\d+(?:[.,]\d+)*(?:[eE][-+]?\d+)?",
     re.IGNORECASE,
 )
-_WHOSE = {"ours": ", its own", "neighbour": ", a neighbour's", "machine": ", the machine's"}
+_WHOSE = {
+    "ours": ", used by the job itself",
+    "neighbour": ", used by other processes",
+    "machine": ", used by the whole machine",
+}
 
 
 class FailedAttempts(NamedTuple):
@@ -82,14 +86,14 @@ def _detail(failed: FailedAttempts) -> str:
     """Return what tells attempts from others of the same code; empty: nothing."""
     match failed.code:
         case ReasonCode.OUT_OF_MEMORY:
-            memory = "main memory" if failed.where == "ram" else "a GPU's memory"
+            memory = "main memory" if failed.where == "ram" else "GPU memory"
             return f"{memory}{_WHOSE.get(failed.whose, '')}"
         case ReasonCode.GPU_FAULT:
             return _without_numbers(failed.fault)
         case ReasonCode.FAILED | ReasonCode.LOST:
             return _without_numbers(failed.error)
         case ReasonCode.STOPPED if failed.requeued:
-            return "with the queue"
+            return "when the queue stopped"
     return ""
 
 
@@ -199,7 +203,7 @@ class Memory(NamedTuple):
         """What to ask next time, in words; empty: nothing else."""
         if self.ask is None:
             return ""
-        return f"ask {format_bytes(self.ask)} instead of {format_bytes(self.asked)}"
+        return f"request {format_bytes(self.ask)} instead of {format_bytes(self.asked)}"
 
 
 def better(asked: int, peak: int) -> int | None:

@@ -63,7 +63,9 @@ def follow_relocation(connection: sqlite3.Connection, home: Home) -> None:
 
 def copied_reason(original: str) -> Reason:
     """Return why jobs of a copied home are held."""
-    text = f"this queue folder is a copy of {original}; the original may have run the job"
+    text = (
+        f"held by launcher: this queue folder is a copy of {original}, which may have run the job"
+    )
     return Reason(code=ReasonCode.COPIED, text=text, data={"copy_of": original})
 
 

@@ -22,10 +22,10 @@ from launcher.system.stored_fields import Unreadable, parsed
 from launcher.system.text import is_utf8
 
 HELD = Reason(code=ReasonCode.HELD, text="held by its owner")
-HELD_AGAIN = Reason(code=ReasonCode.HELD, text="asked to run again; held as it was before")
+HELD_AGAIN = Reason(code=ReasonCode.HELD, text="held by its owner, as before the retry")
 RELEASED = Reason(code=ReasonCode.RELEASED, text="released")
-RETRIED = Reason(code=ReasonCode.RETRIED, text="asked to run again")
-RESUMED = Reason(code=ReasonCode.RESUMED, text="goes on after a pause")
+RETRIED = Reason(code=ReasonCode.RETRIED, text="retried by its owner")
+RESUMED = Reason(code=ReasonCode.RESUMED, text="resumed")
 # why the newest attempt started where it did
 _STARTED = (
     "SELECT reason_code, reason, reason_data FROM events WHERE job = ? AND state = 'running'"
@@ -66,11 +66,9 @@ def check_note(text: str) -> None:
         UsageError: it is too long, or no UTF-8.
     """
     if len(text) > LONGEST_NOTE:
-        raise UsageError(
-            f"a note has at most {LONGEST_NOTE:,} characters; this one has {len(text):,}"
-        )
+        raise UsageError(f"the note has {len(text):,} characters. Use at most {LONGEST_NOTE:,}.")
     if not is_utf8(text):
-        raise UsageError("the note is no UTF-8 text")
+        raise UsageError("the note is not UTF-8 text")
 
 
 class Steering:
@@ -443,7 +441,7 @@ class Steering:
             what = "is gone" if state is None else f"is {state} now"
             if state == row.state:
                 what = "was changed"
-            raise Meanwhile(f"job {row.id} {what}: nothing was changed; look at it, and try again")
+            raise Meanwhile(f"job {row.id} {what}, nothing was changed. Check it and try again.")
         if row.state in OPEN:  # of one that has ended, the event is that it is queued again
             self._db.event(row.id, row.state, changed.reason, now)
             self._set_timer(row, spec)
@@ -454,8 +452,8 @@ class Steering:
             )
             if followed.rowcount != 1:
                 raise Meanwhile(
-                    f"{dependant.name} (job {dependant.id}) changed meanwhile, and needs job {row.id}: "
-                    "nothing was changed; try again"
+                    f"{dependant.name} (job {dependant.id}), which needs job {row.id}, has just changed. "
+                    "Nothing was changed, try again."
                 )
 
     def _lane(self, row: JobRow, spec: Spec) -> int:

@@ -7,6 +7,7 @@ from typing import NamedTuple, assert_never
 from launcher.context import named_files
 from launcher.job import LONGEST_BACKOFF_S
 from launcher.states import (
+    FAILED,
     Done,
     Failed,
     Lost,
@@ -32,10 +33,15 @@ VOID_PAUSE_S = 1.0  # between attempts that nobody starts
 SIGNALLED_PAUSE_S = 2.0  # after a signal to a supervisor: a machine that goes down ends us, too
 
 
+AGAIN = "Queued again"
+NEVER_TWICE = ", not queued again (rerun: never)"
+
+
 class Requeue(NamedTuple):
     """Why an attempt that did not end well is not held against its job, and what follows."""
 
     reason: Reason
+    then: str = AGAIN  # what follows, unless the job has failed
     vram_request: int | None = None  # bytes that the next attempt gets at least, on each GPU
     pause_s: float = 0.0  # before the next attempt; doubles each time
     hopeless: bool = False  # this machine can never give it what it needs: it fails
@@ -67,6 +73,8 @@ class Transitions:
         state, reason = self._follows(claim, outcome, now, requeue)
         if remark:
             reason = reason._replace(text=f"{reason.text}; {remark}")
+        if state is State.FAILED:
+            reason = reason._replace(text=f"{FAILED}{reason.text}")
         code, _, data = reason_columns(reason)
         self._db.execute(
             "UPDATE attempts SET reason_code = ?, reason_data = ? WHERE job = ? AND number = ?",
@@ -118,12 +126,14 @@ class Transitions:
             case Stopped(by=by):
                 return self._stopped(claim, by, now)
             case Void(whose="machine", why=why):
-                text = f"this machine could not start it: {why}"
+                text = f"this machine could not start it: {why}. {AGAIN}"
                 return State.QUEUED, Reason(code=ReasonCode.CANNOT_START, text=text)
             case Void():
                 if self._was_void_before(claim):
                     self._pause(claim.job, VOID_PAUSE_S, now)
-                return State.QUEUED, Reason(code=ReasonCode.NOT_STARTED, text="was not started")
+                return State.QUEUED, Reason(
+                    code=ReasonCode.NOT_STARTED, text=f"not started. {AGAIN}"
+                )
             case Lost(why=why):
                 self._count(claim.job, "lost")
                 return _lost(claim, why, lost + 1)
@@ -134,11 +144,11 @@ class Transitions:
         text = "stopped" if not by else f"stopped by {by}" if is_signal(by) else by
         data: dict[str, Json] = {"by": by} if by else {}
         if claim.spec.terms.rerun == "never":
-            text = f"{text}, and it must never run twice"
+            text = f"{text}{NEVER_TWICE}"
             return State.FAILED, Reason(code=ReasonCode.STOPPED, text=text, data=data)
         if by:
             self._pause(claim.job, SIGNALLED_PAUSE_S, now)
-        text, data = f"{text}, goes on later", data | {"requeued": True}
+        text, data = f"{text}. {AGAIN}", data | {"requeued": True}
         return State.QUEUED, Reason(code=ReasonCode.STOPPED, text=text, data=data)
 
     def _requeued(
@@ -155,7 +165,7 @@ class Transitions:
         ).fetchone()
         if requeued + 1 >= REQUEUE_LIMIT or alike + 1 >= requeue.limit:
             number = requeued + 1 if requeue.limit == REQUEUE_LIMIT else alike + 1
-            times = f", {number} times by now"
+            times = f" ({number} times)"
             short = reason.data.get("short")
             data = {**reason.data, "short": f"{short}{times}"} if short else reason.data
             return State.FAILED, reason._replace(text=f"{reason.text}{times}", data=data)
@@ -163,7 +173,8 @@ class Transitions:
             self._raise(claim.job, requeue.vram_request or 0, alone=requeue.alone)
         if requeue.pause_s:
             self._pause(claim.job, min(requeue.pause_s * 2**requeued, LONGEST_BACKOFF_S), now)
-        return State.QUEUED, reason._replace(data={**reason.data, "requeued": True})
+        text = f"{reason.text}. {requeue.then}"
+        return State.QUEUED, reason._replace(text=text, data={**reason.data, "requeued": True})
 
     def _raise(self, job: int, claim: int, *, alone: bool) -> None:
         """Reserve more memory of a GPU for a job from now on, or all of it: it goes to another lane."""
@@ -190,7 +201,9 @@ class Transitions:
             return State.FAILED, _failure(outcome)
         pause_s = min(terms.backoff_s * 2 ** min(failures, 30), LONGEST_BACKOFF_S)
         self._pause(claim.job, pause_s, now)
-        tries = f"retry {failures + 1} of {terms.retries} after {format_seconds(pause_s)}: "
+        tries = (
+            f"waiting for retry {failures + 1} of {terms.retries} after {format_seconds(pause_s)}: "
+        )
         counts = {"retry": failures + 1, "retries": terms.retries, "pause_s": pause_s}
         return State.QUEUED, _failure(outcome, before=tries, **counts)
 
@@ -263,10 +276,10 @@ def _failure(outcome: Failed | OutOfMemory, *, before: str = "", **counts: Json)
 def _lost(claim: Claim, why: str, times: int) -> tuple[State, Reason]:
     """Return what follows for a job of which so many ends were lost."""
     if claim.spec.terms.rerun == "never":
-        text = f"lost ({why}), and it must never run twice"
+        text = f"lost: {why}{NEVER_TWICE}"
         return State.FAILED, Reason(code=ReasonCode.LOST, text=text)
     if times >= LOST_LIMIT:
-        text = f"lost {times} times, the last time: {why}"
+        text = f"lost {times} times, most recently: {why}"
         return State.FAILED, Reason(code=ReasonCode.LOST, text=text)
-    text = f"lost ({why}), runs again"
+    text = f"lost: {why}. {AGAIN}"
     return State.QUEUED, Reason(code=ReasonCode.LOST, text=text, data={"requeued": True})

@@ -39,7 +39,7 @@ from launcher.job_options.registry import job_options
 from launcher.job_options.value_types import TRUTH, on_command_line
 from launcher.screens.format import harmless
 from launcher.screens.terminal import remark, watch_hashing
-from launcher.states import OPEN, State
+from launcher.states import OPEN, State, without_state
 from launcher.store.client import (
     context_to_store,
     look_at_queue,
@@ -489,7 +489,7 @@ def _queue(
     (row,) = store.read.jobs_by_id([min(jobs)])
     if row.state is State.SKIPPED:  # they all follow the same jobs
         which = ", all of them" if many else ""
-        remark(f"skipped{which}: {harmless(row.reason)}")
+        remark(f"skipped{which}: {harmless(without_state(row.reason))}")
 
 
 def _without_done(

@@ -54,7 +54,7 @@ from launcher.screens.plan_view import (
     refusal,
 )
 from launcher.screens.terminal import remark, say_json, terminal_width, watch_hashing
-from launcher.states import OPEN, State
+from launcher.states import OPEN, State, without_state
 from launcher.store.client import (
     context_to_store,
     lift_stop,
@@ -354,7 +354,7 @@ def _say_what_is_missing(rows: Sequence[JobRow]) -> None:
     """Name the failed jobs and what to do next; count those that were skipped because of them."""
     for row in rows:
         if row.state in {State.FAILED, State.CANCELLED}:
-            reason = harmless(row.reason.partition("\n")[0])
+            reason = harmless(without_state(row.reason.partition("\n")[0]))
             remark(f"{row.state}: {harmless(row.name)}: {reason}")
             remark(f"  launcher logs {row.id} · launcher show {row.id}")
     skipped = sum(row.state is State.SKIPPED for row in rows)
