@@ -105,12 +105,12 @@ def a_busy_screen() -> Screen:
                 44,
                 "train/gan3:pre&real:pre@seed=1",
                 State.QUEUED,
-                "needs 18.9 GiB (peak of jobs like it); cuda:0 has 8.6 GiB free, 2 GiB of it"
-                " promised to job 41; cuda:1 has 2.2 GiB free",
+                "waiting for 18.9 GiB of GPU memory: cuda:0 has 8.6 GiB free, of which 2 GiB"
+                " is reserved for job 41; cuda:1 has 2.2 GiB free",
             ),
             a_line(45, "train/gan3:pre&real:pre@seed=2", State.QUEUED, "behind job 44", priority=5),
             a_line(46, "train/gan3:pre&real:pre@seed=3", State.QUEUED, "behind job 44"),
-            a_line(47, "test/gan3:pre/sdXL:shr", State.QUEUED, "needs 1 more job"),
+            a_line(47, "test/gan3:pre/sdXL:shr", State.QUEUED, "waiting for 1 more job"),
             a_line(48, "train/sd3:pre&real:pre", State.HELD, "wait for new crops"),
         ),
         more=26,
@@ -128,8 +128,8 @@ def a_busy_screen() -> Screen:
                 44,
                 "train/gan3:pre&real:pre@seed=1",
                 State.FAILED,
-                "out of memory, its own: held 13.8 GiB and wanted 2 GiB more, was promised"
-                " 14 GiB; needs 18.9 GiB next time; queued again",
+                "out of memory: used 13.8 GiB and needed 2 GiB more (reserved: 14 GiB)."
+                " Queued again with a request of 18.9 GiB",
                 since=NOW - 1800,
                 requeued=True,
                 latest=State.QUEUED,

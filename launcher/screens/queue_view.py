@@ -257,7 +257,9 @@ def reasons_of(waiting: Sequence[JobView]) -> list[str]:
         if note == above and len(note) > len(ABOVE):
             reasons.append(ABOVE)
         elif job.situation and job.situation == situation:
-            reasons.append(f"{job.need}; {ABOVE}")
+            joined = note.endswith(job.situation)
+            need = note.removesuffix(job.situation) if joined else f"{job.need}; "
+            reasons.append(f"{need}{ABOVE}")
         else:
             reasons.append(note)
         above, situation = note, job.situation
@@ -359,7 +361,7 @@ def _result(ended: JobView) -> Cell:
 
 def _note(job: JobView) -> str:
     """Return why a job waits; of a held one always that it is held."""
-    held = job.state is State.HELD and not job.note.startswith("held by ")
+    held = job.state is State.HELD and job.code not in {ReasonCode.HELD, ReasonCode.COPIED}
     return f"held by its owner ({job.note})" if held else job.note
 
 

@@ -201,11 +201,10 @@ class Transitions:
             return State.FAILED, _failure(outcome)
         pause_s = min(terms.backoff_s * 2 ** min(failures, 30), LONGEST_BACKOFF_S)
         self._pause(claim.job, pause_s, now)
-        tries = (
-            f"waiting for retry {failures + 1} of {terms.retries} after {format_seconds(pause_s)}: "
-        )
+        tries = f"retry {failures + 1} of {terms.retries} after {format_seconds(pause_s)}: "
         counts = {"retry": failures + 1, "retries": terms.retries, "pause_s": pause_s}
-        return State.QUEUED, _failure(outcome, before=tries, **counts)
+        reason = _failure(outcome, before=tries, **counts)
+        return State.QUEUED, reason._replace(text=f"waiting for {reason.text}")
 
     def _pause(self, job: int, span_s: float, now: float) -> None:
         self._db.execute(
@@ -276,10 +275,10 @@ def _failure(outcome: Failed | OutOfMemory, *, before: str = "", **counts: Json)
 def _lost(claim: Claim, why: str, times: int) -> tuple[State, Reason]:
     """Return what follows for a job of which so many ends were lost."""
     if claim.spec.terms.rerun == "never":
-        text = f"lost: {why}{NEVER_TWICE}"
+        text = f"lost ({why}){NEVER_TWICE}"
         return State.FAILED, Reason(code=ReasonCode.LOST, text=text)
     if times >= LOST_LIMIT:
-        text = f"lost {times} times, most recently: {why}"
+        text = f"lost {times} times, most recently ({why})"
         return State.FAILED, Reason(code=ReasonCode.LOST, text=text)
-    text = f"lost: {why}. {AGAIN}"
+    text = f"lost ({why}). {AGAIN}"
     return State.QUEUED, Reason(code=ReasonCode.LOST, text=text, data={"requeued": True})

@@ -371,5 +371,5 @@ def name_of(person: Machine) -> str:
     """Return the name by which others know a user."""
     me = pwd.getpwuid(os.geteuid()).pw_name
     if not CAN_BE_ANOTHER:
-        return f"another home of {me}"
+        return f"another queue of user {me}"
     return pwd.getpwuid(NOBODY).pw_name if person.prefix else me

@@ -55,15 +55,15 @@ def test_a_wide_job_of_another_user_gets_its_cards_and_who_waits_for_it_is_told_
     first = one.hold(1, gpus=1, vram="20GiB")
     assert first.started or first.cards
     wide = other.hold(1, gpus=2, vram="20GiB")
-    other.until_told(wide.job, "needs 2 GPUs")
+    other.until_told(wide.job, "waiting for 2 GPUs")
 
     later = one.hold(1, gpus=1, vram="20GiB")
 
-    reason = one.until_told(later.job, "leaves room for", name_of(other), "for 2 GPUs")
+    reason = one.until_told(later.job, "waiting for", name_of(other), "for 2 GPUs")
     assert "and has used less (0.0 against" in reason
-    assert "half-life a day" in reason
-    assert f"leaves room for {name_of(other)}" in one.call("status").stdout
-    assert "half-life a day" in one.told(later.job)
+    assert "has used less lately" in reason
+    assert f"waiting for {name_of(other)}" in one.call("status").stdout
+    assert "has used less lately" in one.told(later.job)
     assert not later.started
     first.let_go()
     assert len(wide.cards) == 2

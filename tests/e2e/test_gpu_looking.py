@@ -64,9 +64,9 @@ def test_the_next_jobs_of_a_kind_wait_until_the_first_is_measured_and_are_packed
     first, second = (machine.hold(5, script=LATE, gpus=1) for _ in range(2))
 
     assert first.cards == [card]
-    assert "gets 3 GiB of 24 GiB free at first" in machine.told(first.job)
+    assert "reserved 3 GiB at first (" in machine.told(first.job)
     machine.until_told(
-        second.job, "job 1, the first of its kind, is being measured on cuda:0", "needs 3 GiB"
+        second.job, "job 1, the first similar job, is being measured on cuda:0", "waiting for 3 GiB"
     )
     declared = machine.hold(0.5, gpus=1, vram="1GiB")  # it does not need to wait for that
     assert declared.cards == [card]
@@ -74,7 +74,7 @@ def test_the_next_jobs_of_a_kind_wait_until_the_first_is_measured_and_are_packed
     first.let_go()
     assert second.cards == [card]
     assert machine.state(first.job) == "running"
-    assert "gets 6.8 GiB (estimated from 1 similar job)" in machine.told(second.job)
+    assert "reserved 6.8 GiB (estimated from 1 similar job)" in machine.told(second.job)
     assert machine.show(second.job)["attempts"][0]["claim"] is None
     first.let_go()
     machine.until_state(first.job, "done")
@@ -111,11 +111,13 @@ def test_the_same_script_with_another_number_gets_an_estimate_from_what_the_firs
     larger = machine.hold(7, gpus=1)
     assert larger.cards == [card]
     assert machine.show(larger.job)["attempts"][0]["claim"] is None  # it follows what is used
-    assert "gets 5.5 GiB (estimated from" in machine.told(larger.job)
+    assert "reserved 5.5 GiB (estimated from" in machine.told(larger.job)
     machine.until_measured(card, 12 * GIB)
     # 7 GiB of it are more than was estimated, and count
     late = machine.hold(1, gpus=1, vram="12GiB")
-    machine.until_told(late.job, "needs 12 GiB; cuda:0 has 12 GiB free", "promised")
+    machine.until_told(
+        late.job, "waiting for 12 GiB of GPU memory: cuda:0 has 12 GiB free", "reserved for"
+    )
     assert not late.started
 
 
@@ -129,7 +131,7 @@ def test_a_sweep_over_seeds_shares_its_card_from_the_third_run_on(
     third, fourth = (machine.hold(4.125, gpus=1, words=("--seed", seed)) for seed in ("3", "4"))
 
     assert [*third.cards, *fourth.cards] == [card, card]
-    why = "learned from 2 runs with other numbers, 2.1 GiB more as few are known"
+    why = "learned from 2 runs with other numbers, 2.1 GiB more as only few were measured"
     assert why in machine.told(third.job)
 
 
@@ -225,9 +227,9 @@ def test_instances_of_a_divided_card_are_used_by_their_uuid(
     waiting = machine.hold(1, gpus=1, vram="8GiB")
 
     assert [*large.cards, *small.cards] == instances
-    machine.until_told(waiting.job, "needs 8 GiB", "cuda:0:0", "cuda:0:1")
+    machine.until_told(waiting.job, "waiting for 8 GiB", "cuda:0:0", "cuda:0:1")
     assert not waiting.started
-    assert "can never fit" in machine.refused("add", "--gpus=1", "--vram=30GiB", "--", "true")
+    assert "has at most" in machine.refused("add", "--gpus=1", "--vram=30GiB", "--", "true")
     assert [gpu["label"] for gpu in machine.seen().values()] == ["cuda:0:0", "cuda:0:1"]
 
 
@@ -240,7 +242,7 @@ def test_if_the_driver_does_not_report_loads_a_fixed_number_of_jobs_shares_a_gpu
 
     late = machine.hold(0.5, gpus=1, vram="1GiB")
 
-    machine.until_told(late.job, "cuda:0:0 runs jobs", "at most 4 at once", "does not report")
+    machine.until_told(late.job, "cuda:0:0 runs jobs", "its limit is 4 jobs", "does not report")
     assert not late.started
 
 
@@ -265,7 +267,7 @@ def test_where_the_driver_does_not_tell_who_uses_memory_the_worker_is_believed(
     machine.until_measured(card, 10 * GIB)
     second = machine.hold(0, gpus=1, vram="11GiB")
     # what nobody explains is somebody else's: 14 GiB are free, 12 promised
-    machine.until_told(second.job, "needs 11 GiB")
+    machine.until_told(second.job, "waiting for 11 GiB")
     assert not second.started
 
     attempt = machine.project.home.attempt(first.job, 1)
@@ -274,7 +276,7 @@ def test_where_the_driver_does_not_tell_who_uses_memory_the_worker_is_believed(
 
     assert second.cards == [card]
     third = machine.hold(0, gpus=1, vram="2GiB")
-    machine.until_told(third.job, "needs 2 GiB", "promised")
+    machine.until_told(third.job, "waiting for 2 GiB", "reserved for")
     assert not third.started
     first.let_go()
     machine.until_state(first.job, "done")
@@ -307,7 +309,7 @@ def test_the_driver_is_asked_only_while_it_matters_and_more_often_while_a_job_wa
     until(lambda: len(asked()) >= started + 4, "it was asked a few times")
     assert min(gaps()[started:]) > 0.95
     waiting = machine.hold(1, gpus=1, vram="23GiB")
-    machine.until_told(waiting.job, "needs 23 GiB")
+    machine.until_told(waiting.job, "waiting for 23 GiB")
     waits = len(asked())
     until(lambda: len(asked()) >= waits + 5, "it was asked more often")
     assert 0.2 < min(gaps()[waits:]) < 0.95

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from launcher.errors import counted
 from launcher.scheduler.gpus.gpu_state import FRESH_S
 from tests.build import shell, supervisor_of, until
 from tests.e2e.machine import CORES, HOLDING, Machine, Program, a_machine
@@ -23,20 +24,20 @@ command:
 {jobs}
 """
 NEVER: tuple[tuple[str, dict[str, object], str], ...] = (  # how cards are shared, and what is asked
-    ("", {"cpus": 64}, f"needs 64 cores, and {CORES} may be used on this machine"),
-    ("", {"ram": "900GiB"}, "needs 900 GiB of memory, this machine has "),
-    ("", {"device": "cuda:5"}, "this machine has no such GPU, but cuda:0, cuda:1"),
-    ("", {"gpus": 3, "min_vram": "1GiB"}, "needs 3 GPUs, and this machine has 2"),
-    ("", {"min_vram": "200GiB"}, "needs 200 GiB, and can never fit"),
+    ("", {"cpus": 64}, f"needs 64 CPU cores, but this machine has {counted(CORES, 'usable core')}"),
+    ("", {"ram": "900GiB"}, "needs 900 GiB of main memory, but this machine has "),
+    ("", {"device": "cuda:5"}, "this machine has only cuda:0, cuda:1"),
+    ("", {"gpus": 3, "min_vram": "1GiB"}, "needs 3 GPUs, but this machine has 2"),
+    ("", {"min_vram": "200GiB"}, "needs 200 GiB of GPU memory, but "),
     (
         'reserve = "4GiB"',
         {"min_vram": "21GiB"},
-        "largest GPU has 20 GiB for it, 4 GiB are kept for others",
+        "largest GPU has at most 20 GiB for it (4 GiB is reserved for other users)",
     ),
     (
         "devices = [0]",
         {"device": "cuda:1"},
-        "needs cuda:1, and [sharing] devices = [0] of config.toml leaves",
+        "needs cuda:1, but [sharing] devices = [0] in config.toml allows",
     ),
 )
 SIZES = (3, 5, 8, 11)  # GiB; a card has 24
@@ -101,11 +102,11 @@ def test_no_more_jobs_than_allowed_share_a_card_and_a_reserve_is_left_to_others(
     large = machine.hold(1, gpus=1, vram="20GiB")
 
     assert first.cards == second.cards
-    machine.until_told(third.job, "cuda:0 runs", "at most 2 at once")
+    machine.until_told(third.job, "cuda:0 runs", "its limit is 2 jobs")
     assert not third.started
     machine.configure('[sharing]\nmax_per_gpu = 4\nreserve = "4GiB"\n')
     assert third.cards
-    machine.until_told(large.job, "needs 20 GiB", "4 GiB kept for others")
+    machine.until_told(large.job, "waiting for 20 GiB", "4 GiB is reserved for other users")
     assert not large.started
 
 
@@ -119,7 +120,7 @@ def test_nobody_knows_when_there_is_room_while_the_job_before_is_paused(
     machine.until_told(waiting.job, "room on cuda:0 in about")
     machine.call("pause", str(before.job))
     until(lambda: "in about" not in machine.why(waiting.job), "no time is told any more")
-    machine.until_told(waiting.job, "needs 20 GiB")
+    machine.until_told(waiting.job, "waiting for 20 GiB")
     machine.call("resume", str(before.job))
     machine.until_told(waiting.job, "room on cuda:0 in about")
 
@@ -134,7 +135,7 @@ def test_an_exclusive_job_shares_its_card_with_nobody(machine: Machine, gpus: De
     beside_it = machine.hold(1, device="cuda:1", vram="1GiB")
     machine.until_told(beside_it.job, "cuda:1 runs", f"job {alone.job}")
     late = machine.hold(1, gpus=1, vram="1GiB", exclusive=True)
-    machine.until_told(late.job, "cuda:0 has 4 GiB in use by others", "cuda:1 runs")
+    machine.until_told(late.job, "cuda:0 has 4 GiB in use by other users", "cuda:1 runs")
     assert not beside_it.started
     assert not late.started
     alone.let_go()
@@ -177,7 +178,7 @@ def test_a_job_gets_the_card_that_was_asked_for_and_of_those_its_caller_sees(
         refusal = machine.refused(
             "add", flag, "--", "true", environ={"CUDA_VISIBLE_DEVICES": shown}
         )
-        assert f"CUDA_VISIBLE_DEVICES={shown}, with which it was queued, shows" in refusal
+        assert f"CUDA_VISIBLE_DEVICES={shown}, set when it was queued, shows" in refusal
 
 
 def test_a_job_gets_its_gpus_as_numbers_of_pci_order_if_it_requests_them(
@@ -212,7 +213,7 @@ def test_gpu_numbers_are_refused_on_a_machine_with_mig_instances(
     gpus.divide(gpus.add(40 * GIB, used=0), 20 * GIB, 10 * GIB)
     known = machine.hold(0, gpus=1, vram="1GiB")
     assert known.cards
-    said = "gpu_ids: numbers is not possible on a machine with MIG instances; use gpu_ids: uuids"
+    said = "gpu_ids=numbers does not work on a machine with MIG instances. Use gpu_ids=uuids"
     words = ("--gpus=1", "--gpu-ids=numbers")
     assert said in machine.refused("add", *words, "--", "true")
     known.let_go()
@@ -257,7 +258,7 @@ def test_a_job_that_nearly_fills_an_idle_card_starts_there_again(
     again = machine.hold(22.5, gpus=1)
     assert again.cards == [card]
     small = machine.hold(0.25, gpus=1, vram="0.25GiB")
-    machine.until_told(small.job, f"cuda:0 runs job {again.job} alone")
+    machine.until_told(small.job, f"cuda:0 runs job {again.job} exclusively")
     again.let_go()
     assert small.cards == [card]
 
@@ -280,7 +281,7 @@ def test_a_job_starts_again_on_a_card_of_which_less_is_free_than_it_took_there(
     again = Program(job=machine.add(*argv, gpus=1), said=refusal, gate=gate)
 
     assert again.cards == [card]
-    assert "gets 22.2 GiB (learned from 1 run) of 22.2 GiB free" in machine.told(again.job)
+    assert "reserved 22.2 GiB (learned from 1 run), 22.2 GiB were free" in machine.told(again.job)
     again.let_go()
 
 
@@ -295,7 +296,7 @@ def test_what_is_declared_beyond_what_the_driver_leaves_is_refused(
 
     refusal = machine.refused("add", "--gpus=1", "--vram=23.75GiB", "--", "true")
 
-    assert "needs 23.8 GiB, and can never fit: cuda:0 has 23.5 GiB for it" in " ".join(
+    assert "needs 23.8 GiB of GPU memory, but cuda:0 has at most 23.5 GiB for it" in " ".join(
         refusal.split()
     )
 
@@ -354,7 +355,7 @@ def test_a_killed_scheduler_is_followed_by_one_that_overfills_nothing(
     machine.serve()
     third = machine.hold(1, gpus=1, vram="10GiB")
 
-    machine.until_told(third.job, "needs 10 GiB", "promised")
+    machine.until_told(third.job, "waiting for 10 GiB", "reserved for")
     (gpu,) = machine.seen().values()
     assert gpu["used"] + gpu["promised"] == 20 * GIB
     assert [job["job"] for job in gpu["jobs"]] == [one.job for one in running]
@@ -378,7 +379,7 @@ def test_a_program_whose_supervisor_was_killed_is_still_ours(
     second = machine.hold(1, gpus=1, vram="9GiB")
     assert second.cards == [card]  # 10 used, 4 + 9 promised
     third = machine.hold(1, gpus=1, vram="2GiB")
-    machine.until_told(third.job, "needs 2 GiB", "promised to jobs 1, 2")
+    machine.until_told(third.job, "waiting for 2 GiB", "reserved for jobs 1, 2")
     assert not third.started
     assert machine.seen()[card]["ours"] == 11 * GIB
     assert overfull(machine.seen()) == []

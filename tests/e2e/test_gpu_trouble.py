@@ -75,7 +75,7 @@ def test_a_job_that_needs_more_than_it_was_promised_runs_again_where_there_is_mo
     assert first.cards == [small]
 
     first.let_go()
-    machine.until_told(first.job, "needs 1", "cuda:0", "cuda:1 has 9 GiB free")
+    machine.until_told(first.job, "waiting for 1", "cuda:0", "cuda:1 has 9 GiB free")
     assert machine.state(first.job) == "queued"
     other.let_go()
 
@@ -101,7 +101,7 @@ def test_a_job_that_can_never_fit_fails_and_says_so(machine: Machine, gpus: Devi
 
     machine.until_state(first.job, "failed")
     story = machine.told(first.job)
-    assert "can never fit" in story
+    assert "has at most" in story
     assert "12 GiB" in story
     assert not again.started
 
@@ -160,7 +160,7 @@ def test_a_job_with_an_estimate_leaves_the_memory_that_another_one_declared_and_
     declared.let_go()
     assert growing.cards == [card]
     beside = machine.hold(0.5, gpus=1, vram="0.5GiB")
-    machine.until_told(beside.job, f"cuda:0 runs job {job} alone")
+    machine.until_told(beside.job, f"cuda:0 runs job {job} exclusively")
     growing.let_go()
     machine.until_measured(card, 19 * GIB)
     growing.let_go()
@@ -301,7 +301,7 @@ def test_without_a_driver_gpu_jobs_wait_and_others_go_on(machine: Machine, gpus:
     plain = machine.hold(0)
 
     assert plain.cards == []
-    machine.until_told(waiting.job, "needs a GPU", "driver is not loaded")
+    machine.until_told(waiting.job, "waiting for a GPU", "driver is not loaded")
     assert not waiting.started
     said = machine.call("gpus")
     assert (said.stdout, said.stderr) == ("", "no GPUs: NVIDIA's driver is not loaded\n")

@@ -50,7 +50,7 @@ def test_what_another_user_takes_is_not_given_away_and_the_reason_is_told_in_num
 
     waiting = machine.hold(1, gpus=1, vram="11.2GiB")
 
-    said = "needs 11.2 GiB; cuda:0 has 7.9 GiB free, 6.1 GiB of it promised to job 1"
+    said = "waiting for 11.2 GiB of GPU memory: cuda:0 has 7.9 GiB free, of which 6.1 GiB is reserved for job 1"
     assert machine.until_told(waiting.job, "11.2") == said
     assert said in machine.call("status").stdout
     assert said in machine.told(waiting.job)
@@ -75,7 +75,7 @@ def test_a_job_that_was_queued_while_nobody_looked_starts_by_a_new_look(
 
     until(lambda: second.started or "needs" in machine.why(second.job), "it is decided")
     assert not second.started
-    machine.until_told(second.job, "needs 8 GiB", "cuda:0 has 4 GiB free")
+    machine.until_told(second.job, "waiting for 8 GiB", "cuda:0 has 4 GiB free")
 
 
 def test_a_card_that_does_not_tell_its_memory_gets_nothing(machine: Machine, gpus: Devices) -> None:
@@ -121,8 +121,8 @@ def test_two_users_never_promise_more_than_a_card_has_and_each_is_told_of_the_ot
 
     mine, theirs = (person.hold(1, gpus=1, vram="7GiB") for person in people)
 
-    one.until_told(mine.job, "needs 7 GiB", f"by {queue_of(other)}")
-    other.until_told(theirs.job, "needs 7 GiB", f"by {queue_of(one)}")
+    one.until_told(mine.job, "waiting for 7 GiB", f"by {queue_of(other)}")
+    other.until_told(theirs.job, "waiting for 7 GiB", f"by {queue_of(one)}")
     assert not mine.started
     assert not theirs.started
     assert promised(*people) == 20 * GIB
@@ -159,13 +159,13 @@ def test_an_exclusive_job_shares_its_card_with_no_other_users_jobs_either(
     assert shared.cards == [card]
     # next to nothing is in use there, and nothing is promised beyond that
     alone = one.hold(1, gpus=1, vram="1GiB", exclusive=True)
-    one.until_told(alone.job, f"cuda:0 has jobs of {name_of(other)}")
+    one.until_told(alone.job, f"cuda:0 is used by {name_of(other)}")
     assert not alone.started
 
     shared.let_go()
     assert alone.cards == [card]
     beside = other.hold(0.25, gpus=1, vram="0.25GiB")
-    other.until_told(beside.job, f"cuda:0 is reserved by {queue_of(one)}, which shares it with no")
+    other.until_told(beside.job, f"cuda:0 is reserved exclusively by {queue_of(one)}")
     assert not beside.started
     alone.let_go()
     assert beside.cards == [card]
@@ -181,7 +181,7 @@ def test_what_a_dead_scheduler_promised_does_not_block_others_for_ever(
     other.kill_scheduler()
     end_everything(other.project.home)
     mine = one.hold(1, gpus=1, vram="10GiB")
-    one.until_told(mine.job, "needs 10 GiB", f"by {queue_of(other)}")
+    one.until_told(mine.job, "waiting for 10 GiB", f"by {queue_of(other)}")
     assert not mine.started
 
     folder = Path(one.project.environment["LAUNCHER_CLAIMS"])
@@ -266,7 +266,7 @@ def test_jobs_that_were_seen_to_fill_a_card_are_not_put_together_again(counted: 
     counted.until_told(
         second.job,
         f"cuda:0 is 97 % busy with job {first.job}",
-        "with one more job each would take 1.9 times as long",
+        "another job would slow each down 1.9 times",
     )
     assert not second.started
     first.let_go()
@@ -309,7 +309,7 @@ def test_a_fixed_number_of_jobs_shares_a_card_whatever_their_loads_are(counted: 
     second, third = keep_busy(counted, 97), keep_busy(counted, 97)
 
     assert second.cards
-    counted.until_told(third.job, "cuda:0 runs jobs 1, 2, at most 2 at once")
+    counted.until_told(third.job, "cuda:0 runs jobs 1, 2, its limit is 2 jobs")
     assert not third.started
 
 
@@ -356,8 +356,8 @@ def test_a_job_that_wants_a_card_for_itself_is_tried_there(
     job = impatient.hold(1, gpus=1, exclusive=True)
     assert job.cards
     text = impatient.told(job.job)
-    assert "tried alone on cuda:0 with 21 GiB free: it waited for 1 s without a cause" in text
-    assert "cuda:0 has 3 GiB in use by others" in text
+    assert "tried alone on cuda:0 with 21 GiB free after 1 s without a known cause" in text
+    assert "cuda:0 has 3 GiB in use by other users" in text
     job.let_go()
     impatient.until_state(job.job, "done")
 
@@ -366,15 +366,19 @@ def test_what_does_not_fit_is_named_everywhere_and_starts_when_there_is_room(
     impatient: Machine, gpus: Devices
 ) -> None:
     job = impatient.hold(1, gpus=1, vram="22GiB")
-    reason = impatient.until_told(job.job, "nothing explains that for 1 s or longer")
-    assert "needs 22 GiB; cuda:0 has 21 GiB free" in reason
+    reason = impatient.until_told(
+        job.job, "No job of yours and no other user explains it for 1 s or longer"
+    )
+    assert "waiting for 22 GiB of GPU memory: cuda:0 has 21 GiB free" in reason
     assert "3 GiB of cuda:0 are in use, and the driver lists no process there" in reason
     for words in (("show", str(job.job)), ("status",), ("doctor",)):
-        assert "nothing explains that" in " ".join(impatient.call(*words).stdout.split())
+        assert "No job of yours and no other user explains it" in " ".join(
+            impatient.call(*words).stdout.split()
+        )
     assert not job.started
     (card,) = impatient.seen()
     gpus.set(card, used=0)
     assert job.cards == [card]
     log = (impatient.project.folder / "scheduler.out").read_text()
-    assert "unexplained wait: job=1 needs 22 GiB" in log
+    assert "unexplained wait: job=1 waiting for 22 GiB" in log
     job.let_go()

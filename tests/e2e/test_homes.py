@@ -101,7 +101,7 @@ def test_where_promises_cannot_be_told_jobs_start_and_the_screen_says_so(
     (tmp_path / "claims").rmdir()
     first = works(one, tmp_path / "journal")
     until(lambda: first.started, "it starts all the same")
-    told = "warning: other launchers may give the same cores and GPU memory away"
+    told = "warning: other queues may reserve the same cores and GPU memory"
     until(lambda: told in " ".join(one.call("top", "--once").stdout.split()), "the screen says so")
     (tmp_path / "claims").mkdir()
     first.let_go()

@@ -108,7 +108,8 @@ def test_a_waiting_future_says_that_its_home_was_moved(
         end_everything(home)
         home.folder.rename(new.folder)
         with pytest.raises(
-            MachineError, match="is gone; if its folder was moved, set LAUNCHER_HOME"
+            MachineError,
+            match=r"does not exist any more\. If its folder was moved, set LAUNCHER_HOME",
         ):
             waiting.result(60)
         monkeypatch.setenv("LAUNCHER_HOME", str(new.folder))

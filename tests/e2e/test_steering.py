@@ -306,7 +306,7 @@ def test_an_earlier_output_that_cannot_be_put_back_is_named_meanwhile(project: P
     words = shell("mkdir y.csv; exit 3")
     project.call("launcher", "add", "--name", "counts", "--output", "y.csv", "--", *words)
     until(lambda: shown(project)["reason_code"] == "settling", "it is told")
-    assert f"the earlier file of its output {output} cannot be put back" in shown(project)["note"]
+    assert f"cannot restore the earlier file of its output {output}: " in shown(project)["note"]
     output.rmdir()
     project.call("launcher", "wait", "counts")
     assert (shown(project)["state"], output.read_text()) == ("failed", "old")

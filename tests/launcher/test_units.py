@@ -58,9 +58,9 @@ def test_memory_is_read(text: str, amount: int) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("16000", "'16000' has no unit: write 16000MiB or 16000GiB"),
-        ("16GB", "unknown unit 'GB': did you mean 16GiB?"),
-        ("16 m", "unknown unit 'm': did you mean 16MiB?"),
+        ("16000", "'16000' has no unit. Write 16000GiB or 16000MiB"),
+        ("16GB", "unknown unit 'GB'. Did you mean 16GiB?"),
+        ("16 m", "unknown unit 'm'. Did you mean 16MiB?"),
         ("much", "expected an amount of memory such as 16GiB, got 'much'"),
         ("-1GiB", "expected an amount of memory such as 16GiB, got '-1GiB'"),
         ("", "expected an amount of memory such as 16GiB, got ''"),
@@ -116,8 +116,8 @@ def test_time_is_read(text: str, span_s: float) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("90", "'90' has no unit: write 90s, 90m, 90h or 90d"),
-        ("1:30", "'1:30' may be hours or minutes: write 1h30m or 1m30s"),
+        ("90", "'90' has no unit. Write 90s, 90m, 90h or 90d"),
+        ("1:30", "'1:30' may be hours or minutes. Write 1h30m or 1m30s"),
         ("30m1h", "expected a time such as 30d, 8h, 1h30m or 41s, got '30m1h'"),
         ("1h30", "expected a time such as 30d, 8h, 1h30m or 41s, got '1h30'"),
         ("", "expected a time such as 30d, 8h, 1h30m or 41s, got ''"),

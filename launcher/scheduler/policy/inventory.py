@@ -468,7 +468,7 @@ def _offered(pool: Sequence[Card], need: Need, machine: Machine) -> str:
         return f"{seen} shows {_gpus(len(pool))}"
     if need.device not in {"auto", "cuda"}:
         labels = ", ".join(gpu.label for gpu in machine.gpus)
-        return f"this machine has only {labels}" if not pool else "that is one GPU"
+        return f"this machine has only {labels}" if not pool else f"{need.device} is one GPU"
     divided = need.count > 1 and any(gpu.mig is not None for gpu in machine.gpus)
     whole = " that are not divided" if divided else ""
     return f"this machine has {len(pool) or 'none'}{whole}"

@@ -68,9 +68,9 @@ def test_what_waits_for_a_whole_name_waits_for_its_newest_job(
     [
         ("trian/c", "no job is called 'trian/c', did you mean 'train/c'?"),
         ("Train/", "did you mean 'train/"),
-        ("run:quik", "there is no run 'quik'. Did you mean run:quick?"),
-        ("run:zzz*", "there is no run 'zzz*' (known: quick, quicker)"),
-        ("run:", "there is no run ''"),
+        ("run:quik", "run 'quik' does not exist, did you mean run:quick?"),
+        ("run:zzz*", "run 'zzz*' does not exist (known: quick, quicker)"),
+        ("run:", "run '' does not exist"),
         ("7", "no job is called '7'; `launcher status --all` lists every job"),
         ("9" * 30, "no job is called '999"),
         ("9" * 5000, "no job is called '999"),
@@ -92,7 +92,7 @@ def test_a_pattern_without_a_queue_names_nothing(store: Store) -> None:
         UsageError, match="no job is called 'a'; `launcher status --all` lists every job"
     ):
         select(store, ["a"])
-    with pytest.raises(UsageError, match=r"there is no run 'a' \(known: none\)"):
+    with pytest.raises(UsageError, match=r"run 'a' does not exist \(known: none\)"):
         select(store, ["run:a"])
 
 

@@ -273,7 +273,7 @@ def test_a_divided_card_without_instances_can_run_nothing_and_says_why(
     gpu = only(nvml)
 
     assert (gpu.label, gpu.used) == ("cuda:0", None)
-    assert gpu.fault == "is divided (MIG), and no instance was made"
+    assert gpu.fault == "is in MIG mode, but has no instances"
 
 
 def test_memory_of_an_instance_that_may_not_be_asked_is_unknown(gpus: Devices, nvml: Nvml) -> None:
@@ -360,7 +360,7 @@ def test_a_card_that_does_not_tell_who_it_is_can_run_nothing(gpus: Devices, nvml
     gpus.add()
     gpus.refuse("nvmlDeviceGetUUID", pynvml.NVML_ERROR_NO_PERMISSION)
 
-    assert only(nvml).fault == "does not answer: it does not tell its UUID"
+    assert only(nvml).fault == "does not answer: it does not report its UUID"
 
 
 def test_the_library_is_opened_anew_for_a_card_that_is_gone_and_the_others_are_heard_on(
@@ -473,8 +473,8 @@ def test_memory_errors_from_before_are_a_warning_and_new_ones_a_fault(
 
     gpus.set(uuid, ecc=3)
 
-    assert only(nvml).fault == "1 uncorrected memory error while it was watched"
-    assert only(nvml).fault == "1 uncorrected memory error while it was watched"
+    assert only(nvml).fault == "1 uncorrected memory error since the scheduler started"
+    assert only(nvml).fault == "1 uncorrected memory error since the scheduler started"
 
 
 # --- no driver
@@ -506,7 +506,7 @@ def test_of_a_driver_that_is_replaced_nothing_is_known_and_no_card_is_to_blame(
 
     gpu = only(nvml)
     assert (gpu.uuid, gpu.used, gpu.fault) == (uuid, None, "")
-    told = "the driver does not answer: NVIDIA's driver was updated; reboot to load it"
+    told = "the driver does not answer: NVIDIA's driver was updated. Reboot to load it"
     assert gpu.warnings == (told,)
     gpus.unload(0)
     clock.now += RETRY_S

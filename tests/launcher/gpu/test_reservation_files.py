@@ -100,9 +100,9 @@ def test_all_may_read_a_file_whatever_the_umask_is(public: Path) -> None:
 
 
 def test_a_file_that_others_would_not_count_is_not_written(public: Path) -> None:
-    with pytest.raises(ValueError, match="cannot be"):
+    with pytest.raises(ValueError, match="impossible reservation"):
         write_publication(public, NAME, a_publication(settled={"no GPU": 1}))
-    with pytest.raises(ValueError, match="not what a scheduler publishes"):
+    with pytest.raises(ValueError, match="not a reservation file of this name"):
         write_publication(public, NAME, a_publication(at=float("nan")))
     assert list(public.iterdir()) == []
 
@@ -117,14 +117,14 @@ def test_more_others_than_a_file_can_name_leave_room_for_the_promises(public: Pa
 def test_a_link_is_not_followed(public: Path, tmp_path: Path) -> None:
     (tmp_path / NAME).write_text(json.dumps(a_record()))
     (public / NAME).symlink_to(tmp_path / NAME)
-    assert read(public) == ({}, {NAME: "it is no plain file of the user whose name it bears"})
+    assert read(public) == ({}, {NAME: "it is not a regular file of the user in its name"})
 
 
 @root_only
 def test_a_file_that_bears_another_users_name_does_not_count(public: Path) -> None:
     (public / NAME).write_text(json.dumps(a_record()))
     os.chown(public / NAME, NOBODY, NOBODY)
-    assert read(public) == ({}, {NAME: "it is no plain file of the user whose name it bears"})
+    assert read(public) == ({}, {NAME: "it is not a regular file of the user in its name"})
 
 
 @root_only
@@ -263,7 +263,7 @@ def test_of_one_user_the_newest_files_count_and_always_our_own(public: Path) -> 
     complaints: list[str] = []
     reservation = ReservationReader(public, lambda _, why: complaints.append(why)).read(names[-1])
     assert set(reservation) == {names[-1], *names[: MOST_FILES - 1]}
-    assert complaints == [f"they are more than {MOST_FILES}"]
+    assert complaints == [f"there are more than {MOST_FILES}"]
 
 
 @pytest.mark.parametrize(
@@ -463,7 +463,7 @@ def test_who_waits_is_known_to_others_with_what_his_user_has_used(
     clock.now += 2
     ours.others()
     (colleague,) = ours.colleagues()
-    assert colleague.user.startswith("another home of ")
+    assert colleague.user.startswith("another queue of user ")
     assert colleague.wish == WISH
     assert colleague.waited_s == pytest.approx(clock.now - WISH.since)
     # of one user the use of all homes is one, and of two homes of his only what they used matters
@@ -578,7 +578,7 @@ def test_what_cannot_be_does_not_count_and_the_rest_of_the_file_does(
         assert ours.colleagues() == ()
         assert ours.whole_use() == Use()
     (name,) = changes
-    assert caplog.text.count(f"its {name} cannot be, and does not count") == 1
+    assert caplog.text.count(f"its {name} is impossible and is ignored") == 1
 
 
 def test_a_wish_of_the_future_waits_for_no_time_and_what_is_told_is_read_again(

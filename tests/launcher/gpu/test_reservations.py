@@ -208,7 +208,7 @@ def test_what_comes_from_the_future_does_not_count(
     other.publish([a_reservation()])
     clock.now -= STALE_S + 1
     assert ours.others() == ours.others() == ()
-    assert caplog.text.count("of the future") == 1
+    assert caplog.text.count("its time is in the future") == 1
 
 
 def test_an_unusable_folder_is_told_once_and_until_it_works(
@@ -219,9 +219,9 @@ def test_an_unusable_folder_is_told_once_and_until_it_works(
     for _ in range(3):
         assert not board.publish([a_reservation()])
         assert board.others() == ()
-    assert "jobs start all the same: cannot read promises in " in board.trouble
+    assert "as launcher cannot read reservations in " in board.trouble
     assert board.due()
-    assert caplog.text.count("cannot read promises") == 1
+    assert caplog.text.count("cannot read reservations") == 1
     (tmp_path / "claims").mkdir()
     assert board.publish([a_reservation()])
     assert board.trouble == ""
@@ -230,7 +230,7 @@ def test_an_unusable_folder_is_told_once_and_until_it_works(
 def test_more_than_a_file_may_tell_is_not_published(tmp_path: Path) -> None:
     board = a_board(tmp_path, "a")
     assert not board.publish([a_reservation(device=f"GPU-{number}") for number in range(300)])
-    assert "cannot write promises" in board.trouble
+    assert "cannot write reservations" in board.trouble
     assert list(tmp_path.iterdir()) == []
 
 

@@ -277,7 +277,9 @@ def test_a_result_that_changes_meanwhile_is_not_adopted(store: Store, old: Path)
     new = moved(old)
     comparison = compared(store, new, adopt=old)
     store.steering.retry([numbers[1]], 2.0)
-    with pytest.raises(UsageError, match=r"command/read \(job \d+\) has changed; run this again"):
+    with pytest.raises(
+        UsageError, match=r"command/read \(job \d+\) has changed. Run this command again"
+    ):
         submit(store, new, comparison, a_context(new), 3.0)
     assert store.read.jobs_of(new, "x") == {}  # all of them or none
 

@@ -79,7 +79,7 @@ def test_what_does_not_fit_says_what_it_lacks() -> None:
     made = some_commands("", ", resources: {cpus: 4}", "")
     wave = outlook(made, here(cpus=4)).wave
     assert wave.starts == {("command", CPU): 1}
-    assert wave.hindrance == "command/c1: needs 4 cores, 3 of 4 free"
+    assert wave.hindrance == "command/c1 is waiting for 4 CPU cores: 3 of 4 free"
 
 
 SWEEP = Account(run=7, name="sweep", vtime=1e6)
@@ -139,7 +139,7 @@ def test_as_many_trainings_start_on_each_card_as_it_has_room_for() -> None:
     wave = outlook(made, here(a_gpu(0), a_gpu(1, free=6.3), a_gpu(2), cpus=8)).wave
     assert wave.starts == {("train", "cuda:0"): 2, ("train", "cuda:2"): 2}
     assert wave.hindrance.startswith(
-        "train/any:pre: needs 16 GiB; cuda:0 has 39 GiB free, 32 GiB of it promised to "
+        "train/any:pre is waiting for 16 GiB of GPU memory: cuda:0 has 39 GiB free, of which 32 GiB is reserved for "
     )
     assert "; cuda:1 has 6.3 GiB free; cuda:2 has 39 GiB free" in wave.hindrance
 
@@ -147,14 +147,14 @@ def test_as_many_trainings_start_on_each_card_as_it_has_room_for() -> None:
 def test_a_plan_hears_of_jobs_that_can_never_start_and_why() -> None:
     made = a_plan("name: x\nresources: {train: {gpus: 3}}\ntrain: [{model: null, data: dot:pre}]\n")
     wave = outlook(made, here(a_gpu(0), a_gpu(1))).wave
-    assert wave.hopeless == {"needs 3 GPUs, and this machine has 2": 1}
+    assert wave.hopeless == {"needs 3 GPUs, but this machine has 2": 1}
     assert outlook(made, here(a_gpu(0), a_gpu(1), a_gpu(2))).wave.hopeless == {}
 
 
 def test_places_that_are_promised_already_are_not_given_again() -> None:
     busy = here(cpus=2, running=(Running(cpus=2),))
     wave = outlook(some_commands(""), busy).wave
-    assert wave == FirstWave(hindrance="command/c0: needs 1 core, 0 of 2 free")
+    assert wave == FirstWave(hindrance="command/c0 is waiting for 1 CPU core: 0 of 2 free")
 
 
 def test_jobs_of_the_plan_that_are_queued_already_count_once() -> None:

@@ -211,7 +211,9 @@ def test_what_an_attempt_made_that_ended_with_exit_code_0_and_reported_nothing_i
     if retries:
         assert files_in(project / "runs") == {"test/a:pre/model.json": "attempt 2"}
     else:
-        assert row.reason == "its process ended with exit code 0 before it reported a result"
+        assert (
+            row.reason == "failed: its process ended with exit code 0 before it reported a result"
+        )
         made = Path(left_by(home.attempt(job, 1), project / "runs" / "test"))
         assert (made / "a:pre/model.json").read_text() == "attempt 1"
 
@@ -370,7 +372,7 @@ def test_an_end_is_taken_in_while_another_jobs_folder_cannot_be_looked_at(
         bad = one(store, "2")
         assert bad == runs + 1
         wake(home)
-        until(lambda: "cannot be told" in job_row(store, bad).hindrance, "it is told why")
+        until(lambda: "cannot read" in job_row(store, bad).hindrance, "it is told why")
         gate.touch()
         until_done(store, runs)
         assert in_state(store, bad, State.QUEUED)

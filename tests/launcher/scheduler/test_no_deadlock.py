@@ -143,7 +143,7 @@ def test_what_a_job_lacked_when_it_failed_is_no_reason_to_wait_for_a_little_of_a
     assert isinstance(decided(job, a_gpu(total=24, used=1.5)), Start)
     beyond = decided(job, a_gpu(total=24, used=2))
     assert isinstance(beyond, Wait)
-    assert "needs 23.2 GiB; cuda:0 has 22 GiB free" in beyond.reason
+    assert "waiting for 23.2 GiB of GPU memory: cuda:0 has 22 GiB free" in beyond.reason
 
 
 def test_a_small_card_is_free_though_its_driver_has_more_than_a_tenth_of_it() -> None:
@@ -168,7 +168,7 @@ def test_the_place_that_is_kept_is_the_earliest_on_which_it_can_start() -> None:
     gpus = (a_gpu(0, total=24, used=0.5), a_gpu(1, total=40))
     (wait,) = decide([first], running, PLENTY._replace(gpus=gpus), 10.0)
     assert isinstance(wait, Wait)
-    assert wait.reason.endswith("room on cuda:0 in about 40 s")
+    assert wait.reason.endswith("cuda:0 will have room in about 40 s")
 
 
 # --- whatever the machine and the lessons

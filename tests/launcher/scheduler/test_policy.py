@@ -31,7 +31,7 @@ from tests.launcher.cardworld import (
 )
 
 KEPT = re.compile(
-    r"would delay job (?P<job>\d+), which is first and gets (?P<where>.+?)( in about|$)"
+    r"waiting for job (?P<job>\d+), which is first and will get (?P<where>.+?)( in about|$)"
 )
 Situation = tuple[list[Waiting], list[Running], Machine]
 quickly = settings(max_examples=80, deadline=None)
@@ -199,7 +199,7 @@ BOB = promised("bob", "jobs:GPU-0", 2)
 # a launcher that does not tell how many jobs it has there tells what it promised them
 EVE = promised("eve", "GPU-0", GIB)
 THEIRS = (
-    promised("another home of ann", "cores:ff", 3),
+    promised("another queue of user ann", "cores:ff", 3),
     promised("bob", "cores:f0", 4),
     promised("bob", "memory", 6 * GIB),
 )
@@ -222,7 +222,7 @@ CROWD = [
 ]
 HALF = [on_a_card("GPU-0", job=7, reservation=12 * GIB)]
 LAST = [on_a_card("GPU-0", job=7, reservation=GIB), Running(job=8, cpus=2, ends=60.0)]
-IN_A_MINUTE = "would delay job 1, which is first and gets cuda:0 in about 1 m"
+IN_A_MINUTE = "waiting for job 1, which is first and will get cuda:0 in about 1 m"
 UNUSED = Rules(idle_s=600)
 CASES = {
     "who asks for more cores than there are gets all of them": Case(
@@ -232,15 +232,15 @@ CASES = {
         Machine(cpus=4),
         [a_waiting(1, cpus=4), a_waiting(2)],
         [
-            "needs 4 cores, 1 of 4 free",
-            "would delay job 1, which is first and gets 4 cores",
+            "waiting for 4 CPU cores: 1 of 4 free",
+            "waiting for job 1, which is first and will get 4 CPU cores",
         ],
         [Running(cpus=3, job=9)],
     ),
     "room that is nearly there is announced within a second": Case(
         Machine(cpus=4),
         [a_waiting(1, cpus=4)],
-        ["needs 4 cores, 1 of 4 free; there will be room on 4 cores within a second"],
+        ["waiting for 4 CPU cores: 1 of 4 free; 4 CPU cores will be free within a second"],
         [Running(cpus=3, job=9, ends=1000.3)],
         1000.0,
     ),
@@ -248,8 +248,8 @@ CASES = {
         Machine(cpus=4),
         [a_waiting(1, cpus=4), a_waiting(2, seconds=61.0), a_waiting(3, seconds=60.0)],
         [
-            "needs 4 cores, 1 of 4 free; there will be room on 4 cores in about 1 m",
-            "would delay job 1, which is first and gets 4 cores in about 1 m",
+            "waiting for 4 CPU cores: 1 of 4 free; 4 CPU cores will be free in about 1 m",
+            "waiting for job 1, which is first and will get 4 CPU cores in about 1 m",
             "+on the CPU with 1 core",
         ],
         [Running(cpus=3, job=9, ends=1060.0)],
@@ -265,36 +265,36 @@ CASES = {
             a_waiting(5, cpus=2),
         ],
         [
-            "needs 7 GiB of memory, 6 GiB are not reserved",
+            "waiting for 7 GiB of main memory: 6 GiB not reserved",
             "+on the CPU with 2 cores",
             "+on the CPU with 1 core",  # there is room for both
-            "would delay job 1, which is first and gets 2 cores",
-            "needs 2 cores, 1 of 5 free",
+            "waiting for job 1, which is first and will get 2 CPU cores",
+            "waiting for 2 CPU cores: 1 of 5 free",
         ],
         [Running(cpus=1, ram=2 * GIB)],
     ),
     "nothing is kept of main memory that others use": Case(
         TWO,
         [a_waiting(1, **WIDE), a_waiting(2)],
-        ["needs 8 GiB of memory, 6 GiB are not in use", "+on the CPU with 1 core"],
+        ["waiting for 8 GiB of main memory: 6 GiB free", "+on the CPU with 1 core"],
     ),
     "nor of cards for who waits for it": Case(
         TWO,
         [a_waiting(1, device="cuda", **WIDE), a_waiting(2, device="cuda")],
         [
-            "needs 8 GiB of memory, 6 GiB are not in use",
-            "+on cuda:0: gets 5 GiB of 40 GiB free at first (nothing similar has been measured yet)",
+            "waiting for 8 GiB of main memory: 6 GiB free",
+            "+on cuda:0: reserved 5 GiB at first (no similar job has been measured), 40 GiB were free",
         ],
     ),
     "what the machine can never hold is in nobody's way": Case(
         Machine(cpus=1, ram=8 * GIB, ram_free=8 * GIB),
         [a_waiting(1, ram=9 * GIB), a_waiting(2)],
-        ["needs 9 GiB of memory, this machine has 8 GiB", "+on the CPU with 1 core"],
+        ["waiting for 9 GiB of main memory: this machine has 8 GiB", "+on the CPU with 1 core"],
     ),
     "a full group says so and is in nobody's way": Case(
         Machine(cpus=2, limits={"downloads": 1}),
         [a_waiting(1, group="downloads"), a_waiting(2)],
-        ["group 'downloads' runs 1 of at most 1", "+on the CPU with 1 core"],
+        ["waiting for group 'downloads': it runs 1 job, its limit is 1", "+on the CPU with 1 core"],
         [Running(cpus=1, group="downloads")],
     ),
     "the last place in the group of the first is kept too": Case(
@@ -306,7 +306,7 @@ CASES = {
             a_waiting(4, device="cpu"),
         ],
         [
-            "needs 5 GiB on a GPU, as nothing similar has been measured yet; cuda:0 runs job 100 alone; there will be room on cuda:0 in about 1 m",
+            "waiting for 5 GiB of GPU memory (no similar job has been measured): cuda:0 runs job 100 exclusively; cuda:0 will have room in about 1 m",
             "+on the CPU with 1 core",  # there is a place for both
             IN_A_MINUTE,  # with the group full, the first would lose its place on the card
             "+on the CPU with 1 core",
@@ -325,44 +325,44 @@ CASES = {
         Machine(cpus=4, gpus=(a_gpu(0), a_gpu(1))),
         [a_waiting(job, accelerated=True) for job in (1, 2, 3)],
         [
-            "+on cuda:0: gets 5 GiB of 40 GiB free at first (nothing similar has been measured yet)",
-            "+on cuda:1: gets 5 GiB of 40 GiB free at first (nothing similar has been measured yet)",
-            "needs 5 GiB on a GPU, as nothing similar has been measured yet; job 1, the first of its kind, is being measured on cuda:0; job 2, the first of its kind, is being measured on cuda:1",
+            "+on cuda:0: reserved 5 GiB at first (no similar job has been measured), 40 GiB were free",
+            "+on cuda:1: reserved 5 GiB at first (no similar job has been measured), 40 GiB were free",
+            "waiting for 5 GiB of GPU memory (no similar job has been measured): job 1, the first similar job, is being measured on cuda:0; job 2, the first similar job, is being measured on cuda:1",
         ],
     ),
     "jobs share a card as far as their claims fit": Case(
         ONE,
         [a_waiting(job, min_vram=10 * GIB) for job in (1, 2, 3)],
         [
-            "+on cuda:0: gets 10 GiB of 24 GiB free",
-            "+on cuda:0: gets 10 GiB of 14 GiB free",
-            "needs 10 GiB; cuda:0 has 24 GiB free, 20 GiB of it promised to jobs 1, 2",
+            "+on cuda:0: reserved 10 GiB, 24 GiB were free",
+            "+on cuda:0: reserved 10 GiB, 14 GiB were free",
+            "waiting for 10 GiB of GPU memory: cuda:0 has 24 GiB free, of which 20 GiB is reserved for jobs 1, 2",
         ],
     ),
     "the emptiest card comes first of those the smallest": Case(
         Machine(cpus=8, gpus=(a_gpu(0, total=40), a_gpu(1, total=12), a_gpu(2, total=24))),
         [a_waiting(job, min_vram=11 * GIB) for job in (1, 2, 3, 4)],
         [
-            "+on cuda:1: gets 11 GiB of 12 GiB free",
-            "+on cuda:2: gets 11 GiB of 24 GiB free",
-            "+on cuda:0: gets 11 GiB of 40 GiB free",
-            "+on cuda:2: gets 11 GiB of 13 GiB free",
+            "+on cuda:1: reserved 11 GiB, 12 GiB were free",
+            "+on cuda:2: reserved 11 GiB, 24 GiB were free",
+            "+on cuda:0: reserved 11 GiB, 40 GiB were free",
+            "+on cuda:2: reserved 11 GiB, 13 GiB were free",
         ],
     ),
     "what a job takes beyond its promise counts": Case(
         Machine(cpus=4, gpus=(a_gpu(total=24, used=14),)),
         [a_waiting(1, min_vram=11 * GIB)],
-        ["needs 11 GiB; cuda:0 has 10 GiB free"],
+        ["waiting for 11 GiB of GPU memory: cuda:0 has 10 GiB free"],
         [on_a_card("GPU-0", job=7, reservation=8 * GIB, used={"GPU-0": 14 * GIB})],
     ),
     "several GPUs are had together or not at all": Case(
         CARDS,
         [a_waiting(1, gpus=2, min_vram=20 * GIB), a_waiting(2, gpus=3, min_vram=20 * GIB)],
         [
-            "+on cuda:0, cuda:2: gets 20 GiB of 40 GiB free",
-            "needs 3 GPUs with 20 GiB each; cuda:0 has 40 GiB free, 20 GiB of it promised to job 1; "
-            "cuda:1 has 40 GiB free, 30 GiB of it promised to job 7; "
-            "cuda:2 has 40 GiB free, 20 GiB of it promised to job 1",
+            "+on cuda:0, cuda:2: reserved 20 GiB, 40 GiB were free",
+            "waiting for 3 GPUs with 20 GiB each: cuda:0 has 40 GiB free, of which 20 GiB is reserved for job 1; "
+            "cuda:1 has 40 GiB free, of which 30 GiB is reserved for job 7; "
+            "cuda:2 has 40 GiB free, of which 20 GiB is reserved for job 1",
         ],
         [on_a_card("GPU-1", job=7, reservation=30 * GIB)],
     ),
@@ -373,31 +373,31 @@ CASES = {
             a_waiting(2, device="cuda", min_vram=GIB),
         ],
         [
-            "needs a GPU, and gpu_ids: numbers is not possible on a machine with MIG instances; "
-            "use gpu_ids: uuids",
-            "+on cuda:0: gets 1 GiB of 40 GiB free",
+            "waiting for a GPU: gpu_ids=numbers does not work on a machine with MIG instances. "
+            "Use gpu_ids=uuids",
+            "+on cuda:0: reserved 1 GiB, 40 GiB were free",
         ],
     ),
     "a job on several GPUs never gets an instance of a divided card": Case(
         Machine(cpus=4, gpus=DIVIDED),
         [a_waiting(1, gpus=2, min_vram=GIB), a_waiting(2, device="cuda:1:1", min_vram=GIB)],
         [
-            "needs 2 GPUs, and this machine has 1 that are not divided",
-            "+on cuda:1:1: gets 1 GiB of 40 GiB free",
+            "waiting for 2 GPUs: this machine has 1 that are not divided",
+            "+on cuda:1:1: reserved 1 GiB, 40 GiB were free",
         ],
     ),
     "an exclusive job gets a card for itself and keeps others away": Case(
         Machine(cpus=4, gpus=(a_gpu(0),)),
         [ALONE, a_waiting(2, min_vram=GIB)],
         [
-            "+on cuda:0: gets 4 GiB of 40 GiB free, shared with no other job",
-            "needs 1 GiB; cuda:0 runs job 1 alone",
+            "+on cuda:0 exclusively: reserved 4 GiB, 40 GiB were free",
+            "waiting for 1 GiB of GPU memory: cuda:0 runs job 1 exclusively",
         ],
     ),
     "an exclusive job does not come to another": Case(
         Machine(cpus=4, gpus=(a_gpu(0),)),
         [ALONE],
-        ["needs 4 GiB on a GPU of its own; cuda:0 runs job 7"],
+        ["waiting for 4 GiB on an empty GPU (--exclusive): cuda:0 runs job 7"],
         [on_a_card("GPU-0", job=7, reservation=GIB)],
     ),
     # all that its job was promised is in use, and little: only that it is there is told
@@ -405,26 +405,26 @@ CASES = {
         CARDS._replace(foreign=(BOB,)),
         [SHARED, a_waiting(2, min_vram=GIB)],
         [
-            "+on cuda:1: gets 1 GiB of 40 GiB free, shared with no other job",
-            "+on cuda:0: gets 1 GiB of 40 GiB free",
+            "+on cuda:1 exclusively: reserved 1 GiB, 40 GiB were free",
+            "+on cuda:0: reserved 1 GiB, 40 GiB were free",
         ],
     ),
     "an exclusive job shares no card with others": Case(
         Machine(cpus=4, gpus=(a_gpu(0),), foreign=(BOB,)),
         [SHARED],
-        ["needs 1 GiB on a GPU of its own; cuda:0 has jobs of bob"],
+        ["waiting for 1 GiB on an empty GPU (--exclusive): cuda:0 is used by bob"],
     ),
     "nor with an older launcher": Case(
         Machine(cpus=4, gpus=(a_gpu(0),), foreign=(EVE,)),
         [SHARED],
-        ["needs 1 GiB on a GPU of its own; cuda:0 has jobs of eve"],
+        ["waiting for 1 GiB on an empty GPU (--exclusive): cuda:0 is used by eve"],
     ),
     "nothing starts on a card that another launcher shares with nobody": Case(
         Machine(cpus=4, gpus=(a_gpu(0),), foreign=(promised("bob", "alone:GPU-0", 1),)),
         [a_waiting(1, min_vram=GIB), a_waiting(2, gpus=1, device="cuda")],
         [
-            "needs 1 GiB; cuda:0 is reserved by another queue of user bob, which shares it with no other queue",
-            "needs 5 GiB on a GPU, as nothing similar has been measured yet; cuda:0 is reserved by another queue of user bob, which shares it with no other queue",
+            "waiting for 1 GiB of GPU memory: cuda:0 is reserved exclusively by another queue of user bob",
+            "waiting for 5 GiB of GPU memory (no similar job has been measured): cuda:0 is reserved exclusively by another queue of user bob",
         ],
     ),
     "cores that other homes have promised are not given away": Case(
@@ -432,15 +432,15 @@ CASES = {
         [a_waiting(1), a_waiting(2), a_waiting(3, ram=3 * GIB)],
         [
             "+on the CPU with 1 core",
-            "needs 1 core, 0 of 8 free; 7 of 8 cores are reserved by another queue of user ann, another queue of user bob",
-            "needs 1 core, 0 of 8 free; 7 of 8 cores are reserved by another queue of user ann, another queue of user bob",
+            "waiting for 1 CPU core: 0 of 8 free; 7 of 8 reserved by another queue of user ann, another queue of user bob",
+            "waiting for 1 CPU core: 0 of 8 free; 7 of 8 reserved by another queue of user ann, another queue of user bob",
         ],
     ),
     "nor memory": Case(
         OTHERS,
         [a_waiting(3, ram=3 * GIB)],
         [
-            "needs 3 GiB of memory, 2 GiB are not reserved; 6 GiB are reserved by another queue of user bob*"
+            "waiting for 3 GiB of main memory: 2 GiB not reserved; 6 GiB reserved by another queue of user bob*"
         ],
     ),
     "cores that we may not use are none of our business": Case(
@@ -450,9 +450,9 @@ CASES = {
         Machine(cpus=4, gpus=(a_gpu(),), rules=Rules(max_per_gpu=2)),
         [a_waiting(job, min_vram=GIB) for job in (1, 2, 3)],
         [
-            "+on cuda:0: gets 1 GiB of 40 GiB free",
-            "+on cuda:0: gets 1 GiB of 39 GiB free",
-            "needs 1 GiB; cuda:0 runs jobs 1, 2, at most 2 at once",
+            "+on cuda:0: reserved 1 GiB, 40 GiB were free",
+            "+on cuda:0: reserved 1 GiB, 39 GiB were free",
+            "waiting for 1 GiB of GPU memory: cuda:0 runs jobs 1, 2, its limit is 2 jobs",
         ],
     ),
     # 24 - 2 of others - (5 + 3 + 4) of ours - 5 promised - 2 kept
@@ -460,37 +460,42 @@ CASES = {
         CROWDED,
         [a_waiting(1, min_vram=4 * GIB)],
         [
-            "needs 4 GiB; cuda:0 has 15 GiB free, 5 GiB of it promised to jobs 7, 9, 4 GiB of it reserved by another queue of user ada, 1 GiB of it reserved by another queue of user bob, 2 GiB kept for others"
+            "waiting for 4 GiB of GPU memory: cuda:0 has 15 GiB free, of which 5 GiB is reserved for jobs 7, 9, 4 GiB is reserved by another queue of user ada, 1 GiB is reserved by another queue of user bob and 2 GiB is reserved for other users"
         ],
         CROWD,
     ),
     "what is left of it is had": Case(
-        CROWDED, [a_waiting(1, min_vram=3 * GIB)], ["+on cuda:0: gets 3 GiB of 3 GiB free"], CROWD
+        CROWDED,
+        [a_waiting(1, min_vram=3 * GIB)],
+        ["+on cuda:0: reserved 3 GiB, 3 GiB were free"],
+        CROWD,
     ),
     "the reserve is left to others and is told where a job can never fit": Case(
         Machine(cpus=4, gpus=(a_gpu(total=24),), rules=Rules(reserve=4 * GIB)),
         [a_waiting(1, min_vram=20 * GIB), a_waiting(2, min_vram=21 * GIB)],
         [
-            "+on cuda:0: gets 20 GiB of 20 GiB free",
-            "needs 21 GiB, and can never fit: cuda:0 has 20 GiB for it, 4 GiB are kept for others",
+            "+on cuda:0: reserved 20 GiB, 20 GiB were free",
+            "waiting for 21 GiB of GPU memory: cuda:0 has at most 20 GiB for it (4 GiB is reserved for other users)",
         ],
     ),
     "a card is not taken soon after others used it": Case(
         Machine(cpus=4, gpus=(a_gpu(),), rules=UNUSED, idle={"GPU-0": 120.0}),
         [a_waiting(1, min_vram=GIB)],
-        ["needs 1 GiB; cuda:0 is known to be unused by others for 2 m, and is taken after 10 m"],
+        [
+            "waiting for 1 GiB of GPU memory: cuda:0 has been unused by others for 2 m of the required 10 m"
+        ],
     ),
     "a card is taken after others left it alone for a while": Case(
         Machine(cpus=4, gpus=(a_gpu(),), rules=UNUSED, idle={"GPU-0": 600.0}),
         [a_waiting(1, min_vram=GIB)],
-        ["+on cuda:0: gets 1 GiB of 40 GiB free"],
+        ["+on cuda:0: reserved 1 GiB, 40 GiB were free"],
     ),
     "a card that the owner of the queue keeps back is never taken": Case(
         Machine(cpus=4, gpus=(a_gpu(0), a_gpu(1)), rules=Rules(devices=("1",))),
         [a_waiting(job, accelerated=True) for job in (1, 2)],
         [
-            "+on cuda:1: gets 5 GiB of 40 GiB free at first (nothing similar has been measured yet)",
-            "needs 5 GiB on a GPU, as nothing similar has been measured yet; cuda:0 is not among the devices of config.toml; job 1, the first of its kind, is being measured on cuda:1",
+            "+on cuda:1: reserved 5 GiB at first (no similar job has been measured), 40 GiB were free",
+            "waiting for 5 GiB of GPU memory (no similar job has been measured): cuda:0 is not in [sharing] devices of config.toml; job 1, the first similar job, is being measured on cuda:1",
         ],
     ),
     "a job passes the first one only where that is not delayed": Case(
@@ -503,11 +508,11 @@ CASES = {
             a_waiting(5, min_vram=9 * GIB, seconds=60.0),
         ],
         [
-            "needs 16 GiB; cuda:0 has 24 GiB free, 12 GiB of it promised to job 7; there will be room on cuda:0 in about 1 m",
+            "waiting for 16 GiB of GPU memory: cuda:0 has 24 GiB free, of which 12 GiB is reserved for job 7; cuda:0 will have room in about 1 m",
             IN_A_MINUTE,
             IN_A_MINUTE,
-            "+on cuda:0: gets 3 GiB of 12 GiB free",
-            "+on cuda:0: gets 9 GiB of 9 GiB free",
+            "+on cuda:0: reserved 3 GiB, 12 GiB were free",
+            "+on cuda:0: reserved 9 GiB, 9 GiB were free",
         ],
         [HALF[0]._replace(ends=1060.0)],
         1000.0,
@@ -520,24 +525,24 @@ CASES = {
             a_waiting(3, min_vram=8 * GIB),
         ],
         [
-            "needs 16 GiB; cuda:0 has 24 GiB free, 12 GiB of it promised to job 7",
-            "would delay job 1, which is first and gets cuda:0",
-            "+on cuda:0: gets 8 GiB of 12 GiB free",
+            "waiting for 16 GiB of GPU memory: cuda:0 has 24 GiB free, of which 12 GiB is reserved for job 7",
+            "waiting for job 1, which is first and will get cuda:0",
+            "+on cuda:0: reserved 8 GiB, 12 GiB were free",
         ],
         HALF,
     ),
     "the last place on the card of the first job is kept": Case(
         Machine(cpus=4, gpus=ONE.gpus, rules=Rules(max_per_gpu=2)),
         [a_waiting(1, cpus=3, min_vram=GIB), a_waiting(2, min_vram=GIB)],
-        ["needs 3 cores, 1 of 4 free; there will be room on cuda:0 in about 1 m", IN_A_MINUTE],
+        ["waiting for 3 CPU cores: 1 of 4 free; cuda:0 will have room in about 1 m", IN_A_MINUTE],
         LAST,
     ),
     "where there are two of them one is had": Case(
         Machine(cpus=5, gpus=ONE.gpus, rules=Rules(max_per_gpu=3)),
         [a_waiting(1, cpus=3, min_vram=GIB), a_waiting(2, min_vram=GIB)],
         [
-            "needs 3 cores, 2 of 5 free; there will be room on cuda:0 in about 1 m",
-            "+on cuda:0: gets 1 GiB of 23 GiB free",
+            "waiting for 3 CPU cores: 2 of 5 free; cuda:0 will have room in about 1 m",
+            "+on cuda:0: reserved 1 GiB, 23 GiB were free",
         ],
         LAST,
     ),
@@ -550,8 +555,8 @@ CASES = {
             a_waiting(4, ram=4 * GIB),
         ],
         [
-            "needs 12 GiB of memory, 10 GiB are not reserved; there will be room on 1 core in about 1 m",
-            "would delay job 1, which is first and gets 1 core in about 1 m",
+            "waiting for 12 GiB of main memory: 10 GiB not reserved; 1 CPU core will be free in about 1 m",
+            "waiting for job 1, which is first and will get 1 CPU core in about 1 m",
             "+on the CPU with 1 core",
             "+on the CPU with 1 core",
         ],
@@ -561,8 +566,8 @@ CASES = {
         Machine(cpus=8, gpus=(a_gpu(0, total=24), a_gpu(1, total=24)), rules=MOST),
         [a_waiting(1, min_vram=20 * GIB), a_waiting(2, min_vram=6 * GIB)],
         [
-            "needs 20 GiB; cuda:0 has 24 GiB free, 12 GiB of it promised to job 7; cuda:1 has 24 GiB free, 11 GiB of it promised to jobs 8, 9; there will be room on cuda:0 in about 1 m",
-            "+on cuda:1: gets 6 GiB of 13 GiB free",
+            "waiting for 20 GiB of GPU memory: cuda:0 has 24 GiB free, of which 12 GiB is reserved for job 7; cuda:1 has 24 GiB free, of which 11 GiB is reserved for jobs 8, 9; cuda:0 will have room in about 1 m",
+            "+on cuda:1: reserved 6 GiB, 13 GiB were free",
         ],
         [
             on_a_card("GPU-0", job=7, reservation=12 * GIB, ends=60.0),
@@ -591,7 +596,10 @@ def test_nobody_takes_the_cores_bit_by_bit_that_the_first_job_waits_for() -> Non
     assert isinstance(decide(waiting, running, machine)[0], Start)
 
 
-BEE, CAT = "+on cuda:1: gets 1 GiB of 39 GiB free", "+on cuda:2: gets 1 GiB of 38 GiB free"
+BEE, CAT = (
+    "+on cuda:1: reserved 1 GiB, 39 GiB were free",
+    "+on cuda:2: reserved 1 GiB, 38 GiB were free",
+)
 BEASTS = tuple(
     a_gpu(at, uuid=f"GPU-{name}", used=at) for at, name in enumerate(("ant", "bee", "cat"))
 )
@@ -616,7 +624,7 @@ def test_a_job_gets_only_a_card_that_its_owner_lets_it_see(
     waiting = a_waiting(1, device="cuda", min_vram=GIB, visible=visible)
     busy = [on_a_card("GPU-ant", job=7, exclusive=True)]
     none = (
-        f"needs a GPU, and CUDA_VISIBLE_DEVICES={','.join(visible)}, with which it was queued, "
+        f"waiting for a GPU: CUDA_VISIBLE_DEVICES={','.join(visible)}, set when it was queued, "
         "shows none"
     )
     assert told(Case(Machine(cpus=4, gpus=BEASTS), [waiting], [], busy)) == [said or none]
@@ -628,48 +636,48 @@ def test_a_job_gets_only_a_card_that_its_owner_lets_it_see(
         (
             (a_gpu(used=None),),
             {"device": "cuda:0"},
-            "needs 5 GiB on a GPU, as nothing similar has been measured yet; cuda:0 does not say how much memory is used",
+            "waiting for 5 GiB of GPU memory (no similar job has been measured): cuda:0 does not report its used memory",
         ),
         (
             (a_gpu(fault="fell off the bus"),),
             {"min_vram": GIB},
-            "needs 1 GiB; cuda:0 fell off the bus",
+            "waiting for 1 GiB of GPU memory: cuda:0 fell off the bus",
         ),
         (
             (a_gpu(),),
             {"device": "cuda:3"},
-            "needs cuda:3, and this machine has no such GPU, but cuda:0",
+            "waiting for cuda:3: this machine has only cuda:0",
         ),
         (
             (a_gpu(),),
             {"device": "cuda:0", "gpus": 2},
-            "needs 2 GPUs, and that is one",
+            "waiting for 2 GPUs: cuda:0 is one GPU",
         ),
         (
             (a_gpu(used=38),),
             {"min_vram": 4 * GIB},
-            "needs 4 GiB; cuda:0 has 2 GiB free",
+            "waiting for 4 GiB of GPU memory: cuda:0 has 2 GiB free",
         ),
         (
             (a_gpu(used=8),),
             {"exclusive": True, "device": "cuda"},
-            "needs a GPU that it shares with no other job; cuda:0 has 8 GiB in use by others",
+            "waiting for an empty GPU (--exclusive): cuda:0 has 8 GiB in use by other users",
         ),
-        ((), {"device": "cuda:0"}, "needs a GPU, and this machine has none"),
+        ((), {"device": "cuda:0"}, "waiting for a GPU: none found"),
         (
             (a_gpu(total=24),),
             {"min_vram": 25 * GIB},
-            "needs 25 GiB, and can never fit: cuda:0 has 24 GiB for it",
+            "waiting for 25 GiB of GPU memory: cuda:0 has at most 24 GiB for it",
         ),
         (
             (a_gpu(0, total=24), a_gpu(1, total=40)),
             {"min_vram": 30 * GIB, "gpus": 2},
-            "needs 30 GiB on each of 2 GPUs, and can never fit: 1 of its 2 GPUs has so much",
+            "waiting for 30 GiB of GPU memory on each of 2 GPUs: only 1 of its 2 GPUs have that much",
         ),
         (
             tuple(a_gpu(at, total=4 + at, used=3) for at in range(6)),
             {"min_vram": 7 * GIB},
-            "needs 7 GiB; cuda:3 has 4 GiB free; cuda:4 has 5 GiB free; cuda:5 has 6 GiB free; and 3 more",
+            "waiting for 7 GiB of GPU memory: cuda:3 has 4 GiB free; cuda:4 has 5 GiB free; cuda:5 has 6 GiB free; and 3 more GPUs",
         ),
     ],
 )

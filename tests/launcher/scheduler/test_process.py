@@ -136,7 +136,7 @@ def test_a_job_runs_and_its_end_is_taken_in(calm: Queue) -> None:
     )
     assert calm.wait(good, bad, none) == [State.DONE, State.FAILED, State.FAILED]
     assert calm.home.attempt(good, 1).log.read_text() == "hi\n"
-    assert job_row(calm.store, bad).reason == "ended with exit code 4: sorry"
+    assert job_row(calm.store, bad).reason == "failed: ended with exit code 4: sorry"
     assert "no such program" in job_row(calm.store, none).reason
     assert [endings(calm.store, job) for job in (good, bad, none)] == [
         ["done"],
@@ -166,7 +166,7 @@ def test_jobs_run_in_the_order_of_their_needs_and_failures_spread(
     done = lines_of(effects)
     assert len(done) == 6
     assert done[-2:] == ["start command/c", "end command/c"]
-    assert job_row(calm.store, jobs[-1]).reason == "needs command/bad, which failed"
+    assert job_row(calm.store, jobs[-1]).reason == f"skipped: job {jobs[3]} command/bad failed"
 
 
 def test_no_more_jobs_run_at_once_than_there_are_cores(calm: Queue, effects: Path) -> None:
@@ -189,7 +189,7 @@ def test_a_waiting_job_says_why_it_waits(calm: Queue, tmp_path: Path) -> None:
     )
     calm.running(wide)
     until(lambda: "0 of" in job_row(calm.store, waiting).hindrance, "its reason is told")
-    assert job_row(calm.store, waiting).hindrance == f"needs 1 core, 0 of {CORES} free"
+    assert job_row(calm.store, waiting).hindrance == f"waiting for 1 CPU core: 0 of {CORES} free"
     flag.touch()
     assert calm.wait(wide, waiting) == [State.DONE, State.DONE]
 
@@ -463,7 +463,7 @@ def test_a_job_of_an_earlier_boot_is_lost_and_runs_again(queue: Queue, effects: 
     assert queue.wait(job) == [State.DONE]
     assert endings(queue.store, job) == ["lost", "done"]
     events = [reason.text for _, _, reason in queue.store.read.events_of(job)]
-    assert "lost (the machine was restarted), runs again" in events
+    assert "lost (the machine was restarted). Queued again" in events
 
 
 def test_what_an_earlier_life_left_in_a_jobs_folder_does_not_stop_it(

@@ -313,7 +313,7 @@ def test_a_dry_run_of_what_would_be_refused_ends_as_the_run_would(
     [
         (
             "resources: {cpus: 9999}\n",
-            "1 job can never start here: needs 9999 cores",
+            "1 job can never start here: needs 9,999 CPU cores",
             "1 job can never start here",
         ),
         (

@@ -82,16 +82,17 @@ def test_a_reason_is_not_told_twice_in_a_row() -> None:
 
 
 def test_of_a_reason_only_what_differs_from_the_one_above_is_told() -> None:
-    free = "cuda:0 has 8.6 GiB free, 2 GiB of it promised to job 41"
-    parts = (("needs 18 GiB", free), ("needs 24 GiB", free), ("needs 24 GiB", free), ("new", ""))
-    notes = ["; ".join(filter(None, both)) for both in parts]
+    free = "cuda:0 has 8.6 GiB free, of which 2 GiB is reserved for job 41"
+    more = "waiting for 24 GiB of GPU memory"
+    parts = (("waiting for 18 GiB of GPU memory", free), (more, free), (more, free), ("new", ""))
+    notes = [": ".join(filter(None, both)) for both in parts]
     lines = [
         a_line(number, "train/a", State.QUEUED, note, need=need, situation=situation)
         for number, (note, (need, situation)) in enumerate(zip(notes, parts, strict=True))
     ]
     drawn = screen_lines(an_idle_screen()._replace(waiting=tuple(lines)), 140)[-4:]
     told = [one.text.partition("train/a")[2].split(maxsplit=1)[1] for one in drawn]
-    assert told == [notes[0], "needs 24 GiB; as above", "as above", "new"]
+    assert told == [notes[0], f"{more}: as above", "as above", "new"]
 
 
 def test_a_job_that_took_more_than_it_asked_is_marked() -> None:

@@ -195,11 +195,11 @@ def test_a_job_that_waits_for_others_names_the_first_of_them(store: Store, look:
     needs = {"test/a": ["train/a"], "test/b": ["train/a", "train/b"]}
     first, *_ = enqueue(store, *names, needs=needs)
     told = {one.name: one.note for one in look().waiting}
-    assert told["test/a"] == "after train/a"
-    assert told["test/b"] == "after train/a and 1 more job"
+    assert told["test/a"] == "waiting for train/a"
+    assert told["test/b"] == "waiting for train/a and 1 more job"
     finished(store, first, Done(at=NOW))
     told = {one.name: one.note for one in look().waiting}
-    assert told["test/b"] == "after train/b"
+    assert told["test/b"] == "waiting for train/b"
 
 
 def test_a_need_has_its_number_where_its_name_may_be_cut_or_be_that_of_another_job(
@@ -212,8 +212,8 @@ def test_a_need_has_its_number_where_its_name_may_be_cut_or_be_that_of_another_j
         for name, needs in ((long, []), ("test/a", [2]), ("test/b", [1])):
             store.put(run, a_context(), NewJob(spec=a_spec(name=name), needs=needs), NOW)
     told = {one.name: one.note for one in look().waiting}
-    assert told["test/a"] == f"after {long} (job 2)"
-    assert told["test/b"] == "after prep (job 1)"
+    assert told["test/a"] == f"waiting for {long} (job 2)"
+    assert told["test/b"] == "waiting for prep (job 1)"
 
 
 def test_what_ended_is_told_with_its_result_and_failed_attempts_with_what_was_done(
@@ -233,7 +233,7 @@ def test_what_ended_is_told_with_its_result_and_failed_attempts_with_what_was_do
     newest, again, oldest = look().recent
     assert (newest.id, newest.state, newest.note) == (c, State.FAILED, "boom")
     assert (again.state, again.latest) == (State.FAILED, State.QUEUED)
-    assert again.note.startswith("retry 1 of 1 after")
+    assert again.note.startswith("waiting for retry 1 of 1 after")
     assert (oldest.state, oldest.note, oldest.seconds) == (State.DONE, "loss=0.25 n=3", 60.0)
 
 
@@ -428,7 +428,7 @@ def test_an_attempt_that_was_told_to_stop_has_not_failed(store: Store, look: Loo
     finish(store, job, -30, -20, Failed(at=NOW - 20, error="boom"))
     failed, stopped = look().recent
     assert (failed.state, failed.latest) == (State.FAILED, State.QUEUED)
-    assert (stopped.state, stopped.note) == (State.QUEUED, "stopped, goes on later")
+    assert (stopped.state, stopped.note) == (State.QUEUED, "stopped. Queued again")
 
 
 def test_each_attempt_is_told_with_its_own_time(store: Store, look: Look) -> None:

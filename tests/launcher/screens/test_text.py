@@ -112,13 +112,13 @@ def test_a_reason_in_any_script_is_broken_and_nothing_of_it_is_lost(text: str) -
 
 
 def test_a_name_in_a_reason_loses_its_middle_before_the_words_beside_it_go() -> None:
-    reason = f"after {'x' * 90} (job 41) and 2 more jobs"
+    reason = f"waiting for {'x' * 90} (job 41) and 2 more jobs"
     shapes = (Column("WHY", least=28, rows=3),)
     drawn = texts_of(Table(shapes, [(reason,)]).drawn(32))[1:]
     assert len(drawn) <= 3
     assert all(width_of(one) <= 32 for one in drawn)
     told = " ".join(drawn)
-    assert told.startswith("after x")
+    assert told.startswith("waiting for x")
     assert "x…x" in told
     assert told.endswith("(job 41) and 2 more jobs")
 
@@ -319,7 +319,7 @@ def test_names_that_share_nothing_do_not_blur_what_tells_others_apart() -> None:
 
 
 def test_seeds_of_a_model_do_not_look_alike_on_one_screen() -> None:
-    note = "needs 18.9 GiB; cuda:0 has 8.6 GiB free, 2 GiB of it promised to job 41"
+    note = "waiting for 18.9 GiB of GPU memory: cuda:0 has 8.6 GiB free, of which 2 GiB is reserved for job 41"
     # one number: it tells nothing
     lines = [a_line(7, LONG.format(seed), State.QUEUED, note) for seed in range(12)]
     works = tuple(one._replace(state=State.RUNNING, since=NOW) for one in lines[:4])
@@ -434,9 +434,9 @@ def test_a_running_job_tells_since_when(store: Store) -> None:
 def test_a_waiting_job_tells_how_many_it_needs(store: Store) -> None:
     names = ["command/a", "command/b", "command/c"]
     a, _, c = enqueue(store, *names, needs={names[2]: names[:2]})
-    assert why(job_row(store, c)) == "needs 2 more jobs"
+    assert why(job_row(store, c)) == "waiting for 2 more jobs"
     finished(store, a)
-    assert why(job_row(store, c)) == "needs 1 more job"
+    assert why(job_row(store, c)) == "waiting for 1 more job"
 
 
 def test_a_waiting_job_tells_when_it_may_start(store: Store) -> None:
@@ -449,7 +449,7 @@ def test_a_waiting_job_tells_when_it_may_start(store: Store) -> None:
         needs={"command/b": ["command/a"]},
     )
     assert why(job_row(store, a)) == "not before 2036-11-20 18:30"
-    assert why(job_row(store, b)) == "needs 1 more job and not before 2036-11-20 18:30"
+    assert why(job_row(store, b)) == "waiting for 1 more job and until 2036-11-20 18:30"
 
 
 def test_a_waiting_job_tells_what_its_lane_lacks(store: Store) -> None:
@@ -461,9 +461,11 @@ def test_a_waiting_job_tells_what_its_lane_lacks(store: Store) -> None:
         needs={"command/b": ["command/a"]},
     )
     (first, _) = store.scheduling.ready(2)
-    store.scheduling.explain({first.lane_id: a_reason("needs 4 cores, 1 of 8 free")})
-    assert why(job_row(store, a)) == why(job_row(store, c)) == "needs 4 cores, 1 of 8 free"
-    assert why(job_row(store, b)) == "needs 1 more job"
+    store.scheduling.explain({first.lane_id: a_reason("waiting for 4 CPU cores: 1 of 8 free")})
+    assert (
+        why(job_row(store, a)) == why(job_row(store, c)) == "waiting for 4 CPU cores: 1 of 8 free"
+    )
+    assert why(job_row(store, b)) == "waiting for 1 more job"
     store.steering.hold([c], 2.0)
     assert why(job_row(store, c)) == "held by its owner"
 
@@ -472,7 +474,7 @@ def test_a_job_that_failed_tells_of_its_retry(store: Store) -> None:
     (job,) = enqueue(store, a_spec(terms=Terms(retries=2)))
     failed = Failed(at=2.0, error="no network\nat all")
     finished(store, job, failed)
-    assert why(job_row(store, job)) == "retry 1 of 2 after 10 s: no network"
+    assert why(job_row(store, job)) == "waiting for retry 1 of 2 after 10 s: no network"
 
 
 # --- Curves of numbers as text

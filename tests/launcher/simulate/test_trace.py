@@ -68,7 +68,7 @@ def test_a_mistake_is_named_with_its_line(trace: Path, row: str, what: str) -> N
 
 def test_an_amount_of_memory_needs_its_unit(trace: Path) -> None:
     trace.write_text("submit_s,duration_s,gpus,vram\n0,1,1,8\n")
-    assert f"{trace}:2: '8' has no unit: write 8MiB or 8GiB" in said(trace)
+    assert f"{trace}:2: '8' has no unit. Write 8GiB or 8MiB" in said(trace)
 
 
 def test_all_mistakes_are_told_but_no_more_than_a_screen_full(trace: Path) -> None:
@@ -211,8 +211,8 @@ def test_a_cluster_is_written_machine_by_machine(
         ("2x(2x(1x24GiB))", "expected GPUs such as"),
         ("99999x(99999x1GiB)", "at most 10,000 GPUs can be simulated"),
         ("24GiB", "expected GPUs such as 8x24GiB"),
-        ("8x24", "'24' has no unit: write 24MiB or 24GiB"),
-        ("8x24GB", "unknown unit 'GB': did you mean 24GiB?"),
+        ("8x24", "'24' has no unit. Write 24GiB or 24MiB"),
+        ("8x24GB", "unknown unit 'GB'. Did you mean 24GiB?"),
         ("-1x24GiB", "expected GPUs such as"),
         ("0x24GiB", "'0x24GiB' contains no GPU"),
         ("8x0", "'8x0' contains no GPU"),

@@ -75,7 +75,7 @@ def test_a_job_waits_until_all_that_it_needs_is_done_and_again_when_it_is_queued
 def test_a_running_job_cannot_be_replaced(store: Store) -> None:
     job = one(store)
     claimed(store, job)
-    with pytest.raises(StoreError, match="started to run meanwhile"):
+    with pytest.raises(StoreError, match="has just started"):
         enqueue(store, a_spec("false"))
     assert job_row(store, job).spec == a_spec()
 
@@ -113,17 +113,24 @@ def test_many_new_jobs_are_put_in_at_once_as_if_one_by_one(store: Store) -> None
 
     def told(numbers: list[int]) -> list[object]:
         rows = store.read.jobs_by_id(numbers)
+
+        def placed(text: str) -> str:
+            for place, number in enumerate(numbers):
+                text = text.replace(f"job {number} ", f"job {place} of these ")
+            return text
+
+        def happened(event: tuple[float, State, Reason]) -> tuple[State, ReasonCode, str, set[str]]:
+            _, state, reason = event
+            return state, reason.code, placed(reason.text), {*reason.data}
+
         return [
-            (row.name, row.state, row.priority, row.waits, row.reason, row.starts_at, row.spec)
+            (row.name, row.state, row.priority, row.waits)
+            + (placed(row.reason), row.starts_at, row.spec)
             for row in rows
         ] + [
             (store.read.needs_of(row.id), [happened(one) for one in store.read.events_of(row.id)])
             for row in rows
         ]
-
-    def happened(event: tuple[float, State, Reason]) -> tuple[State, ReasonCode, str, set[str]]:
-        _, state, reason = event
-        return state, reason.code, reason.text, {*reason.data}
 
     assert told(quick) == told(slow)
     told_of_quick = " ".join(job_row(store, job).state for job in quick)
@@ -135,8 +142,8 @@ def test_many_new_jobs_are_put_in_at_once_as_if_one_by_one(store: Store) -> None
 @pytest.mark.parametrize(
     ("outcome", "wish", "why"),
     [
-        (FAILED, "", "needs command/a, which failed"),
-        (STOPPED, "cancel", "needs command/a, which was cancelled"),
+        (FAILED, "", "skipped: job 1 command/a failed"),
+        (STOPPED, "cancel", "skipped: job 1 command/a was cancelled"),
     ],
 )
 def test_a_job_without_hope_is_skipped_at_once(
@@ -192,7 +199,7 @@ def test_the_queue_is_readable_by_its_owner_alone(home: Home, store: Store) -> N
 
 
 def test_an_old_sqlite_is_refused_with_both_versions() -> None:
-    with pytest.raises(StoreError, match=r"SQLite 3\.36\.0, launcher needs 3\.37\.0"):
+    with pytest.raises(StoreError, match=r"SQLite 3\.36\.0, but launcher needs 3\.37\.0"):
         check_sqlite((3, 36, 0))
 
 

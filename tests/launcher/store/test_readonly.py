@@ -522,7 +522,9 @@ def test_of_a_home_that_cannot_be_written_each_command_names_the_cause(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "t.yaml").write_text(TASK)
-    cause = "its file system is mounted read-only; mend that, or set LAUNCHER_HOME to a folder"
+    cause = (
+        "its file system is mounted read-only. Fix that, or set LAUNCHER_HOME to a writable folder"
+    )
     for words in ("status", "add -- true", "cancel 1", "run t.yaml --detach"):
         answer = launcher(*words.split())
         assert (answer.code, cause in answer.err) == (3, True), answer
@@ -535,7 +537,9 @@ def test_a_home_that_is_gone_is_no_lack_of_rights(home: Home) -> None:
     error = sqlite3.OperationalError("unable to open database file")
     error.sqlite_errorcode = sqlite3.SQLITE_CANTOPEN
     shutil.rmtree(home.folder, ignore_errors=True)
-    assert "is gone; if its folder was moved" in str(recovery.trouble(home.database, error))
+    assert "does not exist any more. If its folder was moved" in str(
+        recovery.trouble(home.database, error)
+    )
 
 
 def test_a_log_that_a_reader_let_grow_is_cut_off_when_he_is_gone(home: Home, store: Store) -> None:
@@ -575,9 +579,9 @@ def test_a_log_that_has_grown_names_who_reads_without_an_end(
         for number in range(3):
             with store.writing():
                 store.context(a_context(environment={"N": str(number), "X": "x" * (1 << 20)}))
-        said = f"as others read the queue; if that goes on, `kill {reader.pid}` ends it"
+        said = f"because other processes read the queue. If this continues: kill {reader.pid}"
         assert said in recovery.grown_log(home)
         assert said in str(Queue(home, store).look().warnings)
         assert f"`kill {reader.pid}` ends it" in launcher("doctor").out
         reader.communicate()
-    assert recovery.grown_log(home).endswith("begins anew as soon as nobody reads it")
+    assert recovery.grown_log(home).endswith("It is emptied as soon as no process reads the queue")

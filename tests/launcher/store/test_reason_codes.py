@@ -88,7 +88,7 @@ def test_the_group_and_the_next_state_are_those_of_the_code_whatever_the_text(
     assert {job_row(store, job).state for job in jobs} == {State.QUEUED}
     assert groups(store) == [
         (ReasonCode.GPU_FAULT, "cuda:# fell", 3),
-        (ReasonCode.OUT_OF_MEMORY, "a GPU's memory, a neighbour's", 3),
+        (ReasonCode.OUT_OF_MEMORY, "GPU memory, used by other processes", 3),
     ]
 
 
@@ -110,7 +110,7 @@ def test_a_retry_tells_its_number_and_the_exception_that_a_narrow_screen_shows(
     error, exception = "ended with exit code 1: torch.X.YError: no", "YError: no"
     end(store, job, Failed(at=9.0, error=error, exception=exception))
     why = job_row(store, job).why
-    assert why.text == f"retry 1 of 2 after 10 s: {error}"
+    assert why.text == f"waiting for retry 1 of 2 after 10 s: {error}"
     assert why.data == {
         "retry": 1,
         "retries": 2,
@@ -126,7 +126,7 @@ def test_a_job_that_is_never_at_fault_fails_some_time_and_keeps_the_code(store: 
     end(store, job, SHORT, requeue=requeue)
     row = job_row(store, job)
     assert (row.state, row.why.code) == (State.FAILED, ReasonCode.GPU_FAULT)
-    assert row.why.data["short"] == f"XError, {REQUEUE_LIMIT} times by now"
+    assert row.why.data["short"] == f"XError ({REQUEUE_LIMIT} times)"
     assert "requeued" not in row.why.data
 
 
@@ -177,8 +177,8 @@ def test_whether_a_note_says_that_the_job_is_held_is_told_by_its_code(note: str)
         a_line(2, "train/b", State.HELD, f"{note}!", code=ReasonCode.NEW),
     )
     _, first, second = waiting(an_idle_screen()._replace(waiting=lines)).drawn(140)
-    assert "held: " not in first.text
-    assert f"held: {note}!" in second.text
+    assert "held by its owner (" not in first.text
+    assert f"held by its owner ({note}!)" in second.text
 
 
 def test_programs_get_the_code_beside_each_text(home: Home, store: Store) -> None:
@@ -192,7 +192,7 @@ def test_programs_get_the_code_beside_each_text(home: Home, store: Store) -> Non
     (group,) = failure_groups(History(store.database).failed())
 
     assert (record["reason"], record["reason_code"], record["note_code"]) == (
-        "boom",
+        "failed: boom",
         *["failed"] * 2,
     )
     assert [one["reason_code"] for one in record["attempts"]] == ["failed"]
@@ -212,12 +212,12 @@ OLD: list[tuple[dict[str, Any], str, str, ReasonCode, str]] = [
     ({"ending": "failed", "error": "reached its time limit of 2 h"}, "failed", "reached its time limit of 2 h", ReasonCode.TIME_LIMIT, ""),
     ({"ending": "failed", "error": "killed"}, "cancelled", "cancelled by its owner", ReasonCode.CANCELLED, ""),
     ({"ending": "stopped"}, "cancelled", "cancelled by its owner", ReasonCode.CANCELLED, ""),
-    ({"ending": "stopped"}, "queued", "stopped, goes on later", ReasonCode.STOPPED, "with the queue"),
+    ({"ending": "stopped"}, "queued", "stopped, goes on later", ReasonCode.STOPPED, "when the queue stopped"),
     ({"ending": "stopped", "by": "SIGTERM"}, "failed", "stopped by SIGTERM, and it must never run twice", ReasonCode.STOPPED, ""),
     ({"ending": "stopped"}, "queued", "cuda:1 fell off; queued again", ReasonCode.GPU_FAULT, "cuda:# fell off"),
     ({"ending": "failed", "error": "CUDA error"}, "queued", "CUDA error: cuda:1:2 Xid 79; queued again", ReasonCode.GPU_FAULT, "cuda:#:# Xid #"),
     ({"ending": "lost", "why": "gone"}, "failed", "cuda:1 Xid 79; queued again, 20 times by now", ReasonCode.GPU_FAULT, "cuda:# Xid #"),
-    ({"ending": "out-of-memory", "error": "no room", "where": "gpu"}, "queued", "out of memory, a neighbour's: 3 GiB; queued again", ReasonCode.OUT_OF_MEMORY, "a GPU's memory, a neighbour's"),
+    ({"ending": "out-of-memory", "error": "no room", "where": "gpu"}, "queued", "out of memory, a neighbour's: 3 GiB; queued again", ReasonCode.OUT_OF_MEMORY, "GPU memory, used by other processes"),
     ({"ending": "out-of-memory", "error": "no room", "where": "ram"}, "failed", "no room", ReasonCode.OUT_OF_MEMORY, "main memory"),
     ({"ending": "lost", "why": "pid 7"}, "queued", "lost (pid 7), runs again", ReasonCode.LOST, "pid #"),
     ({"ending": "lost", "why": "pid 7"}, "failed", "lost 5 times, the last time: pid 7", ReasonCode.LOST, "pid #"),

@@ -77,7 +77,7 @@ def test_a_job_that_is_held_in_a_copy_says_of_what_and_can_be_released(busy: Hom
     waits = jobs_in(copy)["waits"]
     original = str(busy.folder)
     assert waits.reason == (
-        f"this queue folder is a copy of {original}; the original may have run the job"
+        f"held by launcher: this queue folder is a copy of {original}, which may have run the job"
     )
     assert (waits.why.code, waits.why.data) == ("copied", {"copy_of": original})
     store = Store(copy)
@@ -264,7 +264,7 @@ def test_a_damaged_database_stays_in_the_home_that_was_moved(home: Home, store: 
         Store(home)
     new = moved(home)
     (kept,) = new.damaged.iterdir()
-    with pytest.raises(StoreError, match=f"it is kept in {kept}"):
+    with pytest.raises(StoreError, match=f"it was moved to {kept}"):
         Store(new)
     assert not home.folder.exists()
 

@@ -65,7 +65,7 @@ def test_name_of_an_attempt_on_a_pilot_stays_while_its_folder_is_left(
     (there / "spec.json").unlink()  # it cannot be told whose it is
     (row,) = store.read.jobs_by_id([job])
     assert [left and left.why for left in map(delete, folders_of(home, row))] == [
-        "is no attempt's folder",
+        "is not the folder of an attempt",
         f"{there} is left",
     ]
 
@@ -265,7 +265,7 @@ def test_a_folder_without_its_order_is_left(home: Home, spoil: Callable[[Attempt
     before = sorted(attempt.folder.iterdir())
     left = delete(attempt)
     assert left is not None
-    assert left.why == refusal(attempt) == "is no attempt's folder"
+    assert left.why == refusal(attempt) == "is not the folder of an attempt"
     assert sorted(attempt.folder.iterdir()) == before
 
 
@@ -294,7 +294,7 @@ def test_a_folder_of_somebody_else_is_left(home: Home) -> None:
     os.chown(attempt.folder, 12345, 12345)
     left = delete(attempt)
     assert left is not None
-    assert left.why == "belongs to somebody else"
+    assert left.why == "belongs to another user"
     assert attempt.spec.exists()
 
 
@@ -377,7 +377,7 @@ def test_a_foreign_folder_is_named_and_its_job_stays(
     dry = launcher("clean", "train/", "-n")
     real = launcher("clean", "train/", "--yes")
     for answer in (dry, real):
-        assert f"left: {folder}: is no attempt's folder\n" in answer.err
+        assert f"left: {folder}: is not the folder of an attempt\n" in answer.err
     assert real.code == 3
     assert "1 folder could not be deleted" in real.err
     assert names(store) == ["train/a"]

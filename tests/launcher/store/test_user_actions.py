@@ -46,7 +46,7 @@ def test_cancelling_skips_what_needs_the_job_and_what_is_cancelled_with_it_is_ca
     assert store.steering.cancel([a], 2.0) == [a]
     assert store.steering.cancel([d, e], 2.0) == [d, e]
     assert states(store) == "cancelled skipped queued cancelled cancelled"
-    assert job_row(store, b).reason == "needs command/a, which was cancelled"
+    assert job_row(store, b).reason == f"skipped: job {a} command/a was cancelled"
 
 
 def test_a_running_job_is_asked_to_end_and_what_has_ended_cannot_be_cancelled(
@@ -70,7 +70,7 @@ def test_a_running_job_that_is_cancelled_has_the_reason_and_an_event_with_the_ti
     reason = job_row(store, job).why
     assert (reason.code, reason.text) == (
         ReasonCode.ENDING,
-        "ending: cancelled by its owner; SIGKILL after 8 s",
+        "ending: cancelled by its owner, SIGKILL after 8 s",
     )
     assert (reason.data["since"], reason.data["kill_at"]) == (2.0, 10.0)
     codes = [reason.code for _, _, reason in store.read.events_of(job)]
@@ -113,7 +113,7 @@ def test_the_reason_why_a_running_job_is_ended_is_recorded_once(store: Store) ->
     claimed(store, job)
     for cause in (EndCause.TIME_LIMIT, EndCause.QUEUE_STOPPED):
         store.scheduling.note_running(job, ending_reason(cause, 2.0, 30.0), 2.0)
-    assert job_row(store, job).reason == "ending: its time limit is over; SIGKILL after 30 s"
+    assert job_row(store, job).reason == "ending: its time limit was reached, SIGKILL after 30 s"
     assert len(store.read.events_of(job)) == 3
 
 
@@ -164,7 +164,7 @@ def test_an_end_that_only_the_supervisor_knows_of_is_shown(home: Home, store: St
     now = time.time()
     write_termination(attempt, Termination(since=now, kill_at=now - 1, cause=TIME_LIMIT))
     (record,) = job_records(home, store, [job_row(store, job)])
-    assert "its time limit is over; SIGKILL was sent" in str(record["note"])
+    assert "its time limit was reached; SIGKILL was sent" in str(record["note"])
     store.scheduling.note_running(job, a_reason("settles", ReasonCode.SETTLING), 2.0)
     (record,) = job_records(home, store, [job_row(store, job)])
     assert (record["note"], record["termination"]) == ("settles", None)

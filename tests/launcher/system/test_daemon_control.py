@@ -256,7 +256,10 @@ def test_a_newer_scheduler_is_told_once(home: Home, store: Store, launcher: Laun
     as_if_it_ran(home, version="9.9")
     answer = launcher.well("add", "--", "true")
     assert answer.out == "1\tcommand/1\n"
-    assert answer.err.count("launcher 9.9 serves this queue, and this one is 0.") == 1
+    assert (
+        answer.err.count("the scheduler of this queue is launcher 9.9, newer than this command (0.")
+        == 1
+    )
     assert scheduler_pid(home) == pid
 
 

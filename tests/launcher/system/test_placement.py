@@ -264,10 +264,10 @@ def test_promises_of_those_who_do_not_share_our_quota_come_off_the_machine() -> 
 
     assert wait(4, 60, inside=False) == ""
     assert wait(4, 64, inside=False) == (
-        "needs 1 core, 0 of 4 free; 64 of 64 cores are reserved by another queue of user ada"
+        "waiting for 1 CPU core: 0 of 4 free; 64 of 64 reserved by another queue of user ada"
     )
     assert wait(4, 4, inside=True) == (
-        "needs 1 core, 0 of 4 free; 4 of 4 cores are reserved by another queue of user ada"
+        "waiting for 1 CPU core: 0 of 4 free; 4 of 4 reserved by another queue of user ada"
     )
     memory = ForeignReservation(user="ada", device=MEMORY, amount=100 * GIB)
     limited = Machine(

@@ -195,7 +195,7 @@ def test_a_text_is_changed_only_where_it_is_as_it_was_shown(page: Page, store: S
     longest = "\N{GRINNING FACE}" * 10_000
     assert page.post("jobs/1/note", {"question": asked(), "text": longest}).status == 303
     too_long = page.post("jobs/1/note", {"question": asked(), "text": "x" * 10_001})
-    assert "a note has at most 10,000 characters; this one has 10,001" in too_long.text
+    assert "the note has 10,001 characters. Use at most 10,000" in too_long.text
     assert page.post("jobs/1/note", {"question": asked(), "text": ""}).status == 303
     assert job_row(store, 1).owner_note == ""
 

@@ -210,7 +210,7 @@ def test_a_job_that_must_never_run_twice_fails_when_its_supervisor_is_told_to_le
     until(lambda: job_row(store, job).state is not State.RUNNING, "its end is taken in")
     row = job_row(store, job)
     assert (row.state, row.attempts) == (State.FAILED, 1)
-    assert row.reason == "stopped by SIGTERM, and it must never run twice"
+    assert row.reason == "failed: stopped by SIGTERM, not queued again (rerun: never)"
     assert "stopped: its supervisor got SIGTERM" in launcher("show", str(job)).out
 
 
@@ -227,5 +227,5 @@ def test_a_job_that_must_never_run_twice_fails_when_the_queue_is_stopped_now(
     assert f"failed, as it must never run twice: {job_row(store, job).name}\n" in answer.err
     assert f"  launcher retry {job}\n" in answer.err
     assert "stopped; 1 job waits in the queue" in answer.err
-    assert job_row(store, job).reason == "stopped, and it must never run twice"
+    assert job_row(store, job).reason == "failed: stopped, not queued again (rerun: never)"
     assert [job_row(store, one).state for one in (job, other)] == [State.FAILED, State.QUEUED]

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from launcher.errors import counted
 from launcher.job import Resources, Terms
 from launcher.states import Failed, ReasonCode, State
 from launcher.store.queue import Store
@@ -188,7 +189,7 @@ def test_a_job_starts_after_the_end_of_another_even_if_that_fails(
     shown = launcher("show", "bad").out
     assert "1 open job needs it: command/publish" in shown
     assert "1 open job starts after its end, done or not: command/clean-up" in shown
-    assert "after command/bad" in launcher("status").out
+    assert "waiting for command/bad" in launcher("status").out
     record = launcher.json("show", "clean-up")
     assert (record["needs"], record["after_any"]) == ([], ["command/bad"])
     launcher("release", "bad")
@@ -304,11 +305,14 @@ def test_jobs_that_need_a_program_which_its_time_limit_stopped_are_skipped(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--ram", "8"), "'8' has no unit: write 8MiB or 8GiB"),
+        (("--ram", "8"), "'8' has no unit. Write 8GiB or 8MiB"),
         (("--ram", "x"), "expected an amount of memory such as 16GiB, got 'x'"),
         (("--cpus", "0"), "expected a whole number from 1 to 100,000, got '0'"),
-        (("--ram", "999TiB"), "error: this machine can never run it: needs 999 TiB of memory"),
-        (("--cpus", "9999"), f"needs 9999 cores, and {cores()} may be used on this machine"),
+        (("--ram", "999TiB"), "error: this machine can never run it: needs 999 TiB of main memory"),
+        (
+            ("--cpus", "9999"),
+            f"needs 9,999 CPU cores, but this machine has {counted(cores(), 'usable core')}",
+        ),
         (("--name", os.fsdecode(b"caf\xe9")), "is no UTF-8 text"),
         (("--name", "6"), "`launcher cancel 6` selects job number 6, not this job"),
         (("--name", "run:x"), "selects the jobs of a run, not this job. Write another name, such"),
@@ -343,7 +347,7 @@ def test_a_job_after_one_that_failed_is_skipped_and_that_is_said(
     finished(store, failed, Failed(at=2.0, error="no"))
     answer = launcher("add", "--after", "train/a", "--", "true")
     assert answer.out == "2\tcommand/2\n"
-    assert answer.err == "skipped: needs train/a, which failed\n"
+    assert answer.err == "skipped: job 1 train/a failed\n"
     assert in_state(store, 2, State.SKIPPED)
 
 
@@ -365,7 +369,9 @@ def test_a_job_that_is_added_waits_in_a_stopped_queue_until_somebody_starts_that
 ) -> None:
     write_json(home.stop, {"schema": 1, "now": False, "at": time.time()})
     answer = launcher.well("add", "--", "true")
-    assert re.search(r"the queue is stopped since .* `launcher start` goes on", answer.err)
+    assert re.search(
+        r"the queue is stopped since .* To start jobs again: launcher start", answer.err
+    )
     assert home.stop.exists()
     assert scheduler_pid(home) is None
     assert in_state(store, 1, State.QUEUED)

@@ -331,7 +331,7 @@ def test_jobs_after_one_that_failed_are_skipped_and_that_is_said_once(
     give(monkeypatch, b"true\ntrue\n")
     answer = launcher("add", "--after", "train/a", "--from", "-")
     assert answer.out == "2\tcommand/2\n3\tcommand/3\n"
-    assert answer.err == "skipped, all of them: needs train/a, which failed\n"
+    assert answer.err == "skipped, all of them: job 1 train/a failed\n"
     assert in_state(store, 3, State.SKIPPED)
 
 

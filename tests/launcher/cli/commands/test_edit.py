@@ -137,12 +137,9 @@ def test_a_program_that_is_no_editor_is_named(
 @pytest.mark.parametrize(
     ("value", "text"),
     [
-        ("resources.cpus=1000", "this machine can never run it: needs 1000 cores"),
-        ("resources.ram=900TiB", "this machine can never run it: needs 900 TiB of memory"),
-        (
-            "resources.group=nights",
-            "group 'nights' does not exist; `launcher group nights --limit N`",
-        ),
+        ("resources.cpus=1000", "this machine can never run it: needs 1,000 CPU cores"),
+        ("resources.ram=900TiB", "this machine can never run it: needs 900 TiB of main memory"),
+        ("resources.group=nights", "there is no group 'nights'; `launcher group nights --limit N`"),
         ("resources.on=slurm", "'slurm' is not a backend of the configuration"),
         ("resources.not_before=2020-01-01T00:00", "is in the past and delays nothing"),
     ],

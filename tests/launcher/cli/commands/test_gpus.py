@@ -149,7 +149,7 @@ def test_a_driver_that_hangs_is_left_and_told(seen: Devices) -> None:
     seen.add()
     seen.hang()
 
-    with pytest.raises(MachineError, match=r"has not answered for 0\.05 s"):
+    with pytest.raises(MachineError, match=r"has not responded for 0\.05 s"):
         look_once(Nvml().snapshot, patience_s=0.05)
 
     seen.hang(on=False)

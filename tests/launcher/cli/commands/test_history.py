@@ -219,7 +219,7 @@ def failed(code: ReasonCode, **changes: Any) -> FailedAttempts:
         (failed(ReasonCode.OUT_OF_MEMORY, where="ram"), "out of memory", "main memory"),
         (failed(ReasonCode.OUT_OF_MEMORY, where="ram", whose="machine"), "out of memory", "main memory, the machine's"),
         (failed(ReasonCode.OUT_OF_MEMORY, where="gpu", whose="ours"), "out of memory", "a GPU's memory, its own"),
-        (failed(ReasonCode.OUT_OF_MEMORY, where="gpu", whose="neighbour"), "out of memory", "a GPU's memory, a neighbour's"),
+        (failed(ReasonCode.OUT_OF_MEMORY, where="gpu", whose="neighbour"), "out of memory", "GPU memory, used by other processes"),
         (failed(ReasonCode.LOST, error="pid 77 is gone"), "lost", "pid # is gone"),
         (failed(ReasonCode.NOT_STARTED), "not started", ""),
         (failed(ReasonCode.CANCELLED), "cancelled", ""),
@@ -257,7 +257,7 @@ def test_failures_are_grouped_and_the_costly_come_first(store: Store) -> None:
     assert [(one.cause, one.detail, one.attempts, one.job) for one in groups] == [
         ("failed", "bad image #", 3, second),
         ("lost", "its supervisor is gone", 1, lost),
-        ("out of memory", "a GPU's memory, a neighbour's", 1, small),
+        ("out of memory", "GPU memory, used by other processes", 1, small),
         ("cancelled", "", 1, gone),
         ("not started", "", 1, void),
     ]
@@ -294,7 +294,7 @@ def test_what_was_asked_in_vain_is_told_with_what_to_ask(store: Store) -> None:
     assert (memory.name, memory.job, memory.attempts) == ("train/b", second, 2)
     assert (memory.asked, memory.peak, memory.beyond) == (24 * GIB, 12 * GIB, 0)
     assert memory.wasted_gib_hours == pytest.approx(2 * 14 + 2 * 12)
-    assert memory.hint == "ask 12.6 GiB instead of 24 GiB"
+    assert memory.hint == "request 12.6 GiB instead of 24 GiB"
 
 
 def a_memory(asked: float, peak: float, *, beyond: int = 0, declared: bool = True) -> Memory:
@@ -308,11 +308,11 @@ def a_memory(asked: float, peak: float, *, beyond: int = 0, declared: bool = Tru
 @pytest.mark.parametrize(
     ("memory", "hint"),
     [
-        (a_memory(24, 11.3), "ask 11.9 GiB instead of 24 GiB"),
+        (a_memory(24, 11.3), "request 11.9 GiB instead of 24 GiB"),
         (a_memory(12, 11.3), ""),  # it fits
-        (a_memory(10, 11.3, beyond=1), "ask 11.9 GiB instead of 10 GiB"),
+        (a_memory(10, 11.3, beyond=1), "request 11.9 GiB instead of 10 GiB"),
         (a_memory(24, 11.3, declared=False), ""),  # nobody asked: the next claim is smaller anyway
-        (a_memory(2, 0.5), "ask 819 MiB instead of 2 GiB"),
+        (a_memory(2, 0.5), "request 819 MiB instead of 2 GiB"),
     ],
 )
 def test_a_hint_is_given_where_its_owner_can_do_better(memory: Memory, hint: str) -> None:

@@ -13,7 +13,7 @@ from tests.build import job_row, shell, until
 from tests.launcher.conftest import Launcher
 from tests.terminal import COMMAND
 
-NOTE = "note: job 1 is not waited for, because this program runs inside it\n"
+NOTE = "note: not waiting for job 1, because this program runs inside it\n"
 
 
 def log_of(home: Home, job: int = 1) -> str:

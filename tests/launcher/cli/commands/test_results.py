@@ -198,7 +198,7 @@ def test_of_runs_with_one_name_that_of_this_folder_is_told_else_the_newest(
         answer = launcher("results", "test", "--columns", "job")
         assert answer.out == f"job\n{told}\n"
         assert answer.err == (
-            f"note: this is the run test of {tmp_path / told}; change into the folder for that of {tmp_path / other}\n"
+            f"note: this is the run test of {tmp_path / told}. For the runs of the same name, change to {tmp_path / other}\n"
         )
     monkeypatch.chdir(tmp_path / "old")
     assert launcher("results", "--columns", "job").out == "job\nnew\n", "the newest that tests"
@@ -211,7 +211,10 @@ def test_a_run_whose_jobs_were_cleaned_is_not_suggested_in_its_own_place(
     launcher.well("cancel", "run:test", "--yes")
     launcher.well("clean", "run:test", "--yes")
     for words in (("results", "test"), ("status", "run:test")):
-        assert launcher.refused(*words) == "error: the jobs of the run 'test' were cleaned\n"
+        assert (
+            launcher.refused(*words)
+            == "error: the jobs of run 'test' were deleted by launcher clean\n"
+        )
 
 
 @pytest.mark.parametrize(

@@ -150,7 +150,10 @@ def test_a_run_lets_another_policy_decide_from_then_on_and_one_that_is_refused_d
     assert not home.policy.exists()
     answer = launcher.well(*words)
     assert len(store.read.jobs()) == 1
-    assert "policy easy decides: EASY backfill on whole GPUs; launcher start" in answer.err
+    assert (
+        "policy easy: EASY backfill on whole GPUs. To restore the default: launcher start"
+        in answer.err
+    )
     assert "policy launcher decides" in launcher("start", "--policy", "launcher").err
     assert not home.policy.exists()
     assert (

@@ -39,10 +39,10 @@ def test_jobs_start_on_a_pilot_while_it_has_cores_and_the_rest_is_told_why_it_wa
 ) -> None:
     pilot = office.pilot()
     first, second, _ = office.queue("box", jobs=3)
-    assert office.told() == "box: needs 1 core, 0 of 2 free"
+    assert office.told() == "waiting for box: 1 CPU core (0 of 2 free)"
     assert pilot.runs() == [first, second]
     assert [claim.pilot for claim in office.store.scheduling.claims()] == ["lp-1", "lp-1"]
-    assert office.told() == "box: all 2 cores of its pilot are busy"
+    assert office.told() == "waiting for box: all 2 cores of its pilot are busy"
 
 
 def test_second_pilot_gets_what_the_first_one_cannot_take(office: Office) -> None:
@@ -55,7 +55,7 @@ def test_second_pilot_gets_what_the_first_one_cannot_take(office: Office) -> Non
 def test_job_runs_only_where_it_may(office: Office) -> None:
     office.pilot(backend="farm")
     office.queue("box")
-    assert office.told(here=9) == "box: its first pilot is about to be submitted"
+    assert office.told(here=9) == "waiting for box: its first pilot will be submitted next"
     assert not office.started_here
 
 
@@ -64,7 +64,10 @@ def test_backend_says_why_it_has_no_pilot(office: Office) -> None:
     office.queue("box")
     (reason,) = office.decide().values()
     assert reason is not None
-    assert (reason.text, reason.code) == ("box: 2 pilots wait in box: Resources", "no-pilot")
+    assert (reason.text, reason.code) == (
+        "waiting for box: 2 pilots wait in box: Resources",
+        "no-pilot",
+    )
 
 
 def test_place_that_is_named_first_is_asked_first(office: Office) -> None:
@@ -85,22 +88,23 @@ def test_what_finds_no_room_in_the_first_place_starts_in_the_next_one(office: Of
 def test_job_that_may_run_in_two_places_is_told_of_both(office: Office) -> None:
     office.queue("box", "farm", spec=a_spec(cpus=3))
     assert office.told() == (
-        "box: needs 3 CPU cores, but a pilot of box has 2 (raise `cpus` in [backends.box]); "
-        "farm: its first pilot is about to be submitted"
+        "waiting for box: needs 3 cores, and a pilot of box has 2; raise `cpus` in [backends.box]; "
+        "farm: its first pilot will be submitted next"
     )
 
 
 def test_backend_that_was_taken_out_of_the_configuration_is_named(office: Office) -> None:
     office.queue("gone")
     assert office.told() == (
-        "gone: config.toml has no table [backends.gone] any more; add it, or cancel the job"
+        "waiting for gone: config.toml does not contain [backends.gone]. "
+        "Add this table or cancel the job"
     )
 
 
 def test_job_with_a_limit_that_ends_after_its_pilot_is_not_sent_there(office: Office) -> None:
     office.pilot(until=1000.0 + 60.0)
     office.queue("box", time_limit_s=61.0)
-    assert office.told() == "box: may run for 1 m 1 s, and this pilot ends in 1 m"
+    assert office.told() == "waiting for box: may run for 1 m 1 s, but this pilot ends in 1 m"
     (job,) = office.queue("box", time_limit_s=60.0, retries=1)
     office.decide()
     assert [claim.job for claim in office.store.scheduling.claims()] == [job]
@@ -109,7 +113,7 @@ def test_job_with_a_limit_that_ends_after_its_pilot_is_not_sent_there(office: Of
 def test_job_gets_the_cores_that_it_asks_for_or_waits(office: Office) -> None:
     office.pilot(cpus=1)
     office.queue("box", spec=a_spec(cpus=2))
-    assert office.told() == "box: needs 2 cores, and this pilot has 1"
+    assert office.told() == "waiting for box: needs 2 CPU cores, but this pilot has 1"
 
 
 def test_pilot_with_troubles_gets_nothing(office: Office) -> None:
@@ -123,8 +127,8 @@ def test_limit_of_a_group_holds_over_all_machines(office: Office) -> None:
     office.limits["few"] = 1
     pilots = [office.pilot("lp-1"), office.pilot("lp-2")]
     office.queue("box", jobs=3, group="few")
-    assert office.told() == "box: group 'few' runs 1 of at most 1"
-    assert office.told() == "box: group 'few' runs 1 of at most 1"
+    assert office.told() == "waiting for box: group 'few' (it runs 1 job, its limit is 1)"
+    assert office.told() == "waiting for box: group 'few' (it runs 1 job, its limit is 1)"
     assert [len(pilot.orders()) for pilot in pilots] == [1, 0]
 
 
@@ -316,7 +320,7 @@ def test_a_job_that_waits_meanwhile_is_told_what_is_to_be_corrected(office: Offi
     (reason,) = office.decide().values()
     assert reason is not None
     assert reason.code is ReasonCode.NO_PILOT
-    assert "config.toml is to be corrected first: config.toml:3: backends.box.cpus" in reason.text
+    assert "config.toml has an error: config.toml:3: backends.box.cpus" in reason.text
 
 
 # --- GPUs of pilots: what is learned of jobs there, and how much of a card that they share each may take
@@ -374,7 +378,7 @@ def test_a_job_that_is_known_to_keep_a_card_of_a_pilot_busy_is_alone_there(
     office.store.scheduling.finish(claim, Done(at=NOW), outputs={}, now=NOW, measured=known)
     office.attempts.remove(claim.job)
     office.queue("box", jobs=2, spec=heavy, retries=1)
-    assert "expects job 2 to keep it 97 % busy" in office.told()
+    assert "is expected to be 97 % busy with job 2" in office.told()
     assert pilot.runs()[1:] == [2]
 
 
@@ -394,14 +398,14 @@ def test_a_job_with_gpu_numbers_gets_those_of_its_node(office: Office) -> None:
 def test_a_job_with_gpu_numbers_is_not_sent_to_a_pilot_with_mig_instances(office: Office) -> None:
     pilot = office.pilot(cpus=8, gpus=(a_gpu(0, total=40, mig=1, uuid="MIG-a"),))
     office.queue("box", spec=a_spec(resources=on_gpu(gpu_ids="numbers")))
-    assert "gpu_ids: numbers is not possible on a machine with MIG" in office.told()
+    assert "gpu_ids=numbers does not work on a machine with MIG" in office.told()
     assert pilot.orders() == []
 
 
 def test_job_that_needs_a_gpu_is_not_sent_to_a_pilot_without_one(office: Office) -> None:
     pilot = office.pilot()  # it was to have one, and got none
     office.queue("box", spec=a_spec(resources=on_gpu()))
-    assert office.told() == "box: needs a GPU, and this pilot has none"
+    assert office.told() == "waiting for box: needs a GPU, but this pilot has none"
     assert pilot.orders() == []
 
 
@@ -588,7 +592,7 @@ def why(hello: Hello, *, took_h: float | None = None, limit_h: float | None = No
 
 def test_what_is_expected_to_take_longer_than_is_left_waits_for_a_pilot_with_more_time() -> None:
     assert why(a_pilot(left_h=5), took_h=4) == (
-        "is expected to run for up to 6 h, and this pilot ends in 5 h"
+        "is expected to run for up to 6 h, but this pilot ends in 5 h"
     )
     assert why(a_pilot(left_h=7), took_h=4) == ""
 
@@ -693,7 +697,7 @@ def test_job_whose_run_lies_in_a_folder_that_hangs_waits_and_names_it(
         until(office.pool.collect_spawned, "a supervisor is ready")
         reason = office.launches.claim(ready, start)
     assert reason is not None
-    assert reason.text == "the folder /far/runs/first does not respond"
+    assert reason.text == "waiting for its files: the folder /far/runs/first does not answer"
     assert office.launches.claim(ready, start) is None, (
         "with the same supervisor, now that it answers"
     )
@@ -710,7 +714,10 @@ def test_job_for_whose_supervisor_too_many_files_are_open_waits_for_the_end_of_a
     monkeypatch.setattr(fork_server_pool, "short_of_files", lambda: "48 files")
     assert office.pool.take(ready.lane.environment) is None
     free, reasons = startable.without_excluded([ready], result := TurnResult())
-    assert (free, [reason and reason.text for reason in reasons.values()]) == ([], ["48 files"])
+    assert (free, [reason and reason.text for reason in reasons.values()]) == (
+        [],
+        ["waiting for a worker: 48 files"],
+    )
     assert result.look_again_s == 1.0
     monkeypatch.undo()
     office.pool.prepare(ready.lane.environment)

@@ -178,7 +178,7 @@ def test_a_job_whose_results_are_never_seen_is_not_done(
     (home.attempt(1, 1).folder / "runs").unlink()
     outcome = take(done)
     assert isinstance(outcome, Failed)
-    assert f"{home.attempt(1, 1).folder}/runs is not seen" in outcome.error
+    assert f"{home.attempt(1, 1).folder}/runs is not visible" in outcome.error
     assert "launcher retry" in outcome.error
 
 
@@ -224,7 +224,7 @@ def test_what_cannot_be_moved_is_left_to_the_next_attempt(
         patched.setattr(os, "rename", full)
         outcome = take(done)
     assert isinstance(outcome, Failed)
-    assert "No space left on device; what it made is kept" in outcome.error
+    assert "No space left on device. Its files are kept" in outcome.error
     assert not (spec.run_folder / MODEL).exists()
     left = take_left(home, 1, 2, spec.run_folder)
     assert (spec.run_folder / STAGES / f"{left}.left" / "test" / MODEL / "best.pt").exists()
@@ -337,7 +337,7 @@ def test_main_memory_is_the_machines_fault_only_within_the_promise(
 
 def test_a_shortage_of_which_nothing_is_known_costs_a_retry() -> None:
     assert judged({}, {}) == Blame(
-        whose="ours", vram_request=None, why="its own: ran out of memory", charged=True
+        whose="ours", vram_request=None, why="used an unknown amount", charged=True
     )
 
 
@@ -346,21 +346,19 @@ def test_a_shortage_of_which_nothing_is_known_costs_a_retry() -> None:
     [
         (
             judged({"held": 9, "wanted": 2}, {"reservation": 8, "total": 24, "others": 13}),
-            "its own: held 9 GiB and wanted 2 GiB more, was promised 8 GiB;"
-            " needs 12.8 GiB next time",
+            "used 9 GiB and needed 2 GiB more (reserved: 8 GiB)",
         ),
         (
             judged({"held": 3}, {"reservation": 8, "total": 24, "others": 20}),
-            "a neighbour's: held 3 GiB, was promised 8 GiB; others have 20 GiB of 24 GiB there",
+            "other processes used 20 GiB of 24 GiB, this job used 3 GiB (reserved: 8 GiB)",
         ),
         (
             judged({"held": 20, "wanted": 5}, {"total": 24, "others": 0}),
-            "its own: held 20 GiB and wanted 5 GiB more, alone on a card of 24 GiB;"
-            " needs 28 GiB next time",
+            "used 20 GiB and needed 5 GiB more, alone on a GPU of 24 GiB",
         ),
         (
             judged({"held": 7.2}, {"ram": 4}, where="ram"),
-            "its own: used 7.2 GiB of main memory, was promised 4 GiB",
+            "used 7.2 GiB (reserved: 4 GiB)",
         ),
     ],
 )  # fmt: skip
@@ -439,7 +437,10 @@ def test_the_reason_of_an_end_names_an_earlier_output_that_could_not_be_put_back
     ends.add(claimed(store, job), FAILED)
     assert not ends.due(lambda _: Machine(cpus=1))
     assert job_row(store, job).why.code is ReasonCode.SETTLING
-    assert f"{output} cannot be put back: Is a directory" in job_row(store, job).reason
+    assert (
+        f"cannot restore the earlier file of its output {output}: Is a directory"
+        in job_row(store, job).reason
+    )
     impatient(monkeypatch)
     ends._open[0].again_at = 0.0
     (ended,) = ends.due(lambda _: Machine(cpus=1))
@@ -497,7 +498,7 @@ def test_what_is_done_or_failed_by_itself_needs_no_excuse() -> None:
 
 
 def test_an_attempt_whose_card_failed_is_excused_and_says_so() -> None:
-    told = "cuda:0 fell off the bus; queued again"
+    told = "cuda:0 fell off the bus"
     assert requeue(FAILED, FELL) == Requeue(reason=fell(f"RuntimeError: boom: {told}"))
     assert requeue(short(), FELL) == Requeue(reason=fell(f"CUDA out of memory: {told}"))
     assert requeue(Lost(at=1.0, why="killed"), FELL) == Requeue(reason=fell(told))
@@ -506,7 +507,7 @@ def test_an_attempt_whose_card_failed_is_excused_and_says_so() -> None:
 def test_an_attempt_that_had_to_leave_its_card_is_excused_however_it_ended() -> None:
     for outcome in (FAILED, short(), Stopped(at=1.0)):
         decision = requeue(outcome, a_gpu(), moved=FALLEN)
-        assert decision == Requeue(reason=fell("cuda:0 fell off the bus; queued again"))
+        assert decision == Requeue(reason=fell("cuda:0 fell off the bus"))
     assert requeue(Done(at=1.0), a_gpu(), moved=FALLEN) is None
 
 
@@ -518,18 +519,19 @@ FULL = Eviction("cuda:0 had only 1 GiB free", cause=EndCause.GPU_MEMORY, vram_re
 
 def test_one_that_was_stopped_for_others_runs_again_alone_and_says_what_was_lost() -> None:
     decision = requeue(Stopped(at=150.0), a_gpu(), claim=None, claimed=100.0, moved=FULL)
-    told = "stopped: cuda:0 had only 1 GiB free; 50 s of work lost; queued again, with a GPU of its own"
+    told = "stopped: cuda:0 had only 1 GiB free"
+    then = "Queued again on an empty GPU, 50 s of work lost"
     reason = a_reason(told, ReasonCode.OUT_OF_MEMORY, where="gpu", whose="neighbour")
-    assert decision == Requeue(reason=reason, vram_request=9 * GIB, alone=True)
+    assert decision == Requeue(reason=reason, then=then, vram_request=9 * GIB, alone=True)
     skewed = requeue(Stopped(at=50.0), a_gpu(), claim=None, claimed=100.0, moved=FULL)
     assert skewed is not None
-    assert "; 0 s of work lost;" in skewed.reason.text
+    assert skewed.then.endswith(", 0 s of work lost")
 
 
 @pytest.mark.parametrize(
     ("entry", "kind", "told"),
     [
-        ("lab:train", "train", "ran 50 s and resumes"),
+        ("lab:train", "train", "it resumes after 50 s of work"),
         ("lab:train", FUNCTION, "50 s of work lost"),
         ("", "command", "50 s of work lost"),
     ],
@@ -541,9 +543,8 @@ def test_one_that_was_stopped_for_others_says_whether_its_next_attempt_resumes(
         Stopped(at=150.0), a_gpu(), claim=None, claimed=100.0, moved=FULL, entry=entry, kind=kind
     )
     assert decision is not None
-    assert decision.reason.text == (
-        f"stopped: cuda:0 had only 1 GiB free; {told}; queued again, with a GPU of its own"
-    )
+    assert decision.reason.text == "stopped: cuda:0 had only 1 GiB free"
+    assert decision.then == f"Queued again on an empty GPU, {told}"
 
 
 def test_one_that_ended_by_itself_before_it_was_stopped_for_others_is_judged_by_its_end() -> None:
@@ -551,7 +552,7 @@ def test_one_that_ended_by_itself_before_it_was_stopped_for_others_is_judged_by_
     assert requeue(FAILED, a_gpu(), claim=None, moved=FULL) is None
     lacked = requeue(short(held=8 * GIB, wanted=2 * GIB), a_gpu(used=20), claim=None, moved=FULL)
     assert lacked is not None
-    assert lacked.reason.text.startswith("out of memory, ")
+    assert lacked.reason.text.startswith("out of memory: ")
 
 
 @pytest.mark.parametrize("number", [1, 2, SHORTAGES_BESIDE_OTHERS - 1, SHORTAGES_BESIDE_OTHERS, 4])
@@ -573,7 +574,7 @@ def test_one_with_an_estimate_waits_for_memory_and_not_for_a_while() -> None:
     estimated, declared = requeue(outcome, card, claim=None), requeue(outcome, card)
     assert estimated is not None
     assert declared is not None
-    assert "a neighbour's: " in estimated.reason.text
+    assert "other processes used " in estimated.reason.text
     assert (estimated.pause_s, declared.pause_s) == (0.0, CROWDED_PAUSE_S)
     assert (declared.alone, declared.limit) == (False, REQUEUE_LIMIT)
 
@@ -597,7 +598,7 @@ def test_a_job_that_lacks_memory_is_queued_again_four_times_at_most(store: Store
         states.append(job_row(store, job).state)
         assert store.scheduling.lane_of(job).alone is (number >= SHORTAGES_BESIDE_OTHERS)
     assert states == [State.QUEUED] * 4 + [State.FAILED]
-    assert job_row(store, job).reason.endswith(", 5 times by now")
+    assert job_row(store, job).reason.endswith(" (5 times)")
 
 
 def test_failures_of_gpus_do_not_count_as_shortages_of_memory(store: Store) -> None:
@@ -615,7 +616,7 @@ def test_failures_of_gpus_do_not_count_as_shortages_of_memory(store: Store) -> N
         store.scheduling.finish(claim, outcome, outputs={}, now=now, requeue=decision)
         states.append(job_row(store, job).state)
     assert states == [State.QUEUED] * (len(ends) - 1) + [State.FAILED]
-    assert job_row(store, job).reason.endswith(f", {MOST_SHORTAGES} times by now")
+    assert job_row(store, job).reason.endswith(f" ({MOST_SHORTAGES} times)")
 
 
 def test_one_that_was_stopped_for_others_teaches_similar_jobs_at_once_and_stays_alone(
@@ -647,15 +648,15 @@ def test_one_that_needed_more_than_it_was_promised_gets_more_at_once() -> None:
     assert decision.vram_request is not None
     assert decision.vram_request >= 10 * GIB
     assert (decision.hopeless, decision.pause_s) == (False, 0.0)
-    assert decision.reason.text.startswith("out of memory, its own: ")
+    assert decision.reason.text.startswith("out of memory: used ")
 
 
 def test_one_whose_memory_others_took_waits_a_little_and_keeps_its_claim() -> None:
     decision = requeue(short(held=2 * GIB, wanted=1 * GIB), a_gpu(total=40, used=38))
     assert decision is not None
     assert (decision.vram_request, decision.pause_s) == (8 * GIB, CROWDED_PAUSE_S)
-    assert decision.reason.text.startswith("out of memory, a neighbour's: ")
-    assert decision.reason.text.endswith("; queued again")
+    assert decision.reason.text.startswith("out of memory: other processes used ")
+    assert decision.then == "Queued again"
 
 
 def test_others_who_have_left_meanwhile_are_remembered() -> None:
@@ -663,8 +664,8 @@ def test_others_who_have_left_meanwhile_are_remembered() -> None:
     now, then = requeue(outcome, card), requeue(outcome, card, others_usage={"GPU-0": 38 * GIB})
     assert now is not None
     assert then is not None
-    assert "its own" in now.reason.text
-    assert "a neighbour's" in then.reason.text
+    assert "other processes" not in now.reason.text
+    assert "other processes" in then.reason.text
 
 
 def test_a_job_on_the_cpu_gets_no_larger_claim() -> None:
@@ -675,7 +676,7 @@ def test_one_that_no_card_can_ever_hold_is_not_tried_again() -> None:
     decision = requeue(short(held=30 * GIB, wanted=20 * GIB), a_gpu(total=40))
     assert decision is not None
     assert decision.hopeless
-    assert "can never fit: cuda:0 has 40 GiB for it" in decision.reason.text
+    assert "but cuda:0 has at most 40 GiB for it" in decision.reason.text
 
 
 def test_a_larger_card_elsewhere_is_hope() -> None:
@@ -699,7 +700,7 @@ def test_what_must_never_run_twice_is_not_excused_when_its_end_is_lost() -> None
 def test_what_must_never_run_twice_does_not_move_to_another_gpu() -> None:
     decision = requeue(Stopped(at=1.0), a_gpu(), moved=FALLEN, rerun="never")
     assert decision == Requeue(
-        reason=fell("cuda:0 fell off the bus, and it must never run twice"), hopeless=True
+        reason=fell("cuda:0 fell off the bus, not queued again (rerun: never)"), hopeless=True
     )
     assert requeue(Stopped(at=1.0), FELL, rerun="never") is None
 

@@ -305,7 +305,7 @@ def test_a_job_that_lacked_a_little_gets_the_idle_card_that_is_as_large_as_it_wa
     (wait,) = decide([job], [], Machine(cpus=2, gpus=(a_gpu(total=24, used=2),)))
     assert wait == Wait(
         job=7,
-        reason="needs 23.5 GiB; cuda:0 has 22 GiB free",
+        reason="waiting for 23.5 GiB of GPU memory: cuda:0 has 22 GiB free",
         data={"need": "needs 23.5 GiB", "situation": "cuda:0 has 22 GiB free"},
         lacks="gpu",
     )

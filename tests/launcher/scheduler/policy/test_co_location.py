@@ -146,7 +146,7 @@ def test_a_job_does_not_come_to_one_that_keeps_the_gpu_busy_and_the_reason_names
     (wait,) = decide([wants(1, 0.97)], [runs(3, demand=Load(sm=0.97, measured=True))], machine)
     assert isinstance(wait, Wait)
     assert wait.reason == (
-        "needs 1 GiB; cuda:0 is 97 % busy with job 3, with one more job each would take 1.9 times as long"
+        "waiting for 1 GiB of GPU memory: cuda:0 is 97 % busy with job 3, another job would slow each down 1.9 times"
     )
 
 
@@ -174,7 +174,7 @@ def test_declared_memory_is_enough_to_share_a_gpu_from_the_first_job_on() -> Non
     assert [type(one) for one in decisions] == [Start] * 8 + [Wait] * 3
     assert isinstance(decisions[8], Wait)
     assert decisions[8].reason.startswith(
-        "needs 1 GiB; cuda:0 expects jobs 1, 2, 3 and 5 more to keep it 100 % busy"
+        "waiting for 1 GiB of GPU memory: cuda:0 is expected to be 100 % busy with jobs 1, 2, 3 and 5 more"
     )
     light = [wants(job, 0.05) for job in range(1, 15)]
     assert all(isinstance(one, Start) for one in decide(light, [], machine))
@@ -196,7 +196,8 @@ def test_without_reported_loads_a_fixed_number_shares_a_gpu() -> None:
     assert [type(one) for one in decisions] == [Start] * UNMEASURED_MOST + [Wait]
     assert isinstance(decisions[-1], Wait)
     assert (
-        "at most 4 at once, as its driver does not report the load of each" in decisions[-1].reason
+        "its limit is 4 jobs, as its driver does not report the load per job"
+        in decisions[-1].reason
     )
 
 
@@ -211,7 +212,7 @@ def test_without_reported_loads_a_known_heavy_job_keeps_others_away() -> None:
     machine = Machine(cpus=64, gpus=(replace(a_gpu(total=80), reports_load=False),))
     (wait,) = decide([wants(1)], [runs(3, demand=Load(sm=0.97))], machine)
     assert isinstance(wait, Wait)
-    assert "expects job 3 to keep it 97 % busy" in wait.reason
+    assert "is expected to be 97 % busy with job 3" in wait.reason
     (start,) = decide([wants(1)], [runs(3, demand=Load(sm=0.2))], machine)
     assert isinstance(start, Start)
 
@@ -262,7 +263,7 @@ def test_a_job_that_waits_for_a_measurement_is_told_no_time_and_delays_nobody(
     job = job._replace(patient_until=60.0)
     (wait,) = decide([job], there, machine, 10.0)
     assert isinstance(wait, Wait)
-    assert "there will be room" not in wait.reason
+    assert "will have room" not in wait.reason
     assert "is kept for it" not in wait.reason
     assert (wait.lacks, wait.kept_until) == (None, None)
     assert wish_of([job], [wait], machine) == (None, 0), "others leave it nothing"
@@ -291,7 +292,7 @@ def test_the_next_job_is_told_when_there_is_room_if_the_first_waits_for_a_measur
     first = unknown(9, "train", 0.0)._replace(ends=500.0, since=0.0)
     jobs = [asks(1, "train"), a_waiting(2, min_vram=75 * GIB)]
     waits = decide([job._replace(patient_until=1e9) for job in jobs], [first], machine, 10.0)
-    assert ["there will be room" in wait.reason for wait in waits] == [False, True]
+    assert ["will have room" in wait.reason for wait in waits] == [False, True]
 
 
 @pytest.mark.parametrize(("job", "there", "machine"), kept_waiting())
@@ -301,7 +302,7 @@ def test_a_job_that_lacks_memory_beside_what_is_measured_is_told_when_there_is_r
     large = runs(5, reservation=79 * GIB, ends=500.0, since=0.0)
     (wait,) = decide([job], [*there, large], machine, 10.0)
     assert isinstance(wait, Wait)
-    assert "there will be room" in wait.reason
+    assert "will have room" in wait.reason
     assert wait.lacks == "gpu"
     assert wish_of([job], [wait], machine)[0] is not None
 
@@ -312,12 +313,14 @@ def test_an_older_estimate_shrinks_to_its_use_for_a_job_with_declared_memory() -
     declared = runs(9, reservation=40 * GIB, used={"GPU-0": 5 * GIB}, ends=90.0)
     (wait,) = decide([wants(1)], [estimated, declared], machine, 0.0)
     assert isinstance(wait, Wait)
-    assert "has 55 GiB free, 55 GiB of it promised to jobs 8, 9;" in wait.reason
-    assert "will be room on cuda:0" in wait.reason, "as soon as job 9 has ended"
+    assert "has 55 GiB free, of which 55 GiB is reserved for jobs 8, 9;" in wait.reason
+    assert "cuda:0 will have room" in wait.reason, "as soon as job 9 has ended"
     more = runs(9, reservation=70 * GIB, used={"GPU-0": 5 * GIB}, ends=90.0)
     (wait,) = decide([wants(1)], [estimated, more], machine, 0.0)
     assert isinstance(wait, Wait)
-    assert "65 GiB of it promised to job 9;" in wait.reason, "no estimate is less than its use"
+    assert "of which 65 GiB is reserved for job 9;" in wait.reason, (
+        "no estimate is less than its use"
+    )
 
 
 def test_an_estimate_grows_only_into_memory_that_is_free() -> None:
@@ -325,14 +328,14 @@ def test_an_estimate_grows_only_into_memory_that_is_free() -> None:
     large = runs(9, reservation=90 * GIB, estimated=True, used={"GPU-0": 60 * GIB})
     (wait,) = decide([wants(1)], [large], machine)
     assert isinstance(wait, Wait)
-    assert "20 GiB of it promised to job 9" in wait.reason
+    assert "of which 20 GiB is reserved for job 9" in wait.reason
 
 
 def test_nothing_starts_beside_others_while_little_memory_is_free() -> None:
     machine = Machine(cpus=64, gpus=(a_gpu(total=80, used=79.5),))
     (wait,) = decide([wants(1)], [runs(9, used={"GPU-0": 79 * GIB})], machine)
     assert isinstance(wait, Wait)
-    assert "cuda:0 has only 512 MiB free beside job 9" in wait.reason
+    assert "cuda:0 runs job 9 and has only 512 MiB free" in wait.reason
 
 
 def test_a_gpu_that_is_busy_all_the_time_gets_no_job_until_its_jobs_are_measured() -> None:
@@ -340,7 +343,7 @@ def test_a_gpu_that_is_busy_all_the_time_gets_no_job_until_its_jobs_are_measured
     machine = Machine(cpus=64, gpus=(gpu,))
     (wait,) = decide([wants(1)], [runs(3)], machine)
     assert isinstance(wait, Wait)
-    assert wait.reason == "needs 1 GiB; cuda:0 is 100 % busy with job 3"
+    assert wait.reason == "waiting for 1 GiB of GPU memory: cuda:0 is 100 % busy with job 3"
     light = runs(3, demand=Load(sm=0.1, measured=True))
     (start,) = decide([wants(1)], [light], machine)
     assert isinstance(start, Start)
@@ -398,4 +401,4 @@ def test_a_heavy_job_gets_its_place_although_light_ones_follow_each_other() -> N
     first, later = decide([heavy, wants(2, 0.1)._replace(seconds=9.0)], there, machine)
     assert isinstance(first, Wait)
     assert isinstance(later, Wait)
-    assert "would delay job 1" in later.reason
+    assert "waiting for job 1" in later.reason

@@ -64,9 +64,7 @@ def test_who_has_waited_long_is_passed_by_shorter_jobs_then_by_limited_ones_only
         (first,) = arranged([wide], now)
         told, _ = decide([first, shorter], [busy], TWO, now)
         assert isinstance(told, Wait)
-        assert (
-            "later, as durations are estimates; after 1 m it is put off no more" in told.reason
-        ) == (now < FIRM_S)
+        assert ("later; no other job may delay it after 1 m" in told.reason) == (now < FIRM_S)
         passing.append(
             [
                 isinstance(decide([first, job], [busy], TWO, now)[1], Start)

@@ -91,8 +91,8 @@ def test_who_has_used_more_leaves_the_place_and_says_to_whom_and_why() -> None:
     assert isinstance(waits, Wait)
     assert waits.code is ReasonCode.YIELDS
     assert waits.reason == (
-        "leaves room for bob, who waits 12 s for 1 GPU and has used less "
-        "(3.1 against 20.4 GPU-hours, half-life a day)"
+        "waiting for user bob, who has waited 12 s for 1 GPU and has used less lately "
+        "(3.1 GPU-hours, you 20.4)"
     )
     assert waits.data == {"user": "bob", "room": 1, "lacks": "gpu"}
 
@@ -154,7 +154,7 @@ def test_only_a_job_that_could_start_leaves_its_place_to_him() -> None:
     machine = a_machine(colleagues=(a_colleague(),), use=Use(cards=10.0))
     measured, yields = decide(jobs, [first], machine)
     assert isinstance(measured, Wait)
-    assert "the first of its kind, is being measured" in measured.reason
+    assert "the first similar job, is being measured" in measured.reason
     assert isinstance(yields, Wait)
     assert yields.code is ReasonCode.YIELDS
 
@@ -193,15 +193,15 @@ def test_cores_and_memory_are_left_likewise_and_each_is_counted_for_itself() -> 
     decisions = decide([a_waiting(1), a_waiting(2)], [], machine)
     assert starts(decisions) == [1]
     assert isinstance(decisions[1], Wait)
-    assert "who waits 12 s for 3 cores" in decisions[1].reason
-    assert "0.0 against 5.0 core-hours" in decisions[1].reason
+    assert "who has waited 12 s for 3 CPU cores" in decisions[1].reason
+    assert "(0.0 core-hours, you 5.0)" in decisions[1].reason
     lacks_ram = a_colleague(gpus=0, ram=6 * GIB, lacks="memory")
     used = Use(memory=1e15)
     whole = Machine(cpus=4, ram=8 * GIB, ram_free=8 * GIB, colleagues=(lacks_ram,), use=used)
     decisions = decide([a_waiting(1, ram=4 * GIB), a_waiting(2, ram=GIB)], [], whole)
     assert starts(decisions) == [2]
     assert isinstance(decisions[0], Wait)
-    assert "for 6 GiB of memory" in decisions[0].reason
+    assert "for 6 GiB of main memory" in decisions[0].reason
 
 
 @pytest.mark.parametrize(
@@ -482,7 +482,7 @@ def test_idle_queues_of_a_user_delay_others_for_seconds_in_two_hours(
         delayed += not starts(decisions)
     assert 0 < delayed <= 60 * len(wishes)
     assert {complaint.split(" for ")[0] for complaint in courtesy.complaints} == {
-        "nothing is left to bob"
+        "user bob gets no precedence"
     }
 
 

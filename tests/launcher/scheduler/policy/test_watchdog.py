@@ -67,9 +67,9 @@ def test_a_job_that_nothing_keeps_from_a_card_is_tried_there_alone() -> None:
     assert isinstance(start, Start)
     assert (start.devices, start.exclusive, start.reservation) == (("GPU-1",), True, None)
     assert start.reason == (
-        "tried alone on cuda:1 with 21.5 GiB free: it waited for 30 s without a cause (needs a GPU "
-        "that it shares with no other job; cuda:0 has 3 GiB in use by others; cuda:1 has 2.5 GiB in "
-        "use by others)"
+        "tried alone on cuda:1 with 21.5 GiB free after 30 s without a known cause (waiting for an "
+        "empty GPU (--exclusive): cuda:0 has 3 GiB in use by other users; cuda:1 has 2.5 GiB in "
+        "use by other users)"
     )
     assert isinstance(wait, Wait)
     assert wait.code is ReasonCode.UNEXPLAINED
@@ -82,10 +82,9 @@ def test_one_that_does_not_fit_is_named_with_what_is_in_its_way() -> None:
     assert isinstance(wait, Wait)
     assert wait.code is ReasonCode.UNEXPLAINED
     assert wait.reason == (
-        "needs 22 GiB; cuda:0 has 21 GiB free; nothing explains that for 30 s or longer: "
-        "nothing of yours runs there, and nobody else is seen; 3 GiB of cuda:0 are in use, and the driver "
-        "lists no process there; a reset of the GPU, or a reboot, gives back what ended processes "
-        "have left"
+        "waiting for 22 GiB of GPU memory: cuda:0 has 21 GiB free. No job of yours and no other user "
+        "explains it for 30 s or longer. 3 GiB of cuda:0 are in use, but the driver lists no process "
+        "there. Reset the GPU or reboot to free the memory of ended processes"
     )
 
 
@@ -114,11 +113,11 @@ def test_a_driver_that_is_slow_now_and_then_does_not_make_it_forget() -> None:
 
 def test_a_contradiction_of_the_rules_starts_the_job_on_the_cpu_too() -> None:
     for reason in (ReasonCode.NO_ROOM, ReasonCode.WOULD_DELAY):
-        odd: list[Decision] = [Wait(job=1, reason="would delay job 9", code=reason)]
+        odd: list[Decision] = [Wait(job=1, reason="waiting for job 9", code=reason)]
         (start,) = reviewed(a_waiting(1, cpus=9), decisions=odd).decisions
         assert isinstance(start, Start)
         assert (start.cpus, start.devices) == (4, ())
-        assert start.reason.startswith("tried alone on the CPU: it waited for 30 s without")
+        assert start.reason.startswith("tried alone on the CPU after 30 s without")
 
 
 def test_what_runs_elsewhere_explains_no_wait_for_a_card_on_which_nobody_is() -> None:
@@ -275,7 +274,7 @@ def test_the_pure_decision_is_made_whatever_the_times_are(now: float, ends: floa
     assert {decision.job for decision in decisions} == {1, 2}
     wide = next(decision for decision in decisions if decision.job == 1)
     assert isinstance(wide, Wait)
-    assert "needs 20 GiB; cuda:0 has 24 GiB free" in wide.reason
+    assert "waiting for 20 GiB of GPU memory: cuda:0 has 24 GiB free" in wide.reason
     (alone,) = decide([WIDE], [], ONE_CARD, now)
     assert isinstance(alone, Start)
 
@@ -287,7 +286,7 @@ def test_a_time_limit_of_a_second_and_one_of_ten_years_delay_nobody_for_ever(lim
     small = SMALL._replace(forecast=forecast, seconds=forecast.quantile(0.75))
     wide, other = decide([WIDE, small], [run], ONE_CARD, TODAY)
     assert isinstance(wide, Wait)
-    assert "room on cuda:0 " in wide.reason
+    assert "cuda:0 will have room " in wide.reason
     # the small one fits beside the wide one in any case
     assert isinstance(other, Start)
 
@@ -306,7 +305,7 @@ NOW = 1000.0
         (NOW + 0.4, 0.0, " within a second"),
         (NOW + 1, 0.0, " in about 1 s"),
         (NOW + 90, 59.9, " in about 1 m 30 s"),
-        (NOW + 90, 60.0, " in about 1 m 30 s, or up to 1 m later, as durations are estimates"),
+        (NOW + 90, 60.0, " in about 1 m 30 s or up to 1 m later"),
     ],
 )
 def test_when_there_is_room_is_said_in_words(at: float, slip: float, said: str) -> None:
@@ -314,7 +313,7 @@ def test_when_there_is_room_is_said_in_words(at: float, slip: float, said: str) 
         job="7", group="", at=(at, 1), slip=slip, where="a GPU", cpus=1, ram=0, beside={}
     )
     assert kept.when(NOW) == said
-    assert kept.told(NOW) == f"job 7, which is first and gets a GPU{said}"
+    assert kept.told(NOW) == f"job 7, which is first and will get a GPU{said}"
 
 
 # --- how long the queue is reckoned to be: for so long jobs are passed, so nothing may blow it up
@@ -392,7 +391,7 @@ def test_a_large_job_is_passed_for_a_while_and_then_not_until_ours_are_gone_and_
         decisions = decide(waiting, [one for _, one in running], CROWDED)
         patience.note(decisions, now)
         assert isinstance(decisions[0], Wait)
-        assert "1 of 2 cores are reserved by another queue of user ada" in decisions[0].reason
+        assert "1 of 2 reserved by another queue of user ada" in decisions[0].reason
         if isinstance(decisions[1], Start):
             started.append(now)
             running.append((now + LASTS_S, Running(job=number, cpus=1)))
@@ -412,11 +411,11 @@ def test_a_job_that_insists_starts_as_soon_as_others_leave() -> None:
     first, second = decide([big, small], [], CROWDED)
     assert as_read(first) == Wait(
         job=1,
-        reason="needs 2 cores, 1 of 2 free; 1 of 2 cores are reserved by another queue of user ada",
+        reason="waiting for 2 CPU cores: 1 of 2 free; 1 of 2 reserved by another queue of user ada",
         for_others=True,
     )
     assert as_read(second) == Wait(
-        job=2, reason="would delay job 1, which is first and gets 2 cores"
+        job=2, reason="waiting for job 1, which is first and will get 2 CPU cores"
     )
     first, _ = decide([big, small], [], Machine(cpus=2, cores=TWO))
     assert isinstance(first, Start)

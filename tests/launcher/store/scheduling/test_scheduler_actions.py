@@ -135,7 +135,10 @@ def test_a_job_that_is_lost_again_and_again_fails_in_the_end(store: Store) -> No
     job = one(store)
     seen = [end(store, job, Lost(at=2.0, why="it was killed")) for _ in range(LOST_LIMIT)]
     assert seen == [State.QUEUED] * (LOST_LIMIT - 1) + [State.FAILED]
-    assert job_row(store, job).reason == f"lost {LOST_LIMIT} times, the last time: it was killed"
+    assert (
+        job_row(store, job).reason
+        == f"failed: lost {LOST_LIMIT} times, most recently (it was killed)"
+    )
 
 
 def test_a_result_that_speaks_of_lost_is_not_a_lost_attempt(store: Store) -> None:
@@ -150,7 +153,7 @@ def test_all_that_needs_a_failed_job_is_skipped(store: Store) -> None:
     a, _, c, _ = put(store, "abcd", needs=CHAIN)
     end(store, a, FAILED)
     assert states(store) == "failed skipped skipped queued"
-    assert job_row(store, c).reason == "needs command/a, which failed"
+    assert job_row(store, c).reason == f"skipped: job {a} command/a failed"
 
 
 @pytest.mark.parametrize("text", ["\ud800", "a\x00b", "\x1b[31m", "line\nline", "x" * 100_000])
@@ -208,7 +211,7 @@ def test_jobs_that_ask_for_the_same_share_a_lane(store: Store) -> None:
 def test_why_a_lane_waits_is_told_with_each_of_its_jobs(store: Store) -> None:
     a, b = one(store, "a", cpus=4), one(store, "b")
     lanes = {job.id: job.lane_id for job in store.scheduling.ready(1)}
-    full = a_reason("needs 4 cores, 1 of 8 free")
+    full = a_reason("waiting for 4 CPU cores: 1 of 8 free")
     store.scheduling.explain({lanes[a]: full, lanes[b]: None})
     assert job_row(store, a).lane_waits == full
     assert [job_row(store, job).hindrance for job in (a, b)] == [full.text, ""]
@@ -255,7 +258,7 @@ def test_a_job_that_failed_runs_again_after_pauses_that_double(store: Store) -> 
     assert end(store, job, failed, now=100.0) is State.QUEUED
     row = job_row(store, job)
     assert (row.starts_at, row.failures) == (110.0, 1)
-    assert row.reason == "retry 1 of 2 after 10 s: no network"
+    assert row.reason == "waiting for retry 1 of 2 after 10 s: no network"
     assert ready(store) == []
     store.scheduling.let_go(110.0)
     assert end(store, job, failed, now=200.0) is State.QUEUED
@@ -307,7 +310,7 @@ def test_a_job_that_must_never_run_twice_fails_when_it_is_lost(store: Store) -> 
     assert end(store, a, VOID) is State.QUEUED, "what never started was not lost"
     assert (job_row(store, a).lost, ready(store)) == (0, [a])
     assert end(store, a, Lost(at=2.0, why="power cut")) is State.FAILED
-    assert job_row(store, a).reason == "lost (power cut), and it must never run twice"
+    assert job_row(store, a).reason == "failed: lost (power cut), not queued again (rerun: never)"
     assert states(store) == "failed skipped"
 
 

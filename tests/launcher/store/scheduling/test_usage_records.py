@@ -488,9 +488,9 @@ amounts = st.none() | st.integers(0, 80 * GIB)
         (None, 0, TEN, 10 * GIB + MARGIN, "learned from 2 runs"),
         (None, 0, Usage(peaks=(GIB,)), GIB + LEAST_MARGIN, "learned from 1 run"),
         (8 * GIB, 0, TEN, 10 * GIB + MARGIN, "declared 8 GiB, measured 10 GiB"),
-        (None, 14 * GIB, NO_USAGE, 14 * GIB, "after it had too little"),
-        (8 * GIB, 14 * GIB, NO_USAGE, 14 * GIB, "after it had too little"),
-        (None, 14 * GIB, TEN, 14 * GIB, "after it had too little"),
+        (None, 14 * GIB, NO_USAGE, 14 * GIB, "raised after it ran out of memory"),
+        (8 * GIB, 14 * GIB, NO_USAGE, 14 * GIB, "raised after it ran out of memory"),
+        (None, 14 * GIB, TEN, 14 * GIB, "raised after it ran out of memory"),
         (16 * GIB, 14 * GIB, TEN, 16 * GIB, "declared"),
     ],
 )
