@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from launcher.errors import counted
 from launcher.job_options.notifications import Event, recorded_run_notify
 from launcher.notify.settings import NotifySettings, Target
-from launcher.states import ENDED, ReasonCode, State
+from launcher.states import ENDED, ReasonCode, State, without_state
 from launcher.store.feed import Failure, RunNews
 from launcher.system.files import Json, read_json, write_json
 from launcher.system.paths import Home
@@ -378,7 +378,7 @@ def _end_lines(run: RunNews, counts: Mapping[State, int], took_s: float) -> list
 
 def _reason(failure: Failure) -> str:
     short = failure.reason.data.get("short")
-    return short if isinstance(short, str) else failure.reason.text
+    return short if isinstance(short, str) else without_state(failure.reason.text)
 
 
 def _clock(at: float, now: float) -> str:

@@ -142,7 +142,9 @@ def job_view(
         state=job.state,
         priority=job.priority,
         since=job.ended or started or job.submitted,
-        note=harmless(str(now.step or now.line) if reason is None else first_line(reason.text)),
+        note=harmless(
+            str(now.step or now.line) if reason is None else without_state(first_line(reason.text))
+        ),
         program=program,
         params=job.params,
         # a command line that is shown whole tells them already

@@ -12,7 +12,7 @@ from launcher.screens.format import named
 from launcher.screens.job_details import job_records
 from launcher.screens.terminal import remark, say_json
 from launcher.screens.text_table import tabbed
-from launcher.states import State
+from launcher.states import State, without_state
 from launcher.store.client import open_queue, without_own_job
 from launcher.store.feed import FollowedJobs
 from launcher.units import format_seconds
@@ -75,6 +75,6 @@ def command(patterns: tuple[str, ...], timeout: float | None, as_json: bool) -> 
     if as_json:
         say_json({"jobs": records})
     else:
-        rows = [(job.id, job.name, job.state, job.reason) for job in missed]
+        rows = [(job.id, job.name, job.state, without_state(job.reason)) for job in missed]
         click.echo(tabbed(rows), nl=False)
     return 1 if missed else 0

@@ -200,9 +200,7 @@ def test_what_another_queue_has_reserved_is_not_free() -> None:
     around = idle._replace(machine=idle.machine._replace(foreign=foreign))
     text = drawn(made, compared_jobs(made), around=around)
     assert "Now free: no GPU · 0 of 2 cores · 12 GiB of 16 GiB memory" in text
-    assert "2 of 2 cores are reserved by the queue /home/kim/q of user kim" in " ".join(
-        text.split()
-    )
+    assert "2 of 2 reserved by the queue /home/kim/q of user kim" in " ".join(text.split())
 
 
 def test_a_clean_tree_has_no_mark() -> None:

@@ -448,7 +448,7 @@ def test_a_waiting_job_tells_when_it_may_start(store: Store) -> None:
         a_spec(name="command/b", terms=terms),
         needs={"command/b": ["command/a"]},
     )
-    assert why(job_row(store, a)) == "not before 2036-11-20 18:30"
+    assert why(job_row(store, a)) == "waiting for 2036-11-20 18:30"
     assert why(job_row(store, b)) == "waiting for 1 more job and until 2036-11-20 18:30"
 
 

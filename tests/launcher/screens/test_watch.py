@@ -128,7 +128,7 @@ def test_the_view_of_a_run_says_why_nothing_starts(
     (tmp_path / "tasks.yaml").write_text(f"name: few\ncommand:\n{late}")
     with seen("run", "tasks.yaml", colour=False) as window:
         window.shows("WAITING")
-        window.shows("not before")
+        window.shows("waiting for 20")
         window.type("\x03")
         assert window.ends() == 130
 
@@ -139,7 +139,7 @@ def test_a_queue_that_is_deleted_ends_the_picture(store: Store, home: Home) -> N
         window.shows("command/1")
         home.database.unlink()
         assert window.ends() == 3
-        assert "is gone" in window.text
+        assert "does not exist any more" in window.text
 
 
 def test_a_queue_that_another_one_replaced_ends_the_picture(store: Store, home: Home) -> None:

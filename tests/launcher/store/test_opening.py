@@ -191,7 +191,7 @@ def test_a_queue_without_the_number_of_its_schema_says_what_to_do(
     with closing(sqlite3.connect(home.database)) as dumped:  # as .dump and .read leave it
         for mark in marks:
             dumped.execute(f"PRAGMA {mark} = 0")
-    with pytest.raises(StoreError, match=r"as after \.dump and \.read: put back"):
+    with pytest.raises(StoreError, match=r"as after \.dump and \.read\. Restore"):
         open_to_read(home.database)
     said = refusal(home)
     assert "as after .dump and .read: put back" in said
@@ -215,7 +215,7 @@ def test_another_programs_database_is_not_touched(home: Home, made: str) -> None
     with closing(sqlite3.connect(home.database)) as theirs:
         theirs.executescript(made)
     before = home.database.read_bytes()
-    with pytest.raises(StoreError, match="another program's database; move it away"):
+    with pytest.raises(StoreError, match=r"is the database of another program\. Move it away"):
         opened(home, check=True)
     assert home.database.read_bytes() == before
     assert not home.damage_record.exists()
@@ -407,14 +407,14 @@ def test_a_busy_database_is_not_damaged(home: Home) -> None:
         with pytest.raises(sqlite3.OperationalError) as locked:
             late.execute("BEGIN IMMEDIATE")
         said = trouble(home.database, locked.value)
-        assert "locked; another process has kept it" in str(said)
+        assert "locked. Another process has locked it" in str(said)
     assert not home.damage_record.exists()
     assert home.database.exists()
 
 
 def test_a_folder_in_place_of_the_database_is_named(home: Home) -> None:
     home.database.mkdir()
-    assert re.search(r"queue\.sqlite: .*open.*it must be a file", refusal(home))
+    assert re.search(r"queue\.sqlite: .*open.*It must be a file", refusal(home))
     assert home.database.is_dir()
 
 

@@ -123,14 +123,20 @@ def test_many_new_jobs_are_put_in_at_once_as_if_one_by_one(store: Store) -> None
             _, state, reason = event
             return state, reason.code, placed(reason.text), {*reason.data}
 
-        return [
-            (row.name, row.state, row.priority, row.waits)
-            + (placed(row.reason), row.starts_at, row.spec)
-            for row in rows
-        ] + [
-            (store.read.needs_of(row.id), [happened(one) for one in store.read.events_of(row.id)])
-            for row in rows
-        ]
+        return (
+            [
+                (row.name, row.state, row.priority, row.waits, placed(row.reason), row.starts_at)
+                for row in rows
+            ]
+            + [row.spec for row in rows]
+            + [
+                (
+                    store.read.needs_of(row.id),
+                    [happened(one) for one in store.read.events_of(row.id)],
+                )
+                for row in rows
+            ]
+        )
 
     assert told(quick) == told(slow)
     told_of_quick = " ".join(job_row(store, job).state for job in quick)

@@ -66,7 +66,7 @@ def test_name_of_an_attempt_on_a_pilot_stays_while_its_folder_is_left(
     (row,) = store.read.jobs_by_id([job])
     assert [left and left.why for left in map(delete, folders_of(home, row))] == [
         "is not the folder of an attempt",
-        f"{there} is left",
+        f"{there} still exists",
     ]
 
 

@@ -266,7 +266,7 @@ def test_a_job_that_failed_runs_again_after_pauses_that_double(store: Store) -> 
     store.scheduling.let_go(220.0)
     assert end(store, job, failed, now=300.0) is State.FAILED
     row = job_row(store, job)
-    assert (row.reason, row.attempts, row.starts_at) == ("no network", 3, None)
+    assert (row.reason, row.attempts, row.starts_at) == ("failed: no network", 3, None)
 
 
 def test_no_pause_is_longer_than_an_hour(store: Store) -> None:
