@@ -305,7 +305,7 @@ def test_all_that_failed_is_retried(launcher: Launcher, home: Home, store: Store
     assert answer.out == "1\ttrain/a\tqueued again\n"
     left, note = answer.err.splitlines()
     assert left == "left as it is, done: train/b"
-    assert "was stopped, and goes on" in note
+    assert "was stopped and starts jobs again" in note
     assert not home.stop.exists()
 
 

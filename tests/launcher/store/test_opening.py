@@ -194,7 +194,7 @@ def test_a_queue_without_the_number_of_its_schema_says_what_to_do(
     with pytest.raises(StoreError, match=r"as after \.dump and \.read\. Restore"):
         open_to_read(home.database)
     said = refusal(home)
-    assert "as after .dump and .read: put back" in said
+    assert "as after .dump and .read. Restore" in said
     command = said.partition(f"sqlite3 {home.database} '")[2].removesuffix("'")
     with closing(sqlite3.connect(home.database)) as mended:
         mended.executescript(command)

@@ -200,7 +200,7 @@ def test_a_job_that_started_while_the_editor_was_open_is_left_as_it_is(
     editor(f'{release} release 1 >&2; sed -i \'s/"300"/"400"/\' "$1"')
     answer = launcher("edit", "mine")
     assert answer.code == 2, answer
-    assert re.search("job 1 is (queued|running) now: nothing was changed", answer.err)
+    assert re.search("job 1 is (queued|running) now, nothing was changed", answer.err)
     assert job_row(store, 1).spec == before
 
 

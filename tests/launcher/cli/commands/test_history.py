@@ -217,14 +217,14 @@ def failed(code: ReasonCode, **changes: Any) -> FailedAttempts:
         (failed(ReasonCode.TIME_LIMIT, error="in any words"), "time limit", ""),
         (failed(ReasonCode.GPU_FAULT, error="CUDA error", fault="cuda:1 Xid 79"), "GPU fault", "cuda:# Xid #"),
         (failed(ReasonCode.OUT_OF_MEMORY, where="ram"), "out of memory", "main memory"),
-        (failed(ReasonCode.OUT_OF_MEMORY, where="ram", whose="machine"), "out of memory", "main memory, the machine's"),
-        (failed(ReasonCode.OUT_OF_MEMORY, where="gpu", whose="ours"), "out of memory", "a GPU's memory, its own"),
+        (failed(ReasonCode.OUT_OF_MEMORY, where="ram", whose="machine"), "out of memory", "main memory, used by the whole machine"),
+        (failed(ReasonCode.OUT_OF_MEMORY, where="gpu", whose="ours"), "out of memory", "GPU memory, used by the job itself"),
         (failed(ReasonCode.OUT_OF_MEMORY, where="gpu", whose="neighbour"), "out of memory", "GPU memory, used by other processes"),
         (failed(ReasonCode.LOST, error="pid 77 is gone"), "lost", "pid # is gone"),
         (failed(ReasonCode.NOT_STARTED), "not started", ""),
         (failed(ReasonCode.CANCELLED), "cancelled", ""),
         (failed(ReasonCode.CANCELLED, error="killed"), "cancelled", ""),
-        (failed(ReasonCode.STOPPED, requeued=True), "stopped", "with the queue"),
+        (failed(ReasonCode.STOPPED, requeued=True), "stopped", "when the queue stopped"),
         (failed(ReasonCode.STOPPED), "stopped", ""),
         (failed(ReasonCode.UNKNOWN), "unknown", ""),
     ],
@@ -483,7 +483,7 @@ def a_past() -> Past:
             job=39,
         ),
         FailureGroup(
-            cause="out of memory", reason_code=ReasonCode.OUT_OF_MEMORY, detail="a GPU's memory, its own", attempts=3, seconds=4.5 * HOUR, job=44
+            cause="out of memory", reason_code=ReasonCode.OUT_OF_MEMORY, detail="GPU memory, used by the job itself", attempts=3, seconds=4.5 * HOUR, job=44
         ),
         FailureGroup(cause="cancelled", reason_code=ReasonCode.CANCELLED, detail="", attempts=1, seconds=14.4, job=45),
     )  # fmt: skip

@@ -43,7 +43,7 @@ def test_jobs_without_jobs_of_their_own_are_not_named(
     flag = tmp_path / "flag"
     launcher("add", "--cpus", str(cores()), "--name", "other", "--", *shell(script, str(flag)))
     launcher("add", "--name", "waits", "--", "true")
-    until(lambda: "needs 1 core" in launcher("status").out, "the second job waits")
+    until(lambda: "waiting for 1 CPU core" in launcher("status").out, "the second job waits")
     assert "queued other jobs" not in launcher("status").out
     flag.touch()
     launcher.well("wait", "waits")
