@@ -29,9 +29,9 @@ _NUMBER = re.compile(
     re.IGNORECASE,
 )
 _WHOSE = {
-    "ours": ", used by the job itself",
-    "neighbour": ", used by other processes",
-    "machine": ", used by the whole machine",
+    "ours": ", own usage",
+    "neighbour": ", usage of others",
+    "machine": ", whole machine",
 }
 
 

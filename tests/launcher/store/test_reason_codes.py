@@ -88,7 +88,7 @@ def test_the_group_and_the_next_state_are_those_of_the_code_whatever_the_text(
     assert {job_row(store, job).state for job in jobs} == {State.QUEUED}
     assert groups(store) == [
         (ReasonCode.GPU_FAULT, "cuda:# fell", 3),
-        (ReasonCode.OUT_OF_MEMORY, "GPU memory, used by other processes", 3),
+        (ReasonCode.OUT_OF_MEMORY, "GPU memory, usage of others", 3),
     ]
 
 
@@ -217,7 +217,7 @@ OLD: list[tuple[dict[str, Any], str, str, ReasonCode, str]] = [
     ({"ending": "stopped"}, "queued", "cuda:1 fell off; queued again", ReasonCode.GPU_FAULT, "cuda:# fell off"),
     ({"ending": "failed", "error": "CUDA error"}, "queued", "CUDA error: cuda:1:2 Xid 79; queued again", ReasonCode.GPU_FAULT, "cuda:#:# Xid #"),
     ({"ending": "lost", "why": "gone"}, "failed", "cuda:1 Xid 79; queued again, 20 times by now", ReasonCode.GPU_FAULT, "cuda:# Xid #"),
-    ({"ending": "out-of-memory", "error": "no room", "where": "gpu"}, "queued", "out of memory, a neighbour's: 3 GiB; queued again", ReasonCode.OUT_OF_MEMORY, "GPU memory, used by other processes"),
+    ({"ending": "out-of-memory", "error": "no room", "where": "gpu"}, "queued", "out of memory, a neighbour's: 3 GiB; queued again", ReasonCode.OUT_OF_MEMORY, "GPU memory, usage of others"),
     ({"ending": "out-of-memory", "error": "no room", "where": "ram"}, "failed", "no room", ReasonCode.OUT_OF_MEMORY, "main memory"),
     ({"ending": "lost", "why": "pid 7"}, "queued", "lost (pid 7), runs again", ReasonCode.LOST, "pid #"),
     ({"ending": "lost", "why": "pid 7"}, "failed", "lost 5 times, the last time: pid 7", ReasonCode.LOST, "pid #"),

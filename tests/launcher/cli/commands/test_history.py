@@ -217,9 +217,9 @@ def failed(code: ReasonCode, **changes: Any) -> FailedAttempts:
         (failed(ReasonCode.TIME_LIMIT, error="in any words"), "time limit", ""),
         (failed(ReasonCode.GPU_FAULT, error="CUDA error", fault="cuda:1 Xid 79"), "GPU fault", "cuda:# Xid #"),
         (failed(ReasonCode.OUT_OF_MEMORY, where="ram"), "out of memory", "main memory"),
-        (failed(ReasonCode.OUT_OF_MEMORY, where="ram", whose="machine"), "out of memory", "main memory, used by the whole machine"),
-        (failed(ReasonCode.OUT_OF_MEMORY, where="gpu", whose="ours"), "out of memory", "GPU memory, used by the job itself"),
-        (failed(ReasonCode.OUT_OF_MEMORY, where="gpu", whose="neighbour"), "out of memory", "GPU memory, used by other processes"),
+        (failed(ReasonCode.OUT_OF_MEMORY, where="ram", whose="machine"), "out of memory", "main memory, whole machine"),
+        (failed(ReasonCode.OUT_OF_MEMORY, where="gpu", whose="ours"), "out of memory", "GPU memory, own usage"),
+        (failed(ReasonCode.OUT_OF_MEMORY, where="gpu", whose="neighbour"), "out of memory", "GPU memory, usage of others"),
         (failed(ReasonCode.LOST, error="pid 77 is gone"), "lost", "pid # is gone"),
         (failed(ReasonCode.NOT_STARTED), "not started", ""),
         (failed(ReasonCode.CANCELLED), "cancelled", ""),
@@ -257,7 +257,7 @@ def test_failures_are_grouped_and_the_costly_come_first(store: Store) -> None:
     assert [(one.cause, one.detail, one.attempts, one.job) for one in groups] == [
         ("failed", "bad image #", 3, second),
         ("lost", "its supervisor is gone", 1, lost),
-        ("out of memory", "GPU memory, used by other processes", 1, small),
+        ("out of memory", "GPU memory, usage of others", 1, small),
         ("cancelled", "", 1, gone),
         ("not started", "", 1, void),
     ]
@@ -483,7 +483,7 @@ def a_past() -> Past:
             job=39,
         ),
         FailureGroup(
-            cause="out of memory", reason_code=ReasonCode.OUT_OF_MEMORY, detail="GPU memory, used by the job itself", attempts=3, seconds=4.5 * HOUR, job=44
+            cause="out of memory", reason_code=ReasonCode.OUT_OF_MEMORY, detail="GPU memory, own usage", attempts=3, seconds=4.5 * HOUR, job=44
         ),
         FailureGroup(cause="cancelled", reason_code=ReasonCode.CANCELLED, detail="", attempts=1, seconds=14.4, job=45),
     )  # fmt: skip
