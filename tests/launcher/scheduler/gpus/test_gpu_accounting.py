@@ -262,7 +262,7 @@ def test_what_nearly_fills_the_largest_card_gets_that_for_itself() -> None:
         ):
             never = refusal(waiting(job, usage), machine)
             assert never is not None
-            assert "can never fit" in never.text
+            assert "has at most" in never.text
 
 
 @settings(deadline=None)
@@ -306,7 +306,7 @@ def test_a_job_that_lacked_a_little_gets_the_idle_card_that_is_as_large_as_it_wa
     assert wait == Wait(
         job=7,
         reason="waiting for 23.5 GiB of GPU memory: cuda:0 has 22 GiB free",
-        data={"need": "needs 23.5 GiB", "situation": "cuda:0 has 22 GiB free"},
+        data={"need": "waiting for 23.5 GiB of GPU memory", "situation": "cuda:0 has 22 GiB free"},
         lacks="gpu",
     )
 
