@@ -569,7 +569,7 @@ def told(queue: Project, job: int, word: str) -> None:
     until(lambda: state(queue, job) not in {"running", "queued"}, "it has ended")
     folder = queue.home.attempt(job, 1).folder
     if word == "raise":
-        assert facts(queue, job)["reason"] == "ValueError: not this one"
+        assert facts(queue, job)["reason"] == "failed: ValueError: not this one"
         assert isinstance(read_exception(folder), ValueError)
         return
     assert endings(queue, job) == ["done"], facts(queue, job)

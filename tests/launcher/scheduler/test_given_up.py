@@ -526,7 +526,7 @@ def test_what_runs_since_before_a_restore_is_waited_for_and_not_doubled(
     other = enqueued(home, a_spec(name="command/2"))
     until_it_is(home, other, State.DONE)
     with opened(home) as store:
-        until(lambda: "no record of still runs" in job_row(store, job).hindrance, "it is told")
+        until(lambda: "the queue has no record of (" in job_row(store, job).hindrance, "it is told")
         assert not gone(program)
         assert lines_of(ran) == ["x"]
         gate.touch()

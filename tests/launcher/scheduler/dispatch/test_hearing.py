@@ -328,7 +328,7 @@ def test_pilot_that_the_home_has_no_record_of_ends_what_runs_before_that_is_lost
     assert is_buried(pilot.folder.folder)
     assert watch.ending() is None
     begun(pilot, "1-1", Stopped(at=NOW))
-    assert watch.ending() == Stopped(at=NOW, by="the home has no record of its pilot")
+    assert watch.ending() == Stopped(at=NOW, by="the queue folder has no record of its pilot")
 
 
 def test_pilot_is_not_buried_before_what_is_claimed_there_was_ended(office: Office) -> None:
