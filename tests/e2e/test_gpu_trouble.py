@@ -124,7 +124,7 @@ def test_a_job_whose_memory_a_neighbour_took_is_not_to_blame_and_keeps_its_claim
     again.let_go()
     machine.until_state(first.job, "done")
     story = machine.told(first.job)
-    assert "neighbour" in story
+    assert "other processes used " in story
     assert [one["claim"] for one in machine.show(first.job)["attempts"]] == [8 * GIB, 8 * GIB]
 
 
@@ -152,9 +152,9 @@ def test_a_job_with_an_estimate_leaves_the_memory_that_another_one_declared_and_
 
     growing.let_go()
 
-    machine.until_told(job, "stopped: cuda:0 had only 7 GiB free, of which 11 GiB were reserved")
+    machine.until_told(job, "stopped: cuda:0 had only 7 GiB free for reservations of 11 GiB")
     assert machine.state(declared.job) == "running"
-    machine.until_told(job, "on a GPU of its own", "cuda:0 runs job 1")
+    machine.until_told(job, "on an empty GPU", "cuda:0 runs job 1")
     gpus.hold(card, 1, 3 * GIB)  # another user's; what the job used is there for it all the same
     machine.until_measured(card, 4 * GIB)
     declared.let_go()
@@ -168,7 +168,7 @@ def test_a_job_with_an_estimate_leaves_the_memory_that_another_one_declared_and_
     first, second = machine.show(job)["attempts"]
     assert first["claim"] is None
     assert 16 * GIB <= second["claim"] <= 21 * GIB
-    assert "lost least by it; " in machine.told(job)
+    assert "loses the least work. Queued again on an empty GPU, " in machine.told(job)
 
 
 def test_an_ordinary_failure_is_not_taken_for_a_lack_of_memory(

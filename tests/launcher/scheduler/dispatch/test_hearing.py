@@ -345,7 +345,7 @@ def test_pilot_is_not_buried_before_what_is_claimed_there_was_ended(office: Offi
 
 def test_attempt_whose_pilots_record_cannot_be_read_may_live(office: Office) -> None:
     office.fleet.unreadable.add("lp-9")
-    with pytest.raises(OSError, match=r"pilots/lp-9\.json cannot be read"):
+    with pytest.raises(OSError, match=r"cannot read the record .*pilots/lp-9\.json"):
         office.dispatch.hearing.adopt(a_claim(boot=f"{PILOT}lp-9", claimed=1.0))
 
 
@@ -468,7 +468,7 @@ def test_a_pilots_folder_that_is_full_keeps_no_job_from_another_place(office: Of
     assert office.started_here == [either]
     assert office.store.scheduling.claims() == []
     assert job_row(office.store, only).state is State.QUEUED
-    assert any("no folder for its attempt can be made" in str(why) for why in reasons.values())
+    assert any("cannot create the folder of its attempt" in str(why) for why in reasons.values())
     pilot.folder.attempts.unlink()
     pilot.folder.attempts.mkdir()
     office.decide()
