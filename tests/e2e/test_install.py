@@ -84,8 +84,7 @@ def test_the_base_installs_the_queue_alone_and_says_how_to_get_the_laboratory(
     assert refused.returncode == 3
     assert refused.stderr == (
         "error: sample needs torch, torchvision, numpy, PIL, simplejpeg and sklearn, which are "
-        f"not installed; install them with `{command}`. Nothing was queued.
-"
+        f"not installed; install them with `{command}`. Nothing was queued.\n"
     )
     listed = bare.call("launcher", "kinds")
     assert listed.returncode == 0
@@ -95,7 +94,9 @@ def test_the_base_installs_the_queue_alone_and_says_how_to_get_the_laboratory(
         completed = bare.call(*words)
         assert completed.returncode == 3, words
         assert completed.stdout == ""
-        assert completed.stderr.startswith("error: packages are not installed: jinja2, markupsafe, numpy, PIL,")
+        assert completed.stderr.startswith(
+            "error: packages are not installed: jinja2, markupsafe, numpy, PIL,"
+        )
         assert completed.stderr.count("\n") == 1
         assert command in completed.stderr
     assert bare.call("trueface", "--help").returncode == 0
