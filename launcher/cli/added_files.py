@@ -51,7 +51,7 @@ def done_before(
         if row.state is not State.DONE or not alike or store.read.folder_of(row.id) != folder:
             continue
         changes = [
-            f"{name} {'was changed' if at else 'is gone'}"
+            f"{name} {'changed' if at else 'is missing'}"
             for name, path in outputs
             if not (at := stamp(path))
             or (made := row.outputs.get(path)) is None
@@ -87,13 +87,14 @@ def check_files(
             _refuse("--output", name, path, folder)
             if path in made:
                 raise UsageError(
-                    f"--output {name}: two of these programs would make it; put a value into its name"
+                    f"--output {name}: two of these programs would make it. Put a value into its name, "
+                    "such as {sweep}."
                 )
             made.add(path)
             if other := next((row for row in _open(makers, path) if row.id not in own), None):
                 raise UsageError(
-                    f"--output {name}: {other.name} (job {other.id}, {other.state}) makes it; name another file, "
-                    f"or end that one with `launcher cancel {other.id}`"
+                    f"--output {name} is made by job {other.id} {other.name} ({other.state}). Write another "
+                    f"file, or end that job first: launcher cancel {other.id}"
                 )
         before: list[int] = []
         for name, path in _named(INPUTS, spec, folder):
@@ -101,8 +102,8 @@ def check_files(
             before += (rows := [row.id for row in _open(makers, path) if row.id not in own])
             if not rows and not os.path.exists(path):  # noqa: PTH110  # done for thousands of programs
                 raise UsageError(
-                    f"--input {name} is not there, and no job that waits or runs makes it; "
-                    "queue the program first that has it as its --output"
+                    f"--input {name} does not exist, and no waiting or running job makes it. "
+                    f"First queue the program that makes it, with --output {name}"
                 )
         needs.append(before)
     return needs
@@ -120,4 +121,6 @@ def _open(makers: Makers, path: str) -> list[JobRow]:
 def _refuse(option: str, name: str, path: str, folder: str) -> None:
     fault, hint = file_fault(Path(path), folder, is_output=option == "--output", name=name)
     if fault:
-        raise UsageError(f"{option} {name} {fault}; {hint}")
+        raise UsageError(
+            f"{option} {name} {fault}. {hint[:1].upper()}{hint[1:].removesuffix('.')}."
+        )

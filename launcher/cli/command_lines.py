@@ -52,7 +52,7 @@ OPERATORS = frozenset({"|", "||", "&", "&&", ";", "<", ">", ">>", "2>", "2>&1", 
 _TAKE_OPERATORS = frozenset(
     {"[", "expr", "find", "test"}
 )  # programs with such arguments of their own
-_SET_VARIABLES = "set variables with env"  # what a shell does with a word such as SEED=1
+_SET_VARIABLES = "Set variables with env"  # what a shell does with a word such as SEED=1
 _NO_SHELL = "no shell runs, so {!r} is an argument of the program"
 _A_SHELL = "write sh -c '…' for a shell"
 
@@ -94,11 +94,11 @@ def command_file(source: str) -> CommandFile:
 def _opened(source: str) -> Iterator[BinaryIO]:
     if source == STDIN:
         if sys.stdin.isatty():
-            remark("reading commands, one a line; Ctrl-D ends them")
+            remark("reading commands, one per line; Ctrl-D ends the input")
         yield sys.stdin.buffer
         return
     if not source:
-        raise UsageError("--from: the name of the file is empty; - is the standard input")
+        raise UsageError("--from: empty file name. Write a file name, or - for standard input.")
     try:
         with Path(source).open("rb") as stream:
             yield stream
@@ -139,12 +139,13 @@ def read_commands(lines: Iterable[bytes], file: str) -> CommandFile:
                 odd = _no_shell(file, number, text, operator)
         if len(commands) > MOST_COMMANDS:
             raise UsageError(
-                f"{file} holds more than {MOST_COMMANDS:,} commands; divide it, as `split -l` does"
+                f"{file} contains more than {MOST_COMMANDS:,} commands. Divide it, for example with "
+                "`split -l`."
             )
     if problems:
         raise TaskFileError(problems)
     if not commands:
-        raise UsageError(f"{file} holds no command, so nothing was queued")
+        raise UsageError(f"{file} does not contain a command. Nothing was queued.")
     return CommandFile(file, tuple(commands), () if odd is None else (odd,))
 
 
@@ -170,7 +171,7 @@ def _text(line: bytes, *, first: bool) -> str:
     if len(content) > LONGEST_LINE:
         raise BadLine(
             "long-line",
-            f"the line has more than {LONGEST_LINE:,} bytes; what follows was not read",
+            f"the line has more than {LONGEST_LINE:,} bytes; the rest of the file was not read",
             content[:_SHOWN].decode(errors="replace"),
             hint="let the program read its arguments from a file",
             last=True,
@@ -178,15 +179,15 @@ def _text(line: bytes, *, first: bool) -> str:
     if (nul := content.find(0)) >= 0:
         raise BadLine(
             "nul-byte",
-            "the line holds a NUL byte; what follows was not read",
+            "the line contains a NUL byte; the rest of the file was not read",
             *_shown(content, nul),
-            hint="no argument can hold it; is this a text file?",
+            hint="no argument can contain it; is this a text file?",
             last=True,
         )
     try:
         text = content.decode()
     except UnicodeDecodeError as error:
-        message = f"the byte 0x{content[error.start]:02x} is no UTF-8 text"
+        message = f"the byte 0x{content[error.start]:02x} is not valid UTF-8"
         place = _shown(content, error.start)
         raise BadLine("not-utf8", message, *place, hint="save the file as UTF-8") from error
     return text.removeprefix(_BYTE_ORDER_MARK) if first else text
@@ -213,7 +214,7 @@ def split_line(text: str) -> tuple[list[str], int | None]:
             code, message = "unclosed-quote", f"this {text[at]} is not closed"
             if text[at] == "\\":
                 code, message = "lone-backslash", "this backslash escapes nothing"
-            raise BadLine(code, message, text, at, hint="a command stands on one line")
+            raise BadLine(code, message, text, at, hint="write each command on one line")
         if not word or word[0] == "#":
             break
         if operator_at is None and word in OPERATORS:
@@ -250,13 +251,13 @@ def missing_programs(
         return
     program, *others = missing
     text = first[program].text
-    notes = ["its jobs fail unless it is there when they start"]
+    notes = ["the jobs will fail unless it exists when they start"]
     if len(first[program].argv) > 1 and is_assignment(program):
         notes = [f"{_SET_VARIABLES}: env {text.strip()}"]
     if others:
         named = [f"{other!r} (line {first[other].number})" for other in others[:_MOST_NAMED]]
         more = f", and {len(others) - len(named)} more" if len(others) > len(named) else ""
-        notes.append(f"likewise {', '.join(named)}{more}")
+        notes.append(f"also {', '.join(named)}{more}")
     yield Problem(
         code="missing-program",
         message=missing[program],
@@ -285,15 +286,18 @@ def typed_oddities(
     """
     program, *arguments = argv
     if reason := missing_program(program, folder, environment) or missing_script(argv, folder):
-        way = "its jobs fail unless it is there when they start"
+        way = "The jobs will fail unless it exists when they start."
         if job is not None:
-            way = f"it fails unless it is there by then; `launcher cancel {job}` takes it out"
+            way = (
+                f"Job {job} will fail unless it exists when the job starts. "
+                f"To remove it: launcher cancel {job}"
+            )
         words = program.split()
         if len(words) > 1 and not missing_program(words[0], folder, environment):
-            way = f"take the quotes away: launcher add -- {' '.join([*words, *map(shlex.quote, arguments)])}"
+            way = f"Remove the quotes: launcher add -- {' '.join([*words, *map(shlex.quote, arguments)])}"
         if arguments and is_assignment(program):
             way = f"{_SET_VARIABLES}: launcher add -- env {shlex.join(argv)}"
-        yield f"{reason}; {way}"
+        yield f"{reason}. {way}"
     operator = next((word for word in arguments if word in OPERATORS), None)
     if operator and Path(program).name not in _TAKE_OPERATORS:
-        yield f"{_NO_SHELL.format(operator)}; {_A_SHELL}"
+        yield f"{_NO_SHELL.format(operator)}. For a shell: launcher add -- sh -c '…'"

@@ -2,17 +2,18 @@
 
 import gc
 import sys
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import click
 
 from launcher.cli.complete import offer_jobs
+from launcher.cli.help_pages import HelpPage, launcher_command
 from launcher.cli.option_types import flag
 from launcher.errors import UsageError, meant_or_known, nearest
 from launcher.job import PROGRAM
-from launcher.screens.format import named
+from launcher.screens.format import harmless, named
 from launcher.screens.terminal import remark
 from launcher.screens.text_table import columns, tabbed
 from launcher.states import State
@@ -21,13 +22,10 @@ from launcher.store.listings import RUN_PREFIX, TAG_PREFIX, is_job_number
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
 
-HELP = (
-    "a job's number, its name (for programs also without `command/`), a prefix ('train/'), a glob "
-    "('train/*'), run:NAME, or tag:NAME."
-)
+HELP = "a number, a name, a prefix (train/), a pattern ('train/*'), run:NAME or tag:NAME."
 NOTHING_CHANGED = "nothing was changed"
 LEFT = 130  # the exit code of whoever refuses, or leaves
-dry_run_option = flag("-n", "--dry-run", help="Print what would change, and change nothing.")
+dry_run_option = flag("-n", "--dry-run", help="Print the changes without making them.")
 yes_option = flag("--yes", help="Do not ask for confirmation.")
 many = click.argument(
     "patterns", nargs=-1, required=True, metavar="PATTERN…", shell_complete=offer_jobs
@@ -45,9 +43,9 @@ def uncollected() -> Iterator[None]:
         gc.enable()
 
 
-def of_jobs(**settings: Any) -> Callable[[Callable[..., Any]], click.Command]:
+def of_jobs(**settings: Any) -> Callable[[Callable[..., Any]], HelpPage]:
     """Return what makes a verb of a function, whose help ends with what a PATTERN is."""
-    return click.command(epilog=f"PATTERN: {HELP}", **settings)
+    return launcher_command(epilog=f"PATTERN: {HELP}", **settings)
 
 
 def select(
@@ -95,7 +93,7 @@ def only_job(store: Store, pattern: str) -> JobRow:
     names = list(dict.fromkeys(job.name for job in jobs))
     if len(names) > 1:
         shown = ", ".join(sorted(names[:5])) + (", …" if len(names) > 5 else "")
-        raise UsageError(f"{pattern!r} matches {len(jobs)} jobs ({shown}); name one of them")
+        raise UsageError(f"{pattern!r} matches {len(jobs)} jobs: {shown}. Name one of them.")
     return jobs[-1]
 
 
@@ -107,8 +105,10 @@ def _nothing(store: Store, pattern: str) -> str:
         hint = meant_or_known(tag, sorted(store.steering.all_tags()), TAG_PREFIX)
         return f"no job has the tag {tag!r}{hint}"
     close = None if pattern.isdecimal() else nearest(pattern, store.read.names())
-    hint = f", did you mean {close!r}?" if close else "; `launcher status --all` lists every job"
-    return f"no job is called {pattern!r}{hint}"
+    hint = f"Did you mean {close!r}?" if close else "List all jobs: launcher status --all"
+    if is_job_number(pattern):
+        return f"job {pattern} does not exist. {hint}"
+    return f"no job matches {pattern!r}. {hint}"
 
 
 def in_states(jobs: Sequence[JobRow], states: Collection[State], what: str) -> list[JobRow]:
@@ -124,21 +124,28 @@ def in_states(jobs: Sequence[JobRow], states: Collection[State], what: str) -> l
     """
     wrong = [job for job in jobs if job.state not in states]
     kept = [job for job in jobs if job.state in states]
-    excluded = [
-        f"{state}: {named(there)}"
-        for state in State
-        if (there := [job for job in wrong if job.state is state])
-    ]
+    excluded = {
+        state: there for state in State if (there := [job for job in wrong if job.state is state])
+    }
     if not kept:
         *others, last = [str(state) for state in State if state in states]
         could = f"{', '.join(others)} or {last}" if others else last
-        raise UsageError(
-            f"nothing to {what}: {'; '.join(excluded) or 'no job is chosen'}; "
-            f"this is for jobs that are {could}: `launcher status` lists them"
-        )
-    for line in excluded:
-        remark(f"left as it is, {line}" if len(wrong) == 1 else f"left as they are, {line}")
+        raise UsageError(f"nothing to {what}. {_states_of(excluded)}. Jobs must be {could}.")
+    for state, there in excluded.items():
+        remark(f"unchanged, {state}: {named(there)}")
     return kept
+
+
+def _states_of(jobs: Mapping[State, Sequence[JobRow]]) -> str:
+    """Return a sentence without its full stop that names jobs with their states."""
+    if len(jobs) != 1:
+        states = [f"{state}: {named(there)}" for state, there in jobs.items()]
+        return f"States of the jobs: {'; '.join(states)}" if states else "No job is selected"
+    ((state, there),) = jobs.items()
+    if len(there) == 1:
+        return f"Job {there[0].id} {harmless(there[0].name)} is {state}"
+    which = "Both matching jobs" if len(there) == 2 else f"All {len(there):,} matching jobs"
+    return f"{which} are {state}: {named(there)}"
 
 
 def say(jobs: Sequence[JobRow], what: Callable[[JobRow], str], *, err: bool = False) -> None:
@@ -180,7 +187,8 @@ def ask(jobs: Sequence[JobRow], question: str, *, needed: bool) -> None:
     if not sys.stdin.isatty():
         if needed:
             raise UsageError(
-                f"{question} Say --yes where nobody can be asked, --dry-run to see what it would do"
+                f"{question} There is no terminal to ask. Add --yes to confirm, or --dry-run to see the "
+                "changes."
             )
         return
     say(jobs, lambda job: str(job.state), err=True)

@@ -10,6 +10,6 @@ register_options(
         takes=choice(*GPU_IDS),
         field="resources.gpu_ids",
         default=UUIDS,
-        help="How CUDA_VISIBLE_DEVICES names its GPUs; numbers are those of PCI bus order, and exclude MIG",
+        help="GPU names in CUDA_VISIBLE_DEVICES: UUIDs, or numbers in PCI bus order (not with MIG)",
     ),
 )

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from launcher.errors import UsageError, known_words, nearest
+from launcher.errors import UsageError, meant_or_known
 from launcher.system.files import Json
 
 
@@ -91,9 +91,7 @@ def read_events(value: object) -> tuple[Event, ...]:
     names = [*map(str, Event)]
     for word in words:
         if word not in names:
-            close = nearest(word, names)
-            hint = f"did you mean {close!r}?" if close else known_words(word, names)
-            raise UsageError(f"{word!r} is no event; {hint}")
+            raise UsageError(f"{word!r} is not an event{meant_or_known(word, names)}")
     return tuple(dict.fromkeys(map(Event, words)))
 
 

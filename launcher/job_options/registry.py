@@ -67,7 +67,7 @@ class JobOption(NamedTuple):
 
     name: str  # in a task file; `launcher add` writes it with hyphens
     takes: ValueType
-    help: str  # a sentence without its end: "GPU memory reserved for it on each GPU"
+    help: str  # sentences without the last full stop: "GPU memory to reserve on each GPU"
     field: str  # that it sets: "priority", or one of Resources or Terms: "resources.cpus"
     change: Callable[[JobRequest, Any], JobRequest] | None = None  # where it sets more than that
     default: str = ""  # as a task file would write it
@@ -81,7 +81,7 @@ class JobOption(NamedTuple):
     @property
     def summary(self) -> str:
         """What it does, and what it takes."""
-        return f"{self.help} ({self.takes.expected})"
+        return f"{self.help}. Takes {self.takes.expected}."
 
     def apply(self, request: JobRequest, value: object) -> JobRequest:
         """Return the request with this option set to a value of its type."""
@@ -104,10 +104,12 @@ def register_options(*options: JobOption) -> None:
     for option in options:
         taken = {name for row in _OPTIONS.values() for name in (row.name, *row.old_names)}
         if twice := taken & {option.name, *option.old_names}:
-            raise UsageError(f"two job options are called {min(twice)!r}; give one another name")
+            raise UsageError(f"two job options have the name {min(twice)!r}. Rename one of them.")
         part, _, name = option.field.rpartition(".")
         if name not in _PARTS.get(part, JobRequest)._fields or part not in {"", *_PARTS}:
-            raise ValueError(f"job option {option.name!r} sets {option.field!r}, which no job has")
+            raise ValueError(
+                f"job option {option.name!r} sets {option.field!r}, which is not a field of a job"
+            )
         _OPTIONS[option.name] = option
 
 

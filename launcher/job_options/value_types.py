@@ -65,7 +65,7 @@ def whole(least: int, most: int | None = None) -> ValueType:
         return number if least <= number and (most is None or number <= most) else None
 
     form = {"type": "integer", "minimum": least} | ({} if most is None else {"maximum": most})
-    return ValueType("NUMBER", f"a whole number {limits}", value_of, form, is_text=False)
+    return ValueType("INTEGER", f"a whole number {limits}", value_of, form, is_text=False)
 
 
 def real(least: float, most: float) -> ValueType:
@@ -80,7 +80,7 @@ def real(least: float, most: float) -> ValueType:
 
     form = {"type": "number", "minimum": least, "maximum": most}
     expected = f"a number from {least:g} to {most:g}"
-    return ValueType("NUMBER", expected, value_of, form, is_text=False)
+    return ValueType("FLOAT", expected, value_of, form, is_text=False)
 
 
 def size(*, auto: bool = False) -> ValueType:
@@ -89,7 +89,7 @@ def size(*, auto: bool = False) -> ValueType:
     def value_of(text: str, _: float) -> Bytes | str:
         return AUTO if auto and text == AUTO else parse_bytes(text)
 
-    expected = f"an amount such as 16GiB{', or auto' if auto else ''}"
+    expected = f"an amount of memory such as 16GiB{', or auto' if auto else ''}"
     form: dict[str, Any] = {"$ref": "#/$defs/size"}
     form = {"anyOf": [form, {"const": AUTO}]} if auto else form
     return ValueType("SIZE", expected, value_of, form, _size_text, unit="B")
@@ -112,7 +112,7 @@ def span(*, most_s: float = FARTHEST_S, positive: bool = False, bare: bool = Fal
         if span_s > most_s:
             raise UsageError(f"expected at most {most_s / 3600:,.0f}h, got {text!r}")
         if positive and span_s == 0:
-            raise UsageError("expected more than 0s; without it there is no limit")
+            raise UsageError("must be greater than zero. Leave it out for no limit.")
         return span_s
 
     expected = f"a time such as 8h or 1h30m{limit}"
@@ -166,9 +166,9 @@ def _moment(text: str, now: float) -> float | None:
     except (ValueError, OverflowError, OSError):
         return None
     if at < now:
-        raise TimeOver(f"{text!r} is over already; give a later time")
+        raise TimeOver(f"{text!r} is in the past. Write a later time.")
     if at > now + FARTHEST_S:
-        raise UsageError(f"{text!r} is more than ten years away; give an earlier time")
+        raise UsageError(f"{text!r} is more than ten years away. Write an earlier time.")
     return at
 
 
@@ -276,10 +276,10 @@ def device_fault(values: Mapping[str, object], spell: Spelling) -> str | None:
     wanted = next(_asking_for_gpu(values), None)
     if none is not None and wanted is not None:
         first, second = sorted((none, wanted), key=lambda pair: pair[0] != "gpus")
-        return f"{spell(*first)} and {spell(*second)} contradict each other; leave one of them out"
+        return f"{spell(*first)} and {spell(*second)} contradict each other. Leave one of them out."
     if isinstance(gpus, int) and gpus > 1 and device.startswith("cuda:"):
         single, several = spell("device", device), spell("gpus", str(gpus))
-        return f"{single} is one GPU, {several} asks for {gpus}; leave one of them out"
+        return f"{single} is one GPU, but {several} requests {gpus}. Leave one of them out."
     return None
 
 
@@ -302,11 +302,10 @@ def terms_fault(terms: Terms, spell: Spelling) -> str | None:
     warn, limit = spell("warn", ""), spell("time_limit", "")
     if warn_s and limit_s is None:
         example = spell("time_limit", "8h")
-        return f"{warn} counts back from {limit}: say that, too, such as {example}"
+        return f"{warn} needs {limit}. Add a limit, such as {example}"
     if warn_s and limit_s is not None and warn_s >= limit_s:
-        return f"{warn}: expected a time shorter than {limit}, which is {format_seconds(limit_s)}"
+        return f"{warn} must be shorter than {limit} ({format_seconds(limit_s)})"
     if terms.warn_signal != Terms().warn_signal and not warn_s:
         example = spell("warn", "5m")
-        name = terms.warn_signal
-        return f"{spell('signal', '')}: {name} is sent by {warn}; say when, such as {example}"
+        return f"{spell('signal', terms.warn_signal)} needs {warn}. Add a time, such as {example}"
     return None

@@ -29,6 +29,7 @@ from launcher.cli.command_lines import (
     typed_oddities,
 )
 from launcher.cli.complete import offer_files, offer_groups, offer_jobs, offer_runs
+from launcher.cli.help_pages import launcher_command
 from launcher.cli.jobs import HELP, select, uncollected
 from launcher.cli.option_types import RUN, SHARE, TextDefaultOption, flag, typed
 from launcher.context import INPUTS, OUTPUTS, Context, file_paths
@@ -61,17 +62,33 @@ from launcher.system.text import is_utf8, shell_line
 
 PREFIX = "command/"  # of every name
 PARTITION_S = 2.0  # so long Slurm is waited for
+# the options on the help page; a job option that is not here is among the others
+SECTIONS: Mapping[str, Sequence[str]] = {
+    "Resources": ("gpus", "vram", "cpus", "ram", "exclusive", "device", "gpu-ids", "on"),
+    "Order": ("after", "after-any", "not-before", "priority", "group", "hold"),
+    "Failures and limits": (
+        "time-limit",
+        "warn",
+        "signal",
+        "grace",
+        "retries",
+        "backoff",
+        "rerun",
+    ),
+    "Names and files": ("name", "run", "input", "output", "tensorboard", "pass-env"),
+    "Many jobs": ("sweep", "from", "replace", "share", "dry-run"),
+}
 
-Verb = Callable[..., Any]
+Function = Callable[..., Any]
 
 
-def _job_options(verb: Verb) -> Verb:
-    """Add the options of the table to a verb."""
+def _job_options(function: Function) -> Function:
+    """Add the options of the table to the function of a command."""
     for option in reversed([*job_options().values()]):
         takes = option.takes
         switch = takes is TRUTH
         read = click.Choice(takes.words) if takes.words else typed(takes)
-        verb = click.option(
+        function = click.option(
             option.flag,
             option.name,
             is_flag=switch or None,  # False would mean that it may stand without a value
@@ -80,22 +97,24 @@ def _job_options(verb: Verb) -> Verb:
             cls=TextDefaultOption,
             text_default="" if switch else option.default,
             help=f"{option.help}.",
-        )(verb)
-    return verb
+        )(function)
+    return function
 
 
-@click.command(
+@launcher_command(
     context_settings={"allow_interspersed_args": False},
-    epilog=f"JOB of --after and --after-any: {HELP}",
+    epilog=f"JOB: {HELP}",
+    sections=SECTIONS,
 )
-@click.option("--name", help="Name of the job; by default command/ and its number.")
+@click.option("--name", help="Name of the job.  [default: command/ and its number]")
 @click.option(
     "--run",
     "run_name",
     default=RUN,
+    show_default=True,
     metavar="NAME",
     shell_complete=offer_runs,
-    help=f"Run to which the job belongs: {RUN} unless given. Its results are below runs/NAME/ of this folder, those of {RUN} of the queue's home.",
+    help=f"Run of the job. Files go to runs/NAME/, those of the run {RUN} to the queue folder.",
 )
 @_job_options
 @click.option(
@@ -103,25 +122,25 @@ def _job_options(verb: Verb) -> Verb:
     multiple=True,
     metavar="JOB",
     shell_complete=offer_jobs,
-    help="Start only when JOB is done; a full name means its newest job; repeatable.",
+    help="Start when JOB is done. Skip this job if JOB fails. Repeatable.",
 )
 @click.option(
     "--after-any",
     multiple=True,
     metavar="JOB",
     shell_complete=offer_jobs,
-    help="Start only when JOB has ended, whether done, failed, cancelled or skipped; repeatable.",
+    help="Start when JOB has ended, however it ended. Repeatable.",
 )
 @click.option(
     "--pass-env",
     multiple=True,
     metavar="NAME",
-    help="Pass this variable to the job although its name looks like a secret; repeatable.",
+    help="Store this environment variable although it looks like a secret. Repeatable.",
 )
 @click.option(
     "--share",
     type=SHARE,
-    help="Part of the machine of all jobs of the --run while other runs wait, too.",
+    help="Share of the machine for the --run while other runs wait.",
 )
 @click.option(
     "--input",
@@ -129,7 +148,7 @@ def _job_options(verb: Verb) -> Verb:
     multiple=True,
     metavar="FILE",
     shell_complete=offer_files,
-    help="A file that the program reads; it starts after the job that makes it; repeatable.",
+    help="File that the program reads. The job waits for the job that makes it. Repeatable.",
 )
 @click.option(
     "--output",
@@ -137,32 +156,38 @@ def _job_options(verb: Verb) -> Verb:
     multiple=True,
     metavar="FILE",
     shell_complete=offer_files,
-    help="A file that the program makes, or it fails. What has made it already is not queued again; repeatable.",
+    help="File that the program makes. The job fails if it is missing, and is not queued if it is up to "
+    "date. Repeatable.",
 )
 @flag("--hold", help="Hold the job until `launcher release`.")
 @flag(
     "--replace",
-    help="If a job of this --name and --run waits, change that one: it keeps its number, its place and the jobs after it.",
+    help="Replace the waiting job with the same --name and --run. Its number, place and dependent jobs "
+    "stay.",
 )
 @click.option(
     "--from",
     "source",
     metavar="FILE",
     shell_complete=offer_files,
-    help="Queue each line of FILE as a command, all or none; -: of the standard input. A --name gets "
-    "the numbers 1, 2, …",
+    help="Queue each line of FILE as a command; - reads standard input. A --name gets the numbers 1, 2, …",
 )
 @click.option(
     "--sweep",
     "sweeps",
     multiple=True,
     metavar="NAME=VALUES",
-    help="Queue PROGRAM once for each of the values, all or none: lr=0.1,0.01 or seed=1..3, with {lr} in "
-    "PROGRAM for the value and {sweep} for all of them; repeatable, for every combination.",
+    help="Queue the program once per value: lr=0.1,0.01 or seed=1..3. Repeat for all combinations. Use "
+    "{lr} or {sweep} in the arguments.",
 )
-@flag("--dry-run", help="List what would be queued, and queue nothing.")
+@flag("--dry-run", help="Show what would be queued.")
 @click.argument(
-    "program", nargs=-1, required=False, type=click.UNPROCESSED, shell_complete=offer_files
+    "program",
+    nargs=-1,
+    required=False,
+    type=click.UNPROCESSED,
+    metavar="[--] PROGRAM [ARGS]…",
+    shell_complete=offer_files,
 )
 @uncollected()
 def add(
@@ -183,30 +208,26 @@ def add(
     outputs: tuple[str, ...],
     **options: Any,
 ) -> None:
-    """Queue PROGRAM with its arguments; it runs in this folder, without a shell.
+    """Queue a program.
 
-    {job_folder} in it stands for a folder of its own, kept when it is done, {run_folder} for that of its run.
+    PROGRAM runs in the current folder, without a shell. Unless you reserve a GPU, PROGRAM sees none.
+    {job_folder} in its arguments is a new folder for the job's files, {run_folder} the folder of the run.
 
     \b
     Examples:
       launcher add -- python train.py --lr 0.1
-      launcher add --cpus 4 --name prep -- ./prepare.sh data/
-      launcher add --after command/prep --time-limit 8h --warn 5m -- ./train.sh
-      launcher add --after-any 'train/*' -- ./notify.sh
-      launcher add --vram 10GiB -- python train.py --lr 0.1
-      launcher add --replace --name prep -- ./prepare.sh data2/
-      launcher add --run night -- python train.py --out {job_folder}
+      launcher add --gpus 1 -- python train.py
+      launcher add --name prep --cpus 4 -- ./prepare.sh data/
+      launcher add --after prep --time-limit 8h -- ./train.sh
+      launcher add --name grid --sweep lr=0.1,0.01 -- python train.py --lr {lr}
       launcher add --from commands.txt --gpus 1
-      launcher add --name grid --sweep lr=0.1,0.01 -- python train.py {sweep}
-      launcher add --input data.csv --output table.csv -- python table.py
-      ./sweep.py | launcher add --from - --name sweep
     """
     if source is not None and outputs:
-        raise UsageError("--output is a file that one program makes, and --from reads many of them")
+        raise UsageError("--output cannot be combined with --from. Remove one of them.")
     _check_words(program, name, source=source, sweeps=bool(sweeps), replaces=replace)
     full_name, backends = checked_name(name), configured_backends(os.environ)
     if fault := run_name_fault(run_name):
-        raise UsageError(f"--run names a folder; {run_name!r} {fault}")
+        raise UsageError(f"--run {run_name!r} {fault}")
     given = {
         name: value for name, value in options.items() if value is not None and value is not False
     }
@@ -272,29 +293,26 @@ def _check_words(
     """Refuse what cannot stand together.
 
     Raises:
-        click.MissingParameter: there is neither a program nor a file of them.
-        UsageError: two of the words contradict each other.
+        UsageError: there is neither a program nor a file of them, or two of the words contradict each other.
     """
     if source is None and not program:
-        raise click.MissingParameter(
-            ctx=click.get_current_context(),
-            param_hint="'PROGRAM', or --from FILE",
-            param_type="argument",
+        raise UsageError(
+            "missing PROGRAM, or --from FILE. Example: launcher add -- python train.py"
         )
     if source is not None and program:
         raise UsageError(
-            f"--from queues the commands of {source!r}: leave the program {program[0]!r} out, or write "
-            "it into each of its lines"
+            f"--from {source} cannot be combined with the program {program[0]!r}. Remove the program, or "
+            "write it into the lines of the file."
         )
     if sweeps and source is not None:
-        raise UsageError(
-            "--sweep fills in one PROGRAM, and --from reads others: leave one of them out"
-        )
+        raise UsageError("--sweep cannot be combined with --from. Remove one of them.")
     if replaces and (sweeps or source is not None):
-        what = "--sweep" if sweeps else "a file of --from"
-        raise UsageError(f"--replace changes one job; {what} makes new ones")
+        what = "--sweep" if sweeps else "--from"
+        raise UsageError(
+            f"--replace changes one job and cannot be combined with {what}. Remove one of them."
+        )
     if replaces and name is None:
-        raise UsageError("--replace wants the --name of the job that it replaces")
+        raise UsageError("--replace needs the name of the job to replace. Add --name NAME")
 
 
 def checked_name(name: str | None) -> str:
@@ -306,13 +324,13 @@ def checked_name(name: str | None) -> str:
     if name is None:
         return ""
     if not name:
-        raise UsageError("a job's name has at least one character; without --name it gets a number")
+        raise UsageError("--name is empty. Leave it out to name the job by its number.")
     if not is_utf8(name):
-        raise UsageError(f"the name {name!r} is no UTF-8 text; give another --name")
+        raise UsageError(f"--name {name!r} is not valid UTF-8. Write another name.")
     if meaning := meaning_of(name):
         raise UsageError(
-            f"--name {name!r}: `launcher cancel {shell_line([name])}` selects {meaning}, not this "
-            f"job. Write another name, such as {shell_line([_other_name(name)])}"
+            f"--name {name!r} would not select this job: `launcher cancel {shell_line([name])}` selects "
+            f"{meaning}. Write another name, such as {shell_line([_other_name(name)])}"
         )
     return f"{PREFIX}{name.removeprefix(PREFIX) or name}"
 
@@ -333,14 +351,13 @@ def ended_holder(store: Store, run: int, name: str) -> JobRow | None:
     number = holder.id
     if holder.state in OPEN:
         raise UsageError(
-            f"{name!r} is job {number}, which is {holder.state}: give another --name, or end that "
-            f"one with `launcher cancel {number}`; when it has ended a new job may have its name, "
-            f"or `launcher retry {number}` runs it again"
+            f"the name {name!r} is used by job {number} ({holder.state}). Write another --name, or end "
+            f"that job first: launcher cancel {number}"
         )
     if queued_name(name, number) != name:
         raise UsageError(
-            f"{name!r} stays the name of job {number}: so an older job is called when a newer one "
-            "takes its name; give another --name"
+            f"the name {name!r} belongs to job {number}, which was renamed to it when a newer job took "
+            "its name. Write another --name."
         )
     return holder
 
@@ -364,8 +381,10 @@ def root_of_run(store: Store, spec: Spec) -> str:
     if owner is None:
         return spec.root
     if owner.kind == FUNCTION or owner.is_planned:
-        whose = "of functions of Python" if owner.kind == FUNCTION else "of a task file"
-        raise UsageError(f"{spec.run!r} is a run {whose} in {owner.root}: give another --run")
+        whose = "Python functions" if owner.kind == FUNCTION else "a task file"
+        raise UsageError(
+            f"run {spec.run!r} belongs to {whose} in {owner.root}. Write another --run."
+        )
     return str(owner.root)
 
 
@@ -488,7 +507,7 @@ def _queue(
             remark(f"warning: {harmless(oddity)}")
     (row,) = store.read.jobs_by_id([min(jobs)])
     if row.state is State.SKIPPED:  # they all follow the same jobs
-        which = ", all of them" if many else ""
+        which = " all jobs" if many else ""
         remark(f"skipped{which}: {harmless(without_state(row.reason))}")
 
 
@@ -510,8 +529,8 @@ def _without_done(
         first = min(done)
         whose = f"job {first}" if len(done) == 1 else f"job {first} and {len(done) - 1:,} more"
         remark(
-            f"not queued: {whose} made the same outputs, with the same command and files; "
-            f"`launcher retry {first} --force` runs it again"
+            f"not queued: {whose} made the same outputs with the same command and files. "
+            f"To run it again: launcher retry {first} --force"
         )
     if dry_run:
         why = {", ".join(each.changes): each.row.id for each in earlier if each and each.changes}
@@ -605,10 +624,11 @@ def _with_outputs(spec: Spec, asked: Asked, job: int) -> Spec:
 def _say_renamed(older: Sequence[tuple[JobRow, str]]) -> None:
     if len(older) == 1:
         ((job, name),) = older
-        remark(f"job {job.id} ({job.state}) is called {harmless(name)} from now on")
+        ended = "finished" if job.state is State.DONE else job.state
+        remark(f"note: renamed the {ended} job {job.id} to {harmless(name)}")
     elif older:
         names = f"{harmless(older[0][1])} to {harmless(older[-1][1])}"
-        remark(f"{len(older):,} ended jobs are called {names} from now on")
+        remark(f"note: renamed {len(older):,} ended jobs: {names}")
 
 
 def _say_added(jobs: Mapping[int, str], done: str | None) -> None:

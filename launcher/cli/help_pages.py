@@ -1,0 +1,75 @@
+"""Help pages of commands: the summary, examples, and the options under headings."""
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import click
+
+_EXAMPLES = "\b\nExamples:\n"  # after the backspace click keeps the lines as they are
+_OTHER = "Other options"
+
+
+class HelpPage(click.Command):
+    """A command that prints its examples under a heading, and its options in sections.
+
+    The docstring of the command ends with the examples, below a backspace and `Examples:`.
+    """
+
+    def __init__(
+        self, *arguments: Any, sections: Mapping[str, Sequence[str]] | None = None, **settings: Any
+    ) -> None:
+        """Take the sections of the options.
+
+        Args:
+            arguments: of `click.Command`.
+            sections: heading → long names of its options without the dashes, in the order of the page. The
+                options that it does not name follow below a heading of their own.
+            settings: of `click.Command`.
+        """
+        super().__init__(*arguments, **settings)
+        self.sections = sections or {}
+
+    def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        """Print the text, then the examples."""
+        text, _, examples = inspect.cleandoc(self.help or "").partition(_EXAMPLES)
+        formatter.write_paragraph()
+        with formatter.indentation():
+            formatter.write_text(text.rstrip())
+        if examples:
+            with formatter.section("Examples"):
+                for line in inspect.cleandoc(examples).splitlines():
+                    formatter.write(f"{'':{formatter.current_indent}}{line}\n")
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Print the options in their sections, and the commands of a group."""
+        records = {
+            max(option.opts, key=len).lstrip("-"): record
+            for option in self.get_params(ctx)
+            if isinstance(option, click.Option) and (record := option.get_help_record(ctx))
+        }
+        rows = {
+            heading: [records.pop(name) for name in names]
+            for heading, names in self.sections.items()
+        }
+        rows[_OTHER if rows else "Options"] = [*records.values()]
+        widest = max(len(names) for section in rows.values() for names, _ in section)
+        for heading, section in rows.items():
+            with formatter.section(heading):  # all sections have their texts in one column
+                formatter.write_dl([(f"{names:{widest}}", text) for names, text in section])
+        if isinstance(self, click.Group):
+            self.format_commands(ctx, formatter)
+
+
+class GroupPage(HelpPage, click.Group):
+    """A group of commands with such a page."""
+
+
+def launcher_command(**settings: Any) -> Callable[[Callable[..., Any]], HelpPage]:
+    """Return what makes a command of a function; `settings` are those of `HelpPage`."""
+    return click.command(cls=HelpPage, **settings)
+
+
+def launcher_group(**settings: Any) -> Callable[[Callable[..., Any]], GroupPage]:
+    """Return what makes a group of commands of a function."""
+    return click.group(cls=GroupPage, **settings)
