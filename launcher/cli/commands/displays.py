@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from launcher.backends.pilots_file import seen_pilots
+from launcher.cli.help_pages import launcher_command
 from launcher.cli.option_types import flag, json_option, whole
 from launcher.errors import MachineError, UsageError, counted
 from launcher.gpu.monitor import Lookout, look_once
@@ -35,14 +36,16 @@ FIRST_LOOK_S = 1.0  # for the first look at the GPUs
 LAST_PORT = 65_535
 
 
-@click.command()
+@launcher_command()
 @json_option
 def gpus(as_json: bool) -> None:
-    """List the GPUs with their memory, users and health; those of pilots as these told last.
+    """List GPUs with their memory, users and health.
 
-    In a pipe, one line for each GPU or MIG instance: label, uuid, name; in bytes: used, total, used
-    by our jobs, reserved; utilization (0 to 1), °C, watts, limit in watts, idle or used, health, the
-    reason, and of a pilot's GPU the node.
+    GPUs of cluster nodes are listed as last reported by their pilot.
+
+    In a pipe: one line per GPU or MIG instance, tab-separated: label, UUID, name, bytes used, bytes total,
+    bytes used by launcher, bytes reserved, utilization (0 to 1), °C, watts, power limit in watts, idle or
+    used, health, reason, node.
 
     \b
     Examples:
@@ -71,18 +74,19 @@ def gpus(as_json: bool) -> None:
         )
         tell(answer, as_json=as_json)
     else:
-        remark(f"no GPUs: {probe.absent or 'the driver lists none'}")
+        remark(f"no GPU found: {probe.absent or 'the driver lists none'}")
     for note in notes(read_configuration(os.environ)):
         remark(note)
 
 
-@click.command()
+@launcher_command()
 @flag("--read-only", help="Disable all keys that change the queue.")
 @flag("--once", help="Print the screen once, also into a pipe, and exit.")
 def top(read_only: bool, once: bool) -> int:
-    """Show GPUs and jobs on the whole screen; open, hold, cancel and retry jobs.
+    """Show GPUs and jobs on the whole terminal.
 
-    The key ? lists all keys. Leaving the screen does not affect the jobs.
+    Keys open, hold, cancel and retry jobs; the key ? lists all keys. Closing the screen does not affect the
+    jobs.
 
     \b
     Examples:
@@ -119,8 +123,7 @@ def _need_terminal() -> None:
     streams = (sys.stdin, sys.stdout, sys.stderr)
     if os.environ.get("TERM") == "dumb" or not all(stream.isatty() for stream in streams):
         raise UsageError(
-            "top needs a terminal on which it can draw; "
-            "`launcher status` or `launcher top --once` prints the same once"
+            "launcher top needs a terminal that can draw. To print the screen once: launcher top --once"
         )
 
 
@@ -140,29 +143,28 @@ def _farewell(seen: "Screen | None") -> str:
     counts = {} if seen is None else seen.counts
     running, queued = counts.get(State.RUNNING, 0), counts.get(State.QUEUED, 0)
     if running:
-        left = f"{counted(running, 'job')} {'goes' if running == 1 else 'go'} on"
+        left = f"{counted(running, 'running job')} {'continues' if running == 1 else 'continue'}"
     elif queued:
         left = f"{counted(queued, 'job')} {'waits' if queued == 1 else 'wait'}"
     else:
-        return "no job runs or waits; `launcher top` to come back"
-    return f"{left}; `launcher top` to come back, `launcher stop` to stop"
+        return "No job is running or waiting. To come back: launcher top"
+    return f"{left}. To come back: launcher top. To stop: launcher stop"
 
 
-@click.command()
+@launcher_command()
 @click.option(
     "--port",
     type=whole(0, LAST_PORT),
     default=0,
-    show_default="a free one",
-    help="Port on 127.0.0.1; 0 takes a free one.",
+    help="Port on 127.0.0.1.  [default: a free port]",
 )
-@flag("--read-only", help="Show the queue, and let nothing be changed.")
+@flag("--read-only", help="Show the queue, but do not allow changes.")
 def web(port: int, read_only: bool) -> None:
-    """Serve the queue as a page for the browser: GPUs, jobs, logs, curves; control jobs.
+    """Serve the queue as a page for the browser.
 
-    The first line of the output is the link that opens it. The page can be reached from this machine
-    only, and only with that link; the command for a tunnel from another machine follows. Ctrl-C ends
-    the page and does not affect the jobs.
+    Open the printed link. The link works on this machine only; to use it from another machine, run the
+    printed ssh command there. Anyone with the link can control your jobs. Ctrl-C stops the page, not the
+    jobs.
 
     \b
     Examples:
@@ -173,7 +175,9 @@ def web(port: int, read_only: bool) -> None:
         # every other command must start at once, and the server takes a third of a second to import
         server = importlib.import_module("launcher.web.server")
     except ImportError as error:
-        raise MachineError(f"launcher web needs {error.name}: {install_command('web')}") from error
+        raise MachineError(
+            f"launcher web needs the package {error.name}. Install it: {install_command('web')}"
+        ) from error
     home = find_home(os.environ)
     if home.exists():
         check_home(home)
@@ -184,7 +188,7 @@ def web(port: int, read_only: bool) -> None:
     def ready(link: str, chosen: int) -> None:
         click.echo(link)
         sys.stdout.flush()
-        remark(f"from another machine, first: {server.tunnel_command(chosen)}")
-        remark("Ctrl-C ends the page; the jobs go on")
+        remark(f"To open it from another machine, first run there: {server.tunnel_command(chosen)}")
+        remark("Ctrl-C stops the page; the jobs continue.")
 
     server.serve(home, port, read_only=read_only, ready=ready)

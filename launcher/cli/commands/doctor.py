@@ -15,6 +15,7 @@ import click
 from launcher.backends.settings import configured_backends
 from launcher.cli import machine_checks as machine
 from launcher.cli import queue_checks as queued
+from launcher.cli.help_pages import launcher_command
 from launcher.cli.machine_checks import Finding, Findings, Verdict
 from launcher.cli.main import VERBS, cli, defaults
 from launcher.cli.option_types import flag, json_option
@@ -122,14 +123,16 @@ def _without(faults: list[str], read: Callable[[], Part]) -> Part | None:
         return None
 
 
-@click.command()
-@flag("--deep", help="Also compute something with torch on a GPU; takes longer.")
+@launcher_command()
+@flag("--deep", help="Also run a computation with torch on a GPU. Takes longer.")
 @json_option
 def command(deep: bool, as_json: bool) -> int:
-    """Check driver, torch, GPUs, disks, limits and the queue; change nothing.
+    """Check this machine and suggest repairs.
 
-    Each check ends with ok, warning, trouble or unknown, and says what to do. In a pipe: name,
-    verdict, finding and remedy, separated by tabs. The exit code is 3 if there is trouble.
+    Checks the driver, torch, GPUs, disks, limits and the queue, and changes nothing. Each finding has a
+    verdict: ok, warning, trouble or unknown. The exit code is 3 if there is trouble.
+
+    In a pipe: name, verdict, finding and remedy, tab-separated.
 
     \b
     Examples:

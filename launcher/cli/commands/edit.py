@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import click
 
 from launcher.cli.complete import offer_jobs
+from launcher.cli.help_pages import launcher_command
 from launcher.cli.jobs import (
     HELP,
     LEFT,
@@ -56,7 +57,7 @@ def _set_option(of_what: str) -> Callable[[Command], Command]:
         "sets",
         multiple=True,
         metavar="KEY=VALUE",
-        help=f"Change this{of_what}: an option (resources.vram=16GiB), or of a program argv, cwd, env; repeatable.",
+        help=f"Change a value {of_what}: resources.vram=16GiB. Repeatable.",
     )
 
 
@@ -76,18 +77,18 @@ def editor_argv(environment: Mapping[str, str]) -> list[str]:
             try:
                 argv = shlex.split(text)
             except ValueError as error:
-                raise UsageError(f"{name} is {text!r}, which is no command line: {error}") from None
+                raise UsageError(
+                    f"{name} is {text!r}, which is not a command line: {error}"
+                ) from None
             if not argv or not argv[0]:
-                raise UsageError(f"{name} is {text!r}, which names no program")
+                raise UsageError(f"{name} is {text!r}, which does not name a program")
             return argv
     if not sys.stdin.isatty():
-        raise UsageError(
-            "there is no terminal for an editor: --set KEY=VALUE changes a job without"
-        )
+        raise UsageError("there is no terminal for an editor. Change values with --set KEY=VALUE")
     for program in _USUAL:
         if path := shutil.which(program):
             return [path]
-    raise UsageError("no editor is known: set EDITOR, such as EDITOR=nano")
+    raise UsageError("no editor found. Set the variable EDITOR, for example to nano.")
 
 
 def _edited(path: Path, text: str) -> str:
@@ -104,33 +105,33 @@ def _edited(path: Path, text: str) -> str:
         code = subprocess.run([*argv, str(path)], check=False).returncode
     except OSError as error:
         why = error.strerror or str(error)
-        raise EditorFailed(f"cannot start the editor {harmless(argv[0])}: {why}") from error
+        raise EditorFailed(f"cannot start the editor {harmless(argv[0])} ({why})") from error
     finally:
         signal.signal(signal.SIGINT, before)
     if code:
         how = f"exit code {code}" if code > 0 else signal.Signals(-code).name
-        raise EditorFailed(f"the editor {harmless(argv[0])} ended with {how}")
+        raise EditorFailed(f"the editor {harmless(argv[0])} failed ({how})")
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
         return ""
     except UnicodeDecodeError as error:
-        raise UsageError(f"what the editor saved is no UTF-8 text: {error}") from error
+        raise UsageError(f"the editor saved a file that is not valid UTF-8: {error}") from error
 
 
-@click.command(epilog=f"JOB: {HELP}")
+@launcher_command(epilog=f"JOB: {HELP}")
 @click.argument("job", shell_complete=offer_jobs)
-@_set_option(", without an editor")
-@flag("--force", help="Also change a job that is done, and run it again.")
+@_set_option("without an editor")
+@flag("--force", help="Also change a finished job and run it again.")
 @dry_run_option
 def command(job: str, sets: tuple[str, ...], force: bool, dry_run: bool) -> None:
-    """Change what JOB asks for in your editor ($VISUAL, $EDITOR), as YAML; of a program also its words.
+    """Change a waiting job in your editor.
 
-    What decides a laboratory's results stands in its task file: change it there, and run it.
+    The editor is $VISUAL or $EDITOR. The job keeps its place in the queue. A failed, cancelled or skipped
+    job is queued again. Nothing changes if you save the file unchanged or empty, or if the editor fails.
 
-    A waiting job is changed where it stands in the queue. One that has failed, or was cancelled or
-    skipped, is queued again, as by `launcher retry --set`. Nothing changes where you save nothing, an
-    empty file, or nothing else than before, or where the editor ends with an error.
+    You can change resources and options, and for programs argv, cwd and env. To change what an experiment
+    computes, edit its task file and run it.
 
     \b
     Examples:
@@ -143,7 +144,7 @@ def command(job: str, sets: tuple[str, ...], force: bool, dry_run: bool) -> None
         changed = _changes(home, store, [row], sets).get(row.id)
         revision = changed if sets else _by_editor(home, store, row)
         if revision is None:
-            remark(f"{NOTHING_CHANGED}: job {row.id} is as it was")
+            remark(f"job {row.id} is unchanged")
             return
         if dry_run:
             again = "" if row.state in OPEN else "be queued again, "
@@ -161,11 +162,12 @@ def _refuse(row: JobRow, *, force: bool) -> None:
     """
     if row.state is State.RUNNING:
         raise UsageError(
-            f"job {row.id} runs, and a program cannot be changed meanwhile: `launcher cancel {row.id}`, and when "
-            f"it has ended, `launcher edit {row.id}` changes it and queues it again"
+            f"job {row.id} is running and cannot be changed. Cancel it first: launcher cancel {row.id}"
         )
     if row.state is State.DONE and not force:
-        raise UsageError(f"job {row.id} is done; --force changes it and runs it again")
+        raise UsageError(
+            f"job {row.id} is done. To change it and run it again: launcher edit {row.id} --force"
+        )
 
 
 def _by_editor(home: Home, store: Store, row: JobRow) -> "Revision | None":
@@ -173,7 +175,7 @@ def _by_editor(home: Home, store: Store, row: JobRow) -> "Revision | None":
     from launcher.functions.plan_checks import check_revisions
     from launcher.planning.revision import form_of, own_values, read_form, revise
 
-    what = "" if row.state in OPEN else " When it is changed, it is queued again."
+    what = "" if row.state in OPEN else " A change queues it again."
     title = f"{harmless(row.name)} of run {harmless(row.run)}, job {row.id}: {row.state}.{what}"
     text = original = form_of(row, title)
     before = own_values(row, time.time())
@@ -192,14 +194,14 @@ def _by_editor(home: Home, store: Store, row: JobRow) -> "Revision | None":
                 _explain(error)
                 keep = True  # what was written is worth more than the folder
                 if not _again():
-                    remark(f"{NOTHING_CHANGED}; what you wrote is kept in {file}")
+                    remark(f"{NOTHING_CHANGED}; your text is kept in {file}")
                     code = LEFT if sys.stdin.isatty() else error.exit_code
                     raise click.exceptions.Exit(code) from error
                 keep = False
             else:
                 return revision
     except EditorFailed as error:
-        raise EditorFailed(f"{error}: {NOTHING_CHANGED}") from error
+        raise EditorFailed(f"{error}. The job is unchanged.") from error
     finally:
         if not keep:
             shutil.rmtree(folder, ignore_errors=True)
@@ -239,19 +241,18 @@ def _write(home: Home, store: Store, revision: "Revision") -> None:
 
 @of_jobs()
 @some
-@flag("--failed", help="Select failed jobs: all, or those that match PATTERN.")
-@flag("--force", help="Also select jobs that are done.")
-@_set_option(" of each of them")
+@flag("--failed", help="Retry failed jobs: all, or those that match PATTERN.")
+@flag("--force", help="Also run finished jobs again.")
+@_set_option("first")
 @dry_run_option
 def retry(
     patterns: tuple[str, ...], failed: bool, force: bool, sets: tuple[str, ...], dry_run: bool
 ) -> None:
-    """Queue ended jobs again, as they were, or with other resources.
+    """Queue failed, cancelled or skipped jobs again.
 
-    Jobs that they depend on, and jobs that were skipped because of them, are queued, too. Retries
-    count from zero. A job that was held when it was cancelled is held again, and one whose
-    --not-before is still to come waits for that time. A job that a newer job of the same name
-    replaced is queued again only if PATTERN is its number or its whole name.
+    Jobs they depend on, and jobs skipped because of them, are queued too. Retries count from zero. A job
+    that was held when it was cancelled is held again. A future --not-before still applies. A job replaced
+    by a newer job of the same name is queued only if PATTERN is its number or whole name.
 
     \b
     Examples:
@@ -290,8 +291,8 @@ def _queue_again(
     say(rows, lambda job: _outcome(job, numbers, held, changes, others))
     if held:
         remark(
-            f"{counted(len(held), 'job')} {'was' if len(held) == 1 else 'were'} held before: "
-            "`launcher release` lets them start"
+            f"note: {counted(len(held), 'job')} {'is' if len(held) == 1 else 'are'} held again. "
+            "Let them start: launcher release"
         )
 
 
@@ -310,20 +311,23 @@ def _outcome(
 
 def _to_retry(store: Store, patterns: Sequence[str], *, failed: bool, force: bool) -> list[JobRow]:
     if not patterns and not failed:
-        raise UsageError("say which jobs: PATTERN…, or --failed")
+        raise UsageError("no jobs selected. Choose jobs with a PATTERN or --failed.")
     if not patterns:
         failed_jobs = store.read.in_state(State.FAILED)
         superseded = store.read.superseded(failed_jobs)
         failed_jobs = [job for job in failed_jobs if job.id not in superseded]
         if not failed_jobs:
             raise UsageError(
-                "nothing to retry: no job failed; `launcher retry PATTERN…` takes others"
+                "nothing to retry. No job has failed; choose other jobs with a PATTERN."
             )
         return failed_jobs
     states = {State.FAILED} if failed else ENDED if force else ENDED - {State.DONE}
     jobs = select(store, patterns, current=True)
     if not force and all(job.state is State.DONE for job in jobs):
-        raise UsageError("nothing to retry: all of them are done; --force runs them again")
+        command = f"launcher retry {' '.join(map(shlex.quote, patterns))} --force"
+        which = f"job {jobs[0].id} is" if len(jobs) == 1 else f"all {len(jobs):,} jobs are"
+        it = "it" if len(jobs) == 1 else "them"
+        raise UsageError(f"{which} done. To run {it} again: {command}")
     return in_states(jobs, states, "retry")
 
 

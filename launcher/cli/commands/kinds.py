@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from launcher.cli.complete import offer_kinds
+from launcher.cli.help_pages import launcher_command
 from launcher.cli.option_types import flag, json_option
 from launcher.errors import MachineError, UnknownName, UsageError
 from launcher.kind_interface import Kind
@@ -24,14 +25,17 @@ _LEAST = 24  # columns for the words at a line's end; a narrower terminal breaks
 _MOST_DEFAULT = 24  # columns
 
 
-@click.command()
+@launcher_command()
 @click.argument("names", nargs=-1, metavar="[KIND]…", shell_complete=offer_kinds)
 @json_option
 def command(names: tuple[str, ...], as_json: bool) -> None:
-    """List the installed kinds of jobs; with KIND, describe each of its settings.
+    """List job types and their settings.
 
-    In a pipe: name, role, summary, package, settings; for a setting: kind, name, type, default,
-    description, old names. `launcher schema` describes the same for editors.
+    KIND is the name of a job type, the word `kind:` of a task file. With KIND, each of its settings is
+    described. `launcher schema` prints the same for editors.
+
+    In a pipe, tab-separated: name, role, summary, package, settings. With KIND: kind, setting, type,
+    default, description, old names.
 
     \b
     Examples:
@@ -104,7 +108,7 @@ def _table(kinds: Sequence[Kind]) -> Table:
         name, role, summary, package = _line(kind)
         rows.append((name, role, package, summary))
         rows.append(("", "", "", f"settings: {', '.join(kind.settings.model_fields)}"))
-    return Table(titled("KIND", "ROLE", "PACKAGE", "WHAT IT DOES", least=_LEAST), rows)
+    return Table(titled("KIND", "ROLE", "PACKAGE", "DESCRIPTION", least=_LEAST), rows)
 
 
 def _page(kind: Kind, width: int) -> list[Line]:
@@ -117,12 +121,12 @@ def _page(kind: Kind, width: int) -> list[Line]:
             default = f"{default[: _MOST_DEFAULT - 1]}…"
         meaning = f"{description}: {takes}" if description else takes
         rows.append((key, default, f"{meaning} (old name: {old})" if old else meaning))
-    table = Table(titled("SETTING", "DEFAULT", "WHAT IT IS", least=_LEAST), rows, whole=True)
-    head = textwrap.wrap(harmless(f"{name} ({role}, of {package}): {summary}"), width)
+    table = Table(titled("SETTING", "DEFAULT", "DESCRIPTION", least=_LEAST), rows, whole=True)
+    head = textwrap.wrap(harmless(f"{name} ({role}, package {package}): {summary}"), width)
     return [*map(line, head), *table.drawn(width)]
 
 
-@click.command()
+@launcher_command()
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
@@ -131,10 +135,10 @@ def _page(kind: Kind, width: int) -> list[Line]:
 )
 @flag("--markdown", help="Print a reference in Markdown instead of the schema.")
 def schema(out: Path | None, markdown: bool) -> None:
-    """Print a JSON Schema of task files, generated from the installed kinds.
+    """Print the JSON Schema of task files.
 
-    Editors with a YAML language server use it to complete and check task files. Write the schema
-    into the folder of the task files, and begin each of them with this line:
+    Editors with a YAML language server use the schema to complete and check task files. Write the schema
+    to the folder of the task files, and begin each task file with this line:
 
     \b
       # yaml-language-server: $schema=task.schema.json
@@ -157,5 +161,7 @@ def schema(out: Path | None, markdown: bool) -> None:
     try:
         write_atomic(out, f"{text}\n")
     except OSError as error:
-        raise MachineError(f"cannot write {out}: {error.strerror}; name another --out") from error
+        raise MachineError(
+            f"cannot write {out} ({error.strerror}). Name another file with --out."
+        ) from error
     remark(f"wrote {out}")

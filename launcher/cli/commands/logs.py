@@ -26,13 +26,13 @@ from launcher.system.paths import Home
 
 @of_jobs()
 @many
-@click.option("-n", "--lines", type=whole(1), help="Print the last NUMBER lines only.")
 @click.option("-f", "--follow", is_flag=True, help="Follow the output until the jobs end.")
+@click.option("-n", "--lines", type=whole(1), help="Print only this many lines, the last ones.")
 @click.option("--attempt", type=whole(1), help="Print this attempt instead of the newest.")
 @click.option(
     "--raw",
     is_flag=True,
-    help="Print every byte unchanged; control characters may affect the terminal.",
+    help="Print every byte unchanged. Control characters may affect the terminal.",
 )
 @json_option
 def command(
@@ -43,14 +43,14 @@ def command(
     raw: bool,
     as_json: bool,
 ) -> None:
-    """Print the standard output and error of jobs, from their newest attempts.
+    """Print the output of jobs.
 
-    In a terminal, colours are kept and other control characters are printed as text (\\x1b); in a
-    pipe, escape sequences are removed. --raw prints every byte. -n and --json read the last 16 MiB
-    at most. -f waits for a job that has not started yet, and continues with its retries.
+    The log contains standard output and standard error of the newest attempt. -f also waits for jobs that
+    have not started, and continues with their retries.
 
-    Logs of several jobs are printed one after another; with -f, line by line as they grow, each
-    line after its job's name (in a pipe: name, tab, line).
+    Several logs are printed one after another. With -f, each line follows the name of its job; in a pipe:
+    name, tab, line. In a terminal, colours are kept and other control characters are printed as text
+    (\\x1b). In a pipe, escape sequences are removed. -n and --json read at most the last 16 MiB.
 
     \b
     Examples:
@@ -60,11 +60,9 @@ def command(
       launcher logs 12 --raw | less -R
     """
     if as_json and follow:
-        raise UsageError(
-            "--json prints one object: it cannot follow a log; say -f or --json, not both"
-        )
+        raise UsageError("--json cannot be combined with --follow. Remove one of them.")
     if as_json and raw:
-        raise UsageError("--json holds every character already; say --raw or --json, not both")
+        raise UsageError("--json cannot be combined with --raw. Remove one of them.")
     with open_queue() as (home, store):
         event = store.read.last_event()
         jobs = _meant(store, patterns)
@@ -102,8 +100,12 @@ def _one_by_one(
     ran = [job for job in jobs if job.attempts >= (attempt or 1)]
     if not ran:
         raise UsageError(
-            f"none of these jobs has {_which(attempt)}: {named(jobs)}; "
-            + ("-f waits for it" if attempt is None else "without --attempt you get the newest")
+            f"none of these jobs has {_which(attempt)}: {named(jobs)}. "
+            + (
+                "Wait for it with --follow."
+                if attempt is None
+                else "Remove --attempt to print the newest."
+            )
         )
     records: list[dict[str, object]] = []
     for index, job in enumerate(ran):

@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from launcher.cli.complete import offer_jobs
+from launcher.cli.help_pages import launcher_command
 from launcher.cli.jobs import HELP, only_job
 from launcher.cli.option_types import json_option
 from launcher.errors import UsageError, counted
@@ -39,14 +40,14 @@ CURVES, CURVE_WIDTH = 20, 40  # numbers that are listed; columns of each one's c
 NEEDS = 10  # jobs that are listed; the others are counted
 
 
-@click.command(epilog=f"JOB: {HELP}")
+@launcher_command(epilog=f"JOB: {HELP}")
 @click.argument("job", shell_complete=offer_jobs)
-@json_option
 @click.option(
-    "--command", "runs", is_flag=True, help="Print only its command line, as a shell reads it."
+    "--command", "runs", is_flag=True, help="Print only the command line, quoted for a shell."
 )
+@json_option
 def command(job: str, as_json: bool, runs: bool) -> None:
-    """Print the settings, state, attempts and events of JOB.
+    """Print one job: settings, state, attempts, events.
 
     \b
     Examples:
@@ -55,9 +56,7 @@ def command(job: str, as_json: bool, runs: bool) -> None:
       launcher show 12 --command
     """
     if as_json and runs:
-        raise UsageError(
-            "--command prints a line for a shell, and --json an object: leave one of them out"
-        )
+        raise UsageError("--command cannot be combined with --json. Remove one of them.")
     with open_queue() as (home, store):
         row = only_job(store, job)
         if runs:
@@ -97,7 +96,7 @@ def _parts(
     awaiting = store.read.awaiting(row.id)
     if row.state in OPEN and awaiting:
         verb = "starts" if len(awaiting) == 1 else "start"
-        text = f"{counted(len(awaiting), 'open job')} {verb} after its end, done or not"
+        text = f"{counted(len(awaiting), 'open job')} {verb} after the end of this job"
         yield [f"{text}: {named(awaiting)}"]
     yield ["attempts", *columns(attempt_cells(home, record, zone_of(record)) or [("  none yet",)])]
     yield from _end_of_log(home, row, record["attempts"])
@@ -106,7 +105,7 @@ def _parts(
     events = event_cells(record, zone_of(record))
     earlier = len(events) - EVENTS
     left_out = (
-        f"  … and {counted(earlier, 'earlier event')}: launcher show {row.id} --json lists them"
+        f"  … and {counted(earlier, 'earlier event')}. List all: launcher show {row.id} --json"
     )
     yield [
         f"events, {zone_title(record)}",
@@ -127,7 +126,7 @@ def _progress(home: Home, row: JobRow, progress: Mapping[str, Any]) -> list[str]
         for name, points in named_curves.items()
     ]
     left = len(rows) - CURVES
-    more = f"  and {counted(left, 'more number')}: launcher top draws each"
+    more = f"  and {counted(left, 'more number')}. See their curves: launcher top"
     return [
         f"progress of attempt {row.attempts}: step {done}{rate}",
         *columns(rows[:CURVES] or [("",)]),
@@ -149,6 +148,6 @@ def _end_of_log(
     lines = last_lines(home.attempt(row.id, attempt).log, LOG_LINES)
     if lines:
         yield [
-            f"the log of attempt {attempt} ends with",
+            f"end of the log of attempt {attempt}",
             *(f"  {harmless(line)}" for line in lines),
         ]

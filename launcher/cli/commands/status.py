@@ -46,22 +46,22 @@ TITLES = ("id", "run", "name", "state", "since", "why", "params")
     is_flag=False,
     flag_value="",
     metavar="[=SEC]",
-    help=f"Repeat every SEC ({EVERY_S:g}) seconds until Ctrl-C.",
+    help=f"Print again every SEC seconds until Ctrl-C.  [default: {EVERY_S:g}]",
 )
 @click.option("--all", "everything", is_flag=True, help="List every job.")
-@click.option("--failed", is_flag=True, help="List failed jobs: all, or those that match PATTERN.")
+@click.option("--failed", is_flag=True, help="List failed jobs only.")
 @click.option(
     "--state",
     "states",
     type=States(),
-    help="List jobs in these states, such as failed,held: all, or those that match PATTERN.",
+    help="List jobs in these states only, such as failed,held.",
 )
-@click.option("--header", is_flag=True, help="In a pipe, print the names of the columns first.")
+@click.option("--header", is_flag=True, help="In a pipe, print column names first.")
 @json_option
 @click.option(
     "--exit-status",
     is_flag=True,
-    help="Exit with 1 if a listed job failed. A failed job that a newer job of its name replaced does not count.",
+    help="Exit with 1 if a listed job failed, unless a newer job of its name replaced it.",
 )
 def command(
     patterns: tuple[str, ...],
@@ -73,14 +73,14 @@ def command(
     as_json: bool,
     exit_status: bool,
 ) -> int:
-    """List running jobs, waiting jobs with the reason, and jobs that ended last.
+    """List jobs and why they wait.
 
-    Without options it lists all running jobs, the first 40 waiting ones, and the last 10 that ended.
-    Jobs left out are counted, in JSON as "truncated" and "left_out". --all lists every job, PATTERN
-    all that match, --failed and --state all in these states.
+    By default: all running jobs, the first 40 waiting jobs and the last 10 that ended. The others are
+    counted, in JSON as "truncated" and "left_out". --all lists every job; PATTERN, --failed and --state
+    list all that match.
 
-    In a pipe: id, run, name, state, time of the last change, reason, and where a listed job has some
-    its parameters, separated by tabs; with --watch, one line for each change from now on.
+    In a pipe: one tab-separated line per job: id, run, name, state, time of the last change, reason, and
+    parameters if a listed job has some. With --watch: one line per change.
 
     \b
     Examples:
@@ -91,11 +91,11 @@ def command(
     """
     every_s, patterns = _every(watch, patterns)
     if every_s is not None and as_json:
-        raise UsageError("--json prints one object: say --watch or --json, not both")
+        raise UsageError("--json cannot be combined with --watch. Remove one of them.")
     if everything and patterns:
-        raise UsageError("--all lists every job: say --all or PATTERN, not both")
+        raise UsageError("--all cannot be combined with PATTERN. Remove one of them.")
     if failed and states is not None:
-        raise UsageError("--failed is --state failed: say one of them")
+        raise UsageError("--failed cannot be combined with --state. Add failed to --state.")
     states = frozenset({State.FAILED}) if failed else states
     home = find_home(os.environ)
     if not home.exists():
@@ -151,7 +151,7 @@ def _every(watch: str | None, patterns: tuple[str, ...]) -> tuple[float | None, 
     else:
         return EVERY_S, (watch, *patterns)
     if not LEAST_S <= every_s <= MOST_S:
-        raise UsageError(f"--watch takes {LEAST_S:g} to {MOST_S:g} seconds, got {watch}")
+        raise UsageError(f"--watch: expected {LEAST_S:g} to {MOST_S:g} seconds, got {watch}")
     return every_s, patterns
 
 
@@ -183,7 +183,7 @@ def _tell(home: Home, store: Store, wanted: Wanted, *, header: bool, as_json: bo
     left = {"that waits" if waiting == 1 else "that wait": waiting, "that ended": ended}
     told = [f"{number:,} more {what}" for what, number in left.items() if number]
     if told and not as_json:
-        remark(f"… and {' and '.join(told)}: launcher status --all lists them")
+        remark(f"… and {' and '.join(told)}. List all jobs: launcher status --all")
     return failed
 
 

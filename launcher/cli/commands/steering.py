@@ -86,7 +86,7 @@ def _steers(
                 say([job for job in jobs if job.id in touched], change.did)
                 change.then(home)
             if left := [job for job in jobs if job.id not in touched]:
-                why = change.missed or f"{counted(len(left), 'job')} changed meanwhile"
+                why = change.missed or "unchanged, the state changed meanwhile"
                 remark(f"{why}: {named(left)}")
 
         return of_jobs(**settings)(steer)
@@ -108,7 +108,9 @@ def _set_off(home: Home) -> None:
 @many
 @dry_run_option
 def hold(chosen: Chosen) -> Change:
-    """Keep queued jobs from starting until `launcher release`; running jobs are not affected.
+    """Keep queued jobs from starting.
+
+    They start after `launcher release`. Running jobs are not affected.
 
     \b
     Examples:
@@ -122,7 +124,9 @@ def hold(chosen: Chosen) -> Change:
 @many
 @dry_run_option
 def release(chosen: Chosen) -> Change:
-    """Let jobs start that were held by `launcher hold` or `launcher add --hold`.
+    """Let held jobs start.
+
+    Jobs are held by `launcher hold` and `launcher add --hold`.
 
     \b
     Examples:
@@ -140,9 +144,9 @@ def release(chosen: Chosen) -> Change:
 @many
 @dry_run_option
 def priority(chosen: Chosen, number: int) -> Change:
-    """Set the priority of waiting jobs: first the number, then the jobs.
+    """Set the priority of waiting jobs.
 
-    Higher starts sooner; the default is 0. A point is worth a day of waiting: a job with priority 1
+    Higher starts earlier; the default is 0. One point is worth a day of waiting: a job with priority 1
     starts before jobs with priority 0 that were queued less than a day earlier.
 
     \b
@@ -162,16 +166,18 @@ def priority(chosen: Chosen, number: int) -> Change:
 @flag(
     "--now",
     "at_once",
-    help="Kill running jobs at once with SIGKILL, also those that are being ended already.",
+    help="Kill running jobs with SIGKILL at once, also those that are ending already.",
 )
 @yes_option
 @dry_run_option
 def cancel(chosen: Chosen, at_once: bool, yes: bool) -> Change:
-    """Cancel jobs, and skip jobs that depend on them.
+    """Cancel jobs.
 
-    A running job gets SIGTERM, and SIGKILL after its grace period (30 s by default), with all its
-    child processes. With --now it gets SIGKILL at once and cannot save its work.
-    Without a terminal to ask for confirmation this needs --yes.
+    Waiting jobs are removed from the queue. Running jobs, with their child processes, get SIGTERM, and
+    SIGKILL after the grace period (30 s by default). With --now, they cannot save their work. Jobs that
+    depend on cancelled jobs are skipped.
+
+    In scripts, use --yes: there is no terminal to ask for confirmation.
 
     \b
     Examples:
@@ -182,7 +188,7 @@ def cancel(chosen: Chosen, at_once: bool, yes: bool) -> Change:
     store, jobs, dry_run = chosen
     running = [job for job in jobs if job.state is State.RUNNING]
     if needy := store.read.dependants_of(job.id for job in jobs):
-        need = f"{counted(len(needy), 'job')} that {'needs' if len(needy) == 1 else 'need'} them"
+        need = f"{counted(len(needy), 'job')} that {'depends' if len(needy) == 1 else 'depend'} on them"
         would = "would" if dry_run else "will"
         remark(f"{need} {would} be skipped: {named(needy)}")
     if not (dry_run or yes) and (running or len(jobs) > 1):
@@ -210,11 +216,11 @@ def _cancelled(job: JobRow, running: str, waiting: str) -> str:
 @many
 @dry_run_option
 def pause(chosen: Chosen) -> Change:
-    """Let running programs stand still until `launcher resume`.
+    """Pause running jobs until `launcher resume`.
 
-    All processes of a job get SIGSTOP. Its cores, main memory and GPU memory stay reserved, and it goes on
-    holding the memory that it has on its GPUs. Its time limit does not come nearer, and the pause counts
-    neither as run time nor as use of the machine. `launcher cancel` ends a paused job, too.
+    All processes of a job are stopped (SIGSTOP). Reserved cores, memory and GPU memory stay reserved, and
+    the job keeps its data in GPU memory. The pause does not count toward the time limit, the run time or
+    the usage of the machine. `launcher cancel` also ends paused jobs.
 
     \b
     Examples:
@@ -234,7 +240,7 @@ def pause(chosen: Chosen) -> Change:
         stays = reserved_text(*places[job.id])
         return f"paused; {stays}" if stays else "paused"
 
-    missed = "left as they are, paused already, or about to end"
+    missed = "unchanged, paused already or about to end"
     return Change(made, lambda job: f"be {kept(job)}", kept, _wake_surely, jobs, missed)
 
 
@@ -247,13 +253,10 @@ def _here(jobs: list[JobRow], attempts: Mapping[int, AttemptRow]) -> list[JobRow
     elsewhere = [job for job in jobs if attempts[job.id].pilot]
     here = [job for job in jobs if not attempts[job.id].pilot]
     if elsewhere:
-        why = (
-            f"left as they are, on nodes of a cluster: {named(elsewhere)}; a pilot cannot pause a "
-            "program: its allocation would run out meanwhile"
-        )
+        why = "jobs on cluster nodes cannot be paused, as their allocation would expire"
         if not here:
-            raise UsageError(f"nothing to pause: {why}")
-        remark(why)
+            raise UsageError(f"nothing to pause: {why}. The jobs are {named(elsewhere)}")
+        remark(f"unchanged: {named(elsewhere)} ({why})")
     return here
 
 
@@ -261,7 +264,9 @@ def _here(jobs: list[JobRow], attempts: Mapping[int, AttemptRow]) -> list[JobRow
 @many
 @dry_run_option
 def resume(chosen: Chosen) -> Change:
-    """Let programs go on that `launcher pause` has stopped.
+    """Continue paused jobs.
+
+    Jobs are paused by `launcher pause`.
 
     \b
     Examples:
@@ -270,9 +275,11 @@ def resume(chosen: Chosen) -> Change:
     """
     paused = [job for job in chosen.jobs if job.paused is not None]
     if not paused:
-        raise UsageError(f"nothing to resume: {named(chosen.jobs)} is not paused")
+        raise UsageError(f"nothing to resume. These jobs are not paused: {named(chosen.jobs)}")
     steering = chosen.store.steering
-    return Change(steering.resume, lambda _: "go on", lambda _: "goes on", _wake_surely, paused)
+    return Change(
+        steering.resume, lambda _: "be resumed", lambda _: "resumed", _wake_surely, paused
+    )
 
 
 # --- what owners write on jobs to find them again
@@ -285,12 +292,13 @@ def resume(chosen: Chosen) -> Change:
 @click.argument(
     "words", nargs=-1, metavar="[PATTERN]… [+TAG]… [-TAG]…", shell_complete=offer_jobs
 )  # fmt: skip
-@flag("--dry-run", help="Print what would change, and change nothing.")
+@flag("--dry-run", help="Print the changes without making them.")
 @json_option
 def tag(words: tuple[str, ...], dry_run: bool, as_json: bool) -> None:
-    """Give tags to jobs (+TAG) and take tags from them (-TAG); without a tag, list those that they have.
+    """Add tags to jobs (+TAG), remove tags (-TAG), or list them.
 
-    `tag:NAME` selects jobs wherever jobs are selected, and may be a glob. Without PATTERN all tags are listed.
+    Without +TAG and -TAG, the tags of the jobs are listed; without PATTERN, all tags. Every command that
+    takes PATTERN selects jobs by tag: tag:NAME, or a pattern such as 'tag:pap*'.
 
     \b
     Examples:
@@ -303,11 +311,13 @@ def tag(words: tuple[str, ...], dry_run: bool, as_json: bool) -> None:
     add, remove = (_tags(words, sign) for sign in "+-")
     patterns = [word for word in words if word[:1] not in {"+", "-"}]
     if twice := {*add} & {*remove}:
-        raise UsageError(f"{min(twice)!r} cannot be both given and taken away")
+        raise UsageError(
+            f"tag {min(twice)!r} cannot be both added and removed. Remove one of them."
+        )
     if (add or remove) and not patterns:
-        raise UsageError(f"say which jobs get the tags, {_EXAMPLE}")
+        raise UsageError(f"missing PATTERN. Name the jobs, {_EXAMPLE}")
     if (add or remove) and as_json:
-        raise UsageError("--json lists tags, and changes none: leave one of them out")
+        raise UsageError("--json only lists tags. Remove --json, or +TAG and -TAG.")
     with open_queue() as (_, store):
         if not patterns:
             numbers = store.steering.all_tags()
@@ -315,7 +325,7 @@ def tag(words: tuple[str, ...], dry_run: bool, as_json: bool) -> None:
                 {"tags": [{"tag": tag, "jobs": number} for tag, number in numbers.items()]},
                 Table(titled("TAG", "JOBS", numbers={1}), numbers.items()),
                 as_json=as_json,
-                nothing=f"no job has a tag; `launcher tag JOB +TAG` gives it one, {_EXAMPLE}",
+                nothing=f"no job has a tag. Add one, {_EXAMPLE}",
             )
             return
         jobs = select(store, patterns)
@@ -353,7 +363,9 @@ def _tags(words: Sequence[str], sign: str) -> list[str]:
     tags = [*dict.fromkeys(word[1:] for word in words if word.startswith(sign))]
     for tag in tags:
         if not is_tag(tag):
-            raise UsageError(f"{sign + tag!r} is no tag: {TAG_RULE}, {_EXAMPLE}")
+            raise UsageError(
+                f"{sign + tag!r} is not a valid tag ({TAG_RULE}). Write a tag {_EXAMPLE}"
+            )
     return tags
 
 
@@ -362,9 +374,9 @@ def _tags(words: Sequence[str], sign: str) -> list[str]:
 @click.argument("text", required=False)
 @dry_run_option
 def note(pattern: str, text: str | None, dry_run: bool) -> None:
-    """Write TEXT on jobs, in the place of the note that is there; without TEXT print the notes.
+    """Write a note on jobs. Without TEXT, print the notes.
 
-    An empty text ("") removes the note. `show` and `--json` of `status` have it.
+    TEXT replaces the old note; "" removes it. Notes are shown by `launcher show` and in --json output.
 
     \b
     Examples:

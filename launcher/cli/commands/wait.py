@@ -33,29 +33,31 @@ def until_ended(followed: FollowedJobs, timeout_s: float | None) -> None:
             _say_held(followed, held)
         if timeout_s is not None and followed.open and time.monotonic() - began > timeout_s:
             raise MachineError(
-                f"still not ended after {format_seconds(timeout_s)}; the jobs go on; "
-                "`launcher wait` again, or `launcher status` shows what they do"
+                f"the jobs have not ended after {format_seconds(timeout_s)} (--timeout). They continue. "
+                "List them: launcher status"
             )
 
 
 def _say_held(followed: FollowedJobs, jobs: Collection[int]) -> None:
     if jobs:
         does = "does" if len(jobs) == 1 else "do"
-        warning = f"{counted(len(jobs), 'held job')} {does} not start before `launcher release`"
+        what = f"{counted(len(jobs), 'held job')} {does} not start before `launcher release`"
         names = named([followed.rows[job] for job in jobs])
-        remark(f"{warning}: {names}")
+        remark(f"note: {what}: {names}")
 
 
 @of_jobs()
 @some
-@click.option("--timeout", type=span(bare=True), help="Give up after this time, with exit code 3.")
-@flag("--json", "as_json", help="Print one JSON object (schema 1): all jobs.")
+@click.option(
+    "--timeout", type=span(bare=True), help="Exit with 3 if a job has not ended after this time."
+)
+@flag("--json", "as_json", help="Print all jobs as one JSON object (schema 1).")
 def command(patterns: tuple[str, ...], timeout: float | None, as_json: bool) -> int:
-    """Wait until the jobs have ended; without PATTERN, all queued and running jobs.
+    """Wait until jobs end.
 
-    A name counts once: PATTERN means the newest job of each name, so a failed job that a newer job of
-    the same name replaced does not count. The exit code is 0 if all jobs are done, and 1 if one
-    failed, was cancelled or skipped; these are printed. Inside a job, the job itself is left out.
+    Without PATTERN, all queued and running jobs. The exit code is 0 if all jobs are done, and 1 if a job
+    failed or was cancelled or skipped; these jobs are printed. PATTERN selects the newest job of each name.
+    A job that runs this command does not wait for itself.
 
     \b
     Examples:
