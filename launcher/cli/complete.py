@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from launcher.cli.help_pages import launcher_command
+
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
@@ -325,19 +327,20 @@ complete --no-files --keep-order --command %(prog_name)s --arguments "(%(complet
 
 SHELLS = {"bash": _BASH, "zsh": _ZSH, "fish": _FISH}
 _HINTS = {
-    "bash": 'for every new shell, put this into ~/.bashrc:  eval "$(launcher completion bash)"',
-    "zsh": 'for every new shell, put this into ~/.zshrc:  eval "$(launcher completion zsh)"',
-    "fish": "for every new shell, put this into ~/.config/fish/config.fish:  "
+    "bash": 'To load it in every new shell, add to ~/.bashrc:  eval "$(launcher completion bash)"',
+    "zsh": 'To load it in every new shell, add to ~/.zshrc:  eval "$(launcher completion zsh)"',
+    "fish": "To load it in every new shell, add to ~/.config/fish/config.fish:  "
     "launcher completion fish | source",
 }
 
 
-@click.command()
+@launcher_command()
 @click.argument("shell", type=click.Choice(list(SHELLS)))
 def completion(shell: str) -> None:
-    """Print the script that lets a shell complete verbs, options, jobs, runs and files.
+    """Print the completion script for your shell.
 
-    Jobs to which a verb applies come first: `launcher release` offers held jobs.
+    The script completes commands, options, jobs, runs and files. Jobs to which a command applies come
+    first: `launcher release` offers held jobs.
 
     \b
     Examples:

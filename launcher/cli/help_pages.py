@@ -8,6 +8,7 @@ import click
 
 _EXAMPLES = "\b\nExamples:\n"  # after the backspace click keeps the lines as they are
 _OTHER = "Other options"
+_WIDEST = 30  # columns; the text of an option with a longer name begins on the next line
 
 
 class HelpPage(click.Command):
@@ -53,7 +54,8 @@ class HelpPage(click.Command):
             for heading, names in self.sections.items()
         }
         rows[_OTHER if rows else "Options"] = [*records.values()]
-        widest = max(len(names) for section in rows.values() for names, _ in section)
+        lengths = [len(names) for section in rows.values() for names, _ in section]
+        widest = max(length for length in lengths if length <= _WIDEST)
         for heading, section in rows.items():
             with formatter.section(heading):  # all sections have their texts in one column
                 formatter.write_dl([(f"{names:{widest}}", text) for names, text in section])

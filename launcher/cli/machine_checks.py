@@ -42,13 +42,13 @@ FEW_PROCESSES = 1024  # threads count, too: a training has hundreds
 _OLDEST_YEAR, _LAST_YEAR = 2025, 2100
 _SKEW_S = 60.0  # what another clock may be ahead without harm
 # NVML's compute modes in which a card is not shared as usual
-_PICK = "https://pytorch.org/get-started/locally tells the command"
+_PICK = "for the command see https://pytorch.org/get-started/locally"
 DRIVER_S = 10.0  # a driver takes seconds to wake cards that sleep
 TORCH_S = 120.0  # its import alone takes many seconds from a cold disk
 _NVIDIA, _DISPLAY = "0x10de", "0x03"  # PCI: the vendor, and the class of what may compute
 _TRIAL = """
 import json, torch
-result = {"works": torch.cuda.is_available(), "said": "it sees no GPU"}
+result = {"works": torch.cuda.is_available(), "said": "torch sees no GPU"}
 if result["works"]:
     try:
         total = float(torch.ones(1000, device="cuda").sum())
@@ -133,7 +133,7 @@ class Disk(NamedTuple):
 
 def ask_driver(patience_s: float = DRIVER_S) -> Driver:
     """Return what NVIDIA's driver says; one that hangs is left alone after a time."""
-    late = Driver(silent=f"not for {format_seconds(patience_s)}")
+    late = Driver(silent=f"no answer for {format_seconds(patience_s)}")
     return in_time({"driver": _asked_driver}, patience_s).get("driver", late)
 
 
@@ -189,7 +189,7 @@ def torch_here(path: list[str] | None = None) -> Torch:
                     constants[name] = value
     others = {"hip": "AMD's GPUs (ROCm)", "xpu": "Intel's GPUs"}
     return Torch(
-        version=constants.get("__version__", "of an unknown version"),
+        version=constants.get("__version__", "(unknown version)"),
         cuda=constants.get("cuda"),
         other=next((vendor for name, vendor in others.items() if constants.get(name)), ""),
     )
@@ -203,41 +203,41 @@ def try_torch(torch: Torch, patience_s: float = TORCH_S) -> Torch:
         result = json.loads(output.splitlines()[-1])
     match result:
         case {"works": bool(works), "said": str(words)}:
-            tried = f"it computed on {words}" if works else words
+            tried = f"a computation on {words} succeeded" if works else words
             return torch._replace(works=works, tried=tried)
-    return torch._replace(works=False, tried=f"it did not come to its end: {output.strip()[-200:]}")
+    return torch._replace(works=False, tried=f"the test did not finish: {output.strip()[-200:]}")
 
 
 def judge_driver(driver: Driver) -> Finding:
     """Check whether programs can ask NVIDIA's driver, and whether it lists GPUs."""
     if driver.silent:
         return trouble(
-            f"the driver does not answer: {driver.silent}",
-            "nvidia-smi and the kernel's log (dmesg) may say why; it may need a reboot",
+            f"the NVIDIA driver does not answer: {driver.silent}",
+            "check nvidia-smi and the kernel log (dmesg); a reboot may help",
         )
     if "reboot" in driver.absent:
-        return trouble(driver.absent, "reboot, or load the new driver's kernel module")
+        return trouble(driver.absent, "reboot, or load the kernel module of the new driver")
     if driver.absent and driver.loaded:
         return warning(
-            f"the kernel has NVIDIA's driver, and programs cannot ask it: {driver.absent}",
-            "in a container, start it with its GPUs (docker run --gpus all); else install the "
-            "driver's libraries",
+            f"the kernel module of the NVIDIA driver is loaded, but programs cannot use it: {driver.absent}",
+            "in a container, start it with GPUs (docker run --gpus all); otherwise install the libraries of "
+            "the driver",
         )
     if driver.absent and driver.cards:
         return warning(
-            f"{counted(driver.cards, 'NVIDIA card')} plugged in, and not used: {driver.absent}",
-            "install NVIDIA's driver, and reboot",
+            f"{counted(driver.cards, 'NVIDIA GPU')} installed but not usable: {driver.absent}",
+            "install the NVIDIA driver and reboot",
         )
     if driver.absent:
-        return unknown(f"no GPUs: {driver.absent}; jobs run on the CPU")
-    summary = f"NVIDIA's driver {driver.version}" if driver.version else "NVIDIA's driver answers"
+        return unknown(f"no GPU found: {driver.absent}; jobs run on the CPU")
+    summary = f"NVIDIA driver {driver.version}" if driver.version else "the NVIDIA driver answers"
     if driver.cuda:
-        summary += f", runs CUDA up to {dotted(driver.cuda)}"
+        summary += f", supports CUDA up to {dotted(driver.cuda)}"
     if driver.gpus:
         return ok(summary)
     return warning(
-        f"{summary}, and lists no GPU; jobs run on the CPU",
-        "in a container, start it with its GPUs (docker run --gpus all); else see nvidia-smi",
+        f"{summary}, but lists no GPU; jobs run on the CPU",
+        "in a container, start it with GPUs (docker run --gpus all); otherwise check nvidia-smi",
     )
 
 
@@ -245,31 +245,34 @@ def judge_cuda(torch: Torch, driver: Driver) -> Finding:
     """Check whether the driver runs the CUDA for which torch was built."""
     if torch.version is None:
         summary = "torch is not installed in the Python of this command"
-        advice = "install it where your jobs run: pip install torch torchvision"
+        advice = "install it for the Python of your jobs: pip install torch torchvision"
         return warning(summary, advice) if driver.gpus else unknown(summary)
     name = f"torch {torch.version}"
     if torch.works is False:
-        return trouble(f"{name} cannot compute on a GPU: {torch.tried}", f"mend that; {_PICK}")
+        return trouble(
+            f"{name} cannot compute on a GPU: {torch.tried}",
+            f"install a torch that fits the driver; {_PICK}",
+        )
     if torch.cuda is None:
-        summary = f"{name} is made {f'for {torch.other}' if torch.other else 'for the CPU only'}"
+        summary = f"{name} is built {f'for {torch.other}' if torch.other else 'for the CPU only'}"
         if not driver.gpus:
             return ok(summary)
-        advice = f"install a torch that is made for CUDA; {_PICK}"
-        return warning(f"{summary}: jobs cannot use NVIDIA's GPUs", advice)
-    summary = f"{name} is made for CUDA {torch.cuda}"
+        advice = f"install a torch built for CUDA; {_PICK}"
+        return warning(f"{summary}: jobs cannot use NVIDIA GPUs", advice)
+    summary = f"{name} is built for CUDA {torch.cuda}"
     if not driver.gpus:
-        return ok(f"{summary}; without GPUs it computes on the CPU")
+        return ok(f"{summary}; jobs run on the CPU, as there is no GPU")
     major = torch.cuda.partition(".")[0]
     if driver.cuda is None or not major.isdigit():
-        return unknown(f"{summary}; the driver does not tell which CUDA it runs")
+        return unknown(f"{summary}; the driver does not report its CUDA version")
     if int(major) > driver.cuda[0]:
         return trouble(
-            f"{summary}, and the driver runs CUDA up to {dotted(driver.cuda)}",
-            f"update the driver, or install a torch made for CUDA {driver.cuda[0]}; {_PICK}",
+            f"{summary}, but the driver supports CUDA only up to {dotted(driver.cuda)}",
+            f"update the driver, or install a torch built for CUDA {driver.cuda[0]}; {_PICK}",
         )
     tried = f"; {torch.tried}" if torch.works else ""
     # CUDA 11 and later: a driver runs every program of its own major version
-    return ok(f"{summary}, which the driver runs{tried}")
+    return ok(f"{summary}, which the driver supports{tried}")
 
 
 def judge_gpus(gpus: Sequence[GpuSnapshot]) -> Finding | None:
@@ -280,27 +283,28 @@ def judge_gpus(gpus: Sequence[GpuSnapshot]) -> Finding | None:
     modes = {(gpu.index, gpu.compute_mode) for gpu in gpus if not gpu.fault}
     closed = sorted(index for index, mode in modes if mode == PROHIBITED)
     if bad or closed:
-        advice = "nothing starts there; " + (
-            "dmesg tells more, and a reset or reboot may help"
+        advice = "no job starts there; " + (
+            "see dmesg; a reset or reboot may help"
             if bad
-            else "an administrator can allow it: nvidia-smi -c DEFAULT"
+            else "an administrator can change the compute mode: nvidia-smi -c DEFAULT"
         )
         healthy = len({gpu.uuid for gpu in gpus if not gpu.fault and gpu.index not in closed})
-        problems = "; ".join([*bad, *(f"cuda:{index} lets nobody compute" for index in closed)])
+        prohibited = (f"cuda:{index} prohibits computing (compute mode)" for index in closed)
+        problems = "; ".join([*bad, *prohibited])
         told = warning if healthy else trouble
-        return told(f"{problems}; {healthy} of {len(gpus)} can be used", advice)
+        return told(f"{problems}; {healthy} of {len(gpus)} GPUs usable", advice)
     if alone := sorted(index for index, mode in modes if mode in ONE_PROCESS):
         which = ", ".join(f"cuda:{index}" for index in alone)
         return warning(
-            f"{which} takes one process at a time (exclusive): jobs cannot share it",
-            "an administrator can let them: nvidia-smi -c DEFAULT",
+            f"{which} allows one process at a time (compute mode): jobs cannot share the GPU",
+            "an administrator can change the compute mode: nvidia-smi -c DEFAULT",
         )
     if odd := [f"{gpu.label}: {text}" for gpu in gpus for text in gpu.warnings]:
-        return warning("; ".join(odd), "tell it to who looks after the machine")
+        return warning("; ".join(odd), "report it to the administrator of this machine")
     named = Counter(gpu.name for gpu in gpus)
     summary = ", ".join(f"{number} × {name}" for name, number in named.items())
     parts = sum(gpu.mig is not None for gpu in gpus)
-    return ok(f"{summary} ({parts} of them parts of divided cards (MIG))" if parts else summary)
+    return ok(f"{summary} ({counted(parts, 'MIG instance')})" if parts else summary)
 
 
 def judge_visible(gpus: Sequence[GpuSnapshot], visible: str | None, order: str | None) -> Finding:
@@ -316,24 +320,24 @@ def judge_visible(gpus: Sequence[GpuSnapshot], visible: str | None, order: str |
         names = {gpu.name for gpu in gpus if gpu.mig is None}
         if len(names) > 1 and order != "PCI_BUS_ID":
             return ok(
-                f"{summary}; programs outside of the queue number these cards by their speed",
+                f"{summary}; programs outside the queue number these GPUs by speed",
                 "for the same numbers everywhere: export CUDA_DEVICE_ORDER=PCI_BUS_ID",
             )
         return ok(summary)
     wanted = visible_devices({"CUDA_VISIBLE_DEVICES": visible}) or ()
     if not gpus:
-        return ok(f"CUDA_VISIBLE_DEVICES={visible}, and there is no GPU")
+        return ok(f"CUDA_VISIBLE_DEVICES={visible}, but there is no GPU")
     if not wanted or wanted[0] == "-1":
         return warning(
-            "CUDA_VISIBLE_DEVICES hides every GPU from jobs that are queued from this shell",
-            "unset CUDA_VISIBLE_DEVICES, unless that is what you want",
+            "CUDA_VISIBLE_DEVICES hides every GPU from jobs queued in this shell",
+            "unset CUDA_VISIBLE_DEVICES, unless it is intended",
         )
     lost = [word for word in wanted if not any(is_visible(gpu, (word,)) for gpu in gpus)]
     if lost:
         labels = ", ".join(gpu.label.removeprefix("cuda:") for gpu in gpus)
         return warning(
-            f"CUDA_VISIBLE_DEVICES={visible} names what is not there: {', '.join(lost)}",
-            f"unset it, or name some of: {labels}",
+            f"CUDA_VISIBLE_DEVICES={visible} names GPUs that do not exist: {', '.join(lost)}",
+            f"unset CUDA_VISIBLE_DEVICES, or choose from {labels}",
         )
     shown = ", ".join(gpu.label for gpu in gpus if is_visible(gpu, wanted))
     return ok(f"CUDA_VISIBLE_DEVICES={visible}: jobs from this shell use {shown}")
@@ -347,7 +351,7 @@ def judge_others(gpus: Sequence[GpuSnapshot], user: str) -> Finding | None:
     for gpu in gpus:
         for process in gpu.processes or ():
             if process.user != user:
-                labels = taken.setdefault(process.user or "somebody", Counter())
+                labels = taken.setdefault(process.user or "an unknown user", Counter())
                 labels[gpu.label] += process.used or 0
     if taken:
         usage = [
@@ -355,11 +359,11 @@ def judge_others(gpus: Sequence[GpuSnapshot], user: str) -> Finding | None:
             for who, labels in taken.items()
         ]
         idle = sum(gpu.processes == () for gpu in gpus)
-        summary = f"{'; '.join(usage)}; {counted(idle, 'GPU')} without anybody"
-        return ok(summary, "`launcher gpus` shows every process; jobs keep clear of them")
+        summary = f"{'; '.join(usage)}; {counted(idle, 'GPU')} unused"
+        return ok(summary, "jobs avoid these GPUs; list the processes: launcher gpus")
     if blind := [gpu.label for gpu in gpus if gpu.processes is None and not gpu.fault]:
-        return unknown(f"the driver does not tell who uses {', '.join(blind)}")
-    return ok("nobody else uses the GPUs now")
+        return unknown(f"the driver does not report the processes on {', '.join(blind)}")
+    return ok("no other user uses the GPUs now")
 
 
 def dotted(version: tuple[int, ...]) -> str:
@@ -399,9 +403,11 @@ def see_disk(path: Path, mountinfo: str) -> Disk:
 def judge_results(disk: Disk | None) -> Finding:
     """Check the disk of the shell's folder, where results are written; None: that was deleted."""
     if disk is None:
-        return warning("this shell's folder was deleted", "go to a folder that is there: cd")
+        return warning("the current folder was deleted", "change to an existing folder: cd")
     if not disk.writable:
-        return warning(f"{disk.path} cannot be written", "go to a folder of your own")
+        return warning(
+            f"the current folder {disk.path} cannot be written", "change to a folder of your own"
+        )
     return judge_room(disk, RESULTS_BYTES)
 
 
@@ -410,30 +416,30 @@ def judge_room(disk: Disk, least: tuple[int, int]) -> Finding:
     if disk.free is None or disk.total is None:
         return unknown(f"the free space in {disk.path} is unknown")
     summary = f"{format_bytes(disk.free)} of {format_bytes(disk.total)} free in {disk.path}"
-    advice = "`launcher clean` deletes what ended attempts left; then see `du -sh *`"
+    advice = "delete logs of old jobs (launcher clean --older 30d), then large files (du -sh *)"
     if disk.free < least[1]:
         return (trouble if disk.free < least[0] else warning)(summary, advice)
     if disk.files is not None and disk.files < FEW_FILES:
-        return warning(f"{summary}, but room for {disk.files:,} more files only", advice)
-    return ok(f"{summary} ({disk.kind}, over the network)" if is_remote(disk.kind) else summary)
+        return warning(f"{summary}, but only {disk.files:,} more files fit", advice)
+    return ok(f"{summary} ({disk.kind}, network)" if is_remote(disk.kind) else summary)
 
 
 def judge_shared(disk: Disk | None) -> Finding:
     """Check the memory that processes share, None where there is none."""
     if disk is None or disk.free is None or disk.total is None:
         return warning(
-            "there is no /dev/shm, through which loaders pass images to a training",
-            "train with num_threads: 0, or have /dev/shm mounted",
+            "/dev/shm is missing, through which data loaders pass images to a training",
+            "train with num_threads: 0, or mount /dev/shm",
         )
     summary = f"{format_bytes(disk.free)} of {format_bytes(disk.total)} free in {disk.path}"
     if disk.free >= SHARED_BYTES:
         return ok(summary)
     advice = (
-        "start the container with more (docker run --shm-size 8g), or use few loaders"
+        "start the container with more (docker run --shm-size 8g), or use fewer loaders"
         if disk.total < SHARED_BYTES
-        else f"see who fills it: ls -l {disk.path}"
+        else f"see what fills it: ls -l {disk.path}"
     )
-    return warning(f"{summary}: loaders of images may die there", advice)
+    return warning(f"{summary}: data loaders may crash", advice)
 
 
 # --- clock, cores and limits
@@ -460,12 +466,12 @@ def judge_clock(now: float, newest: float | None) -> Finding:
     """
     summary = moment(now)
     if not _OLDEST_YEAR <= datetime.fromtimestamp(now, UTC).year <= _LAST_YEAR:
-        return trouble(f"it is not {summary}", "set the clock: timedatectl set-ntp true")
+        return trouble(f"the clock is wrong: {summary}", "set the clock: timedatectl set-ntp true")
     ahead_s = (newest or 0.0) - now
     if ahead_s > _SKEW_S:
         return warning(
-            f"{summary}; the queue saw something {format_seconds(ahead_s)} later: it was set back",
-            "check it (timedatectl); times of jobs and pauses are wrong until then",
+            f"{summary}; the clock was set back: the queue has an event {format_seconds(ahead_s)} later",
+            "check the clock (timedatectl); times of jobs and pauses are wrong until then",
         )
     return ok(summary)
 
@@ -481,21 +487,21 @@ def judge_cores(machine: int, allowed: int, usable: int, environ: Mapping[str, s
     """
     why = []
     if allowed < machine:
-        why.append(f"this shell may use {allowed} (taskset, or a cgroup)")
+        why.append(f"taskset or a cgroup allows {allowed}")
     if usable < allowed:
-        why.append("the cgroup limits their time")
+        why.append("a cgroup limits the CPU time")
     reasons = f": {', '.join(why)}" if why else ""
-    summary = f"{usable} of {machine} can be used{reasons}"
+    summary = f"{usable} of {machine} usable{reasons}"
     if limits := [key for key in sorted(THREADS) if environ.get(key, "").strip()]:
         limited = ", ".join(f"{key}={environ[key]}" for key in limits)
         return warning(
-            f"{summary}; {limited} is set in this shell and holds for its jobs, whatever cores they get",
-            f"unset {' '.join(limits)}: each job gets its number of cores in these variables",
+            f"{summary}; {limited} is set in this shell and also limits its jobs",
+            f"unset {' '.join(limits)}; launcher sets these variables to the cores of each job",
         )
     if usable < 2:
         return warning(
-            f"{summary}: a training and whatever loads its images share it",
-            "leave num_threads at 0, or get more cores (in a container: docker run --cpus)",
+            f"{summary}: a training and its data loaders share it",
+            "leave num_threads at 0, or use more cores (in a container: docker run --cpus)",
         )
     return ok(summary)
 
@@ -568,10 +574,12 @@ def _judge_scheduler_limits(
     summary = ", ".join([*shown, f"niceness {scheduler.niceness}"])
     if lowered := _lowered(shell, scheduler):
         titles = ", ".join(_TITLES[name] for name in lowered)
-        return warning(f"{summary}; jobs of this shell get less than the shell: {titles}", _RESTART)
+        return warning(
+            f"{summary}; lower than in this shell, also for its jobs: {titles}", _RESTART
+        )
     if scheduler.niceness > shell.niceness:
         return warning(
-            f"{summary}; without privilege, jobs of this shell get no lower niceness", _RESTART
+            f"{summary}; jobs run at this niceness, higher than that of this shell", _RESTART
         )
     return ok(summary)
 
@@ -598,14 +606,14 @@ def judge_open_files(soft: int | None, hard: int | None, advice: str = "") -> Fi
         advice: how to raise it; '': in the shell.
     """
     if soft is None or soft >= FEW_OPEN_FILES:
-        return ok("no limit" if soft is None else f"at most {soft:,} for each process")
+        return ok("no limit" if soft is None else f"at most {soft:,} per process")
     more = "any number" if hard is None else f"{hard:,}"
     most = f" (can be raised to {more})" if hard is None or hard > soft else ""
     wanted = FEW_OPEN_FILES * 4 if hard is None else min(hard, FEW_OPEN_FILES * 4)
-    way = advice or f"ulimit -n {wanted} in this shell, before jobs are queued"
+    way = advice or f"run `ulimit -n {wanted}` in this shell before you queue jobs"
     if not advice and hard is not None and hard < FEW_OPEN_FILES:
-        way = "have an administrator raise nofile in /etc/security/limits.conf"
-    return warning(f"at most {soft:,} for each process{most}: loaders need more", way)
+        way = "ask an administrator to raise nofile in /etc/security/limits.conf"
+    return warning(f"at most {soft:,} per process{most}: data loaders need more", way)
 
 
 def judge_processes(soft: int | None, hard: int | None, advice: str = "") -> Finding:
@@ -618,13 +626,13 @@ def judge_processes(soft: int | None, hard: int | None, advice: str = "") -> Fin
     """
     if soft is None:
         return ok("no limit")
-    summary = f"at most {soft:,} of one user, threads among them"
+    summary = f"at most {soft:,} per user, including threads"
     if soft >= FEW_PROCESSES:
         return ok(summary)
-    way = advice or f"ulimit -u {hard or 'unlimited'} in this shell, before jobs are queued"
+    way = advice or f"run `ulimit -u {hard or 'unlimited'}` in this shell before you queue jobs"
     if not advice and hard is not None and hard < FEW_PROCESSES:
-        way = "have an administrator raise nproc in /etc/security/limits.conf"
-    return warning(f"{summary}: a training has hundreds", way)
+        way = "ask an administrator to raise nproc in /etc/security/limits.conf"
+    return warning(f"{summary}: a training needs hundreds", way)
 
 
 # --- the terminal
@@ -632,15 +640,15 @@ def judge_processes(soft: int | None, hard: int | None, advice: str = "") -> Fin
 
 def judge_terminal(term: str, *, unicode: bool) -> Finding:
     """Check what screens can be drawn with."""
-    kind = term or "not told"
+    kind = term or "not set"
     if kind == "dumb":
         return warning(
-            "TERM is dumb: screens are drawn with plain characters, and top not at all",
-            "export TERM=xterm-256color, unless the terminal cannot do more",
+            "TERM is dumb: screens are drawn with ASCII characters, and `launcher top` does not work",
+            "export TERM=xterm-256color, unless the terminal does not support it",
         )
     if unicode:
         return ok(f"TERM is {kind}; screens are drawn in Unicode")
     return warning(
-        f"TERM is {kind}, the locale knows ASCII only: screens are drawn with plain characters",
-        "export LC_ALL=C.UTF-8, unless the terminal cannot do more",
+        f"TERM is {kind}, and the locale is ASCII: screens are drawn with ASCII characters",
+        "export LC_ALL=C.UTF-8, unless the terminal does not support it",
     )

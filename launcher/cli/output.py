@@ -44,7 +44,7 @@ def form_options(command: Command) -> Command:
         "--format",
         "form",
         type=click.Choice([form.value for form in Format]),
-        help="Output format.  [default: table in a terminal, lines with tabs in a pipe]",
+        help="Output format.  [default: table in a terminal, tabs in a pipe]",
     )(json_option(command))
 
 
@@ -55,11 +55,13 @@ def chosen_form(form: str | None, *, as_json: bool) -> Format:
         UsageError: they contradict each other, or a terminal would get a binary file.
     """
     if as_json and form not in {None, Format.JSON}:
-        raise UsageError(f"say --json or --format {form}, not both")
+        raise UsageError(f"--json cannot be combined with --format {form}. Remove one of them.")
     if as_json:
         return Format.JSON
     if form == Format.PARQUET and sys.stdout.isatty():
-        raise UsageError("Parquet is a binary format; send it to a file: `> results.parquet`")
+        raise UsageError(
+            "--format parquet writes binary data. Redirect it to a file: > results.parquet"
+        )
     if form:
         return Format(form)
     return Format.TABLE if sys.stdout.isatty() else Format.TABS
@@ -175,7 +177,9 @@ def parquet_bytes(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> byte
         import pyarrow
         from pyarrow import parquet
     except ImportError as error:
-        raise MachineError(f"Parquet files need pyarrow: {install_command('data')}") from error
+        raise MachineError(
+            f"--format parquet needs the package pyarrow. Install it: {install_command('data')}"
+        ) from error
     table = pyarrow.table(
         [pyarrow.array(_alike([row[index] for row in rows])) for index in range(len(columns))],
         names=list(distinct_names(columns)),

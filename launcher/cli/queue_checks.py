@@ -65,7 +65,7 @@ ENGINE_S = 5.0  # for an engine's program to answer
 LOOK_S = 15.0  # to import apprise on a busy machine
 _OTHERS = 0o077
 _RAY = "import importlib.metadata as packages; print('ray', packages.version('ray'))"
-_NO_HOME = "the home is not to be used, see above"
+_NO_HOME = "the queue folder cannot be used (see home)"
 
 
 class Queue(NamedTuple):
@@ -146,9 +146,9 @@ def _unfit(home: Home) -> str:
     except FileNotFoundError:
         return ""
     except OSError as error:
-        return f"{home.folder} cannot be reached: {error.strerror}"
+        return f"{home.folder} cannot be read: {error.strerror}"
     if not stat.S_ISDIR(there.st_mode):
-        return f"{home.folder} is no folder"
+        return f"{home.folder} is not a folder"
     if there.st_uid != os.geteuid():
         return f"{home.folder} belongs to another user"
     try:
@@ -163,14 +163,14 @@ def _unfit(home: Home) -> str:
 def judge_configuration(faults: Sequence[str], configuration: Configuration | None) -> Finding:
     """Check the user's file, None where it could not be read."""
     if faults:
-        advice = "mend the file: verbs that read it refuse to run; then see `launcher config`"
+        advice = "fix the file, as commands refuse to run with it; then check: launcher config"
         return trouble("; ".join(dict.fromkeys(faults)), advice)
     if configuration is None or not configuration.exists:
-        return ok("no file; every default holds")
+        return ok("no config.toml; all defaults apply")
     if others := writers(configuration.file):
         return warning(
-            f"{others}: who changes {configuration.file} decides what runs in your name",
-            "take that right away (chmod go-w), or name another file with LAUNCHER_CONFIG",
+            f"{others}: whoever changes {configuration.file} can run programs as you",
+            "remove the right (chmod go-w), or name another file with LAUNCHER_CONFIG",
         )
     return ok(str(configuration.file))
 
@@ -178,11 +178,11 @@ def judge_configuration(faults: Sequence[str], configuration: Configuration | No
 def judge_home(queue: Queue, disk: Disk | None) -> Finding:
     """Check whether the queue's home can be used, on whichever disk it is or will be."""
     if queue.problem:
-        return trouble(queue.problem, "mend that, or set LAUNCHER_HOME to another folder")
+        return trouble(queue.problem, "fix this, or set LAUNCHER_HOME to another folder")
     if queue.copied:
         return warning(
             f"{queue.home} is a copy of {queue.copied}, which may have run its unfinished jobs",
-            "`launcher status` holds them in the copy; `launcher release JOB` starts one",
+            "hold these jobs in the copy: launcher status; then start one: launcher release JOB",
         )
     if queue.network:
         return warning(
@@ -192,16 +192,16 @@ def judge_home(queue: Queue, disk: Disk | None) -> Finding:
     if disk is not None and not disk.writable:
         return trouble(
             f"{queue.home} cannot be written",
-            "mend its rights, or set LAUNCHER_HOME to a folder that you can write",
+            "fix its permissions, or set LAUNCHER_HOME to a folder that you can write",
         )
     if queue.writers:
         return warning(
-            f"{queue.writers}, and so may take {queue.home} away",
-            "take that right away (chmod go-w, or chmod +t), or set LAUNCHER_HOME to another folder",
+            f"{queue.writers}, so they can remove {queue.home}",
+            "remove the right (chmod go-w, or chmod +t), or set LAUNCHER_HOME to another folder",
         )
     kind = f" ({disk.kind})" if disk is not None and disk.kind else ""
     if not queue.exists:
-        return ok(f"no queue yet; it will be in {queue.home}{kind}")
+        return ok(f"no queue yet; its folder will be {queue.home}{kind}")
     return ok(f"{queue.home}, on a local file system{kind}")
 
 
@@ -239,17 +239,18 @@ def _backend(
         if row.name == settings.name and row.failures:
             return warning(
                 row.reason,
-                "`launcher status` has the last lines of their log; mend that, or change the table: then it is tried at once",
+                f"see the log in `launcher status`; then fix the cause or [backends.{settings.name}] of "
+                "config.toml",
             )
     if settings.kind == "local":
         return engine
     folder = backend_folder(settings, home, Path(environ.get("HOME") or "/"), mountinfo)
     kind = file_system(mountinfo, without_links(folder))
     if is_remote(kind):
-        return ok(f"{engine.summary}; pilots in {folder} ({kind})")
+        return ok(f"{engine.summary}; files of pilots in {folder} ({kind})")
     return warning(
-        f"{engine.summary}; but {folder} lies on a local disk ({kind or 'of unknown type'}), which other machines do not see",
-        f"name a shared folder: `folder` in [backends.{settings.name}]; on a cluster of this machine alone it is well",
+        f"{engine.summary}; but {folder} is on a local disk ({kind or 'unknown type'}), not visible to other machines",
+        f"set `folder` in [backends.{settings.name}] to a shared folder, unless this machine is the cluster",
     )
 
 
@@ -258,19 +259,19 @@ def _slurm(settings: BackendSettings, environ: Mapping[str, str]) -> Finding:
     if missing := [name for name in SLURM if shutil.which(name, path=path) is None]:
         return trouble(
             f"not in PATH: {', '.join(missing)}",
-            "install Slurm's client programs on this host (Debian: slurm-client), or run launcher on "
-            "a login node of the cluster",
+            "install the Slurm client programs (Debian: slurm-client), or run launcher on a login node of "
+            "the cluster",
         )
     printed = answer(("sinfo", "--noheader", "--format=%R"), ENGINE_S)
     there = tuple(dict.fromkeys(line.strip() for line in printed.splitlines() if line.strip()))
     if not there or any(" " in word for word in there):  # a complaint, in words
         return trouble(
-            f"Slurm does not answer: {' '.join(printed.split()) or 'it printed nothing'}",
-            "`sinfo` in this shell must list the partitions; SLURM_CONF names another configuration",
+            f"Slurm does not answer: {' '.join(printed.split()) or 'sinfo printed nothing'}",
+            "check that `sinfo` lists the partitions; SLURM_CONF names another configuration",
         )
     if partition and partition not in there:
         return trouble(
-            f"Slurm has no partition {partition!r}; it has {', '.join(there[:_NAMED])}",
+            f"Slurm has no partition {partition!r}; its partitions: {', '.join(there[:_NAMED])}",
             f"correct `partition` in [backends.{settings.name}] of config.toml",
         )
     where = f"partition {partition}" if partition else counted(len(there), "partition")
@@ -281,17 +282,17 @@ def _ray(settings: BackendSettings) -> Finding:
     python, table = settings.python or sys.executable, f"[backends.{settings.name}]"
     if not Path(python).is_file():  # the nodes may have it all the same
         return unknown(
-            "its interpreter is not on this host, which must join the cluster with it",
-            f"name one with ray in it: `python` in {table}",
+            f"the interpreter {python} does not exist on this host, which joins the cluster with it",
+            f"set `python` in {table} to an interpreter with ray",
         )
     printed = answer((python, "-c", _RAY), ENGINE_S).strip()
     name, _, version = printed.rpartition(" ")
     if name == "ray":
         return ok(f"ray {version} in {python}")
-    complaint = printed.splitlines()[-1] if printed else "it printed nothing"
+    complaint = printed.splitlines()[-1] if printed else "no output"
     return trouble(
-        f"{python} has no ray: {complaint}",
-        f"run `{install_command('ray', python=python)}`, or name another `python` in {table}",
+        f"{python} cannot import ray: {complaint}",
+        f"run `{install_command('ray', python=python)}`, or set another `python` in {table}",
     )
 
 
@@ -310,18 +311,18 @@ def _target(target: Target, *, environ: Mapping[str, str], exposed: bool) -> Fin
     if target.command:
         program = os.path.expanduser(target.command[0])  # noqa: PTH111  # of a word of a command
         found = shutil.which(program, path=environ.get("PATH"))
-        problem = "" if found else f"{target.command[0]} is not in PATH, or is no program"
+        problem = "" if found else f"{target.command[0]} is not in PATH or not executable"
     else:
         sent = send_now(target._replace(timeout_s=LOOK_S), None, environ)
         problem = "" if sent.sent else sent.text
     if problem:
-        return trouble(problem, f"mend {table} of config.toml, or what it names")
+        return trouble(problem, f"correct {table} of config.toml")
     if exposed and target.url:
         return warning(
-            "other users may read config.toml, where its address stands",
-            f"chmod 600 the file, or name a file of mode 600 with url_file in {table}",
+            "other users can read config.toml, which contains the address of this target",
+            f"chmod 600 the file, or set url_file in {table} to a file of mode 600",
         )
-    return ok("can be used; `launcher notify --test` sends a message")
+    return ok("usable; to send a test message: launcher notify --test")
 
 
 def see_unsent(home: Home | None) -> tuple[str, ...]:
@@ -337,8 +338,8 @@ def judge_unsent(unsent: Sequence[str]) -> Finding | None:
     if not unsent:
         return None
     return warning(
-        f"{counted(len(unsent), 'message')} not sent, the last: {unsent[-1]}",
-        "`launcher notify` lists them; `launcher notify --test` tries every target now",
+        f"{counted(len(unsent), 'message')} not sent; the last: {unsent[-1]}",
+        "list them: launcher notify; test all targets: launcher notify --test",
     )
 
 
@@ -349,7 +350,7 @@ def see_claims(environ: Mapping[str, str], home: Home | None) -> tuple[str, str]
     except UsageError as error:
         return "", str(error)
     if not folder.is_dir():
-        return str(folder), f"{folder} is no folder"
+        return str(folder), f"{folder} is not a folder"
     if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
         return str(folder), f"{folder} cannot be written"
     if home is None:
@@ -368,10 +369,10 @@ def judge_promises(claims: str, problem: str) -> Finding:
     """
     if problem:
         return warning(
-            f"other launchers cannot know ours: {problem}",
-            f"have {claims or 'the folder'} mended, or set LAUNCHER_CLAIMS for all users",
+            f"schedulers of other queues cannot see the reservations of this queue: {problem}",
+            f"ask an administrator to fix {claims or 'the folder'}, or set LAUNCHER_CLAIMS for all users",
         )
-    return ok(f"schedulers tell each other in {claims} what they promised")
+    return ok(f"schedulers share their reservations in {claims}")
 
 
 # --- the scheduler and its database
@@ -380,61 +381,65 @@ def judge_promises(claims: str, problem: str) -> Finding:
 def judge_scheduler(queue: Queue) -> Finding:
     """Check whether a scheduler lives where one is needed, of which version, and how well."""
     if queue.problem:
-        return unknown(f"not looked for: {_NO_HOME}")
+        return unknown(f"not checked: {_NO_HOME}")
     if queue.restarts:
         return warning(
-            f"it died and was restarted {counted(queue.restarts, 'time')} in the last minutes",
-            f"its log says why: {queue.home}/scheduler.log",
+            f"crashed and restarted {counted(queue.restarts, 'time')} in the last minutes",
+            f"see its log: {queue.home}/scheduler.log",
         )
     if queue.scheduler is None:
         if queue.copied:
-            return ok("none lives, and none is needed before the jobs of the copy are released")
+            return ok("not running, and not needed before you release jobs of the copy")
         if queue.look and queue.look.waiting and not queue.stopped:
-            summary = f"none lives, and {counted(queue.look.waiting, 'job')} wait or should run"
-            return warning(summary, "`launcher start` starts one")
-        return ok("none lives, and none is needed")
+            waiting = queue.look.waiting
+            summary = (
+                f"not running, but {counted(waiting, 'job')} {'waits' if waiting == 1 else 'wait'}"
+            )
+            return warning(summary, "start it: launcher start")
+        return ok("not running, and not needed")
     if queue.version is not None and queue.version != __version__:
         return warning(
-            f"pid {queue.scheduler} is version {queue.version}, this command {__version__}",
-            "the next `launcher run` or `launcher add` replaces it; jobs run on meanwhile",
+            f"pid {queue.scheduler} has version {queue.version}, this command {__version__}",
+            "the next `launcher run` or `launcher add` replaces it; running jobs continue",
         )
-    return ok(f"lives, pid {queue.scheduler}, version {queue.version or __version__}")
+    return ok(f"running, pid {queue.scheduler}, version {queue.version or __version__}")
 
 
 def judge_queue(queue: Queue) -> Finding:
     """Check whether the queue's database can be read, and whether what waits in it is explained."""
     if queue.problem:
-        return unknown(f"not looked at: {_NO_HOME}")
+        return unknown(f"not checked: {_NO_HOME}")
     if queue.damaged:
-        summary = "its database was found damaged and is kept aside"
-        return trouble(summary, "`launcher status` says how to go on")
+        summary = f"the database was damaged and moved aside in {queue.home}"
+        return trouble(summary, "for the next steps: launcher status")
     look = queue.look or Look()
     if look.damaged:
         return trouble(
-            f"its database in {queue.home} looks damaged",
-            "`launcher status` looks again, and says how to go on",
+            f"the database in {queue.home} looks damaged",
+            "for a second check and the next steps: launcher status",
         )
     if look.schema > KNOWN_SCHEMA:
         return trouble(
-            f"a newer launcher wrote it (shape {look.schema}, this one knows {KNOWN_SCHEMA})",
+            f"a newer launcher wrote the database (schema {look.schema}, this version knows {KNOWN_SCHEMA})",
             "update launcher, or set LAUNCHER_HOME to another folder",
         )
     if queue.exists and queue.look is None:
-        return unknown("its database cannot be read now", "try again; another may be writing")
+        return unknown(
+            "the database cannot be read now", "another process may be writing; try again"
+        )
     if queue.stopped:
-        advice = "`launcher run`, `launcher add` or `launcher retry` goes on"
-        return warning("it is stopped: nothing starts", advice)
+        return warning("stopped: no job starts", "start jobs again: launcher start")
     if queue.grown_log:
         grown, _, advice = queue.grown_log.partition("; ")
         return warning(grown, advice)
     if not queue.exists:
-        return ok("there is none yet; `launcher run TASKFILE` or `launcher add` begins one")
+        return ok("no queue yet; `launcher add` or `launcher run` creates it")
     if look.unexplained and queue.scheduler is not None:
         more = len(look.unexplained) - 1
-        others = f" (and {counted(more, 'other job')} likewise)" if more else ""
+        others = f" (and {counted(more, 'other job')})" if more else ""
         return warning(
             f"{look.unexplained[0]}{others}",
-            f"`launcher show` says more; what the scheduler saw is in {queue.home}/scheduler.log",
+            f"see the job with `launcher show`, and the log {queue.home}/scheduler.log",
         )
     verbs = "waits or runs" if look.waiting == 1 else "wait or run"
     return ok(f"{counted(look.waiting, 'job')} {verbs}")
@@ -443,7 +448,9 @@ def judge_queue(queue: Queue) -> Finding:
 def judge_sqlite(have: tuple[int, int, int], python: str) -> Finding:
     """Check whether Python has the SQLite that the queue needs."""
     if have < OLDEST_SQLITE:
-        summary = f"this Python has {dotted(have)}, {dotted(OLDEST_SQLITE)} is needed"
+        summary = (
+            f"this Python has SQLite {dotted(have)}; {dotted(OLDEST_SQLITE)} or newer is needed"
+        )
         return trouble(summary, "use a newer build of Python")
     return ok(f"{dotted(have)}, with Python {python}")
 
@@ -493,19 +500,19 @@ def _kills(root: Path) -> bool | None:
 
 def judge_logout(logout: Logout) -> Finding:
     """Check whether jobs run on when their owner logs out."""
-    runs_on = "jobs run on when you log out"
+    runs_on = "jobs continue when you log out"
     if not logout.systemd:
         return ok(f"{runs_on} (no systemd here)")
     service = "; the scheduler is a service" if logout.service else ""
     if logout.lingers:
-        return ok(f"{runs_on} (you linger){service}")
-    advice = "loginctl enable-linger, once"
+        return ok(f"{runs_on} (lingering is enabled){service}")
+    advice = "run once: loginctl enable-linger"
     if logout.kills:
         return warning(f"systemd ends your processes when you log out{service}", advice)
     if logout.service:
-        return warning("the scheduler is a service, and ends when you log out", advice)
+        return warning("the scheduler is a service and ends when you log out", advice)
     if logout.kills is None:
-        return unknown("systemd does not tell whether it ends processes at logout", advice)
+        return unknown("unknown whether systemd ends processes at logout", advice)
     return ok(runs_on)
 
 
@@ -517,10 +524,10 @@ def judge_leftovers(hindrance: str, *, service: bool) -> Finding:
         service: a systemd could give one to the scheduler as its service.
     """
     if not hindrance:
-        return ok("each supervisor has a control group: nothing that a job starts outlives it")
+        return ok("each job has a control group; all of its processes end with it")
     return ok(
-        f"a daemon of a job may outlive it where its supervisor is killed: no control groups ({hindrance})",
-        "`launcher service install`: systemd lets the scheduler divide the group of its service"
+        f"daemons of a job may survive if its supervisor is killed: no control groups ({hindrance})",
+        "launcher service install (systemd then delegates a control group to the scheduler)"
         if service
-        else "have a writable cgroup2 file system mounted (for a container: with its own cgroup)",
+        else "mount a writable cgroup2 file system (in a container: with its own cgroup)",
     )

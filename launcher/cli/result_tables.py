@@ -39,7 +39,7 @@ _SPREAD = "_sd"  # ends the name of a standard deviation, which goes to the righ
 
 def _left_out(titles: Sequence[str]) -> str:
     """Name the columns that had no room."""
-    return f"not shown: {first_few(titles, _NAMED_HIDDEN)} (--format csv has all columns)"
+    return f"not shown: {first_few(titles, _NAMED_HIDDEN)} (--format csv prints all columns)"
 
 
 # --- what no test made
@@ -117,8 +117,11 @@ def _cell(value: object) -> str:
 
 # --- tests
 
-GUIDE = 'how to read this table: docs/demo.md, "How to read it"'
-FEW_SOURCES = "intervals are of other sources of images, and rest on few:"
+GUIDE = 'How to read this table: docs/demo.md, "How to read it"'
+FEW_SOURCES = (
+    "95 % intervals estimate the variation between image sources. Treat them with caution, as sources are "
+    "few:"
+)
 # of models that validation has calibrated; left out where there is none
 _CALIBRATED = ("balanced_accuracy_at_threshold", "ece_scaled")
 _PART = 8  # parts of a model go before all others: its ID says the same
@@ -204,9 +207,9 @@ def _draw_tests(rows: Sequence[Row], everything: bool, width: int, parts: Sequen
         return "\n".join([*lines, *_few_sources(rows, width), *by_groups])
     # a pooled row is named by its modifier: the whole ID would fill the line
     table = table_of_tests(pooled, data=MODIFIER, few=width < FULL_WIDTH)
-    lines = ["all sets of a modifier together, with 95 % intervals", ""]
+    lines = ["all data sets of a modifier pooled, with 95 % intervals", ""]
     lines += [*_tests(table, width, parts), *_few_sources(pooled, width), *by_groups]
-    lines += ["", "balanced accuracy in % by set of fakes, each with the real images beside it", ""]
+    lines += ["", "balanced accuracy in % per set of fakes, each with its real images", ""]
     return "\n".join([*lines, *_by_data([row for row in rows if not row[POOLED]])])
 
 
@@ -270,7 +273,7 @@ def _few_sources(rows: Sequence[Row], width: int) -> list[str]:
 
 def _by_video(rows: Sequence[Row]) -> list[str]:
     """Return a table of the AUC of videos; nothing where no image is a frame."""
-    title = "by video: mean probability of its frames, intervals of other videos"
+    title = "by video: mean probability of the frames, with 95 % intervals over videos"
     listed = [
         (*_place(row), str(row["videos"]), measure(row.get("video_auc")))
         for row in rows
@@ -281,9 +284,7 @@ def _by_video(rows: Sequence[Row]) -> list[str]:
 
 def _by_group(rows: Sequence[Row]) -> list[str]:
     """Return a table of the gaps between groups; nothing where no image has a group."""
-    title = (
-        "by group, in %; [floor]: 95 % of shuffled groups stay below it; more: trueface fairness"
-    )
+    title = "gaps between groups in %. In brackets: 95th percentile of shuffled groups. More: trueface fairness"
     listed = [
         (
             *_place(row),

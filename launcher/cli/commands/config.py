@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import click
 
 from launcher.backends.settings import configured_backends
+from launcher.cli.help_pages import launcher_command
 from launcher.cli.main import VERBS, defaults, options_of
 from launcher.cli.main import verb as verb_of
 from launcher.cli.option_types import TextDefaultOption, flag, json_option
@@ -28,8 +29,10 @@ from launcher.system.paths import find_home
 from launcher.system.processes import lock_holder
 from launcher.units import format_bytes, format_seconds
 
-NOBODY = 'no message is sent: config.toml has no table [notify]; see "Messages" in docs/screens.md'
-_NO_PROCESS = "none lives; the scheduler starts it with the next job"
+NOBODY = (
+    'no message is sent. Add a table [notify.NAME] to config.toml ("Messages" in docs/screens.md).'
+)
+_NO_PROCESS = "not running; the scheduler starts it with the next job"
 LEAST_VALUE = 16  # columns to which the values shrink on a narrow screen
 PREFIX = "LAUNCHER"  # of environment variables
 Keys = tuple[str, ...]
@@ -66,15 +69,17 @@ class Value(NamedTuple):
         }
 
 
-@click.command()
-@flag("--all", "everything", help="Also list every option of every verb.")
+@launcher_command()
+@flag("--all", "everything", help="Also list every option of every command.")
 @json_option
 def command(everything: bool, as_json: bool) -> None:
-    """Print your defaults, and where each is set.
+    """Print your defaults and where each is set.
 
-    The first of these that sets a value wins: the command line, the environment (LAUNCHER_HOME,
-    LAUNCHER_RUN_DETACH …), the file config.toml in $XDG_CONFIG_HOME/launcher (or the file named by
-    LAUNCHER_CONFIG), the built-in default. In a pipe: name, value, where it is set.
+    A value is taken from the first of these places that sets it: the command line, an environment variable
+    (LAUNCHER_HOME, LAUNCHER_RUN_DETACH, …), config.toml, the built-in default. config.toml is in
+    $XDG_CONFIG_HOME/launcher, or is the file that LAUNCHER_CONFIG names.
+
+    In a pipe, tab-separated: name, value, place.
 
     \b
     Examples:
@@ -93,13 +98,13 @@ def command(everything: bool, as_json: bool) -> None:
     ]
     file, exists = str(configuration.file), configuration.exists
 
-    name, content, origin = titled("NAME", "VALUE", "COMES FROM")
+    name, content, origin = titled("NAME", "VALUE", "SET IN")
     # a long value is cut, and not the place where it is set
     columns = (name, content._replace(least=LEAST_VALUE), origin)
     table = Table(columns, [value.cells() for value in values])
 
     def drawn(width: int) -> list[Line]:
-        head = f"file: {harmless(file)}{'' if exists else ' (there is none)'}"
+        head = f"file: {harmless(file)}{'' if exists else ' (does not exist)'}"
         return [line(head), *(row.cut(width) for row in table.drawn(width))]
 
     answer = Answer(
@@ -230,15 +235,16 @@ def _built_in(option: click.Option) -> Json:
 # --- messages
 
 
-@click.command()
-@flag("--test", help="Send a test message to every target, at once.")
+@launcher_command()
+@flag("--test", help="Send a test message to every target. Exits with 3 if one fails.")
 @json_option
 def notify(test: bool, as_json: bool) -> int:
-    """Show the targets of messages, and which messages wait to be sent.
+    """List message targets, and messages that wait to be sent.
 
-    The targets stand in [notify] of config.toml. With --test each of them gets a message;
-    the exit code is 3 where one did not. In a pipe: what it is (target, waiting, given up), its
-    target, and more, separated by tabs.
+    Targets are the [notify.NAME] tables of config.toml.
+
+    In a pipe, tab-separated: target, name, address, events; waiting, name, title, answer; given up, name,
+    title, reason.
 
     \b
     Examples:
@@ -258,7 +264,7 @@ def notify(test: bool, as_json: bool) -> int:
         if settings is not None:
             rows = [(name, to, ", ".join(events)) for name, to, events in targets]
             is_there = f"process: pid {process}" if process else f"process: {_NO_PROCESS}"
-            lines = [*of_texts(("TARGET", "WHERE TO", "EVENTS"), rows).drawn(), line(is_there)]
+            lines = [*of_texts(("TARGET", "ADDRESS", "EVENTS"), rows).drawn(), line(is_there)]
         return [*lines, *(line(harmless(text)) for text in _unsent(notices))]
 
     answer = Answer(
@@ -331,7 +337,7 @@ def _unsent(notices: Notices) -> Iterator[str]:
     """Give the messages that wait, and those that were given up."""
     if notices.failing:
         yield ""
-        yield f"{counted(len(notices.failing), 'message')} waiting:"
+        yield f"{counted(len(notices.failing), 'message')} waiting to be sent:"
     for name, failing in notices.failing.items():
         tries = f"tried {counted(failing.tries, 'time')}: {failing.answer}"
         yield f"  {clock(failing.at)}  {name}: {failing.title}; {tries}"

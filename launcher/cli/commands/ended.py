@@ -61,7 +61,7 @@ from launcher.units import format_bytes, parse_seconds
 if TYPE_CHECKING:
     from launcher.kind_interface import Kept
 
-NOTHING = "nothing has ended or run yet"
+NOTHING = "no job has run or ended yet"
 # jobs that are forgotten in one transaction, which takes some seconds; others wait ten for it
 BATCH = 50_000
 NAMED = 20  # folders that were left
@@ -72,24 +72,25 @@ NAMED = 20  # folders that were left
 @click.option(
     "--since",
     metavar="WHEN",
-    help="Count only jobs since then: 7d, 12h, or a day such as 2026-11-01.",
+    help="Count only jobs since this time: 7d, 12h, or a day such as 2026-11-01.",
 )
 @click.option(
     "--by",
     "sections",
     type=click.Choice(SECTIONS),
     multiple=True,
-    help="Print only this section, in full; repeatable.",
+    help="Print only this section, with all of its lines. Repeatable.",
 )
 @json_option
 def history(
     patterns: tuple[str, ...], since: str | None, sections: tuple[str, ...], as_json: bool
 ) -> None:
-    """Summarize past jobs: all, or those that match PATTERN.
+    """Summarize past jobs, GPU-hours and failures.
 
-    By day and by run: jobs by outcome, GPU-hours and core-hours. By cause: attempts that were not
-    done. By memory: VRAM requested and used, and what to request next time. By node, where there are
-    several: what ran there. In a pipe, one line each, separated by tabs, in seconds and bytes:
+    By day and run: jobs per outcome, GPU-hours and core-hours. By cause: failed attempts. By memory: GPU
+    memory requested and used, and the request for next time. By node, if there are several: jobs per node.
+
+    In a pipe: one tab-separated line each, in seconds and bytes:
 
     \b
     day     date done failed cancelled skipped gpu-seconds core-seconds median
@@ -155,11 +156,11 @@ def begin_of(text: str, now: float) -> float:
             at = now - parse_seconds(text)
         except UsageError as error:
             raise UsageError(
-                f"--since takes a time such as 7d or 12h, or a day such as 2026-11-01, not {text!r}"
+                f"--since: expected a time such as 7d or 12h, or a day such as 2026-11-01, got {text!r}"
             ) from error
     if at > now:
         raise UsageError(
-            f"--since {text} is still to come; give an earlier day, or a span such as 7d"
+            f"--since {text} is in the future. Write an earlier day, or a time such as 7d."
         )
     return max(at, 0.0)
 
@@ -170,18 +171,26 @@ def begin_of(text: str, now: float) -> float:
 @of_jobs()
 @some
 @click.option(
-    "--older", type=span(), help="Delete only jobs that ended before this time span, such as 30d."
+    "--older",
+    type=span(),
+    help="Delete jobs that ended longer ago than this time, such as 30d. Alone, also delete old backups "
+    "(except the newest) and damaged databases.",
 )
 @click.option(
     "--state",
     "states",
     type=States(ENDED),
-    help="Delete only jobs in these states, such as failed,cancelled.",
+    help="Delete jobs in these states, such as failed,cancelled.",
 )
-@click.option("--keep", type=whole(1), help="Keep the newest NUMBER of each run.")
+@click.option(
+    "--keep",
+    type=whole(1),
+    metavar="NUMBER",
+    help="Delete all jobs except the newest NUMBER jobs of each run.",
+)
 @flag(
     "--features",
-    help="Delete features that jobs share, and no job; with --older those unused for so long.",
+    help="Delete cached features instead of jobs; with --older, those not used for this time.",
 )
 @yes_option
 @dry_run_option
@@ -194,15 +203,13 @@ def clean(
     yes: bool,
     dry_run: bool,
 ) -> None:
-    """Delete ended jobs from the queue, with their logs, attempts and results.
+    """Delete finished jobs from the queue, with their logs and attempts.
 
-    At least one option or PATTERN is required; jobs that match all of them are deleted. Jobs that an
-    unfinished job depends on are kept, and files under runs/ are never deleted. --older alone also
-    deletes backups and damaged databases of that age, except the newest backup. The queue forgets
-    these jobs: `launcher run` would run them again, even if their files still exist.
+    Give at least one option or PATTERN; only jobs that match all of them are deleted. Files below runs/ are
+    never deleted. Jobs that an unfinished job needs are kept.
 
-    --features deletes the features of frozen networks that jobs compute once and share; jobs compute
-    them again where they need them.
+    A deleted job counts as new: `launcher run` runs it again, even if its files exist. Deleted features are
+    computed again when a job needs them.
 
     \b
     Examples:
@@ -214,12 +221,14 @@ def clean(
     if features:
         if patterns or states is not None or keep is not None:
             raise UsageError(
-                "--features goes with --older, --yes and --dry-run only: it cleans no job"
+                "--features can be combined only with --older, --yes and --dry-run. Remove the rest."
             )
         clean_features(older or 0.0, yes=yes, dry_run=dry_run)
         return
     if not patterns and older is None and states is None and keep is None:
-        raise UsageError("say what may go: --older 30d, --state failed, --keep N, or PATTERN…")
+        raise UsageError(
+            "nothing selected. Choose jobs with a PATTERN, --older 30d, --state failed or --keep N."
+        )
     rules = Rules(older_s=older or 0.0, states=states or ENDED, keep=keep or 0)
     with open_queue() as (home, store):
         left = [] if dry_run else _finish_interrupted(home, store)
@@ -228,8 +237,8 @@ def clean(
         copies = copies_before(home, time.time() - rules.older_s) if by_age else Copies(old=())
         if not jobs and patterns:
             raise UsageError(
-                "nothing to clean: all of them are open, needed, or kept by a rule; cancel what is open, or "
-                "leave a rule out"
+                "nothing to clean. The matching jobs have not ended, are needed by others, or are kept by an "
+                "option."
             )
         if not jobs and not copies.old:
             remark("nothing to clean")
@@ -260,11 +269,11 @@ def _clean_up(
         path.unlink(missing_ok=True)
     kept = delete_copies(copies.old)
     say(cleaned.gone, _what)
-    remark(f"{_done(cleaned.gone, copies)} cleaned, {format_bytes(freed)} freed")
+    remark(f"{_done(cleaned.gone, copies)} deleted, {format_bytes(freed)} freed")
     _name_changed(cleaned.changed)
     _name_kept(copies)
     for path, why in kept:
-        remark(f"left: {harmless(str(path))}: {why}")
+        remark(f"not deleted: {harmless(str(path))}: {why}")
     _refuse_left(cleaned.left)
 
 
@@ -365,16 +374,16 @@ def _finish_interrupted(home: Home, store: Store) -> list[Left]:
     if not jobs:
         return []
     freed, left = _delete_folders(home, store)
-    what = f"{counted(len(jobs), 'job')} that an earlier `launcher clean` forgot"
+    what = f"{counted(len(jobs), 'job')} of an interrupted `launcher clean`"
     remark(f"deleted the folders of {what}, {format_bytes(freed)} freed")
     return left
 
 
 def _name_changed(jobs: Sequence[JobRow]) -> None:
     if jobs:
-        stay = "stays" if len(jobs) == 1 else "stay"
+        were = "was" if len(jobs) == 1 else "were"
         remark(
-            f"{counted(len(jobs), 'job')} changed or became needed meanwhile, and {stay}: {named(jobs)}"
+            f"{counted(len(jobs), 'job')} changed or became needed meanwhile and {were} kept: {named(jobs)}"
         )
 
 
@@ -393,7 +402,7 @@ def _refuse_left(left: Sequence[Left]) -> None:
     if left:
         raise MachineError(
             f"{counted(len(left), 'folder')} could not be deleted. "
-            "Repair what is named above, and clean again."
+            "Fix the problems above and run the command again."
         )
 
 
@@ -411,7 +420,7 @@ def _rehearse(home: Home, jobs: Sequence[JobRow], copies: Copies, calls: int) ->
     _name_left(left)
     _name_kept(copies)
     done = _done(jobs, copies)
-    remark(f"{done} would be cleaned, {format_bytes(freed)} would be freed")
+    remark(f"{done} would be deleted, {format_bytes(freed)} would be freed")
     rehearse(jobs, lambda job: f"be {_what(job)}")
 
 
@@ -425,17 +434,17 @@ def _counted(copies: Copies) -> list[str]:
 
 
 def _question(jobs: Sequence[JobRow], copies: Copies) -> str:
-    forget = f"forget {counted(len(jobs), 'job')} and delete the logs" if jobs else ""
+    forget = f"delete {counted(len(jobs), 'job')} with the logs" if jobs else ""
     return " and ".join(filter(None, (forget, *(f"delete {copy}" for copy in _counted(copies)))))
 
 
 def _name_kept(copies: Copies) -> None:
     kept = {
         copies.newest: (
-            "the newest backup: what a damaged queue would go back to; delete it by hand where it "
-            "holds what must go"
+            "the newest backup, from which a damaged queue is restored. Delete it yourself if its content "
+            "must go."
         ),
-        copies.undecided: "until you decide how the queue goes on",
+        copies.undecided: "until you decide what to do with the damaged queue",
     }
     for path, why in kept.items():
         if path is not None:
@@ -444,13 +453,13 @@ def _name_kept(copies: Copies) -> None:
 
 def _name_left(left: Sequence[Left]) -> None:
     for remnant in left[:NAMED]:
-        remark(f"left: {harmless(str(remnant.attempt.folder))}: {remnant.why}")
+        remark(f"not deleted: {harmless(str(remnant.attempt.folder))}: {remnant.why}")
     if len(left) > NAMED:
-        remark(f"left: {len(left) - NAMED:,} more")
+        remark(f"not deleted: {len(left) - NAMED:,} more folders")
 
 
 def _what(job: JobRow) -> str:
-    return f"forgotten, {job.state}"
+    return f"deleted, {job.state}"
 
 
 def clean_features(unused_s: float, *, yes: bool, dry_run: bool) -> None:
@@ -471,7 +480,7 @@ def clean_features(unused_s: float, *, yes: bool, dry_run: bool) -> None:
 
     keepers = [kind for kind in find_kinds().kinds.values() if isinstance(kind, KeepsWork)]
     if not keepers:
-        raise UsageError("no installed kind keeps features; `launcher kinds` lists the kinds")
+        raise UsageError("no installed job type caches features. List the types: launcher kinds")
     for keeper in keepers:
         kept = keeper.kept(unused_s=unused_s)
         named = f"{_files(kept)} in {harmless(kept.folder)}, {format_bytes(kept.size)}"
@@ -484,11 +493,10 @@ def clean_features(unused_s: float, *, yes: bool, dry_run: bool) -> None:
             if not yes:
                 ask([], f"delete {named}?", needed=True)
             gone = keeper.clear(unused_s=unused_s)
-            remark(f"{_files(gone)} cleaned, {format_bytes(gone.size)} freed")
+            remark(f"{_files(gone)} deleted, {format_bytes(gone.size)} freed")
             if gone.files < kept.files:
                 left = counted(kept.files - gone.files, "file")
-                what = f"{left} in {harmless(kept.folder)} that a job is writing"
-                remark(f"left: {what}")
+                remark(f"not deleted: {left} in {harmless(kept.folder)} that a job is writing")
 
 
 def _files(kept: "Kept") -> str:

@@ -18,6 +18,7 @@ from launcher.backends.pilot_rules import OVER
 from launcher.backends.pilots_file import PilotRow, seen_pilots
 from launcher.backends.slurm_states import commands_by_hand
 from launcher.cli.complete import RUN_PREFIX, offer_groups, offer_runs
+from launcher.cli.help_pages import HelpPage, launcher_command, launcher_group
 from launcher.cli.jobs import dry_run_option, say_unchanged
 from launcher.cli.option_types import SHARE, flag, json_option, policy_option, whole
 from launcher.errors import MachineError, UsageError, counted, nearest
@@ -46,13 +47,15 @@ NAMED = 8  # pilots of a backend that a message names
 MARGIN_S = 30.0  # after the longest grace: for the kill, and for taking it all in
 
 
-@click.command()
-@flag("--now", help="Also end running jobs; they go back to the queue.")
+@launcher_command()
+@flag(
+    "--now",
+    help="Also end running jobs (SIGTERM) and queue them again. Jobs with --rerun never fail instead.",
+)
 def stop(now: bool) -> None:
-    """Start no more jobs until `launcher start`, `launcher run` or `launcher retry`.
+    """Stop starting jobs.
 
-    Running jobs finish; jobs added by `launcher add` wait. With --now running jobs get SIGTERM and are
-    queued again; a job with `--rerun never` fails instead.
+    Running jobs finish. New jobs wait until `launcher start`, `launcher run` or `launcher retry`.
 
     \b
     Examples:
@@ -64,14 +67,14 @@ def stop(now: bool) -> None:
             write_json(home.stop, {"schema": 1, "now": now, "at": time.time()}, mode=0o600)
         except OSError as error:
             raise MachineError(
-                f"cannot write {home.stop}: {error.strerror}; make room on its disk and try again"
+                f"cannot write {home.stop} ({error.strerror}). Free disk space and try again."
             ) from error
         jobs, pilots = store.read.in_state(State.RUNNING), number_of_pilots(home)
         if jobs or pilots:
             ensure_scheduler(home)
         wake(home)
         if not now:
-            remark(f"no new jobs; {_what_finishes(len(jobs), pilots)}")
+            remark(f"The queue is stopped. {_what_finishes(len(jobs), pilots)}")
             return
         patience_s = MARGIN_S + max((job.spec.terms.grace_s for job in jobs), default=0.0)
         deadline = time.monotonic() + patience_s
@@ -85,16 +88,16 @@ def stop(now: bool) -> None:
         _say_failed([row for row in rows if row.state is State.FAILED])
         queued = store.read.counts().get(State.QUEUED, 0)
         verb = "waits" if queued == 1 else "wait"
-        remark(f"stopped; {counted(queued, 'job')} {verb} in the queue")
+        remark(f"The queue is stopped. {counted(queued, 'job')} {verb} in it.")
 
 
 def _what_finishes(jobs: int, pilots: int) -> str:
-    finish = "1 running one finishes" if jobs == 1 else f"{jobs} running ones finish"
-    text = finish if jobs else "none runs"
+    finish = f"{counted(jobs, 'running job')} {'finishes' if jobs == 1 else 'finish'}"
+    text = finish if jobs else "No job is running"
     if pilots:
-        leave = "1 pilot leaves" if pilots == 1 else f"{pilots} pilots leave"
-        text += f", then {leave}" if jobs else f", and {leave}"
-    return text
+        end = f"{counted(pilots, 'pilot')} {'exits' if pilots == 1 else 'exit'}"
+        text += f", then {end}" if jobs else f"; {end}"
+    return f"{text}."
 
 
 def _what_is_left(home: Home, store: Store, patience_s: float) -> str:
@@ -102,10 +105,10 @@ def _what_is_left(home: Home, store: Store, patience_s: float) -> str:
     running = ", ".join(harmless(job.name) for job in store.read.in_state(State.RUNNING))
     lines = [f"still running: {running}"] if running else []
     lines += left_pilots(home)
-    what = "not everything has ended" if lines else "the scheduler has not left"
+    what = "some jobs or pilots have not ended" if lines else "the scheduler has not exited"
     text = (
-        f"after {format_seconds(patience_s)} {what}; the queue stays stopped, and the scheduler goes "
-        f"on with it: {home.scheduler_log} says what it does"
+        f"{what} after {format_seconds(patience_s)}. The queue stays stopped, and the scheduler keeps "
+        f"trying. See its log: {home.scheduler_log}"
     )
     return "\n".join([text, *(f"  {line}" for line in lines)])
 
@@ -136,7 +139,7 @@ def left_pilots(home: Home) -> Iterator[str]:
         for command in commands_by_hand(backend.kind, (pilot.token for pilot in there)):
             yield f"  {command}"
     if recorded:
-        yield f"{counted(len(recorded), 'pilot')} on record of which nothing has been seen yet"
+        yield f"{counted(len(recorded), 'pilot')} of unknown state"
 
 
 def _where(pilot: PilotRow) -> str:
@@ -150,15 +153,16 @@ def _say_failed(jobs: Sequence[JobRow]) -> None:
     never = [job for job in jobs if job.spec.terms.rerun == "never"]
     if never:
         numbers = " ".join(str(job.id) for job in never)
-        failed = f"failed, as {'it' if len(never) == 1 else 'they'} must never run twice"
-        remark(f"{failed}: {named(never, len(never))}")
+        remark(f"failed because of --rerun never: {named(never, len(never))}")
         remark(f"  launcher retry {numbers}")
 
 
-@click.command()
+@launcher_command()
 @policy_option()
 def start(policy: Discipline | None) -> None:
-    """Start jobs again after `launcher stop`; with --policy, let another policy decide which.
+    """Start jobs again after `launcher stop`.
+
+    --policy also changes the policy of the queue.
 
     \b
     Examples:
@@ -173,21 +177,23 @@ def start(policy: Discipline | None) -> None:
         home.stop.unlink(missing_ok=True)
         set_off(home)
     if was_stopped or policy is None:
-        remark("the queue goes on" if was_stopped else "the queue was not stopped")
+        remark("The queue starts jobs again." if was_stopped else "The queue was not stopped.")
 
 
-@click.command()
+@launcher_command()
 @click.argument("name", required=False, shell_complete=offer_groups)
-@click.option("--limit", type=whole(1, 1_000_000), help="Run at most this many at once.")
+@click.option("--limit", type=whole(1, 1_000_000), help="Run at most this many jobs at once.")
 @flag("--no-limit", help="Remove the limit.")
 @dry_run_option
 @json_option
 def group(
     name: str | None, limit: int | None, no_limit: bool, dry_run: bool, as_json: bool
 ) -> None:
-    """Limit how many jobs of the group NAME run at once; without NAME, list all groups.
+    """Limit how many jobs of a group run at once.
 
-    `launcher add --group NAME` puts a job into a group. In a pipe: name, limit, running, waiting.
+    Without NAME, all groups are listed. `launcher add --group NAME` adds a job to a group.
+
+    In a pipe, tab-separated: name, limit, running, waiting.
 
     \b
     Examples:
@@ -196,10 +202,10 @@ def group(
       launcher group downloads --no-limit
     """
     if limit is not None and no_limit:
-        raise UsageError("say --limit or --no-limit, not both")
+        raise UsageError("--limit cannot be combined with --no-limit. Remove one of them.")
     changes = limit is not None or no_limit
     if changes and not name:
-        raise UsageError("say which group: launcher group NAME --limit N")
+        raise UsageError("missing NAME. Name the group: launcher group NAME --limit 2")
     with open_queue(make=limit is not None and not dry_run) as (home, store):
         if name is not None and limit is None:
             check_groups(store, [name])
@@ -220,21 +226,23 @@ def group(
         {"groups": rows},
         Table(columns, [[*row.values()] for row in rows]),
         as_json=as_json,
-        nothing="no groups; `launcher group NAME --limit N` makes one",
+        nothing="no groups. Create one: launcher group NAME --limit 2",
     )
 
 
-@click.command()
+@launcher_command()
 @click.argument("run", required=False, shell_complete=offer_runs)
 @click.argument("number", required=False, type=SHARE)
 @dry_run_option
 @json_option
 def share(run: str | None, number: float | None, dry_run: bool, as_json: bool) -> None:
-    """Set the share of RUN; without NUMBER print it, without RUN those of all runs with open jobs.
+    """Print or set the shares of runs.
 
-    While several runs wait, the one that used least of the machine for its share comes next: one with share 3 gets
-    three times the GPU time of one with 1, the default. The GPU-hours that are listed count half after a day. In a
-    pipe: run, share, GPU-hours, running, waiting.
+    While several runs wait, a run with share 3 gets three times the GPU time of a run with share 1, the
+    default. Listed GPU-hours are recent usage, which halves every day. Without RUN, all runs that have
+    unfinished jobs are listed.
+
+    In a pipe, tab-separated: run, share, GPU-hours, running, waiting.
 
     \b
     Examples:
@@ -254,17 +262,17 @@ def share(run: str | None, number: float | None, dry_run: bool, as_json: bool) -
             return
     rows = [row for row in rows if run in {None, row.account.name}]
     whose = "no run has" if run is None else f"run {harmless(run)} has no"
-    columns = titled("RUN", "SHARE", "GPU-HOURS LATELY", "RUNNING", "WAITING", numbers=range(1, 5))
+    columns = titled("RUN", "SHARE", "RECENT GPU-HOURS", "RUNNING", "WAITING", numbers=range(1, 5))
     tell_table(
         {"runs": [row.record() for row in rows]},
         Table(columns, [row.cells() for row in rows]),
         as_json=as_json,
-        nothing=f"{whose} jobs that run or wait",
+        nothing=f"{whose} running or waiting jobs",
     )
 
 
 def _say_change(name: str, text: str, *, dry_run: bool) -> None:
-    click.echo(f"{harmless(name)}\t{'would get ' if dry_run else ''}{text}")
+    click.echo(f"{harmless(name)}\t{'would have ' if dry_run else ''}{text}")
     if dry_run:
         say_unchanged()
 
@@ -273,8 +281,8 @@ def _check_run(store: Store, name: str) -> None:
     names = store.read.runs()
     if name not in names:
         close = nearest(name, names)
-        hint = f"; did you mean {close!r}?" if close else "; `launcher share` lists the runs"
-        raise UsageError(f"there is no run {name!r}{hint}")
+        hint = f"Did you mean {close!r}?" if close else "List the runs: launcher share"
+        raise UsageError(f"run {name!r} does not exist. {hint}")
 
 
 # --- at the start of the machine
@@ -288,9 +296,9 @@ class Manager(Enum):
     ABSENT = auto()
 
 
-@click.group()
+@launcher_group()
 def service() -> None:
-    """Start the scheduler when the machine boots.
+    """Start the scheduler at boot.
 
     \b
     Examples:
@@ -300,10 +308,12 @@ def service() -> None:
     """
 
 
-@service.command()
-@flag("--print", "only_print", help="Print the unit file, change nothing.")
+@service.command(cls=HelpPage)
+@flag("--print", "only_print", help="Print the unit file and change nothing.")
 def install(only_print: bool) -> None:
-    """Write a systemd user unit and enable it; without systemd, say what to put where.
+    """Write a systemd user unit and enable it.
+
+    Without systemd, a line for crontab is printed.
 
     \b
     Examples:
@@ -318,8 +328,8 @@ def install(only_print: bool) -> None:
     make_home(home)
     manager = find_manager()
     if manager is Manager.ABSENT:
-        remark("this machine runs no systemd for its users; nothing was written")
-        remark("where there is cron, add this line with `crontab -e`:")
+        remark("No systemd for users found. Nothing was written.")
+        remark("If cron runs here, add this line with `crontab -e`:")
         click.echo(cron_line(home.folder, sys.executable))
         return
     file = unit_file()
@@ -330,15 +340,17 @@ def install(only_print: bool) -> None:
     if manager is Manager.ANSWERS:
         _demand(*SYSTEMCTL, "daemon-reload")
         _demand(*enable)
-        remark("the scheduler starts when you log in")
+        remark("The scheduler starts when you log in.")
     else:
-        remark(f"your systemd does not answer here; log in and run: {shlex.join(enable)}")
-    remark("to have it start when the machine does: loginctl enable-linger")
+        remark(f"Your systemd does not answer here. Log in and run: {shlex.join(enable)}")
+    remark("To start it at boot: loginctl enable-linger")
 
 
-@service.command()
+@service.command(cls=HelpPage)
 def remove() -> None:
-    """Undo `install`; the queue and running jobs stay.
+    """Remove the systemd unit.
+
+    The queue and running jobs are not affected.
 
     \b
     Examples:
@@ -347,8 +359,8 @@ def remove() -> None:
     """
     file = unit_file()
     if not file.exists():
-        remark(f"there is no {file}; nothing was changed")
-        remark("a line that you put into a crontab is removed with `crontab -e`")
+        remark(f"{file} does not exist. Nothing was changed.")
+        remark("To remove a line from crontab: crontab -e")
         return
     manager = find_manager()
     if manager is Manager.ANSWERS:
@@ -415,8 +427,7 @@ def _demand(*argv: str) -> None:
     done = _systemctl(*argv)
     if done.returncode:
         raise MachineError(
-            f"`{shlex.join(argv)}` failed: {done.stderr.strip()}; "
-            "`systemctl --user status` says more"
+            f"`{shlex.join(argv)}` failed: {done.stderr.strip()}. See: systemctl --user status"
         )
 
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import click
 
 from launcher.cli.complete import offer_files, offer_runs
+from launcher.cli.help_pages import launcher_command
 from launcher.cli.jobs import of_jobs, select, some
 from launcher.cli.option_types import RUN, span
 from launcher.cli.output import (
@@ -66,9 +67,13 @@ from launcher.store.listings import RUN_PREFIX
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
 from launcher.system.paths import Home
+from launcher.system.text import shell_line
 
 LIMIT_S = 60.0
-TO_PRINT = "; a program prints them: `launcher: acc=0.91`, or `launcher: step=3 total=10 loss=.2` as it goes"
+TO_PRINT = (
+    ". A program reports results when it prints `launcher: acc=0.91`, or "
+    "`launcher: step=3 total=10 loss=0.2` while it runs."
+)
 _LOW, _HIGH = ":low", ":high"
 
 
@@ -93,7 +98,7 @@ class Choice(NamedTuple):
     "--all",
     "everything",
     is_flag=True,
-    help="Print a row for each model and data set, without pooling.",
+    help="Print one row per model and data set, without pooling.",
 )
 @click.option(
     "--all-jobs",
@@ -103,33 +108,28 @@ class Choice(NamedTuple):
 @click.option(
     "--metric",
     metavar="NAME",
-    help="Print only this metric, models × data: balanced_accuracy, eer, or any that the jobs returned.",
+    help="Print one metric, models × data: auc, balanced_accuracy, eer, …",
 )
 @click.option(
     "--over",
     metavar="COLUMN",
-    help="Take rows together that differ in this column only, such as seed: mean ± standard deviation, "
-    "their number, and the 95 % interval of the mean (Student's t).",
+    help="Average over this column, such as seed: mean ± standard deviation, count, and the 95 % interval "
+    "of the mean.",
 )
 @click.option(
     "--best",
     metavar="METRIC",
-    help="Print of each data set only the best row by this metric; METRIC:low or METRIC:high says "
-    "which values are good, where that is not known.",
+    help="Print only the best row per data set. METRIC:low or METRIC:high sets the direction.",
 )
-@click.option(
-    "--sort", metavar="COLUMN", help="Order the rows by this column; -COLUMN: the highest first."
-)
-@click.option(
-    "--columns", "names", metavar="NAMES", help="Print these columns, with commas between."
-)
+@click.option("--sort", metavar="COLUMN", help="Sort by this column; -COLUMN sorts highest first.")
+@click.option("--columns", "names", metavar="NAMES", help="Comma-separated list of columns.")
 @click.option(
     "--db",
     "database",
     metavar="FILE",
     type=click.Path(path_type=Path),
     shell_complete=offer_files,
-    help="Write the run into this SQLite file, made or brought up to date, and print nothing else.",
+    help="Write the run to an SQLite file, new or updated, instead of printing it.",
 )
 @form_options
 def command(
@@ -146,17 +146,15 @@ def command(
     form: str | None,
     as_json: bool,
 ) -> None:
-    """Print the results of RUN, models × data; without RUN, those of the newest run that tests models.
+    """Print the results of a run as a table.
 
-    Of programs, and of other jobs that test nothing, each is a row: its parameters, and the numbers
-    that it told last. PATTERN chooses jobs of the run. A name counts once: the newest job of a name
-    that has a result is a row. A note counts the jobs whose older results are shown, and those
-    without a result.
+    One row per model, or per program with its parameters and the numbers that it reported last. Without
+    RUN, the newest run that tests models. PATTERN selects jobs of the run. Each name has one row: its newest
+    job with a result. A note counts older results and jobs without a result.
 
-    Where folders were made of others (images purified, for example), their table follows.
-    Real images are joined with each set of fakes of the same modifier. Intervals are 95 % confidence
-    intervals. CSV, JSON and Parquet have full precision and all columns: the parts of each model, its
-    seed, and the settings in which the models differ; with --metric they have the values only.
+    Intervals are 95 % confidence intervals. Real images are tested together with each set of fakes of the
+    same modifier. CSV, JSON and Parquet contain all columns in full precision: parts of the model, seed, and
+    settings that differ. Image folders that jobs made, such as purified ones, have a table of their own.
 
     \b
     Examples:
@@ -175,7 +173,8 @@ def command(
         if database is not None:
             if chooses or metric is not None or form or as_json or patterns or all_jobs:
                 raise UsageError(
-                    "--db writes everything and prints nothing; ask with `launcher query --db FILE SQL`"
+                    "--db writes the whole run and cannot be combined with other options or a PATTERN. "
+                    "To select rows afterwards: launcher query --db FILE SQL"
                 )
             written = write_run(database, home, store, every)
             remark(f"{database}: {counted(written, 'new or changed row')}")
@@ -257,7 +256,7 @@ def _run_of(store: Store, run: str | None) -> list[JobRow]:
         tests = store.read.tests(but=RUN)
         if not tests:
             raise UsageError(
-                "no run has tested anything yet; `launcher results RUN` prints what the jobs of another told"
+                "no run has test results yet. For the numbers that jobs reported: launcher results RUN"
             )
         newest = max(tests, key=lambda job: job.submitted)
         return [*store.read.jobs_of(Path(newest.root), newest.run).values()]
@@ -285,7 +284,11 @@ def _matching(
     named = [job for job in every if job.id in others]
     matching += result_jobs(home, store, named, all_jobs=True)
     if not matching:
-        raise UsageError(f"no job of the run {every[0].run!r} matches {' '.join(patterns)}")
+        run = every[0].run
+        raise UsageError(
+            f"no job of run {run!r} matches {' '.join(patterns)}. "
+            f"List its jobs: launcher status {shell_line([RUN_PREFIX + run])}"
+        )
     return matching
 
 
@@ -302,7 +305,7 @@ def _chosen(results: RunResults, choice: Choice, kinds: Collection[Kind]) -> Run
         UsageError: a column or a metric that there is not.
     """
     if not results.rows:
-        raise UsageError("the run has no results yet; `launcher status` shows how far its jobs are")
+        raise UsageError("the run has no results yet. See its jobs: launcher status")
     if choice.over:
         joined = over(results, choice.over, shown_settings(kinds))
         _say_if_alone(results, joined, choice.over)
@@ -313,7 +316,7 @@ def _chosen(results: RunResults, choice: Choice, kinds: Collection[Kind]) -> Run
             low = lower_is_better(choice.metric, kinds)
         results = best(results, choice.metric, low=low)
         if DATA in results.columns:  # of programs there is one best, whose row says all
-            text = f"of each set of data the {'lowest' if low else 'highest'} {choice.metric}"
+            text = f"best row per data set by {choice.metric} ({'lowest' if low else 'highest'})"
             remark(harmless(text))
     return in_order(results, choice.sort)
 
@@ -323,9 +326,11 @@ def _say_if_alone(before: RunResults, after: RunResults, names: Sequence[str]) -
     if any(row[COUNT] > 1 for row in after.rows):
         return
     also = in_step(before, names)
-    hint = f"; these differ with it: --over {','.join([*names, *also])}" if also else ""
+    hint = f". Average over all: --over {','.join([*names, *also])}" if also else ""
     rows = counted(len(after.rows), "row")
-    text = f"note: no two of {rows} differ in {', '.join(names)} alone{hint}"
+    text = (
+        f"note: nothing was averaged, as no two of {rows} differ only in {', '.join(names)}{hint}"
+    )
     remark(harmless(text))
 
 
@@ -416,7 +421,7 @@ def _metric(table: Pivot, run: str, form: Format) -> Answer:
 # --- a question in SQL
 
 
-@click.command()
+@launcher_command()
 @click.argument("sql")
 @click.option(
     "--db",
@@ -424,24 +429,22 @@ def _metric(table: Pivot, run: str, form: Format) -> Answer:
     metavar="FILE",
     type=click.Path(path_type=Path),
     shell_complete=offer_files,
-    help="The database, as `launcher results RUN --db FILE` wrote it; without it, one of all runs of "
-    "the queue, brought up to date first.",
+    help="Database written by `launcher results RUN --db FILE`.  [default: all runs of this queue]",
 )
 @click.option(
     "--time-limit",
     "limit_s",
     type=span(bare=True),
     default=LIMIT_S,
-    metavar="TIME",
-    help="Give up after this time.  [default: 60s]",
+    help="Stop the query after this time.  [default: 60s]",
 )
 @form_options
 def query(sql: str, database: Path | None, limit_s: float, form: str | None, as_json: bool) -> None:
-    """Print the answer to SQL, one SELECT, from a database of results; nothing can be changed.
+    """Query results with one SQL SELECT statement.
 
-    Tables: runs, jobs, attempts, settings, metrics, scores, epochs, errors, homes. Views: results (one
-    row a model and data set), best (by run, data and metric), failures. Full text of errors and logs:
-    errors_fts.
+    The database is read-only. Tables: runs, jobs, attempts, settings, metrics, scores, epochs, errors,
+    homes. Views: results (one row per model and data set), best (per run, data set and metric), failures.
+    Full-text search of errors and logs: errors_fts.
 
     \b
     Examples:

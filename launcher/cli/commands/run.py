@@ -19,11 +19,12 @@ import click
 from launcher.accounts import Account
 from launcher.backends.settings import Backends, configured_backends, placed_terms
 from launcher.cli.complete import offer_task_files
+from launcher.cli.help_pages import launcher_command
 from launcher.cli.jobs import LEFT, uncollected
 from launcher.cli.option_types import flag, policy_option
 from launcher.cli.result_tables import GUIDE, draw, is_plain
 from launcher.context import Context
-from launcher.errors import TaskFileError, UsageError, counted, known_words, nearest
+from launcher.errors import TaskFileError, UsageError, counted, meant_or_known
 from launcher.functions.options import absent_gpu_warning
 from launcher.functions.plan_checks import asked_once, check_plans, compare, reasons_against
 from launcher.job_options.notifications import RunNotify
@@ -70,6 +71,11 @@ from launcher.system.git import WorkTree, worktree
 from launcher.system.paths import Home, find_home
 from launcher.taskfile.legacy_names import Wanted
 
+SECTIONS: Mapping[str, Sequence[str]] = {
+    "Common options": ("dry-run", "detach", "set", "on", "accept-code", "force"),
+    "With --dry-run": ("all", "json", "commands"),
+}
+
 
 class Form(StrEnum):
     """The output of a dry run."""
@@ -88,20 +94,24 @@ def _choose_form(dry_run: bool, asked: Mapping[Form, bool]) -> Form:
     """
     wanted = [form for form, given in asked.items() if given]
     if wanted and not dry_run:
-        raise UsageError(
-            f"{wanted[0]} shows a plan and runs nothing: add --dry-run, or leave {wanted[0]} out"
-        )
+        raise UsageError(f"{wanted[0]} works only with --dry-run")
     if len(wanted) > 1 and Form.COMMANDS in wanted:
-        raise UsageError(f"say {' or '.join(wanted)}, not both")
+        raise UsageError(f"{' and '.join(wanted)} cannot be combined. Remove one of them.")
     return wanted[0] if wanted else Form.SOME
 
 
-@click.command()
+@launcher_command(sections=SECTIONS)
 @click.argument(
     "taskfiles", nargs=-1, required=True, metavar="TASKFILE…", shell_complete=offer_task_files
 )
-@flag("--dry-run", "-n", help="List what would run, and why; queue nothing.")
-@flag("--json", "as_json", help="With --dry-run: the plan as JSON (schema 1).")
+@flag(
+    "--dry-run",
+    "-n",
+    help="Show the plan and queue nothing. Exits with 2 if the run would be refused.",
+)
+@flag(
+    "--json", "as_json", help="With --dry-run: print the plan as JSON (schema 1) and exit with 0."
+)
 @flag("--all", "everything", help="With --dry-run: list every job.")
 @flag("--commands", help="With --dry-run: print shell commands only.")
 @click.option(
@@ -109,36 +119,36 @@ def _choose_form(dry_run: bool, asked: Mapping[Form, bool]) -> Form:
     "settings",
     multiple=True,
     metavar="KEY=VALUE",
-    help="Override the file: a setting (lr=0.01, train.lr=0.01) or a key (name=quick, resources.cpus=2).",
+    help="Override a value of the file: lr=0.01, train.lr=0.01, name=quick, resources.cpus=2. Repeatable.",
 )
 @click.option(
     "--share",
-    metavar="NUMBER",
-    help="The run's part of the machine while other runs wait, too; as `share` in the file (default 1).",
+    metavar="FLOAT",
+    help="Share of the machine while other runs wait.  [default: share of the file, or 1]",
 )
 @click.option(
     "--on",
     metavar="NAMES",
-    help="Where the jobs may run, the preferred place first: slurm,local; as `on` below `resources` in the file.",
+    help="Where to run, preferred place first: slurm,local.",
 )
 @policy_option()
 @click.option(
     "--pass-env",
     multiple=True,
     metavar="NAME",
-    help="Pass this variable to the jobs although its name looks like a secret; repeatable.",
+    help="Store this environment variable although it looks like a secret. Repeatable.",
 )
-@flag("--detach", help="Queue the jobs and return at once.")
-@flag("--force", help="Run all jobs again, also those that are done.")
+@flag("--detach", help="Queue the jobs and return.")
+@flag("--force", help="Run all jobs again.")
 @flag(
     "--accept-code",
-    help="Keep results of the same settings and inputs that were made with other code.",
+    help="Keep results made with other code, such as an older version.",
 )
 @click.option(
     "--adopt",
     type=click.Path(path_type=Path),
     metavar="FOLDER",
-    help="Take over the results of the same jobs from FOLDER, in which the project lay before.",
+    help="Keep results of the same jobs from FOLDER, the earlier folder of the project.",
 )
 def command(
     taskfiles: tuple[str, ...],
@@ -156,11 +166,10 @@ def command(
     adopt: Path | None,
     pass_env: tuple[str, ...],
 ) -> int:
-    """Queue the jobs of TASKFILE and show their progress; Ctrl-C leaves the view, not the jobs.
+    """Queue the jobs of a task file and show their progress.
 
-    Jobs that are done with the same settings, code and files do not run again; --accept-code also
-    keeps what was done with other code, such as that of an earlier version. A dry run exits with 2
-    if the run would be refused; with --json it prints the reasons and exits with 0.
+    Ctrl-C closes the view; the jobs continue. Finished jobs do not run again if settings, code and input
+    files are unchanged.
 
     \b
     Examples:
@@ -253,18 +262,18 @@ def _warn_of_targets(run: str, notify: RunNotify, environ: Mapping[str, str]) ->
     try:
         settings = configured_notify(environ)
     except UsageError as error:
-        remark(f"warning: {harmless(str(error))}; no message of {run} is sent")
+        remark(f"warning: run {run} sends no messages: {harmless(str(error))}")
         return
     names = [] if settings is None else [target.name for target in settings.targets]
     for name in notify.to or ():
         if name not in names:
-            close = nearest(name, names)
-            hint = f"did you mean {close!r}?" if close else known_words(name, names)
-            text = f"warning: notify: config.toml has no target {name!r}; {hint}"
+            text = (
+                f"warning: notify: config.toml has no target {name!r}{meant_or_known(name, names)}"
+            )
             remark(harmless(text))
     if not names and notify.to is None:
-        text = f"warning: notify: no message of {run} is sent: config.toml has no table [notify]"
-        remark(harmless(f'{text}; see "Messages" in docs/screens.md'))
+        text = f"warning: notify: run {run} sends no messages. Add a table [notify.NAME] to config.toml"
+        remark(harmless(f'{text} ("Messages" in docs/screens.md).'))
 
 
 def _warn_of_programs(plans: Iterable[Plan]) -> None:
@@ -286,7 +295,7 @@ def _warn_of_programs(plans: Iterable[Plan]) -> None:
         if not reason and place / script not in made:
             reason = missing_script(job.argv, place)
         if reason:
-            text = f"warning: {reason}; {job.name} fails unless it is there when that starts"
+            text = f"warning: {reason}. {job.name} will fail unless it exists when the job starts."
             remark(harmless(text))
 
 
@@ -314,8 +323,8 @@ def _queue(store: Store, comparison: Comparison, context: Context) -> Submitted:
     plan = comparison.plan
     submission = submit(store, Path.cwd(), comparison, context, time.time())
     parts = [f"{submission.queued} queued"]
-    parts += [f"{submission.joined} under way already"] if submission.joined else []
-    parts += [f"{submission.cached} done before"] if submission.cached else []
+    parts += [f"{submission.joined} already queued or running"] if submission.joined else []
+    parts += [f"{submission.cached} already done"] if submission.cached else []
     remark(f"{plan.name}: {counted(len(submission.jobs), 'job')}, {', '.join(parts)}")
     for text in (other_options(comparison.jobs), other_folder(comparison, queued=True)):
         if text:
@@ -329,9 +338,9 @@ def _say_left(store: Store, submitted: Iterable[Submitted], runs: Sequence[str])
     left = sum(row.state in OPEN for row in store.read.jobs_by_id(numbers))
     chosen = [f"run:{harmless(run)}" for run in dict.fromkeys(runs)]
     remark(
-        f"\n{counted(left, 'job')} {'goes' if left == 1 else 'go'} on; "
-        "the same `launcher run` comes back to them, "
-        f"`launcher status` lists them, `launcher cancel {shlex.join(chosen)}` cancels them"
+        f"\n{counted(left, 'job')} {'continues' if left == 1 else 'continue'}. "
+        "To see the progress again, repeat the command. "
+        f"To list the jobs: launcher status. To cancel them: launcher cancel {shlex.join(chosen)}"
     )
 
 
@@ -359,10 +368,10 @@ def _say_what_is_missing(rows: Sequence[JobRow]) -> None:
             remark(f"  launcher logs {row.id} · launcher show {row.id}")
     skipped = sum(row.state is State.SKIPPED for row in rows)
     if skipped:
-        verb = "needs" if skipped == 1 else "need"
-        remark(f"skipped: {counted(skipped, 'job')} that {verb} them")
+        verb = "depends" if skipped == 1 else "depend"
+        remark(f"skipped: {counted(skipped, 'job')} that {verb} on them")
     if any(row.state is not State.DONE for row in rows):
-        remark("the same `launcher run` again runs only what is not done")
+        remark("To run the jobs that are not done, repeat the command.")
 
 
 # --- what would run

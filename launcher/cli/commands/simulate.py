@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from launcher.cli.complete import offer_files
+from launcher.cli.help_pages import launcher_command
 from launcher.cli.option_types import SIZE, Value, flag, json_option, real, span, whole
 from launcher.errors import MachineError, UsageError, counted
 from launcher.planning.estimates import read_history
@@ -37,10 +38,16 @@ from launcher.units import format_bytes
 
 DURATION_S, VRAM = 3600.0, 8 * 1024**3  # of a planned job of which nothing is known
 MANY_JOBS = 5000  # of fewer, all policies are replayed before other processes are there
+SECTIONS = {
+    "Workload": ("gpus", "jobs", "load", "all-at-once", "users", "others", "duration"),
+    "GPU memory": ("vram", "seed", "memory", "reserve", "baseline"),
+    "Model": ("slowdown", "max-per-gpu", "forecast"),
+    "Output": ("timeline", "json"),
+}
 _TASKFILES = (".yaml", ".yml")
 
 
-@click.command()
+@launcher_command(sections=SECTIONS)
 @click.argument("file", metavar="FILE", shell_complete=offer_files)
 @click.option(
     "--gpus",
@@ -48,19 +55,23 @@ _TASKFILES = (".yaml", ".yml")
     type=Value("gpus", read_fleet),
     required=True,
     metavar="NxSIZE",
-    help="GPUs, such as 8x24GiB or 2x80GiB+6x24GiB; of several machines: 4x(2x24GiB).",
+    help="GPUs, such as 8x24GiB or 2x80GiB+6x24GiB; for several machines, 4x(2x24GiB).",
 )
-@click.option("--jobs", type=whole(1), metavar="N", help="Replay the first N jobs only.")
-@flag("--all-at-once", help="Submit all jobs at the beginning.")
+@click.option("--jobs", type=whole(1), help="Replay only the first jobs, this many.")
+@flag("--all-at-once", help="Submit all jobs at the start.")
 @click.option(
-    "--load", type=real(0.01, 100), default="1", help="Multiply the arrival rate by this."
+    "--load",
+    type=real(0.01, 100),
+    default="1",
+    show_default=True,
+    help="Factor on the arrival rate of the jobs.",
 )
 @click.option(
     "--slowdown",
     type=real(1, 10),
     default="1.3",
     show_default=True,
-    help="Factor on the time of each of two jobs that share a GPU; for n jobs, its power of n - 1.",
+    help="Factor on the time of each of two jobs that share a GPU; for n jobs, its (n-1)th power.",
 )
 @click.option(
     "--max-per-gpu",
@@ -68,8 +79,7 @@ _TASKFILES = (".yaml", ".yml")
     type=whole(1, 64),
     default=2,
     show_default=True,
-    metavar="N",
-    help="Let at most this many jobs share a GPU.",
+    help="Most jobs that share a GPU.",
 )
 @click.option(
     "--forecast",
@@ -77,48 +87,50 @@ _TASKFILES = (".yaml", ".yml")
     type=click.Choice([foresight.value for foresight in Foresight]),
     default=Foresight.LEARNED.value,
     show_default=True,
-    help="Durations that the policy knows: the true ones, those learned from ended jobs, or none.",
+    help="Durations that the policy knows: exact, learned from ended jobs, or none.",
 )
 @click.option(
     "--seed",
     type=int,
     default=0,
     show_default=True,
-    help="Seed of the VRAM requests that are drawn.",
+    help="Seed of the random VRAM requests.",
 )
-@click.option(
-    "--vram", type=SIZE, help="VRAM request of each job that has none, instead of drawing it."
-)
+@click.option("--vram", type=SIZE, help="VRAM request of every job that has none.")
 @click.option(
     "--memory",
     "knows",
     type=click.Choice([memory.value for memory in Memory]),
     default=Memory.KNOWN.value,
     show_default=True,
-    help="VRAM requests that launcher knows: each job's, or those learned from ended jobs.",
+    help="VRAM requests that launcher knows: exact, or learned from ended jobs.",
 )
 @click.option(
     "--reserve",
     type=SIZE,
     default="0",
-    help="VRAM of each GPU that is left to others, as in config.toml.",
+    show_default=True,
+    help="VRAM of each GPU that is kept free for other users, as in config.toml.",
 )
 @click.option(
     "--baseline",
     type=SIZE,
     default="0",
-    help="VRAM of each GPU that is in use when no job runs on it.",
+    show_default=True,
+    help="VRAM in use on each GPU when no job runs on it.",
 )
 @flag("--users", help="Give each user of the trace (column user) a separate queue.")
 @click.option(
     "--others",
     metavar="TRACE",
-    help="Jobs of other people, whom plain FIFO schedulers give whole idle GPUs.",
+    help="Trace of jobs of other users, which a plain FIFO scheduler starts on whole idle GPUs.",
 )
 @click.option(
-    "--duration", type=span(), help="Duration of a task file's job that never ran.  [default: 1h]"
+    "--duration",
+    type=span(),
+    help="Duration of the jobs of a task file that never ran.  [default: 1h]",
 )
-@click.option("--timeline", metavar="FILE.svg", help="Also draw what ran where and when, as SVG.")
+@click.option("--timeline", metavar="FILE.svg", help="Also draw the jobs over time as SVG.")
 @json_option
 def command(
     file: str,
@@ -140,15 +152,14 @@ def command(
     timeline: str | None,
     as_json: bool,
 ) -> None:
-    """Replay FILE on simulated GPUs, with the policy of the scheduler. Nothing is run.
+    """Replay a workload on simulated GPUs. No job runs.
 
-    FILE is a trace (CSV with columns such as submit_s, duration_s, gpus, vc) or a task file, whose
-    jobs take as long as they took before. The results stand beside first-come-first-served (FIFO)
-    and shortest-job-first (SJF), which assign whole GPUs, and a lower bound of the makespan.
+    FILE is a CSV trace (columns submit_s, duration_s, gpus, vc, …) or a task file, whose jobs take as long
+    as in the past. The table compares the launcher policy with FIFO, shortest-job-first, EASY and first-fit,
+    and with a lower bound of the makespan.
 
-    A trace has no VRAM requests, so they are drawn, by jobs: 2 GiB 10 %, 3 GiB 15 %, 4 GiB
-    20 %, 6 GiB 20 %, 8 GiB 15 %, 11 GiB 10 %, 16 GiB 6 %, 22 GiB 4 %. Jobs that can never fit are
-    dropped and counted. Cores and main memory are unlimited.
+    VRAM requests missing in a trace are drawn at random (2 to 22 GiB, --seed); --vram sets one size. Jobs
+    that can never fit are dropped and counted. CPU cores and main memory are unlimited.
 
     \b
     Examples:
@@ -163,17 +174,17 @@ def command(
     if planned:
         plan = _of_taskfile(file, duration or DURATION_S, vram or VRAM)
         trace_jobs, durations = plan.jobs, plan.in_words()
-        memory, drawn = f"as declared or measured, else {format_bytes(vram or VRAM)}", None
+        memory, drawn = f"as declared or measured, otherwise {format_bytes(vram or VRAM)}", None
     else:
         trace_jobs, memory, drawn = _of_trace(file, duration, vram, seed, fleet)
     chosen = choose(trace_jobs, first=jobs, all_at_once=all_at_once, load=load)
     workload = fit(chosen, fleet)
     if not workload.jobs:
         raise UsageError(
-            f"not one of {counted(len(chosen), 'job')} can ever fit on {fleet}; give it larger --gpus"
+            f"none of {counted(len(chosen), 'job')} fits on {fleet}. Write larger --gpus."
         )
     if users and not any(job.user for job in workload.jobs):
-        raise UsageError(f"--users: {file!r} names no user; give a trace with a column user")
+        raise UsageError(f"--users: {file} has no column user. Add the column, or remove --users.")
     assumptions = Assumptions(
         fleet=fleet,
         slowdown=slowdown,
@@ -205,14 +216,14 @@ def _of_trace(
     """Return a trace's jobs, what they claim in words, and the seed where that is drawn."""
     if duration is not None:
         raise UsageError(
-            "--duration is for task files: a trace says how long its jobs took; leave it out"
+            "--duration works only with task files, as a trace contains durations. Remove --duration."
         )
     trace_jobs = read_trace(Path(file))
     if all(job.vram is not None for job in trace_jobs):
-        return trace_jobs, "as the trace names it", None
+        return trace_jobs, "as in the trace", None
     card = max(fleet.room)
     parts = any(job.share is not None and job.vram is None for job in trace_jobs)
-    of_parts = "; of jobs of a part of a GPU this part of its memory" if parts else ""
+    of_parts = "; jobs with a fraction of a GPU: this fraction of its memory" if parts else ""
     if vram is not None:
         drawn = draw_memory(trace_jobs, seed, always=vram, card=card)
         return drawn, format_bytes(vram) + of_parts, None
@@ -250,15 +261,17 @@ def _drawing(text: str) -> Callable[[str, Study], None]:
     """
     path = Path(text)
     if path.suffix.lower() != ".svg":
-        raise UsageError(f"the timeline is drawn as SVG: name it {path.with_suffix('.svg')}")
-    if path.is_dir() or not path.parent.is_dir():
         raise UsageError(
-            f"cannot write {str(path)!r}: there is no such folder, or it is one; "
-            "name a file in a folder that exists"
+            f"--timeline {path}: expected an SVG file. Write {path.with_suffix('.svg')}"
         )
+    if path.is_dir() or not path.parent.is_dir():
+        why = "is a folder" if path.is_dir() else f"cannot be written: no folder {path.parent}"
+        raise UsageError(f"--timeline {path} {why}. Write a file in an existing folder.")
     try:
         # matplotlib is an extra, and takes longer to import than most replays
         picture = importlib.import_module("launcher.simulate.picture")
     except ImportError as error:
-        raise MachineError(f"--timeline needs {error.name}: {install_command('plots')}") from error
+        raise MachineError(
+            f"--timeline needs the package {error.name}. Install it: {install_command('plots')}"
+        ) from error
     return lambda name, done: write_atomic(path, picture.draw_timeline(name, done))
