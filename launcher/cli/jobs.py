@@ -187,8 +187,7 @@ def ask(jobs: Sequence[JobRow], question: str, *, needed: bool) -> None:
     if not sys.stdin.isatty():
         if needed:
             raise UsageError(
-                f"{question} There is no terminal to ask. Add --yes to confirm, or --dry-run to see the "
-                "changes."
+                f"{question} Without a terminal, add --yes to confirm or --dry-run to see the changes."
             )
         return
     say(jobs, lambda job: str(job.state), err=True)

@@ -470,7 +470,7 @@ def judge_clock(now: float, newest: float | None) -> Finding:
     ahead_s = (newest or 0.0) - now
     if ahead_s > _SKEW_S:
         return warning(
-            f"{summary}; the clock was set back: the queue has an event {format_seconds(ahead_s)} later",
+            f"{summary}; the clock was set back, as the queue has an event {format_seconds(ahead_s)} later",
             "check the clock (timedatectl); times of jobs and pauses are wrong until then",
         )
     return ok(summary)
@@ -574,9 +574,7 @@ def _judge_scheduler_limits(
     summary = ", ".join([*shown, f"niceness {scheduler.niceness}"])
     if lowered := _lowered(shell, scheduler):
         titles = ", ".join(_TITLES[name] for name in lowered)
-        return warning(
-            f"{summary}; lower than in this shell, also for its jobs: {titles}", _RESTART
-        )
+        return warning(f"{summary}; lower than in this shell ({titles})", _RESTART)
     if scheduler.niceness > shell.niceness:
         return warning(
             f"{summary}; jobs run at this niceness, higher than that of this shell", _RESTART

@@ -254,7 +254,11 @@ class Verbs(click.Group):
 
 @click.group(
     cls=Verbs,
-    context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "LAUNCHER"},
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "auto_envvar_prefix": "LAUNCHER",
+        "token_normalize_func": lambda word: word.replace("_", "-"),  # --time_limit is --time-limit
+    },
     epilog="Exit codes: 0 success, 1 a job failed, 2 wrong usage or task file, 3 problem with the machine, "
     "130 interrupted, 141 the reader of a pipe exited.",
 )

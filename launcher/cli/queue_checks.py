@@ -163,7 +163,7 @@ def _unfit(home: Home) -> str:
 def judge_configuration(faults: Sequence[str], configuration: Configuration | None) -> Finding:
     """Check the user's file, None where it could not be read."""
     if faults:
-        advice = "fix the file, as commands refuse to run with it; then check: launcher config"
+        advice = "fix the file, as commands refuse to run with it; check it with `launcher config`"
         return trouble("; ".join(dict.fromkeys(faults)), advice)
     if configuration is None or not configuration.exists:
         return ok("no config.toml; all defaults apply")
@@ -182,7 +182,7 @@ def judge_home(queue: Queue, disk: Disk | None) -> Finding:
     if queue.copied:
         return warning(
             f"{queue.home} is a copy of {queue.copied}, which may have run its unfinished jobs",
-            "hold these jobs in the copy: launcher status; then start one: launcher release JOB",
+            "`launcher status` holds these jobs in the copy; start one with `launcher release JOB`",
         )
     if queue.network:
         return warning(
@@ -339,7 +339,7 @@ def judge_unsent(unsent: Sequence[str]) -> Finding | None:
         return None
     return warning(
         f"{counted(len(unsent), 'message')} not sent; the last: {unsent[-1]}",
-        "list them: launcher notify; test all targets: launcher notify --test",
+        "list them with `launcher notify`, and test all targets with `launcher notify --test`",
     )
 
 

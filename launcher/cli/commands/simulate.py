@@ -223,7 +223,7 @@ def _of_trace(
         return trace_jobs, "as in the trace", None
     card = max(fleet.room)
     parts = any(job.share is not None and job.vram is None for job in trace_jobs)
-    of_parts = "; jobs with a fraction of a GPU: this fraction of its memory" if parts else ""
+    of_parts = "; for jobs with a fraction of a GPU this fraction of its memory" if parts else ""
     if vram is not None:
         drawn = draw_memory(trace_jobs, seed, always=vram, card=card)
         return drawn, format_bytes(vram) + of_parts, None
