@@ -118,10 +118,7 @@ def _cell(value: object) -> str:
 # --- tests
 
 GUIDE = 'How to read this table: docs/demo.md, "How to read it"'
-FEW_SOURCES = (
-    "95 % intervals estimate the variation between image sources. Treat them with caution, as sources are "
-    "few:"
-)
+FEW_SOURCES = "95 % intervals estimate the variation between image sources. With few sources, treat them with caution:"
 # of models that validation has calibrated; left out where there is none
 _CALIBRATED = ("balanced_accuracy_at_threshold", "ece_scaled")
 _PART = 8  # parts of a model go before all others: its ID says the same

@@ -159,10 +159,7 @@ def command(
     \b
     Examples:
       launcher results quickstart
-      launcher results quickstart --all --json
       launcher results quickstart --metric balanced_accuracy --format csv
-      launcher results sweep --over seed --best auc
-      launcher results grid 'train@lr=0.1*' --best acc
       launcher results sweep --over seed --sort -auc --format latex
       launcher results sweep --db results.sqlite
     """

@@ -73,7 +73,7 @@ from launcher.taskfile.legacy_names import Wanted
 
 SECTIONS: Mapping[str, Sequence[str]] = {
     "Common options": ("dry-run", "detach", "set", "on", "accept-code", "force"),
-    "With --dry-run": ("all", "json", "commands"),
+    "Output of --dry-run": ("all", "json", "commands"),
 }
 
 
@@ -175,7 +175,7 @@ def command(
     Examples:
       launcher run tasks/quickstart.yaml --dry-run
       launcher run tasks/quickstart.yaml
-      launcher run tasks/quickstart.yaml --on slurm,local
+      launcher run tasks/quickstart.yaml --set name=quick --detach
     """
     settings = settings if share is None else (*settings, f"share={share}")
     typed = settings

@@ -93,19 +93,19 @@ def test_all_wrong_lines_are_told_with_their_places() -> None:
         " --> x.txt:2:6\n"
         "  |\n"
         "2 | echo 'a b\n"
-        "  |      ^ a command stands on one line\n"
+        "  |      ^ write each command on one line\n"
         "\n"
         "error[lone-backslash]: this backslash escapes nothing\n"
         " --> x.txt:4:8\n"
         "  |\n"
         "4 | echo a \\\n"
-        "  |        ^ a command stands on one line\n"
+        "  |        ^ write each command on one line\n"
         "\n"
         'error[unclosed-quote]: this " is not closed\n'
         " --> x.txt:5:6\n"
         "  |\n"
         '5 | echo "c\n'
-        "  |      ^ a command stands on one line\n"
+        "  |      ^ write each command on one line\n"
         "\n"
         "3 errors in x.txt; nothing was queued"
     )
@@ -148,13 +148,13 @@ def test_nothing_is_read_behind_a_line_without_end_nor_after_very_many_mistakes(
 
 
 def test_a_file_of_very_many_commands_is_to_be_divided() -> None:
-    with pytest.raises(UsageError, match="x holds more than 200,000 commands; divide it"):
+    with pytest.raises(UsageError, match=r"x contains more than 200,000 commands\. Divide it"):
         read_commands(itertools.repeat(b"true\n"), "x")
 
 
 @pytest.mark.parametrize("text", ["", "\n\n", "# echo a\n"])
 def test_a_file_without_a_command_is_an_error(text: str) -> None:
-    with pytest.raises(UsageError, match=r"x\.txt holds no command, so nothing was queued"):
+    with pytest.raises(UsageError, match=r"x\.txt does not contain a command. Nothing was queued"):
         words_of(text)
 
 

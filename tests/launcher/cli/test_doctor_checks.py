@@ -193,7 +193,7 @@ CASES: Mapping[str, Sequence[tuple[Judge, str, str]]] = {
             "pytorch.org",
         ),
         (cards(a_gpu(0, fault="does not answer")), "0 of 1 can be used", "dmesg"),
-        (cards(a_gpu(0, compute_mode=2)), "lets nobody compute", "nvidia-smi -c DEFAULT"),
+        (cards(a_gpu(0, compute_mode=2)), "prohibits computing", "nvidia-smi -c DEFAULT"),
         (home(problem="/q belongs to somebody else"), "belongs", "LAUNCHER_HOME"),
         (home(disk(50, writable=False)), "cannot be written", "rights"),
         (home_disk(disk(0.1)), "102 MiB of 100 GiB", "launcher clean"),
@@ -252,7 +252,11 @@ CASES: Mapping[str, Sequence[tuple[Judge, str, str]]] = {
         (shared(disk(0.06, 0.06)), "61.4 MiB", "--shm-size"),
         (shared(disk(0.06, 8)), "loaders", "ls -l /data"),
         (promises("it is full"), "it is full", "LAUNCHER_CLAIMS"),
-        (clock(newest=NOON + 7200), "2 h later: it was set back", "timedatectl"),
+        (
+            clock(newest=NOON + 7200),
+            "the clock was set back, as the queue has an event 2 h later",
+            "timedatectl",
+        ),
         (cores(8, 8, 8, OMP_NUM_THREADS="1"), "OMP_NUM_THREADS=1 is set", "unset OMP_NUM_THREADS"),
         (cores(8, 8, 1), "1 of 8", "num_th"),
         (open_files(1024, 1048576), "at most 1,024", "ulimit -n 16384"),
@@ -264,7 +268,7 @@ CASES: Mapping[str, Sequence[tuple[Judge, str, str]]] = {
         (processes(100), "", "ulimit -u unlimited"),
         (logout(systemd=True, kills=True), "ends", "enable-linger"),
         (logout(systemd=True, kills=False, service=True), "ends when you log out", "enable-linger"),
-        (scheduler(look=LOOK._replace(waiting=3)), "none lives, and 3 jobs", "launcher start"),
+        (scheduler(look=LOOK._replace(waiting=3)), "not running, but 3 jobs", "launcher start"),
         (scheduler(scheduler=9, version="0.1"), "is version 0.1", "replaces"),
         (scheduler(scheduler=9, restarts=2), "restarted 2 times", "scheduler.log"),
         (queue(stopped=True), "nothing starts", "launcher retry"),
@@ -292,7 +296,7 @@ CASES: Mapping[str, Sequence[tuple[Judge, str, str]]] = {
         (home(exists=False), "no queue yet", ""),
         (results(disk(50, kind="nfs4")), "over the network", ""),
         (clock(newest=NOON + 5), "", ""),
-        (cores(64, 8, 4), "4 of 64 can be used: this shell may use 8 (taskset, or a cgroup)", ""),
+        (cores(64, 8, 4), "4 of 64 usable: taskset or a cgroup allows 8", ""),
         (logout(), "no systemd", ""),
         (
             logout(systemd=True, kills=True, lingers=True, service=True),
@@ -386,7 +390,7 @@ def test_messages_that_were_given_up_are_counted_and_the_last_is_named() -> None
     assert queue_checks.judge_unsent(()) is None
     found = judged(partial(queue_checks.judge_unsent, ("'a' to me (no)", "'b' to me (late)")))
     assert found.verdict is Verdict.WARNING
-    assert found.summary == "2 messages not sent, the last: 'b' to me (late)"
+    assert found.summary == "2 messages not sent; the last: 'b' to me (late)"
 
 
 def test_faults_of_the_file_are_told_once_each() -> None:

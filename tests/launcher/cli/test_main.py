@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -10,10 +11,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+import click
 import pytest
 from pydantic import BaseModel, Field
 
-from launcher.cli.main import VERBS
+from launcher.cli.commands.adding import SECTIONS
+from launcher.cli.main import VERBS, verb
 from launcher.kind_interface import Settings
 from launcher.kinds import COMMAND as PROGRAM
 from launcher.kinds import installed
@@ -33,12 +36,48 @@ from tests.terminal import COMMAND, in_a_terminal
 @pytest.mark.parametrize("words", [*VERBS, "service install", "service remove"])
 def test_every_verb_has_a_help_page_with_two_examples(launcher: Launcher, words: str) -> None:
     answer = launcher.well(*words.split(), "--help")
-    below = answer.out.partition("\n  Examples:\n")[2].splitlines()
-    examples = list(itertools.takewhile(lambda line: line.startswith("    "), below))
-    assert examples[0].startswith(f"    launcher {words}"), "click has not wrapped the lines"
+    below = answer.out.partition("\nExamples:\n")[2].splitlines()
+    examples = list(itertools.takewhile(lambda line: line.startswith("  "), below))
+    assert examples[0].startswith(f"  launcher {words}"), "click has not wrapped the lines"
     assert len(examples) >= 2
     assert all(f"launcher {words}" in example for example in examples)
     assert max(map(len, examples)) <= 80
+
+
+@pytest.mark.parametrize("words", [*VERBS, "service install", "service remove"])
+def test_a_help_page_names_real_types_and_no_sentence_begins_with_it(
+    launcher: Launcher, words: str
+) -> None:
+    page = launcher.well(*words.split(), "--help").out
+    assert "[default: None]" not in page
+    assert not re.search(r"^ +It ", page, re.MULTILINE)
+    # names are the only texts of any form
+    assert {*re.findall(r"(--[a-z-]+) TEXT", page)} <= {"--name"}
+
+
+def test_the_options_of_add_are_printed_in_sections(launcher: Launcher) -> None:
+    page = launcher.well("add", "--help").out
+    headings = re.findall(r"^(\w.*):$", page, re.MULTILINE)
+    assert headings == ["Examples", *SECTIONS, "Other options"]
+    others = page.partition("\nOther options:\n")[2].partition("\n\n")[0]
+    assert re.findall(r"^  (?:-h, )?(--[a-z-]+)", others, re.MULTILINE) == [
+        *("--color", "--ascii", "--help")
+    ]
+
+
+def test_a_long_option_may_be_written_with_underscores(launcher: Launcher, home: Home) -> None:
+    words = ["add", "--dry_run", "--time_limit", "8h", "--name", "a_b", "--", "run_it", "--my_x"]
+    assert launcher.well(*words).out == "command/a_b\trun_it --my_x\n"
+
+
+@pytest.mark.parametrize("words", VERBS)
+def test_options_and_choices_have_no_underscores_of_their_own(words: str) -> None:
+    command = verb(words)
+    commands = [command, *(command.commands.values() if isinstance(command, click.Group) else ())]
+    for parameter in (parameter for each in commands for parameter in each.params):
+        choices = parameter.type.choices if isinstance(parameter.type, click.Choice) else ()
+        names = parameter.opts if isinstance(parameter, click.Option) else ()
+        assert not [word for word in (*names, *map(str, choices)) if "_" in word]
 
 
 def test_an_error_has_a_traceback_only_when_that_is_asked_for(

@@ -164,9 +164,9 @@ def test_jobs_that_have_ended_are_named_when_others_are_cancelled(
     finished(store, b, BOOM)
     answer = launcher("cancel", "train/*")
     assert answer.out == "3\ttrain/c\tcancelled\n"
-    assert answer.err == "left as they are, done: train/a\nleft as they are, failed: train/b\n"
+    assert answer.err == "unchanged, done: train/a\nunchanged, failed: train/b\n"
     assert (
-        "nothing to cancel: done: train/a; failed: train/b; cancelled: train/c"
+        "The jobs have other states (done: train/a; failed: train/b; cancelled: train/c)"
         in launcher.refused("cancel", "train/*")
     )
 
@@ -178,7 +178,7 @@ def test_jobs_of_one_name_are_told_apart_by_their_numbers(launcher: Launcher, st
     finished(store, a)
     finished(store, b)
     answer = launcher("cancel", "command/*")
-    assert answer.err == "left as they are, done: command/a (job 1), command/a (job 2)\n"
+    assert answer.err == "unchanged, done: command/a (job 1), command/a (job 2)\n"
 
 
 def test_a_terminal_asks_before_several_jobs_are_cancelled(home: Home, store: Store) -> None:
@@ -224,8 +224,8 @@ def test_a_dry_run_changes_nothing(launcher: Launcher, store: Store, verb: str) 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("priority", "3", "--yse"), "no job is called '--yse'"),
-        (("retry", "--failed"), "nothing to retry: no job failed"),
+        (("priority", "3", "--yse"), "no job matches '--yse'"),
+        (("retry", "--failed"), "nothing to retry. No job has failed"),
     ],
 )
 def test_what_cannot_be_changed_is_an_error(
@@ -243,7 +243,7 @@ def test_many_jobs_in_another_state_are_counted(launcher: Launcher, store: Store
         finished(store, job)
     answer = launcher("hold", "train/")
     assert answer.out == "1\ttrain/0\theld\n"
-    assert answer.err == "left as they are, done: train/1, train/2, train/3 and 2 more\n"
+    assert answer.err == "unchanged, done: train/1, train/2, train/3 and 2 more\n"
 
 
 def test_priority_decides_what_starts_first(launcher: Launcher, store: Store) -> None:
@@ -304,7 +304,7 @@ def test_all_that_failed_is_retried(launcher: Launcher, home: Home, store: Store
     answer = launcher("retry", "--failed", "train/")
     assert answer.out == "1\ttrain/a\tqueued again\n"
     left, note = answer.err.splitlines()
-    assert left == "left as it is, done: train/b"
+    assert left == "unchanged, done: train/b"
     assert "was stopped and starts jobs again" in note
     assert not home.stop.exists()
 
@@ -323,7 +323,7 @@ def test_a_held_job_that_was_cancelled_is_held_again(launcher: Launcher, store: 
     assert launcher("retry", "-n", "1").out == "1\tcommand/late\twould be held again\n"
     answer = launcher("retry", "1")
     assert answer.out == "1\tcommand/late\theld again\n"
-    assert answer.err == "1 job was held before: `launcher release` lets them start\n"
+    assert answer.err == "note: 1 job is held again. Let them start: launcher release\n"
     assert in_state(store, 1, State.HELD)
     launcher("release", "1")
     launcher.well("wait", "1")
@@ -343,9 +343,9 @@ def test_a_held_job_that_was_skipped_is_held_again(store: Store) -> None:
 
 
 def test_a_group_is_made_changed_and_forgotten(launcher: Launcher, store: Store) -> None:
-    assert launcher("group").err == "no groups; `launcher group NAME --limit N` makes one\n"
+    assert launcher("group").err == "no groups. Create one: launcher group NAME --limit 2\n"
     dry = launcher("group", "downloads", "--limit", "2", "-n")
-    assert dry.out == "downloads\twould get at most 2 jobs at once\n"
+    assert dry.out == "downloads\twould have at most 2 jobs at once\n"
     assert dry.err == "nothing was changed (dry run)\n"
     assert store.read.groups() == []
     assert (
@@ -398,14 +398,14 @@ def test_what_runs_on_a_node_of_a_cluster_is_not_paused(launcher: Launcher, stor
     (job,) = enqueue(store, a_spec())
     seat = a_seat(boot=f"{PILOT}0123456789abcdef")
     assert store.scheduling.claim(job, seat, reason="fits", now=1.0) is not None
-    assert "a pilot cannot pause a program" in launcher.refused("pause", str(job))
+    assert "jobs on cluster nodes cannot be paused" in launcher.refused("pause", str(job))
     assert job_row(store, job).paused is None
 
 
 def test_only_what_is_paused_goes_on(launcher: Launcher, store: Store) -> None:
     (running,) = enqueue(store, "command/b")
     claimed(store, running)
-    assert "command/b is not paused" in launcher.refused("resume", str(running))
+    assert "These jobs are not paused: command/b" in launcher.refused("resume", str(running))
     assert launcher("pause", str(running), "--dry-run").out.endswith("would be paused\n")
     assert job_row(store, running).state is State.RUNNING
     assert job_row(store, running).paused is None

@@ -240,7 +240,7 @@ def test_a_time_may_be_a_datetime() -> None:
         ({"cpus": 1.5}, "cpus: expected a whole number"),
         ({"gpus": True}, "gpus: expected a whole number"),
         ({"vram": "10GB"}, "vram: unknown unit 'GB'"),
-        ({"time_limit": 0}, "time_limit: expected more than 0s"),
+        ({"time_limit": 0}, "time_limit: must be greater than zero"),
         ({"time_limit": -1}, "time_limit: expected a time of at least 0 s, got -1$"),
         ({"grace": float("nan")}, "grace: expected a time of at least 0 s, got nan$"),
         ({"time_limit": float("inf")}, "time_limit: expected at most .*h, got inf$"),

@@ -85,7 +85,7 @@ def test_keys_and_events_of_earlier_versions_are_accepted_with_a_note() -> None:
         ("retry", 60, 'notify.retry: expected a time, such as "24h"'),
         ("retry", "0s", "notify.retry: expected a time"),
         ("retry", "soon", "notify.retry: expected a time"),
-        ("events", "all", "'all' is no event"),
+        ("events", "all", "'all' is not an event"),
         ("events", ["run_ended"], "did you mean 'run-ended'?"),
         ("events", [1], "expected events such as run-ended"),
         ("events", 3, "expected events such as run-ended"),
@@ -109,7 +109,7 @@ def test_keys_and_events_of_earlier_versions_are_accepted_with_a_note() -> None:
         ("mail", {"command": []}, "notify.mail.command: expected a list of words"),
         ("mail", {"command": ["a\0b"]}, "notify.mail.command: expected a list of words"),
         ("mail", {**DESK, "to": "me"}, "'to' is not a key of [notify.mail]"),
-        ("mail", {**DESK, "events": ["done"]}, "notify.mail.events: 'done' is no event"),
+        ("mail", {**DESK, "events": ["done"]}, "notify.mail.events: 'done' is not an event"),
         ("a b", DESK, "'a b' is not a valid name of a target"),
     ],
 )

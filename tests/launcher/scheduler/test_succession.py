@@ -245,7 +245,7 @@ def test_shares_are_listed_and_changed(launcher: Launcher, store: Store, sweep: 
     }  # fmt: skip
     assert "did you mean 'sweep'?" in launcher("share", "swep", "2").err
     store.steering.cancel(sweep, 1.0)
-    assert launcher("share", "sweep").err == "run sweep has no jobs that run or wait\n"
+    assert launcher("share", "sweep").err == "run sweep has no running or waiting jobs\n"
 
 
 def test_added_programs_have_a_share_as_one_run(launcher: Launcher, store: Store) -> None:

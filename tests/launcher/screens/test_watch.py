@@ -250,7 +250,7 @@ def test_waiting_has_an_end(launcher: Launcher) -> None:
     launcher("add", "--", "sleep", "60")
     answer = launcher("wait", "--timeout", "0.1")
     assert answer.code == 3
-    assert "still not ended after 0.1 s; the jobs go on" in answer.err
+    assert "the jobs have not ended after 0.1 s (--timeout). They continue." in answer.err
 
 
 def test_waiting_replaces_a_scheduler_that_died(
@@ -268,7 +268,7 @@ def test_stopping_lets_running_jobs_finish(
     script = 'until [ -e "$1" ]; do sleep 0.01; done'
     launcher("add", "--", *shell(script, str(tmp_path / "flag")))
     program_of(home.attempt(1, 1))
-    assert launcher.well("stop").err == "no new jobs; 1 running one finishes\n"
+    assert launcher.well("stop").err == "The queue is stopped. 1 running job finishes.\n"
     assert launcher.json("status")["scheduler"]["state"] == "stopping"
     (tmp_path / "flag").touch()
     until(lambda: scheduler_pid(home) is None, "the scheduler has left")
@@ -361,7 +361,7 @@ def test_how_long_to_wait_is_said_with_or_without_a_unit(launcher: Launcher, sto
     for text, said in (("0.1", "0.1 s"), ("0.1s", "0.1 s"), ("0", "0 s")):
         answer = launcher("wait", "--timeout", text)
         assert answer.code == 3
-        assert f"still not ended after {said}; the jobs go on" in answer.err
+        assert f"the jobs have not ended after {said} (--timeout). They continue." in answer.err
     assert launcher("wait", "--timeout", "soon").code == 2
 
 

@@ -142,7 +142,7 @@ def test_the_json_form_has_all_numbers_and_all_assumptions(launcher: Launcher, t
         "forecast": "learned",
         "load": 2.0,
         "all_at_once": False,
-        "memory": "as the trace names it",
+        "memory": "as in the trace",
         "memory_is": "known",
         "reserve_bytes": 0,
         "baseline_bytes": 0,
@@ -173,7 +173,7 @@ def test_the_help_page_states_the_distribution(launcher: Launcher) -> None:
 @pytest.mark.parametrize(
     ("words", "what"),
     [
-        (["--gpus", "1x1GiB"], "not one of 6 jobs can ever fit on 1x1GiB"),
+        (["--gpus", "1x1GiB"], "none of 6 jobs fits on 1x1GiB"),
         (["--gpus", "2x24GiB", "--slowdown", "nan"], "expected a number from 1 to 10, got 'nan'"),
         (["--gpus", "2x24GiB", "--jobs", "0"], "expected a whole number of at least 1, got '0'"),
         (
@@ -307,7 +307,7 @@ def test_a_task_file_is_replayed_and_not_queued(
         "first-fit": 5400.0,
     }
     assert record["lower_bound_s"] == 5400.0
-    assert record["assumptions"]["memory"] == "as declared or measured, else 8 GiB"
+    assert record["assumptions"]["memory"] == "as declared or measured, otherwise 8 GiB"
     record = launcher.json(*words, "--slowdown", "1.2")
     spans = {one["policy"]: one["makespan_s"] for one in record["policies"]}
     assert spans["launcher"] == spans["first-fit"] == 2 * 2160.0

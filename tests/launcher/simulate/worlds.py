@@ -39,7 +39,7 @@ def assuming(fleet: Fleet, **changes: Any) -> Assumptions:
         "foresight": Foresight.LEARNED,
         "load": 1.0,
         "all_at_once": False,
-        "memory": "as the trace names it",
+        "memory": "as in the trace",
         "seed": None,
     }
     return Assumptions(fleet=fleet, **values | changes)

@@ -304,7 +304,7 @@ def test_what_status_leaves_out_is_counted(
     record: Record, launcher: Launcher, store: Store
 ) -> None:
     jobs = jobs_of(store, 70, 20)
-    told = "… and 10 more that wait and 10 more that ended: launcher status --all lists them\n"
+    told = "… and 10 more that wait and 10 more that ended. List all jobs: launcher status --all\n"
     assert launcher("status").err == told
     answer = record("status")
     assert answer["truncated"] is True
@@ -442,7 +442,7 @@ def test_show_counts_the_events_that_it_leaves_out(launcher: Launcher, store: St
         store.steering.hold([job], float(turn))
         store.steering.release([job], float(turn))
     said = launcher("show", "1").out
-    assert f"  … and 5 earlier events: launcher show {job} --json lists them\n" in said
+    assert f"  … and 5 earlier events. List all: launcher show {job} --json\n" in said
     assert said.partition("lists them\n")[2].count("\n") == 12
 
 

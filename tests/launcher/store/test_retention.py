@@ -325,11 +325,11 @@ def test_ended_jobs_go_with_their_folders(launcher: Launcher, home: Home, store:
     told = "1\ttrain/a\t{0}forgotten, done\n2\ttrain/b\t{0}forgotten, failed\n"
     assert dry.out == told.format("would be ")
     assert dry.err.endswith("nothing was changed (dry run)\n")
-    assert dry.err.startswith("2 jobs would be cleaned, ")
+    assert dry.err.startswith("2 jobs would be deleted, ")
     assert home.attempt(first, 1).spec.exists()
     real = launcher("clean", "train/", "--yes")
     assert (real.code, real.out) == (0, told.format(""))
-    freed = dry.err.removeprefix("2 jobs would be cleaned, ").partition(" would")[0]
+    freed = dry.err.removeprefix("2 jobs would be deleted, ").partition(" would")[0]
     assert real.err == f"2 jobs cleaned, {freed} freed\n"
     assert list(home.attempts.iterdir()) == []
     assert [job.id for job in store.read.jobs()] == [other]
@@ -396,7 +396,10 @@ def test_jobs_whose_folders_are_gone_are_forgotten(
 def test_cleaning_wants_a_rule_and_a_yes(launcher: Launcher, home: Home, store: Store) -> None:
     finished(home, store, "train/a")
     for words, message in (
-        ((), "say what may go: --older 30d, --state failed, --keep N, or PATTERN…"),
+        (
+            (),
+            "nothing selected. Choose jobs with a PATTERN, --older 30d, --state failed or --keep N.",
+        ),
         (("--yes",), "say what may go"),
         (("train/a",), "Say --yes where nobody can be asked"),
         (("--older", "30"), "'30' has no unit"),
@@ -412,7 +415,7 @@ def test_cleaning_wants_a_rule_and_a_yes(launcher: Launcher, home: Home, store: 
 def test_a_terminal_is_asked(home: Home, store: Store) -> None:
     job = finished(home, store, "train/a")
     drawn = in_a_terminal("clean", "--older", "1d", columns=100, typed="n\n", code=130)
-    assert "1  train/a  done\nforget 1 job and delete the logs? [y/N]: " in drawn
+    assert "1  train/a  done\ndelete 1 job with the logs? [y/N]: " in drawn
     assert drawn.endswith("nothing was changed\n")
     assert in_state(store, job, State.DONE)
     in_a_terminal("clean", "--older", "1d", columns=100, typed="y\n")
@@ -441,10 +444,10 @@ def test_a_job_that_is_queued_again_during_the_question_keeps_its_files(
 ) -> None:
     jobs = [finished(home, store, f"train/{name}", error="no") for name in "ab"]
     with seen("clean", "train/", columns=100) as window:
-        window.shows("forget 2 jobs and delete the logs? [y/N]")
+        window.shows("delete 2 jobs with the logs? [y/N]")
         store.steering.retry(jobs[:1], 5.0)
         window.type("y\n")
-        window.shows("1 job changed or became needed meanwhile, and stays: train/a")
+        window.shows("1 job changed or became needed meanwhile and was kept: train/a")
     assert names(store) == ["train/a"]
     assert home.attempt(jobs[0], 1).log.exists()
     assert not home.attempt(jobs[1], 1).folder.exists()
@@ -495,7 +498,7 @@ def test_what_an_interrupted_clean_leaves_is_deleted_by_the_next_one(
     assert home.attempt(jobs[0], 1).log.exists()
     answer = launcher.well("clean", "--state", "cancelled")
     assert answer.err.startswith(
-        "deleted the folders of 2 jobs that an earlier `launcher clean` forgot, "
+        "deleted the folders of 2 jobs of an interrupted `launcher clean`, "
     )
     assert answer.err.endswith("nothing to clean\n")
     assert [folder.name for folder in home.attempts.iterdir()] == [f"{jobs[2]}-1"]

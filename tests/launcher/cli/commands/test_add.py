@@ -74,12 +74,12 @@ def test_programs_are_put_into_a_run_of_their_own_wherever_they_are_added(
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("of-file", "'of-file' is a run of a task file in /data: give another --run"),
-        ("calls", "'calls' is a run of functions of Python in /data: give another --run"),
+        ("of-file", "run 'of-file' belongs to a task file in /data. Write another --run."),
+        ("calls", "run 'calls' belongs to Python functions in /data. Write another --run."),
         ("a/b", "--run names a folder; 'a/b' contains '/'"),
         ("..", "--run names a folder; '..' contains '/'"),
-        ("", "--run names a folder; '' is empty"),
-        ("-n", "--run names a folder; '-n' begins with '-'"),
+        ("", "--run '' is empty"),
+        ("-n", "--run '-n' begins with '-'"),
         ("x" * 101, "is longer than 100 bytes"),
     ],
 )
@@ -112,11 +112,11 @@ def test_a_task_file_with_the_name_of_a_run_of_programs_is_refused(
     ("argv", "warned"),
     [
         (("echo", "a", "&&", "echo"), "no shell runs, so '&&' is an argument of the program"),
-        (("sort", ">", "out"), "no shell runs, so '>' is an argument of the program; write sh -c"),
-        (("echo a b",), "'echo a b' is not in PATH; take the quotes away: launcher add -- echo a b"),
-        (("echo a", "b c"), "take the quotes away: launcher add -- echo a 'b c'"),
-        (("SEED=1", "echo", "a b"), "'SEED=1' is not in PATH; set variables with env: launcher add -- env SEED=1 echo 'a b'"),
-        (("no such", "x"), "it fails unless it is there by then; `launcher cancel 1` takes it out"),
+        (("sort", ">", "out"), "no shell runs, so '>' is an argument of the program. For a shell: launcher add -- sh -c"),
+        (("echo a b",), "'echo a b' is not in PATH. Remove the quotes: launcher add -- echo a b"),
+        (("echo a", "b c"), "Remove the quotes: launcher add -- echo a 'b c'"),
+        (("SEED=1", "echo", "a b"), "'SEED=1' is not in PATH. Set variables with env: launcher add -- env SEED=1 echo 'a b'"),
+        (("no such", "x"), "Job 1 will fail unless it exists when the job starts. To remove it: launcher cancel 1"),
         (("sh", "-c", "echo a && echo b"), ""),
         (("/usr/bin/find", ".", "-exec", "true", ";"), ""),
         (("expr", "1", "<", "2"), ""),
@@ -148,7 +148,7 @@ def test_a_name_belongs_to_one_job_that_has_not_ended(
     launcher("add", "--name", "twin", *waits.get(state, ()), "--", "sleep", "300")
     reaches(store, 1, state)
     answer = launcher.refused("add", "--name", "twin", "--", "false")
-    assert f"'command/twin' is job 1, which is {state}: give another --name" in answer
+    assert f"the name 'command/twin' is used by job 1 ({state}). Write another --name" in answer
     assert "launcher cancel 1" in answer
     assert "launcher retry 1" in answer
     assert len(store.read.jobs()) == 1
@@ -188,7 +188,7 @@ def test_a_job_starts_after_the_end_of_another_even_if_that_fails(
     launcher("add", "--name", "publish", "--after", "bad", "--", "true")
     shown = launcher("show", "bad").out
     assert "1 open job needs it: command/publish" in shown
-    assert "1 open job starts after its end, done or not: command/clean-up" in shown
+    assert "1 open job starts after the end of this job: command/clean-up" in shown
     assert "waiting for command/bad" in launcher("status").out
     record = launcher.json("show", "clean-up")
     assert (record["needs"], record["after_any"]) == ([], ["command/bad"])
@@ -211,7 +211,7 @@ def test_a_name_that_an_older_job_would_get_may_be_taken(launcher: Launcher, sto
     }  # fmt: skip
     answer = launcher("add", "--name", "prep@1", "--", "true")
     assert (answer.code, job_row(store, 1).name) == (2, "command/prep@1")
-    assert "'command/prep@1' stays the name of job 1: so an older job is called" in answer.err
+    assert "the name 'command/prep@1' belongs to job 1, which was renamed" in answer.err
 
 
 @pytest.mark.parametrize(
@@ -237,13 +237,13 @@ def test_a_program_that_is_not_found_is_queued_with_a_warning(
     answer = launcher.well("add", "--hold", "--", program, "1")
     assert answer.out == "1\tcommand/1\n"
     assert answer.err.startswith(f"warning: {why}")
-    assert "`launcher cancel 1` takes it out" in answer.err
+    assert "To remove it: launcher cancel 1" in answer.err
     Path("night.yaml").write_text(
         f"name: night\ncommand: [{{name: a, argv: [{program}]}}, {{name: b, argv: [{program}, 2]}}]\n"
     )
     told = launcher.well("run", "night.yaml", "--dry-run")
     assert told.err.count(why) == 1
-    assert "command/a fails unless it is there when that starts" in told.err
+    assert "command/a will fail unless it exists when the job starts." in told.err
     assert launcher("add", "--hold", "--", "sh", "-c", "true").err == ""
 
 
@@ -313,14 +313,14 @@ def test_jobs_that_need_a_program_which_its_time_limit_stopped_are_skipped(
             ("--cpus", "9999"),
             f"needs 9,999 CPU cores, but this machine has {counted(cores(), 'usable core')}",
         ),
-        (("--name", os.fsdecode(b"caf\xe9")), "is no UTF-8 text"),
-        (("--name", "6"), "`launcher cancel 6` selects job number 6, not this job"),
-        (("--name", "run:x"), "selects the jobs of a run, not this job. Write another name, such"),
-        (("--name", "tag:y"), "selects the jobs with a tag, not this job"),
+        (("--name", os.fsdecode(b"caf\xe9")), "is not valid UTF-8"),
+        (("--name", "6"), "`launcher cancel 6` selects job number 6"),
+        (("--name", "run:x"), "selects the jobs of a run. Write another name, such"),
+        (("--name", "tag:y"), "selects the jobs with a tag"),
         (("--name", "tag:a b"), "`launcher cancel 'tag:a b'` selects the jobs with a tag"),
         (("--name", "tag:a b"), "Write another name, such as 'tag-a b'"),
         (("--time-limit", "99999d"), "expected at most 87,600h, got '99999d'"),
-        (("--time-limit", "5m", "--warn", "5m"), "expected a time shorter than --time-limit"),
+        (("--time-limit", "5m", "--warn", "5m"), "--warn must be shorter than --time-limit"),
         (("--signal", "KILL"), "such as SIGUSR1, got 'KILL'"),
         (("--signal", "SIGNAL"), "such as SIGUSR1, got 'SIGNAL'"),
     ],
@@ -375,9 +375,9 @@ def test_a_job_that_is_added_waits_in_a_stopped_queue_until_somebody_starts_that
     assert home.stop.exists()
     assert scheduler_pid(home) is None
     assert in_state(store, 1, State.QUEUED)
-    assert launcher("start").err == "the queue goes on\n"
+    assert launcher("start").err == "The queue starts jobs again.\n"
     launcher.well("wait", "1")
-    assert launcher("start").err == "the queue was not stopped\n"
+    assert launcher("start").err == "The queue was not stopped.\n"
 
 
 def test_queueing_needs_no_heavy_imports(home: Home) -> None:
@@ -418,7 +418,7 @@ def test_a_name_without_a_waiting_job_is_queued_as_ever(launcher: Launcher, stor
 def test_a_running_job_is_not_replaced(launcher: Launcher, store: Store) -> None:
     launcher("add", "--name", "mine", "--", "sleep", "300")
     reaches(store, 1, State.RUNNING)
-    assert "which is running" in launcher.refused(
+    assert "job 1 (running)" in launcher.refused(
         "add", "--replace", "--name", "mine", "--", "true"
     )
 
@@ -482,7 +482,7 @@ def test_a_program_without_a_request_for_a_gpu_is_not_warned_of(launcher: Launch
 def test_a_script_that_does_not_exist_is_reported(launcher: Launcher, home: Home) -> None:
     warning = launcher.well("add", "--", sys.executable, "trian.py").err
     assert (
-        f"warning: script 'trian.py' for {sys.executable!r} does not exist; it fails unless"
+        f"warning: script 'trian.py' for {sys.executable!r} does not exist. Job 1 will fail unless"
         in warning
     )
 
@@ -511,6 +511,6 @@ def test_a_task_file_is_warned_of_absent_gpus_and_scripts(
     ]
     write_json(tmp_path / "x.yaml", {"name": "x", "command": entries})
     warnings = launcher.well("run", "x.yaml", "--dry-run").err
-    assert "script 'mdae.sh' for 'sh' does not exist; command/typo fails unless" in warnings
+    assert "script 'mdae.sh' for 'sh' does not exist. command/typo will fail unless" in warnings
     assert "2 jobs wait for a GPU." in warnings
     assert "made.sh" not in warnings

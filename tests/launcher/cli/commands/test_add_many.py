@@ -83,7 +83,7 @@ def test_what_is_done_with_the_same_files_is_said_and_not_queued(
     launcher("add", "--name", "change", "--", "sh", "-c", change)
     launcher.well("wait")
     refused = (
-        "not queued: job 1 made the same outputs, with the same command and files; "
+        "not queued: job 1 made the same outputs with the same command and files. "
         "`launcher retry 1 --force` runs it again\n"
     )
     reason = f"since job 1 made the same outputs: {why}\n" if why else refused * (not is_queued)
@@ -269,7 +269,7 @@ def test_each_line_of_a_file_is_a_job(launcher: Launcher, store: Store) -> None:
 def test_the_jobs_of_a_name_are_numbered_and_take_it_from_those_that_have_ended(
     launcher: Launcher, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    renamed = "2 ended jobs are called command/prep-1@1 to command/prep-2@2 from now on\n"
+    renamed = "note: renamed 2 ended jobs: command/prep-1@1 to command/prep-2@2\n"
     for first, warning in ((1, ""), (3, renamed)):
         give(monkeypatch, b"true\ntrue\n")
         answer = launcher("add", "--from", "-", "--name", "prep")
@@ -346,7 +346,10 @@ def test_a_wrong_line_is_shown_and_nothing_is_queued(launcher: Launcher, home: H
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--from", ""], "error: --from: the name of the file is empty; - is the standard input\n"),
+        (
+            ["--from", ""],
+            "error: --from: empty file name. Write a file name, or - for standard input.\n",
+        ),
         (["--from", "."], "error: --from: cannot read .: Is a directory\n"),
         (["--from", "a.txt", "--name", ""], "a job's name has at least one character"),
         (["--from", "a.txt", "--after", "nothing"], "no job is called 'nothing'"),
@@ -373,7 +376,7 @@ def test_the_first_program_that_is_not_there_is_shown_with_its_line(
         "  |\n"
         "2 | nosuchprogram 1\n"
         "  | ^^^^^^^^^^^^^\n"
-        "  = its jobs fail unless it is there when they start\n"
+        "  = the jobs will fail unless it exists when they start\n"
         "  = likewise './other' (line 4)\n"
     )
     assert len(store.read.jobs()) == 4
@@ -383,7 +386,7 @@ def test_a_line_that_begins_with_a_variable_names_env(launcher: Launcher) -> Non
     Path("jobs.txt").write_text("SEED=1 echo 'a b'\n")
     answer = launcher.well("add", "--hold", "--from", "jobs.txt")
     assert "'SEED=1' is not in PATH" in answer.err
-    assert "  = set variables with env: env SEED=1 echo 'a b'\n" in answer.err
+    assert "  = Set variables with env: env SEED=1 echo 'a b'\n" in answer.err
 
 
 def test_a_pipe_that_is_given_as_a_file_is_read(launcher: Launcher, store: Store) -> None:
@@ -404,7 +407,7 @@ def test_a_person_reads_how_many_jobs_there_are_and_their_numbers(home: Home) ->
 
 def test_a_person_who_types_the_commands_is_told_how_to_end(store: Store) -> None:
     drawn = in_a_terminal("add", "--hold", "--from", "-", typed="true a\n\x04")
-    assert "reading commands, one a line; Ctrl-D ends them\n" in drawn
+    assert "reading commands, one per line; Ctrl-D ends the input\n" in drawn
     assert drawn.endswith("1 job held: command/1\n")
     assert job_row(store, 1).spec.argv == ("true", "a")
 

@@ -388,7 +388,7 @@ def test_the_check_of_the_machine_names_a_target_that_cannot_be_used(
     findings = {row[0]: row[1:] for row in map(str.split, answer.out.splitlines(), "\t" * 99)}
     assert findings["notify desk"][:2] == [
         "trouble",
-        "no-such-program is not in PATH, or is no program",
+        "no-such-program is not in PATH or not executable",
     ]
     assert findings["notify good"][0] == "ok"
     assert f"chmod 600 {tmp_path}/url" in findings["notify open"][1]
@@ -416,7 +416,7 @@ def test_a_run_that_tells_nobody_is_warned_of(
     assert told("--set", "notify=run-ended") == ""
     config.write_text("")
     assert launcher("notify").out == ""
-    nobody = "warning: notify: no message of study is sent: config.toml has no table"
+    nobody = "warning: notify: run study sends no messages. Add a table"
     assert nobody in told("--set", "notify=run-ended")
     assert told("--set", "notify=false") == ""
     config.write_text("[notify]\nretry = 3\n")
@@ -430,5 +430,5 @@ def test_what_is_wrong_with_the_word_notify_is_told_with_its_place(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "study.yaml").write_text(TASK.replace("{to: [dsk]}", "run-end"))
     answer = launcher.refused("run", "study.yaml")
-    assert "error[notify]: notify: 'run-end' is no event; did you mean 'run-ended'?" in answer
+    assert "error[notify]: notify: 'run-end' is not an event, did you mean 'run-ended'?" in answer
     assert " --> study.yaml:2:9" in answer

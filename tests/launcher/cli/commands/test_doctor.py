@@ -132,7 +132,7 @@ def test_devices_that_the_shell_names_in_vain_are_told(
 
     told = told_by(launcher)
 
-    assert "names what is not there: 4" in told["visible GPUs"]["told"]
+    assert "names GPUs that do not exist: 4" in told["visible GPUs"]["told"]
     assert "OMP_NUM_THREADS=3" in told["cores"]["told"]
 
 
@@ -141,7 +141,7 @@ def test_a_stopped_queue_with_jobs_and_one_that_was_damaged_are_told(
 ) -> None:
     enqueue(store, "command/1", "command/2")
 
-    assert "none lives, and 2 jobs" in told_by(launcher)["scheduler"]["told"]
+    assert "not running, but 2 jobs" in told_by(launcher)["scheduler"]["told"]
 
     write_json(home.stop, {"schema": 1, "now": False, "at": 0.0})
     assert told_by(launcher)["queue"]["verdict"] == "warning"
@@ -214,7 +214,7 @@ def test_what_the_kernel_says_of_cards_without_a_driver(tmp_path: Path) -> None:
             "__version__ = '2.1.0+rocm5'\ncuda = None\nhip = '5.6'\n",
             Torch(version="2.1.0+rocm5", other="AMD's GPUs (ROCm)"),
         ),
-        ("this is no Python", Torch(version="of an unknown version")),
+        ("this is no Python", Torch(version="(unknown version)")),
     ],
 )
 def test_torch_is_read_and_not_imported(tmp_path: Path, text: str, expected: Torch) -> None:
@@ -470,7 +470,7 @@ def test_pilots_on_a_local_disk_are_warned_of(
     table = '[backends.gpu]\nkind = "slurm"\nfolder = "/data/pilots"\n'
     found = backend_found(home, tmp_path, table, path, EXT4)
     assert found.verdict is Verdict.WARNING
-    assert "; but /data/pilots lies on a local disk (ext4)" in found.summary
+    assert "; but /data/pilots is on a local disk (ext4)" in found.summary
     assert "`folder` in [backends.gpu]" in found.advice
     assert "(of unknown type)" in backend_found(home, tmp_path, table, path, "").summary
     assert backend_found(None, tmp_path, table, path, EXT4).summary == "Slurm answers, 1 partition"

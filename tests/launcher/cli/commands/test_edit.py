@@ -54,7 +54,7 @@ def test_what_is_changed_in_the_editor_is_what_the_waiting_job_asks_for(
     assert row.state is State.HELD
     shown = copy.read_text()
     assert 'argv: [sleep, "300"]  # the program and its arguments' in shown
-    assert "# vram: …  GPU memory that is reserved" in shown
+    assert "# vram: …  GPU memory to reserve" in shown
     _, state, reason = store.read.events_of(1)[-1]
     assert (state, reason.code) == (State.HELD, ReasonCode.EDITED)
     assert "time_limit 1h30m → 1m30s" in reason.text
@@ -88,12 +88,12 @@ def test_a_priority_that_was_given_later_outlives_a_change_of_settings(
 @pytest.mark.parametrize(
     ("script", "code", "text"),
     [
-        ("exit 3", 3, "ended with exit code 3: nothing was changed"),
-        ("kill -9 $$", 3, "ended with SIGKILL: nothing was changed"),
-        (": >\"$1\"", 0, "nothing was changed: job 1 is as it was"),
-        ("rm \"$1\"", 0, "nothing was changed: job 1 is as it was"),
-        ("sed -i 's/cpus: 2/cpus:  2/' \"$1\"", 0, "nothing was changed: job 1 is as it was"),
-        ("printf '\\377' >\"$1\"", 2, "is no UTF-8 text"),
+        ("exit 3", 3, "failed (exit code 3). The job is unchanged."),
+        ("kill -9 $$", 3, "failed (SIGKILL). The job is unchanged."),
+        (": >\"$1\"", 0, "job 1 is unchanged"),
+        ("rm \"$1\"", 0, "job 1 is unchanged"),
+        ("sed -i 's/cpus: 2/cpus:  2/' \"$1\"", 0, "job 1 is unchanged"),
+        ("printf '\\377' >\"$1\"", 2, "is not valid UTF-8"),
     ],
 )  # fmt: skip
 def test_an_editor_that_ends_badly_or_saves_nothing_new_changes_nothing(
@@ -129,7 +129,7 @@ def test_a_program_that_is_no_editor_is_named(
     answer = launcher("edit", "mine")
     assert (answer.code, "no-such-editor" in answer.err) == (3, True), answer
     monkeypatch.setenv("VISUAL", "vi 'x")
-    assert 'VISUAL is "vi \'x", which is no command line' in launcher("edit", "mine").err
+    assert 'VISUAL is "vi \'x", which is not a command line' in launcher("edit", "mine").err
     monkeypatch.setenv("VISUAL", '"" -w')
     assert "which names no program" in launcher("edit", "mine").err
 
@@ -250,7 +250,7 @@ def test_a_time_that_is_set_is_waited_for_by_a_job_that_is_queued_again(
         ("cpus=2", "write --set resources.cpus=…"),
         ("name=other", "'name' is a key of task files"),
         ("argv=[]", "argv: expected at least 1 value"),
-        ("resources.warn=5m", "warn counts back from time_limit"),
+        ("resources.warn=5m", "warn needs time_limit"),
         ("lr", "expected KEY=VALUE"),
         ("env={A: 1}", "env: the value of A is not a string"),
         ("env={A: null}", "env: the value of A is not a string"),

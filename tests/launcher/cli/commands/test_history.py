@@ -391,7 +391,7 @@ def test_an_empty_queue_has_no_history_and_that_is_no_error(
 ) -> None:
     answer = launcher.well("history")
     assert answer.out == ""
-    assert answer.err == "nothing has ended or run yet\n"
+    assert answer.err == "no job has run or ended yet\n"
 
     monkeypatch.setenv("LAUNCHER_HOME", str(tmp_path / "none"))
     told = launcher.json("history")

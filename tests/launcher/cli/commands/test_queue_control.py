@@ -249,7 +249,7 @@ def test_each_is_named_with_its_place_and_what_lists_and_ends_it(stopped: Home) 
 
 def test_pilots_that_no_scheduler_has_looked_at_are_counted(stopped: Home) -> None:
     (stopped.folder / "pilots.json").unlink()
-    assert [*left_pilots(stopped)] == ["2 pilots on record of which nothing has been seen yet"]
+    assert [*left_pilots(stopped)] == ["2 pilots of unknown state"]
 
 
 @pytest.mark.parametrize("stage", ["ended", "missing", "expired"])

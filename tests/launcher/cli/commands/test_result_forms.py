@@ -159,7 +159,7 @@ def test_numbers_have_four_digits_and_what_is_not_known_a_dash() -> None:
 def test_columns_without_room_are_left_out_from_the_right_and_named() -> None:
     lines = draw_plain(ROWS, 30).splitlines()
     assert lines[0].split() == ["method", "mse", "psnr"]
-    assert lines[-1] == "not shown: net_calls, hidden, mse_sd (--format csv has all columns)"
+    assert lines[-1] == "not shown: net_calls, hidden, mse_sd (--format csv prints all columns)"
     assert max(map(len, lines[:-1])) <= 30
 
 

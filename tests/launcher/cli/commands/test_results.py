@@ -419,7 +419,7 @@ def test_a_pipe_gets_all_that_a_job_returned_in_its_own_order(
     drawn = in_a_terminal("results", "test", columns=80).splitlines()
     assert drawn[0].split()[:3] == ["job", "seed", "accuracy"]
     assert drawn[-1].startswith("not shown: epoch_")
-    assert drawn[-1].endswith("more (--format csv has all columns)")
+    assert drawn[-1].endswith("more (--format csv prints all columns)")
 
 
 FORMS = ("csv", "tabs", "markdown", "table")
@@ -481,7 +481,7 @@ def test_values_of_a_sweep_are_columns_where_all_agree_and_go_first_where_there_
     ]  # fmt: skip
     drawn = in_a_terminal("results", "test", columns=28).splitlines()
     assert drawn[0].split() == ["job", "seed", "acc"]
-    assert drawn[-1] == "not shown: momentum (--format csv has all columns)"
+    assert drawn[-1] == "not shown: momentum (--format csv prints all columns)"
 
 
 def test_where_nothing_came_out_it_is_told_what_a_program_prints(

@@ -108,7 +108,7 @@ def test_who_leaves_the_view_reads_how_to_cancel_the_run(
     monkeypatch.setattr("launcher.screens.watch.watch_run", leave)
     answer = launcher("run", task_file)
     assert answer.code == 130
-    assert "`launcher cancel run:study` cancels them" in answer.err
+    assert "To cancel them: launcher cancel run:study" in answer.err
     assert "launcher stop" not in answer.err
 
 

@@ -54,7 +54,7 @@ def test_it_is_left_with_a_word_on_what_goes_on(jobs: list[int], key: str) -> No
         window.type(key)
         assert window.ends() == 0
         assert was_given_back(window)
-        told = b"1 job goes on; `launcher top` to come back, `launcher stop` to stop"
+        told = b"1 running job continues. To come back: launcher top. To stop: launcher stop"
         assert told in window.raw.rpartition(BACK)[2]
 
 

@@ -384,5 +384,5 @@ def test_a_schema_that_cannot_be_written_is_told_with_its_path(launcher: Launche
     assert (answer.code, answer.out) == (3, "")
     assert (
         answer.err
-        == "error: cannot write /dev/null/task.schema.json: Not a directory; name another --out\n"
+        == "error: cannot write /dev/null/task.schema.json (Not a directory). Name another file with --out.\n"
     )
