@@ -25,6 +25,11 @@ from launcher.store.rows import JobRow
 HELP = "a number, a name, a prefix (train/), a pattern ('train/*'), run:NAME or tag:NAME."
 NOTHING_CHANGED = "nothing was changed"
 LEFT = 130  # the exit code of whoever refuses, or leaves
+_VERBS = {  # in front of these states; of others: is, are
+    State.FAILED: ("has", "have"),
+    State.CANCELLED: ("was", "were"),
+    State.SKIPPED: ("was", "were"),
+}
 dry_run_option = flag("-n", "--dry-run", help="Print the changes without making them.")
 yes_option = flag("--yes", help="Do not ask for confirmation.")
 many = click.argument(
@@ -140,12 +145,13 @@ def _states_of(jobs: Mapping[State, Sequence[JobRow]]) -> str:
     """Return a sentence without its full stop that names jobs with their states."""
     if len(jobs) != 1:
         states = [f"{state}: {named(there)}" for state, there in jobs.items()]
-        return f"States of the jobs: {'; '.join(states)}" if states else "No job is selected"
+        return f"The jobs have other states ({'; '.join(states)})" if states else "No job is selected"
     ((state, there),) = jobs.items()
+    singular, plural = _VERBS.get(state, ("is", "are"))
     if len(there) == 1:
-        return f"Job {there[0].id} {harmless(there[0].name)} is {state}"
+        return f"Job {there[0].id} {harmless(there[0].name)} {singular} {state}"
     which = "Both matching jobs" if len(there) == 2 else f"All {len(there):,} matching jobs"
-    return f"{which} are {state}: {named(there)}"
+    return f"{which} {plural} {state}: {named(there)}"
 
 
 def say(jobs: Sequence[JobRow], what: Callable[[JobRow], str], *, err: bool = False) -> None:

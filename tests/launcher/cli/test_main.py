@@ -320,7 +320,7 @@ def test_json_has_the_same(launcher: Launcher) -> None:
 @pytest.mark.usefixtures("home")
 def test_a_terminal_is_not_overrun(width: int) -> None:
     table = in_a_terminal("kinds", columns=width)
-    assert table.splitlines()[0].split() == ["KIND", "ROLE", "PACKAGE", "WHAT", "IT", "DOES"]
+    assert table.splitlines()[0].split() == ["KIND", "ROLE", "PACKAGE", "DESCRIPTION"]
     page = in_a_terminal("kinds", "train", "poison", columns=width)
     assert max(map(len, (table + page).splitlines())) <= width
     first, second = page.split("\n\n")
