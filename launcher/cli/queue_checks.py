@@ -196,7 +196,7 @@ def judge_home(queue: Queue, disk: Disk | None) -> Finding:
         )
     if queue.writers:
         return warning(
-            f"{queue.writers}, so they can remove {queue.home}",
+            f"{queue.writers}, and so remove {queue.home}",
             "remove the right (chmod go-w, or chmod +t), or set LAUNCHER_HOME to another folder",
         )
     kind = f" ({disk.kind})" if disk is not None and disk.kind else ""

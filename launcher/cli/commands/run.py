@@ -324,7 +324,7 @@ def _queue(store: Store, comparison: Comparison, context: Context) -> Submitted:
     submission = submit(store, Path.cwd(), comparison, context, time.time())
     parts = [f"{submission.queued} queued"]
     parts += [f"{submission.joined} already queued or running"] if submission.joined else []
-    parts += [f"{submission.cached} already done"] if submission.cached else []
+    parts += [f"{submission.cached} done before"] if submission.cached else []
     remark(f"{plan.name}: {counted(len(submission.jobs), 'job')}, {', '.join(parts)}")
     for text in (other_options(comparison.jobs), other_folder(comparison, queued=True)):
         if text:

@@ -114,8 +114,8 @@ def test_all_wrong_lines_are_told_with_their_places() -> None:
 @pytest.mark.parametrize(
     ("line", "place", "message"),
     [
-        ("é a\0b".encode(), "x.txt:1:4", "error[nul-byte]: the line holds a NUL byte"),
-        (b"echo caf\xe9 x", "x.txt:1:9", "error[not-utf8]: the byte 0xe9 is no UTF-8 text"),
+        ("é a\0b".encode(), "x.txt:1:4", "error[nul-byte]: the line contains a NUL byte"),
+        (b"echo caf\xe9 x", "x.txt:1:9", "error[not-utf8]: the byte 0xe9 is not valid UTF-8"),
         (b"echo " + b"a" * 1_000_000, "x.txt:1:1", "the line has more than 131,072 bytes"),
     ],
 )

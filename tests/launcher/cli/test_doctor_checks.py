@@ -168,7 +168,7 @@ def test_a_machine_without_gpus_is_in_no_trouble() -> None:
     none = "NVIDIA's driver is not loaded"
 
     assert judged(driver(absent=none, gpus=(), version=None, cuda=None)) == Finding(
-        Verdict.UNKNOWN, f"no GPUs: {none}; jobs run on the CPU"
+        Verdict.UNKNOWN, f"no GPU found: {none}; jobs run on the CPU"
     )
     assert judged(cuda(gpus=(), cuda=None)).verdict is Verdict.OK
     assert judged(partial(machine_checks.judge_visible, (), "0", None)).verdict is Verdict.OK
@@ -186,58 +186,58 @@ CASES: Mapping[str, Sequence[tuple[Judge, str, str]]] = {
             "was updated",
             "reboot",
         ),
-        (cuda(cuda=(12, 8)), "up to 12.8", "a torch made for CUDA 12"),
+        (cuda(cuda=(12, 8)), "up to 12.8", "a torch built for CUDA 12"),
         (
             cuda(TORCH._replace(works=False, tried="no kernel image")),
             "no kernel image",
             "pytorch.org",
         ),
-        (cards(a_gpu(0, fault="does not answer")), "0 of 1 can be used", "dmesg"),
+        (cards(a_gpu(0, fault="does not answer")), "0 of 1 GPUs usable", "dmesg"),
         (cards(a_gpu(0, compute_mode=2)), "prohibits computing", "nvidia-smi -c DEFAULT"),
         (home(problem="/q belongs to somebody else"), "belongs", "LAUNCHER_HOME"),
-        (home(disk(50, writable=False)), "cannot be written", "rights"),
+        (home(disk(50, writable=False)), "cannot be written", "permissions"),
         (home_disk(disk(0.1)), "102 MiB of 100 GiB", "launcher clean"),
         (results(disk(0.5)), "512 MiB", "launcher clean"),
         (clock(1000.0), "1970", "timedatectl"),
         (queue(look=None, damaged=True), "damaged", "launcher status"),
         (queue(look=Look(schema=KNOWN_SCHEMA + 1)), "a newer launcher", "update"),
         (queue(look=Look(damaged=True), stopped=True), "damaged", "launcher status"),
-        (sqlite(*(3, 31, 1)), "3.31.1, 3.37.0 is needed", "newer build"),
+        (sqlite(*(3, 31, 1)), "3.31.1; 3.37.0 or newer is needed", "newer build"),
     ],
     "warning": [
         (
             driver(absent=LIBRARY, gpus=(), loaded=True, cards=1),
-            "the kernel has NVIDIA's driver",
+            "the kernel module of the NVIDIA driver is loaded",
             "--gpus all",
         ),
         (
             driver(absent=LIBRARY, gpus=(), cards=2),
-            "2 NVIDIA cards plugged in",
-            "install NVIDIA's driver",
+            "2 NVIDIA GPUs installed but not usable",
+            "install the NVIDIA driver",
         ),
         (driver(gpus=()), "lists no GPU", "--gpus all"),
         (cuda(Torch()), "torch is not installed", "pip install"),
-        (cuda(Torch(version="2.15.0+cpu")), "for the CPU only", "made for CUDA"),
+        (cuda(Torch(version="2.15.0+cpu")), "for the CPU only", "built for CUDA"),
         (
             cuda(Torch(version="2.15.0", other="AMD's GPUs (ROCm)")),
-            "made for AMD's GPUs",
-            "made for CUDA",
+            "built for AMD's GPUs",
+            "built for CUDA",
         ),
         (
             cards(a_gpu(0), a_gpu(1, fault="has fallen off the bus (Xid 79)")),
-            "cuda:1 has fallen off the bus (Xid 79); 1 of 2 can",
+            "cuda:1 has fallen off the bus (Xid 79); 1 of 2 GPUs",
             "reset",
         ),
         (cards(a_gpu(0, compute_mode=3)), "one process at a time", "nvidia-smi -c DEFAULT"),
         (
             cards(a_gpu(0, warnings=("a row is to be replaced",))),
             "cuda:0: a row is to be replaced",
-            "looks after",
+            "administrator",
         ),
         (visible(""), "hides every GPU", "unset"),
         (visible("-1"), "hides every GPU", "unset"),
-        (visible("0,3"), "what is not there: 3", "some of: 0"),
-        (home(writers="group 'lab' may write /data"), "and so may take", "chmod +t"),
+        (visible("0,3"), "GPUs that do not exist: 3", "choose from 0"),
+        (home(writers="group 'lab' may write /data"), "and so remove", "chmod +t"),
         (
             home(network="the home /q lies on a network file system (nfs4): use it …"),
             "(nfs4)",
@@ -248,7 +248,7 @@ CASES: Mapping[str, Sequence[tuple[Judge, str, str]]] = {
         (results(None), "was deleted", "cd"),
         (results(disk(9)), "9 GiB", "launcher clean"),
         (results(disk(50, writable=False)), "written", "folder"),
-        (shared(None), "no /dev/shm", "num_threads: 0"),
+        (shared(None), "/dev/shm is missing", "num_threads: 0"),
         (shared(disk(0.06, 0.06)), "61.4 MiB", "--shm-size"),
         (shared(disk(0.06, 8)), "loaders", "ls -l /data"),
         (promises("it is full"), "it is full", "LAUNCHER_CLAIMS"),
@@ -262,69 +262,69 @@ CASES: Mapping[str, Sequence[tuple[Judge, str, str]]] = {
         (open_files(1024, 1048576), "at most 1,024", "ulimit -n 16384"),
         (open_files(1024, 2048), "raised to 2,048", "administrator"),
         (open_files(1024), "any number", "ulimit -n 16384"),
-        (open_files(1024, 1024), "at most 1,024 for each process: ", "administrator"),
+        (open_files(1024, 1024), "at most 1,024 per process: ", "administrator"),
         (processes(100, 200), "at most 100", "limits.conf"),
         (processes(100, 9000), "at most 100", "ulimit -u 9000"),
         (processes(100), "", "ulimit -u unlimited"),
         (logout(systemd=True, kills=True), "ends", "enable-linger"),
         (logout(systemd=True, kills=False, service=True), "ends when you log out", "enable-linger"),
         (scheduler(look=LOOK._replace(waiting=3)), "not running, but 3 jobs", "launcher start"),
-        (scheduler(scheduler=9, version="0.1"), "is version 0.1", "replaces"),
+        (scheduler(scheduler=9, version="0.1"), "has version 0.1", "replaces"),
         (scheduler(scheduler=9, restarts=2), "restarted 2 times", "scheduler.log"),
-        (queue(stopped=True), "nothing starts", "launcher retry"),
-        (terminal(unicode=False), "ASCII only", "LC_ALL=C.UTF-8"),
+        (queue(stopped=True), "no job starts", "launcher start"),
+        (terminal(unicode=False), "the locale is ASCII", "LC_ALL=C.UTF-8"),
         (terminal("dumb", unicode=False), "TERM is dumb", "export TERM="),
     ],
     "ok": [
-        (cuda(cuda=(13, 0)), "which the driver runs", ""),
-        (cuda(cuda=(14, 1)), "which the driver runs", ""),
+        (cuda(cuda=(13, 0)), "which the driver supports", ""),
+        (cuda(cuda=(14, 1)), "which the driver supports", ""),
         (cuda(TORCH._replace(works=True, tried="it computed on A100")), "it computed on A100", ""),
         (cards(a_gpu(0, compute_mode=0)), "1 × NVIDIA A100", ""),
         (
             cards(a_gpu(0, mig=0), a_gpu(0, mig=1, uuid="MIG-1")),
-            "2 of them parts of divided cards (MIG)",
+            "(2 MIG instances)",
             "",
         ),
         (visible("0"), "use cuda:0", ""),
         (visible("GPU-0"), "use cuda:0", ""),
         (
             visible(None, a_gpu(0), a_gpu(1, name="NVIDIA T4")),
-            "number these cards by their speed",
+            "number these GPUs by speed",
             "CUDA_DEVICE_ORDER",
         ),
         (others(a_gpu(0, processes=()), FULL), "ben 3 GiB on cuda:1", "gp"),
         (home(exists=False), "no queue yet", ""),
-        (results(disk(50, kind="nfs4")), "over the network", ""),
+        (results(disk(50, kind="nfs4")), ", network)", ""),
         (clock(newest=NOON + 5), "", ""),
         (cores(64, 8, 4), "4 of 64 usable: taskset or a cgroup allows 8", ""),
         (logout(), "no systemd", ""),
         (
             logout(systemd=True, kills=True, lingers=True, service=True),
-            "you linger); the scheduler is a service",
+            "lingering is enabled); the scheduler is a service",
             "",
         ),
-        (logout(systemd=True, kills=False), "run on", ""),
-        (leftovers(), "each supervisor has a control group", ""),
+        (logout(systemd=True, kills=False), "continue", ""),
+        (leftovers(), "each job has a control group", ""),
         (
             leftovers("/a.scope belongs to the system", service=True),
             "(/a.scope belongs to the system)",
             "launcher service install",
         ),
         (leftovers("none"), "(none)", "cgroup2"),
-        (scheduler(look=LOOK._replace(waiting=3), stopped=True), "none is needed", ""),
+        (scheduler(look=LOOK._replace(waiting=3), stopped=True), "not needed", ""),
         (scheduler(scheduler=9, version=__version__), f"pid 9, version {__version__}", ""),
-        (queue(exists=False), "none yet", ""),
+        (queue(exists=False), "no queue yet", ""),
         (queue(look=LOOK._replace(waiting=1)), "1 job waits or runs", ""),
     ],
     "unknown": [
-        (cuda(cuda=None), "does not tell", ""),
+        (cuda(cuda=None), "does not report", ""),
         (others(a_gpu(0, processes=None)), "cuda:0", ""),
         (home_disk(Disk(path="/data")), "is unknown", ""),
-        (logout(systemd=True), "does not tell", "enable-linger"),
+        (logout(systemd=True), "unknown whether", "enable-linger"),
         (queue(look=None), "cannot be read", "again"),
         (queue(look=None, stopped=True), "cannot be read", "again"),
-        (queue(problem="it is no folder"), "not looked at", ""),
-        (scheduler(problem="it is no folder"), "not looked for", ""),
+        (queue(problem="it is no folder"), "not checked", ""),
+        (scheduler(problem="it is no folder"), "not checked", ""),
     ],
 }
 
@@ -406,7 +406,7 @@ def test_a_configuration_that_others_may_write_is_warned_of(tmp_path: Path) -> N
     file.chmod(0o666)
     found = queue_checks.judge_configuration((), configuration)
     assert (found.verdict, "chmod go-w" in found.advice) == (Verdict.WARNING, True)
-    assert found.summary.startswith(f"every user may write {file}: who changes")
+    assert found.summary.startswith(f"every user may write {file}: whoever changes")
 
 
 def test_each_target_of_messages_is_judged_under_its_name() -> None:
@@ -436,9 +436,9 @@ def limits(files: int | None, space: int | None = None, niceness: int = 0) -> Pr
         (None, "at most 8,192", None),
         (limits(8192), "at most 8,192", ("ok", "open files 8,192 (at most 32,768), processes unlimited, niceness 0")),
         (limits(None), "at most 8,192", ("ok", "open files unlimited, processes unlimited, niceness 0")),
-        (limits(64), "at most 256", ("warning", "jobs of this shell get less than the shell: open files")),
-        (limits(8192, GIB), "at most 8,192", ("warning", "virtual memory 1 GiB, niceness 0; jobs of this shell get less")),
-        (limits(8192, niceness=15), "at most 8,192", ("warning", "niceness 15; without privilege")),
+        (limits(64), "at most 256", ("warning", "lower than in this shell (open files)")),
+        (limits(8192, GIB), "at most 8,192", ("warning", "virtual memory 1 GiB, niceness 0; lower than in this shell")),
+        (limits(8192, niceness=15), "at most 8,192", ("warning", "niceness 15; jobs run at this niceness")),
     ],
 )  # fmt: skip
 def test_limits_of_jobs_are_those_of_the_shell_as_far_as_the_scheduler_allows(

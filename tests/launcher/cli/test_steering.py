@@ -75,9 +75,7 @@ def test_running_jobs_are_ended_only_when_that_is_said(
 ) -> None:
     launcher("add", "--", "sleep", "60")
     program = program_of(home.attempt(1, 1))
-    assert "end 1 running job? Say --yes where nobody can be asked" in launcher.refused(
-        "cancel", "1"
-    )
+    assert "end 1 running job? Without a terminal, add --yes" in launcher.refused("cancel", "1")
     assert identity(program) is not None
     assert launcher("cancel", "--yes", "1").out == "1\tcommand/1\tending\n"
     assert launcher("wait", "1").code == 1
@@ -137,7 +135,7 @@ def test_cancelling_tells_what_is_skipped_because_of_it(launcher: Launcher, stor
     a_chain(store, *(f"train/{letter}" for letter in "abcdef"))
     dry = launcher("cancel", "-n", "train/a")
     real = launcher("cancel", "train/a")
-    told = "5 jobs that need them {} be skipped: train/b, train/c, train/d and 2 more\n"
+    told = "5 jobs that depend on them {} be skipped: train/b, train/c, train/d and 2 more\n"
     assert dry.err == told.format("would") + "nothing was changed (dry run)\n"
     assert real.err == told.format("will")
     assert states(store) == [State.CANCELLED] + [State.SKIPPED] * 5

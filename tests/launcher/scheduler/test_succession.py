@@ -233,7 +233,7 @@ def test_status_lists_waiting_jobs_in_the_order_of_their_turns(
 
 
 def test_shares_are_listed_and_changed(launcher: Launcher, store: Store, sweep: list[int]) -> None:
-    assert launcher("share", "sweep", "3", "-n").out == "sweep\twould get share 3\n"
+    assert launcher("share", "sweep", "3", "-n").out == "sweep\twould have share 3\n"
     assert launcher("share").out == "sweep\t1\t20.0\t0\t5\n"
     assert launcher("share", "run:sweep", "3").out == "sweep\tshare 3\n"
     assert job_row(store, sweep[0]).share == 3

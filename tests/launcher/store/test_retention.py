@@ -322,7 +322,7 @@ def test_ended_jobs_go_with_their_folders(launcher: Launcher, home: Home, store:
     (other,) = enqueue(store, a_spec(name="train/c"))
     dry = launcher("clean", "train/", "-n")
     assert dry.code == 0
-    told = "1\ttrain/a\t{0}forgotten, done\n2\ttrain/b\t{0}forgotten, failed\n"
+    told = "1\ttrain/a\t{0}deleted, done\n2\ttrain/b\t{0}deleted, failed\n"
     assert dry.out == told.format("would be ")
     assert dry.err.endswith("nothing was changed (dry run)\n")
     assert dry.err.startswith("2 jobs would be deleted, ")
@@ -330,7 +330,7 @@ def test_ended_jobs_go_with_their_folders(launcher: Launcher, home: Home, store:
     real = launcher("clean", "train/", "--yes")
     assert (real.code, real.out) == (0, told.format(""))
     freed = dry.err.removeprefix("2 jobs would be deleted, ").partition(" would")[0]
-    assert real.err == f"2 jobs cleaned, {freed} freed\n"
+    assert real.err == f"2 jobs deleted, {freed} freed\n"
     assert list(home.attempts.iterdir()) == []
     assert [job.id for job in store.read.jobs()] == [other]
 
@@ -389,7 +389,7 @@ def test_jobs_whose_folders_are_gone_are_forgotten(
 ) -> None:
     job = finished(home, store, "train/a")
     shutil.rmtree(home.attempt(job, 1).folder)
-    assert launcher("clean", "train/a", "--yes").err == "1 job cleaned, 0 B freed\n"
+    assert launcher("clean", "train/a", "--yes").err == "1 job deleted, 0 B freed\n"
     assert names(store) == []
 
 
@@ -401,7 +401,7 @@ def test_cleaning_wants_a_rule_and_a_yes(launcher: Launcher, home: Home, store: 
             "nothing selected. Choose jobs with a PATTERN, --older 30d, --state failed or --keep N.",
         ),
         (("--yes",), "say what may go"),
-        (("train/a",), "Say --yes where nobody can be asked"),
+        (("train/a",), "Without a terminal, add --yes"),
         (("--older", "30"), "'30' has no unit"),
         (("--state", "done,running"), "a job that is running is not over: cancel it first"),
         (("--keep", "0"), "expected a whole number of at least 1"),

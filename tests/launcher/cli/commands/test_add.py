@@ -163,7 +163,7 @@ def test_the_name_of_a_job_that_has_ended_is_given_to_the_next_one(
     for night in (1, 2, 3):
         answer = launcher.well("add", "--name", "prep", "--", "echo", f"night {night}")
         assert answer.out == f"{night}\tcommand/prep\n"
-        older = f"job {night - 1} (done) is called command/prep@{night - 1} from now on\n"
+        older = f"note: renamed the finished job {night - 1} to command/prep@{night - 1}\n"
         assert answer.err == ("" if night == 1 else older)
         launcher.well("wait", "prep")
     assert launcher("logs", "prep").out.strip() == "night 3"

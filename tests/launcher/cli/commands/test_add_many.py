@@ -60,9 +60,9 @@ def test_a_program_starts_behind_those_that_make_what_it_reads(
             "",
         ),  # whatever its name
         ("echo two >in.txt", (*COPY, *CP), True, "in.txt changed"),
-        ("rm out.txt", (*COPY, *CP), True, "out.txt is gone"),
-        ("echo by hand >out.txt", (*COPY, *CP), True, "out.txt was changed"),
-        ("rm *.txt; echo two >in.txt", (*COPY, *CP), True, "out.txt is gone, in.txt changed"),
+        ("rm out.txt", (*COPY, *CP), True, "out.txt is missing"),
+        ("echo by hand >out.txt", (*COPY, *CP), True, "out.txt changed"),
+        ("rm *.txt; echo two >in.txt", (*COPY, *CP), True, "out.txt is missing, in.txt changed"),
         ("", (*COPY, "--", "cp", "-v", "in.txt", "out.txt"), True, ""),
         ("", ("add", "--output", "out.txt", *CP), True, ""),  # its inputs were others
         ("", ("add", *CP), True, ""),
@@ -84,7 +84,7 @@ def test_what_is_done_with_the_same_files_is_said_and_not_queued(
     launcher.well("wait")
     refused = (
         "not queued: job 1 made the same outputs with the same command and files. "
-        "`launcher retry 1 --force` runs it again\n"
+        "To run it again: launcher retry 1 --force\n"
     )
     reason = f"since job 1 made the same outputs: {why}\n" if why else refused * (not is_queued)
     dry = launcher.well("add", "--dry-run", *words[1:])
@@ -116,19 +116,19 @@ def test_of_a_sweep_only_what_is_not_done_is_queued(
     ("words", "message"),
     [
         (("--output", "../out", "--", "x"), "--output ../out is outside of the project"),
-        (("--output", "sub", "--", "x"), "--output sub is a folder; name files in it"),
-        (("--output", "out/", "--", "x"), "--output out/ names a folder, not a file; name files"),
+        (("--output", "sub", "--", "x"), "--output sub is a folder. Name files in it"),
+        (("--output", "out/", "--", "x"), "--output out/ names a folder, not a file. Name files"),
         (("--output", "out/", "--", "x"), "let the program write to {job_folder}"),
-        (("--output", "n" * 238, "--", "x"), "has a name of more than 237 bytes; shorten it"),
-        (("--output", "link", "--", "x"), "--output link is a link; name the file it points to"),
+        (("--output", "n" * 238, "--", "x"), "has a name of more than 237 bytes. Shorten it"),
+        (("--output", "link", "--", "x"), "--output link is a link. Name the file it points to"),
         (("--input", "sub", "--", "x"), "--input sub is a folder"),
-        (("--input", "no", "--", "x"), "--input no is not there, and no job that waits or runs"),
-        (("--output", "held", "--", "x"), "--output held: command/held (job 1, held) makes it"),
+        (("--input", "no", "--", "x"), "--input no does not exist, and no waiting or running job"),
+        (("--output", "held", "--", "x"), "--output held is made by job 1 command/held (held)"),
         (("--output", "o", "--sweep", "x=1,2", "--", "x", "{x}"), "two of these programs would"),
         (("--output", "o{y}", "--sweep", "x=1,2", "--", "x", "{x}"), "{y}"),
-        (("--output", "o", "--from", "in.txt"), "--output is a file that one program makes"),
-        (("--name", "held", "--", "x"), "'command/held' is job 1, which is held: give another"),
-        (("--after", "help", "--", "x"), "no job is called 'help'"),
+        (("--output", "o", "--from", "in.txt"), "--output cannot be combined with --from"),
+        (("--name", "held", "--", "x"), "the name 'command/held' is used by job 1 (held). Write another"),
+        (("--after", "help", "--", "x"), "no job matches 'help'"),
         (("--group", "none", "--", "x"), "group 'none' does not exist"),
     ],
 )
@@ -278,7 +278,7 @@ def test_the_jobs_of_a_name_are_numbered_and_take_it_from_those_that_have_ended(
         launcher.well("wait")
     give(monkeypatch, b"true\ntrue\ntrue\n")
     launcher("add", "--hold", "--name", "prep-3", "--", "true")
-    assert "'command/prep-3' is job 5, which is held" in launcher.refused(
+    assert "the name 'command/prep-3' is used by job 5 (held)" in launcher.refused(
         "add", "--from", "-", "--name", "prep"
     )
     assert len(store.read.jobs()) == 5
@@ -331,7 +331,7 @@ def test_jobs_after_one_that_failed_are_skipped_and_that_is_said_once(
     give(monkeypatch, b"true\ntrue\n")
     answer = launcher("add", "--after", "train/a", "--from", "-")
     assert answer.out == "2\tcommand/2\n3\tcommand/3\n"
-    assert answer.err == "skipped, all of them: job 1 train/a failed\n"
+    assert answer.err == "skipped all jobs: job 1 train/a failed\n"
     assert in_state(store, 3, State.SKIPPED)
 
 
@@ -351,8 +351,8 @@ def test_a_wrong_line_is_shown_and_nothing_is_queued(launcher: Launcher, home: H
             "error: --from: empty file name. Write a file name, or - for standard input.\n",
         ),
         (["--from", "."], "error: --from: cannot read .: Is a directory\n"),
-        (["--from", "a.txt", "--name", ""], "a job's name has at least one character"),
-        (["--from", "a.txt", "--after", "nothing"], "no job is called 'nothing'"),
+        (["--from", "a.txt", "--name", ""], "--name is empty"),
+        (["--from", "a.txt", "--after", "nothing"], "no job matches 'nothing'"),
         (["--from", "a.txt", "--cpus", "9999"], "this machine can never run it"),
         (["--from", "a.txt", "--group", "nobody"], "group 'nobody' does not exist"),
     ],
@@ -377,7 +377,7 @@ def test_the_first_program_that_is_not_there_is_shown_with_its_line(
         "2 | nosuchprogram 1\n"
         "  | ^^^^^^^^^^^^^\n"
         "  = the jobs will fail unless it exists when they start\n"
-        "  = likewise './other' (line 4)\n"
+        "  = also './other' (line 4)\n"
     )
     assert len(store.read.jobs()) == 4
 
@@ -439,7 +439,7 @@ def test_a_job_that_has_its_name_already_ended_or_refuses_all_of_them(
     launcher("add", "--name", "grid", "--sweep", "lr=0.1", "--", "true", "{lr}")
     launcher.well("wait")
     answer = launcher("add", "--hold", "--name", "grid", "--sweep", "lr=0.1,2", "--", "a", "{lr}")
-    assert answer.err.startswith("job 1 (done) is called command/grid@lr=0.1@1 from now on\n")
+    assert answer.err.startswith("note: renamed the finished job 1 to command/grid@lr=0.1@1\n")
     assert "'command/grid@lr=0.1' is job 2, which is held" in launcher.refused(
         "add", "--name", "grid", "--sweep", "lr=1,0.1", "--", "true", "{lr}"
     )
@@ -502,9 +502,9 @@ def test_a_dry_run_lists_them_and_queues_nothing(
             "10,100 combinations",
         ),
         (("--sweep", "a=1", "--name", "x{b}", "--", "go", "{a}"), "no value is named 'b'"),
-        (("--sweep", "a=1", "--from", "x.txt"), "leave one of them out"),
-        (("--sweep", "a=1", "--replace", "--name", "x", "--", "go", "{a}"), "--sweep makes new"),
-        (("--sweep", "a=1"), "missing argument PROGRAM"),
+        (("--sweep", "a=1", "--from", "x.txt"), "--sweep cannot be combined with --from"),
+        (("--sweep", "a=1", "--replace", "--name", "x", "--", "go", "{a}"), "cannot be combined with --sweep"),
+        (("--sweep", "a=1"), "missing PROGRAM"),
     ],
 )
 def test_a_sweep_that_cannot_be_is_refused(

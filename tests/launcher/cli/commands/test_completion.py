@@ -257,7 +257,7 @@ def test_the_script_comes_alone_in_a_pipe(launcher: Launcher) -> None:
 
 def test_somebody_who_reads_the_script_is_told_where_to_put_it(home: Home) -> None:
     drawn = in_a_terminal("completion", "bash")
-    assert drawn.endswith('put this into ~/.bashrc:  eval "$(launcher completion bash)"\n')
+    assert drawn.endswith('add to ~/.bashrc:  eval "$(launcher completion bash)"\n')
 
 
 @pytest.mark.parametrize("shell", SHELLS)

@@ -108,7 +108,7 @@ def test_a_long_value_leaves_room_for_where_it_comes_from(
     drawn = in_a_terminal("config", columns=100 + len(str(file)))
     (row,) = [line for line in drawn.splitlines() if line.startswith("notify.log.command")]
     assert f"{file}:2" in row
-    assert "COMES FROM" in drawn
+    assert "SET IN" in drawn
 
 
 def test_how_gpus_are_shared_is_printed_with_where_it_comes_from(
@@ -174,7 +174,7 @@ def test_json_tells_source_and_place_apart(configured: Configured, tmp_path: Pat
 def test_a_terminal_shows_the_file_and_a_table() -> None:
     lines = in_a_terminal("config", columns=300).splitlines()
     assert lines[0].startswith("file: /")
-    assert lines[1].split() == ["NAME", "VALUE", "COMES", "FROM"]
+    assert lines[1].split() == ["NAME", "VALUE", "SET", "IN"]
     narrow = in_a_terminal("config", "--all", columns=50).splitlines()
     assert max(map(len, narrow[1:])) == 50
 
@@ -393,7 +393,7 @@ def test_the_check_of_the_machine_names_a_target_that_cannot_be_used(
     assert findings["notify good"][0] == "ok"
     assert f"chmod 600 {tmp_path}/url" in findings["notify open"][1]
     assert findings["notify here"][0] == "warning"
-    assert "other users may read config.toml" in findings["notify here"][1]
+    assert "other users can read config.toml" in findings["notify here"][1]
     assert "apprise does not support this address" in findings["notify odd"][1]
     assert "s3cret" not in answer.out
     config.write_text('[notify]\nretry = "x"\n')
@@ -412,7 +412,7 @@ def test_a_run_that_tells_nobody_is_warned_of(
     def told(*words: str) -> str:
         return launcher("run", "study.yaml", "--dry-run", *words).err
 
-    assert "notify: config.toml has no target 'dsk'; did you mean 'desk'?" in told()
+    assert "notify: config.toml has no target 'dsk', did you mean 'desk'?" in told()
     assert told("--set", "notify=run-ended") == ""
     config.write_text("")
     assert launcher("notify").out == ""

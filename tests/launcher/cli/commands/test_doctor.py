@@ -81,7 +81,7 @@ def test_a_machine_without_gpus_and_without_a_queue_is_looked_at_and_left_as_it_
     assert list(told) == ["driver", "CUDA", *PLACES, *SHELL]
     assert told["driver"]["verdict"] in {"unknown", "warning"}
     assert "NVIDIA's driver is not loaded" in told["driver"]["told"]
-    assert "there is none yet" in told["queue"]["told"]
+    assert "no queue yet" in told["queue"]["told"]
     assert not (tmp_path / "none").exists()
 
 
@@ -115,7 +115,7 @@ def test_a_faulty_card_and_who_uses_the_others_are_told(launcher: Launcher, seen
         *SHELL,
     ]
     assert told["GPUs"]["verdict"] == "warning"
-    assert "cuda:1 does not answer: GPU is lost; 1 of 2 can be used" in told["GPUs"]["told"]
+    assert "cuda:1 does not answer: GPU is lost; 1 of 2 GPUs usable" in told["GPUs"]["told"]
     assert "somebody 2 GiB on cuda:0" in told["other users"]["told"]
     assert told["CUDA"]["verdict"] in {"unknown", "warning"}  # the stand-in tells no version
 
@@ -160,7 +160,7 @@ def test_a_home_that_nobody_can_name_is_trouble(
 
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("LAUNCHER_HOME", str(tmp_path / "file"))
-    assert "is no folder" in told_by(launcher, code=3)["home"]["told"]
+    assert "is not a folder" in told_by(launcher, code=3)["home"]["told"]
 
 
 def test_a_terminal_gets_words_signs_and_a_tally(
@@ -183,7 +183,7 @@ def test_a_driver_that_hangs_is_left_and_told(seen: Devices) -> None:
     seen.add()
     seen.hang()
 
-    assert ask_driver(0.05) == Driver(silent="not for 0.1 s")
+    assert ask_driver(0.05) == Driver(silent="no answer for 0.1 s")
 
     seen.hang(on=False)
 
@@ -247,7 +247,7 @@ def test_a_claims_folder_that_is_none_hinders(tmp_path: Path, home: Home) -> Non
 
     folder, trouble = see_claims(environ, home)
 
-    assert (folder, "is no folder" in trouble) == (str(tmp_path / "none"), True)
+    assert (folder, "is not a folder" in trouble) == (str(tmp_path / "none"), True)
     assert see_claims({"LAUNCHER_CLAIMS": "relative"}, home)[1]
     assert see_claims({"LAUNCHER_CLAIMS": str(tmp_path)}, home) == (str(tmp_path), "")
 
@@ -370,7 +370,7 @@ def test_a_broken_configuration_is_a_finding_like_any_other(
     finding = told_by(launcher, code=3)["configuration"]
     assert finding["verdict"] == "trouble"
     assert told in finding["told"]
-    assert "mend the file" in finding["advice"]
+    assert "fix the file" in finding["advice"]
     file.write_text("")
     assert told_by(launcher)["configuration"]["told"] == str(file)
 
@@ -423,17 +423,21 @@ def test_programs_of_slurm_that_are_not_there_are_named(home: Home, tmp_path: Pa
         (
             "echo main; echo gpu; echo main",
             'folder = "/lustre/pilots"',
-            *("ok", "Slurm answers, 2 partitions; pilots in /lustre/pilots (lustre)", ""),
+            *("ok", "Slurm answers, 2 partitions; files of pilots in /lustre/pilots (lustre)", ""),
         ),
         (
             "echo main; echo gpu",
             'partition = "gpu"\nfolder = "/lustre/pilots"',
-            *("ok", "Slurm answers, partition gpu; pilots in /lustre/pilots (lustre)", ""),
+            *("ok", "Slurm answers, partition gpu; files of pilots in /lustre/pilots (lustre)", ""),
         ),
         (
             "echo main; echo gpu",
             'partition = "gpus"',
-            *("trouble", "Slurm has no partition 'gpus'; it has main, gpu", "[backends.slurm]"),
+            *(
+                "trouble",
+                "Slurm has no partition 'gpus'; its partitions: main, gpu",
+                "[backends.slurm]",
+            ),
         ),
         (
             "echo sinfo: error: no controller >&2; exit 1",
@@ -443,7 +447,7 @@ def test_programs_of_slurm_that_are_not_there_are_named(home: Home, tmp_path: Pa
         (
             "exit 0",
             "cpus = 2",
-            *("trouble", "Slurm does not answer: it printed nothing", "SLURM_CONF"),
+            *("trouble", "Slurm does not answer: sinfo printed nothing", "SLURM_CONF"),
         ),
     ],
 )
@@ -472,7 +476,7 @@ def test_pilots_on_a_local_disk_are_warned_of(
     assert found.verdict is Verdict.WARNING
     assert "; but /data/pilots is on a local disk (ext4)" in found.summary
     assert "`folder` in [backends.gpu]" in found.advice
-    assert "(of unknown type)" in backend_found(home, tmp_path, table, path, "").summary
+    assert "(unknown type)" in backend_found(home, tmp_path, table, path, "").summary
     assert backend_found(None, tmp_path, table, path, EXT4).summary == "Slurm answers, 1 partition"
 
 
@@ -507,7 +511,7 @@ def test_an_interpreter_is_asked_for_its_ray(home: Home, tmp_path: Path) -> None
     a_program(tmp_path / "bin", "python", "echo ray 2.60.0")
     well = backend_found(home, tmp_path, table)
     assert well.verdict is Verdict.OK
-    assert well.summary.startswith(f"ray 2.60.0 in {python}; pilots in ")
+    assert well.summary.startswith(f"ray 2.60.0 in {python}; files of pilots in ")
     a_program(tmp_path / "bin", "python", "echo Traceback >&2; echo NotFound: ray >&2; exit 1")
     without = backend_found(home, tmp_path, table)
     assert without.verdict is Verdict.TROUBLE

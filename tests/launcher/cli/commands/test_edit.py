@@ -131,7 +131,7 @@ def test_a_program_that_is_no_editor_is_named(
     monkeypatch.setenv("VISUAL", "vi 'x")
     assert 'VISUAL is "vi \'x", which is not a command line' in launcher("edit", "mine").err
     monkeypatch.setenv("VISUAL", '"" -w')
-    assert "which names no program" in launcher("edit", "mine").err
+    assert "which does not name a program" in launcher("edit", "mine").err
 
 
 @pytest.mark.parametrize(
@@ -344,7 +344,7 @@ def test_the_form_of_a_program_is_read_back_as_it_was_written(
     launcher.well("edit", "mine", "--set", words)
     before = job_row(store, 1).spec
     copy = editor("true")
-    assert "nothing was changed" in launcher("edit", "mine").err
+    assert "job 1 is unchanged" in launcher("edit", "mine").err
     assert 'env: {A: "yes", B: "1", C: "null", D: "a: b"}' in copy.read_text()
     assert job_row(store, 1).spec == before
 

@@ -58,7 +58,7 @@ def a_job(store: Store, devices: Devices, uuid: str, used: int, **promised: int)
 def test_a_machine_without_a_driver_says_so_and_is_no_error(
     launcher: Launcher, seen: Devices
 ) -> None:
-    assert launcher("gpus").err == "no GPUs: the driver lists none\n"
+    assert launcher("gpus").err == "no GPU found: the driver lists none\n"
     seen.unload()
 
     answer = launcher.well("gpus")

@@ -110,7 +110,7 @@ def test_a_service_is_removed(machine: Machine) -> None:
 def test_removing_what_was_never_installed_changes_nothing(machine: Machine) -> None:
     machine.systemctl()
     answer = machine.well("remove")
-    assert "nothing was changed" in answer.stderr
+    assert "Nothing was changed" in answer.stderr
     assert machine.asked == []
 
 

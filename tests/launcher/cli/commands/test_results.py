@@ -72,7 +72,7 @@ def test_below_the_table_stands_how_few_sources_the_intervals_rest_on() -> None:
     few = "3 real sources, 1 fake source (given this source)"
     lines = draw([a_row("m", "gan2:pre", pooled=False, few_sources=few)], width=60).splitlines()
     assert lines[-2:] == [
-        "intervals are of other sources of images, and rest on few:",
+        "    With few sources, treat them with caution:",
         f"  {few}",
     ]
     mixed = [a_row("m", "gan2:pre", pooled=False, few_sources=few), ROWS[0]]
@@ -181,7 +181,7 @@ def test_where_no_run_is_named_the_newest_that_tested_something_is_told(
     launcher: Launcher, store: Store
 ) -> None:
     with_results(store, {"command/a": {"n": 3}})
-    assert "no run has tested anything yet" in launcher("results").err
+    assert "no run has test results yet" in launcher("results").err
     with_results(store, {"command/b": {"n": 4}}, role="test")
     assert "command/b\t4" in launcher.well("results", "--metric", "n").out
 
@@ -354,7 +354,7 @@ def test_rows_that_no_repetition_joins_are_explained(launcher: Launcher, store: 
         argv = ("train.py", f"--seed={seed}", f"--augment_seed={seed + 7}")
         a_result(store, *argv, name=f"command/{seed}", result={"accuracy": seed / 2})
     answer = launcher("results", "test", "--over", "seed", "--json")
-    assert "no two of 2 rows differ in seed alone" in answer.err
+    assert "no two of 2 rows differ only in seed" in answer.err
     assert "--over seed,augment_seed" in answer.err
     (row,) = launcher.json("results", "test", "--over", "seed,augment_seed")["rows"]
     assert row["accuracy"]["value"] == 0.25
@@ -367,7 +367,7 @@ def test_an_option_called_model_that_changes_with_the_seed_is_named(
         argv = ("train.py", f"--seed={seed}", f"--model=m-{seed}.npz")
         a_result(store, *argv, name=f"command/{seed}", result={"accuracy": seed / 2})
     answer = launcher("results", "test", "--over", "seed", "--json")
-    assert "these differ with it: --over seed,model" in answer.err
+    assert "Average over all: --over seed,model" in answer.err
 
 
 @pytest.mark.parametrize(
@@ -382,7 +382,7 @@ def test_an_option_called_model_that_changes_with_the_seed_is_named(
         (("--best", "lr"), "the results have no metric 'lr'"),
         (("--sort", "-los"), "the results have no column 'los'. Did you mean 'loss'?"),
         (("--columns", "lr,x"), "the results have no column 'x'"),
-        (("--db", "x", "--sort", "lr"), "--db writes everything and prints nothing"),
+        (("--db", "x", "--sort", "lr"), "--db writes the whole run"),
     ],
 )
 def test_a_column_that_there_is_not_is_an_error(
@@ -403,7 +403,7 @@ def test_a_narrow_terminal_names_the_columns_that_it_hides(store: Store) -> None
     assert "command/0.01-2" in drawn.splitlines()[1]
     assert "not shown: " in drawn
     words = ("results", "test", "--format", "parquet")
-    assert "Parquet is a binary format" in in_a_terminal(*words, code=2)
+    assert "--format parquet writes binary data" in in_a_terminal(*words, code=2)
 
 
 def test_a_pipe_gets_all_that_a_job_returned_in_its_own_order(
@@ -466,7 +466,10 @@ def test_a_pattern_chooses_rows_of_the_run(launcher: Launcher, store: Store) -> 
     assert launcher(*words, "0.1-0", "0.01-2").out == "job\ncommand/0.1-0\ncommand/0.01-2\n"
     assert launcher(*words, "*-2").out == "job\ncommand/0.1-2\ncommand/0.01-2\n"
     answer = launcher(*words, "elsewhere")
-    assert (answer.code, answer.err) == (2, "error: no job of the run 'test' matches elsewhere\n")
+    assert (answer.code, answer.err) == (
+        2,
+        "error: no job of run 'test' matches elsewhere. List its jobs: launcher status run:test\n",
+    )
 
 
 def test_values_of_a_sweep_are_columns_where_all_agree_and_go_first_where_there_is_no_room(
@@ -491,8 +494,8 @@ def test_where_nothing_came_out_it_is_told_what_a_program_prints(
     answer = launcher.well("results", "test")
     assert answer.out == ""
     assert answer.err == (
-        "no results yet; a program prints them: `launcher: acc=0.91`, or `launcher: step=3 total=10 loss=.2`"
-        " as it goes\n"
+        "no results yet. A program reports results when it prints `launcher: acc=0.91`, or `launcher: step=3 total=10 loss=0.2`"
+        " while it runs.\n"
     )
 
 
