@@ -351,8 +351,9 @@ def ended_holder(store: Store, run: int, name: str) -> JobRow | None:
     number = holder.id
     if holder.state in OPEN:
         raise UsageError(
-            f"the name {name!r} is used by job {number} ({holder.state}). Write another --name, or end "
-            f"that job first: launcher cancel {number}"
+            f"the name {name!r} is used by job {number} ({holder.state}). Write another --name. To free "
+            f"the name: launcher cancel {number}. To run that job again after it ended: "
+            f"launcher retry {number}"
         )
     if queued_name(name, number) != name:
         raise UsageError(

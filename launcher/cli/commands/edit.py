@@ -162,7 +162,8 @@ def _refuse(row: JobRow, *, force: bool) -> None:
     """
     if row.state is State.RUNNING:
         raise UsageError(
-            f"job {row.id} is running and cannot be changed. Cancel it first: launcher cancel {row.id}"
+            f"job {row.id} is running and cannot be changed. Cancel it first: launcher cancel {row.id}. "
+            f"Then change it and queue it again: launcher edit {row.id}"
         )
     if row.state is State.DONE and not force:
         raise UsageError(

@@ -122,7 +122,7 @@ def _page(kind: Kind, width: int) -> list[Line]:
         meaning = f"{description}: {takes}" if description else takes
         rows.append((key, default, f"{meaning} (old name: {old})" if old else meaning))
     table = Table(titled("SETTING", "DEFAULT", "DESCRIPTION", least=_LEAST), rows, whole=True)
-    head = textwrap.wrap(harmless(f"{name} ({role}, package {package}): {summary}"), width)
+    head = textwrap.wrap(harmless(f"{name} ({role}, {package}): {summary}"), width)
     return [*map(line, head), *table.drawn(width)]
 
 

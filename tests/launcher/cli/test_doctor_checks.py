@@ -454,5 +454,5 @@ def test_limits_of_jobs_are_those_of_the_shell_as_far_as_the_scheduler_allows(
     assert own is not None
     assert (own.verdict.value, judged[1] in own.summary) == (judged[0], True)
     restart = "restart the scheduler from this shell"
-    assert (restart in open_files.advice) == judged[1].endswith("open files")
+    assert (restart in open_files.advice) == judged[1].endswith("(open files)")
     assert (restart in own.advice) == (own.verdict is Verdict.WARNING)

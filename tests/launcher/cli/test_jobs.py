@@ -109,7 +109,7 @@ def test_a_command_is_found_without_its_kind(store: Store) -> None:
 def test_one_job_is_the_newest_of_its_name(filled: Store) -> None:
     assert only_job(filled, "train/a").id == 6
     assert only_job(filled, "train/c").id == 3
-    with pytest.raises(UsageError, match=r"matches 3 jobs \(train/a, train/ab\); name one"):
+    with pytest.raises(UsageError, match=r"matches 3 jobs: train/a, train/ab\. Name one"):
         only_job(filled, "train/a*")
 
 

@@ -440,7 +440,7 @@ def test_a_job_that_has_its_name_already_ended_or_refuses_all_of_them(
     launcher.well("wait")
     answer = launcher("add", "--hold", "--name", "grid", "--sweep", "lr=0.1,2", "--", "a", "{lr}")
     assert answer.err.startswith("note: renamed the finished job 1 to command/grid@lr=0.1@1\n")
-    assert "'command/grid@lr=0.1' is job 2, which is held" in launcher.refused(
+    assert "the name 'command/grid@lr=0.1' is used by job 2 (held)" in launcher.refused(
         "add", "--name", "grid", "--sweep", "lr=1,0.1", "--", "true", "{lr}"
     )
     assert len(store.read.jobs()) == 3, "all or none"

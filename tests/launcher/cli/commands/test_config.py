@@ -420,7 +420,7 @@ def test_a_run_that_tells_nobody_is_warned_of(
     assert nobody in told("--set", "notify=run-ended")
     assert told("--set", "notify=false") == ""
     config.write_text("[notify]\nretry = 3\n")
-    assert "no message of study is sent" in told("--set", "notify=true")
+    assert "run study sends no messages" in told("--set", "notify=true")
 
 
 def test_what_is_wrong_with_the_word_notify_is_told_with_its_place(

@@ -116,7 +116,7 @@ def test_a_faulty_card_and_who_uses_the_others_are_told(launcher: Launcher, seen
     ]
     assert told["GPUs"]["verdict"] == "warning"
     assert "cuda:1 does not answer: GPU is lost; 1 of 2 GPUs usable" in told["GPUs"]["told"]
-    assert "somebody 2 GiB on cuda:0" in told["other users"]["told"]
+    assert "an unknown user 2 GiB on cuda:0" in told["other users"]["told"]
     assert told["CUDA"]["verdict"] in {"unknown", "warning"}  # the stand-in tells no version
 
     seen.lose(used, handle=False)
@@ -515,11 +515,11 @@ def test_an_interpreter_is_asked_for_its_ray(home: Home, tmp_path: Path) -> None
     a_program(tmp_path / "bin", "python", "echo Traceback >&2; echo NotFound: ray >&2; exit 1")
     without = backend_found(home, tmp_path, table)
     assert without.verdict is Verdict.TROUBLE
-    assert without.summary == f"{python} has no ray: NotFound: ray"
+    assert without.summary == f"{python} cannot import ray: NotFound: ray"
     assert "launcher-trueface[ray]" in without.advice
     a_program(tmp_path / "bin", "python", "exit 1")
     assert (
-        backend_found(home, tmp_path, table).summary == f"{python} has no ray: it printed nothing"
+        backend_found(home, tmp_path, table).summary == f"{python} cannot import ray: no output"
     )
 
 

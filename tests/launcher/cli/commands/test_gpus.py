@@ -63,7 +63,7 @@ def test_a_machine_without_a_driver_says_so_and_is_no_error(
 
     answer = launcher.well("gpus")
     assert answer.out == ""
-    assert answer.err == "no GPUs: NVIDIA's driver is not loaded\n"
+    assert answer.err == "no GPU found: NVIDIA's driver is not loaded\n"
     told = launcher.json("gpus")
     assert told == {"schema": 1, "absent": "NVIDIA's driver is not loaded", "gpus": []}
 
