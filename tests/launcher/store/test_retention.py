@@ -352,7 +352,10 @@ def test_what_an_open_job_needs_stays(launcher: Launcher, home: Home, store: Sto
     launcher("add", "--hold", "--after", "train/a", "--", "true")
     answer = launcher("clean", "train/a", "--yes")
     assert answer.code == 2
-    assert "nothing to clean: all of them are open, needed, or kept by a rule" in answer.err
+    assert (
+        "nothing to clean. The matching jobs have not ended, are needed by others, or are kept by an option"
+        in answer.err
+    )
     assert home.attempt(first, 1).spec.exists()
     launcher("cancel", "command/")
     assert launcher("clean", "train/a", "--yes").code == 0
@@ -400,7 +403,7 @@ def test_cleaning_wants_a_rule_and_a_yes(launcher: Launcher, home: Home, store: 
             (),
             "nothing selected. Choose jobs with a PATTERN, --older 30d, --state failed or --keep N.",
         ),
-        (("--yes",), "say what may go"),
+        (("--yes",), "nothing selected"),
         (("train/a",), "Without a terminal, add --yes"),
         (("--older", "30"), "'30' has no unit"),
         (("--state", "done,running"), "a job that is running is not over: cancel it first"),
@@ -463,7 +466,7 @@ def test_a_job_that_an_open_one_needs_since_the_question_keeps_its_files(
         with store.writing():
             store.set_needs(job + 2, [job], 5.0)
         window.type("y\n")
-        window.shows("0 jobs cleaned")
+        window.shows("0 jobs deleted")
     assert in_state(store, job, State.DONE)
     assert home.attempt(job, 1).log.exists()
 
@@ -475,7 +478,7 @@ def test_a_job_that_ran_again_during_the_question_keeps_its_files(home: Home, st
         store.steering.retry([job], 5.0)
         end(store, job, Failed(at=7.0, error="no"), now=7.0)
         window.type("y\n")
-        window.shows("0 jobs cleaned")
+        window.shows("0 jobs deleted")
     assert in_state(store, job, State.FAILED)
     assert home.attempt(job, 1).log.exists()
 
@@ -526,7 +529,7 @@ def test_a_folder_that_could_not_be_deleted_is_deleted_by_the_next_clean(
     shutil.copytree(folder, in_the_way)  # so that the folder cannot get this name
     answer = launcher("clean", "train/a", "--yes")
     assert answer.code == 3
-    assert f"left: {folder}: Directory not empty" in answer.err
+    assert f"not deleted: {folder}: Directory not empty" in answer.err
     assert "1 folder could not be deleted" in answer.err
     assert names(store) == []
     assert launcher.well("clean", "--older", "0s", "--yes").err.startswith(
@@ -542,5 +545,5 @@ def test_a_chain_of_jobs_is_cleaned_at_once_in_transactions_of_any_size(
     specs = [f"train/{number}" for number in range(5)]
     jobs = enqueue(store, *specs, needs={new: [old] for old, new in pairwise(specs)})
     end(store, jobs[0], Failed(at=2.0, error="no"))
-    assert launcher.well("clean", "train/", "--yes").err.startswith("5 jobs cleaned")
+    assert launcher.well("clean", "train/", "--yes").err.startswith("5 jobs deleted")
     assert names(store) == []

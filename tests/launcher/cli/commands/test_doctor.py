@@ -518,9 +518,7 @@ def test_an_interpreter_is_asked_for_its_ray(home: Home, tmp_path: Path) -> None
     assert without.summary == f"{python} cannot import ray: NotFound: ray"
     assert "launcher-trueface[ray]" in without.advice
     a_program(tmp_path / "bin", "python", "exit 1")
-    assert (
-        backend_found(home, tmp_path, table).summary == f"{python} cannot import ray: no output"
-    )
+    assert backend_found(home, tmp_path, table).summary == f"{python} cannot import ray: no output"
 
 
 def test_an_interpreter_that_is_not_on_this_host_is_not_asked(home: Home, tmp_path: Path) -> None:
