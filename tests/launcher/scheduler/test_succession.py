@@ -243,7 +243,7 @@ def test_shares_are_listed_and_changed(launcher: Launcher, store: Store, sweep: 
         "runs": [{"run": "sweep", "share": 3, "gpu_hours": pytest.approx(20, abs=0.1),
                   "running": 0, "waiting": 5}],
     }  # fmt: skip
-    assert "did you mean 'sweep'?" in launcher("share", "swep", "2").err
+    assert "Did you mean 'sweep'?" in launcher("share", "swep", "2").err
     store.steering.cancel(sweep, 1.0)
     assert launcher("share", "sweep").err == "run sweep has no running or waiting jobs\n"
 

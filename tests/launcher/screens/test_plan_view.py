@@ -270,7 +270,7 @@ def test_only_what_would_run_has_a_command() -> None:
 
 def test_command_lines_need_a_dry_run(launcher: Launcher, tmp_path: Path) -> None:
     said = launcher.refused("run", a_file(tmp_path), "--commands")
-    assert "add --dry-run, or leave --commands out" in said
+    assert "--commands works only with --dry-run" in said
 
 
 def test_commands_are_all_that_is_printed(launcher: Launcher, tmp_path: Path) -> None:

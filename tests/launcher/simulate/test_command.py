@@ -180,7 +180,7 @@ def test_the_help_page_states_the_distribution(launcher: Launcher) -> None:
             ["--gpus", "2x24GiB", "--max-per-gpu", "0"],
             "expected a whole number from 1 to 64, got '0'",
         ),
-        (["--gpus", "2x24GiB", "--duration", "1h"], "--duration is for task files"),
+        (["--gpus", "2x24GiB", "--duration", "1h"], "--duration works only with task files"),
         (["--gpus", "2x24GiB", "--timeline", "/no/where.svg"], "there is no such folder"),
     ],
 )

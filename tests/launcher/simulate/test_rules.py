@@ -125,7 +125,7 @@ def test_all_of_it_is_said(launcher: Launcher, tmp_path: Path) -> None:
         "launcher learns the memory",
         "who has used less of late goes first",
         "others run 3 jobs on whole idle GPUs",
-        "of jobs of a part of a GPU this part of its memory",
+        "for jobs with a fraction of a GPU this fraction of its memory",
     ):
         assert each in text
     assumed = launcher.json(*words)["assumptions"]
@@ -142,7 +142,7 @@ def test_users_need_a_column(launcher: Launcher, tmp_path: Path) -> None:
     path.write_text("submit_s,duration_s,gpus\n0,10,1\n")
     answer = launcher("simulate", str(path), "--gpus", "2x24GiB", "--users")
     assert answer.code == 2
-    assert "give a trace with a column user" in " ".join(answer.err.split())
+    assert "has no column user. Add the column" in " ".join(answer.err.split())
 
 
 @pytest.mark.parametrize(
