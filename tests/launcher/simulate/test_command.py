@@ -181,7 +181,7 @@ def test_the_help_page_states_the_distribution(launcher: Launcher) -> None:
             "expected a whole number from 1 to 64, got '0'",
         ),
         (["--gpus", "2x24GiB", "--duration", "1h"], "--duration works only with task files"),
-        (["--gpus", "2x24GiB", "--timeline", "/no/where.svg"], "there is no such folder"),
+        (["--gpus", "2x24GiB", "--timeline", "/no/where.svg"], "cannot be written: no folder /no"),
     ],
 )
 def test_a_wrong_option_is_named(
@@ -337,7 +337,7 @@ def test_a_picture_says_what_has_to_be_installed(
     answer = launcher(*words)
     assert answer.code == MachineError.exit_code
     hint = f"{sys.executable} -m pip install 'launcher-trueface[plots]'"
-    assert f"--timeline needs matplotlib: {hint}" in answer.err
+    assert f"--timeline needs the package matplotlib. Install it: {hint}" in answer.err
     assert answer.out == "", "it is said before a long replay"
 
 
