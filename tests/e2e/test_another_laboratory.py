@@ -112,7 +112,7 @@ def test_interrupting_the_view_leaves_the_work(toys: Project) -> None:
         run.send_signal(signal.SIGINT)
         _, err = run.communicate(timeout=20)
     assert run.returncode == 130
-    assert "jobs go on" in err
+    assert "jobs continue" in err
     assert toys.call("launcher", "wait").returncode == 0
     assert set(states(toys).values()) == {"done"}
 

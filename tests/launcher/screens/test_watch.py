@@ -282,7 +282,7 @@ def test_stopping_now_puts_running_jobs_back_and_a_later_start_goes_on(
     flag = tmp_path / "flag"
     launcher("add", "--", *shell('[ -e "$1" ] || exec sleep 60', str(flag)))
     program = program_of(home.attempt(1, 1))
-    assert launcher.well("stop", "--now").err == "stopped; 1 job waits in the queue\n"
+    assert launcher.well("stop", "--now").err == "The queue is stopped. 1 job waits in it.\n"
     assert scheduler_pid(home) is None
     assert identity(program) is None
     assert in_state(store, 1, State.QUEUED)

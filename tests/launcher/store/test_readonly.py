@@ -443,7 +443,7 @@ def test_show_counts_the_events_that_it_leaves_out(launcher: Launcher, store: St
         store.steering.release([job], float(turn))
     said = launcher("show", "1").out
     assert f"  … and 5 earlier events. List all: launcher show {job} --json\n" in said
-    assert said.partition("lists them\n")[2].count("\n") == 12
+    assert said.partition("--json\n")[2].count("\n") == 12
 
 
 # --- A look at a queue that changes nothing of it, and a log that does not grow for ever

@@ -224,7 +224,7 @@ def test_a_job_that_must_never_run_twice_fails_when_the_queue_is_stopped_now(
     program_of(home.attempt(other, 1))
     until(lambda: lines_of(tmp_path / "effects"), "it has begun")
     answer = launcher("stop", "--now")
-    assert f"failed, as it must never run twice: {job_row(store, job).name}\n" in answer.err
+    assert f"failed because of --rerun never: {job_row(store, job).name}\n" in answer.err
     assert f"  launcher retry {job}\n" in answer.err
     assert "stopped; 1 job waits in the queue" in answer.err
     assert job_row(store, job).reason == "failed: stopped, not queued again (rerun: never)"
