@@ -145,7 +145,9 @@ def _states_of(jobs: Mapping[State, Sequence[JobRow]]) -> str:
     """Return a sentence without its full stop that names jobs with their states."""
     if len(jobs) != 1:
         states = [f"{state}: {named(there)}" for state, there in jobs.items()]
-        return f"The jobs have other states ({'; '.join(states)})" if states else "No job is selected"
+        return (
+            f"The jobs have other states ({'; '.join(states)})" if states else "No job is selected"
+        )
     ((state, there),) = jobs.items()
     singular, plural = _VERBS.get(state, ("is", "are"))
     if len(there) == 1:
