@@ -127,7 +127,10 @@ def test_of_a_sweep_only_what_is_not_done_is_queued(
         (("--output", "o", "--sweep", "x=1,2", "--", "x", "{x}"), "two of these programs would"),
         (("--output", "o{y}", "--sweep", "x=1,2", "--", "x", "{x}"), "{y}"),
         (("--output", "o", "--from", "in.txt"), "--output cannot be combined with --from"),
-        (("--name", "held", "--", "x"), "the name 'command/held' is used by job 1 (held). Write another"),
+        (
+            ("--name", "held", "--", "x"),
+            "the name 'command/held' is used by job 1 (held). Write another",
+        ),
         (("--after", "help", "--", "x"), "no job matches 'help'"),
         (("--group", "none", "--", "x"), "group 'none' does not exist"),
     ],
