@@ -324,8 +324,8 @@ def test_a_terminal_is_not_overrun(width: int) -> None:
     page = in_a_terminal("kinds", "train", "poison", columns=width)
     assert max(map(len, (table + page).splitlines())) <= width
     first, second = page.split("\n\n")
-    assert first.startswith("train (train, of trueface): train or fine-tune a detector\n")
-    assert second.splitlines()[1].split() == ["SETTING", "DEFAULT", "WHAT", "IT", "IS"]
+    assert first.startswith("train (train, trueface): train or fine-tune a detector\n")
+    assert second.splitlines()[1].split() == ["SETTING", "DEFAULT", "DESCRIPTION"]
     assert "(old name: training_epochs)" in " ".join(first.split())
 
 

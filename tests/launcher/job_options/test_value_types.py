@@ -125,7 +125,7 @@ def test_a_run_says_what_its_owner_is_told(value: object, expected: RunNotify) -
         (3, "expected true, false, events"),
         ({}, "expected true, false, events"),
         ({"on": ["run-ended"]}, "expected true, false, events"),
-        ("run-end", "did you mean 'run-ended'?"),
+        ("run-end", "Did you mean 'run-ended'?"),
         ("gpu-idle", "'gpu-idle' is not an event"),
         ({"to": []}, "to: expected names of targets"),
         ({"to": [1]}, "to: expected names of targets"),

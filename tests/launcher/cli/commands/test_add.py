@@ -418,9 +418,7 @@ def test_a_name_without_a_waiting_job_is_queued_as_ever(launcher: Launcher, stor
 def test_a_running_job_is_not_replaced(launcher: Launcher, store: Store) -> None:
     launcher("add", "--name", "mine", "--", "sleep", "300")
     reaches(store, 1, State.RUNNING)
-    assert "job 1 (running)" in launcher.refused(
-        "add", "--replace", "--name", "mine", "--", "true"
-    )
+    assert "job 1 (running)" in launcher.refused("add", "--replace", "--name", "mine", "--", "true")
 
 
 def test_a_job_cannot_come_to_wait_for_what_waits_for_it(launcher: Launcher, store: Store) -> None:

@@ -506,7 +506,10 @@ def test_a_dry_run_lists_them_and_queues_nothing(
         ),
         (("--sweep", "a=1", "--name", "x{b}", "--", "go", "{a}"), "no value is named 'b'"),
         (("--sweep", "a=1", "--from", "x.txt"), "--sweep cannot be combined with --from"),
-        (("--sweep", "a=1", "--replace", "--name", "x", "--", "go", "{a}"), "cannot be combined with --sweep"),
+        (
+            ("--sweep", "a=1", "--replace", "--name", "x", "--", "go", "{a}"),
+            "cannot be combined with --sweep",
+        ),
         (("--sweep", "a=1"), "missing PROGRAM"),
     ],
 )

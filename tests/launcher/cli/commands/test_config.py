@@ -412,7 +412,7 @@ def test_a_run_that_tells_nobody_is_warned_of(
     def told(*words: str) -> str:
         return launcher("run", "study.yaml", "--dry-run", *words).err
 
-    assert "notify: config.toml has no target 'dsk', did you mean 'desk'?" in told()
+    assert "notify: config.toml has no target 'dsk'. Did you mean 'desk'?" in told()
     assert told("--set", "notify=run-ended") == ""
     config.write_text("")
     assert launcher("notify").out == ""
@@ -430,5 +430,5 @@ def test_what_is_wrong_with_the_word_notify_is_told_with_its_place(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "study.yaml").write_text(TASK.replace("{to: [dsk]}", "run-end"))
     answer = launcher.refused("run", "study.yaml")
-    assert "error[notify]: notify: 'run-end' is not an event, did you mean 'run-ended'?" in answer
+    assert "error[notify]: notify: 'run-end' is not an event. Did you mean 'run-ended'?" in answer
     assert " --> study.yaml:2:9" in answer
