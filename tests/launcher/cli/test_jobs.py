@@ -68,7 +68,7 @@ def test_what_waits_for_a_whole_name_waits_for_its_newest_job(
     [
         ("trian/c", "no job matches 'trian/c'. Did you mean 'train/c'?"),
         ("Train/", "Did you mean 'train/"),
-        ("run:quik", "run 'quik' does not exist, did you mean run:quick?"),
+        ("run:quik", "run 'quik' does not exist. Did you mean run:quick?"),
         ("run:zzz*", "run 'zzz*' does not exist (known: quick, quicker)"),
         ("run:", "run '' does not exist"),
         ("7", "job 7 does not exist. List all jobs: launcher status --all"),

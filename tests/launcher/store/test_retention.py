@@ -380,7 +380,7 @@ def test_a_foreign_folder_is_named_and_its_job_stays(
     dry = launcher("clean", "train/", "-n")
     real = launcher("clean", "train/", "--yes")
     for answer in (dry, real):
-        assert f"left: {folder}: is not the folder of an attempt\n" in answer.err
+        assert f"not deleted: {folder}: is not the folder of an attempt\n" in answer.err
     assert real.code == 3
     assert "1 folder could not be deleted" in real.err
     assert names(store) == ["train/a"]

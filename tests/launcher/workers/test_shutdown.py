@@ -226,6 +226,6 @@ def test_a_job_that_must_never_run_twice_fails_when_the_queue_is_stopped_now(
     answer = launcher("stop", "--now")
     assert f"failed because of --rerun never: {job_row(store, job).name}\n" in answer.err
     assert f"  launcher retry {job}\n" in answer.err
-    assert "stopped; 1 job waits in the queue" in answer.err
+    assert "The queue is stopped. 1 job waits in it." in answer.err
     assert job_row(store, job).reason == "failed: stopped, not queued again (rerun: never)"
     assert [job_row(store, one).state for one in (job, other)] == [State.FAILED, State.QUEUED]
