@@ -76,8 +76,8 @@ def test_programs_are_put_into_a_run_of_their_own_wherever_they_are_added(
     [
         ("of-file", "run 'of-file' belongs to a task file in /data. Write another --run."),
         ("calls", "run 'calls' belongs to Python functions in /data. Write another --run."),
-        ("a/b", "--run names a folder; 'a/b' contains '/'"),
-        ("..", "--run names a folder; '..' contains '/'"),
+        ("a/b", "--run 'a/b' contains '/'"),
+        ("..", "--run '..' contains '/'"),
         ("", "--run '' is empty"),
         ("-n", "--run '-n' begins with '-'"),
         ("x" * 101, "is longer than 100 bytes"),
