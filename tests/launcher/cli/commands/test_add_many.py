@@ -209,8 +209,8 @@ def test_other_code_is_said_before_a_job_is_queued(
     (here / "s.sh").write_text("exit 0")
     lines = launcher.well("run", "--detach", "e.yaml").err.splitlines()
     assert lines[-2:] == [
-        "1 job was done with other code (s.sh), with the same settings and inputs, and runs again; "
-        "--accept-code keeps what came of it",
+        "1 job was done with other code (s.sh), with the same settings and inputs, and runs again. "
+        "To keep the results: --accept-code",
         "e: 1 job, 1 queued",
     ]
 
