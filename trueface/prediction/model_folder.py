@@ -500,12 +500,10 @@ def _balanced_accuracy(row: Mapping[str, Json]) -> float:
 
 
 def _measure(measure: Json) -> str:
-    if not isinstance(measure, Mapping):
-        return "–"
-    value, low, high = (measure.get(key) for key in ("value", "low", "high"))
-    if not all(isinstance(each, float | int) for each in (value, low, high)):
-        return "–"
-    return f"{value:.3f} ({interval_text(low, high, '.3f')})"
+    match measure:
+        case {"value": float(value), "low": float(low), "high": float(high)}:
+            return f"{value:.3f} ({interval_text(low, high, '.3f')})"
+    return "–"
 
 
 def _percent(measure: Measure) -> str:

@@ -214,7 +214,7 @@ def test_the_test_of_few_sources_says_so(tmp_path: Path) -> None:
     parts["test"] = replace(parts["test"], ids=names)
     leave(tmp_path, told(f"{BASE}~scrub", BASE), parts, parts)
     (group,) = ladder(tmp_path).groups
-    assert "rest on few: 2 real sources, 2 fake sources" in " ".join(group.notes)
+    assert "caution: 2 real sources, 2 fake sources" in " ".join(group.notes)
 
 
 def test_published_figures_stand_beside_a_base_from_elsewhere(tmp_path: Path) -> None:

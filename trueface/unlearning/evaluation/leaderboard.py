@@ -636,7 +636,7 @@ def _about_sources(rows: Iterable[Sequence[MeasuredModel]]) -> list[str]:
     """Return what so few sources of test images leave of an interval."""
     every = (few_sources(each.sources) for row in rows for each in row)
     return [
-        f"intervals are of other sources of images, and rest on few: {few}"
+        f"95 % intervals estimate the variation between image sources. Treat them with caution: {few}"
         for few in dict.fromkeys(every)
         if few
     ]
