@@ -501,7 +501,11 @@ def _balanced_accuracy(row: Mapping[str, Json]) -> float:
 
 def _measure(measure: Json) -> str:
     match measure:
-        case {"value": float(value), "low": float(low), "high": float(high)}:
+        case {
+            "value": int() | float() as value,
+            "low": int() | float() as low,
+            "high": int() | float() as high,
+        }:
             return f"{value:.3f} ({interval_text(low, high, '.3f')})"
     return "–"
 
