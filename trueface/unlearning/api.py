@@ -39,18 +39,18 @@ def check_sorts(
         UsageError: says which, and how to make it.
     """
     if not isinstance(model, nn.Module):
-        raise UsageError(f"the model is a {type(model).__name__}, and not a torch module")
+        raise UsageError(f"the model is not a torch module but a {type(model).__name__}")
     halves = {weight.dtype for weight in model.parameters() if weight.dtype.itemsize < 4}
     if any(dtype.is_floating_point for dtype in halves):
         raise UsageError(
-            f"the model's weights are {', '.join(map(str, halves))}: their small steps would be lost; "
-            'give it in float32, and Watch(precision="bf16") for the arithmetic'
+            f"the model's weights are {', '.join(map(str, halves))}, which loses small steps. Convert "
+            'the model to float32 and pass Watch(precision="bf16") for the arithmetic.'
         )
     for what, samples in (("forget", forget), ("retain", retain), ("validation", validation)):
         if not isinstance(samples, Examples) and not (what == "retain" and samples is None):
             raise UsageError(
-                f"{what} is a {type(samples).__name__}: make it with trueface.unlearning.examples(inputs, "
-                "labels), or examples_of(dataset, name)"
+                f"{what} is a {type(samples).__name__}. Create it with "
+                "trueface.unlearning.examples(inputs, labels) or examples_of(dataset, name)."
             )
     if goal is not None and goal not in get_args(Goal):
         raise UnknownName("goal", goal, get_args(Goal))
@@ -71,7 +71,7 @@ def options_of(method: registry.Method, options: Options | Mapping[str, Any]) ->
     if isinstance(options, Options):
         if not isinstance(options, (own, declared)):
             raise UsageError(
-                f"options of {method.name}: these are {type(options).__name__}, not {own.__name__}"
+                f"options of {method.name}: expected {own.__name__}, got {type(options).__name__}"
             )
         return (
             options
@@ -84,7 +84,7 @@ def options_of(method: registry.Method, options: Options | Mapping[str, Any]) ->
         reasons = [f"{part['loc'][0]}: {part['msg']}" for part in error.errors(include_url=False)]
         names = ", ".join(own.model_fields)
         raise UsageError(
-            f"options of {method.name}: {'; '.join(reasons)} (it has {names})"
+            f"options of {method.name}: {'; '.join(reasons)} (options: {names})"
         ) from error
 
 
@@ -102,19 +102,19 @@ def check_precision(name: str, options: Options, precision: str, *, plain: bool)
     """
     if precision == "fp16" and (plain or type(options) is not TrainingOptions):
         raise UsageError(
-            f"{name} does not scale its gradients, and those of fp16 would vanish; take bf16 or fp32"
+            f"{name} does not scale its gradients, and they would vanish in fp16. Choose bf16 or fp32."
         )
 
 
 def classes_of(model: nn.Module, forget: Examples, watch: Watch) -> int:
     """Return the number of classes of a model."""
     if not len(forget):
-        raise JobError("there is nothing to forget: the forget set is empty")
+        raise JobError("the forget set is empty")
     model.eval()
     with torch.inference_mode(), autocast(watch.device, watch.precision):
         for batch in forget.batches("trained", epoch=None, batch_size=2):
             return int(wide(model(batch.inputs.to(watch.device))).shape[1])
-    raise JobError(f"not one of {len(forget)} samples to forget could be read")
+    raise JobError(f"none of the {len(forget)} samples of the forget set could be read")
 
 
 def goal_of(forget: Examples, retain: Examples | None) -> Goal:
@@ -133,23 +133,21 @@ def check(forget: Examples, retain: Examples | None, validation: Examples, class
         JobError: says which.
     """
     if retain is not None and not len(retain):
-        raise JobError("everything would be forgotten: nothing of the training set is kept")
+        raise JobError("the retain set is empty, so everything would be forgotten")
     if retain is not None and retain.source.identity == forget.source.identity:
         both = len(set(forget.positions) & set(retain.positions))
         if both:
             raise JobError(
-                f"{both} of {len(forget)} samples that are to be forgotten are among those that are "
-                "kept: give as `retain` the rest of the training set alone"
+                f"{both} of {len(forget)} samples of the forget set are also in the retain set. "
+                "Pass only the rest of the training set as `retain`."
             )
     if not len(validation):
-        raise JobError(
-            "there is no validation sample of what is kept, so no result could be chosen"
-        )
+        raise JobError("validation contains no sample of a kept class, so no result can be chosen")
     for what, samples in (("forget", forget), ("retain", retain), ("validation", validation)):
         if samples is not None and not set(samples.trained) <= set(range(classes)):
             odd = sorted(set(samples.trained) - set(range(classes)))
             raise JobError(
-                f"the {what} set has class {odd[0]}, and the model tells {classes} classes apart "
+                f"the {what} set has class {odd[0]}, but the model has {classes} classes "
                 f"(0 to {classes - 1})"
             )
 
@@ -179,7 +177,9 @@ class Request:
     def own(self, kind: type[Own]) -> Own:
         """Return the method's options."""
         if not isinstance(self.options, kind):
-            raise TypeError(f"these are {type(self.options).__name__}, not {kind.__name__}")
+            raise TypeError(
+                f"expected options of type {kind.__name__}, got {type(self.options).__name__}"
+            )
         return self.options
 
     def logits(self, inputs: Tensor, model: nn.Module | None = None) -> Tensor:
@@ -378,8 +378,8 @@ def _refuse_broken(model: nn.Module) -> None:
         broken = int((~value.isfinite()).sum()) if value.is_floating_point() else 0
         if broken:
             raise JobError(
-                f"{broken} of {value.numel()} values of {key} are no finite numbers: the model is "
-                "broken; take a lower lr, or fewer steps"
+                f"{broken} of {value.numel()} values of {key} are not finite, so the model is "
+                "broken. Choose a lower lr or fewer steps."
             )
 
 
@@ -403,8 +403,8 @@ def _warnings(
         and trained == after["forget_accuracy_trained"]
     ):
         yield (
-            f"predictions on the forget set are unchanged ({trained:.1%} with their labels): take a "
-            "higher lr, or more epochs"
+            f"predictions on the forget set are unchanged ({trained:.1%} match the trained labels). "
+            "Choose a higher lr or more epochs."
         )
 
 

@@ -16,8 +16,7 @@ from trueface.unlearning.optimization import Descent, Step, teach
 
 Loss = Callable[[ExampleBatch], Tensor]
 ONLY_OTHER = (
-    "there are two classes, so a label other than the flipped one is the true one: this was a "
-    "relabelling"
+    "with two classes, the other label is the true one, so this method only corrected the labels"
 )
 
 
@@ -92,7 +91,9 @@ def until_none_is_left(
             break
     notes = [note]
     if last:
-        notes.append(f"{last:.1%} of these still have their answer: more epochs, or a higher lr")
+        notes.append(
+            f"{last:.1%} of these still get their trained label. Choose more epochs or a higher lr."
+        )
     return Result(model=request.model, log=tuple(log), notes=tuple(notes))
 
 
@@ -124,7 +125,7 @@ def descend(
         batch = batch._replace(labels=batch.labels.to(request.watch.device))
         losses.append(descent.step(loss(batch) if loss else entropy(request, batch)))
     if not losses:
-        raise JobError("not one sample of a pass could be read, so there was nothing to learn from")
+        raise JobError("none of the samples of a pass could be read, so nothing could be learned")
     return sum(losses) / len(losses)
 
 
@@ -135,7 +136,7 @@ def retain_set(request: Request) -> Examples:
         JobError: there are none.
     """
     if request.retain is None or not len(request.retain):
-        raise JobError("there is nothing to learn from: no images that are not to be forgotten")
+        raise JobError("there are no images to keep, so there is nothing to learn from")
     return request.retain
 
 
@@ -160,7 +161,7 @@ def correct_labels(request: Request) -> Examples:
         JobError: the true labels are not known.
     """
     if request.forget.true is None:
-        raise JobError("the true labels of what is to be forgotten are not known")
+        raise JobError("the true labels of the forget set are unknown")
     relabelled = request.forget.relabelled(request.forget.true)
     return relabelled if request.retain is None else relabelled + request.retain
 
@@ -172,7 +173,7 @@ def new_model(request: Request) -> nn.Module:
         JobError: the request cannot make one.
     """
     if request.fresh is None:
-        raise JobError("a new start needs `fresh`: a function that makes the untrained model")
+        raise JobError("a new training needs `fresh`, a function that returns the untrained model")
     return request.fresh().to(request.watch.device)
 
 

@@ -135,7 +135,9 @@ class Features:
                     before = self._note_saved(before)
                     yield batch.images, batch.indices
                 if self.watch.stop.is_set():  # the pass may have ended before its first batch
-                    raise JobError("stopped; nothing was written, the next attempt begins anew")
+                    raise JobError(
+                        "stopped. Nothing was written, so the next attempt starts from the beginning."
+                    )
             return
         rows = self.still if epoch is None else self._view(epoch % period)
         readable = ~rows[:, 0].isnan()
@@ -282,7 +284,7 @@ def _sets(
         log.info("find=%d right=%d hidden=%d", found.flagged, found.right, found.hidden)
         if not flagged and not len(forget):
             raise JobError(
-                f"no flipped label was found among {len(retain)}, and none is given: there is "
+                f"no flipped label was found among {len(retain)} and none is given, so there is "
                 "nothing to forget"
             )
         forget += replace(retain.subset(flagged), true=findings.suggested)

@@ -44,28 +44,29 @@ class Options(BaseModel):
 class TrainingOptions(Options):
     """Methods that train as the model was trained, where no other values are given."""
 
-    epochs: Count | None = Field(None, description="passes over what is learned from")
-    lr: Positive | None = Field(None, description="learning rate")
+    epochs: Count | None = Field(None, description="Epochs of unlearning")
+    lr: Positive | None = Field(None, description="Learning rate")
 
 
 class DescentOptions(Options):
     """Methods that go down (or up) a gradient in steps of their own."""
 
-    epochs: Count = Field(5, description="passes over the forget set")
-    lr: Positive = Field(1e-3, description="learning rate")
-    batch_size: Count = Field(64, description="images a step")
-    momentum: Annotated[Finite, Field(ge=0, lt=1)] = Field(0.9, description="of the steps")
-    weight_decay: NotNegative = Field(0.0, description="of the weights")
-    clip: NotNegative = Field(1.0, description="largest norm of a gradient; 0: any")
+    epochs: Count = Field(5, description="Passes over the forget set")
+    lr: Positive = Field(1e-3, description="Learning rate")
+    batch_size: Count = Field(64, description="Images per step")
+    momentum: Annotated[Finite, Field(ge=0, lt=1)] = Field(0.9, description="Momentum of SGD")
+    weight_decay: NotNegative = Field(0.0, description="Weight decay")
+    clip: NotNegative = Field(1.0, description="Maximum gradient norm; 0: no clipping")
     bn: Statistics = Field(
-        "eval", description="batch statistics: eval keeps them as they are, train moves them"
+        "eval",
+        description="Mode of batch normalization: eval keeps the running statistics, train updates them",
     )
 
 
 class AnnealedOptions(DescentOptions):
     """Methods whose learning rate falls to a last one, epoch by epoch."""
 
-    lr_end: Positive = Field(1e-4, description="last learning rate")
+    lr_end: Positive = Field(1e-4, description="Learning rate at the end")
 
 
 # The settings that methods have in common, `unlearn_<name>`; a training has some of them.

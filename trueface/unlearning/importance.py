@@ -35,7 +35,7 @@ def learnable(model: nn.Module) -> dict[str, nn.Parameter]:
         name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad
     }
     if not weights:
-        raise JobError("no parameter of this model may be changed: all of them are frozen")
+        raise JobError("no parameter of this model can change, as all are frozen")
     return weights
 
 
@@ -71,7 +71,7 @@ class GradientSums:
         """
         for name, total in self.of.items():
             if not total.isfinite().all():
-                raise JobError(f"importances of {name} are no finite numbers: take precision fp32")
+                raise JobError(f"importances of {name} are not finite. Choose precision: fp32.")
         return {name: total / count for name, total in self.of.items()}
 
 
@@ -211,7 +211,7 @@ def guard(request: Request, most_loss: float) -> Guard:
 def _accuracy(answers: Answered) -> float:
     accuracy = answers.accuracy("trained")
     if accuracy is None:
-        raise JobError("no label of the validation samples is known")
+        raise JobError("all labels of the validation samples are unknown")
     return accuracy
 
 

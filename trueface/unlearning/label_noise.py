@@ -174,7 +174,7 @@ def find(
             be found, or it was stopped.
     """
     classes = max(2, ModelSplit(model).head.out_features)
-    _refuse_few(np.array(retain.trained, np.int64), classes, "looked through")
+    _refuse_few(np.array(retain.trained, np.int64), classes, "were searched")
     features, rows = _features(model, retain, cache, watch)
     labels = np.array(retain.trained, np.int64)[rows]
     _refuse_few(labels, classes, "could be read")
@@ -283,16 +283,15 @@ def _refuse_few(labels: Classes, classes: int, what: str) -> None:
     scarce = int(counts.argmin())
     if counts[scarce] < FEWEST:
         raise JobError(
-            f"cannot look for flipped labels: of class {scarce} {counts[scarce]} samples {what}, and "
-            f"each of {classes} classes needs {FEWEST}; take more data, or do without find"
+            f"cannot search for flipped labels: {counts[scarce]} samples of class {scarce} {what}, but "
+            f"each of {classes} classes needs {FEWEST}. Add data, or set find: false."
         )
 
 
 def _refuse_noise(noise: float, count: int) -> None:
     if noise >= TOO_NOISY:
         raise JobError(
-            f"cannot tell flipped labels from true ones: an estimated {noise:.0%} of {count} labels "
-            f"are wrong, or the model's features do not tell the classes apart; below "
-            f"{TOO_NOISY:.0%} they can be found. Give more of the flipped labels (known), or take a "
-            "better model"
+            f"cannot find the flipped labels: an estimated {noise:.0%} of {count} labels are wrong, or "
+            f"the model's features do not separate the classes. The search works below "
+            f"{TOO_NOISY:.0%}. Increase known, or start from a better model."
         )

@@ -51,7 +51,7 @@ class Descent:
     def __init__(self, parameters: Iterable[nn.Parameter], options: DescentOptions) -> None:
         self.parameters = [parameter for parameter in parameters if parameter.requires_grad]
         if not self.parameters:
-            raise JobError("no parameter of this model may learn")
+            raise JobError("no parameter of this model is trainable")
         self._clip = options.clip
         self.optimizer: Optimizer = SGD(
             self.parameters,
@@ -83,12 +83,12 @@ class Descent:
         """
         value = float(loss.detach())
         if not math.isfinite(value):
-            raise JobError(f"the loss became {value}: take a lower lr, or fewer epochs")
+            raise JobError(f"the loss became {value}. Choose a lower lr or fewer epochs.")
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]  # torch
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, self._clip or math.inf)
         if not math.isfinite(float(norm)):
-            raise JobError(f"the norm of the gradients became {float(norm)}: take a lower lr")
+            raise JobError(f"the gradient norm became {float(norm)}. Choose a lower lr.")
 
 
 def _frozen(module: nn.Module) -> bool:

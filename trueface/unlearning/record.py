@@ -117,10 +117,14 @@ def read(folder: Path) -> Record | None:
     raw = read_json(path)
     if raw is None:
         if path.is_file():
-            raise DataError(f"{path} is damaged: it is no JSON object; unlearn again to write it")
+            raise DataError(
+                f"{path} is damaged, as it is not a JSON object. Unlearn again to write it."
+            )
         return None
     if raw.get("schema") != SCHEMA:
-        raise DataError(f"{path} has schema {raw.get('schema')}, and this version reads {SCHEMA}")
+        raise DataError(
+            f"{path} has schema {raw.get('schema')}, but this version reads schema {SCHEMA}"
+        )
     try:
         return _adapter().validate_python(raw)
     except ValidationError as error:
@@ -128,7 +132,7 @@ def read(folder: Path) -> Record | None:
             f"{'.'.join(map(str, reason['loc']))}: {reason['msg']}"
             for reason in error.errors(include_url=False)[:3]
         )
-        raise DataError(f"{path} is no valid record of an unlearning: {reasons}") from error
+        raise DataError(f"{path} is not a valid record of an unlearning: {reasons}") from error
 
 
 def training(folder: Path) -> TrainingCost:

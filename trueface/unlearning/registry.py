@@ -17,7 +17,7 @@ Need = Literal["retain set", "true labels", "untrained model"]
 FLIPS: frozenset[Goal] = frozenset({"flips"})
 FORGETTING: frozenset[Goal] = frozenset({"class", "instances"})
 ALL: frozenset[Goal] = FLIPS | FORGETTING
-NO_FLIPPED_LABEL = "puts true labels in the place of flipped ones, and here no label is flipped"
+NO_FLIPPED_LABEL = "replaces flipped labels by true ones, and no label is flipped here"
 NAME = re.compile(r"[a-z][a-z0-9]*")  # it stands in model IDs, and before "_" in settings
 # what a declaration may take names from: modules that do without torch
 MODULES = frozenset(
@@ -65,7 +65,7 @@ class Method(Declared):
     def __post_init__(self) -> None:
         if not NAME.fullmatch(self.name):
             raise ValueError(
-                f"method {self.name!r}: take lower-case letters and digits for its name"
+                f"method {self.name!r}: a name must be a lower-case letter, then such letters and digits"
             )
         for what, words, allowed in (
             ("needs", self.needs, get_args(Need)),
@@ -74,7 +74,7 @@ class Method(Declared):
             for word in words:
                 if word not in allowed:
                     raise ValueError(
-                        f"{what} of {self.name}: {word!r} is none of {', '.join(sorted(allowed))}"
+                        f"{what} of {self.name}: expected one of {', '.join(sorted(allowed))}, got {word!r}"
                     )
 
     def __call__(self, plugin: Plugin) -> Plugin:
@@ -86,8 +86,8 @@ class Method(Declared):
         name, module = self.name, plugin.__module__
         if name not in METHODS or METHODS.module(name) != module:
             raise ValueError(
-                f"register_method({name!r}) in {module} was not read: write it above a function at "
-                f"the top level of a file in {PACKAGE}"
+                f"register_method({name!r}) in {module} was not read. Use it as a decorator of a "
+                f"top-level function in a file of {PACKAGE}."
             )
         _LOADED[name] = Loaded(method=self, function=plugin)
         return plugin
@@ -148,18 +148,18 @@ def refusal(method: str, situation: Situation, *, force: bool) -> str | None:
         return None
     if _forget_set_is_empty(situation):  # no force gives it something to forget
         return reason
-    return None if force else f"{reason} (force: true applies it all the same)"
+    return None if force else f"{reason} (force: true applies it anyway)"
 
 
 def unusable(name: str, situation: Situation) -> str | None:
     """Return why a method cannot work in a situation, or is known not to; None if it may."""
     method = METHODS[name]
     if "retain set" in method.needs and not situation.retain:
-        return f"{name} reads the images that are to be kept, and it was given none"
+        return f"{name} needs the images to keep, and they are not available"
     if situation.goal not in method.goals:
         return f"{name} {method.other_goals}"
     if "true labels" in method.needs and not situation.true:
-        return f"{name} needs the true labels of what is to be forgotten, and they are not known"
+        return f"{name} needs the true labels of the forget set, and they are unknown"
     reason = _impossible(situation)
     if reason is not None:
         return reason
@@ -172,22 +172,24 @@ def _impossible(situation: Situation) -> str | None:
     """Return why no method can work."""
     if situation.goal == "class" and situation.classes == 2:
         return (
-            "of two classes one would be left: whatever the method, the model would give one answer "
-            "to everything"
+            "forgetting one of two classes leaves one class, so any model would predict the same "
+            "class for all images"
         )
     if situation.goal != "flips":
         return None
     if situation.finding and not situation.retain:
-        return "flipped labels are looked for among the images that are kept, and these must not be read"
+        return (
+            "the search for flipped labels reads the kept images, and the method may not read them"
+        )
     if situation.finding and situation.hidden >= TOO_NOISY:
         return (
-            f"{situation.hidden:.0%} of the labels that are not known to be flipped are flipped: "
-            f"from about {TOO_NOISY:.0%} on no classifier can tell them from the true ones"
+            f"{situation.hidden:.0%} of the other labels are flipped too, and from about "
+            f"{TOO_NOISY:.0%} no classifier can distinguish flipped labels from true ones"
         )
     if _forget_set_is_empty(situation):
         return (
-            "not one flipped label is known by name, so there is nothing to forget; of symmetric "
-            "flips below 40 % the flipped ones can be found (find: true)"
+            "no flipped label is known, so there is nothing to forget (find: true searches for "
+            "labels flipped symmetrically, if fewer than 40 % are flipped)"
         )
     return None
 

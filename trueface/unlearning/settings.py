@@ -27,7 +27,7 @@ def flat_name(method: str, name: str) -> str:
 
 
 def _common_description(field: FieldInfo) -> str:
-    return f"{field.description} (of methods that take steps; default: the method's)"
+    return f"{field.description} (default: depends on the method)"
 
 
 def _description(method: str, field: FieldInfo) -> str:
@@ -109,20 +109,21 @@ class UnlearningSettings(LearningSettings):
         "method": modules_of,
     }
 
-    method: Annotated[str, AfterValidator(_method)] = Field(description=", ".join(METHODS))
-    force: bool = Field(False, description="apply a method that is known not to work here")
+    method: Annotated[str, AfterValidator(_method)] = Field(
+        description=f"Unlearning method: {', '.join(METHODS)}"
+    )
+    force: bool = Field(False, description="Apply a method that is known not to work here")
     known: Probability = Field(
         1.0,
-        description="fraction of the flipped labels that the method is given; the rest stays hidden",
+        description="Fraction of the flipped labels that the method is given; the others stay hidden",
     )
     find: bool = Field(
-        False, description="look for hidden flipped labels first, and give the method those too"
+        False, description="Search for hidden flipped labels first and also give them to the method"
     )
-    keep_retain: bool = Field(
-        True, description="the method may read the images that are not to be forgotten"
-    )
+    keep_retain: bool = Field(True, description="Let the method read the images that it must keep")
     afterwards: bool = Field(
-        True, description="measure how soon the forgotten is learned again, and a linear probe"
+        True,
+        description="Measure relearning time and the accuracy of a linear probe after the unlearning",
     )
 
     @classmethod
@@ -140,8 +141,8 @@ UnlearnSettings = with_options(UnlearningSettings)
 
 
 SINGLE = (
-    "{base} has forgotten before, and images are forgotten once: start from the model that was "
-    "trained, with a larger forget_fraction where more shall go"
+    "{base} is already an unlearned model, and unlearning cannot be repeated. Start from the "
+    "trained model. To forget more images, increase forget_fraction."
 )
 # what a forgetting must have in common with its base's training
 SHARED = ("model", "stem", "size", "images_per_class", "seed", "split_seed", "data_root")
@@ -159,20 +160,21 @@ class ForgettingSettings(ClassifySettings):
         "method": modules_of,
     }
 
-    method: Annotated[str, AfterValidator(_method)] = Field(description=", ".join(METHODS))
-    force: bool = Field(False, description="apply a method that is known not to work here")
-    forget_class: int | str = Field(
-        0, description="the class that shall go: its name, or its place in their order from 0"
+    method: Annotated[str, AfterValidator(_method)] = Field(
+        description=f"Unlearning method: {', '.join(METHODS)}"
     )
+    force: bool = Field(False, description="Apply a method that is known not to work here")
+    forget_class: int | str = Field(0, description="Class to forget: its name, or its index from 0")
     forget_fraction: float = Field(
         0.0,
         ge=0,
         lt=1,
-        description="forget this fraction of the training images instead of a class, drawn at random "
-        "by the seed: 0.1 is a tenth; 0: a class",
+        description="Fraction of the training images to forget, chosen at random with seed, instead of a "
+        "class (0: forget a class)",
     )
     afterwards: bool = Field(
-        True, description="measure how soon the forgotten is learned again, and a linear probe"
+        True,
+        description="Measure relearning time and the accuracy of a linear probe after the unlearning",
     )
 
     @classmethod
@@ -180,7 +182,7 @@ class ForgettingSettings(ClassifySettings):
         """Return what only a training does, and hyperparameters that change nothing here."""
         return {
             **super().without_effect(values),
-            "tensorboard": "an unlearning writes no event files",
+            "tensorboard": "unlearning does not write event files",
             **_without_effect(values, "instances" if values.get("forget_fraction") else "class"),
         }
 

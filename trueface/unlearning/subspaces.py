@@ -226,7 +226,7 @@ def _eigen(covariance: Tensor) -> tuple[Tensor, Tensor]:
     and solvers fail on thousands of equal eigenvalues.
     """
     if not bool(covariance.isfinite().all()):
-        raise JobError("the inputs of a layer are no finite numbers: the model is broken")
+        raise JobError("the inputs of a layer are not finite, so the model is broken")
     even = (covariance + covariance.mT) / 2
     used = (even.diagonal(dim1=1, dim2=2) > 0).any(0)  # (D,)
     count = int(used.sum())
@@ -251,7 +251,7 @@ def _solved(even: Tensor) -> tuple[Tensor, Tensor]:
         except RuntimeError:  # no solver on this device, no memory for it, or it did not converge:
             continue  # a change of the size of rounding tells equal eigenvalues apart
         return values.to(even), vectors.to(even)
-    raise JobError(f"the {width} inputs of a layer could not be decomposed; take another seed")
+    raise JobError(f"the {width} inputs of a layer could not be decomposed. Choose another seed.")
 
 
 def _margins(layer: nn.Conv2d) -> tuple[tuple[int, int], tuple[int, int]]:
@@ -300,9 +300,9 @@ def kept(request: Request, layers: Layers, most: int) -> Covariances:
     present = torch.isin(gone, everything.members)
     if not bool(present.all()):
         raise JobError(
-            f"{int((~present).sum())} of {len(gone)} samples that are to be forgotten are not among "
-            f"the {len(everything.members)} whose inputs were kept for this model, so these cannot "
-            "be told from what is kept; give `retain` once, or another cache folder"
+            f"{int((~present).sum())} of {len(gone)} samples of the forget set are not among the "
+            f"{len(everything.members)} samples in the cache of this model. Pass `retain` once, or "
+            "use another cache folder."
         )
     forgotten = summed(request, [request.forget], layers, most)
     less = {}
@@ -367,8 +367,8 @@ def _all(request: Request, layers: Layers, most: int) -> Covariances:
                 continue
             return _covariances(tensors, model, inherited=name == INHERITED)
         raise JobError(
-            "pgu spares the inputs of what is kept, and of this model they are not known: the cache "
-            "holds none, and what is kept may not be read; give `retain` and a cache folder once"
+            "pgu needs the inputs of the retain set, but they are not in the cache and the retain set "
+            "may not be read. Pass `retain` and a cache folder once."
         )
     parts = [request.retain, request.forget]
     wanted = members(parts)

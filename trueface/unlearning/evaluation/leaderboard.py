@@ -138,7 +138,7 @@ def parsed_id(model: str) -> ModelId | None:
 
 
 NOT_RETRAINED = "no model was retrained with this seed"
-NO_TRAINING = "the time of the training is not known"
+NO_TRAINING = "the training time is unknown"
 BEFORE = "before"  # the model as it came, as if it were a method
 ANEW = frozenset({"retrain", "corrected"})  # references: less data may cost them accuracy
 
@@ -225,7 +225,7 @@ def _read(path: Path) -> Parts:
     parts = predictions.read(path)
     missing = [name for name in ("forget", "retain", "validation") if name not in parts]
     if missing:
-        raise DataError(f"{path} has no answers on {', '.join(missing)}")
+        raise DataError(f"{path} contains no predictions for {', '.join(missing)}")
     return parts
 
 
@@ -281,8 +281,8 @@ def _notes(record: Record) -> tuple[str, ...]:
     if search is None:
         return record.notes
     summary = (
-        f"seed {record.seed}: {search.flagged} labels were taken for wrong, {search.right} of them "
-        f"rightly, of {search.hidden} that were hidden"
+        f"seed {record.seed}: the search flagged {search.flagged} labels, {search.right} of them "
+        f"correctly, of {search.hidden} hidden flipped labels"
     )
     return (summary, *record.notes)
 
@@ -299,7 +299,7 @@ def _beside(record: Record, parts: Parts, measures: Sheet, references: _Referenc
         reason = (
             f"no model was retrained from {record.base} with seed {record.seed}"
             if reference is None
-            else f"of the retrained model: {reference.sheet.reasons['answers']}"
+            else f"retrained model: {reference.sheet.reasons['answers']}"
         )
         compared = Sheet(values={}, reasons={"gap": reason, "tow": reason})
     return compared | sheet({"recovery": lambda: _recovered(record, parts, references)})
@@ -312,7 +312,7 @@ def _recovered(record: Record, parts: Parts, references: _References) -> Measure
         raise Unmeasured("no model was corrected or retrained with this seed")
     poisoned, clean = references.poisoned.sound, references.clean.sound
     if poisoned is None or clean is None:
-        raise Unmeasured("the answers of the poisoned or the clean model are not known")
+        raise Unmeasured("the predictions of the poisoned or the clean model are unknown")
     return recovery(tested(parts), tested(poisoned), tested(clean))
 
 
@@ -320,28 +320,32 @@ def _of_record(record: Record, retrained: Record | None) -> Sheet:
     """Return what a record tells in numbers."""
     relearned = record.relearn.steps if record.relearn else None
     retrain_steps = retrained.relearn.steps if retrained and retrained.relearn else None
-    why_no_relearn = (
-        f"not within {record.relearn.most} steps" if record.relearn else "it was not tried"
-    )
+    why_no_relearn = f"not within {record.relearn.most} steps" if record.relearn else "not measured"
     values: dict[str, tuple[float | None, str]] = {
         "seconds": (record.seconds, ""),
         "samples": (record.samples_read, ""),
         "cached_seconds": (record.cached_seconds, ""),
         "cached_samples": (record.cached_samples, ""),
-        "peak_bytes": (record.peak_bytes, "the system does not tell it"),
+        "peak_bytes": (record.peak_bytes, "the operating system does not report it"),
         **_ratios(record.seconds, record, retrained),
         "relearn": (relearned, why_no_relearn),
         "anamnesis": (
             _ratio(relearned, retrain_steps),
-            f"{why_no_relearn}, or the retrained model needed none, or it is not known",
+            f"{why_no_relearn}, or the value of the retrained model is 0 or unknown",
         ),
-        "probe": (record.probe.after if record.probe else None, "it was not tried"),
-        "probe_before": (record.probe.before if record.probe else None, "it was not tried"),
-        "probe_chance": (record.probe.chance if record.probe else None, "it was not tried"),
-        "attack": (record.attack, "no patch was put on"),
-        "attack_before": (record.attack_before, "no patch was put on"),
-        "found_precision": (record.found.precision if record.found else None, "nothing was found"),
-        "found_recall": (record.found.recall if record.found else None, "nothing was looked for"),
+        "probe": (record.probe.after if record.probe else None, "not measured"),
+        "probe_before": (record.probe.before if record.probe else None, "not measured"),
+        "probe_chance": (record.probe.chance if record.probe else None, "not measured"),
+        "attack": (record.attack, "no patch was applied"),
+        "attack_before": (record.attack_before, "no patch was applied"),
+        "found_precision": (
+            record.found.precision if record.found else None,
+            "no label was flagged",
+        ),
+        "found_recall": (
+            record.found.recall if record.found else None,
+            "there was no search, or no flipped label was hidden",
+        ),
     }
     return _known(values)
 
@@ -352,7 +356,10 @@ def _of_base(record: Record, retrained: Record | None) -> Sheet:
     return _known(
         {
             "seconds": (seconds, NO_TRAINING),
-            "samples": (record.training_samples, "what the training read is not known"),
+            "samples": (
+                record.training_samples,
+                "the number of samples that the training read is unknown",
+            ),
             # a training's time has its pass for features in it: so it is set beside retraining with
             # that pass
             "of_retrain": (
@@ -360,9 +367,9 @@ def _of_base(record: Record, retrained: Record | None) -> Sheet:
                 NOT_RETRAINED,
             ),
             "of_training": (_ratio(seconds, seconds), NO_TRAINING),
-            "probe": (record.probe.before if record.probe else None, "it was not tried"),
-            "probe_chance": (record.probe.chance if record.probe else None, "it was not tried"),
-            "attack": (record.attack_before, "no patch was put on"),
+            "probe": (record.probe.before if record.probe else None, "not measured"),
+            "probe_chance": (record.probe.chance if record.probe else None, "not measured"),
+            "attack": (record.attack_before, "no patch was applied"),
         }
     )
 
@@ -396,9 +403,9 @@ def _ratio(part: float | None, whole: float | None) -> float | None:
 
 REFERENCES = (BEFORE, "corrected", "retrain", "restart")
 CHANGED: Mapping[Goal, tuple[str, str]] = {  # what tells that anything was forgotten
-    "flips": ("test", "the test"),
-    "class": ("test_forget", "the forgotten class in the test"),
-    "instances": ("forget", "the forgotten"),
+    "flips": ("test", "the test set"),
+    "class": ("test_forget", "the forgotten class in the test set"),
+    "instances": ("forget", "the forget set"),
 }
 
 
@@ -621,9 +628,11 @@ def _about_references(models: Iterable[UnlearnedModel]) -> list[str]:
     methods = {model.record.method for model in models}
     flips = any(model.record.goal == "flips" for model in models)
     if "retrain" not in methods:
-        return ["nothing was retrained, so there is no gap, and times are of the training"]
+        return [
+            "no model was retrained, so gaps are missing and times are relative to the training"
+        ]
     if flips and "corrected" not in methods:
-        return ["no corrected model: recovery is measured up to the retrained one"]
+        return ["there is no corrected model, so recovery is relative to the retrained model"]
     return []
 
 
@@ -636,7 +645,7 @@ def _about_sources(rows: Iterable[Sequence[MeasuredModel]]) -> list[str]:
     """Return what so few sources of test images leave of an interval."""
     every = (few_sources(each.sources) for row in rows for each in row)
     return [
-        f"95 % intervals estimate the variation between image sources. Treat them with caution: {few}"
+        f"intervals are for new image sources but are based on few: {few}"
         for few in dict.fromkeys(every)
         if few
     ]

@@ -131,7 +131,7 @@ def sheet(makers: Mapping[str, Callable[[], float | Measure]]) -> Sheet:
             continue
         value = made.value if isinstance(made, Measure) else float(made)
         if not math.isfinite(value):
-            reasons[name] = f"it is {value}"
+            reasons[name] = f"the value is {value}"
             continue
         values[name] = value
         if isinstance(made, Measure):
@@ -149,8 +149,8 @@ def refuse_broken(parts: Parts) -> None:
         broken = int((~np.isfinite(part.logits)).any(1).sum())
         if broken:
             raise DataError(
-                f"{broken} of {len(part)} answers on {name} are no finite numbers: the model is "
-                "broken, and nothing is measured of it"
+                f"{broken} of {len(part)} predictions on {name} are not finite, so the model is broken "
+                "and is not measured"
             )
 
 
@@ -194,9 +194,9 @@ def accuracy(part: Answered, labels: Classes) -> float:
     """
     labelled = labels != UNKNOWN
     if not len(part):
-        raise Unmeasured("there is no such sample")
+        raise Unmeasured("there are no such samples")
     if not labelled.any():
-        raise Unmeasured("the true labels are not known")
+        raise Unmeasured("the true labels are unknown")
     return float(np.mean(part.logits.argmax(1)[labelled] == labels[labelled]))
 
 
@@ -222,10 +222,10 @@ def ranking(part: Answered, labels: Classes) -> Mapping[str, float]:
         Unmeasured: there are more classes, or the samples are of one only.
     """
     if part.logits.shape[1] != 2:
-        raise Unmeasured(f"it is of two classes, and here are {part.logits.shape[1]}")
+        raise Unmeasured(f"only defined for two classes, and there are {part.logits.shape[1]}")
     positive = labels == 1
     if positive.all() or not positive.any():
-        raise Unmeasured("all samples are of one class")
+        raise Unmeasured("all samples belong to one class")
     curve = curves.plain_curve(positive, _margin(part))
     return {
         "auc": float(curves.area(curve)[0]),
@@ -243,7 +243,7 @@ def tuned(test: Answered, validation: Answered) -> float:
         Unmeasured: there are more classes than two.
     """
     if test.logits.shape[1] != 2:
-        raise Unmeasured(f"it is of two classes, and here are {test.logits.shape[1]}")
+        raise Unmeasured(f"only defined for two classes, and there are {test.logits.shape[1]}")
     at = _threshold(_margin(validation), right(validation) == 1)
     return float(np.mean((_margin(test) > at) == (right(test) == 1)))
 
@@ -293,12 +293,12 @@ def alone(parts: Parts, *, goal: Goal, forgotten: Collection[int] = ()) -> Sheet
         if "test" not in parts:
             raise Unmeasured("there is no test set")
         if split and not of_class:
-            raise Unmeasured("no class was to be forgotten")
+            raise Unmeasured("the goal is not to forget a class")
         return accuracy(chosen, right(chosen))
 
     def of_test(measure: Callable[[Answered, Classes], float]) -> float:
         if not len(valid):
-            raise Unmeasured("there is no such sample")
+            raise Unmeasured("there are no such samples")
         return measure(valid, labels)
 
     lost = gone(test, forgotten)
@@ -375,7 +375,7 @@ def against(
         first, second = measures.get(name), reference_measures.get(name)
         if first is None or second is None:
             reasons = (source.reasons.get(name) for source in (measures, reference_measures))
-            raise Unmeasured(next(filter(None, reasons), "it was not measured"))
+            raise Unmeasured(next(filter(None, reasons), "not measured"))
         return abs(first - second)
 
     names = {"retain": "retain", "forget": "forget", "test": test, "mia": "mia_svc"}
@@ -416,14 +416,14 @@ def matched(first: Answered, second: Answered) -> Answered:
         Unmeasured: they are other samples, or the models tell other classes apart.
     """
     if first.logits.shape[1] != second.logits.shape[1]:
-        raise Unmeasured("the reference tells other classes apart")
+        raise Unmeasured("the reference model has other classes")
     if first.ids and second.ids and first.ids != second.ids and len(first) == len(second):
         places = {name: place for place, name in enumerate(second.ids)}
         order = np.array([places.get(name, -1) for name in first.ids], np.intp)
         if len(places) == len(second) and order.min() >= 0:
             second = rows(second, order)
     if first.ids != second.ids or not np.array_equal(first.trained, second.trained):
-        raise Unmeasured("the reference was asked of other samples")
+        raise Unmeasured("the reference model was tested on other samples")
     return second
 
 
@@ -452,8 +452,8 @@ def recovery(ours: Answered, poisoned: Answered, clean: Answered) -> Measure:
     mine, low, high = hits.mean(0, dtype=np.float64)
     if high - low < LEAST_DAMAGE:
         raise Unmeasured(
-            f"the clean model is {100 * (high - low):+.2f} points from the poisoned one, and below "
-            f"{100 * LEAST_DAMAGE:.1f} there is nothing to recover"
+            f"the clean model differs from the poisoned model by {100 * (high - low):+.2f} points, and "
+            f"recovery needs at least {100 * LEAST_DAMAGE:.1f}"
         )
     value, of = (mine - low) / (high - low), designed(ours, labels)
     error = standard_error(of, _undone(of.means(hits)), even=False)
@@ -463,9 +463,9 @@ def recovery(ours: Answered, poisoned: Answered, clean: Answered) -> Measure:
         measure = interval(value, _undone(resampled_means(hits, resampled(ours, labels))))
     if measure.high - measure.low > WIDEST:
         raise Unmeasured(
-            f"the clean model is {100 * (high - low):+.2f} points from the poisoned one, too little "
-            f"for {len(ours)} test samples: the share could be anything from {measure.low:.1f} to "
-            f"{measure.high:.1f}"
+            f"the clean model differs from the poisoned model by {100 * (high - low):+.2f} points, too "
+            f"little for {len(ours)} test samples: the 95 % interval of recovery would be "
+            f"{measure.low:.1f} to {measure.high:.1f}"
         )
     return measure
 

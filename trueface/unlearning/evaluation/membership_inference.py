@@ -99,11 +99,11 @@ def side_losses(
     """Return losses (N, 1) of both sides, which are members, their pictures."""
     members, others, labels = sides
     if not len(others):
-        raise Unmeasured("there are 0 samples of the forgotten classes outside the training")
+        raise Unmeasured("no sample outside the training belongs to the forgotten classes")
     if len(members) < LEAST:
         raise Unmeasured(
-            f"there are {len(members)} forgotten samples that others of the same classes outside the "
-            f"training can stand beside, and the attack needs {LEAST}"
+            f"only {len(members)} forgotten samples have a counterpart of the same class outside the "
+            f"training, and the attack needs {LEAST}"
         )
     inside, beside = rows(forget, members), rows(outside, others)
     values, member = stacked(inside.losses(forget.trained[members]), beside.losses(labels))
@@ -122,12 +122,12 @@ def stacked(members: Floats, others: Floats) -> tuple[NDArray[np.float64], NDArr
     """
     if min(len(members), len(others)) < LEAST:
         raise Unmeasured(
-            f"there are {len(members)} members and {len(others)} others, and the attack needs "
+            f"there are {len(members)} members and {len(others)} non-members, and the attack needs "
             f"{LEAST} of each"
         )
     values = np.concatenate([members, others])
     if not np.ptp(values) > 0:
-        raise Unmeasured("the model answers all samples alike")
+        raise Unmeasured("the model gives all samples the same output")
     member = np.repeat(np.array([1, 0]), [len(members), len(others)])
     return values[:, None], member
 
@@ -136,7 +136,7 @@ LEAST_OTHERS = 1000  # for 1 % of others: it is then ten of them, and known to 0
 CLIP = 400.0  # of losses, as SCRUB's code has it
 FOLDS = 5
 NAMES = ("mia_entropy", "mia_svc", "mia_loss", "mia_tpr")
-NO_TEST = "there is no test, and validation images chose the epoch: they are no outsiders"
+NO_TEST = "there is no test set, and validation images were used to choose the epoch"
 SHADOWS = 1000  # of either side for the SVC, whose time grows with the square
 ASKED = 2000  # of the forgotten, for the SVC
 
@@ -227,7 +227,7 @@ def by_loss(*, forget: Answered, outside: Answered, seed: int = 0) -> Measure:
     values, member, names = _losses(forget, outside, seed)
     if len(np.unique(names)) < 2 * LEAST:
         raise Unmeasured(
-            f"there are {len(np.unique(names))} pictures, and the attack needs {2 * LEAST}"
+            f"there are {len(np.unique(names))} original images, and the attack needs {2 * LEAST}"
         )
     folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed)
     attack = LogisticRegression(max_iter=1000)
@@ -253,10 +253,11 @@ def at_few_false_alarms(*, forget: Answered, outside: Answered, seed: int = 0) -
     # with weights, as many others of equal ones would tell as much (L. Kish, "Survey sampling")
     worth = int(counts.sum() ** 2 / max((counts**2).sum(), 1))
     if worth < LEAST_OTHERS:
-        many = f"{len(others):,} samples of the forgotten classes outside the training"
-        less = f", worth {worth:,} as their classes weigh" if worth < len(others) else ""
+        many = f"{len(others):,} samples of the forgotten classes"
+        less = f" ({worth:,} effective samples after weighting)" if worth < len(others) else ""
         raise Unmeasured(
-            f"there are {many}{less}, too few to tell what 1 % of them is: it needs {LEAST_OTHERS:,}"
+            f"outside the training there are {many}{less}, and a false-positive rate of 1 % needs "
+            f"{LEAST_OTHERS:,}"
         )
     values, member, names = side_losses(forget, outside, (members, others, labels))
     inside, sureness = member == 1, -values[:, 0]

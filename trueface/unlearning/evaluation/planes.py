@@ -29,7 +29,7 @@ class Plane:
         count = len(self.label)
         shapes = (self.before.shape, self.after.shape, self.forget.shape)
         if shapes != ((count, 2), (count, 2), (count,)):
-            raise ValueError(f"a plane of {count} samples has the shapes {shapes}")
+            raise ValueError(f"a plane of {count} samples has wrong shapes: {shapes}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,4 +98,6 @@ def read(path: Path) -> Plane:
     try:
         return Plane(**{field.name: arrays[field.name] for field in fields(Plane)})
     except (ValueError, LookupError, TypeError) as error:
-        raise DataError(f"cannot read the plane {path}: {error}; do again what wrote it") from error
+        raise DataError(
+            f"cannot read the plane {path}: {error}. Repeat the job that wrote it."
+        ) from error

@@ -78,7 +78,7 @@ def broken(parts: Parts) -> Alarm | None:
         if count:
             return Alarm(
                 sort=Sort.BROKEN,
-                text=f"{count} of {len(answers)} answers on {part} are no finite numbers",
+                text=f"{count} of {len(answers)} predictions on {part} are not finite",
             )
     return None
 
@@ -91,7 +91,7 @@ def constant(test: Answered, name: Callable[[int], str]) -> Alarm | None:
     label, share = max(shares.items(), key=lambda pair: pair[1])
     if share <= CONSTANT or max(_shares(right(test)).values()) > CONSTANT:
         return None
-    return Alarm(sort=Sort.CONSTANT, text=f"{share:.1%} of the answers are {name(label)!r}")
+    return Alarm(sort=Sort.CONSTANT, text=f"{share:.1%} of the predictions are {name(label)!r}")
 
 
 def class_share(test: Answered, name: Callable[[int], str]) -> Alarm | None:
@@ -106,7 +106,7 @@ def class_share(test: Answered, name: Callable[[int], str]) -> Alarm | None:
         return None
     return Alarm(
         sort=Sort.SHARE,
-        text=f"the accuracy on the test, {scored:.2%}, is exactly the share of {', '.join(same)}",
+        text=f"the accuracy on the test set, {scored:.2%}, is exactly the share of {', '.join(same)}",
     )
 
 
@@ -117,8 +117,8 @@ def one_class(forget: Answered, name: Callable[[int], str]) -> Alarm | None:
         return None
     return Alarm(
         sort=Sort.ONE_CLASS,
-        text=f"all {len(forget)} wrong labels are {name(int(labels[0]))!r}: a model that never "
-        "says so seems to have forgotten them",
+        text=f"all {len(forget)} wrong labels are {name(int(labels[0]))!r}, so a model that never "
+        "predicts this class seems to have forgotten them",
     )
 
 
@@ -130,8 +130,8 @@ def unclean(validation: Answered) -> Alarm | None:
         return None
     return Alarm(
         sort=Sort.VALIDATION,
-        text=f"{wrong} of {len(validation)} validation labels are wrong, and results were chosen "
-        "by them",
+        text=f"{wrong} of {len(validation)} validation labels are wrong, and results were "
+        "chosen with them",
     )
 
 
@@ -140,7 +140,7 @@ def noise(
     after: float,
     retrained: Sequence[float],
     *,
-    what: str = "the test",
+    what: str = "the test set",
     seeds: int = 1,
 ) -> Alarm | None:
     """Warn of a change that another seed of a plain retraining makes as well.
@@ -156,16 +156,16 @@ def noise(
     if floor is None:
         return Alarm(
             sort=Sort.NOISE_UNKNOWN,
-            text="whether a change is more than noise cannot be told: that needs retrained models of "
-            f"{LEAST_SEEDS} seeds or more, and there {_are(len(retrained))}",
+            text="cannot compare changes with noise, as this needs retrained models of at least "
+            f"{LEAST_SEEDS} seeds, and there {_are(len(retrained))}",
         )
     if abs(after - before) > floor:
         return None
     return Alarm(
         sort=Sort.NOISE,
-        text=f"the accuracy on {what} changed by {100 * (after - before):+.2f} points, and in 95 % of "
-        f"cases chance alone changes it by up to {100 * floor:.2f} (by the standard deviation of "
-        f"{len(retrained)} retrained models, t({len(retrained) - 1}))",
+        text=f"the accuracy on {what} changed by {100 * (after - before):+.2f} points, within the noise of "
+        f"up to {100 * floor:.2f} points (95 %, from the standard deviation of {len(retrained)} "
+        f"retrained models, t({len(retrained) - 1}))",
     )
 
 
@@ -180,8 +180,8 @@ def never_known(before: float, classes: int) -> Alarm | None:
         return None
     return Alarm(
         sort=Sort.NEVER_KNOWN,
-        text=f"the model as it came knew {before:.1%} of the class, and chance is {1 / classes:.1%}: "
-        "there was nothing to forget",
+        text=f"the original model predicted {before:.1%} of the class correctly, and chance is "
+        f"{1 / classes:.1%}, so there was nothing to forget",
     )
 
 
@@ -350,15 +350,15 @@ def _beside(
     """Return what the answers warn of beside those of other models."""
     if before is None or broken(before):
         return ()
-    others = [("the model before", before)]
+    others = [("the original model", before)]
     if retrained is not None and not broken(retrained):
         others.append(("the retrained model", retrained))
     test = kept(tested(parts), gone)
     tests = [(name, kept(tested(other), gone)) for name, other in others]
     trained = [(name, other["retain"]) for name, other in others]
     return (
-        lost(test, tests, what="the test", margin=LOST)
-        or lost(parts["retain"], trained, what="what was kept", margin=LOST_TRAINED),
+        lost(test, tests, what="the test set", margin=LOST)
+        or lost(parts["retain"], trained, what="the retain set", margin=LOST_TRAINED),
         untouched(parts, before),
     )
 
@@ -379,8 +379,8 @@ def few_answers(test: Answered, name: Callable[[int], str]) -> Alarm | None:
     classes_named = ", ".join(repr(name(int(called[at]))) for at in most)
     return Alarm(
         sort=Sort.FEW_ANSWERS,
-        text=f"{counts[most].sum()} of {len(test)} answers on the test are {classes_named}: as if there were "
-        f"{given:.1f} classes, and the labels are of {expected:.1f}",
+        text=f"{counts[most].sum()} of {len(test)} predictions on the test set are {classes_named}: effectively "
+        f"{given:.1f} classes, but the labels have {expected:.1f}",
     )
 
 
@@ -412,8 +412,8 @@ def chance(test: Answered) -> Alarm | None:
         return None
     return Alarm(
         sort=Sort.CHANCE if high >= guess else Sort.BELOW_CHANCE,
-        text=f"the balanced accuracy on the test is {value:.1%} [{max(low, 0):.1%}, {high:.1%}], and "
-        f"a guess is right in {guess:.1%}",
+        text=f"the balanced accuracy on the test set is {value:.1%} (95 % CI {max(low, 0):.1%} to {high:.1%}), "
+        f"and guessing scores {guess:.1%}",
     )
 
 
@@ -427,11 +427,11 @@ def _chance_of_two(test: Answered, labels: NDArray[np.int64]) -> Alarm | None:
     (verdict,), auc = guesses, report.by_images["auc"]  # the interval that the verdict rests on
     return Alarm(
         sort=Sort(verdict),
-        text=f"the AUC on the test is {auc.value:.3f} [{auc.low:.3f}, {auc.high:.3f}]: "
+        text=f"the AUC on the test set is {auc.value:.3f} (95 % CI {auc.low:.3f} to {auc.high:.3f}), "
         + (
-            "the model may as well guess"
+            "no better than guessing"
             if verdict == "chance"
-            else "it calls fakes real more often than reals"
+            else "so fakes get lower scores than real images"
         ),
     )
 
@@ -452,8 +452,8 @@ def permuted(
     ]
     return Alarm(
         sort=Sort.PERMUTED,
-        text=f"the accuracy on the test would be {100 * value:.1f} points higher with other names of "
-        f"the classes: {', '.join(renamings[:3])}{', …' if len(renamings) > 3 else ''}",
+        text=f"the accuracy on the test set would be {100 * value:.1f} points higher with other class "
+        f"names: {', '.join(renamings[:3])}{', …' if len(renamings) > 3 else ''}",
     )
 
 
@@ -474,8 +474,8 @@ def lost(
     value, low, high, name = loss
     return Alarm(
         sort=Sort.LOST,
-        text=f"{100 * value:.1f} points [{100 * low:.1f}, {100 * high:.1f}] of the accuracy on {what} "
-        f"are lost, beside {name}",
+        text=f"the accuracy on {what} is {100 * value:.1f} points (95 % CI {100 * low:.1f} to "
+        f"{100 * high:.1f}) lower than that of {name}",
     )
 
 
@@ -489,7 +489,7 @@ def untouched(parts: Parts, before: Parts) -> Alarm | None:
     total = sum(len(now) for _, now in both)
     return Alarm(
         sort=Sort.UNTOUCHED,
-        text="every answer is the same as before, to the last bit"
+        text="all outputs are exactly the same as before"
         if same
-        else f"the model answers as before: {moved} of {total} answers are others",
+        else f"the model is nearly unchanged: {moved} of {total} predictions differ from before",
     )

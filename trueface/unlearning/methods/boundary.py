@@ -41,27 +41,29 @@ from trueface.unlearning.registry import FORGETTING, Goal, register_method
 class ShrinkOptions(DescentOptions):
     """Boundary shrink."""
 
-    epochs: Count = Field(10, description="passes")
-    lr: Positive = Field(1e-4, description="learning rate")
-    bound: Positive = Field(0.1, description="of the attack, as a fraction of the inputs' range")
+    epochs: Count = Field(10, description="Passes over the forget set")
+    lr: Positive = Field(1e-4, description="Learning rate")
+    bound: Positive = Field(
+        0.1, description="Bound of the attack, as a fraction of the inputs' range"
+    )
 
     def without_effect(self, goal: Goal, classes: int | None) -> dict[str, str]:  # noqa: ARG002
         """Return what only an attack reads; of two classes the nearest other one is known."""
         if classes == 2:
-            return {"bound": "of two classes the nearest other one is found without an attack"}
+            return {"bound": "with two classes, the nearest other class is known without an attack"}
         return {}
 
 
 class ExpandOptions(DescentOptions):
     """Boundary expanding."""
 
-    epochs: Count = Field(10, description="passes")
-    lr: Positive = Field(1e-4, description="learning rate")
+    epochs: Count = Field(10, description="Passes over the forget set")
+    lr: Positive = Field(1e-4, description="Learning rate")
 
 
 @register_method(
     "shrink",
-    summary="boundary shrink: to the nearest other class",
+    summary="Boundary shrink: trains the forget set with the nearest other class",
     hyperparameters=ShrinkOptions,
 )
 def shrink(request: Request) -> Result:
@@ -76,10 +78,10 @@ def shrink(request: Request) -> Result:
 
 @register_method(
     "expand",
-    summary="boundary expanding: to a class of its own, which is dropped",
+    summary="Boundary expanding: moves the forget set to an extra class and removes that class",
     hyperparameters=ExpandOptions,
     goals=FORGETTING,
-    other_goals="sends the forgotten to a class that is dropped; a flipped label needs a true one",
+    other_goals="moves the forget set to a class that it removes, but flipped labels must be replaced by true ones",
 )
 def expand(request: Request) -> Result:
     """Train the model on the forget set with a class more, and drop that class.

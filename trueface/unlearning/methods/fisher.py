@@ -54,18 +54,21 @@ log = logging.getLogger(__name__)
 class FisherOptions(Options):
     """Fisher forgetting. Defaults: the selective-synaptic-dampening repository's."""
 
-    alpha: Positive = Field(1e-6, description="scale of the noise's variance")
-    most: Positive = Field(1e3, description="largest inverse importance")
-    most_last: Positive = Field(1e2, description="the same for the last layer")
-    samples: Count | None = Field(None, description="kept images to read; default: all")
+    alpha: Positive = Field(1e-6, description="Scale of the noise variance")
+    most: Positive = Field(1e3, description="Largest inverse importance of a weight")
+    most_last: Positive = Field(
+        1e2, description="Largest inverse importance of a weight in the last layer"
+    )
+    samples: Count | None = Field(None, description="Number of kept images to read; default: all")
     exact: bool = Field(
-        False, description="every class of every image, weighted; else one class drawn from them"
+        False,
+        description="Weight the gradients of all classes of each image instead of sampling one class",
     )
 
 
 @register_method(
     "fisher",
-    summary="noise on the weights of least Fisher information for the retain set",
+    summary="Noise on the weights with the least Fisher information about the retain set",
     hyperparameters=FisherOptions,
     needs={"retain set"},
 )
@@ -128,7 +131,9 @@ def _importances(
             given = factors.to(inputs.device)
             if at_once and not _add_at_once(request, weights, inputs, given, sums.of):
                 at_once = False
-                notes.append("torch cannot vectorise this model: images were read one by one")
+                notes.append(
+                    "torch cannot vectorize this model, so gradients were computed image by image"
+                )
             if not at_once:
                 _add_singly(request, inputs, given, sums)
         read += len(inputs)
@@ -201,7 +206,7 @@ def _rows(request: Request, notes: list[str]) -> list[int]:
         return []
     _, head = last_layer(request.model)
     if head.out_features != request.classes:
-        notes.append("the last layer has no row of its own for the class, so it only gets noise")
+        notes.append("the last layer has no separate row for the class, so it only receives noise")
         return []
     return sorted(set(request.forget.trained))
 

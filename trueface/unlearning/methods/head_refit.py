@@ -60,7 +60,9 @@ def refit_ridge(request: Request, head: RidgeHead) -> Result:
     """
     penalty = float(head.penalty)
     if penalty <= 0:
-        raise JobError("the last layer was not fitted in closed form: train it with solver: ridge")
+        raise JobError(
+            "the last layer was not fitted in closed form. Train the model with solver: ridge"
+        )
     forget, kept = request.forget, retain_set(request)
     relabels = request.goal == "flips" and forget.true is not None
     if relabels and forget.true is not None:
@@ -69,15 +71,15 @@ def refit_ridge(request: Request, head: RidgeHead) -> Result:
     rows, positions = _rows(request, head, every)
     if len(rows) != int(head.rows):
         raise JobError(
-            f"the last layer was fitted on {int(head.rows)} rows, and these images have {len(rows)}: "
-            "exact unlearning needs all that it was fitted on; train it anew without the forgotten"
+            f"the last layer was fitted on {int(head.rows)} rows, but these images have {len(rows)}. "
+            "Exact unlearning needs the rows of the fit. Train again without the forget set."
         )
     forgotten = np.isin(positions, every.positions[: len(forget)])
     standard = standard_of(head)
     if not is_fitted_on(rows, standard):
         raise JobError(
-            "the last layer was fitted on other features than these images have now: images, "
-            "their copies or the program have changed; train it anew without the forgotten"
+            "the features of these images differ from those of the fit. Images, their copies or "
+            "the program have changed. Train again without the forget set."
         )
     factor = None
     if is_dual(rows):
@@ -87,12 +89,12 @@ def refit_ridge(request: Request, head: RidgeHead) -> Result:
     try:
         layer = refit(rows, standard, penalty, gone=gone, factor=factor)
     except ValueError as error:
-        raise JobError(f"nothing can be fitted on what stays: {error}") from error
+        raise JobError(f"cannot fit the last layer on the kept images: {error}") from error
     _put(layer, head)
     changed = "relabelled" if relabels else "forgotten"
     note = (
         f"exact in closed form: {int(forgotten.sum())} of {len(rows)} rows {changed}, with the "
-        f"means, deviations and penalty ({penalty:.4g}) of the fit"
+        f"means, standard deviations and penalty ({penalty:.4g}) of the fit"
     )
     return Result(model=request.model, notes=(note,))
 
@@ -121,7 +123,7 @@ def _rows(request: Request, head: RidgeHead, examples: Examples) -> tuple[Featur
             request.check_stop()
             loaded.append((_raw(request, head, inputs), places.numpy()))
         if not loaded:
-            raise JobError(f"not one of {len(examples)} samples could be read")
+            raise JobError(f"none of the {len(examples)} samples could be read")
         features, places_read = (np.concatenate(column) for column in zip(*loaded, strict=True))
         order = np.argsort(places_read)
         parts.append(features[order])
@@ -136,7 +138,9 @@ def _raw(request: Request, head: RidgeHead, inputs: Tensor) -> Features:
     if request.model is not head:
         body = getattr(request.model, "forward_features", None)
         if body is None:
-            raise JobError("a ridge head is unlearned on features, or as part of a detector")
+            raise JobError(
+                "a ridge head can only be unlearned on features or as part of a detector"
+            )
         with torch.inference_mode():
             values = body(inputs.to(request.watch.device))
     raw: Features = values.float().cpu().numpy()
@@ -211,15 +215,15 @@ class ExactOptions(Options):
 
     decay: NotNegative | None = Field(
         None,
-        description="penalty on squared weights, for features of a mean variance of 1; default: "
-        "several, the best on validation",
+        description="L2 penalty for features with a mean variance of 1 (default: the best of several on "
+        "validation)",
     )
-    steps: Count = Field(100, description="L-BFGS steps for each")
+    steps: Count = Field(100, description="L-BFGS steps per penalty")
 
 
 @register_method(
     "exact",
-    summary="the last layer refitted on cached features",
+    summary="Fits the last layer again on cached features of the retain set",
     hyperparameters=ExactOptions,
     needs={"retain set"},
 )
@@ -237,11 +241,13 @@ def exact(request: Request) -> Result:
         return refit_ridge(request, split.head)
     if isinstance(split.head, MlpHead):
         raise JobError(
-            "the last layer has a hidden layer, which has learned from what is to be forgotten, too, so "
-            "that refitting the rest is not exact; take another method, or train with solver: ridge"
+            "the head has a hidden layer that also learned from the forget set, so a refit is not "
+            "exact. Choose another method, or train with solver: ridge."
         )
     if not all(parameter.requires_grad for parameter in split.head.parameters()):
-        raise JobError(f"the last layer ({split.name}) is frozen, and exact changes nothing else")
+        raise JobError(
+            f"the last layer ({split.name}) is frozen, but exact changes only this layer"
+        )
     sound = _sound(request)
     features, labels = _read(request, split, whole(request.forget, request.retain), sound)
     checked, right = _read(request, split, (request.validation,), (request.validation,))
@@ -291,7 +297,7 @@ def fitted(
     fit = LinearHead(weight=weight.detach(), bias=None if bias is None else bias.detach())
     loss = float(examples.loss(fit))
     if not math.isfinite(loss):
-        raise JobError(f"the loss became {loss} with penalty {decay:g}: take a larger decay")
+        raise JobError(f"the loss became {loss} with penalty {decay:g}. Choose a larger decay.")
     return fit, loss
 
 
@@ -352,7 +358,7 @@ def _read(
         features.append(cached[[row for row, _ in chosen]])
         labels += [label for _, label in chosen]
     if not labels:
-        raise JobError(f"not one of {count(wanted)} samples could be read")
+        raise JobError(f"none of the {count(wanted)} samples could be read")
     rows = torch.cat(features).to(watch.device, torch.float64)
     return rows, torch.tensor(labels, device=watch.device)
 

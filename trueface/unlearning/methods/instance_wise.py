@@ -40,20 +40,24 @@ Held = list[tuple[nn.Parameter, Tensor, Tensor]]  # with what it was, and how fi
 class IwuOptions(DescentOptions):
     """Instance-wise unlearning. Defaults: the authors' for CIFAR-10."""
 
-    epochs: Count = Field(100, description="most passes")
-    weight_decay: NotNegative = Field(1e-4, description="of the weights")
-    batch_size: Count = Field(32, description="forgotten images a step")
-    adversarial: Count = Field(20, description="adversarial examples an image")
-    adversarial_batch: Count = Field(256, description="adversarial examples a step")
-    radius: Positive = Field(4.0, description="of the attack, L2, in the inputs' units")
-    attack_steps: Count = Field(100, description="of the attack")
-    importance: NotNegative = Field(1.0, description="weight of what holds important weights")
-    most: Count = Field(256, description="forgotten images used; more are drawn from")
+    epochs: Count = Field(100, description="Maximum number of passes")
+    weight_decay: NotNegative = Field(1e-4, description="Weight decay")
+    batch_size: Count = Field(32, description="Images of the forget set per step")
+    adversarial: Count = Field(20, description="Adversarial examples per image")
+    adversarial_batch: Count = Field(256, description="Adversarial examples per step")
+    radius: Positive = Field(4.0, description="L2 radius of the attack, in units of the inputs")
+    attack_steps: Count = Field(100, description="Steps of the attack")
+    importance: NotNegative = Field(
+        1.0, description="Weight of the penalty on changes of important weights"
+    )
+    most: Count = Field(
+        256, description="Maximum number of images of the forget set; a larger set is sampled"
+    )
 
 
 @register_method(
     "iwu",
-    summary="instance-wise unlearning with adversarial examples",
+    summary="Instance-wise unlearning with adversarial examples",
     hyperparameters=IwuOptions,
 )
 def instance_wise(request: Request) -> Result:
@@ -83,7 +87,7 @@ def instance_wise(request: Request) -> Result:
                 break
         return sum(losses) / len(losses)
 
-    note = f"used {len(instances[1])} of {len(request.forget)} forgotten samples"
+    note = f"used {len(instances[1])} of {len(request.forget)} samples of the forget set"
     return until_none_is_left(request, take, lambda: left, note)
 
 

@@ -86,24 +86,29 @@ class Teaching(NamedTuple):
 class LauOptions(DescentOptions):
     """Layer attack unlearning."""
 
-    epochs: Count = Field(20, description="most passes; it stops when all is forgotten")
-    lr: Positive = Field(0.01, description="learning rate")
-    batch_size: Count = Field(128, description="features a step")
-    clip: NotNegative = Field(0.0, description="largest norm of a gradient; 0: any")
-    pgd: Literal["partial", "full"] = Field(
-        "partial", description="attack on features through the last layer, or on images"
+    epochs: Count = Field(
+        20, description="Maximum number of passes; training stops when everything is forgotten"
     )
-    double_softmax: bool = Field(True, description="smooth the distillation's target twice")
-    alpha: Probability = Field(0.5, description="weight of the distillation in the loss")
-    temperature: Positive = Field(4.0, description="of the distillation")
+    lr: Positive = Field(0.01, description="Learning rate")
+    batch_size: Count = Field(128, description="Feature vectors per step")
+    clip: NotNegative = Field(0.0, description="Maximum gradient norm; 0: no clipping")
+    pgd: Literal["partial", "full"] = Field(
+        "partial",
+        description="Attack the features of the last layer (partial) or the images (full)",
+    )
+    double_softmax: bool = Field(
+        True, description="Apply the softmax to the target of the distillation twice"
+    )
+    alpha: Probability = Field(0.5, description="Weight of the distillation in the loss")
+    temperature: Positive = Field(4.0, description="Temperature of the distillation")
     eps: Positive | None = Field(
         None,
-        description="of the attack, in mean absolute features, or of images in their range; "
-        "default: grows until 95 % of the answers change",
+        description="Bound of the attack in mean absolute features (partial) or in the image range (full). "
+        "Default: grows until 95 % of the predictions change",
     )
-    attack_steps: Count = Field(10, description="of the attack")
+    attack_steps: Count = Field(10, description="Steps of the attack")
     share: Annotated[Finite, Field(gt=0, le=1)] = Field(
-        1.0, description="of the forget set that is read"
+        1.0, description="Fraction of the forget set to read"
     )
 
 
@@ -111,28 +116,26 @@ LIMITS = (
     Limit(
         goals=FLIPS,
         classes="several",
-        reason="sends what is forgotten over the nearest border, which of flipped labels is seldom "
-        "that of the true one; take relabel, or exact where the backbone is frozen",
+        reason="moves flipped labels across the nearest class boundary, rarely to the true class; "
+        "choose relabel, or exact with a frozen backbone",
     ),
     Limit(
         goals=FLIPS,
         classes="two",
-        reason="sends what is forgotten over the nearest border, and of two classes the other one "
-        "is all that lies there: of flipped labels it would only relabel the last layer; take "
-        "relabel, or exact where the backbone is frozen",
+        reason="can only relabel the last layer if there are two classes; choose relabel, or exact "
+        "with a frozen backbone",
     ),
     Limit(
         goals=FORGETTING,
         classes="two",
-        reason="sends what is forgotten over the nearest border, and of two classes the other one "
-        "is all that lies there: it would swap predictions and forget nothing",
+        reason="would swap the predictions of the two classes and forget nothing",
     ),
 )
 
 
 @register_method(
     "lau",
-    summary="layer attack: the last layer trained on adversarial features",
+    summary="Layer attack: trains the last layer on adversarial features",
     hyperparameters=LauOptions,
     limits=LIMITS,
 )
@@ -155,7 +158,7 @@ def layer_attack(request: Request) -> Result:
         request,
         lambda _: _epoch(request, forget, _taught(request, forget, attack), descent, random),
         lambda: _share(forget),
-        f"read {len(forget.labels)} of {len(request.forget)} forgotten samples",
+        f"read {len(forget.labels)} of {len(request.forget)} samples of the forget set",
     )
 
 

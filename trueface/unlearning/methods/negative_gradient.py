@@ -36,16 +36,16 @@ Measured = Mapping[str, float | None]  # see `Request.measured`
 class NgOptions(DescentOptions):
     """Negative gradient. Defaults: Unlearn-Saliency's baseline, 5 epochs at 1e-4."""
 
-    lr: Positive = Field(1e-4, description="learning rate")
+    lr: Positive = Field(1e-4, description="Learning rate")
     stop_at: Probability | None = Field(
         None,
-        description="stop when the forget set gets its trained labels so seldom; default: of a "
-        "class 0, of instances as often as validation, of flips as seldom as validation errs",
+        description="Fraction of the forget set with its trained label at which training stops. "
+        "Default: 0 for a class, validation accuracy for images, validation error for flips",
     )
 
 
 @register_method(
-    "ng", summary="negative gradient: gradient ascent on the forget set", hyperparameters=NgOptions
+    "ng", summary="Negative gradient: gradient ascent on the forget set", hyperparameters=NgOptions
 )
 def negative_gradient(request: Request) -> Result:
     """Ascend the gradient of the forget set's loss until the stop rule holds.
@@ -113,23 +113,25 @@ def _notes(request: Request, first: Measured, last: Measured, epochs: int) -> tu
     forget, target = _share(last, "forget_accuracy_trained"), aim(request, last)
     left, right = _share(first, "val_accuracy"), _share(last, "val_accuracy")
     fell = left - right > FELL
-    result = f"the forget set gets its trained labels in {forget:.1%}"
+    result = f"the model predicts the trained label for {forget:.1%} of the forget set"
     if forget > target and fell:
         notes.append(
-            f"{result} after {epochs} epochs, {target:.1%} were wanted, and validation accuracy fell "
-            f"from {left:.1%} to {right:.1%}: no lr of this method mends both, take npo"
+            f"{result} after {epochs} epochs (target: {target:.1%}), and validation accuracy fell "
+            f"from {left:.1%} to {right:.1%}. No lr of this method fixes both, so choose npo."
         )
     elif forget > target:
         notes.append(
-            f"{result} after {epochs} epochs, {target:.1%} were wanted: take a higher lr or more "
-            "epochs (of answers that are quite sure the gradient all but vanishes)"
+            f"{result} after {epochs} epochs (target: {target:.1%}). Choose a higher lr or more "
+            "epochs. Very confident predictions have almost no gradient."
         )
     elif not epochs:
-        notes.append(f"{result} already, no more than {target:.1%}: nothing was changed")
+        notes.append(
+            f"{result} already, at most the target of {target:.1%}, so the model is unchanged"
+        )
     if fell and forget <= target:
         notes.append(
-            f"validation accuracy fell from {left:.1%} to {right:.1%}: this loss has no floor, "
-            "take a lower lr or npo"
+            f"validation accuracy fell from {left:.1%} to {right:.1%}, as this loss has no lower "
+            "bound. Choose a lower lr, or npo."
         )
     return tuple(notes)
 
@@ -138,5 +140,5 @@ def _share(measured: Measured, name: str) -> float:
     """Return an accuracy that is always known: that of trained labels and of validation."""
     value = measured[name]
     if value is None:
-        raise ValueError(f"{name} is not known")
+        raise ValueError(f"{name} is unknown")
     return value

@@ -32,13 +32,20 @@ from trueface.unlearning.registry import register_method
 class NpoOptions(DescentOptions):
     """Negative preference optimisation."""
 
-    epochs: Count = Field(5, description="passes over the forget set")
-    beta: Positive = Field(0.1, description="how soon the gradient fades")
-    retain_weight: NotNegative = Field(1.0, description="of what is kept in the loss; 0: unread")
+    epochs: Count = Field(5, description="Passes over the forget set")
+    beta: Positive = Field(
+        0.1,
+        description="Inverse temperature of the loss; the gradient fades sooner with a higher value",
+    )
+    retain_weight: NotNegative = Field(
+        1.0, description="Weight of the retain set in the loss (0: not read)"
+    )
 
 
 @register_method(
-    "npo", summary="negative preference: a bounded negative gradient", hyperparameters=NpoOptions
+    "npo",
+    summary="Negative preference optimization: gradient ascent with a bounded loss",
+    hyperparameters=NpoOptions,
 )
 def npo(request: Request) -> Result:
     """Leave the trained labels of the forget set, and hold what is kept.

@@ -1,4 +1,4 @@
-"""Projected gradient unlearning: gradient ascent orthogonal to the inputs of the retain set.
+"""Projected gradient unlearning: Gradient ascent orthogonal to the inputs of the retain set.
 
 The gradient of each layer is projected onto the complement of the subspace of the layer's inputs for
 the retain set, so that predictions on that set hardly change. Source: T. Hoang et al., "Learn to unlearn for deep neural
@@ -205,48 +205,61 @@ def verdict(rule: Rule, moments: Sequence[Moment], before: int, most_loss: float
                 last = moments[-2:]
                 gaps = [abs(moment.validation - moment.forget) for moment in last]
                 chosen = epoch if gaps[-1] <= gaps[0] else epoch - 1
-                return StopVerdict(chosen, "the forgotten are answered no better than validation")
+                return StopVerdict(chosen, "the forget set is predicted no better than validation")
         case "class":
             if fell:
-                return StopVerdict(before, f"validation lost more than {most_loss:.1%}")
+                return StopVerdict(before, f"validation accuracy fell by more than {most_loss:.1%}")
         case "depoison":
             chosen = epoch if now.validation >= moments[before].validation else before
             if fell:
-                return StopVerdict(chosen, f"validation lost more than {most_loss:.1%}")
+                return StopVerdict(chosen, f"validation accuracy fell by more than {most_loss:.1%}")
         case _:
             assert_never(rule)
-    return StopVerdict(chosen, "the forgotten are answered as trained no more" if gone else None)
+    return StopVerdict(
+        chosen,
+        "the model no longer predicts the trained labels of the forget set" if gone else None,
+    )
 
 
 class PguOptions(AnnealedOptions):
     """Projected gradient unlearning. Defaults: the authors' for CIFAR-10 instances."""
 
-    epochs: Count = Field(20, description="most passes; the paper's 100 with its stop rule")
-    lr: Positive = Field(0.05, description="first learning rate")
-    lr_end: Positive = Field(0.01, description="last learning rate")
-    batch_size: Count = Field(128, description="images a step")
-    momentum: Annotated[Finite, Field(ge=0, lt=1)] = Field(0.0, description="of the steps")
-    bn: Literal["eval"] = Field("eval", description="batch norms are left as they are")
+    epochs: Count = Field(20, description="Maximum number of passes (100 in the paper)")
+    lr: Positive = Field(0.05, description="Learning rate at the start")
+    lr_end: Positive = Field(0.01, description="Learning rate at the end")
+    batch_size: Count = Field(128, description="Images per step")
+    momentum: Annotated[Finite, Field(ge=0, lt=1)] = Field(0.0, description="Momentum of SGD")
+    bn: Literal["eval"] = Field(
+        "eval", description="Mode of batch normalization: eval keeps the running statistics"
+    )
     retained: Annotated[Finite, Field(gt=0, le=1)] = Field(
         0.95,
-        description="fraction of the inputs' spectrum that is protected; 1: all, nothing moves",
+        description="Protected fraction of the spectrum of the inputs (1: nothing changes)",
     )
     energy: Literal["s", "s2"] = Field(
-        "s", description="spectrum: singular values as in the authors' code, or their squares"
+        "s",
+        description="Spectrum: singular values as in the authors' code (s) or their squares (s2)",
     )
     positions: Count = Field(
-        64, description="places of each image that a convolution's inputs are taken at"
+        64, description="Positions per image at which inputs of convolutions are collected"
     )
-    offset: Annotated[Finite, Field(gt=0, lt=1)] = Field(0.05, description="keeps the loss finite")
-    loss1: NotNegative = Field(1.0, description="weight of leaving the label")
-    loss2: NotNegative = Field(0.2, description="weight of the entropy term")
+    offset: Annotated[Finite, Field(gt=0, lt=1)] = Field(
+        0.05, description="Offset that keeps the loss finite"
+    )
+    loss1: NotNegative = Field(
+        1.0, description="Weight of the term that moves predictions away from the label"
+    )
+    loss2: NotNegative = Field(0.2, description="Weight of the entropy term")
     rule: Literal["auto", "class", "instances", "depoison"] = Field(
-        "auto", description="loss and stop rule; auto: by what shall be forgotten"
+        "auto", description="Loss and stop rule; auto chooses them by the goal"
     )
     loss: Literal["paper", "relabel"] = Field(
-        "paper", description="relabel: towards the true label instead of away from the wrong one"
+        "paper",
+        description="Move away from the wrong label (paper) or towards the true label (relabel)",
     )
-    most_loss: Finite = Field(0.05, description="accuracy that may be lost before it stops, 0 to 1")
+    most_loss: Finite = Field(
+        0.05, description="Largest loss of validation accuracy before training stops, 0 to 1"
+    )
 
     def rule_for(self, goal: Goal) -> Rule:
         """Return which loss and stop rule hold."""
@@ -258,15 +271,15 @@ class PguOptions(AnnealedOptions):
         """Return the weights of terms that the loss lacks, and limits that no rule reads."""
         rule, reasons = self.rule_for(goal), dict[str, str]()
         if self.loss == "relabel":
-            reason = "loss: relabel is the cross entropy with the true label alone"
+            reason = "loss: relabel is only the cross-entropy with the true label"
             reasons |= dict.fromkeys(("offset", "loss1", "loss2"), reason)
         elif rule == "depoison" and classes == 2:
             reasons["loss2"] = (
-                "the rule depoison takes the entropy over the other classes, and of two classes there "
-                "is one other: it is 0"
+                "rule depoison uses the entropy over the other classes, and it is 0 if there is "
+                "only one"
             )
         if rule == "instances":
-            reasons["most_loss"] = "the stop rule of instances does not read it"
+            reasons["most_loss"] = "the stop rule of instances does not use it"
         return reasons
 
 
@@ -274,15 +287,15 @@ LIMITS = (
     Limit(
         goals=FLIPS,
         random_flips=True,
-        reason="protects all directions in which kept images lie, and images whose labels were "
-        "flipped at random lie in the same ones: hardly any of its step is left",
+        reason="protects all directions of the kept images; randomly flipped labels share these "
+        "directions, so almost no gradient remains",
     ),
 )
 
 
 @register_method(
     "pgu",
-    summary="gradient ascent orthogonal to the inputs of the retain set",
+    summary="Gradient ascent orthogonal to the inputs of the retain set",
     hyperparameters=PguOptions,
     limits=LIMITS,
 )
@@ -295,7 +308,7 @@ def projected_gradient(request: Request) -> Result:
     options = request.own(PguOptions)
     rule = rule_of(request, options)
     if options.retained == 1:
-        return Result(model=request.model, notes=("retained is 1, so nothing was let move",))
+        return Result(model=request.model, notes=("retained is 1, so the model is unchanged",))
     layers = subspaces.layers_of(request.model)
     kept = subspaces.kept(request, layers, options.positions)
     free, notes = _free(request, kept, layers, options, rule)
@@ -303,10 +316,10 @@ def projected_gradient(request: Request) -> Result:
         return Result(model=request.model, notes=notes)
     if kept.inherited:
         notes += (
-            "what is kept was not read: its inputs are those of the model before an earlier unlearning",
+            "the retain set was not read; its inputs come from the model before an earlier unlearning",
         )
     if rule == "depoison":
-        notes += ("flipped labels outside the forget set counted as true",)
+        notes += ("flipped labels outside the forget set were treated as true",)
     log, reason = _descend(request, options, rule, free)
     subspaces.bequeath(request, kept, layers, options.positions)
     return Result(model=request.model, log=log, notes=(*notes, reason))
@@ -320,8 +333,8 @@ def rule_of(request: Request, options: PguOptions) -> Rule:
     """
     if options.loss == "relabel" and request.forget.true in (None, request.forget.trained):
         raise JobError(
-            "loss: relabel goes towards the true labels, and of what is to be forgotten none is known "
-            "that differs from the trained one; take loss: paper"
+            "loss: relabel needs true labels that differ from the trained ones, but none is known in "
+            "the forget set. Choose loss: paper."
         )
     return options.rule_for(request.goal)
 
@@ -364,17 +377,17 @@ def _free(
         if space.share > 0:
             free.append(Free(layer, space))
     if not free:
-        return [], ("no direction is free of what is kept, so nothing was changed",)
+        return [], ("all directions are protected for the retain set, so the model is unchanged",)
     least, most = min(shares, key=shares.__getitem__), max(shares, key=shares.__getitem__)
     summary = (
-        f"{numbers[0] / numbers[1]:.1%} of the directions of {len(shares)} layers were left free"
+        f"{numbers[0] / numbers[1]:.1%} of the directions in {len(shares)} layers are not protected"
     )
     spread = f" ({shares[least]:.1%} in {least or 'it'} to {shares[most]:.1%} in {most or 'it'})"
     notes: tuple[str, ...] = (summary + (spread if len(shares) > 1 else ""),)
     bare = sum(share == 1 for share in shares.values())
     if bare:  # as the authors' rule has it
         notes += (
-            f"nothing is protected in {bare} layers, as one direction holds more than retained "
+            f"nothing is protected in {bare} layers, as one direction contains more than retained "
             f"({options.retained:g}) of their inputs",
         )
     return free, notes
@@ -390,7 +403,10 @@ def _descend(
     measure = partial(request.measured, counted=True)
     moments, log = [_moment(measure())], []
     if rule == "instances" and moments[0].validation > moments[0].forget:
-        return (), "the forgotten were answered no better than validation already; nothing changed"
+        return (
+            (),
+            "the forget set was already predicted no better than validation, so the model is unchanged",
+        )
     start, now = copies(parameters), StopVerdict(0, None)
     states = {0: start}
 
@@ -453,24 +469,22 @@ def _ended(rule: Rule, moments: Sequence[Moment], now: StopVerdict) -> str:
     epoch, last = len(moments) - 1, moments[-1]
     if rule == "instances" and now.reason is not None and now.chosen == 0:
         raise JobError(
-            f"too fast: the first epoch took accuracy on the forgotten from {moments[0].forget:.1%} "
-            f"to {last.forget:.1%}, past validation's {last.validation:.1%} and further from it than the "
-            "model as it came; take a lower lr"
+            f"the first epoch was too fast. Accuracy on the forget set fell from "
+            f"{moments[0].forget:.1%} to {last.forget:.1%}, too far below validation "
+            f"({last.validation:.1%}). Choose a lower lr."
         )
-    why = f"epoch {epoch}: {now.reason or 'the last one'}"
+    why = f"epoch {epoch}: {now.reason or 'the last epoch'}"
     if rule == "class" and now.chosen == 0:
-        return f"{why}, so the model as it came is given back; take a lower lr"
+        return f"{why}, so the result is the original model. Choose a lower lr."
     if now.chosen == 0:
-        return (
-            f"{why}; none was better on validation than the model as it came, which is given back"
-        )
-    return why if now.chosen == epoch else f"{why}; epoch {now.chosen}'s model is given back"
+        return f"{why}; no epoch was better on validation, so the result is the original model"
+    return why if now.chosen == epoch else f"{why}; the result is the model of epoch {now.chosen}"
 
 
 def _moment(measured: Mapping[str, float | None]) -> Moment:
     forget, validation = measured["forget_accuracy_trained"], measured["val_accuracy"]
     if forget is None or validation is None:
-        raise JobError("pgu's stop rules need the labels of the forgotten and of validation")
+        raise JobError("the stop rules of pgu need the labels of the forget set and of validation")
     return Moment(forget, validation)
 
 

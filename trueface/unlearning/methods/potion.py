@@ -45,18 +45,21 @@ class PotionOptions(Options):
     """Potion's search for the strength of the dampening."""
 
     stop_at: Probability = Field(
-        0.2, description="rho: forget accuracy to reach, as a fraction of what it was"
+        0.2,
+        description="Target for the accuracy on the forget set, as a fraction of the original value (rho)",
     )
-    start: Positive = Field(1e-6, description="first c of alpha = percentile 100 - ln(1 + 100 c)")
-    growth: Annotated[Finite, Field(gt=1)] = Field(1.1, description="of c from trial to trial")
-    trials: Count = Field(500, description="at most")
-    most_loss: Finite = Field(0.05, description="validation accuracy that may be lost, 0 to 1")
-    batch_size: Count = Field(64, description="images a gradient; the same for both sets")
+    start: Positive = Field(
+        1e-6, description="First value of c, where alpha is percentile 100 - ln(1 + 100 c)"
+    )
+    growth: Annotated[Finite, Field(gt=1)] = Field(1.1, description="Growth factor of c per trial")
+    trials: Count = Field(500, description="Maximum number of trials")
+    most_loss: Finite = Field(0.05, description="Largest loss of validation accuracy, 0 to 1")
+    batch_size: Count = Field(64, description="Images per gradient, for both sets")
 
 
 @register_method(
     "potion",
-    summary="label-free dampening with a search for its strength",
+    summary="Dampening without labels that searches its strength",
     hyperparameters=PotionOptions,
     needs={"retain set"},
 )
@@ -70,7 +73,7 @@ def potion(request: Request) -> Result:
     before = guard(request, options.most_loss)
     start = _forgotten(request)
     if start <= 0:
-        note = "not one of the forgotten is given its trained label: the model is left as it was"
+        note = "the model predicts no trained label of the forget set, so the model is unchanged"
         return Result(model=request.model, notes=(note,))
     weights = dampening(request, "norm", batch_size=options.batch_size)
     log: list[Step] = []
@@ -155,17 +158,16 @@ def _forgotten(request: Request) -> float:
 def _note(request: Request, taken: _Trial | None, start: float, target: float) -> str:
     if taken is None:
         return (
-            f"no dampening brings forget accuracy from {start:.4f} to {target:.4f} and keeps "
-            "validation accuracy: the model is left as it was"
+            f"no dampening lowers forget accuracy from {start:.4f} to {target:.4f} and keeps "
+            "validation accuracy, so the model is unchanged"
         )
     end = _forgotten(request)
     summary = (
-        f"c {taken.c:.4g} (alpha {taken.alpha:.4g}) was taken in trial {taken.number}: forget "
-        f"accuracy went from {start:.4f} to {end:.4f}"
+        f"trial {taken.number} chose c {taken.c:.4g} (alpha {taken.alpha:.4g}); forget "
+        f"accuracy changed from {start:.4f} to {end:.4f}"
     )
     if end <= target:
         return summary
     return (
-        f"{summary}, not to {target:.4f}: more trials did not reach it or cost too much validation "
-        "accuracy"
+        f"{summary}. Other trials did not reach {target:.4f} or lost too much validation accuracy."
     )

@@ -26,18 +26,18 @@ from trueface.unlearning.registry import Goal, register_method
 class RlOptions(DescentOptions):
     """Random labels: L. Graves et al., AAAI 2021."""
 
-    epochs: Count = Field(3, description="passes")
-    redraw: bool = Field(False, description="new random labels in every epoch")
-    with_retain: bool = Field(False, description="learn from the kept images as well")
+    epochs: Count = Field(3, description="Passes over the forget set")
+    redraw: bool = Field(False, description="Draw new random labels in each epoch")
+    with_retain: bool = Field(False, description="Also train on the retain set")
 
     def without_effect(self, goal: Goal, classes: int | None) -> dict[str, str]:  # noqa: ARG002
         """Return what needs more than one other class to choose from."""
         if classes == 2:
-            return {"redraw": "of two classes there is only one other label to draw"}
+            return {"redraw": "with two classes, only one other label exists"}
         return {}
 
 
-@register_method("rl", summary="random labels for the forget set", hyperparameters=RlOptions)
+@register_method("rl", summary="Random labels for the forget set", hyperparameters=RlOptions)
 def random_labels(request: Request) -> Result:
     """Train the model on, the forget set under random other labels.
 

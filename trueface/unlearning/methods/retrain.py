@@ -25,7 +25,7 @@ from trueface.unlearning.registry import FLIPS, register_method
 
 @register_method(
     "retrain",
-    summary="a new training without the forget set",
+    summary="New training without the forget set",
     hyperparameters=TrainingOptions,
     needs={"retain set", "untrained model"},
 )
@@ -40,7 +40,7 @@ def retrain(request: Request) -> Result:
 
 @register_method(
     "finetune",
-    summary="the model trained further on the retain set",
+    summary="Further training on the retain set",
     hyperparameters=TrainingOptions,
     needs={"retain set"},
 )
@@ -55,7 +55,7 @@ def finetune(request: Request) -> Result:
 
 @register_method(
     "relabel",
-    summary="the model trained further, flipped labels corrected",
+    summary="Further training with corrected labels",
     hyperparameters=TrainingOptions,
     needs={"true labels"},
     goals=FLIPS,
@@ -71,7 +71,7 @@ def relabel(request: Request) -> Result:
 
 @register_method(
     "corrected",
-    summary="a new training, flipped labels corrected",
+    summary="New training with corrected labels",
     hyperparameters=TrainingOptions,
     needs={"retain set", "true labels", "untrained model"},
     goals=FLIPS,
@@ -87,7 +87,7 @@ def corrected(request: Request) -> Result:
 
 @register_method(
     "restart",
-    summary="a new training with an unlearning's budget",
+    summary="New training with the budget of an unlearning",
     hyperparameters=TrainingOptions,
     needs={"retain set", "untrained model"},
 )

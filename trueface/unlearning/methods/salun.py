@@ -38,26 +38,26 @@ from trueface.unlearning.optimization import Descent, teach
 from trueface.unlearning.registry import register_method
 
 TRUE_LABELS = (
-    "flipped labels were corrected instead of drawn at random (SalUn's corrective variant)"
+    "flipped labels were corrected, not replaced by random ones (corrective variant of SalUn)"
 )
 
 
 class SalunOptions(DescentOptions):
     """SalUn. Defaults: the authors' for a tenth of CIFAR-10."""
 
-    epochs: Count = Field(10, description="passes over both sets")
-    lr: Positive = Field(0.013, description="learning rate")
-    weight_decay: NotNegative = Field(5e-4, description="of the weights")
-    batch_size: Count = Field(256, description="images a step")
+    epochs: Count = Field(10, description="Passes over both sets")
+    lr: Positive = Field(0.013, description="Learning rate")
+    weight_decay: NotNegative = Field(5e-4, description="Weight decay")
+    batch_size: Count = Field(256, description="Images per step")
     share: Annotated[Finite, Field(gt=0, le=1)] = Field(
-        0.5, description="of all weights that may learn"
+        0.5, description="Fraction of the trainable weights to train"
     )
-    bn: Statistics = Field("train", description="batch statistics while it learns what is kept")
+    bn: Statistics = Field("train", description="Mode of batch normalization on the retain set")
 
 
 @register_method(
     "salun",
-    summary="random labels, learned by the salient weights alone",
+    summary="Random labels, trained only with the salient weights",
     hyperparameters=SalunOptions,
     needs={"retain set"},
 )
@@ -100,7 +100,7 @@ def saliency(request: Request, parameters: Iterable[nn.Parameter], batch_size: i
             if gradient is not None:
                 total += gradient
     if not all(bool(total.isfinite().all()) for total in sums):
-        raise JobError("the forget set's gradient is no finite number: the model is broken")
+        raise JobError("the gradient of the forget set is not finite, so the model is broken")
     return [total.abs() for total in sums]
 
 

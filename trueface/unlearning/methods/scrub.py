@@ -42,10 +42,10 @@ from trueface.unlearning.registry import register_method
 
 APART = 1e-6  # divergence from which its slope is more than rounding
 NO_REWIND = {
-    "class": "no rewinding: validation holds no sample of a class that shall go to compare with",
-    "flips": "no rewinding: flipped labels shall be corrected, so validation chose the epoch",
+    "class": "no rewinding, as validation contains no sample of the class to forget",
+    "flips": "no rewinding for flipped labels; the epoch was chosen on validation",
 }
-NONE_ALIKE = "no rewinding: validation holds no sample of the forgotten ones' classes"
+NONE_ALIKE = "no rewinding, as validation contains no sample of the classes in the forget set"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,26 +61,27 @@ class StudentCheckpoint:
 class ScrubOptions(DescentOptions):
     """SCRUB. Defaults: the authors' for CIFAR-10, large scale."""
 
-    epochs: Count = Field(3, description="passes over what is kept")
+    epochs: Count = Field(3, description="Passes over the retain set")
     max_epochs: Annotated[int, Field(ge=0)] = Field(
-        2, description="of these with a pass over the forgotten before"
+        2, description="Number of epochs that begin with a pass over the forget set"
     )
-    lr: Positive = Field(5e-4, description="learning rate")
-    weight_decay: NotNegative = Field(5e-4, description="of the weights")
-    batch_size: Count = Field(128, description="kept images a step")
-    forget_batch: Count = Field(32, description="forgotten images a step")
-    gamma: NotNegative = Field(0.99, description="weight of the labels of what is kept")
-    alpha: NotNegative = Field(0.001, description="weight of the teacher on what is kept")
-    temperature: Positive = Field(4.0, description="of both distillations")
+    lr: Positive = Field(5e-4, description="Learning rate")
+    weight_decay: NotNegative = Field(5e-4, description="Weight decay")
+    batch_size: Count = Field(128, description="Images of the retain set per step")
+    forget_batch: Count = Field(32, description="Images of the forget set per step")
+    gamma: NotNegative = Field(0.99, description="Weight of the labels of the retain set")
+    alpha: NotNegative = Field(0.001, description="Weight of the teacher on the retain set")
+    temperature: Positive = Field(4.0, description="Temperature of both distillations")
     rewind: bool = Field(
-        False, description="SCRUB+R: the epoch whose error on the forgotten is that of validation"
+        False,
+        description="SCRUB+R: choose the epoch whose error on the forget set is closest to that on validation",
     )
-    bn: Statistics = Field("train", description="batch statistics while it learns what is kept")
+    bn: Statistics = Field("train", description="Mode of batch normalization on the retain set")
 
 
 @register_method(
     "scrub",
-    summary="distillation away from the teacher on the forget set",
+    summary="Distillation away from the teacher on the forget set",
     hyperparameters=ScrubOptions,
     needs={"retain set"},
 )
@@ -192,8 +193,8 @@ def _taken(
         reference = answered(request.model, alike, request.watch).accuracy("trained") or 0.0
         checkpoint = nearest(checkpoints, reference)
         notes.append(
-            f"rewound to epoch {checkpoint.epoch} of {options.epochs}: {1 - checkpoint.forget:.1%} of the forget "
-            f"set are answered wrong, of validation's same classes {1 - reference:.1%}"
+            f"rewound to epoch {checkpoint.epoch} of {options.epochs}: the error is {1 - checkpoint.forget:.1%} on "
+            f"the forget set and {1 - reference:.1%} on the same classes of validation"
         )
     elif checkpoints:
         checkpoint = best(checkpoints)

@@ -3,7 +3,7 @@
 No training: one gradient pass over everything, kept in the cache, and one over the forget set. A
 weight is dampened where its importance for the forgotten is more than alpha times that for all, to
 lambda divided by that ratio. Source: J. Foster, S. Schoepf, A. Brintrup, "Fast machine unlearning
-without retraining through selective synaptic dampening", AAAI 2024, arXiv 2308.07707. As in
+without retraining through Selective synaptic dampening", AAAI 2024, arXiv 2308.07707. As in
 the authors' code gradients are those of whole batches, squared.
 
 We differ in three ways. The samples come mixed, with batches no larger than the forget set, the
@@ -26,18 +26,20 @@ from trueface.unlearning.registry import register_method
 class SsdOptions(Options):
     """Selective synaptic dampening."""
 
-    alpha: Positive = Field(10.0, description="importance ratio from which a weight is dampened")
-    strength: Positive = Field(1.0, description="lambda: how much of it is left")
-    search: bool = Field(
-        True, description="alpha is doubled until validation stands; never lowered"
+    alpha: Positive = Field(
+        10.0, description="Smallest importance ratio at which a weight is dampened"
     )
-    most_loss: Finite = Field(0.05, description="validation accuracy that may be lost, 0 to 1")
-    batch_size: Count = Field(64, description="images a gradient; the same for both sets")
+    strength: Positive = Field(
+        1.0, description="Dampening constant (lambda): a smaller value dampens more"
+    )
+    search: bool = Field(True, description="Double alpha until validation accuracy is kept")
+    most_loss: Finite = Field(0.05, description="Largest loss of validation accuracy, 0 to 1")
+    batch_size: Count = Field(64, description="Images per gradient, for both sets")
 
 
 @register_method(
     "ssd",
-    summary="selective synaptic dampening",
+    summary="Selective synaptic dampening",
     hyperparameters=SsdOptions,
     needs={"retain set"},
 )
@@ -74,25 +76,25 @@ def dampen(request: Request) -> Result:
 def _note(weights: Dampening, options: SsdOptions, alpha: float, dampened: int, trials: int) -> str:
     if dampened:
         return (
-            f"alpha {alpha:g} was taken in trial {trials}, which dampens {dampened} of "
+            f"trial {trials} chose alpha {alpha:g}, which dampens {dampened} of "
             f"{weights.count} weights"
         )
     if trials == 1:
         return (
-            f"no weight matters more than {alpha:g} times as much to the forgotten as to all, so "
-            "the model is left as it was; take a lower alpha"
+            f"no weight is more than {alpha:g} times as important for the forget set as for all "
+            "images, so the model is unchanged. Choose a lower alpha."
         )
     return (
-        f"alpha was doubled from {options.alpha:g} to {alpha:g}, where nothing is dampened; below "
-        f"it validation accuracy fell by more than {options.most_loss:g} or all answers were the "
-        "same, so the model is left as it was"
+        f"the model is unchanged, as alpha was doubled from {options.alpha:g} to {alpha:g}, where "
+        "nothing is dampened. With each smaller alpha, validation accuracy fell by more than "
+        f"{options.most_loss:g} or all predictions were the same."
     )
 
 
 def _vain(options: SsdOptions, before: Guard, weights: Dampening) -> str:
     alone = int(weights.ratios().isinf().sum())
     return (
-        f"{alone} weights matter to the forgotten alone, and without them no alpha keeps "
-        f"validation accuracy within {options.most_loss:g} of {before.accuracy:.4f}: the model is "
-        "left as it was"
+        f"{alone} weights matter only to the forget set; without them, no alpha keeps "
+        f"validation accuracy within {options.most_loss:g} of {before.accuracy:.4f}. The model is "
+        "unchanged."
     )
