@@ -89,7 +89,7 @@ def test_a_pipe_gets_a_line_a_method(study: Path, command: Command) -> None:
     assert ng["verdict"] == "constant"
     assert ng["alarms"] == "constant, class share, chance"
     assert "nan" not in output.out
-    assert "alarm: ng: 100.0% of the answers are 'fake'" in output.err
+    assert "alarm: ng: 100.0% of the predictions are 'fake'" in output.err
     assert "scrub: it went well" in output.err
 
 
@@ -112,7 +112,7 @@ def test_a_terminal_gets_a_table_with_alarms_below(study: Path) -> None:
     assert f"{BASE}: forget 20% flipped labels" in text
     assert "forget (wrong) %" in text
     assert "88.13 ± 2.65" in text
-    assert "alarm: ng: 100.0% of the answers are 'fake'" in text
+    assert "alarm: ng: 100.0% of the predictions are 'fake'" in text
 
 
 def test_a_class_gets_the_published_layout(cifar: Path) -> None:
@@ -139,7 +139,7 @@ def test_json_holds_all_measures_and_reasons(study: Path, command: Command) -> N
     rows = {row["method"]: row for row in group["rows"]}
     assert rows["scrub"]["values"]["tow"]["n"] == 2
     assert rows["scrub"]["seeds"] == [0, 1]
-    assert rows["scrub"]["reasons"]["probe"] == "it was not tried"
+    assert rows["scrub"]["reasons"]["probe"] == "not measured"
     assert [alarm["sort"] for alarm in rows["ng"]["alarms"]] == [
         "constant", "class share", "chance"
     ]  # fmt: skip
@@ -214,7 +214,7 @@ def test_the_test_of_few_sources_says_so(tmp_path: Path) -> None:
     parts["test"] = replace(parts["test"], ids=names)
     leave(tmp_path, told(f"{BASE}~scrub", BASE), parts, parts)
     (group,) = ladder(tmp_path).groups
-    assert "caution: 2 real sources, 2 fake sources" in " ".join(group.notes)
+    assert "treat them with caution: 2 real sources, 2 fake sources" in " ".join(group.notes)
 
 
 def test_published_figures_stand_beside_a_base_from_elsewhere(tmp_path: Path) -> None:

@@ -156,7 +156,7 @@ def test_a_weight_of_pgu_without_effect_is_warned_of(lab: Path) -> None:
     )
     made: Plan = a_plan(study, lab, **{**SETTINGS, "solver": "gradient"})
     (message,) = [each.message for each in made.warnings if each.code == "no-effect"]
-    assert message.startswith("pgu_loss2 has no effect here: the rule depoison takes the entropy")
+    assert message.startswith("pgu_loss2 has no effect here: rule depoison uses the entropy")
 
 
 def test_settings_of_steps_are_warned_of(lab: Path) -> None:

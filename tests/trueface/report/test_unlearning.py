@@ -263,5 +263,5 @@ def test_the_section_explains_its_words_where_they_stand(lab: Forgetful) -> None
     text = " ".join(_section(lab.run).text.split())
     assert "support vector classifier (SVC)" in text
     assert "membership inference attack (MIA)" in text
-    assert "a new training without the forget set" in text  # what the row "retrain" is
+    assert "New training without the forget set" in text  # what the row "retrain" is
     assert "50 % are given to the methods. The other flipped labels remain" in text

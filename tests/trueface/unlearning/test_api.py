@@ -103,7 +103,7 @@ def test_a_first_sample_that_cannot_be_read_is_left_out() -> None:
     spy.torn = {problem.forget.positions[0]}
     assert problem.run("relabel", options={"epochs": 1}).log[-1].metrics["val_accuracy"]
     spy.torn = set(problem.forget.positions)
-    with pytest.raises(JobError, match=r"not one of .* to forget could be read"):
+    with pytest.raises(JobError, match=r"none of the .* samples of the forget set could be read"):
         problem.run("relabel")
 
 
@@ -153,11 +153,11 @@ def test_a_perceptron_and_a_network_are_what_the_tests_take_them_for() -> None:
         ),
         (
             "retrain", flipped, lambda p: {"validation": p.validation.subset([])},
-            JobError, "no validation sample",
+            JobError, "validation contains no sample",
         ),
         (
             "retrain", flipped, lambda _: {"retain": None},
-            UsageError, "retrain reads the images that are to be kept",
+            UsageError, "retrain needs the images to keep",
         ),
         (
             "relabel", flipped, lambda p: {"retain": p.forget + p.retain},
@@ -165,22 +165,22 @@ def test_a_perceptron_and_a_network_are_what_the_tests_take_them_for() -> None:
         ),
         (
             "ng", one_class, lambda p: {"forget": p.forget.relabelled([7] * len(p.forget))},
-            JobError, "class 7, and the model tells 3 classes apart",
+            JobError, "class 7, but the model has 3 classes",
         ),
         ("relabel", one_class, lambda _: {}, UsageError, "no label is flipped"),
         ("pgu", flipped, lambda _: {}, UsageError, "force"),
         ("scrubb", flipped, lambda _: {}, UnknownName, "did you mean scrub"),
         (
             "scrub", flipped, lambda _: {"options": {"alfa": 1}},
-            UsageError, r"options of scrub: alfa.*it has .*alpha",
+            UsageError, r"options of scrub: alfa.*options: .*alpha",
         ),
         (
             "ng", flipped, lambda _: {"options": METHODS["scrub"].hyperparameters()},
-            UsageError, "these are ScrubOptions, not NgOptions",
+            UsageError, "expected NgOptions, got ScrubOptions",
         ),
         (
             "scrub", flipped, lambda _: {"watch": Watch(precision="fp16")},
-            UsageError, "take bf16 or fp32",
+            UsageError, "Choose bf16 or fp32",
         ),
     ],
 )  # fmt: skip
@@ -199,10 +199,10 @@ def test_what_cannot_work_is_refused(
 def test_weights_that_are_no_numbers_are_refused_though_no_answer_shows_it() -> None:
     problem = one_class()
     problem.model.register_parameter("idle", nn.Parameter(torch.tensor([1.0, float("nan")])))
-    with pytest.raises(JobError, match="1 of 2 values of idle are no finite numbers"):
+    with pytest.raises(JobError, match="1 of 2 values of idle are not finite"):
         problem.run("finetune")
     next(problem.model.parameters()).data.fill_(torch.nan)
-    with pytest.raises(JobError, match="no finite numbers"):
+    with pytest.raises(JobError, match="not finite"):
         problem.run("finetune")
 
 

@@ -223,7 +223,7 @@ def broken() -> Hidden:
         (without_a_class, "of class 0 0 samples"),
         (
             partial(gaussians, 0.98, rate=0.0, count=19, known=0),
-            "of class 1 9 samples looked through, and each of 2",
+            "9 samples of class 1 were searched, but each of 2",
         ),
         (broken, "so it cannot be split into backbone and head"),
     ],

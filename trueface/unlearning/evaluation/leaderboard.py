@@ -645,7 +645,8 @@ def _about_sources(rows: Iterable[Sequence[MeasuredModel]]) -> list[str]:
     """Return what so few sources of test images leave of an interval."""
     every = (few_sources(each.sources) for row in rows for each in row)
     return [
-        f"intervals are for new image sources but are based on few: {few}"
+        "95 % intervals estimate the variation between image sources. With few sources, treat "
+        f"them with caution: {few}"
         for few in dict.fromkeys(every)
         if few
     ]

@@ -180,7 +180,7 @@ def never_known(before: float, classes: int) -> Alarm | None:
         return None
     return Alarm(
         sort=Sort.NEVER_KNOWN,
-        text=f"the original model predicted {before:.1%} of the class correctly, and chance is "
+        text=f"the model before unlearning predicted {before:.1%} of the class correctly, and chance is "
         f"{1 / classes:.1%}, so there was nothing to forget",
     )
 
@@ -350,7 +350,7 @@ def _beside(
     """Return what the answers warn of beside those of other models."""
     if before is None or broken(before):
         return ()
-    others = [("the original model", before)]
+    others = [("the model before unlearning", before)]
     if retrained is not None and not broken(retrained):
         others.append(("the retrained model", retrained))
     test = kept(tested(parts), gone)

@@ -475,9 +475,9 @@ def _ended(rule: Rule, moments: Sequence[Moment], now: StopVerdict) -> str:
         )
     why = f"epoch {epoch}: {now.reason or 'the last epoch'}"
     if rule == "class" and now.chosen == 0:
-        return f"{why}, so the result is the original model. Choose a lower lr."
+        return f"{why}, so the result is the model before unlearning. Choose a lower lr."
     if now.chosen == 0:
-        return f"{why}; no epoch was better on validation, so the result is the original model"
+        return f"{why}; no epoch was better on validation, so the result is the model before unlearning"
     return why if now.chosen == epoch else f"{why}; the result is the model of epoch {now.chosen}"
 
 

@@ -187,7 +187,7 @@ def test_images_are_forgotten_once(lab: Path, fractions: tuple[float, float]) ->
     again = a_job(
         lab, f"{DATA}~ng~rl", base=f"{DATA}~ng", method="rl", forget_fraction=then, forget_class=1
     )
-    with pytest.raises(JobError, match="start from the model that was trained"):
+    with pytest.raises(JobError, match="Start from the trained model"):
         forgetting.forget(again)
 
 

@@ -85,7 +85,9 @@ def test_images_that_shall_go_name_no_class_and_are_forgotten_once(tmp_path: Pat
         FORGET, there, model=f"{MODEL}~rl", base=MODEL, method="rl", forget_fraction=0.1
     )
     (reason,) = FORGET.refusals(again, makers)
-    assert reason.startswith(f"{MODEL} has forgotten before, and images are forgotten once")
+    assert reason.startswith(
+        f"{MODEL} is already an unlearned model, and unlearning cannot be repeated"
+    )
 
 
 def test_a_base_of_a_version_that_knew_no_seed_of_the_test_list_is_taken() -> None:
@@ -101,7 +103,7 @@ def test_methods_that_cannot_work_are_refused_unless_forced(tmp_path: Path) -> N
     for name in ("ada", "bob"):
         (tmp_path / "data" / name).mkdir(parents=True)
     (reason,) = forgetting(tmp_path)
-    assert "of two classes one would be left" in reason
+    assert "forgetting one of two classes leaves one class" in reason
     assert forgetting(tmp_path, force=True) == ()
 
 

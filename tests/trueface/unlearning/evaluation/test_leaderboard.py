@@ -298,7 +298,7 @@ def test_a_change_within_the_noise_of_three_retrained_seeds_is_told(
     assert [one.sort for one in row(group, "ng").alarms] == noise
     assert row(group, "retrain").alarms == ()
     assert row(group, "ng").verdict == ""
-    few = any("of 3 seeds or more, and there are 2" in note for note in group.notes)
+    few = any("of at least 3 seeds, and there are 2" in note for note in group.notes)
     assert few == (seeds == 2)
     assert any("no corrected model" in note for note in group.notes)
 

@@ -82,7 +82,7 @@ def test_without_a_test_there_is_a_reason_and_calibration_is_of_validation() -> 
 def test_true_labels_that_nobody_knows_give_a_reason() -> None:
     parts = one_class(0)
     assert alone(parts, goal="class", forgotten=(2,)).reasons["forget_true"] == (
-        "the true labels are not known"
+        "the true labels are unknown"
     )
 
 
@@ -117,7 +117,7 @@ def test_large_logits_have_finite_probabilities() -> None:
 def test_answers_that_are_no_numbers_are_refused(value: float) -> None:
     parts = flips(8)
     parts["test"].logits[3, 0] = value
-    with pytest.raises(DataError, match="1 of 80 answers on test are no finite numbers"):
+    with pytest.raises(DataError, match="1 of 80 predictions on test are not finite"):
         alone(parts, goal="flips")
 
 
@@ -163,9 +163,9 @@ def test_recovery_is_the_share_of_undone_damage() -> None:
 
 def test_without_damage_there_is_no_recovery() -> None:
     same = flips(4)["test"]
-    with pytest.raises(Unmeasured, match="nothing to recover"):
+    with pytest.raises(Unmeasured, match="recovery needs at least"):
         recovery(same, same, same)
-    with pytest.raises(Unmeasured, match="nothing to recover"):
+    with pytest.raises(Unmeasured, match="recovery needs at least"):
         recovery(same, same, flips(8)["test"])  # the clean model is the worse one
 
 

@@ -102,7 +102,7 @@ def test_two_classes_answered_for_nine_are_told_with_their_names() -> None:
         for alarm in ruined(parts, goal="class", before=None, forgotten=(0,), names=names)
     }
     assert Sort.FEW_ANSWERS in alarms
-    assert "270 of 270 answers on the test are 'class " in alarms[Sort.FEW_ANSWERS]
+    assert "270 of 270 predictions on the test set are 'class " in alarms[Sort.FEW_ANSWERS]
 
 
 def test_a_detector_that_says_the_opposite_is_told() -> None:
@@ -123,7 +123,7 @@ def test_accuracy_lost_on_what_was_kept_is_told_with_its_interval() -> None:
     (alarm,) = ruined(many(0.35, seed=5), goal="class", before=before, forgotten=(0,))
     assert alarm.sort is Sort.LOST
     assert "points [" in alarm.text
-    assert "the model before" in alarm.text
+    assert "the model before unlearning" in alarm.text
 
 
 def test_what_retraining_loses_too_is_not_lost_by_the_method() -> None:
@@ -235,8 +235,8 @@ def test_a_sound_model_raises_none() -> None:
 def test_a_constant_predictor_raises_the_alarm_and_names_the_share() -> None:
     parts = flips(7) | {"test": said(TRUTH, [1] * 90, true=TRUTH)}
     found = {one.sort: one.text for one in alarms(parts, goal="flips", names=NAMES)}
-    assert found[Sort.CONSTANT] == "100.0% of the answers are 'fake'"
-    assert found[Sort.SHARE] == "the accuracy on the test, 66.67%, is exactly the share of fake"
+    assert found[Sort.CONSTANT] == "100.0% of the predictions are 'fake'"
+    assert found[Sort.SHARE] == "the accuracy on the test set, 66.67%, is exactly the share of fake"
 
 
 def test_one_class_in_the_test_makes_no_constant_predictor() -> None:

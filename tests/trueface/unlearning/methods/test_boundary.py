@@ -65,6 +65,6 @@ def test_a_single_logit_stays_one() -> None:
 
 
 def test_wrong_labels_are_refused_unless_forced() -> None:
-    with pytest.raises(UsageError, match="a class that is dropped"):
+    with pytest.raises(UsageError, match="a class that it removes"):
         flipped().run("expand")
     assert flipped().run("expand", force=True).notes[0].startswith("forced: ")

@@ -58,7 +58,7 @@ def test_nothing_is_done_where_the_forgotten_are_answered_like_others_already(wh
     done = problem.run("ng", options={**SLOW, "stop_at": where})
     assert not checks.moved(before, done.model)
     assert len(done.log) == 2
-    assert "nothing was changed" in done.notes[0]
+    assert "so the model is unchanged" in done.notes[0]
 
 
 def test_a_pass_ends_where_its_latest_answers_are_at_the_target() -> None:
@@ -95,7 +95,7 @@ def test_a_note_tells_of_lost_accuracy() -> None:
 
 def test_a_note_tells_that_the_target_was_not_reached() -> None:
     done = one_class().run("ng", options={"lr": 1e-6, "epochs": 2})
-    assert "after 2 epochs, 0.0% were wanted" in done.notes[0]
+    assert "after 2 epochs (target: 0.0%)" in done.notes[0]
 
 
 def test_a_missed_target_and_lost_accuracy_give_advice_that_does_not_contradict_itself() -> None:
@@ -105,7 +105,7 @@ def test_a_missed_target_and_lost_accuracy_give_advice_that_does_not_contradict_
     assert fell > 0.1
     assert last(done) > 0
     notes = " ".join(done.notes)
-    assert "no lr of this method mends both, take npo" in notes
+    assert "No lr of this method fixes both, so choose npo" in notes
     assert "higher lr" not in notes
     assert "lower lr" not in notes
 

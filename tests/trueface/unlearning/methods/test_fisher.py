@@ -95,7 +95,7 @@ def test_a_model_that_cannot_be_vectorised_is_read_image_by_image() -> None:
     quick, loss = _importances(asked(problem, FisherOptions()), problem.retain, notes)
     assert notes == []
     slow, same = _importances(asked(branching, FisherOptions()), problem.retain, notes)
-    assert "one by one" in notes[0]
+    assert "image by image" in notes[0]
     assert len(notes) == 1
     assert loss == pytest.approx(same)
     for name, one in quick.items():
@@ -167,7 +167,7 @@ def test_a_single_logit_has_no_row_to_forget_and_says_so() -> None:
     done = problem.run(
         "fisher", forget=right.subset(rows), retain=right.subset(rest), goal="class", force=True
     )
-    assert "no row of its own" in done.notes[1]
+    assert "no separate row" in done.notes[1]
 
 
 @both_precisions

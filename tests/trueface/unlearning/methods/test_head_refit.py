@@ -213,7 +213,7 @@ def test_what_cannot_be_read_is_left_out() -> None:
 
 def test_a_last_layer_with_a_hidden_one_is_refused() -> None:
     problem = replace(flipped(), model=MlpHead(2, hidden=8))
-    with pytest.raises(JobError, match="has learned from what is to be forgotten, too"):
+    with pytest.raises(JobError, match="hidden layer that also learned from the forget set"):
         problem.run("exact")
 
 

@@ -56,13 +56,13 @@ def test_what_is_forgotten_already_stays_as_it_is() -> None:
 
 def test_it_says_where_something_is_last() -> None:
     done = one_class().run("iwu", options={**SOON, "epochs": 1, "lr": 1e-9})
-    assert "100.0% of these still have their answer" in done.notes[-1]
+    assert "100.0% of these still get their trained label" in done.notes[-1]
 
 
 @pytest.mark.parametrize(("most", "used"), [(1, 1), (8, 8), (500, 32)])
 def test_no_more_instances_are_used_than_allowed(most: int, used: int) -> None:
     done = one_class().run("iwu", options={**SOON, "epochs": 1, "most": most})
-    assert done.notes[0] == f"used {used} of 32 forgotten samples"
+    assert done.notes[0] == f"used {used} of 32 samples of the forget set"
     assert done.samples_read == 2 * used  # for itself, and for the importances
 
 

@@ -108,7 +108,7 @@ def test_it_ends_before_its_first_step_where_all_is_forgotten() -> None:
 def test_it_says_where_something_is_last() -> None:
     done = one_class().run("lau", options={"epochs": 1, "lr": 1e-9})
     assert last(done) == 1
-    assert "100.0% of these still have their answer" in done.notes[-1]
+    assert "100.0% of these still get their trained label" in done.notes[-1]
 
 
 def test_an_attack_that_fails_teaches_the_best_other_class() -> None:
