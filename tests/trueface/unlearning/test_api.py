@@ -146,7 +146,7 @@ def test_a_perceptron_and_a_network_are_what_the_tests_take_them_for() -> None:
 @pytest.mark.parametrize(
     ("method", "build", "given", "error", "match"),
     [
-        ("retrain", flipped, lambda p: {"forget": p.forget.subset([])}, JobError, "nothing to forget"),
+        ("retrain", flipped, lambda p: {"forget": p.forget.subset([])}, JobError, "the forget set is empty"),
         (
             "retrain", flipped, lambda p: {"retain": p.retain.subset([])},
             JobError, "everything would be forgotten",
@@ -161,7 +161,7 @@ def test_a_perceptron_and_a_network_are_what_the_tests_take_them_for() -> None:
         ),
         (
             "relabel", flipped, lambda p: {"retain": p.forget + p.retain},
-            JobError, r"(\d+) of \1 samples .* are among those .* kept",
+            JobError, r"(\d+) of \1 samples .* are also in the retain set",
         ),
         (
             "ng", one_class, lambda p: {"forget": p.forget.relabelled([7] * len(p.forget))},

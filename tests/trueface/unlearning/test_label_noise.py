@@ -220,7 +220,7 @@ def broken() -> Hidden:
             (partial(gaussians, separable, rate=rate), r"estimated (4|5|6)\d% of 1000 labels are wrong")
             for separable, rate in ((0.995, 0.5), (0.5, 0.1), (0.98, 0.45))
         ),
-        (without_a_class, "of class 0 0 samples"),
+        (without_a_class, "0 samples of class 0 "),
         (
             partial(gaussians, 0.98, rate=0.0, count=19, known=0),
             "9 samples of class 1 were searched, but each of 2",

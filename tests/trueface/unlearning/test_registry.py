@@ -96,7 +96,7 @@ def test_a_file_more_is_a_method_more(tmp_path: Path) -> None:
     [
         ('"mine", hyperparameters=MineOptions', "missing 1 required keyword-only argument: 'summary'"),
         ('"mine", summary="s", hyperparameters=MineOptions, goal="class"', "keyword argument 'goal'"),
-        ('"My-Own", summary="s", hyperparameters=MineOptions', "take lower-case letters and digits"),
+        ('"My-Own", summary="s", hyperparameters=MineOptions', "a name must be a lower-case letter"),
         ('"mine", summary="s", hyperparameters=MineOptions, needs={"money"}', "'money'"),
         ('"mine", summary="s", hyperparameters=MineOptions, goals={"all"}', "'all'"),
     ],
@@ -154,9 +154,9 @@ def test_a_share_of_hidden_wrong_labels_stays_a_share(
         ("relabel", "flips", {"rate": 0.5, "known": 0, "finding": True}, "50% of the other labels"),
         ("relabel", "flips", {"rate": 0.5, "known": 0.5, "finding": True}, None),  # a third is left
         ("relabel", "flips", {"rate": 0.2, "known": 0, "finding": True}, None),
-        ("lau", "flips", {"classes": 2}, "of two classes"),
+        ("lau", "flips", {"classes": 2}, "if there are two classes"),
         ("lau", "class", {"classes": 2}, "of two classes"),
-        ("lau", "instances", {"classes": 2}, "of two classes"),
+        ("lau", "instances", {"classes": 2}, "of the two classes"),
         ("rl", "class", {"classes": 2}, "forgetting one of two classes leaves one class"),
         ("shrink", "class", {"classes": 2}, "forgetting one of two classes leaves one class"),
         ("retrain", "class", {"classes": 2}, "forgetting one of two classes leaves one class"),
@@ -170,7 +170,12 @@ def test_a_share_of_hidden_wrong_labels_stays_a_share(
         ("corrected", "class", {"classes": 3}, "no label is flipped"),
         ("relabel", "flips", {"true": False}, "true labels"),
         *(
-            (name, "class", {"classes": 3, "retain": False}, "given none")
+            (
+                name,
+                "class",
+                {"classes": 3, "retain": False},
+                "needs the images to keep, and they are not available",
+            )
             for name, method in METHODS.items()
             if "retain set" in method.needs
         ),

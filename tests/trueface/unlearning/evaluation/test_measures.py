@@ -124,7 +124,7 @@ def test_answers_that_are_no_numbers_are_refused(value: float) -> None:
 def test_a_measure_that_is_no_number_is_left_out() -> None:
     found = sheet({"odd": lambda: math.nan})
     assert found.values == {}
-    assert found.reasons == {"odd": "it is nan"}
+    assert found.reasons == {"odd": "the value is nan"}
     assert found.get("odd") is None
 
 

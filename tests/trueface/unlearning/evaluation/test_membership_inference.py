@@ -107,7 +107,7 @@ def test_validation_images_chose_the_epoch_and_are_no_outsiders() -> None:
     parts = {"forget": some, "retain": some, "validation": answers(2, 3)}
     found = membership(parts, goal="flips")
     assert not found.values
-    assert "validation images chose the epoch" in found.reasons["mia_loss"]
+    assert "validation images were used to choose the epoch" in found.reasons["mia_loss"]
 
 
 def test_an_attack_that_is_sure_of_a_few_shows_at_few_false_alarms() -> None:

@@ -128,9 +128,9 @@ def test_what_is_frozen_stays_as_it_is_batch_statistics_too(method: str, frozen:
         ("iwu", True, {**ATTACK, "radius": 1.0}, 0, 0, "used 32 of 32"),
         ("lau", True, {"pgd": "partial"}, 0, 0.97, "read "),
         ("lau", True, {"pgd": "full"}, 0, 0.97, "read "),
-        ("pgu", False, STRONG, 0.1, 0.9, "were left free"),
-        ("pgu", True, STRONG, 0.1, 0.9, "were left free"),
-        ("potion", True, {}, 0.2, 0.95, "was taken in trial"),
+        ("pgu", False, STRONG, 0.1, 0.9, "are not protected"),
+        ("pgu", True, STRONG, 0.1, 0.9, "are not protected"),
+        ("potion", True, {}, 0.2, 0.95, " chose c "),
         ("ssd", True, {}, 0.2, 0.95, ""),
     ],
 )  # fmt: skip
