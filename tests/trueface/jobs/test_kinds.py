@@ -261,7 +261,7 @@ def test_projected_gradients_are_refused_where_flips_follow_from_nothing(
 ) -> None:
     base = f"{CLEAN}%{poison}"
     draft = a_draft(UNLEARN, {"method": "pgu"}, model=f"{base}~pgu", base=base)
-    assert ["flipped at random" in reason for reason in UNLEARN.refusals(draft, ())] == (
+    assert ["randomly flipped" in reason for reason in UNLEARN.refusals(draft, ())] == (
         [True] if refused else []
     )
 
