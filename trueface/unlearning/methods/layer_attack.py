@@ -94,7 +94,7 @@ class LauOptions(DescentOptions):
     clip: NotNegative = Field(0.0, description="Maximum gradient norm; 0: no clipping")
     pgd: Literal["partial", "full"] = Field(
         "partial",
-        description="Attack the features of the last layer (partial) or the images (full)",
+        description="Attacked inputs: features of the last layer for partial, images for full",
     )
     double_softmax: bool = Field(
         True, description="Apply the softmax to the target of the distillation twice"

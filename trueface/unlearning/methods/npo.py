@@ -38,7 +38,7 @@ class NpoOptions(DescentOptions):
         description="Inverse temperature of the loss; the gradient fades sooner with a higher value",
     )
     retain_weight: NotNegative = Field(
-        1.0, description="Weight of the retain set in the loss (0: not read)"
+        1.0, description="Weight of the retain set in the loss, or 0 to skip the retain set"
     )
 
 

@@ -234,11 +234,11 @@ class PguOptions(AnnealedOptions):
     )
     retained: Annotated[Finite, Field(gt=0, le=1)] = Field(
         0.95,
-        description="Protected fraction of the spectrum of the inputs (1: nothing changes)",
+        description="Protected fraction of the spectrum of the inputs, where 1 changes nothing",
     )
     energy: Literal["s", "s2"] = Field(
         "s",
-        description="Spectrum: singular values as in the authors' code (s) or their squares (s2)",
+        description="Spectrum: singular values for s (as in the authors' code), their squares for s2",
     )
     positions: Count = Field(
         64, description="Positions per image at which inputs of convolutions are collected"
@@ -255,7 +255,7 @@ class PguOptions(AnnealedOptions):
     )
     loss: Literal["paper", "relabel"] = Field(
         "paper",
-        description="Move away from the wrong label (paper) or towards the true label (relabel)",
+        description="Direction of the steps: away from the wrong label for paper, to the true label for relabel",
     )
     most_loss: Finite = Field(
         0.05, description="Largest loss of validation accuracy before training stops, 0 to 1"

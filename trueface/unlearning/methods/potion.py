@@ -46,7 +46,7 @@ class PotionOptions(Options):
 
     stop_at: Probability = Field(
         0.2,
-        description="Target for the accuracy on the forget set, as a fraction of the original value (rho)",
+        description="Target of the accuracy on the forget set (rho), as a fraction of its original value",
     )
     start: Positive = Field(
         1e-6, description="First value of c, where alpha is percentile 100 - ln(1 + 100 c)"

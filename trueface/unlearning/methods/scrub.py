@@ -74,7 +74,8 @@ class ScrubOptions(DescentOptions):
     temperature: Positive = Field(4.0, description="Temperature of both distillations")
     rewind: bool = Field(
         False,
-        description="SCRUB+R: choose the epoch whose error on the forget set is closest to that on validation",
+        description="Use SCRUB+R, which chooses the epoch whose error on the forget set is closest to that on "
+        "validation",
     )
     bn: Statistics = Field("train", description="Mode of batch normalization on the retain set")
 
