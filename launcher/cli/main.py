@@ -259,7 +259,7 @@ class Verbs(click.Group):
         "auto_envvar_prefix": "LAUNCHER",
         "token_normalize_func": lambda word: word.replace("_", "-"),  # --time_limit is --time-limit
     },
-    epilog="Exit codes: 0 success, 1 a job failed, 2 wrong usage or task file, 3 problem with the machine, "
+    epilog="Exit codes: 0 success, 1 failed job, 2 wrong usage or task file, 3 problem with the machine, "
     "130 interrupted, 141 the reader of a pipe exited.",
 )
 @click.version_option(__version__, prog_name="launcher")

@@ -257,7 +257,7 @@ def _else(preview: BackendPreview) -> str:
     names = ("this machine" if name == HERE else name for name in preview.otherwise)
     if not preview.otherwise:
         return ""
-    most = f" all but {preview.only_there}" if preview.only_there else ""
+    most = f" except {counted(preview.only_there, 'job')}," if preview.only_there else ""
     return f",{most} otherwise on {' or '.join(names)}"
 
 
@@ -370,7 +370,7 @@ def other_code(compared_jobs: Iterable[ComparedJob], *, dry_run: bool = True) ->
     jobs = again or changed
     if not jobs:
         return ""
-    was = f"{counted(len(jobs), 'job')} {'was' if len(jobs) == 1 else 'were'} done with other code"
+    was = f"{counted(len(jobs), 'job')} {'was' if len(jobs) == 1 else 'were'} run with other code"
     was += _which_code(jobs)
     if not again:
         return f"{was}. To keep the results: {ACCEPT_CODE}"

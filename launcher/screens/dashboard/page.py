@@ -206,7 +206,7 @@ _HELP = (
             ("?", "this page"),
             (
                 "Ctrl-A E W U K",
-                "while typing: go to the beginning or the end; delete a word, or all before or after",
+                "while typing, go to the beginning or the end, delete a word, or delete all before or after",
             ),
             ("q, Esc", "back; on the first screen, q leaves"),
             ("Ctrl-C", "leave at once; the jobs continue"),
@@ -224,7 +224,7 @@ _HELP = (
             ("m", "mark or unmark the job, and move to the next"),
             ("M", "mark or unmark all jobs of the list"),
             ("U", "unmark all"),
-            ("s S", "sort the lists: by name, wait, memory, time, priority; S reverses"),
+            ("s S", "sort the lists by name, wait, memory, time or priority; S reverses"),
         ),
     ),
     (
@@ -242,7 +242,7 @@ _HELP = (
     (
         "texts of the selected job or all marked jobs; Esc changes nothing",
         (
-            ("t", "tags; for marked jobs: TAG adds a tag, -TAG removes it"),
+            ("t", "tags; for marked jobs, TAG adds a tag and -TAG removes it"),
             ("n", "note (not while a log is open)"),
             ("e", "change the job in your editor, as `launcher edit` does"),
             ("y", "show the command line and copy it to the clipboard of the terminal"),
@@ -253,7 +253,7 @@ _HELP = (
         (
             ("1 2 3, Tab", "overview, log, metrics"),
             ("/", "in the log: search from here, ignoring case, and wrap around at the end"),
-            ("n N", "in the log: next or previous match; Esc ends the search"),
+            ("n N", "in the log: next or previous match, until Esc ends the search"),
             ("g G", "in the log: go to the beginning, or to the end and follow it"),
             ("[ ]", "in the metrics: previous metric, next metric"),
         ),
