@@ -370,7 +370,7 @@ def other_code(compared_jobs: Iterable[ComparedJob], *, dry_run: bool = True) ->
     jobs = again or changed
     if not jobs:
         return ""
-    was = f"{counted(len(jobs), 'job')} {'was' if len(jobs) == 1 else 'were'} run with other code"
+    was = f"{counted(len(jobs), 'job')} {'was' if len(jobs) == 1 else 'were'} done with other code"  # prose: ok, a job is done
     was += _which_code(jobs)
     if not again:
         return f"{was}. To keep the results: {ACCEPT_CODE}"

@@ -492,7 +492,7 @@ def test_a_command_in_a_folder_that_is_gone_names_it(queue: Project) -> None:
         check=False,
     )
     assert said.returncode == 3
-    assert f"the folder {here}, in which this was typed, is gone" in said.stderr
+    assert f"the current folder {here} was deleted" in said.stderr
 
 
 def test_escapes_in_names_and_logs_never_reach_a_terminal(

@@ -192,7 +192,7 @@ def test_what_a_failed_attempt_made_is_kept_out_of_the_run_until_it_is_cleaned(
     made = Path(left_by(home.attempt(job, 1), project / "runs" / "test"))
     assert (made / "a:pre/model.json").read_text() == "half"
     assert json.loads(launcher("show", "work/a", "--json").out)["not_accepted"] == str(made)
-    assert f"made so far  {made}" in launcher("show", "work/a").out
+    assert f"staging folder  {made}" in launcher("show", "work/a").out
     assert launcher("clean", "work/a", "--yes").code == 0
     assert files_in(project / "runs") == {"test/a:pre/model.json": "whole"}
 

@@ -123,7 +123,7 @@ def test_tags_are_given_by_a_key_and_filter_the_list(tab: "Tab", store: Store) -
     playwright.expect(tab.locator("#dialog #text")).to_be_focused()
     tab.keyboard.type("paper no<tag")
     press(tab, "Enter")
-    shows(tab, "#dialog .banner", "no<tag' is no tag")
+    shows(tab, "#dialog .banner", "no<tag' is not a tag")
     playwright.expect(tab.locator("#dialog #text")).to_have_value("paper no<tag")
     tab.locator("#dialog #text").fill("paper abl-1")
     press(tab, "Enter")

@@ -213,7 +213,7 @@ def test_tags_are_changed_as_a_line_of_words_and_found_by_tag(page: Page, store:
     for wrong in ("+paper", "a b=c !", "x" * 65):
         refused = page.post("jobs/1/tag", {"question": asked(), "text": wrong})
         assert refused.status == 409
-        assert "is no tag: one word" in refused.text
+        assert "is not a tag; a tag is one word" in refused.text
     assert page.post("jobs/1/tag", {"question": asked(), "text": "abl-1"}).status == 303
     assert store.steering.tags_of([1]) == {1: ["abl-1"]}
 

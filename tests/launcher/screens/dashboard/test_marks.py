@@ -162,7 +162,7 @@ def test_tags_are_given_to_all_that_are_marked(
         await person.type("paper -old")
         await person.after("enter", bottom="2 jobs tagged otherwise")
         await person.press("m", "t", *"?", "enter")
-        assert "'?' is no tag" in person.bottom
+        assert "'?' is not a tag" in person.bottom
 
     on_the_queue(home, story)
     assert store.steering.tags_of(waiting) == {job: ["paper"] for job in waiting[:2]}
