@@ -146,8 +146,8 @@ class QualityTransform:
             sizes = [f"{shape[-1]} by {shape[-2]}" for shape in (partner.shape, pixels.shape)]
             raise BadImageError(
                 path,
-                f"it has {sizes[0]} pixels, but {image.file}, of which it is {quality.name}, has "
-                f"{sizes[1]}",
+                f"it has {sizes[0]} pixels, but its original image {image.file} has {sizes[1]} "
+                f"(quality {quality.name})",
             )
         return partner
 

@@ -328,8 +328,8 @@ def _unfit_solver(draft: Draft, makers: Sequence[Draft], _: Vocabulary) -> Itera
     is_ridge = solver_of(settings) == "ridge"
     if settings.get("shots") and not (is_ridge and draft.base):
         yield (
-            f"shots: {settings['shots']} needs a detector that was fitted in closed form. Start from "
-            "such a model, and train with solver: ridge"
+            f"shots: {settings['shots']} needs a detector that was fitted in closed form. Name one "
+            "as `model`, and train with solver: ridge"
         )
     if base is None or base.kind != "train":
         return

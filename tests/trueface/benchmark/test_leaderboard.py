@@ -190,7 +190,7 @@ def test_what_the_files_alone_tell_is_said_once_for_each_set() -> None:
         replace(each, index=replace(each.index, shortcuts=(tells,))) for each in run.results
     )
     assert list(replace(run, results=results).confounds) == [
-        f"{TEST}: the file format alone separates fake from real images in 100% of the cases "
+        f"{TEST}: the file format alone separates fake from real images in 100% of cases "
         "(real: 30 × JPEG; fake: 30 × PNG)"
     ]
 

@@ -162,7 +162,7 @@ def test_what_is_not_defined_is_zero_in_the_original_s_block_and_named_in_the_no
     assert "Precision: 0.00%" in comparison_text.performance("x", ((5, 0), (7, 0)))
     one = side(constant, "all real")
     text = comparison_text.text(compare(one, one))
-    assert "all real: not defined because no image was called fake: Precision" in text
+    assert "all real: not defined because no image was predicted fake: Precision" in text
     assert "nan" not in text
 
 
@@ -236,7 +236,7 @@ def test_sources_that_do_not_differ_leave_open_what_their_images_do() -> None:
         assert value.high > 0.05
     assert "does not differ" not in comparison_text.text(found)
     assert (
-        "accuracy changes equally in every source; over images by 0.00 [-"
+        "accuracy changes equally in every source; over images by 0.00 (-"
         in comparison_text.text(found)
     )
     assert "accuracy does not differ; AUC does not differ" in comparison_text.text(
@@ -290,7 +290,9 @@ def test_a_run_of_several_models_asks_which(runs: Path) -> None:
         merged_scores(runs / "clean")
 
 
-@pytest.mark.parametrize(("place", "said"), [("none", "there is no"), ("empty", "no scores in")])
+@pytest.mark.parametrize(
+    ("place", "said"), [("none", "none does not exist"), ("empty", "no scores in")]
+)
 def test_a_place_without_scores_is_named(tmp_path: Path, place: str, said: str) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match=said):

@@ -123,13 +123,16 @@ def test_what_cannot_be_is_refused_before_anything_is_written(
     out = ["--out", str(tmp_path / "root")]
     for words, message in (
         (["folders", str(top), "--out", str(top / "root")], "is in"),
-        (["genimage", str(top), *out], "it fits folders: trueface import folders"),
+        (["genimage", str(top), *out], "It fits folders: trueface import folders"),
         (["folders", str(top), *out, "--splits", str(splits)], "contains another split"),
         (
             ["folders", str(top), *out, "--shares", "much"],
             "expected two fractions, such as 0.8,0.1",
         ),
-        (["folders", str(top), *out, "--shares", "0.9,0.9"], "so is their sum"),
+        (
+            ["folders", str(top), *out, "--shares", "0.9,0.9"],
+            "expected two fractions from 0 to 1 whose sum is at most 1",
+        ),
     ):
         assert message in command("import", *words, code=2).err
     assert not (tmp_path / "root").exists()

@@ -40,7 +40,9 @@ def test_fairness_prints_methods_over_seeds_with_floors_and_what_they_mean(
     assert "no FPR gap at 10% FPR: the checkpoint with" in out
     assert "gan2:pre@fair=dag, gan2:pre by gender" in out  # of --groups
     out = command("fairness", run, "--by", "gender", "--against", "gan2:pre@fair=none").out
-    assert re.search(r"gan2:pre@fair=dag: AUC -0\.4\d+ \[-.*\] to the reference: \w+\n", out)
+    assert re.search(
+        r"gan2:pre@fair=dag: AUC -0\.4\d+ \(-.*\) compared with the reference: \w+\n", out
+    )
 
 
 @pytest.mark.parametrize(

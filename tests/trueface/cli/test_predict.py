@@ -364,7 +364,7 @@ def test_images_of_other_sizes_than_the_trainings_are_remarked(lab: Path, predic
     near = "data/PreSocial/Real/FFHQ/00009.png"
     err = predict("large.png", near, "--checkpoint", "sized.pt").err
     assert "1 of 2 images differ from the training images in size" in err
-    assert "large.png: its shorter side has 48 pixels, those of the training 12 pixels" in err
+    assert "large.png: its shorter side has 48 pixels; training images have 12 pixels" in err
     assert "the middle 16 x 16 pixels" in err
     told = predict("large.png", near, "--checkpoint", "sized.pt", "--json").json
     assert [image["size_unlike_training"] for image in told["images"]] == [True, False]

@@ -118,7 +118,8 @@ def test_a_model_folder_that_was_altered_is_refused(
 ) -> None:
     copied = shutil.copytree(lab / "handed", tmp_path / "copied")
     (copied / "card.md").write_text("It never fails.\n")
-    assert "was altered: card.md" in predict("data", "--model-folder", copied, code=1).err
+    err = predict("data", "--model-folder", copied, code=1).err
+    assert "copied was changed. The checksum of card.md does not match" in err
     assert "data is not a model folder" in predict("data", "--model-folder", "data", code=2).err
 
 
@@ -161,7 +162,7 @@ def test_images_unlike_the_trainings_are_named_with_their_reasons(
     assert striped["verdict"] == "unlike"
     assert (usual["unlike"], usual["abstained"]) == ([], False)
     assert "note: no class for 1 of 2 images that differ from the training images" in err
-    assert "stripes.jpg: it is JPEG of quality 95, and the training had PNG" in err
+    assert "stripes.jpg: its format is JPEG of quality 95; training images have PNG" in err
 
 
 def test_it_abstains_where_validation_does_not_show_the_rate(lab: Path, predict: Command) -> None:

@@ -221,12 +221,10 @@ def test_files_that_are_not_read_and_links_that_lead_nowhere_are_named(
     (fake / "StyleGAN2/c").symlink_to("nowhere")
     out, err = command("splits", "data", "--out", "splits")
     assert out == "train\t48\nval\t6\ntest\t6\n"
-    assert "warning: 4 files passed over: 3 .heic, 1 .txt; images end in .bmp, .gif" in err
-    assert (
-        f"1 links that lead nowhere passed over: {Path('data/PreSocial/Fake/StyleGAN2/c')}" in err
-    )
+    assert "warning: 4 files ignored: 3 .heic, 1 .txt; images end in .bmp, .gif" in err
+    assert f"1 broken links ignored: {Path('data/PreSocial/Fake/StyleGAN2/c')}" in err
     assert "warning: skipped 1 images that are broken links, such as" in err
-    assert f"{real.relative_to(lab)}/99999.png, which leads to nowhere.png" in err
+    assert f"{real.relative_to(lab)}/99999.png, which points to nowhere.png" in err
     assert "FFHQ/99999" not in read_lists(lab / "splits")["train"]
 
 
@@ -291,7 +289,7 @@ def test_a_layout_can_be_named(lab: Path, tree: Tree, command: Command) -> None:
         (["--from", "data", "--out", "x"], "no lists found in data"),
         (["--from", "x", "--out", "y", "--shares", "1,0"], "--from keeps"),
         (["data", "--check", "x", "--out", "y"], "--check writes nothing"),
-        (["data", "--check", "nowhere"], "no split nowhere"),
+        (["data", "--check", "nowhere"], "split nowhere does not exist"),
     ],
 )
 def test_what_cannot_be_is_told_and_nothing_written(

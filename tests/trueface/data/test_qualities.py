@@ -32,7 +32,7 @@ def test_qualities_have_one_spelling_as_text_and_as_list() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("raw,jpeg0", "quality is 1 to 100"),
+        ("raw,jpeg0", "jpeg0: expected quality from 1 to 100"),
         ("raw,jpg50", "unknown corruption 'jpg', did you mean jpeg?"),
         ("raw,none", "raw is listed twice"),
         ("raw,,jpeg5", "missing between two commas"),

@@ -184,7 +184,7 @@ def test_files_that_are_no_diffusers_are_errors_that_say_so(tmp_path: Path) -> N
     ("key", "value", "match"),
     [
         ("schema", 9, "of schema 9"),
-        ("t_max", "all", "its 't_max' is absent"),
+        ("t_max", "all", "its 't_max' is missing or wrong"),
         ("t_max", 2000, "t_max 2000"),
         ("state", {}, "weights do not fit"),
         ("network", {"network": "mlp"}, "damaged diffuser"),

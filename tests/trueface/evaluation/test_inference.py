@@ -154,7 +154,7 @@ def test_logits_that_are_no_numbers_are_refused() -> None:
 
 
 def test_a_set_without_samples_has_no_answer() -> None:
-    with pytest.raises(JobError, match="not one of 0 samples"):
+    with pytest.raises(JobError, match="none of the 0 samples could be read"):
         answered(layer(), examples(torch.ones(0, 3), []), Watch())
 
 

@@ -81,7 +81,7 @@ def test_what_two_processes_read_is_remembered_of_both(file: Path) -> None:
 
 def test_a_pipe_is_not_waited_for(file: Path) -> None:
     os.mkfifo(file.with_name("pipe"))
-    with pytest.raises(OSError, match="no regular file"):
+    with pytest.raises(OSError, match="not a regular file"):
         FileDigests(None).of(file.with_name("pipe"))
 
 

@@ -488,5 +488,5 @@ def test_an_entry_that_an_earlier_version_queued_is_found_where_its_kind_has_it_
     with pytest.raises(MachineError) as caught:
         _function(spec)
     assert str(caught.value).startswith(
-        "trueface.jobs:weigh does not exist, and no kind 'weigh' is installed"
+        "trueface.jobs:weigh does not exist, and no job type 'weigh' is installed"
     )

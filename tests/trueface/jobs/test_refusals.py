@@ -190,7 +190,7 @@ def refusals(*, gpus: int = 0, **settings: Any) -> str:
         ({"collab": 0.1, "fair": "mix"}, "mixes each quality of an image with a different image"),
         ({"collab": 0.1, "processes": 2}, "within a whole batch"),
         ({"dropout": 0.1, "processes": 2}, "dropout draws other masks"),
-        ({"decode": "scaled"}, "leave decode out"),
+        ({"decode": "scaled"}, "Leave decode out"),
         ({"solver": "ridge"}, "fitted in closed form"),
         ({"qualities": "raw, files:c23"}, "files:c23 needs quality_list"),
         ({"quality_list": "data.json"}, "quality_list: data.json is not used"),

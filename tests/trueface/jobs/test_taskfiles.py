@@ -95,7 +95,7 @@ def test_models_of_the_same_images_by_other_words_are_the_same() -> None:
 def test_a_data_folder_that_no_file_system_takes_is_missing(tmp_path: Path) -> None:
     text = TRAINED.replace("data_root: data", f"data_root: {'x' * 256}")
     (missing, *_) = worked_out(text, tmp_path).missing
-    assert "not there" in missing.message
+    assert "the data folder is missing, and no job makes it" in missing.message
 
 
 # --- what a seed is for

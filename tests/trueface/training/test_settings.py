@@ -68,7 +68,7 @@ def test_an_unknown_name_is_refused_and_a_share_is_a_share() -> None:
 
 def test_options_that_the_chosen_way_does_not_read_have_no_effect() -> None:
     reasons = TrainSettings.without_effect(settings(fair="dag").model_dump())
-    assert reasons["fair_alpha_in"] == "fair: dag does not read it"
+    assert reasons["fair_alpha_in"] == "fair: dag does not use it"
     assert "fair_alpha_out" not in reasons
     assert "dro_step" not in TrainSettings.without_effect(settings(fair="dro").model_dump())
 

@@ -188,7 +188,7 @@ def test_a_set_that_is_being_forged_is_waited_for_and_forged_once(
 def test_another_set_and_a_folder_of_other_files_are_refused(
     faces: Path, root: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(DataError, match="holds a forged set with other settings"):
+    with pytest.raises(DataError, match="contains a forged set with other settings"):
         make_forged(root, faces, settings(strength=2), workers=1)
     header, *lines = faces.read_text().splitlines()
     shutil.copytree(faces.parent, tmp_path / "faces")

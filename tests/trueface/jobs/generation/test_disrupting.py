@@ -171,7 +171,7 @@ def test_an_attack_is_adaptive_to_the_purifier_that_it_went_through(
 
 @pytest.mark.parametrize(
     ("place", "said"),
-    [("runs/r/made/d/3.png", "Purify it again"), ("data/B/3.png", r"no partner of 3\.png")],
+    [("runs/r/made/d/3.png", "Purify it again"), ("data/B/3.png", r"B has no image for 3\.png")],
 )
 def test_images_that_changed_or_are_gone_since_their_purification_are_an_error(
     project: Project, place: str, said: str

@@ -134,7 +134,7 @@ def test_a_stopped_training_keeps_its_state_and_a_stopped_translation_leaves_no_
     assert paths.resume(job.model_folder(MODEL)).is_file()
     train_translator(a_job(TRANSLATOR, tmp_path, **TINY))
     job = a_job(TRANSLATE, tmp_path, stopped=True, source="drawn/B", translator=MODEL)
-    with pytest.raises(JobError, match="nothing was written"):
+    with pytest.raises(JobError, match="Nothing was written"):
         translate(job)
     assert not job.outputs[0].exists()
 

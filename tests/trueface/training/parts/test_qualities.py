@@ -225,7 +225,9 @@ def test_a_quality_can_be_a_file_of_its_own_and_a_bad_one_is_left_out_with_its_i
     training = seen(images, settings)
     rows = list(rows_of(training, settings)(0))
     assert sum(len(batch.labels) for batch in rows) == 2 * (COUNT - 1)
-    assert "it is 20 by 20 pixels and" in training.image_set.bad[0].reason
+    reason = training.image_set.bad[0].reason
+    assert reason.startswith("it has 20 by 20 pixels, but its original image ")
+    assert reason.endswith(" has 24 by 24 (quality files:c23)")
     for batch in rows:
         _, coded = batch.images.chunk(2)
         for at, pixels in zip(batch.indices.tolist(), coded, strict=False):
