@@ -85,7 +85,7 @@ def _of(past: Past, section: str) -> Sequence[Shown]:
 
 
 def _next_time(memory: Memory) -> Span:
-    beyond = f"{memory.beyond:,} took more" if memory.beyond else ""
+    beyond = f"{memory.beyond:,} used more" if memory.beyond else ""
     learned = "" if memory.declared else "learned by itself"
     text = "; ".join(filter(None, (beyond, memory.hint or learned)))
     tone = Tone.WARN if memory.beyond else Tone.DIM if not memory.hint else Tone.PLAIN

@@ -285,8 +285,10 @@ def expected_time(usage: Usage, terms: Terms) -> str:
         shortest, longest = quartile(usage.seconds, 1), quartile(usage.seconds, 3)
         part = "half of "
     runs = counted(len(usage.seconds), "run")
-    runs = runs if usage.own else f"{runs} of other jobs (no similar job is done)"
+    runs = runs if usage.own else f"{runs} of other jobs"
     took = f"{part}{runs} took {between(format_seconds(shortest), format_seconds(longest))}"
+    if not usage.own:
+        took += "; no similar job is done"
     if terms.time_limit_s is not None:
         middle = min(middle, terms.time_limit_s)
         took += f"; its time limit is {format_seconds(terms.time_limit_s)}"

@@ -181,8 +181,8 @@ def test_what_an_engine_estimates_breaks_no_screen(home: Home, at: float) -> Non
 def test_a_stage_whose_name_says_little_is_explained() -> None:
     stranded = a_pilot("stranded", node="n4", heard_at=NOW - 300, reason="NODE_FAIL")
     text = drawn(stranded, width=140)
-    assert "ended, but its node does not answer; silent for 5 m; NODE_FAIL" in text
-    assert "its engine has forgotten it" in drawn(a_pilot("missing", node="n4"))
+    assert "ended, but its node does not respond; silent for 5 m; NODE_FAIL" in text
+    assert "its engine has no record of it" in drawn(a_pilot("missing", node="n4"))
 
 
 # --- The GPUs of pilots, with our jobs on them, as their newest beats tell
@@ -234,7 +234,7 @@ def test_the_newest_beat_tells_what_a_job_uses_there(home: Home, pilot: PilotFol
     assert gauge.columns()[-1] == "n3"
     text = "\n".join(texts_of(draw([gauge], 100)))
     assert "n3 cuda:0" in text
-    assert "uses 8 GiB, 10 GiB promised" in text
+    assert "uses 8 GiB, 10 GiB reserved" in text
     assert "not told" not in text, "of a node nobody expects to see processes"
 
 

@@ -136,7 +136,7 @@ def test_missing_inputs_are_drawn_and_told_in_the_last_line() -> None:
     text = drawn(made, compared_jobs(made), refused=refusals(made, {}, ()))
     assert "warning[missing-input]: 2 inputs are missing, and no job makes them" in text
     assert text.endswith(
-        "nothing was queued (dry run). Inputs are missing: launcher run would refuse this file"
+        "nothing was queued (dry run). Inputs are missing: launcher run refuses this file"
     )
 
 
@@ -151,7 +151,7 @@ def test_warnings_are_wrapped_but_for_the_lines_of_the_file() -> None:
 def test_a_plan_that_is_all_done_says_so_and_promises_nothing() -> None:
     made = a_plan()
     text = drawn(made, compared_jobs(made, done=len(made.jobs)))
-    assert text.endswith("nothing was queued (dry run), and nothing has to run")
+    assert text.endswith("nothing was queued (dry run). No job has to run.")
     assert "First wave" not in text
 
 
@@ -167,15 +167,15 @@ def test_a_plan_without_jobs_says_so() -> None:
     made = replace(some_commands(""), jobs=())
     text = drawn(made, [])
     assert "\n  no jobs\n" in text
-    assert text.endswith("nothing has to run")
+    assert text.endswith("No job has to run.")
 
 
 def test_a_plan_of_which_all_is_known_tells_how_long_it_takes_at_least() -> None:
     made = some_commands("", "")
     text = drawn(made, compared_jobs(made), history=a_history(done_before(made.jobs[0], 60.0)))
     assert (
-        "Job time: about 2 m for command, one after the other, from 1 earlier run;"
-        " at least 1 m, however many run side by side"
+        "Job time: about 2 m for command, one after another, from 1 earlier run;"
+        " at least 1 m, however many jobs run in parallel"
     ) in text
     single = drawn(
         made, compared_jobs(made, done=1), history=a_history(done_before(made.jobs[0], 60.0))
@@ -338,9 +338,7 @@ def test_a_dry_run_names_every_reason_for_which_the_run_is_refused(
     for form in ([], ["--all"], ["--commands"]):
         dry = launcher("run", "x.yaml", "--dry-run", *form)
         assert dry.code == 2
-        assert f"{reason}: launcher run would refuse this file" in " ".join(
-            (dry.out + dry.err).split()
-        )
+        assert f"{reason}: launcher run refuses this file" in " ".join((dry.out + dry.err).split())
         assert "To start:" not in dry.out
     record = launcher("run", "x.yaml", "--dry-run", "--json")
     told = json.loads(record.out)
@@ -373,7 +371,7 @@ def test_what_was_done_before_is_told_with_its_time_and_what_was_changed(
     until(lambda: all(in_state(store, job, State.DONE) for job in (1, 2)), "both are done")
     cached = launcher("run", file, "--dry-run").out
     assert "cached" in cached
-    assert "nothing has to run" in cached
+    assert "No job has to run." in cached
     forced = launcher.json("run", file, "--dry-run", "--force")
     assert [one["estimate"]["runs"] for one in forced["jobs"]] == [1, 1]
     Path(file).write_text(Path(file).read_text().replace("'0'", "'0.1'"))

@@ -110,7 +110,7 @@ def test_show_wants_one_job(launcher: Launcher, store: Store) -> None:
     enqueue(store, a_spec(name="train/a"), a_spec(name="train/b"))
     answer = launcher("show", "train/*")
     assert answer.code == 2
-    assert "matches 2 jobs (train/a, train/b);" in answer.err
+    assert "matches 2 jobs: train/a, train/b. Name one of them." in answer.err
 
 
 def test_show_tells_what_happened(record: Record, launcher: Launcher, store: Store) -> None:
@@ -180,7 +180,7 @@ def test_status_without_a_pattern_lists_what_matters(
     assert listed == [*jobs[10:20], jobs[60], *jobs[20:60]]
     assert len(launcher("status", "*").out.splitlines()) == 70
     drawn = in_a_terminal("status", columns=100)
-    assert "9 more jobs wait; launcher status --all lists every one" in drawn
+    assert "9 more jobs wait. List all jobs: launcher status --all" in drawn
     claimed(store, jobs[69])
     records = record("status")["jobs"]
     assert [one["id"] for one in records] == [*jobs[10:20], jobs[60], jobs[69], *jobs[20:60]]
@@ -250,18 +250,18 @@ def test_show_ends_with_the_log_of_what_failed(
     end(store, job, failure)
     said = launcher("show", "1").out
     assert "cpu  failed: ended with exit code 3: x  after 1 s\n" in said
-    tail = said.partition("the log of attempt 1 ends with\n")[2].partition("\n\n")[0]
+    tail = said.partition("end of the log of attempt 1\n")[2].partition("\n\n")[0]
     assert tail.splitlines() == [f"  {harmless(line)}" for line in lines[-10:]]
     attempt.log.unlink()
-    assert "ends with" not in launcher("show", "1").out
+    assert "end of the log" not in launcher("show", "1").out
 
 
 @pytest.mark.parametrize(
     ("outcome", "sentence"),
     [
         (Lost(at=2.0, why="power cut"), "lost: power cut"),
-        (Stopped(at=2.0), "was asked to stop, and did"),
-        (Void(at=2.0), "was not started"),
+        (Stopped(at=2.0), "stopped on request"),
+        (Void(at=2.0), "not started"),
         (Done(at=2.0), "done"),
         (Failed(at=2.0, error="no\nat all"), "failed: no  "),
         (None, "runs\n"),
@@ -378,7 +378,7 @@ def test_a_home_that_is_a_file_is_refused_by_whoever_looks(
     answer = launcher(*words)
     assert (answer.code, answer.out) == (3, "")
     assert str(file) in answer.err
-    assert "set LAUNCHER_HOME" in answer.err
+    assert "Set LAUNCHER_HOME" in answer.err
 
 
 def test_what_show_prints_of_a_command_line_can_be_pasted(launcher: Launcher, store: Store) -> None:

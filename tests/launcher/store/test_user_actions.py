@@ -130,7 +130,7 @@ def test_screens_show_since_when_a_job_is_ended_and_which_process_resists(
     write_termination(attempt, ending)
     (record,) = job_records(home, store, [job_row(store, job)])
     assert re.fullmatch(
-        r"ending since 45 s: cancelled by its owner; SIGKILL in \d+ s", str(record["note"])
+        r"ending for 45 s: cancelled by its owner; SIGKILL in \d+ s", str(record["note"])
     )
     resists = (Resisting(pid=123, user="root", state="S"),)
     write_termination(attempt, ending._replace(kill_at=now - 15, resists=resists))
@@ -152,7 +152,7 @@ def test_the_reason_and_the_facts_of_an_end_are_of_one_moment(
     looks = iter([Termination(since=now, kill_at=now + 30, cause=TIME_LIMIT), None])
     monkeypatch.setattr("launcher.screens.termination.read_termination", lambda _: next(looks))
     (record,) = job_records(home, store, [job_row(store, job)])
-    assert str(record["reason"]).startswith("ending since")
+    assert str(record["reason"]).startswith("ending for")
     assert isinstance(record["termination"], dict)
 
 
@@ -484,7 +484,7 @@ def test_a_list_says_that_a_job_is_paused_and_what_stays_reserved(store: Store, 
     before = job_view(job_row(store, job))
     store.steering.pause({job: pause_reason("GPU-0,GPU-1", 10 * GIB, 50.0)}, 50.0)
     line = job_view(job_row(store, job), Newest(Step(at=50.0, step=3, total=10, metrics={})))
-    assert line.note.endswith("; 10 GiB on each of its 2 GPUs stay reserved")
+    assert line.note.endswith("; 10 GiB on each of its 2 GPUs stays reserved")
     assert line.code is ReasonCode.PAUSED
     (record,) = job_records(home, store, [job_row(store, job)])
     assert record["paused"] == "1970-01-01T00:00:50Z"

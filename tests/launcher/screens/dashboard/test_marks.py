@@ -78,7 +78,7 @@ def test_marks_stay_while_the_list_changes_below_them(
         await person.press("/", *"train/c", "enter")
         assert marked(person) == []
         assert person.bottom.startswith("1 marked, U unmarks  filter: train/c")
-        await person.after("m + y", bottom="2 jobs given more priority")
+        await person.after("m + y", bottom="2 jobs given a higher priority")
 
     on_the_queue(home, story)
     assert [job_row(store, job).priority for job in waiting] == [0, 1, 1, 0]
@@ -160,7 +160,7 @@ def test_tags_are_given_to_all_that_are_marked(
         await person.press("m", "m", "t")
         assert person.bottom.startswith("tags of jobs (2 marked jobs): ")
         await person.type("paper -old")
-        await person.after("enter", bottom="2 jobs tagged otherwise")
+        await person.after("enter", bottom="2 jobs with changed tags")
         await person.press("m", "t", *"?", "enter")
         assert "'?' is not a tag" in person.bottom
 
@@ -178,7 +178,7 @@ def test_the_note_of_a_job_is_typed(waiting: list[int], home: Home, store: Store
         await person.press("n", *"table 3", "enter")
         assert person.bottom == f"job {waiting[0]} train/a: note: table 3"
         await person.press("n", "enter")
-        assert "as before" in person.bottom
+        assert "unchanged" in person.bottom
 
     on_the_queue(home, story)
     assert job_row(store, waiting[0]).owner_note == "table 3"
@@ -204,7 +204,7 @@ def test_who_only_looks_types_no_tags(waiting: list[int], home: Home) -> None:
     async def story(person: Person) -> None:
         for key in ("t", "n", "e"):
             await person.press("m", key)
-            assert person.bottom == "read only: nothing can be changed from here"
+            assert person.bottom == "read only: jobs cannot be changed from here"
 
     on_the_queue(home, story, read_only=True)
 

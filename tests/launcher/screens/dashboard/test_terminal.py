@@ -226,7 +226,7 @@ def test_an_editor_that_fails_leaves_its_words_to_be_read(jobs: list[int], store
         window.shows("▸ ○ train/b")
         window.type("e")
         window.shows("Enter goes back to launcher top")
-        assert "the editor false ended with exit code 1" in window.text
+        assert "the editor false failed (exit code 1). The job is unchanged." in window.text
         window.type("\n")
         window.shows(f"job {jobs[1]} is as it was")
         window.leaves()
@@ -257,7 +257,7 @@ def test_a_command_line_is_sent_to_the_terminals_clipboard_and_shown(
     with seen("top", "--read-only") as window:
         window.shows("▸ ○ command/1")
         window.type("y")
-        text = window.shows("sent to the terminal's clipboard")
+        text = window.shows("sent to the clipboard of the terminal")
         (copied,) = re.findall(rb"\x1b\]52;c;([A-Za-z0-9+/=]+)\x07", window.raw)
         command = base64.b64decode(copied).decode()
         assert command.startswith("cd ")
@@ -269,7 +269,7 @@ def test_a_command_line_is_sent_to_the_terminals_clipboard_and_shown(
 def test_a_dumb_terminal_is_told_what_to_use_instead(jobs: list[int]) -> None:
     with seen("top", TERM="dumb") as window:
         assert window.ends() == 2
-        assert b"`launcher status`" in window.raw
+        assert b"To print the screen once: launcher top --once" in window.raw
 
 
 def test_gpus_are_looked_at_where_no_scheduler_does(

@@ -29,10 +29,10 @@ GOLDEN = Path(__file__).parents[3] / "data" / "golden"
 REFUSED = (  # the place of a job in the list, a key, and what it answers
     (0, "h", "a running job cannot be held; p pauses it, c cancels it"),
     (0, "l", "is running: only a held job can be released"),
-    (0, "r", "is running: only what ended can be retried"),
-    (0, "+", "is running: only what waits has a priority that matters"),
+    (0, "r", "is running: only ended jobs can be retried"),
+    (0, "+", "is running: only waiting jobs have a priority"),
     (2, "l", "is queued: only a held job can be released"),
-    (4, "c", "is failed already: there is nothing to cancel"),
+    (4, "c", "is failed, so there is nothing to cancel"),
     (4, "h", "is failed: only a queued job can be held"),
     (0, "u", "is not paused"),
     (2, "p", "is queued: only a running job can be paused"),
@@ -65,7 +65,10 @@ def test_any_size_of_terminal_will_do(home: Home, store: Store, size: tuple[int,
 
 def test_an_empty_home_says_how_to_begin(home: Home) -> None:
     async def story(person: Person) -> None:
-        assert "no queue yet; `launcher run TASKFILE` begins one" in person.text
+        assert (
+            "no queue yet. To make one: launcher run TASKFILE, or launcher add -- PROGRAM"
+            in person.text
+        )
         await person.after("j enter", bottom="no job is chosen")
         enqueue(store := Store(home), "train/first")
         store.close()
@@ -364,7 +367,7 @@ def test_a_change_is_made_when_it_is_confirmed_only(
 
     async def story(person: Person) -> None:
         await person.after(
-            "j j h", bottom=f"hold job {waiting} train/c? it starts only when it is released  y/n"
+            "j j h", bottom=f"hold job {waiting} train/c? It starts only after it is released  y/n"
         )
         await person.after("n", bottom="nothing was changed")
         assert in_state(store, waiting, State.QUEUED)
@@ -404,7 +407,7 @@ def test_a_question_always_shows_how_to_answer(home: Home, store: Store, width: 
 def test_a_running_job_is_asked_to_end(jobs: list[int], home: Home, store: Store) -> None:
     async def story(person: Person) -> None:
         await person.after("enter c", bottom=f"end running job {jobs[0]} train/a?  y/n")
-        await person.after("y", bottom=f"job {jobs[0]} train/a asked to end")
+        await person.after("y", bottom=f"job {jobs[0]} train/a will end")
         assert job_row(store, jobs[0]).wish == "cancel"
 
     on_the_queue(home, story)
@@ -459,7 +462,7 @@ def test_a_job_that_changed_meanwhile_is_left_alone(home: Home, store: Store) ->
     async def story(person: Person) -> None:
         await person.press("m", "h")
         claimed(store, job)
-        await person.after("y", bottom=f"job {job} changed meanwhile: nothing was done")
+        await person.after("y", bottom=f"job {job} changed in the meantime. Nothing was done")
         await person.press("x")
         assert person.bottom.startswith("1 marked, "), "it stays marked for what can be done now"
 
@@ -473,7 +476,7 @@ def test_who_only_looks_changes_nothing(jobs: list[int], home: Home) -> None:
         await person.press("j", "j")
         for key in "hlcr+-":
             await person.press("x", "escape", key)
-            assert person.bottom == "read only: nothing can be changed from here"
+            assert person.bottom == "read only: jobs cannot be changed from here"
 
     on_the_queue(home, story, read_only=True)
 
@@ -591,7 +594,7 @@ def test_one_picture_waits_for_the_gpus(jobs: list[int], launcher: Launcher, gpu
 
 
 def test_without_a_terminal_it_names_what_prints_the_same(launcher: Launcher) -> None:
-    assert "`launcher status`" in launcher.refused("top")
+    assert "To print the screen once: launcher top --once" in launcher.refused("top")
 
 
 def test_what_waits_below_many_gpus_is_told_of() -> None:

@@ -649,7 +649,7 @@ def test_a_text_means_the_same_jobs_to_commands_to_top_and_to_the_page(
     if numbers:
         assert {job.id for job in select(filled, [text])} == numbers
     else:
-        with pytest.raises(UsageError, match=r"there is no|no job"):
+        with pytest.raises(UsageError, match=r"does not exist|no job"):
             select(filled, [text])
     assert sought(home, filled, text) == (numbers, numbers)
 

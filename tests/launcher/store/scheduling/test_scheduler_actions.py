@@ -414,9 +414,10 @@ def break_rows(store: Store) -> dict[int, str]:
     for job, key in zip(jobs[4:], keys, strict=True):
         change(store, "lanes", "key", lane_of(store, job), key)
     change(store, "contexts", "body", 2, '{"folder": "/"}')
-    told = ("'hosts'", "'deadline'", "no JSON", "no record", "'hosts'", "'host'", "no JSON", "lane")
+    told = ("'hosts'", "'deadline'", "is not JSON", "is not a JSON object")
+    told += ("'hosts'", "'host'", "is not JSON", "lane")
     told_too = ("'least'", "'visible'")
-    return {**dict(zip(jobs, told + told_too, strict=True)), lost: "surroundings"}
+    return {**dict(zip(jobs, told + told_too, strict=True)), lost: "its environment"}
 
 
 def test_jobs_that_cannot_be_understood_are_set_aside_and_all_others_run(
@@ -478,8 +479,8 @@ def test_a_running_job_of_a_newer_version_is_watched_and_taken_in(home: Home, st
     ("part", "fields", "named"),
     [
         ("resources", {"hosts": 1}, "'hosts' of resources is unknown"),
-        ("resources", {"cpus": "four"}, "'cpus' of resources is 'four'"),
-        ("terms", {"grace_s": None}, "'grace_s' of terms is 'None'"),
+        ("resources", {"cpus": "four"}, "'cpus' of resources has the wrong type: 'four'"),
+        ("terms", {"grace_s": None}, "'grace_s' of terms has the wrong type: 'None'"),
         ("terms", {"later": True}, "'later' of terms is unknown"),
         ("resources", {"cpus": -3}, "'cpus' of resources is '-3'"),
         ("resources", {"gpus": 65}, "'gpus' of resources is '65'"),
