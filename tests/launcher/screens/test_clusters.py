@@ -235,7 +235,7 @@ def test_the_newest_beat_tells_what_a_job_uses_there(home: Home, pilot: PilotFol
     text = "\n".join(texts_of(draw([gauge], 100)))
     assert "n3 cuda:0" in text
     assert "uses 8 GiB, 10 GiB reserved" in text
-    assert "not told" not in text, "of a node nobody expects to see processes"
+    assert "does not report" not in text, "of a node nobody expects to see processes"
 
 
 def test_a_pilot_that_has_only_said_hello_shows_its_cards(home: Home, pilot: PilotFolder) -> None:

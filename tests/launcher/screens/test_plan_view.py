@@ -175,7 +175,7 @@ def test_a_plan_of_which_all_is_known_tells_how_long_it_takes_at_least() -> None
     text = drawn(made, compared_jobs(made), history=a_history(done_before(made.jobs[0], 60.0)))
     assert (
         "Job time: about 2 m for command, one after another, from 1 earlier run;"
-        " at least 1 m, however many jobs run in parallel"
+        " at least 1 m, however many jobs run in\n    parallel\n"
     ) in text
     single = drawn(
         made, compared_jobs(made, done=1), history=a_history(done_before(made.jobs[0], 60.0))

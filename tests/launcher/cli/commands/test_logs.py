@@ -160,7 +160,7 @@ def test_a_log_on_a_file_system_that_is_not_there_is_said_to_be_out_of_reach(
         told = launcher("logs", "1", *words).err
         assert "cannot reach the attempt folder" in told
         assert str(tmp_path / "shared") in told
-        assert "never started" not in told
+        assert "did not start" not in told
 
 
 def test_following_a_log_ends_with_its_job(launcher: Launcher, tmp_path: Path) -> None:
