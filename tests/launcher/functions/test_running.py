@@ -192,7 +192,9 @@ def test_a_job_or_a_run_that_does_not_exist_is_refused() -> None:
     submit(int, hold=True)
     with pytest.raises(UsageError, match="job 7 does not exist"):
         wait(7)
-    with pytest.raises(UsageError, match="did you mean 'functions'"):
+    with pytest.raises(
+        UsageError, match=r"run 'function' does not exist\. Did you mean 'functions'\?"
+    ):
         wait("function")
 
 
@@ -360,7 +362,7 @@ def test_what_is_wrong_with_a_task_file_is_told_and_nothing_is_queued(
     task.write_text(TASK + "  - {nam: third}\n", encoding="utf-8")
     with pytest.raises(TaskFileError, match="nam"):
         submit(task)
-    with pytest.raises(UsageError, match="no task file"):
+    with pytest.raises(UsageError, match=r"task file 'absent\.yaml' does not exist"):
         submit("absent.yaml")
     task.write_text(TASK, encoding="utf-8")
     with pytest.raises(UsageError, match="can never start here"):
@@ -413,7 +415,7 @@ def test_where_pandas_is_installed_they_are_a_data_frame() -> None:
 
 def test_a_run_that_does_not_exist_is_refused() -> None:
     wait(submit_many(abs, [-1]))
-    with pytest.raises(UsageError, match="no run 'nights'"):
+    with pytest.raises(UsageError, match="run 'nights' does not exist"):
         results("nights")
 
 

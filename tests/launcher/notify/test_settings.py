@@ -86,7 +86,7 @@ def test_keys_and_events_of_earlier_versions_are_accepted_with_a_note() -> None:
         ("retry", "0s", "notify.retry: expected a time"),
         ("retry", "soon", "notify.retry: expected a time"),
         ("events", "all", "'all' is not an event"),
-        ("events", ["run_ended"], "did you mean 'run-ended'?"),
+        ("events", ["run_ended"], "Did you mean 'run-ended'?"),
         ("events", [1], "expected events such as run-ended"),
         ("events", 3, "expected events such as run-ended"),
         ("retri", "1h", "did you mean 'retry'?"),

@@ -247,7 +247,10 @@ def test_results_that_cannot_be_seen_yet_are_waited_for(
     stages = project / "runs/test/.attempts"
     stages.rename(project / "unseen")  # as on a node, whose file system shows it later
     os.kill(scheduler, signal.SIGCONT)
-    until(lambda: "cannot be moved" in home.scheduler_log.read_text(), "the scheduler has looked")
+    until(
+        lambda: "cannot move its results" in home.scheduler_log.read_text(),
+        "the scheduler has looked",
+    )
     assert in_state(store, job, State.RUNNING)
     (project / "unseen").rename(stages)
     until_ended(store, job)

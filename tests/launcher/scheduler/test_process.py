@@ -371,7 +371,7 @@ HALF_KIND = (
             "/bin/false",
             "toy:run",
             (),
-            "/bin/false does not start: it died while it imported launcher (exit code 1), 3 times; see ",
+            "/bin/false does not start: it died while it imported launcher (exit code 1), 3 times (see ",
         ),
         ("", "toy:run", ("crashing",), "died while it imported crashing (SIGSEGV), 3 times"),
         (
@@ -564,7 +564,7 @@ def test_the_process_is_started_where_it_is_wanted_and_again_after_a_death(
     config.write_text("")
     notifier.keep()
     until(lambda: gone(another), "it leaves by itself where nobody is to be told")
-    assert any("leaves" in line for line in lines_of(served.notify_log))
+    assert any(f"notify pid={another} ends" in line for line in lines_of(served.notify_log))
 
 
 def test_a_broken_file_starts_nothing(served: Home, config: Path) -> None:

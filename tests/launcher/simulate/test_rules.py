@@ -123,7 +123,7 @@ def test_all_of_it_is_said(launcher: Launcher, tmp_path: Path) -> None:
         "1 GiB of each GPU reserved for others",
         "512 MiB of each GPU used by others",
         "launcher learns the memory",
-        "who has used less of late goes first",
+        "the launcher user with less recent usage goes first (half-life 1 day)",
         "others run 3 jobs on whole idle GPUs",
         "for jobs with a fraction of a GPU this fraction of its memory",
     ):

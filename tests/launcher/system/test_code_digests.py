@@ -695,7 +695,7 @@ def test_a_plan_needs_no_cache(place: Path) -> None:
 def test_code_that_is_not_there_is_no_code(place: Path) -> None:
     write(place, {"lab11/__init__.py": "", "lab11/work.py": "x = 1"})
     assert code_digest("lab11.work:f") == whole("lab11.work:f")
-    with pytest.raises(UsageError, match=r"no module lab11\.gone"):
+    with pytest.raises(UsageError, match=r"cannot find the module lab11\.gone"):
         code_digest("lab11.work:f", "lab11.gone")
 
 

@@ -178,7 +178,7 @@ def test_clean_reaches_backups_and_damaged_databases_and_says_what_it_keeps(
     assert str(saved[0]) in rehearsed.out
     assert len(backups(home.backups)) == 3
     cleaned = launcher.well("clean", "--older", "2d", "--yes")
-    assert "2 old copies of the queue cleaned" in cleaned.err
+    assert "2 old copies of the queue deleted" in cleaned.err
     assert f"kept: {saved[2]}, the newest backup" in cleaned.err
     assert backups(home.backups) == saved[1:]
     assert not broken.exists()

@@ -333,7 +333,7 @@ def test_equal_values_are_the_same_text(values: tuple[object, ...], text: str) -
 
 def test_a_setting_that_no_job_has_names_the_nearest() -> None:
     (line,) = unknown_settings(read_filter("metod=pgu lr=1"), SETTINGS)
-    assert "no job has a setting 'metod', did you mean 'method'?" in line
+    assert "no job has a setting 'metod'. Did you mean 'method'?" in line
 
 
 def queued(store: Store, *words: str, run: str = "night") -> None:

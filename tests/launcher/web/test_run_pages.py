@@ -117,7 +117,7 @@ def test_runs_are_filtered_by_settings_and_names(page: Page) -> None:
     assert page.get("runs?q=lr%3D.30").text.count("data-run=") == 1
     assert page.get("runs?q=depth%3D3+nig").text.count("data-run=") == 1
     assert "No run matches" in page.get("runs?q=lr%3D7").text
-    assert "did you mean &#39;depth&#39;?" in page.get("runs?q=deepth%3D3").text
+    assert "Did you mean &#39;depth&#39;?" in page.get("runs?q=deepth%3D3").text
 
 
 def test_runs_are_turned_over_page_by_page(page: Page, store: Store, root: Path) -> None:

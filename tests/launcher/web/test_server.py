@@ -65,7 +65,7 @@ def test_a_cookie_of_another_server_is_refused(page: Page, tmp_path: Path) -> No
 def test_another_host_or_origin_is_refused_with_the_cookie_too(page: Page) -> None:
     assert page.get("", Host="evil.example").status == 421
     assert page.get("", Origin="http://evil.example").status == 403
-    question = {"question": "hold job 1 command/one? it starts only when it is released"}
+    question = {"question": "hold job 1 command/one? It starts only after it is released"}
     assert page.post("jobs/1/hold", question, Origin="http://evil.example").status == 403
     assert page.ask(f"{page.root}jobs/1/hold", method="POST").status == 403  # says no origin
     socketed = page.get("", Upgrade="websocket", Connection="Upgrade", Origin="http://evil.example")
@@ -142,7 +142,7 @@ def test_the_first_page_tells_in_a_line_how_the_machine_is(page: Page) -> None:
 
 def test_a_change_is_asked_about_and_then_made(page: Page, store: Store) -> None:
     asked = page.get("jobs/1/hold").text
-    told = "hold job 1 command/one? it starts only when it is released"
+    told = "hold job 1 command/one? It starts only after it is released"
     assert told in asked
     answer = page.post("jobs/1/hold", {"question": told})
     assert answer.status == 303

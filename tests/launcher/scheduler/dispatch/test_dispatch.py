@@ -88,7 +88,7 @@ def test_what_finds_no_room_in_the_first_place_starts_in_the_next_one(office: Of
 def test_job_that_may_run_in_two_places_is_told_of_both(office: Office) -> None:
     office.queue("box", "farm", spec=a_spec(cpus=3))
     assert office.told() == (
-        "waiting for box: needs 3 cores, and a pilot of box has 2; raise `cpus` in [backends.box]; "
+        "waiting for box: needs 3 CPU cores, but a pilot of box has 2 (raise `cpus` in [backends.box]); "
         "farm: its first pilot will be submitted next"
     )
 
@@ -697,7 +697,7 @@ def test_job_whose_run_lies_in_a_folder_that_hangs_waits_and_names_it(
         until(office.pool.collect_spawned, "a supervisor is ready")
         reason = office.launches.claim(ready, start)
     assert reason is not None
-    assert reason.text == "waiting for its files: the folder /far/runs/first does not answer"
+    assert reason.text == "waiting for its files: the folder /far/runs/first does not respond"
     assert office.launches.claim(ready, start) is None, (
         "with the same supervisor, now that it answers"
     )

@@ -192,8 +192,8 @@ def test_the_reason_of_leaving_tells_the_memory_and_the_next_attempt_gets_as_muc
     assert eviction.cause is EndCause.GPU_MEMORY
     assert eviction.vram_request == 24 * GIB
     assert eviction.why == (
-        "cuda:0 had only 14 GiB free, of which 18 GiB were reserved, and this job,"
-        " which used 24 GiB, lost least by it"
+        "cuda:0 had only 14 GiB free for reservations of 18 GiB; stopping this job,"
+        " which used 24 GiB, loses the least work"
     )
 
 
