@@ -325,7 +325,7 @@ def test_a_held_job_that_is_waited_for_is_named_once(launcher: Launcher, store: 
     assert waiter.stderr is not None
     with waiter:
         assert waiter.stderr.readline() == (
-            "2 held jobs do not start before `launcher release`: command/1, command/2\n"
+            "note: 2 held jobs do not start before `launcher release`: command/1, command/2\n"
         )
         launcher("release", "1")
         launcher("release", "2")
@@ -343,7 +343,7 @@ def test_a_job_that_is_held_while_somebody_waits_is_named(
         until(lambda: has_open(waiter.pid, home.database), "it has looked into the queue")
         launcher("hold", "1")
         said = waiter.stderr.readline()
-        assert said.startswith("1 held job does not start before `launcher release`: command/1")
+        assert said.startswith("note: 1 held job does not start before `launcher release`: command/1")
         launcher("cancel", "1")
     assert waiter.returncode == 1
 
