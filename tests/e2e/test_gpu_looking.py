@@ -78,7 +78,7 @@ def test_the_next_jobs_of_a_kind_wait_until_the_first_is_measured_and_are_packed
     assert machine.show(second.job)["attempts"][0]["claim"] is None
     first.let_go()
     machine.until_state(first.job, "done")
-    assert "took 5 GiB" in machine.told(first.job)
+    assert "used 5 GiB" in machine.told(first.job)
 
     more = [machine.hold(5, script=LATE, gpus=1) for _ in range(2)]
     for one in more:
@@ -280,7 +280,7 @@ def test_where_the_driver_does_not_tell_who_uses_memory_the_worker_is_believed(
     assert not third.started
     first.let_go()
     machine.until_state(first.job, "done")
-    assert "took 10 GiB" in machine.told(first.job)
+    assert "used 10 GiB" in machine.told(first.job)
 
 
 def test_the_driver_is_asked_only_while_it_matters_and_more_often_while_a_job_waits_for_a_measurement(

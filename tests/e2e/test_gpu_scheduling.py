@@ -117,12 +117,12 @@ def test_nobody_knows_when_there_is_room_while_the_job_before_is_paused(
     before = machine.hold(1, gpus=1, vram="20GiB", time_limit="1h")
     assert before.cards
     waiting = machine.hold(1, gpus=1, vram="20GiB")
-    machine.until_told(waiting.job, "room on cuda:0 in about")
+    machine.until_told(waiting.job, "cuda:0 will have room in about")
     machine.call("pause", str(before.job))
     until(lambda: "in about" not in machine.why(waiting.job), "no time is told any more")
     machine.until_told(waiting.job, "waiting for 20 GiB")
     machine.call("resume", str(before.job))
-    machine.until_told(waiting.job, "room on cuda:0 in about")
+    machine.until_told(waiting.job, "cuda:0 will have room in about")
 
 
 def test_an_exclusive_job_shares_its_card_with_nobody(machine: Machine, gpus: Devices) -> None:

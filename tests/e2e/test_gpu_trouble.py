@@ -86,9 +86,9 @@ def test_a_job_that_needs_more_than_it_was_promised_runs_again_where_there_is_mo
     story = machine.told(first.job)
     one, two = machine.show(first.job)["attempts"]
     assert "out of memory" in story
-    assert "wanted 6 GiB more" in story
+    assert "used 8 GiB and needed 6 GiB more" in story
     assert two["claim"] >= 14 * GIB > one["claim"] == 8 * GIB
-    assert "took 14 GiB" in story
+    assert "used 14 GiB" in story
 
 
 def test_a_job_that_can_never_fit_fails_and_says_so(machine: Machine, gpus: Devices) -> None:
@@ -304,7 +304,7 @@ def test_without_a_driver_gpu_jobs_wait_and_others_go_on(machine: Machine, gpus:
     machine.until_told(waiting.job, "waiting for a GPU", "driver is not loaded")
     assert not waiting.started
     said = machine.call("gpus")
-    assert (said.stdout, said.stderr) == ("", "no GPUs: NVIDIA's driver is not loaded\n")
+    assert (said.stdout, said.stderr) == ("", "no GPU found: NVIDIA's driver is not loaded\n")
     assert json.loads(machine.call("gpus", "--json").stdout)["gpus"] == []
 
 

@@ -73,7 +73,7 @@ def test_a_job_that_was_queued_while_nobody_looked_starts_by_a_new_look(
 
     second = machine.hold(1, gpus=1, vram="8GiB")
 
-    until(lambda: second.started or "needs" in machine.why(second.job), "it is decided")
+    until(lambda: second.started or "waiting for" in machine.why(second.job), "it is decided")
     assert not second.started
     machine.until_told(second.job, "waiting for 8 GiB", "cuda:0 has 4 GiB free")
 
@@ -84,7 +84,7 @@ def test_a_card_that_does_not_tell_its_memory_gets_nothing(machine: Machine, gpu
     jobs = [machine.hold(1, gpus=1, vram="1GiB"), machine.hold(1, gpus=1)]
 
     for one in jobs:
-        machine.until_told(one.job, "cuda:0 does not say how much memory")
+        machine.until_told(one.job, "cuda:0 does not report its used memory")
         assert not one.started
     other = gpus.add(used=0)
     assert jobs[0].cards == [other]
@@ -100,7 +100,9 @@ def test_a_shared_machine_is_used_only_when_others_have_been_away_for_a_while(
     waiting = machine.hold(1, gpus=1, vram="1GiB")
 
     machine.until_told(
-        waiting.job, "cuda:0 is not among the devices", "cuda:1 is known to be unused by others"
+        waiting.job,
+        "cuda:0 is not in [sharing] devices of config.toml",
+        "cuda:1 has been unused by others for 0 s of the required 1 s",
     )
     assert not waiting.started
     gpus.leave(card, 1)
@@ -370,7 +372,7 @@ def test_what_does_not_fit_is_named_everywhere_and_starts_when_there_is_room(
         job.job, "No job of yours and no other user explains it for 1 s or longer"
     )
     assert "waiting for 22 GiB of GPU memory: cuda:0 has 21 GiB free" in reason
-    assert "3 GiB of cuda:0 are in use, and the driver lists no process there" in reason
+    assert "3 GiB of cuda:0 are in use, but the driver lists no process there" in reason
     for words in (("show", str(job.job)), ("status",), ("doctor",)):
         assert "No job of yours and no other user explains it" in " ".join(
             impatient.call(*words).stdout.split()

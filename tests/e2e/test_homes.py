@@ -63,7 +63,7 @@ def test_two_homes_never_run_more_jobs_than_the_machine_has_cores(
     until(lambda: at_once(journal)[-1:] == [CORES], "all cores are busy")
     home, waiting = next(one for one in queued if not one[1].started)
     me = login(os.geteuid())
-    home.until_told(waiting.job, f"of {CORES} cores are reserved by the queue /", f" of user {me}")
+    home.until_told(waiting.job, f"of {CORES} reserved by the queue /", f" of user {me}")
 
     left = list(queued)
     while left:
@@ -86,7 +86,7 @@ def test_two_homes_never_promise_more_main_memory_than_the_machine_has(
     first = works(one, journal, ram=f"{round(total * 0.55)}MiB")
     until(lambda: first.started, "the first runs")
     second = works(other, journal, ram=f"{round(total * 0.5)}MiB")
-    other.until_told(second.job, "of memory", "are reserved by the queue /")
+    other.until_told(second.job, "of main memory", "GiB reserved by the queue /")
     assert not second.started
     first.let_go()
     until(lambda: second.started, "its memory was given back")

@@ -131,7 +131,7 @@ def test_a_moved_project_takes_its_results_along(tmp_path: Path) -> None:
         project.folder.rename(new)
         moved = Project(folder=new, home=project.home, environment=project.environment)
         plan = " ".join(well(moved, "launcher", "run", "t.yaml", "--dry-run").split())
-        assert f"2 new jobs are done in {project.folder}, which does not exist any more" in plan
+        assert f"2 new jobs are done in {project.folder}, which no longer exists" in plan
         option = ["--adopt", str(project.folder)]
         plan = well(moved, "launcher", "run", "t.yaml", "--dry-run", *option)
         assert f"2 results of {project.folder} would be adopted" in " ".join(plan.split())

@@ -60,7 +60,7 @@ def test_a_plan_says_once_how_many_jobs_were_done_with_other_code(old: Project) 
     completed = old.call("launcher", "run", "old.yaml", "--dry-run")
     assert completed.stdout.count("with other code") == 1
     assert "8 jobs were done with other code (" in " ".join(completed.stdout.split())
-    assert "--accept-code keeps" in " ".join(completed.stdout.split())
+    assert "To keep the results: --accept-code" in " ".join(completed.stdout.split())
     assert {job["state"] for job in planned(old).values()} == {"changed"}
 
 
@@ -74,7 +74,7 @@ def test_accepted_results_are_kept_and_the_next_plan_is_quiet(old: Project) -> N
     again = old.call("launcher", "run", "old.yaml", "--dry-run")
     assert "other code" not in again.stdout
     assert {job["state"] for job in planned(old).values()} == {"cached"}
-    assert "done with other code" in old.call("launcher", "show", "1").stdout
+    assert "result made with other code" in old.call("launcher", "show", "1").stdout
 
 
 def test_a_changed_setting_is_never_accepted(old: Project) -> None:
@@ -90,7 +90,7 @@ def test_what_is_kept_cannot_be_run_again_at_once(old: Project, options: tuple[s
     completed = old.call("launcher", "run", "old.yaml", "--accept-code", *options)
     assert completed.returncode == 2
     assert "--accept-code keeps results" in completed.stderr
-    assert "leave one of them out" in completed.stderr
+    assert "Remove one of them." in completed.stderr
 
 
 @pytest.mark.night  # that those of toys run, and by which entries the others do, other tests tell

@@ -101,7 +101,7 @@ def test_a_folder_is_made_anew_and_takes_the_place_of_the_former_one_as_a_whole(
         assert project.call("launcher", "run", "study.yaml").returncode == 0
         assert {*left(project, "study")} == {f"jobs/a/{made}", "jobs/b/here"}
         plan = project.call("launcher", "run", "study.yaml", "--dry-run")
-        assert "nothing has to run" in plan.stdout
+        assert "No job has to run." in plan.stdout
         (run / "jobs/b/here").unlink()
         (run / "jobs/b").rmdir()
         plan = project.call("launcher", "run", "study.yaml", "--dry-run", "--all")
@@ -156,7 +156,9 @@ def test_a_folder_that_cannot_be_made_is_named(project: Project) -> None:
     assert project.call("launcher", "wait", str(job)).returncode == 1
     with reading(project.home) as store:
         assert in_state(store, job, State.FAILED)
-    assert f"no folder in {project.folder}/runs/night" in str(shown(project, job)["reason"])
+    assert f"cannot make a folder in {project.folder}/runs/night" in str(
+        shown(project, job)["reason"]
+    )
 
 
 def test_event_files_in_the_folder_of_a_program_are_read_while_it_runs_and_when_it_is_done(
@@ -255,7 +257,7 @@ def test_data_is_prepared_before_training_and_the_model_exported_after_it(study:
     study.write("go", "")
     answer = study.call("launcher", "run", "study.yaml")
     assert answer.returncode == 0, answer.stderr
-    assert "has to make them" in answer.stderr
+    assert "command/prepare runs first and must make them" in answer.stderr
     made = study.folder / "made"
     assert order(study) == ["prepare", f"export a b in {made}", "mail"]
     seen = json.loads((made / "exported").read_text())["seen"]
@@ -363,4 +365,4 @@ def test_a_folder_that_no_job_has_made_is_named_where_its_program_fails(project:
     )
     answer = project.call("launcher", "run", "study.yaml")
     assert answer.returncode == 1
-    assert f"there is no folder {project.folder}/made" in answer.stderr
+    assert f"cannot start 'true': the folder {project.folder}/made does not exist" in answer.stderr
