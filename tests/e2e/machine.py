@@ -276,8 +276,8 @@ class Machine:
 
         with contextlib.suppress(AssertionError):
             until(told, f"{words} is told", PATIENCE_S)
-        assert told(), f"{words} is not told, but {set(said)}"
-        return said[-1]
+            return said[-1]  # not read again: the state may have changed by now
+        raise AssertionError(f"{words} is not told, but {set(said)}")
 
     def configure(self, text: str) -> None:
         """Write the user's config.toml."""
