@@ -257,8 +257,8 @@ def _else(preview: BackendPreview) -> str:
     names = ("this machine" if name == HERE else name for name in preview.otherwise)
     if not preview.otherwise:
         return ""
-    most = f" except {counted(preview.only_there, 'job')}," if preview.only_there else ""
-    return f",{most} otherwise on {' or '.join(names)}"
+    most = f" (except {counted(preview.only_there, 'job')})" if preview.only_there else ""
+    return f", otherwise on {' or '.join(names)}{most}"
 
 
 def _jobs(preview: BackendPreview) -> str:

@@ -44,5 +44,5 @@ def test_a_page_is_set_without_a_warning(folder: Path) -> None:
     paths = sorted(str(path) for path in folder.iterdir())
     done = subprocess.run([*command, *paths], capture_output=True, text=True, check=True)
     assert not done.stderr
-    assert re.search(r"--vram SIZE\n\s+GPU\s+memory\s+that\s+is\s+reserved", done.stdout)
+    assert re.search(r"--vram SIZE\n\s+GPU\s+memory\s+to\s+reserve\s+on\s+each\s+GPU", done.stdout)
     assert re.search(r"\n +launcher add -- python train.py --lr 0.1\n", done.stdout)

@@ -147,7 +147,7 @@ def test_code_that_an_earlier_version_identified_by_files_is_accepted_and_said_o
     count = len(compared)
     assert other_code(compared.values()) == (
         f"{count} jobs were done with other code ({BY_FILES}), with the same settings and inputs, "
-        "and would run again; --accept-code keeps what came of it"
+        "and would run again. To keep the results: --accept-code"
     )
     assert queue(store, a_plan(code=now), accept_code=True).cached == count
     again = judged(store, a_plan(code=now))

@@ -267,23 +267,23 @@ def test_pilots_are_counted_by_what_fits_on_one_and_no_more_than_there_may_be() 
 def test_what_the_engine_says_is_told_in_words() -> None:
     two = [on("slurm", ", cpus: 4")] * 2
     assert told(*two, answer=Answer(estimate=Estimate(possible=True, starts_at=NOON))) == (
-        "On slurm: 2 command; 2 pilots with 4 cores, 2 a100 each; one would start at once"
+        "On slurm: 2 command; 2 pilots with 4 cores, 2 a100 each; one would start now"
     )
     later = Answer(estimate=Estimate(possible=True, starts_at=NOON + 600))
     assert "one is expected to start at " in told(*two, answer=later)
     never = Answer(estimate=Estimate(possible=False, why="invalid partition specified: gpu"))
     assert told(*two, answer=never).endswith("; none can start: invalid partition specified: gpu")
     mute = Answer(trouble="no answer in 10 s")
-    assert told(*two, answer=mute).endswith("would start is not known: no answer in 10 s")
+    assert told(*two, answer=mute).endswith("; the start time is unknown: no answer in 10 s")
     for at in (1e300, NOON + 365 * 86_400):  # a year is what Slurm says where it knows no limits
         odd = Answer(estimate=Estimate(possible=True, starts_at=at))
         assert told(*two, answer=odd).endswith("; none is expected to start within 60 d")
 
 
 def test_places_that_come_second_are_named() -> None:
-    assert told(on("slurm,local")).startswith("On slurm, else on this machine: 1 command; ")
+    assert told(on("slurm,local")).startswith("On slurm, otherwise on this machine: 1 command; ")
     some = told(on("slurm,local"), on("slurm"), on("slurm"))
-    assert some.startswith("On slurm, all but 2 else on this machine: 3 command; ")
+    assert some.startswith("On slurm, otherwise on this machine (except 2 jobs): 3 command; ")
 
 
 def test_only_what_may_run_here_is_in_the_first_wave_here() -> None:

@@ -53,7 +53,7 @@ def test_what_is_changed_in_the_editor_is_what_the_waiting_job_asks_for(
     assert (row.spec.resources.cpus, row.spec.terms.time_limit_s) == (1, 90.0)
     assert row.state is State.HELD
     shown = copy.read_text()
-    assert 'argv: [sleep, "300"]  # the program and its arguments' in shown
+    assert 'argv: [sleep, "300"]  # Program and its arguments' in shown
     assert "# vram: …  GPU memory to reserve" in shown
     _, state, reason = store.read.events_of(1)[-1]
     assert (state, reason.code) == (State.HELD, ReasonCode.EDITED)
@@ -139,7 +139,10 @@ def test_a_program_that_is_no_editor_is_named(
     [
         ("resources.cpus=1000", "this machine can never run it: needs 1,000 CPU cores"),
         ("resources.ram=900TiB", "this machine can never run it: needs 900 TiB of main memory"),
-        ("resources.group=nights", "there is no group 'nights'; `launcher group nights --limit N`"),
+        (
+            "resources.group=nights",
+            "group 'nights' does not exist; `launcher group nights --limit N` makes it",
+        ),
         ("resources.on=slurm", "'slurm' is not a backend of the configuration"),
         ("resources.not_before=2020-01-01T00:00", "is in the past and delays nothing"),
     ],

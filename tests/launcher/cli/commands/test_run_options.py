@@ -346,8 +346,9 @@ def test_a_dry_run_says_where_jobs_would_go_and_leaves_no_trace(
 ) -> None:
     before = everything(project)
     answer = launcher.well("run", "away.yaml", "--dry-run")
-    assert "On slurm, all but 1 else on this machine: 2 command; 1 pilot with 2 cores" in " ".join(
-        answer.out.split()
+    assert (
+        "On slurm, otherwise on this machine (except 1 job): 2 command; 1 pilot with 2 cores"
+        in " ".join(answer.out.split())
     )
     assert everything(project) == before
     assert not (project.parent / "none").exists(), "no queue, no pilots"

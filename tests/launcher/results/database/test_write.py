@@ -241,7 +241,7 @@ def test_a_file_that_is_no_database_is_left_alone(
 ) -> None:
     done(store, "command/a", {"n": 1})
     path.write_bytes(content)
-    with pytest.raises(UsageError, match="no SQLite database"):
+    with pytest.raises(UsageError, match="is not a SQLite database"):
         write(path, home, store)
     assert path.read_bytes() == content
 
