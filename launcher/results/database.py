@@ -438,7 +438,7 @@ def reading(path: Path, *, limit_s: float) -> Iterator[sqlite3.Connection]:
         limit_s: seconds after which a statement is interrupted.
 
     Raises:
-        UsageError: there is no such file, or it is no SQLite database.
+        UsageError: there is no such file, or it is not a SQLite database.
         MachineError: it cannot be read.
     """
     if not path.is_file():

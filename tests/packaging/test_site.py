@@ -97,7 +97,7 @@ def test_the_pages_show_the_kinds_and_the_keys_of_the_screen(site: Path) -> None
     tasks = (site / "tasks.html").read_text(encoding="utf-8")
     anchors = ("train", "unlearn", "forget", "command", "resources", "old-names")
     assert not [name for name in anchors if f'id="{name}"' not in tasks]
-    assert "the next section, the one before" in (site / "screens.html").read_text("utf-8")
+    assert "next section, previous section" in (site / "screens.html").read_text("utf-8")
 
 
 class _Quiet(SimpleHTTPRequestHandler):
