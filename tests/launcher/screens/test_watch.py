@@ -343,7 +343,9 @@ def test_a_job_that_is_held_while_somebody_waits_is_named(
         until(lambda: has_open(waiter.pid, home.database), "it has looked into the queue")
         launcher("hold", "1")
         said = waiter.stderr.readline()
-        assert said.startswith("note: 1 held job does not start before `launcher release`: command/1")
+        assert said.startswith(
+            "note: 1 held job does not start before `launcher release`: command/1"
+        )
         launcher("cancel", "1")
     assert waiter.returncode == 1
 
