@@ -286,7 +286,7 @@ def _starts(preview: BackendPreview, now: float) -> str:
     estimate = preview.answer.estimate
     if estimate is None:
         trouble = preview.answer.trouble
-        return f"; the start time is unknown: {trouble}" if trouble else ""
+        return f"; the start time is unknown ({trouble})" if trouble else ""
     if not estimate.possible:
         return f"; none can start: {estimate.why}"
     if estimate.starts_at is None:

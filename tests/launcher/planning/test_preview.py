@@ -274,7 +274,7 @@ def test_what_the_engine_says_is_told_in_words() -> None:
     never = Answer(estimate=Estimate(possible=False, why="invalid partition specified: gpu"))
     assert told(*two, answer=never).endswith("; none can start: invalid partition specified: gpu")
     mute = Answer(trouble="no answer in 10 s")
-    assert told(*two, answer=mute).endswith("; the start time is unknown: no answer in 10 s")
+    assert told(*two, answer=mute).endswith("; the start time is unknown (no answer in 10 s)")
     for at in (1e300, NOON + 365 * 86_400):  # a year is what Slurm says where it knows no limits
         odd = Answer(estimate=Estimate(possible=True, starts_at=at))
         assert told(*two, answer=odd).endswith("; none is expected to start within 60 d")

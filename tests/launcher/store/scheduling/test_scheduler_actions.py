@@ -414,10 +414,12 @@ def break_rows(store: Store) -> dict[int, str]:
     for job, key in zip(jobs[4:], keys, strict=True):
         change(store, "lanes", "key", lane_of(store, job), key)
     change(store, "contexts", "body", 2, '{"folder": "/"}')
-    told = ("'hosts'", "'deadline'", "is not JSON", "is not a JSON object")
-    told += ("'hosts'", "'host'", "is not JSON", "lane")
-    told_too = ("'least'", "'visible'")
-    return {**dict(zip(jobs, told + told_too, strict=True)), lost: "its environment"}
+    told = [
+        *("'hosts'", "'deadline'", "is not JSON", "is not a JSON object"),
+        *("'hosts'", "'host'", "is not JSON", "lane"),
+        *("'least'", "'visible'"),
+    ]
+    return {**dict(zip(jobs, told, strict=True)), lost: "its environment"}
 
 
 def test_jobs_that_cannot_be_understood_are_set_aside_and_all_others_run(
