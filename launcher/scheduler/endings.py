@@ -467,7 +467,7 @@ class Endings:
             return False
         if is_new:
             limit = "" if patience_s == inf else f" for up to {format_seconds(patience_s)}"
-            text = f"its program has ended, but its files are not in place: {trouble}; trying again{limit}"
+            text = f"its program has ended, but its files are not in place: {trouble}. Trying again{limit}"
             reason = Reason(code=ReasonCode.SETTLING, text=text)
             self._queue.note_running(ended.claim.job, reason, ended.outcome.at)
         ended.again_at = time.monotonic() + MOVE_AGAIN_S
