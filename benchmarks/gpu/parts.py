@@ -69,7 +69,7 @@ PARTS: Mapping[str, Part] = {
     ),
     "filling": Part(
         title="Programs through a queue, compared with a fixed number of them at a time",
-        module=f"{HERE}.filling", limit_s=500, usual_s=300, on_request=True,
+        module=f"{HERE}.filling", limit_s=500, usual_s=400, on_request=True,
     ),
 }  # fmt: skip
 # parts whose rehearsal takes less than a minute: no queue
