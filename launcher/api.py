@@ -20,6 +20,7 @@ from launcher.errors import (
     TaskFileError,
     UnknownName,
     UsageError,
+    meant,
     nearest,
 )
 from launcher.ids import (
@@ -164,6 +165,7 @@ __all__ = [
     "future",
     "install_command",
     "load",
+    "meant",
     "model_folder_name",
     "nearest",
     "parse_bytes",

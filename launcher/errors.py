@@ -127,8 +127,8 @@ class IdError(UsageError):
 class UnknownName(UsageError):
     """An unknown name, with the names that are known.
 
-    `where` says where all of them stand; `suggestion` is the one that is meant, where that is known
-    better than by its letters.
+    `where` names the place that lists all of them. `suggestion` is the likely name, where something
+    other than its letters gives it. `advice` says what to do.
     """
 
     def __init__(
@@ -139,12 +139,14 @@ class UnknownName(UsageError):
         *,
         where: str = "",
         suggestion: str | None = None,
+        advice: str = "",
     ) -> None:
         self.what, self.name, self.known = what, name, tuple(sorted(names))
         self.suggestion = suggestion or nearest(name, self.known)
         self.listing = known_words(name, self.known, where)
-        hint = f", did you mean {self.suggestion}?" if self.suggestion else ""
-        super().__init__(f"unknown {what} {name!r}{hint} ({self.listing})")
+        hint = f". Did you mean {self.suggestion!r}?" if self.suggestion else ""
+        end = f"{'' if hint else '.'} {advice}" if advice else ""
+        super().__init__(f"unknown {what} {name!r} ({self.listing}){hint}{end}")
 
 
 class TaskFileError(UsageError):

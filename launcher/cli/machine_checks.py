@@ -212,7 +212,7 @@ def judge_driver(driver: Driver) -> Finding:
     """Check whether programs can ask NVIDIA's driver, and whether it lists GPUs."""
     if driver.silent:
         return trouble(
-            f"the NVIDIA driver does not answer: {driver.silent}",
+            f"the NVIDIA driver does not respond: {driver.silent}",
             "check nvidia-smi and the kernel log (dmesg); a reboot may help",
         )
     if "reboot" in driver.absent:

@@ -202,7 +202,7 @@ def _as_typed(option: click.Option, value: object) -> Any:  # click takes any
         return value
     listed = value if isinstance(value, list) and option.multiple else [value]
     if any(isinstance(item, bool | list | dict) for item in listed):
-        raise click.BadParameter("expected a number or a text")
+        raise click.BadParameter("expected a number or a string")
     words = [str(item) for item in listed]
     for word in words:
         option.type.convert(word, None, None)

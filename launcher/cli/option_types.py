@@ -119,5 +119,5 @@ def policy_option() -> Callable[[Command], Command]:
         "--policy",
         type=Value("name", discipline_named),
         metavar="NAME",
-        help=f"Let this policy decide what starts in the queue from now on: {', '.join(DISCIPLINES)}.",
+        help=f"Set the scheduling policy of the queue: {', '.join(DISCIPLINES)}.",
     )

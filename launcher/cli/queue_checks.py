@@ -266,7 +266,7 @@ def _slurm(settings: BackendSettings, environ: Mapping[str, str]) -> Finding:
     there = tuple(dict.fromkeys(line.strip() for line in printed.splitlines() if line.strip()))
     if not there or any(" " in word for word in there):  # a complaint, in words
         return trouble(
-            f"Slurm does not answer: {' '.join(printed.split()) or 'sinfo printed nothing'}",
+            f"Slurm does not respond: {' '.join(printed.split()) or 'sinfo printed nothing'}",
             "check that `sinfo` lists the partitions; SLURM_CONF names another configuration",
         )
     if partition and partition not in there:

@@ -122,10 +122,8 @@ def submit(function: Any, /, *arguments: Any, **options: Any) -> Any:
         raise UsageError("a task file does not take arguments. Use settings=['key=value'].")
     for option in options:
         if option not in _OF_TASK_FILES:
-            raise UsageError(
-                f"{UnknownName('option', option, _OF_TASK_FILES)}. Write resources in the task file, "
-                "or as settings=['resources.cpus=4']."
-            )
+            advice = "Write resources in the task file, or as settings=['resources.cpus=4']."
+            raise UnknownName("option", option, _OF_TASK_FILES, advice=advice)
     return submit_plan(function, **options)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from launcher.backends.settings import Backends, impossible_there, runs_only_here
-from launcher.errors import MachineError, UnknownName, UsageError, counted, nearest
+from launcher.errors import MachineError, UnknownName, UsageError, counted, meant
 from launcher.gpu.snapshot import seen_gpus
 from launcher.job import CPU, Resources, Terms
 from launcher.job_options.registry import JobRequest, job_options
@@ -69,10 +69,8 @@ def request_of(options: Mapping[str, Any]) -> JobRequest:
     known, given = job_options(), {}
     for name, value in options.items():
         if name not in known:
-            raise UsageError(
-                f"{UnknownName('option', name, known)}. Pass a keyword argument of the function as "
-                f"kwargs={{{name!r}: …}}"
-            )
+            advice = f"Pass a keyword argument of the function as kwargs={{{name!r}: …}}"
+            raise UnknownName("option", name, known, advice=advice)
         if value is not None and value is not False:
             given[name] = _read(name, known[name].takes, value)
     return assembled(given, in_python)
@@ -192,10 +190,8 @@ def absent_groups(store: Store | None, names: Iterable[str]) -> list[str]:
     reasons = []
     for name in names:
         if name and name not in groups:
-            close = nearest(name, groups)
-            hint = f"; did you mean {close!r}?" if close else ";"
-            way = f"`launcher group {name} --limit N` makes it"
-            reasons.append(f"group {name!r} does not exist{hint} {way}")
+            way = f". Create it: launcher group {name} --limit N"
+            reasons.append(f"group {name!r} does not exist{meant(name, groups) or way}")
     return reasons
 
 

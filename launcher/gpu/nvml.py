@@ -477,11 +477,11 @@ class Nvml:
         if not self.absent:
             return self._lost(history, UNLISTED)
         fault = fault_of(FALLEN) if history.gone else ""
-        warnings = (f"the driver does not answer: {self.absent}",)
+        warnings = (f"the driver does not respond: {self.absent}",)
         return tuple(replace(_silenced(gpu, fault), warnings=warnings) for gpu in history.shown)
 
     def _lost(self, history: _CardHistory, silence: str) -> tuple[GpuSnapshot, ...]:
-        fault = fault_of(FALLEN) if FALLEN in history.xids else f"does not answer: {silence}"
+        fault = fault_of(FALLEN) if FALLEN in history.xids else f"does not respond: {silence}"
         history.away = history.away or FALLEN in history.xids or silence in {UNLISTED, LOST}
         if not history.gone:
             logger.info("gpu=%s fault=%r", history.shown[0].uuid, fault)

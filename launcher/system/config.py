@@ -33,7 +33,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
-from launcher.errors import UsageError, known_words, nearest
+from launcher.errors import UsageError, meant_or_known
 from launcher.system.files import stamp
 
 if TYPE_CHECKING:
@@ -266,9 +266,7 @@ def absolute(what: str, text: str) -> Path:
 
 def unknown(name: str, what: str, names: Collection[str]) -> str:
     """Return the error text for a name that is unknown there."""
-    close = nearest(name, names)
-    hint = f"; did you mean {close!r}?" if close else f" ({known_words(name, sorted(names))})"
-    return f"{name!r} is not {what}{hint}"
+    return f"{name!r} is not {what}{meant_or_known(name, sorted(names))}"
 
 
 def _text(file: Path, *, demanded: bool) -> str | None:

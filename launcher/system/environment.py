@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from launcher.errors import UsageError, nearest
+from launcher.errors import UsageError, meant
 from launcher.system.files import Json, read_record
 from launcher.system.processes import MARK
 
@@ -62,8 +62,7 @@ def remembered(
         UsageError: one of them is not set.
     """
     for name in unset(environment, passed):
-        close = nearest(name, environment)
-        hint = f"; did you mean {close}?" if close else ". Export it, or leave it out."
+        hint = meant(name, environment) or ". Export it, or leave it out."
         raise UsageError(f"pass_env: {name} is not set in this shell{hint}")
     left_out = tuple(
         name

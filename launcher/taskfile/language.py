@@ -67,7 +67,10 @@ _RUN_NAME = {
 TOP: Mapping[str, Word] = {
     "name": Word("", _RUN_NAME),
     "about": Word("Description of the run, in one line", {"type": [*PLAIN["type"], "null"]}),
-    "include": Word("Other task files, relative to this one. Their sections come first", _NAMES),
+    "include": Word(
+        "Other task files, relative to this one. Their sections are read before those of this file",
+        _NAMES,
+    ),
     "phases": Word(
         "Run only jobs of these types, with the data, poison and programs that they need"
     ),

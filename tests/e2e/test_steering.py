@@ -157,7 +157,7 @@ def test_a_paused_program_stands_still_with_all_its_children_and_goes_on(
     assert (record["state"], record["note_code"]) == ("running", "paused")
     assert record["note"].startswith("paused since ")
     again = project.call("launcher", "pause", "counts")
-    assert "paused already" in again.stderr
+    assert "already paused" in again.stderr
     assert (number(file), number(Path(f"{file}.child"))) == counts
     assert project.call("launcher", "resume", "counts").stdout == "1\tcommand/counts\tresumed\n"
     until(

@@ -263,7 +263,7 @@ def test_exit_codes_lie_on_the_classes() -> None:
 def test_an_unknown_name_suggests_the_nearest_and_lists_the_known() -> None:
     error = UnknownName("subset", "gna2", ["gan2", "flux", "real"])
     assert error.suggestion == "gan2"
-    assert str(error) == ("unknown subset 'gna2', did you mean gan2? (known: flux, gan2, real)")
+    assert str(error) == "unknown subset 'gna2' (known: flux, gan2, real). Did you mean 'gan2'?"
     assert UnknownName("subset", "zzz", ["gan2"]).suggestion is None
 
 

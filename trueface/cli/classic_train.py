@@ -31,8 +31,8 @@ from launcher.api import (
     UnknownName,
     UsageError,
     Words,
+    meant,
     model_folder_name,
-    nearest,
     parse_data,
     parse_model,
     parse_poison,
@@ -99,10 +99,7 @@ class Parser(argparse.ArgumentParser):
         given = vars(namespace)
         for word in unknown:
             flags = (f"--{name}" for name in known or given)
-            close = nearest(word.partition("=")[0], flags)
-            raise UsageError(
-                f"unknown argument {word!r}" + (f", did you mean {close}?" if close else "")
-            )
+            raise UsageError(f"unknown argument {word!r}{meant(word.partition('=')[0], flags)}")
         return given
 
 

@@ -101,7 +101,8 @@ def checked(model: type[Model], given: Mapping[str, Any], *, dashes: bool = Fals
             if fault["type"] == "missing":
                 lines.append(f"{flag} is required")
             else:
-                lines.append(f"{flag}: {fault_text(fault)}, got {_shown(fault['input'])}")
+                text, shown = fault_text(fault), _shown(fault["input"])
+                lines.append(f"{flag}: {text}" + ("" if shown in text else f", got {shown}"))
         raise UsageError("\n       ".join(dict.fromkeys(lines))) from error
 
 

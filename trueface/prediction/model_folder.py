@@ -412,7 +412,7 @@ def _failures(facts: Facts) -> Iterator[str]:
     for row in facts.tests:
         if _balanced_accuracy(row) < WEAK:
             yield ""
-            yield f"**Do not use it on images as in this test:** {_of_row(facts, row)}."
+            yield f"**Do not use it on images like those of this test:** {_of_row(facts, row)}."
     yield from _untested(facts)
 
 

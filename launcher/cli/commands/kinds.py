@@ -119,8 +119,8 @@ def _page(kind: Kind, width: int) -> list[Line]:
         key, takes, default, description, old = setting.cells()
         if len(default) > _MOST_DEFAULT:
             default = f"{default[: _MOST_DEFAULT - 1]}…"
-        meaning = f"{description}: {takes}" if description else takes
-        rows.append((key, default, f"{meaning} (old name: {old})" if old else meaning))
+        values = f"{takes}; old name: {old}" if old else takes
+        rows.append((key, default, f"{description} ({values})" if description else values))
     table = Table(titled("SETTING", "DEFAULT", "DESCRIPTION", least=_LEAST), rows, whole=True)
     head = textwrap.wrap(harmless(f"{name} ({role}, {package}): {summary}"), width)
     return [*map(line, head), *table.drawn(width)]

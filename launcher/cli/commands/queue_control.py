@@ -342,7 +342,7 @@ def install(only_print: bool) -> None:
         _demand(*enable)
         remark("The scheduler starts when you log in.")
     else:
-        remark(f"Your systemd does not answer here. Log in and run: {shlex.join(enable)}")
+        remark(f"Your systemd does not respond here. Log in and run: {shlex.join(enable)}")
     remark("To start it at boot: loginctl enable-linger")
 
 

@@ -182,7 +182,7 @@ def command(
     workload = fit(chosen, fleet)
     if not workload.jobs:
         raise UsageError(
-            f"none of {counted(len(chosen), 'job')} fits on {fleet}. Write larger --gpus."
+            f"none of {counted(len(chosen), 'job')} fits on {fleet}. Use a larger --gpus."
         )
     if users and not any(job.user for job in workload.jobs):
         raise UsageError(f"--users: {file} has no column user. Add the column, or remove --users.")

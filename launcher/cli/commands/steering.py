@@ -240,7 +240,7 @@ def pause(chosen: Chosen) -> Change:
         stays = reserved_text(*places[job.id])
         return f"paused; {stays}" if stays else "paused"
 
-    missed = "unchanged, paused already or about to end"
+    missed = "unchanged, already paused or about to end"
     return Change(made, lambda job: f"be {kept(job)}", kept, _wake_surely, jobs, missed)
 
 

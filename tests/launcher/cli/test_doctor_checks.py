@@ -192,7 +192,7 @@ CASES: Mapping[str, Sequence[tuple[Judge, str, str]]] = {
             "no kernel image",
             "pytorch.org",
         ),
-        (cards(a_gpu(0, fault="does not answer")), "0 of 1 GPUs usable", "dmesg"),
+        (cards(a_gpu(0, fault="does not respond")), "0 of 1 GPUs usable", "dmesg"),
         (cards(a_gpu(0, compute_mode=2)), "prohibits computing", "nvidia-smi -c DEFAULT"),
         (home(problem="/q belongs to somebody else"), "belongs", "LAUNCHER_HOME"),
         (home(disk(50, writable=False)), "cannot be written", "permissions"),

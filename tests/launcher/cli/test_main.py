@@ -326,7 +326,7 @@ def test_a_terminal_is_not_overrun(width: int) -> None:
     first, second = page.split("\n\n")
     assert first.startswith("train (train, trueface): train or fine-tune a detector\n")
     assert second.splitlines()[1].split() == ["SETTING", "DEFAULT", "DESCRIPTION"]
-    assert "(old name: training_epochs)" in " ".join(first.split())
+    assert "; old name: training_epochs)" in " ".join(first.split())
 
 
 # --- types in words

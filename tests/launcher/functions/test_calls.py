@@ -235,7 +235,7 @@ def test_a_time_may_be_a_datetime() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"cpu": 1}, "did you mean cpus"),
+        ({"cpu": 1}, "Did you mean 'cpus'"),
         ({"cpus": 0}, "cpus: expected a whole number"),
         ({"cpus": 1.5}, "cpus: expected a whole number"),
         ({"gpus": True}, "gpus: expected a whole number"),

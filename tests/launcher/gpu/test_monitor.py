@@ -276,7 +276,7 @@ def test_a_card_that_is_gone_is_not_counted() -> None:
             {"processes": None, "used": DRIVER_BYTES + 1}, False, id="processes untold, memory used"
         ),
         pytest.param({"used": None}, False, id="memory untold"),
-        pytest.param({"fault": "does not answer"}, False, id="faulty"),
+        pytest.param({"fault": "does not respond"}, False, id="faulty"),
     ],
 )
 def test_a_card_is_unused_only_where_that_is_known(

@@ -292,7 +292,7 @@ def test_a_fault_of_a_card_is_one_of_each_of_its_instances(gpus: Devices, nvml: 
 
     found = nvml.snapshot()
     assert [gpu.uuid for gpu in found] == uuids
-    assert {gpu.fault for gpu in found} == {"does not answer: GPU is lost"}
+    assert {gpu.fault for gpu in found} == {"does not respond: GPU is lost"}
 
 
 # --- cards that die
@@ -311,7 +311,7 @@ def test_a_device_that_falls_off_the_bus_is_told_and_comes_back(
     healthy, lost = nvml.snapshot()
     assert healthy.fault == ""
     assert (lost.uuid, lost.index, lost.name, lost.total) == (uuid, 1, "NVIDIA A10", 16 * GIB)
-    assert lost.fault == "does not answer: GPU is lost"
+    assert lost.fault == "does not respond: GPU is lost"
     assert (lost.used, lost.processes, lost.utilisation, lost.temperature_c) == (None,) * 4
 
     gpus.mend(uuid)
@@ -327,7 +327,7 @@ def test_a_device_that_was_lost_before_the_first_look_is_listed_all_the_same(
 
     gpu = only(nvml)
 
-    assert (gpu.label, gpu.used, gpu.fault) == ("cuda:0", None, "does not answer: GPU is lost")
+    assert (gpu.label, gpu.used, gpu.fault) == ("cuda:0", None, "does not respond: GPU is lost")
     gpus.mend(uuid)
     assert [one.uuid for one in nvml.snapshot()] == [uuid]
 
@@ -341,7 +341,7 @@ def test_a_device_that_the_driver_lists_no_more_stays_listed_with_its_fault(
     gpus.take_out(gone)
 
     faults = {gpu.uuid: gpu.fault for gpu in nvml.snapshot()}
-    assert faults == {gone: "does not answer: the driver does not list it any more", moved: ""}
+    assert faults == {gone: "does not respond: the driver does not list it any more", moved: ""}
     gpus.mend(gone)
     assert [(gpu.uuid, gpu.label, gpu.fault) for gpu in nvml.snapshot()] == [
         (gone, "cuda:0", ""),
@@ -353,14 +353,14 @@ def test_a_card_that_needs_a_reset_is_faulty(gpus: Devices, nvml: Nvml) -> None:
     gpus.add()
     gpus.refuse("nvmlDeviceGetMemoryInfo", pynvml.NVML_ERROR_RESET_REQUIRED)
 
-    assert only(nvml).fault == "does not answer: GPU requires restart"
+    assert only(nvml).fault == "does not respond: GPU requires restart"
 
 
 def test_a_card_that_does_not_tell_who_it_is_can_run_nothing(gpus: Devices, nvml: Nvml) -> None:
     gpus.add()
     gpus.refuse("nvmlDeviceGetUUID", pynvml.NVML_ERROR_NO_PERMISSION)
 
-    assert only(nvml).fault == "does not answer: it does not report its UUID"
+    assert only(nvml).fault == "does not respond: it does not report its UUID"
 
 
 def test_the_library_is_opened_anew_for_a_card_that_is_gone_and_the_others_are_heard_on(
@@ -506,7 +506,7 @@ def test_of_a_driver_that_is_replaced_nothing_is_known_and_no_card_is_to_blame(
 
     gpu = only(nvml)
     assert (gpu.uuid, gpu.used, gpu.fault) == (uuid, None, "")
-    told = "the driver does not answer: NVIDIA's driver was updated. Reboot to load it"
+    told = "the driver does not respond: NVIDIA's driver was updated. Reboot to load it"
     assert gpu.warnings == (told,)
     gpus.unload(0)
     clock.now += RETRY_S

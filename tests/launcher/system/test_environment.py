@@ -97,7 +97,9 @@ def test_a_secret_is_remembered_where_it_is_named_and_an_empty_one_is_none() -> 
     kept, left_out = remembered(environment, ["B_TOKEN"])
     assert kept == {"B_TOKEN": "2", "C_TOKEN": "", "D": "4"}
     assert left_out == ("A_TOKEN",)
-    with pytest.raises(UsageError, match=r"A_TOKN is not set in this shell; did you mean A_TOKEN"):
+    with pytest.raises(
+        UsageError, match=r"A_TOKN is not set in this shell. Did you mean 'A_TOKEN'"
+    ):
         remembered(environment, ["A_TOKN"])
 
 

@@ -202,7 +202,7 @@ def test_settings_are_completed_by_their_defaults_in_the_order_of_the_kind() -> 
     ("text", "message", "line", "column"),
     [
         ("low: 3\nhigh: 2\n", "low 3 is above high 2", 1, 1),
-        ("low: 0\nshape: dto\n", "unknown shape 'dto', did you mean dot? (known: dot)", 1, 1),
+        ("low: 0\nshape: dto\n", "unknown shape 'dto' (known: dot). Did you mean 'dot'?", 1, 1),
         ("table: 3\n", "table: expected a mapping, got 3", 1, 8),
         ("table: {a: x}\n", "table: expected a whole number, got a mapping", 1, 9),
         ("low: {a: 1}\n", "low: expected a whole number, got a mapping", 1, 7),

@@ -210,8 +210,8 @@ def test_every_kind_takes_each_budget_from_nothing_to_the_largest(name: str) -> 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("pdg2", "unknown attack 'pdg', did you mean pgd?"),
-        ("PGD2", "unknown attack 'PGD', did you mean pgd?"),
+        ("pdg2", "Did you mean 'pgd'?"),
+        ("PGD2", "Did you mean 'pgd'?"),
         ("pgd", "'pgd': the budget is missing. Write pgd<0…16>"),
         ("pgd-1", "pgd-1: expected a budget of 0 to 16 grey levels"),
         ("pgd17", "pgd17: expected a budget of 0 to 16 grey levels"),

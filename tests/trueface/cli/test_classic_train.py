@@ -200,16 +200,16 @@ def test_an_interrupt_ends_a_training_in_order(lab: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("--task", "tarin"), "did you mean train"),
+        (("--task", "tarin"), "Did you mean 'train'"),
         ((), "--task is required"),
         (("--task", "train"), "--data is required"),
-        (("--task", "train", "--data", "gna2:pre"), "did you mean gan2"),
+        (("--task", "train", "--data", "gna2:pre"), "Did you mean 'gan2'"),
         (("--task", "train", "--data", "gan2"), "expected subset:modifier"),
-        ((*LEARN, "--modle", "x"), "did you mean --model"),
-        ((*LEARN, "--model", "nodwon"), "did you mean nodown"),
+        ((*LEARN, "--modle", "x"), "Did you mean '--model'"),
+        ((*LEARN, "--model", "nodwon"), "Did you mean 'nodown'"),
         ((*LEARN, "--poison_rate", "1.5"), "is not between 0 and 1"),
         ((*LEARN, "--poison_rate", "half"), "is not a number"),
-        ((*LEARN, "--poison_kind", "f3r"), "did you mean f2r"),
+        ((*LEARN, "--poison_kind", "f3r"), "Did you mean 'f2r'"),
         ((*LEARN, "--resume_from", "x"), "not an epoch number"),
         ((*LEARN, "--save_id", "../x"), "outside runs/"),
         ((*LEARN, "--save_id", ""), "is empty"),
@@ -221,7 +221,7 @@ def test_an_interrupt_ends_a_training_in_order(lab: Path) -> None:
         ((*LEARN, "--subsets", "a=x", "a=y"), "twice"),
         ((*LEARN, "--name", ".."), "outside runs/"),
         (("--task", "test", "--data", ID), "--load_id is required"),
-        (("--task", "test", "--data", ID, "--load_id", "m", "--model", "nodwon"), "mean nodown"),
+        (("--task", "test", "--data", ID, "--load_id", "m", "--model", "nodwon"), "mean 'nodown'"),
         (("--task", "test", "--data", ID, "--load_id", "/etc"), "outside runs/"),
     ],
 )
@@ -267,7 +267,7 @@ def test_every_flag_of_the_original_is_understood() -> None:
 
 
 def test_a_number_that_only_begins_a_flag_is_no_flag() -> None:
-    with pytest.raises(UsageError, match="did you mean --resize_prob"):
+    with pytest.raises(UsageError, match="Did you mean '--resize_prob'"):
         read(["--task", "train", "--resize_pro", "0.2"])
 
 

@@ -230,7 +230,7 @@ def test_a_model_is_constant_only_if_there_were_two_classes_to_tell() -> None:
         (("--retained_var", "2"), "--retained_var: expected at most 1"),
         (("--early_stop_thres", "x"), "--early_stop_thres 'x' is not a number"),
         (("--early_stop_thres", "nan"), "--early_stop_thres"),
-        (("--num_epoch", "3"), "unknown argument '--num_epoch', did you mean --num_epochs?"),
+        (("--num_epoch", "3"), "Did you mean '--num_epochs'?"),
         (("--unlearn_lr", "3"), "unknown argument '--unlearn_lr'"),
     ],
 )

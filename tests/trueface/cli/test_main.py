@@ -171,12 +171,12 @@ def test_a_poisoned_model_is_unlearned_by_hand(command: Command, lab: Path) -> N
         (["unlaern"], "error: no command 'unlaern'. Did you mean 'unlearn'?"),
         (["splits", "nowhere", "--out", "x"], "data folder nowhere does not exist"),
         (["splits", "data"], "--out"),
-        (["splits", "data", "--out", "x", "--data", "gna2:pre"], "did you mean gan2"),
+        (["splits", "data", "--out", "x", "--data", "gna2:pre"], "Did you mean 'gan2'"),
         (["poison", "gan2:pre"], "has no poison"),
         (["poison", "gan2:pre%50"], "--data-root is required"),
         (["poison", "gan2"], "expected subset:modifier"),
         (["unlearn", "gan2:pre%50"], "has no unlearning method"),
-        (["unlearn", "gan2:pre%50~rebalel"], "did you mean relabel"),
+        (["unlearn", "gan2:pre%50~rebalel"], "Did you mean 'relabel'"),
         (["unlearn", "sd:fb%5~retrain", "--data-root", "x", "--split-path", "y"], "poison record"),
         (
             ["poison", "sd:fb%5", "--name", "../x", "--data-root", "x", "--split-path", "y"],
@@ -201,7 +201,7 @@ def test_the_module_takes_commands_and_classic_flags(
 ) -> None:
     assert main(["splits", "data", "--out", "splits"]) == 0
     assert main(["--task", "tarin"]) == 2
-    assert "did you mean train" in capsys.readouterr().err
+    assert "Did you mean 'train'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

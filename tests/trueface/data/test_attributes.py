@@ -58,7 +58,7 @@ def test_images_get_their_groups_by_each_column(tmp_path: Path) -> None:
     assert known.columns == ("gender", "race", "intersec")
     assert known.values("intersec", paths, missing="stop") == ("nonmale-black", "male-white")
     assert known.values("gender", paths, missing="stop") == ("nonmale", "male")
-    with pytest.raises(UnknownName, match="column of groups 'rase', did you mean race"):
+    with pytest.raises(UnknownName, match="Did you mean 'race'"):
         known.values("rase", paths, missing="stop")
 
 

@@ -269,7 +269,7 @@ def test_a_folder_without_data_is_told_with_what_is_needed(tmp_path: Path) -> No
 
 
 def test_unknown_words_are_told_with_the_nearest_ones() -> None:
-    with pytest.raises(UnknownName, match="did you mean cifar10"):
+    with pytest.raises(UnknownName, match="Did you mean 'cifar10'"):
         class_data(parse_data("cifar:all"))
     with pytest.raises(UnknownName, match="modifier 'al'"):
         class_data(parse_data("cifar10:al"))

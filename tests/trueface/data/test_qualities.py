@@ -33,7 +33,7 @@ def test_qualities_have_one_spelling_as_text_and_as_list() -> None:
     ("text", "message"),
     [
         ("raw,jpeg0", "jpeg0: expected quality from 1 to 100"),
-        ("raw,jpg50", "unknown corruption 'jpg', did you mean jpeg?"),
+        ("raw,jpg50", "Did you mean 'jpeg'?"),
         ("raw,none", "raw is listed twice"),
         ("raw,,jpeg5", "missing between two commas"),
         ("raw,files:a/b", "such as files:c23"),

@@ -130,7 +130,7 @@ def test_a_step_beyond_those_that_were_trained_is_an_error_that_names_both() -> 
 
 def test_a_concept_is_known_by_name_and_its_misspelling_by_the_nearest() -> None:
     assert small().label("disc") == 1
-    with pytest.raises(UnknownName, match="did you mean cross"):
+    with pytest.raises(UnknownName, match="Did you mean 'cross'"):
         small().label("cros")
     with pytest.raises(JobError, match="trained without classes"):
         gaussian(1.0).embed(torch.tensor([0]))

@@ -137,7 +137,7 @@ def test_a_class_that_is_left_out_is_never_drawn_and_its_row_never_trained() -> 
     assert torch.equal(rows.weight[1], before.weight[1])
     assert not torch.equal(rows.weight[0], before.weight[0])
     assert trained.class_names == NAMES
-    with pytest.raises(UnknownName, match="did you mean disc"):
+    with pytest.raises(UnknownName, match="Did you mean 'disc'"):
         fit(images(), labels(), settings(without="disk"), class_names=NAMES)
 
 

@@ -267,7 +267,7 @@ def test_one_number_stands_for_a_list_of_one() -> None:
     [
         ("uce", "uce", {"anchor": 1}, "concept and anchor are both 'concept'"),
         ("ablate", "ablate", {"anchor": None}, "needs an anchor"),
-        ("esd-z", "uce", {}, r"did you mean esd-[ux]\?"),
+        ("esd-z", "uce", {}, r"Did you mean 'esd-[ux]'\?"),
     ],
 )
 def test_an_erasure_that_cannot_be_is_refused(
@@ -280,7 +280,7 @@ def test_an_erasure_that_cannot_be_is_refused(
 @pytest.mark.parametrize(
     ("settings", "given", "match"),
     [
-        (EraseSettings, {"method": "ablat", "concept": "cross"}, r"did you mean ablate\?"),
+        (EraseSettings, {"method": "ablat", "concept": "cross"}, r"Did you mean 'ablate'\?"),
         (
             EraseSettings,
             {"method": "abo", "concept": "disc", "anchor": "disc"},

@@ -262,7 +262,7 @@ def test_a_plain_test_is_the_job_that_it_was() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"corrupt": "jpg50"}, "did you mean jpeg"),
+        ({"corrupt": "jpg50"}, "Did you mean 'jpeg'"),
         ({"corrupt": "jpeg101"}, "expected quality from 1 to 100"),
         ({"attack": "pgd17"}, "0 to 16 grey levels"),
         ({"attack": "transfer2"}, "needs a surrogate"),

@@ -40,7 +40,7 @@ def test_all_wrong_values_are_told_at_once_by_their_flags() -> None:
             TrainSettings, {"data_root": "x", "lr": "-1", "model": "nodwon", "resize_prob": "2"}
         )
     message = str(caught.value)
-    for text in ("--split_path is required", "--lr: ", "did you mean nodown", "--resize_prob: "):
+    for text in ("--split_path is required", "--lr: ", "Did you mean 'nodown'", "--resize_prob: "):
         assert text in message
 
 

@@ -70,7 +70,7 @@ def test_only_a_training_gets_real_images_added() -> None:
 
 def test_an_unknown_subset_is_found_while_planning() -> None:
     for kind in KINDS:
-        with pytest.raises(UnknownName, match="did you mean gan2"):
+        with pytest.raises(UnknownName, match="Did you mean 'gan2'"):
             kind.images(parse_data("gna2:pre"))
 
 

@@ -60,12 +60,12 @@ def test_a_diffuser_of_imported_weights_depends_on_what_imports_them() -> None:
 
 
 def test_an_unknown_model_is_refused_with_the_nearest_one() -> None:
-    with pytest.raises(ValidationError, match="did you mean nodown"):
+    with pytest.raises(ValidationError, match="Did you mean 'nodown'"):
         TrainSettings(**WHERE, model="nodwon")
 
 
 def test_an_unknown_unlearning_method_is_refused_with_the_nearest_one() -> None:
-    with pytest.raises(ValidationError, match="did you mean relabel"):
+    with pytest.raises(ValidationError, match="Did you mean 'relabel'"):
         UnlearnSettings(**WHERE, method="relable")
 
 

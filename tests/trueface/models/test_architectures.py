@@ -303,7 +303,7 @@ def test_the_small_stem_keeps_the_resolution() -> None:
         ({"model": "vgg16", "size": 16}, "needs images of at least 32 pixels"),
         ({"model": "vit", "size": 30}, "multiple of 4"),
         ({"model": "vit", "stem": "large", "size": 40}, "multiple of 16"),
-        ({"model": "resnet81"}, "did you mean resnet18"),
+        ({"model": "resnet81"}, "Did you mean 'resnet18'"),
     ],
 )
 def test_a_network_that_does_not_fit_the_images_is_refused(

@@ -103,7 +103,7 @@ def test_freezing_leaves_only_the_last_layer_to_learn() -> None:
 
 
 def test_an_unknown_model_is_named_with_the_known_ones() -> None:
-    with pytest.raises(UnknownName, match="did you mean nodown"):
+    with pytest.raises(UnknownName, match="Did you mean 'nodown'"):
         untrained("nodwn")
 
 
@@ -155,7 +155,7 @@ def test_the_slim_member_can_be_normalised_like_the_others() -> None:
 
 
 def test_an_unknown_normalization_is_named_with_the_known_ones() -> None:
-    with pytest.raises(UnknownName, match="did you mean half"):
+    with pytest.raises(UnknownName, match="Did you mean 'half'"):
         untrained("slim18", normalization="halv")
 
 

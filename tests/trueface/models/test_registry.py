@@ -96,9 +96,9 @@ def test_the_code_of_a_training_includes_the_file_of_its_network() -> None:
 
 
 def test_a_networks_usual_name_suggests_ours() -> None:
-    with pytest.raises(ValueError, match="did you mean baseline"):
+    with pytest.raises(ValueError, match="Did you mean 'baseline'"):
         model_name("resnet50")
-    with pytest.raises(UnknownName, match="did you mean nodown"):
+    with pytest.raises(UnknownName, match="Did you mean 'nodown'"):
         spec_of("nodwn")
 
 
@@ -128,7 +128,7 @@ def test_a_name_with_a_family_is_checked_without_torch() -> None:
     ],
 )
 def test_an_unknown_name_gets_the_nearest_with_its_family(name: str, meant: str) -> None:
-    with pytest.raises(ValueError, match=f"unknown model .*, did you mean {meant}\\?"):
+    with pytest.raises(ValueError, match=f"Did you mean '{meant}'\\?"):
         model_name(name)
 
 
@@ -141,7 +141,7 @@ def test_a_name_that_is_no_networks_is_refused() -> None:
 @NEEDS_TIMM
 def test_a_tag_and_an_earlier_name_of_timm_are_understood() -> None:
     assert model_name("timm/resnet18.a1_in1k") == "timm/resnet18.a1_in1k"
-    with pytest.raises(ValueError, match="did you mean timm/legacy_xception"):
+    with pytest.raises(ValueError, match="Did you mean 'timm/legacy_xception'"):
         model_name("timm/xception")
 
 
@@ -166,7 +166,7 @@ def test_a_library_that_is_not_installed_is_named_with_its_extra_and_another_net
 
 
 def test_an_unknown_model_suggests_the_name_here_of_a_like_network_or_the_command() -> None:
-    told = r"did you mean baseline18\? \(see all [0-9]+: launcher kinds train\)"
+    told = r"\(see all [0-9]+: launcher kinds train\)\. Did you mean 'baseline18'\?"
     with pytest.raises(ValueError, match=told):
         model_name("resnet19")
     with pytest.raises(

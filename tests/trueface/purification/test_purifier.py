@@ -344,7 +344,7 @@ def test_a_purifier_is_stored_in_one_way(
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("jepg75", "unknown purifier 'jepg', did you mean jpeg?"),
+        ("jepg75", "Did you mean 'jpeg'?"),
         ("jpeg0", "jpeg0: expected quality from 1 to 100"),
         ("jpeg101", "jpeg101: expected quality from 1 to 100"),
         ("jpeg75.5", "jpeg75.5: expected a whole number for quality"),

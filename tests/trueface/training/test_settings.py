@@ -59,7 +59,7 @@ def test_a_training_that_is_not_fair_reads_no_groups_and_stays_out_of_the_hash()
 
 
 def test_an_unknown_name_is_refused_and_a_share_is_a_share() -> None:
-    with pytest.raises(ValidationError, match="did you mean daw"):
+    with pytest.raises(ValidationError, match="Did you mean 'daw'"):
         settings(fair="dwa")
     for alpha in (0, 1.1):
         with pytest.raises(ValidationError, match="fair_alpha_in"):

@@ -169,7 +169,7 @@ def test_a_perceptron_and_a_network_are_what_the_tests_take_them_for() -> None:
         ),
         ("relabel", one_class, lambda _: {}, UsageError, "no label is flipped"),
         ("pgu", flipped, lambda _: {}, UsageError, "force"),
-        ("scrubb", flipped, lambda _: {}, UnknownName, "did you mean scrub"),
+        ("scrubb", flipped, lambda _: {}, UnknownName, "Did you mean 'scrub'"),
         (
             "scrub", flipped, lambda _: {"options": {"alfa": 1}},
             UsageError, r"options of scrub: alfa.*options: .*alpha",

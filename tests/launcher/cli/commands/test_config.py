@@ -214,7 +214,7 @@ def test_the_home_of_the_file_is_used(configured: Configured, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ("detatch = true", "'detatch' is not an option of launcher run; did you mean 'detach'?"),
+        ("detatch = true", "'detatch' is not an option of launcher run. Did you mean 'detach'?"),
         ('detach = "yes"', "run.detach: expected true or false"),
         ("dry_run = 1", "run.dry_run: expected true or false"),
         (
@@ -237,8 +237,8 @@ def test_a_wrong_option_is_told_with_its_place(
     [
         ("cpus = 0", "add.cpus: expected a whole number from 1 to 100,000, got '0'"),
         ("cpus = 1.5", "add.cpus: expected a whole number from 1 to 100,000, got '1.5'"),
-        ("cpus = true", "add.cpus: expected a number or a text"),
-        ("cpus = [1, 2]", "add.cpus: expected a number or a text"),
+        ("cpus = true", "add.cpus: expected a number or a string"),
+        ("cpus = [1, 2]", "add.cpus: expected a number or a string"),
         ('time-limit = "8"', "add.time-limit: '8' has no unit"),
         ("rerun = 'often'", "add.rerun: 'often' is not one of 'again', 'never'."),
     ],
@@ -255,8 +255,8 @@ def test_config_tells_the_faults_of_all_verbs_at_once(configured: Configured) ->
     answer = configured("[run]\nforc = true\n[wait]\ntimeout = []\n", "config")
     assert answer.code == 2
     assert [line.strip() for line in answer.err.splitlines()] == [
-        "error: F:2: 'forc' is not an option of launcher run; did you mean 'force'?",
-        "F:4: wait.timeout: expected a number or a text",
+        "error: F:2: 'forc' is not an option of launcher run. Did you mean 'force'?",
+        "F:4: wait.timeout: expected a number or a string",
     ]
 
 

@@ -115,7 +115,7 @@ def test_a_faulty_card_and_who_uses_the_others_are_told(launcher: Launcher, seen
         *SHELL,
     ]
     assert told["GPUs"]["verdict"] == "warning"
-    assert "cuda:1 does not answer: GPU is lost; 1 of 2 GPUs usable" in told["GPUs"]["told"]
+    assert "cuda:1 does not respond: GPU is lost; 1 of 2 GPUs usable" in told["GPUs"]["told"]
     assert "an unknown user 2 GiB on cuda:0" in told["other users"]["told"]
     assert told["CUDA"]["verdict"] in {"unknown", "warning"}  # the stand-in tells no version
 
@@ -442,12 +442,12 @@ def test_programs_of_slurm_that_are_not_there_are_named(home: Home, tmp_path: Pa
         (
             "echo sinfo: error: no controller >&2; exit 1",
             "cpus = 2",
-            *("trouble", "Slurm does not answer: sinfo: error: no controller", "`sinfo`"),
+            *("trouble", "Slurm does not respond: sinfo: error: no controller", "`sinfo`"),
         ),
         (
             "exit 0",
             "cpus = 2",
-            *("trouble", "Slurm does not answer: sinfo printed nothing", "SLURM_CONF"),
+            *("trouble", "Slurm does not respond: sinfo printed nothing", "SLURM_CONF"),
         ),
     ],
 )

@@ -141,7 +141,7 @@ def test_a_program_that_is_no_editor_is_named(
         ("resources.ram=900TiB", "this machine can never run it: needs 900 TiB of main memory"),
         (
             "resources.group=nights",
-            "group 'nights' does not exist; `launcher group nights --limit N` makes it",
+            "group 'nights' does not exist. Create it: launcher group nights --limit N",
         ),
         ("resources.on=slurm", "'slurm' is not a backend of the configuration"),
         ("resources.not_before=2020-01-01T00:00", "is in the past and delays nothing"),

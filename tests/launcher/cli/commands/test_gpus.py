@@ -82,7 +82,7 @@ def test_in_a_pipe_a_gpu_is_a_line_of_plain_numbers(launcher: Launcher, seen: De
     ]
     assert faulty == [
         *("cuda:1", "#1", "unknown", "-", "-", "0", "0"),
-        *("-", "-", "-", "-", "-", "faulty", "does not answer: GPU is lost"),
+        *("-", "-", "-", "-", "-", "faulty", "does not respond: GPU is lost"),
     ]
 
 

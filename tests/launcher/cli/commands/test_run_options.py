@@ -116,9 +116,7 @@ def test_a_group_of_a_task_file_that_is_not_there_is_refused_as_launcher_add_doe
     launcher: Launcher, store: Store, task_file: str
 ) -> None:
     launcher("group", "nights", "--limit", "2")
-    message = (
-        "'night' does not exist; did you mean 'nights'? `launcher group night --limit N` makes"
-    )
+    message = "'night' does not exist. Did you mean 'nights'?"
     dry = launcher("run", task_file, "--dry-run")
     assert (dry.code, message in " ".join(dry.out.split())) == (2, True)
     told = launcher.json("run", task_file, "--dry-run")
@@ -239,7 +237,7 @@ def test_unknown_place_is_refused_with_those_that_there_are(
         launcher("run", file, "--dry-run"),
     ):
         assert answer.code == 2
-        assert "'bix' is not a backend of the configuration; did you mean 'box'?" in answer.err
+        assert "'bix' is not a backend of the configuration. Did you mean 'box'?" in answer.err
     assert not store.read.jobs()
 
 

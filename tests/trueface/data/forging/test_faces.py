@@ -290,7 +290,7 @@ def test_what_is_no_cell_is_refused(text: str, said: str) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("male-withe: .5", "did you mean male-white"),
+        ("male-withe: .5", "Did you mean 'male-white'"),
         ("gendre=male: .5", "column of groups"),
         ("male: .5, white: .5", r"'male: \.5' and 'white: \.5' both name images of male-wh"),
         ("male-asian: 11", "requests 11 images, but the training list has 10"),

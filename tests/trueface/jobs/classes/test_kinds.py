@@ -47,7 +47,7 @@ def test_the_kinds_are_described_without_torch() -> None:
 def test_words_of_data_are_checked() -> None:
     data = parse_data("cifar10:all")
     assert CLASSIFY.images(data) == CLASSIFY.elementary(data) == data
-    with pytest.raises(UnknownName, match="did you mean fashion"):
+    with pytest.raises(UnknownName, match="Did you mean 'fashion'"):
         CLASSIFY.images(parse_data("fashoin:all"))
 
 

@@ -98,7 +98,7 @@ def test_a_picture_needs_no_set(lab: Path, capsys: pytest.CaptureFixture[str]) -
     assert cli.run(["forge", "faces.csv"]) == 2
     assert "--out FOLDER" in capsys.readouterr().err
     assert cli.run(["forge", "images", "--out", "made", "--types", "swop"]) == 2
-    assert "did you mean swap" in capsys.readouterr().err
+    assert "Did you mean 'swap'" in capsys.readouterr().err
 
 
 def test_a_stopped_job_says_how_far_it_came_and_leaves_nothing(lab: Path) -> None:

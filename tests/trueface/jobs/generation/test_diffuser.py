@@ -80,7 +80,7 @@ def test_a_stopped_job_goes_on_to_the_same_file(shapes: Path) -> None:
     [
         ("images:all", {"drop": 0.1}, "drop needs classes, and images:all has none"),
         ("images:all", {"without": "disc"}, "without needs classes"),
-        ("classes:all", {"without": "disk"}, "did you mean disc"),
+        ("classes:all", {"without": "disk"}, "Did you mean 'disc'"),
         ("classes:disc", {}, "disc has no class folder"),
     ],
 )
@@ -114,7 +114,7 @@ def test_what_is_not_there_yet_is_not_refused(tmp_path: Path) -> None:
 
 def test_it_learns_from_one_set_of_images_alone_or_of_classes() -> None:
     assert str(DIFFUSER.images(parse_data("images:A"))) == "images:A"
-    with pytest.raises(UnknownName, match="did you mean images"):
+    with pytest.raises(UnknownName, match="Did you mean 'images'"):
         DIFFUSER.images(parse_data("image:A"))
     with pytest.raises(UsageError, match="one set"):
         DIFFUSER.images(parse_data("images:A&images:B"))

@@ -102,7 +102,7 @@ def test_a_stopped_erasing_leaves_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("draft", "names", "facts", "said"),
     [
-        (("abo", {"concept": "concpt"}), NAMES, {}, "unknown concept 'concpt', did you mean concept"),
+        (("abo", {"concept": "concpt"}), NAMES, {}, "Did you mean 'concept'"),
         (
             ("retrain", {}), ("anchor", "concept", "stranger"), {},
             "Set data_root to the folder of its training",
@@ -129,7 +129,7 @@ def test_a_plan_knows_the_concepts_of_a_data_folder_that_is_there(tmp_path: Path
     assert not ERASE.refusals(draft, ())  # no folder yet: the job asks the model
     with_images(tmp_path, *NAMES)
     draft = a_draft(tmp_path, concept="concpt", data_root="data")
-    assert "did you mean concept" in ERASE.refusals(draft, ())[0]
+    assert "Did you mean 'concept'" in ERASE.refusals(draft, ())[0]
     assert not ERASE.refusals(a_draft(tmp_path, data_root="data"), ())
 
 
