@@ -98,7 +98,7 @@ class States(click.ParamType[frozenset[State]]):
         words = [word.strip() for word in value.split(",")]
         for word in words:
             if word in OPEN - self._among:
-                self.fail(f"a job that is {word} is not over: cancel it first", param, ctx)
+                self.fail(f"{word} jobs have not ended. Cancel them first.", param, ctx)
             if word not in names:
                 self.fail(f"expected some of {', '.join(names)}, got {word!r}", param, ctx)
         return frozenset(map(State, words))

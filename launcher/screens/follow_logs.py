@@ -233,7 +233,7 @@ def attempt_of(row: JobRow, attempt: int | None) -> int:
     if attempt is not None and attempt > row.attempts:
         raise UsageError(
             f"--attempt {attempt}: {row.name} has {counted(row.attempts, 'attempt')}. "
-            "Leave --attempt out for the newest"
+            "Leave --attempt out for the newest."
         )
     return attempt or row.attempts
 

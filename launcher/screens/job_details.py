@@ -35,7 +35,7 @@ from launcher.screens.format import (
 )
 from launcher.screens.job_view import JobView, views_of
 from launcher.staging.view import left_by
-from launcher.states import OPEN, State, is_signal
+from launcher.states import OPEN, State, is_signal, without_state
 from launcher.store.queue import Store
 from launcher.store.rows import AttemptRow, JobRow
 from launcher.store.usage import Usage, program_by
@@ -372,7 +372,7 @@ def event_cells(record: Mapping[str, Any], head: str) -> list[tuple[str, str, st
         head: the zone that is named above or below them; times of other zones have their own.
     """
     return [
-        (f"  {local_under(_time_of(event), head)}", event["state"], event["reason"])
+        (f"  {local_under(_time_of(event), head)}", event["state"], without_state(event["reason"]))
         for event in record["events"]
     ]
 

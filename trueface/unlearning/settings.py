@@ -92,7 +92,7 @@ KEYS: Mapping[str, frozenset[str]] = MappingProxyType(
 
 def _method(name: str) -> str:
     if name not in METHODS:
-        where = "`launcher kinds unlearn`"
+        where = "launcher kinds unlearn"
         raise ValueError(UnknownName("unlearning method", name, METHODS, where=where))
     return name
 

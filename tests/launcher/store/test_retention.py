@@ -406,7 +406,7 @@ def test_cleaning_wants_a_rule_and_a_yes(launcher: Launcher, home: Home, store: 
         (("--yes",), "nothing selected"),
         (("train/a",), "Without a terminal, add --yes"),
         (("--older", "30"), "'30' has no unit"),
-        (("--state", "done,running"), "a job that is running is not over: cancel it first"),
+        (("--state", "done,running"), "running jobs have not ended. Cancel them first."),
         (("--keep", "0"), "expected a whole number of at least 1"),
     ):
         answer = launcher("clean", *words)

@@ -197,6 +197,12 @@ def test_a_job_starts_after_the_end_of_another_even_if_that_fails(
     assert [row.state for row in store.read.jobs()] == [State.FAILED, State.DONE, State.SKIPPED]
     assert launcher("logs", "clean-up").out.strip() == "cleaned"
     assert "starts after the end of\n  1  failed  command/bad" in launcher("show", "clean-up").out
+    for job, event in (
+        (1, "failed ended with exit code 1"),
+        (3, "skipped job 1 command/bad failed"),
+    ):
+        lines = launcher("show", str(job)).out.splitlines()
+        assert any(" ".join(line.split()).endswith(f" {event}") for line in lines), lines
     assert launcher("add", "--after-any", "nothing", "--", "true").code == 2
 
 
