@@ -68,7 +68,7 @@ class Metrics:
             title = (
                 Span(harmless(name), Tone.STRONG),
                 Span(f"  {number(points[-1][1])}{unit}"),
-                Span(f"  {place}, over what STEP counts", Tone.DIM),
+                Span(f"  metric {place}, by step", Tone.DIM),
             )
             lines += [Line(title).cut(width), *chart(points, width, rows - 1, floor=floor)]
         return lines
