@@ -383,12 +383,16 @@ def _no_image(
     data_root: Path, part: Part, vocabulary: Vocabulary, image_folders: Sequence[KeyedFolder]
 ) -> str:
     """Return in words that a part has no image, and what there is in its place."""
-    looked_in = ", ".join(map(str, _looked_in(data_root, part, vocabulary)))
+    folders = list(_looked_in(data_root, part, vocabulary))
     others = sum((Counter(folder.others) for folder in image_folders), Counter[str]())
     links = [folder.path for folder in image_folders if _leads_nowhere(folder)]
     instead = [f"{listed(others)} ignored; {READ}"] if others else []
     instead += [f"{links[0]} is a broken link"] if links else []
-    return "; ".join([f"no images of {part} in {looked_in}", *instead])
+    text = f"no images of {part} in {', '.join(map(str, folders))}"
+    if not instead and not any(folder.is_dir() for folder in folders):
+        does = "which does" if len(folders) == 1 else "which do"
+        return f"{text}, {does} not exist. For other layouts: trueface import --help"
+    return "; ".join([text, *instead])
 
 
 def _names(part: Part, vocabulary: Vocabulary) -> Iterator[str]:

@@ -518,7 +518,8 @@ def test_a_users_folder_that_is_not_there_is_named(tree: Tree) -> None:
         "some:wa": root / "WhatsApp/Fake/SDXL-*",
         "mine:pre": root / "PreSocial/Fake/MyGAN",
     }
-    with pytest.raises(DataError, match=r"no images of some:wa in .*WhatsApp"):
+    advice = r"WhatsApp, which does not exist\. For other layouts: trueface import --help$"
+    with pytest.raises(DataError, match=rf"no images of some:wa in .*{advice}"):
         survey(root, parse_data("some:wa"), OWN)
 
 
