@@ -244,7 +244,7 @@ _READ: Mapping[str, tuple[str, Callable[[object], Any]]] = {
     "partition": (f'{_WORD} "gpu"', _word),
     "account": (f'{_WORD} "lab"', _word),
     "qos": (f'{_WORD} "normal"', _word),
-    "constraint": ('a text, such as "a100&nvlink"', _text),
+    "constraint": ('a string, such as "a100&nvlink"', _text),
     "reservation": (f'{_WORD} "course"', _word),
     "exclusive": ("true or false: whether a pilot takes whole nodes", _switch),
     "options": ('a list of options for the engine, such as ["--nice=100"]', _texts),
@@ -253,7 +253,7 @@ _READ: Mapping[str, tuple[str, Callable[[object], Any]]] = {
     "python": ("the path of an interpreter on the nodes", _text),
     "folder": ("the absolute path of a folder that all nodes see", _folder),
     "paths": ('a table such as { "/local" = "/shared" }', _paths),
-    "address": ('a text, such as "10.0.0.1:6379"', _text),
+    "address": ('a string, such as "10.0.0.1:6379"', _text),
     "resources": ("a table such as { worker = 1 }", _amounts),
 }
 

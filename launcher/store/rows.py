@@ -105,7 +105,7 @@ def read_lane(key: str) -> Lane:
     """
     record = parsed(key, "its lane")
     if unknown := sorted(record.keys() - _LANE):
-        raise Unreadable(f"{unknown[0]!r} of its lane is unknown to launcher {__version__}")
+        raise Unreadable(f"launcher {__version__} does not know the stored setting {unknown[0]!r}")
     match record:
         case {
             "group": str(group),
@@ -117,16 +117,16 @@ def read_lane(key: str) -> Lane:
                 group=group,
                 resources=read_resources(resources),
                 environment=WorkerEnvironment(
-                    interpreter, texts(preload, "'breed' of its lane"), python_path
+                    interpreter, texts(preload, "the stored setting 'breed'"), python_path
                 ),
                 signature=_checked(record, "signature", lambda text: isinstance(text, str)),
-                visible=None if visible is None else texts(visible, "'visible' of its lane"),
+                visible=None if visible is None else texts(visible, "the stored setting 'visible'"),
                 least=_checked(record, "least", lambda size: isinstance(size, int) and size >= 0),
                 alone=_checked(record, "alone", lambda value: isinstance(value, bool)),
                 limit=_checked(record, "limit", _is_limit),
                 on=_on(record.get("on", HERE)),
             )
-    raise Unreadable("the record of its lane is incomplete")
+    raise Unreadable("the stored settings of the job are incomplete")
 
 
 def _is_limit(value: object) -> bool:
@@ -137,14 +137,14 @@ def _checked(record: Mapping[str, Any], name: str, is_sound: Callable[[Any], boo
     value = record.get(name, Lane._field_defaults[name])
     if is_sound(value):
         return value
-    raise Unreadable(f"{name!r} of its lane is {str(value)[:40]!r}")
+    raise Unreadable(f"the stored setting {name!r} is invalid: {str(value)[:40]!r}")
 
 
 def _on(value: object) -> tuple[str, ...]:
-    names = texts(value, "'on' of its lane")
+    names = texts(value, "the stored setting 'on'")
     if names:
         return names
-    raise Unreadable("'on' of its lane is empty")
+    raise Unreadable("the stored setting 'on' is empty")
 
 
 PILOT = "pilot:"  # before the token of the pilot where an attempt runs, in the place of a boot ID

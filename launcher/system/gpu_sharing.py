@@ -50,7 +50,7 @@ def notes(configuration: Configuration) -> tuple[str, ...]:
 
 def _text(value: object) -> str:
     if not isinstance(value, str):
-        raise UsageError("expected a text")
+        raise UsageError("expected a string")
     return value
 
 

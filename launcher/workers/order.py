@@ -107,7 +107,7 @@ def read_order(text: bytes) -> Order:
                 queue=queue if isinstance(queue, dict) else {},
                 gpu_numbers=tuple(numbers) if isinstance(numbers, list) else (),
             )
-    raise ValueError("this is not an order")
+    raise ValueError("the message does not contain a job")
 
 
 def read_ordered_spec(text: bytes) -> dict[str, Any]:
@@ -120,7 +120,7 @@ def read_ordered_spec(text: bytes) -> dict[str, Any]:
     match record:
         case {"spec": dict(spec)}:
             return spec
-    raise ValueError("this is not an order")
+    raise ValueError("the message does not contain a job")
 
 
 class _Prepared(NamedTuple):

@@ -149,7 +149,7 @@ def _json_rows(text: str) -> dict[str, str]:
     content = {key: group for key, group in content.items() if group is not None}
     bad = [key for key, group in content.items() if not isinstance(group, str | int)]
     if bad:
-        raise ValueError(f"the group of {bad[0]} is not a text or a whole number")
+        raise ValueError(f"the group of {bad[0]} is not a string or a whole number")
     return {key: str(group) for key, group in content.items()}
 
 

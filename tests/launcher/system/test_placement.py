@@ -150,7 +150,7 @@ def test_an_unknown_key_or_no_table_at_all_is_told() -> None:
     assert read_rules(3, faults) == Rules()
     (first, why), (second, expected) = faults
     assert (first, second) == (("sharing", "reserved"), ("sharing",))
-    assert "did you mean 'reserve'?" in why
+    assert "Did you mean 'reserve'?" in why
     assert expected == "sharing: expected a table, such as [sharing]"
 
 

@@ -416,7 +416,7 @@ def break_rows(store: Store) -> dict[int, str]:
     change(store, "contexts", "body", 2, '{"folder": "/"}')
     told = [
         *("'hosts'", "'deadline'", "is not JSON", "is not a JSON object"),
-        *("'hosts'", "'host'", "is not JSON", "lane"),
+        *("'hosts'", "'host'", "is not JSON", "settings of the job are incomplete"),
         *("'least'", "'visible'"),
     ]
     return {**dict(zip(jobs, told, strict=True)), lost: "its environment"}
