@@ -89,7 +89,7 @@ def test_keys_and_events_of_earlier_versions_are_accepted_with_a_note() -> None:
         ("events", ["run_ended"], "Did you mean 'run-ended'?"),
         ("events", [1], "expected events such as run-ended"),
         ("events", 3, "expected events such as run-ended"),
-        ("retri", "1h", "did you mean 'retry'?"),
+        ("retri", "1h", "Did you mean 'retry'?"),
         ("mail", "mailto://me", "a target is a table, [notify.mail]"),
         (
             "mail",

@@ -284,5 +284,5 @@ def test_gpus_are_looked_at_where_no_scheduler_does(
         assert "20.0/24.0" in text
         assert "pid 1" in text
         gpus.lose(cards[2], handle=False)
-        window.shows("does not answer: GPU is lost")
+        window.shows("does not respond: GPU is lost")
         window.leaves()

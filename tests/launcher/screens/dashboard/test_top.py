@@ -247,11 +247,11 @@ def test_a_job_is_opened_on_three_pages(jobs: list[int], home: Home) -> None:
         await person.after("k", "line 81 of 101; G follows again")
         await person.after("g", "epoch 1\n")
         await person.after("G", "follows")
-        await person.after("tab", "loss  0.03333  1 of 3")
+        await person.after("tab", "loss  0.03333  metric 1 of 3")
         await person.press("]")
-        assert person.lines[3].startswith("auc  0.9  2 of 3")
+        assert person.lines[3].startswith("auc  0.9  metric 2 of 3")
         await person.press("[", "[")
-        assert person.lines[3].startswith("rate  1/s  3 of 3")
+        assert person.lines[3].startswith("rate  1/s  metric 3 of 3")
         await person.after("1 escape", chosen="train/a")
 
     on_the_queue(home, story)
@@ -334,8 +334,8 @@ def test_a_metric_that_no_curve_can_show_is_left_out(jobs: list[int], home: Home
             file.write(json.dumps(told) + "\n")
 
     async def story(person: Person) -> None:
-        await person.after("enter 3", "loss  0.5  1 of 3")
-        await person.after("]", "count  inf  2 of 3", "no numbers yet")
+        await person.after("enter 3", "loss  0.5  metric 1 of 3")
+        await person.after("]", "count  inf  metric 2 of 3", "no numbers yet")
 
     on_the_queue(home, story)
 
