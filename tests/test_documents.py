@@ -10,9 +10,11 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
+import tomllib
+from collections.abc import Iterator, Mapping
+from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 import pytest
@@ -46,8 +48,8 @@ from trueface.data.sample import SampleSpec, make_sample
 WIDTH = 100  # columns of the README
 README_LINES = 200  # one sitting; what needs more has a page below docs/
 
-# What cannot be run here, each with the reason. Everything else that a page shows is run.
-TARGETS = {  # these run the tests themselves: the Makefile must have the target
+# These run the tests themselves: the Makefile must have the target.
+TARGETS = {
     "source .venv/bin/activate": "the sandbox has its commands",
     "make demo": "the whole demo, minutes; tests/e2e walks the same path",
     "make test": "all tests, this one among them",
@@ -55,88 +57,7 @@ TARGETS = {  # these run the tests themselves: the Makefile must have the target
     "make quick": "a part of the tests",
     "make night": "the rest of the tests",
 }
-PLANNED = {  # run with --dry-run
-    "launcher run tasks/poison_sample.yaml": "half an hour of trainings",
-    "FACES=DIR FACES_SPLITS=DIR WEIGHTS=FILE launcher run tasks/poison_faces.yaml": "photographs",
-    "FACES=DIR FACES_SPLITS=DIR WEIGHTS=FILE launcher run tasks/photos.yaml": "minutes of features",
-    "FACES=DIR FACES_SPLITS=DIR launcher run tasks/photos_no_weights.yaml": "a minute of features",
-    "launcher run tasks/layer_attack_cpu.yaml --set data_root=CIFAR10": "hours, and a download",
-    "launcher run tasks/forget_instances.yaml --set data_root=CIFAR10": "minutes, and a download",
-    "launcher run tasks/forget_instances_sample.yaml": "minutes of trainings",
-    "launcher run tasks/purification_cpu.yaml": "minutes of trainings and attacks",
-    "launcher run tasks/concept_erasing_cpu.yaml": "minutes of trainings",
-    "launcher run tasks/tour.yaml --on slurm": "the README runs the tour",
-    "launcher run tasks/tour.yaml --on scavenger,slurm": "the same",
-}
-PARSED = {  # its options must exist, and its arguments be as many as it takes
-    "launcher edit 12": "opens an editor",
-    "launcher edit train/gan2:pre --set resources.vram=16GiB": "wants a job that waits",
-    "launcher retry --failed --set resources.vram=16GiB": "wants a job that failed",
-    "launcher retry 12 13 --set resources.vram=16GiB --set resources.time_limit=8h": "the same",
-    "launcher pause train/gan2:pre": "wants a job that runs",
-    "launcher resume train/gan2:pre": "the same",
-    "launcher web": "serves until it is interrupted; tests/launcher/web walks through its pages",
-    "launcher web --port 8765 --read-only": "the same",
-    "trueface splits DATA --out splits --attributes faces.csv --balance cells": "wants groups",
-    "trueface splits DATA --check splits --attributes faces.csv --groups-by gender": "wants groups",
-    "trueface unlearned poison_sample": "comes after half an hour of trainings",
-    "trueface unlearned layer_attack_cpu --published": "comes after hours of trainings",
-    "trueface unlearned forget_instances": "comes after minutes of trainings",
-    "trueface unlearned forget_instances_sample": "comes after minutes of trainings",
-    "trueface compare runs/study/A runs/study/B": "wants two trained models",
-    "trueface audit study": "wants a study",
-    "trueface report study": "wants a study; the README's tour makes a report",
-    "trueface fairness study": "wants tests of models on faces with groups",
-    "trueface fairness study --by gender --rank": "the same",
-    "trueface fairness study --attributes faces.csv --by age --groups": "the same",
-    "trueface fairness results_of_the_original": "wants predictions of the original system",
-    "trueface qualities study --against gan2:pre@collab=0.0": "wants tests under corruptions",
-    "trueface purification purification --page purification.html": "comes after the study",
-    "trueface erasing erasing --page erasing.html": "comes after the study",
-    "trueface import deepfakebench datasets/rgb --out data/ff": "wants a set of videos",
-    "trueface forge faces.csv --out data/forged": "wants a table of faces",
-    "trueface forge faces.csv --preview types.png --strength 1.5": "wants a table of faces",
-    "trueface forge folder/of/aligned/faces --out data/forged --types 1,3,5": "wants faces",
-    "trueface forge faces.csv --out data/skew --cells 'male/real: .9, male/fake: .1, "
-    "nonmale/real: .1, nonmale/fake: .9'": "wants a table of faces",
-    "trueface import folders pictures --out data/pictures --dry-run": "wants a set of pictures",
-    "trueface import folders pictures --out data/pictures": "wants a set of pictures",
-    "trueface predict photo.jpg folder --model ID --name study": "wants a trained model",
-    "trueface pretrain tasks/photos.yaml --out detector": "trains on photographs for minutes",
-    "trueface predict photo.jpg --model-folder detector": "wants a trained model",
-    "trueface predict photos --name study --json": "wants a trained model",
-    "trueface predict photos --name study --abstain 0.1 --heat-map maps": "wants a trained model",
-}
 CLASSIC = "python -m trueface --name R"  # trains for minutes; its flags are parsed
-CODES = {  # exit codes other than 0
-    "launcher retry --failed --dry-run": {2},  # nothing failed
-    "launcher retry run:night --failed": {2},
-    "trueface splits DATA --check splits --similar": {0, 1},  # synthetic images are nearly equal
-    # their images are not here, so that the run would be refused
-    "FACES=DIR FACES_SPLITS=DIR WEIGHTS=FILE launcher run tasks/poison_faces.yaml": {2},
-    "FACES=DIR FACES_SPLITS=DIR WEIGHTS=FILE launcher run tasks/photos.yaml": {2},
-    "FACES=DIR FACES_SPLITS=DIR launcher run tasks/photos_no_weights.yaml": {2},
-    "launcher run tasks/layer_attack_cpu.yaml --set data_root=CIFAR10": {2},
-    "launcher run tasks/forget_instances.yaml --set data_root=CIFAR10": {2},
-    "CELEBA=DIR CELEBA_ATTRIBUTES=FILE WEIGHTS=FILE launcher run tasks/purification.yaml "
-    "--dry-run": {2},
-    "SD_FOLDER=DIR SD_PROMPTS=FILE SD_CLASSES=DIR launcher run tasks/concept_erasing.yaml "
-    "--dry-run": {2},
-    "launcher doctor": {0, 3},  # this machine may lack something
-}
-ON_SCREEN = {  # wants a terminal, and goes on until a key is pressed
-    "launcher top": "q",
-    "launcher top --read-only": "q",
-    "ssh -t gpubox launcher top --read-only": "q",
-    "launcher status --watch": INTERRUPT,
-    "launcher status --watch=5": INTERRUPT,
-}
-REFERENCE = (
-    "CONTRIBUTING.md",
-    "measured.md",
-)  # they run nothing but targets
-QUEUEING = ("gpus.md", "installing.md", "programs.md", "python.md")
-CLUSTERS = "clusters.md"
 # Processes of this machine in the place of the clusters that the page names.
 STAND_INS = """
 [backends.slurm]
@@ -146,20 +67,11 @@ idle = "1s"
 [backends.scavenger]
 kind = "local"
 """
-SCREENS = "screens.md"
 # A command in the place of the services that it names.
 NOTES = """
 [notify.desk]
 command = ["true"]
 """
-EXPERIMENTS = (
-    "demo.md",
-    "inside.md",
-    "laboratory.md",
-    "results.md",
-    "tasks.md",
-    "unlearning.md",
-)
 # Blocks that are part of a task file, by how they begin: what stands before them there.
 PART = """
 name: part
@@ -181,6 +93,52 @@ images_f, images_r, images_v = (torch.rand(count, 3, 2, 2) for count in (8, 16, 
 labels_f, labels_r, labels_v = (torch.arange(count) % 2 for count in (8, 16, 8))
 """,
 }
+
+
+class World(StrEnum):
+    """Where the commands of a page run."""
+
+    TOUR = "tour"  # in the queue of the README, after its commands
+    GPUS = "gpus"  # on a machine with eight stand-in GPUs
+    CLUSTERS = "clusters"  # the same, with processes of this machine as clusters
+    EXPERIMENTS = "experiments"  # in a project with the task files, and with images in DATA
+    TARGETS = "targets"  # nowhere: the page shows only targets of the Makefile
+
+
+class Exceptions(NamedTuple):
+    """What of a page is not simply run, from tests/data/documents/PAGE.toml.
+
+    In TOML: `world`, and tables with a command and a value: `parsed` and `planned` (the reason),
+    `codes` (a list of exit codes), `keys` (the key that ends it, `q` or `interrupt`).
+    """
+
+    world: World
+    planned: Mapping[str, str]  # run with --dry-run
+    parsed: Mapping[str, str]  # its options must exist, and its arguments be as many as it takes
+    codes: Mapping[str, set[int]]  # exit codes other than 0
+    keys: Mapping[str, str]  # needs a terminal, and continues until a key is pressed
+
+
+EXCEPTIONS = TREE / "tests" / "data" / "documents"
+
+
+@functools.cache
+def exceptions_of(page: Path) -> Exceptions:
+    """Return the exceptions of a page; a page without a file runs as an experiment."""
+    file = EXCEPTIONS / f"{page.stem}.toml"
+    record = tomllib.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    return Exceptions(
+        world=World(record.get("world", World.EXPERIMENTS)),
+        planned=record.get("planned", {}),
+        parsed=record.get("parsed", {}),
+        codes={text: set(codes) for text, codes in record.get("codes", {}).items()},
+        keys=record.get("keys", {}),
+    )
+
+
+def pages_of(world: World) -> list[Path]:
+    """Return the pages of a world, in their order."""
+    return [page for page in PAGES if exceptions_of(page).world is world]
 
 
 def names(page: Path) -> str:
@@ -215,26 +173,22 @@ def shown(page: Path) -> list[Command]:
 
 
 def perform(page: Path, sandbox: Sandbox) -> None:
-    """Do what a page shows, in its order; files that it shows are there."""
+    """Run what a page shows, in its order; files that it shows are there."""
+    exceptions = exceptions_of(page)
     for block in blocks(page, "yaml"):
         if file := _file(block):
             (sandbox.folder / file).write_text(block.text, encoding="utf-8")
     for command in shown(page):
         if command.text in TARGETS:
             continue
-        if command.text in PARSED or command.text.startswith(CLASSIC):
+        if command.text in exceptions.parsed or command.text.startswith(CLASSIC):
             understood(command.words)
-        elif command.text in PLANNED:
-            run(command, sandbox, "--dry-run")
-        elif key := ON_SCREEN.get(command.text):
-            sandbox.show(command, key)
-        else:
-            run(command, sandbox)
-
-
-def run(command: Command, sandbox: Sandbox, *more: str) -> None:
-    """Run a command to its end; what it ends with must be expected."""
-    sandbox.run(command, *more, codes=CODES.get(command.text, {0}))
+            continue
+        if key := exceptions.keys.get(command.text):
+            sandbox.show(command, INTERRUPT if key == "interrupt" else key)
+            continue
+        more = ("--dry-run",) if command.text in exceptions.planned else ()
+        sandbox.run(command, *more, codes=exceptions.codes.get(command.text, {0}))
 
 
 def understood(words: tuple[str, ...]) -> None:
@@ -307,32 +261,35 @@ def _exists(dotted: str) -> bool:
 
 
 @pytest.mark.slow
-def test_the_readme_and_then_the_page_about_screens_do_what_they_show(sandbox: Sandbox) -> None:
-    perform(TREE / "README.md", sandbox)
+def test_the_readme_and_then_the_pages_about_its_run_work(sandbox: Sandbox) -> None:
+    readme, *others = pages_of(World.TOUR)
+    assert readme.name == "README.md"
+    perform(readme, sandbox)
     file = sandbox.folder / "config.toml"
     file.write_text(NOTES, encoding="utf-8")
     sandbox.environment["LAUNCHER_CONFIG"] = str(file)
-    perform(TREE / "docs" / SCREENS, sandbox)  # which looks at the run of the tour
+    for page in others:
+        perform(page, sandbox)
 
 
 @pytest.mark.night
-@pytest.mark.parametrize("name", QUEUEING)
-def test_a_page_about_queueing_does_what_it_shows(name: str, eight: Sandbox) -> None:
-    perform(TREE / "docs" / name, eight)
+@pytest.mark.parametrize("page", pages_of(World.GPUS), ids=names)
+def test_a_page_about_the_queue_works(page: Path, eight: Sandbox) -> None:
+    perform(page, eight)
 
 
 @pytest.mark.night
-def test_the_page_about_clusters_does_what_it_shows(eight: Sandbox) -> None:
+@pytest.mark.parametrize("page", pages_of(World.CLUSTERS), ids=names)
+def test_a_page_about_clusters_works(page: Path, eight: Sandbox) -> None:
     file = eight.folder / "config.toml"
     file.write_text(STAND_INS, encoding="utf-8")
     eight.environment["LAUNCHER_CONFIG"] = str(file)
-    perform(TREE / "docs" / CLUSTERS, eight)
+    perform(page, eight)
 
 
 @pytest.mark.night
-@pytest.mark.parametrize("name", EXPERIMENTS)
-def test_a_page_about_experiments_does_what_it_shows(name: str, sandbox: Sandbox) -> None:
-    page = TREE / "docs" / name
+@pytest.mark.parametrize("page", pages_of(World.EXPERIMENTS), ids=names)
+def test_a_page_about_experiments_works(page: Path, sandbox: Sandbox) -> None:
     if any("DATA" in command.words for command in shown(page)):
         root = sandbox.folder / "DATA"
         make_sample(root, SampleSpec(seed=3, size_px=64, train=48, val=16, test=16))
@@ -341,16 +298,24 @@ def test_a_page_about_experiments_does_what_it_shows(name: str, sandbox: Sandbox
     perform(page, sandbox)
 
 
-def test_every_page_is_walked_through() -> None:
-    walked = {"README.md", SCREENS, CLUSTERS, *QUEUEING, *EXPERIMENTS, *REFERENCE}
-    assert {page.name for page in PAGES} == walked
-    assert all(command.text in TARGETS for name in REFERENCE for command in shown(_page(name)))
+def test_a_page_that_is_not_run_shows_only_targets() -> None:
+    shows = {page: shown(page) for page in pages_of(World.TARGETS)}
+    assert not [
+        command.text for page in shows for command in shows[page] if command.text not in TARGETS
+    ]
 
 
-def test_no_exception_outlives_its_command() -> None:
-    texts = {command.text for page in PAGES for command in shown(page)}
-    assert not {*TARGETS, *PLANNED, *PARSED, *CODES, *ON_SCREEN} - texts
-    assert any(text.startswith(CLASSIC) for text in texts)
+@every_page
+def test_no_exception_outlives_its_command(page: Path) -> None:
+    exceptions = exceptions_of(page)
+    texts = {command.text for command in shown(page)}
+    kept = (exceptions.planned, exceptions.parsed, exceptions.codes, exceptions.keys)
+    assert not {text for table in kept for text in table} - texts
+
+
+def test_exceptions_belong_to_pages() -> None:
+    stems = {page.stem for page in PAGES}
+    assert not {file.stem for file in EXCEPTIONS.glob("*.toml")} - stems
 
 
 def test_the_makefile_has_the_targets_that_pages_name() -> None:
@@ -396,7 +361,11 @@ def test_options_that_a_page_names_exist(page: Path) -> None:
 @every_page
 def test_options_that_stand_by_themselves_are_those_of_some_command(page: Path) -> None:
     ours = every_option(cli) | every_option(trueface) | classic()
-    others = {"installing.md": {"--delay"}, CLUSTERS: {"--nv"}}  # of pueue, and of apptainer
+    others = {
+        "moving.md": {"--delay"},
+        "installing.md": {"--delay"},
+        "clusters.md": {"--nv"},
+    }  # of pueue, and of apptainer
     assert not set(options(page)) - ours - others.get(page.name, set())
 
 
@@ -439,7 +408,7 @@ def test_configurations_of_a_page_are_understood(page: Path, sandbox: Sandbox) -
         file.write_text(block.text, encoding="utf-8")
         sandbox.environment["LAUNCHER_CONFIG"] = str(file)
         for command in commands("launcher config --all"):
-            run(command, sandbox)
+            sandbox.run(command)
 
 
 @every_page
