@@ -114,7 +114,7 @@ def read_on(value: object, backends: Backends) -> tuple[str, ...]:
     for name in names:
         if name not in backends.names:
             fault = unknown(name, "a backend of the configuration", backends.names)
-            table = f"Add a table [{TABLE}.{name}] to config.toml (docs/clusters.md)."
+            table = f"Add a table [{TABLE}.{name}] to config.toml (launcher help clusters)."
             raise UsageError(fault if fault.endswith("?") else f"{fault}. {table}")
     if not names:
         raise UsageError('expected names of backends, such as "slurm,local"')

@@ -292,7 +292,7 @@ LOG_LINES = 20
 _MOST_NAMES_BYTES = 100_000
 _JOBS_AT_ONCE = 200  # that one scancel is given
 CGROUPS = "proctrack/cgroup"
-NO_LOG = "no output (check that the node sees the pilot's folder {}, `folder` in docs/clusters.md)"
+NO_LOG = "no output (check that the node sees the pilot's folder {}, see `folder` in: launcher help clusters)"
 _PAUSES_S = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2)  # Slurm waits two seconds for what a killed job leaves
 
 

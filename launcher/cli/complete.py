@@ -92,6 +92,15 @@ def offer_kinds(_: click.Context, __: click.Parameter, incomplete: str) -> Items
     return _items(dict.fromkeys(names, ""))
 
 
+def offer_topics(_: click.Context, __: click.Parameter, incomplete: str) -> Items:
+    """Offer the pages of the documentation, and the commands."""
+    from launcher.cli.documents import topics
+    from launcher.cli.main import VERBS
+
+    words = {**dict.fromkeys(topics(), "page"), **VERBS}
+    return _items({word: text for word, text in words.items() if word.startswith(incomplete)})
+
+
 def offer_task_files(_: click.Context, __: click.Parameter, incomplete: str) -> Items:
     """Offer task files, and the folders on the way to them, with a slash."""
     head, slash, beginning = incomplete.rpartition("/")

@@ -89,6 +89,7 @@ GROUPS = {
         "simulate": "Replay a workload on simulated GPUs.",
     },
     "Reference": {
+        "help": "Print a page of the documentation.",
         "kinds": "List job types and their settings.",
         "schema": "Print the JSON Schema of task files.",
         "config": "Print your defaults and where each is set.",

@@ -173,7 +173,7 @@ def _notify(node: Node | None, scope: Scope) -> RunNotify:
             return read_run_notify(plain_value(node))
     except UsageError as error:
         scope.problems.blame(
-            node, "notify", f"notify: {error}", 'see "Messages" in docs/screens.md'
+            node, "notify", f"notify: {error}", "launcher help messages describes the settings"
         )
     return AS_CONFIGURED
 

@@ -16,7 +16,8 @@ from tests.e2e.conftest import Project, a_project
 pytestmark = pytest.mark.night
 ROOT = Path(__file__).parents[2]
 PARTS = (
-    "launcher", "trueface", ".ci", "setup.cfg", "setup.py", "pyproject.toml", "README.md", "LICENSE",
+    "launcher", "trueface", "docs", ".ci", "setup.cfg", "setup.py", "pyproject.toml", "README.md",
+    "LICENSE",
 )  # fmt: skip
 LABORATORY = "name: x\nsample: [{data_root: made}]\n"
 PROGRAMS = "name: y\ncommand: [{name: a, argv: [echo, hello]}]\n"
@@ -78,6 +79,10 @@ def test_the_base_installs_the_queue_alone_and_says_how_to_get_the_laboratory(
     assert bare.call("launcher", "wait", "command/one").returncode == 0
     assert bare.call("launcher", "run", "programs.yaml", "--dry-run").returncode == 0
     assert bare.call("launcher", "gpus").returncode == 0
+    for page in (ROOT / "docs").glob("*.md"):  # the pages are in the wheel
+        printed = bare.call("launcher", "help", page.stem)
+        assert printed.returncode == 0, printed.stderr
+        assert page.read_text(encoding="utf-8").splitlines()[0] in printed.stdout
 
     command = f"{light / 'bin' / 'python'} -m pip install 'launcher-trueface[lab]'"
     refused = bare.call("launcher", "run", "laboratory.yaml")

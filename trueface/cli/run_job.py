@@ -165,7 +165,7 @@ def unlearn(model_id: str, *, name: str, device: str, base: str | None, **given:
             f"{model} has no unlearning method. Write '{model}~METHOD' with one of {', '.join(METHODS)}"
         )
     if (method := model.last.methods[-1]) not in METHODS:
-        raise UnknownName("unlearning method", method, METHODS, where="docs/unlearning.md")
+        raise UnknownName("unlearning method", method, METHODS, where="launcher help unlearning")
     run_here.tell(perform(UNLEARN, name, given, device=device, model=model_id, base=base))
 
 

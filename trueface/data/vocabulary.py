@@ -342,7 +342,7 @@ def _without_repeats(keys: Iterable[str], same: Mapping[str, tuple[str, ...]]) -
 
 def _known(what: str, word: str, table: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
     if word not in table:
-        raise UnknownName(what, word, table, where="IDs in docs/tasks.md")
+        raise UnknownName(what, word, table, where="launcher help ids")
     return table[word]
 
 

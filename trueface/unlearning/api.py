@@ -293,7 +293,7 @@ def run(
         JobError: stopped, nothing to forget or nothing kept, or no finite result.
     """
     if name not in METHODS:
-        raise UnknownName("unlearning method", name, METHODS, where="docs/unlearning.md")
+        raise UnknownName("unlearning method", name, METHODS, where="launcher help unlearning")
     watch, meter = watch or Watch(device=_device(model)), Meter()
     method = load(name)
     chosen = options_of(method.method, {} if options is None else options)

@@ -29,9 +29,7 @@ from launcher.system.paths import find_home
 from launcher.system.processes import lock_holder
 from launcher.units import format_bytes, format_seconds
 
-NOBODY = (
-    'no message is sent. Add a table [notify.NAME] to config.toml ("Messages" in docs/screens.md).'
-)
+NOBODY = "no message is sent. Add a table [notify.NAME] to config.toml (launcher help messages)."
 _NO_PROCESS = "not running; the scheduler starts it with the next job"
 LEAST_VALUE = 16  # columns to which the values shrink on a narrow screen
 PREFIX = "LAUNCHER"  # of environment variables

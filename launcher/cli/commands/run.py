@@ -273,7 +273,7 @@ def _warn_of_targets(run: str, notify: RunNotify, environ: Mapping[str, str]) ->
             remark(harmless(text))
     if not names and notify.to is None:
         text = f"warning: notify: run {run} sends no messages. Add a table [notify.NAME] to config.toml"
-        remark(harmless(f'{text} ("Messages" in docs/screens.md).'))
+        remark(harmless(f"{text} (launcher help messages)."))
 
 
 def _warn_of_programs(plans: Iterable[Plan]) -> None:

@@ -474,7 +474,11 @@ def test_who_does_what_a_hint_says_meets_no_other_mistake(
         ("train: [{data: gan2:pre}]", ("train.lrr=1",), "launcher kinds train"),
         ("resources: {lrr: 1}\ntrain: [{data: gan2:pre}]", (), "launcher schema --markdown"),
         ("lrr: 1\ntrain: [{data: gan2:pre}]", (), "launcher schema --markdown"),
-        ("train: [{data: gan2:pre}]\ntest: [{model: x:pre, data: gan9:pre}]", (), "IDs in docs"),
+        (
+            "train: [{data: gan2:pre}]\ntest: [{model: x:pre, data: gan9:pre}]",
+            (),
+            "launcher help ids",
+        ),
     ],
 )
 def test_of_many_known_words_the_five_nearest_are_told_if_any_and_where_all_stand(

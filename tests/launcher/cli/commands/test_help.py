@@ -1,0 +1,54 @@
+"""`launcher help`: pages of the documentation in the terminal."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from launcher.cli import documents
+from tests.documents import TREE
+from tests.launcher.conftest import Launcher
+from tests.terminal import in_a_terminal
+
+
+def test_all_pages_are_listed_with_their_titles(launcher: Launcher) -> None:
+    lines = [line.split("\t") for line in launcher.well("help").out.splitlines()]
+    assert {topic for topic, _ in lines} >= {"readme", "glossary", *documents.topics()}
+    assert ["glossary", "Glossary"] in lines
+    listed = launcher.json("help")["topics"]
+    assert [[one["topic"], one["title"]] for one in listed] == lines
+
+
+@pytest.mark.parametrize("page", sorted((TREE / "docs").glob("*.md")), ids=lambda page: page.stem)
+def test_a_page_is_printed_as_markdown_in_a_pipe(page: Path, launcher: Launcher) -> None:
+    out = launcher.well("help", page.stem).out
+    assert page.read_text(encoding="utf-8").splitlines()[0] in out.splitlines()
+    assert "![" not in out  # pictures
+
+
+def test_the_name_of_a_page_may_have_capitals(launcher: Launcher) -> None:
+    assert launcher.well("help", "README").out == launcher.well("help", "readme").out
+
+
+def test_the_name_of_a_command_prints_its_help(launcher: Launcher) -> None:
+    assert launcher.well("help", "add").out == launcher.well("add", "--help").out
+    assert "--json works only" in launcher.refused("help", "add", "--json")
+
+
+def test_an_unknown_topic_is_refused_with_a_similar_one(launcher: Launcher) -> None:
+    message = launcher.refused("help", "glosary")
+    assert "unknown topic 'glosary'" in message
+    assert "Did you mean 'glossary'?" in message
+    assert "see all" in launcher.refused("help", "zzz")
+
+
+def test_a_page_is_formatted_on_a_terminal() -> None:
+    shown = in_a_terminal("help", "glossary", columns=70)
+    assert "Glossary" in shown
+    assert "### " not in shown  # a heading in Markdown
+    lines = [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in shown.splitlines()]
+    assert max(map(len, lines)) <= 70
+    assert "task files (launcher help tasks)" in " ".join(" ".join(lines).split())
+    plain = in_a_terminal("--ascii", "help", "glossary", columns=70)
+    assert "### task file" in plain
+    assert plain.isascii()
