@@ -32,6 +32,8 @@ check: $(VENV)/.developing ## format, lint, types, import contracts, prose
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python .ci/prose.py
+	$(BIN)/python .ci/glossary.py
+	PYTHONPATH=. $(BIN)/python .ci/reference_pages.py
 
 fuzz: $(VENV)/.developing ## the property tests with examples that are new on every run
 	$(BIN)/python -m pytest -n $(WORKERS) -m hypothesis --hypothesis-profile=fuzz

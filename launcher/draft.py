@@ -24,17 +24,17 @@ _NOT_A_VALUE = re.compile(r"[^A-Za-z0-9_.+\-]+")
 
 
 def tested(data: str, condition: str) -> str:
-    """Return the name of a test among those of its model: data ID, and under what it is tested."""
+    """Return the name of a test of a model: data ID and condition."""
     return f"{data}@{condition}" if condition else data
 
 
 def data_of_test(name: str) -> str:
-    """Return the data ID in a name of `tested`."""
+    """Return the data ID in the name of a test. See `tested`."""
     return name.partition("@")[0]
 
 
 def condition_of_test(name: str) -> str:
-    """Return under what a test of a name of `tested` is done; '' under nothing particular."""
+    """Return the condition in the name of a test, such as a corruption. Empty for none."""
     return name.partition("@")[2]
 
 
@@ -66,7 +66,7 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Draft:
-    """A job while it is planned: what the task file says of it."""
+    """A job while it is planned, with the settings of the task file."""
 
     kind: str
     run: str
@@ -115,7 +115,7 @@ class Draft:
 
 
 class Input(NamedTuple):
-    """A path that a job reads; it must exist, or an earlier job of the plan must make it."""
+    """A path that a job reads. It must exist, or an earlier job of the plan must write it."""
 
     path: Path
     what: str  # for messages: "the training split"

@@ -105,13 +105,13 @@ class Problems(list[Problem]):
 
 
 class Error(Exception):
-    """Base of everything that ends with a message instead of a traceback."""
+    """Base class of errors that are printed as a message without a traceback."""
 
     exit_code: ClassVar[int] = 3
 
 
 class UsageError(Error):
-    """The caller asked for something that cannot be: wrong argument, name or path."""
+    """An argument, a name or a path is wrong."""
 
     exit_code = 2
 
@@ -150,7 +150,7 @@ class UnknownName(UsageError):
 
 
 class TaskFileError(UsageError):
-    """All that is wrong with a task file; drawn whole by `str`, with a closing count."""
+    """All errors of a task file. `str` prints them with their places and a count."""
 
     def __init__(self, problems: Sequence[Problem], *, outcome: str = "nothing was queued") -> None:
         self.problems, self.outcome = tuple(problems), outcome
@@ -169,13 +169,13 @@ class TaskFileError(UsageError):
 
 
 class JobError(Error):
-    """A job cannot do its work for a reason its owner can mend; shown without a traceback."""
+    """A job cannot do its work, for a reason that its owner can fix."""
 
     exit_code = 1
 
 
 class MachineError(Error):
-    """Something of this machine is in the way: disk, lock, process, permission."""
+    """The machine prevents something: disk, lock, process or permission."""
 
 
 class StoreError(MachineError):
@@ -208,7 +208,7 @@ def known_words(name: str, names: Iterable[str], where: str = "") -> str:
 
 
 def meant(name: str, names: Iterable[str], prefix: str = "") -> str:
-    """Return a question for the known name that is most like `name`, to go behind it; '' when none is close.
+    """Return `. Did you mean 'x'?` for the closest known name. Empty if none is close.
 
     Args:
         name: what was written instead.

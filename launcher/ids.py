@@ -44,7 +44,7 @@ _REMEMBERED_PARTS = 1 << 14
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One subset under one modifier: `gan2:pre`."""
+    """One subset with one modifier, such as `gan2:pre`."""
 
     subset: str
     modifier: str
@@ -55,7 +55,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class DataId:
-    """A union of parts, in the order in which they were written; never empty."""
+    """A set of images: one or more parts, in the order in which they were written."""
 
     parts: tuple[Part, ...]
 
@@ -71,7 +71,7 @@ class DataId:
 
 
 class Poison(NamedTuple):
-    """Which percentage of the training labels is flipped (0 < percent <= 100), and how."""
+    """The percentage of training labels to flip (0 < percent <= 100), and which of them."""
 
     percent: str
     kind: str | None = None
@@ -87,7 +87,7 @@ class Poison(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """One training: its data, how it was poisoned, what was then unlearned, its swept settings."""
+    """One training of a model ID: data, poison, unlearning method and swept settings."""
 
     data: DataId
     poison: Poison | None = None
@@ -111,7 +111,7 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class ModelId:
-    """A model, named by what it was made from; never empty."""
+    """The name of a model: its trainings, in their order. At least one."""
 
     stages: tuple[Stage, ...]
 
@@ -164,7 +164,7 @@ def parse_model(text: str) -> ModelId:
 
 
 def parse_poison(text: str) -> Poison | None:
-    """Read a poison such as `50`, `2.5` or `f2r-20`; 0 percent is no poison and gives None.
+    """Read a poison such as `50`, `2.5` or `f2r-20`. Returns None for 0 per cent.
 
     Raises:
         IdError: not a percentage in 0…100, or not a kind and a percentage.
@@ -216,7 +216,7 @@ def normalise(model: ModelId, images: Callable[[DataId], DataId]) -> ModelId:
 
 
 def canonical(data: DataId) -> DataId:
-    """Return the same union with its parts sorted and repeated parts left out."""
+    """Return the data ID with its parts sorted and without duplicates."""
     return DataId(tuple(sorted(set(data.parts), key=str)))
 
 
@@ -335,7 +335,7 @@ def _refuse(whole: str, offset: int, text: str, message: str) -> NoReturn:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Words:
-    """Subsets and modifiers that a person adds to a laboratory's own.
+    """Subsets and modifiers that a user adds to those of a plugin package.
 
     Each stands for one or more folders, or patterns of folders such as `SDXL-*`.
     """

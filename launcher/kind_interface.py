@@ -23,7 +23,7 @@ from launcher.ids import DataId, Words
 
 
 class Settings(BaseModel):
-    """Base of a kind's settings: unknown names and numbers without end are refused.
+    """Base class of the settings of a job type. Unknown names and infinite numbers are refused.
 
     A subclass may name in `neutral` the settings that cannot change a result, such as a number of
     threads: they stay out of a job's hash, so that changing them runs nothing again. `added` names
@@ -99,7 +99,7 @@ class Settings(BaseModel):
 
 
 class Role(StrEnum):
-    """The part a kind plays in the experiment language."""
+    """The role of a job type in task files."""
 
     DATA = "data"  # makes files that other jobs read
     LABELS = "poison"  # decides which labels of a training are others
@@ -118,7 +118,7 @@ for _role in (Role.LABELS, Role.METHOD):  # laboratories of 0.2 know these by th
 
 @runtime_checkable
 class Kind(Protocol):
-    """What a laboratory tells the launcher about one kind of job.
+    """A job type, as a plugin package describes it.
 
     A class that inherits from it need not say what its data IDs mean, what it refuses, reads and writes: its
     data are what they say, and of all else there is nothing.
@@ -206,7 +206,7 @@ class Kind(Protocol):
 
 @runtime_checkable
 class HasEpochs(Protocol):
-    """What a `Kind` says besides, if its jobs make models in epochs and leave a history of them."""
+    """Optional interface of a `Kind` whose jobs train models in epochs and keep a history."""
 
     @property
     def epochs(self) -> str:
@@ -220,7 +220,7 @@ class HasEpochs(Protocol):
 
 @runtime_checkable
 class RanksMetrics(Protocol):
-    """What a `Kind` says besides, if some of the metrics in its results are better low."""
+    """Optional interface of a `Kind` with metrics of which lower values are better."""
 
     @property
     def lower_is_better(self) -> frozenset[str]:
@@ -229,7 +229,7 @@ class RanksMetrics(Protocol):
 
 @runtime_checkable
 class NamesModels(Protocol):
-    """What a `Kind` says besides, if results have columns for what its models are made of."""
+    """Optional interface of a `Kind` whose results have columns for the parts of model IDs."""
 
     @property
     def model_columns(self) -> Mapping[str, str]:
@@ -241,7 +241,7 @@ class NamesModels(Protocol):
 
 
 class SharedWork(NamedTuple):
-    """A part of a job's work that other jobs may repeat; a plan may have tens of thousands."""
+    """A part of a job's work that other jobs may need as well."""
 
     kind: str  # of the job that can do it for all of them
     key: Hashable  # equal for the parts that one job can do together
@@ -250,7 +250,7 @@ class SharedWork(NamedTuple):
 
 
 class SharedPart(NamedTuple):
-    """A part that two jobs or more repeat."""
+    """A part of the work that at least two jobs need."""
 
     part: Hashable
     passes: int  # that at least two of them make
@@ -259,14 +259,14 @@ class SharedPart(NamedTuple):
 
 
 class Volume(NamedTuple):
-    """The size of a part."""
+    """The size of a part of shared work."""
 
     items: int | None = None  # that no earlier part goes over, such as images; None: not known yet
     pass_bytes: int | None = None  # that the result of one pass takes on disk; None: not known
 
 
 class SharedJob(NamedTuple):
-    """A job that does some parts once."""
+    """A job that computes shared parts once."""
 
     name: str  # behind its kind; the plan adds a number where another one has the name
     settings: Mapping[str, Any]  # validated by the settings of its kind when the plan is made
@@ -278,7 +278,7 @@ class SharedJob(NamedTuple):
 
 @runtime_checkable
 class WarnsOfJobs(Protocol):
-    """An optional part of a `Kind`: warnings about jobs that may run all the same."""
+    """Optional interface of a `Kind` that warns about jobs without refusing them."""
 
     def warnings(self, draft: Draft) -> Sequence[str]:
         """Return what the user should know before the job runs; a plan prints each text once."""
@@ -286,7 +286,7 @@ class WarnsOfJobs(Protocol):
 
 @runtime_checkable
 class RepeatsWork(Protocol):
-    """What a `Kind` says besides, if its jobs do work that others repeat."""
+    """Optional interface of a `Kind` whose jobs repeat work of other jobs."""
 
     def shared_work(self, draft: Draft, makers: Sequence[Draft]) -> Sequence[SharedWork]:
         """Return what of a job's work others may repeat.
@@ -302,7 +302,7 @@ class RepeatsWork(Protocol):
 
 @runtime_checkable
 class SharesWork(Protocol):
-    """What a `Kind` of the role `shared` says besides."""
+    """Interface of a `Kind` of the role `shared`."""
 
     @property
     def unit(self) -> str:
@@ -317,7 +317,7 @@ class SharesWork(Protocol):
 
 
 class Kept(NamedTuple):
-    """What a kind keeps of shared work."""
+    """The results of shared work that a job type keeps."""
 
     folder: str
     files: int
@@ -326,7 +326,7 @@ class Kept(NamedTuple):
 
 @runtime_checkable
 class KeepsWork(Protocol):
-    """What a `Kind` of the role `shared` says besides, if its results lie outside of the runs."""
+    """Optional interface of a `Kind` of the role `shared` whose results are outside of the runs."""
 
     def kept(self, *, unused_s: float = 0.0) -> Kept:
         """Return what is kept that was not used for so many seconds.

@@ -86,7 +86,7 @@ def submit(
 
 
 def submit(function: Any, /, *arguments: Any, **options: Any) -> Any:
-    """Queue a call of a function as a job, or the jobs of a task file or a plan.
+    """Queue a function call as a job, or all jobs of a task file or a plan.
 
     A function travels with its closure and its arguments (cloudpickle). Its job runs in this folder,
     with this interpreter, environment and search path for modules, and goes on when this process has
@@ -133,7 +133,7 @@ def submit_many(
     *iterables: Iterable[object],
     **options: Unpack[CallOptions],
 ) -> list[Future[Value]]:
-    """Queue a job for each call of a function, as `map` pairs the arguments; all of them or none.
+    """Queue one job per function call, with arguments paired as by `map`. All are queued, or none.
 
     The function is stored once, whatever it takes along. There is one iterable for each of its
     arguments, and the shortest counts; `kwargs` and all options are those of `submit`, for each call.

@@ -33,7 +33,7 @@ LOOK_S = 0.5  # so often one who waits looks whether the queue was stopped
 
 
 class Future(concurrent.futures.Future[Value], Generic[Value]):
-    """What will come of a job; the job goes on without it, and `launcher.api.future(number)` has it again.
+    """The future result of a job. The job runs without it; `launcher.api.future(number)` makes another one.
 
     `concurrent.futures.wait`, `as_completed` and `asyncio.wrap_future` take it. It differs in that a
     running job can be cancelled, too. It is done once its job has ended; for a job that is retried
@@ -232,7 +232,7 @@ def _no_value(name: str, folder: Path) -> str:
 
 
 def future(job: int) -> Future[Any]:
-    """Return the future of a job in the queue, by its number: of one that another process has submitted, too.
+    """Return the future of a job by its number, also if another process submitted the job.
 
     The result of a job that is no function is what its kind's entry returned, a dict or None.
 

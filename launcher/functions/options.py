@@ -37,7 +37,7 @@ from launcher.system.text import harmless
 
 
 class JobOptions(TypedDict, total=False):
-    """Options of a job; texts are written as in a task file: vram="10GiB", time_limit="8h"."""
+    """Options of a job. Strings are written as in a task file: vram="10GiB", time_limit="8h"."""
 
     cpus: int
     ram: str | int  # or bytes

@@ -129,7 +129,7 @@ def _plan(
 
 
 def results(run: str | Run, *, frame: bool | None = None, all_jobs: bool = False) -> Any:
-    """Return what came out of a run, as `launcher results` has it: a row for each test, else one for each job that told something.
+    """Return the results of a run, one row per test. Without tests, one row per job that reported numbers.
 
     A number with an interval makes three columns: accuracy, accuracy_low, accuracy_high. A name counts once: the newest
     job of a name that has a result is a row.
@@ -159,7 +159,7 @@ def results(run: str | Run, *, frame: bool | None = None, all_jobs: bool = False
 
 
 def unfinished_models(run_folder: Path) -> dict[str, str]:
-    """Return which models and made folders of a run have a job without a result, and why.
+    """Return the models and folders of a run whose job has no result, with the reason.
 
     The keys are IDs of models and names of made folders. The values are "failed", "cancelled", "skipped", "running" or
     "waiting". Returns nothing if this machine has no queue with the run.
@@ -243,7 +243,7 @@ Jobs = Future[Any] | Run | int | str
 def wait(
     jobs: Jobs | Iterable[Jobs], timeout: float | None = None, *, progress: bool = True
 ) -> dict[int, str]:
-    """Wait until jobs have ended, done or not; return the state of each by its number: {12: "done"}.
+    """Wait until jobs have ended. Returns the state by job number: {12: "done"}.
 
     The name of a run means the newest job of each name. Inside a job, the job itself is left out.
 

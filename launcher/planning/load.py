@@ -113,7 +113,7 @@ def _shares(kinds: Iterable[Kind]) -> bool:
 
 
 def plan(task: TaskFile, *, root: str | Path | None = None, watch: Watch | None = None) -> Plan:
-    """Work out every job of a task file: its files, its needs, its hash.
+    """Return all jobs of a task file, with their files, dependencies and hashes.
 
     Nothing is written but caches of what the code of the kinds says, and large files.
 

@@ -93,7 +93,7 @@ def _list(texts: Iterable[str]) -> str:
 
 
 class PlannedJob(NamedTuple):
-    """One job, complete but for its place in the queue."""
+    """One job of a plan, ready to be queued."""
 
     name: str  # unique within its run
     kind: str
@@ -168,7 +168,7 @@ class PlannedShare(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """All jobs of a task file; each one's needs come before it."""
+    """All jobs of a task file. The jobs that a job needs are before it."""
 
     file: str
     name: str  # of the run

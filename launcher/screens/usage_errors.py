@@ -10,7 +10,7 @@ from launcher.errors import nearest
 def usage_message(
     error: click.ClickException, words: Sequence[str] = (), commands: Collection[str] = ()
 ) -> str:
-    """Return what is wrong with a command line and what to do, without `error: ` in front.
+    """Return the message for a wrong command line, without `error: ` in front.
 
     Args:
         error: as click raised it.

@@ -288,7 +288,7 @@ class CodeIndex:
 
 @lru_cache(maxsize=16)  # what is imported does not change while a process runs
 def code_digest(entry: str, *named: str) -> str:
-    """Return a digest of the code that does some work, as plans identify it: see `CodeIndex.code`.
+    """Return the digest of the code of a job, as plans compare it. See `CodeIndex.code`.
 
     Args:
         entry: "module:function" that does it.

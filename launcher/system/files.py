@@ -75,7 +75,7 @@ def opened(path: Path | str, flags: int, mode: int = 0o777) -> Iterator[int]:
 def write_atomic(
     path: Path, content: bytes | str, *, mode: int = 0o644, durable: bool = True
 ) -> None:
-    """Replace `path` by `content` so that a reader or a crash sees the old file or the new one.
+    """Write a file atomically: readers and crashes see the old content or the new one.
 
     Args:
         path: the file.
@@ -186,7 +186,7 @@ def when_there_is_room(
 
 
 def read_json(path: Path | str) -> dict[str, Json] | None:
-    """Read a record, or return None where there is none (yet) or it was cut off."""
+    """Read a JSON object. Returns None if the file is missing or incomplete."""
     try:
         return read_record(read_bytes(path))
     except (FileNotFoundError, ValueError):  # ValueError: no file can have such a name

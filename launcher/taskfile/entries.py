@@ -146,7 +146,7 @@ Entry = TrainEntry | MethodEntry | ScoringEntry | PlainEntry | FolderEntry
 
 
 class TaskFile(NamedTuple):
-    """What a task file says, entry by entry, in its order."""
+    """The entries of a task file, in their order."""
 
     file: str  # as its reader named it
     files: tuple[str, ...]  # with those that it includes

@@ -205,7 +205,7 @@ def unknown_name(error: Mapping[str, Any]) -> UnknownName | None:
 
 
 def fault_text(error: Mapping[str, Any]) -> str:
-    """Return what a validator expected, in the words of task files."""
+    """Return the expected value of a failed validation, in the words of task files."""
     return f"expected {_expected(error)}" if error["type"] in _EXPECTED else _said(error)
 
 

@@ -18,7 +18,7 @@ from launcher.workers.memory_share import Share
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """A job as its entry function gets it, inside the worker."""
+    """A job, as its entry function receives it in the worker process."""
 
     name: str
     kind: str

@@ -26,7 +26,7 @@ CONTEXT = 512 << 20  # bytes that CUDA takes of a GPU for a process, where that 
 
 
 class VramLimit(NamedTuple):
-    """How much of its card a job may take."""
+    """The fraction of GPU memory that a job may allocate."""
 
     cap: int | None = None  # bytes, all that is its own; None: it is alone there, without a cap
     context: int = 0  # bytes of it that CUDA takes for itself, beside every allocator
@@ -61,7 +61,7 @@ class Report(NamedTuple):
 
 
 class Share:
-    """A worker's side: what it may take, and where it tells what it takes.
+    """The limit of a worker's GPU memory, and the place where it reports its usage.
 
     Without a folder, as in a test or a notebook, nothing is limited and nothing is written.
     """

@@ -1,0 +1,63 @@
+"""The generated pages of docs/ agree with the code."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+import glossary
+import reference_pages
+from launcher.system.variables import VARIABLES, Purpose
+from trueface.runtime.variables import VARIABLES as OF_TRUEFACE
+
+TREE = Path(__file__).parents[2]
+NAME = re.compile(r"\"((?:LAUNCHER|TRUEFACE)_[A-Z_]+)\"")
+LISTS = {TREE / "launcher/system/variables.py", TREE / "trueface/runtime/variables.py"}
+# made of names at run time: options of commands, facts of messages
+COMPOSED = {"LAUNCHER_COMMAND_OPTION"} | {
+    each.name for each in VARIABLES if each.purpose is Purpose.MESSAGE
+}
+
+
+@pytest.mark.parametrize("name", reference_pages.PAGES)
+def test_a_generated_page_is_as_the_code_says(name: str) -> None:
+    page = (TREE / "docs" / name).read_text(encoding="utf-8")
+    assert page == reference_pages.text_of(name), "python .ci/reference_pages.py --write"
+
+
+def test_every_variable_of_the_code_is_documented() -> None:
+    known = {each.name for each in VARIABLES} | {each.name for each in OF_TRUEFACE}
+    used = {
+        name
+        for package in ("launcher", "trueface")
+        for file in (TREE / package).rglob("*.py")
+        if file not in LISTS
+        for name in NAME.findall(file.read_text(encoding="utf-8"))
+    }
+    assert used - known == set()
+    ours = {name for name in known if name.startswith(("LAUNCHER_", "TRUEFACE_"))}
+    assert ours - used - COMPOSED == set()
+
+
+def test_internal_variables_are_not_on_the_page() -> None:
+    page = reference_pages.text_of("environment.md")
+    shown = {each.name for each in VARIABLES if f"`{each.name}`" in page}
+    assert shown == {each.name for each in VARIABLES if each.purpose is not Purpose.INTERNAL}
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("A pilot runs jobs.\n", [(1, "pilot")]),
+        ("# The pilot\n\nA **pilot** is a process. The pilot runs jobs.\n", []),
+        ("See [pilots](glossary.md#pilot).\n", []),
+        ("Write `pilot = off`.\n\n```text\na pilot\n```\n", []),
+        ("Jobs run.\nEach task\nfile has a name.\n", [(2, "task file")]),
+    ],
+)
+def test_a_term_is_explained_at_its_first_use(text: str, found: list[tuple[int, str]]) -> None:
+    assert [*glossary.unexplained(text, ["pilot", "task file"])] == found
+
+
+def test_the_glossary_has_at_most_forty_terms() -> None:
+    assert 20 < len(glossary.terms()) <= glossary.MOST_TERMS
