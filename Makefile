@@ -34,6 +34,7 @@ check: $(VENV)/.developing ## format, lint, types, import contracts, prose
 	$(BIN)/python .ci/prose.py
 	$(BIN)/python .ci/glossary.py
 	PYTHONPATH=. $(BIN)/python .ci/reference_pages.py
+	$(BIN)/python -m benchmarks.measured
 
 fuzz: $(VENV)/.developing ## the property tests with examples that are new on every run
 	$(BIN)/python -m pytest -n $(WORKERS) -m hypothesis --hypothesis-profile=fuzz
