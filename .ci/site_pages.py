@@ -33,7 +33,7 @@ from trueface.unlearning.registry import METHODS as UNLEARNINGS
 
 TREE = Path(__file__).parents[1]
 STYLE = Path(__file__).with_name("site.css")
-AT_THE_TOP = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")
+AT_THE_TOP = ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")
 WIDTH = 80  # columns of a help page
 KEYS_WIDTH = 100  # columns of the list of keys
 _INTO_DOCS = re.compile(r"\]\(docs/")
