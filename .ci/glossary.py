@@ -18,7 +18,7 @@ MOST_TERMS = 40
 EVERYDAY = {"run", "split"}
 GENERATED = re.compile(r"generated (?:by|from)", re.IGNORECASE)
 _TERM = re.compile(r"^### (.+)$", re.MULTILINE)
-_CODE = re.compile(r"^```.*?^```$|^ {4}.*$|`[^`\n]*`|<!--.*?-->", re.MULTILINE | re.DOTALL)
+_CODE = re.compile(r"^```.*?^```$|^ {4}[^\n]*$|`[^`\n]*`|<!--.*?-->", re.MULTILINE | re.DOTALL)
 _HEADING = re.compile(r"^#.*$", re.MULTILINE)
 _MARKED = re.compile(r"\[[^\]]+\]\([^)]+\)|\*\*[^*]+\*\*|(?<!\*)\*[^*\n]+\*(?!\*)")
 
