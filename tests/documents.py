@@ -8,11 +8,12 @@ from pathlib import Path
 
 TREE = Path(__file__).parents[1]
 # run by tests/test_extending.py, each section in a copy of the tree
-EXTENDING = TREE / "docs" / "extending.md"
+EXTENDING = tuple(sorted((TREE / "docs").glob("extending*.md")))
 PAGES = (
     TREE / "README.md",
     TREE / "CONTRIBUTING.md",
-    *(page for page in sorted((TREE / "docs").glob("*.md")) if page != EXTENDING),
+    TREE / "SECURITY.md",
+    *(page for page in sorted((TREE / "docs").glob("*.md")) if page not in EXTENDING),
 )
 
 _FENCE = re.compile(r"^```(\w*)\s*$")

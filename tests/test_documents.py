@@ -1,6 +1,6 @@
 """The README and the pages below docs/ say what is so: every block is run, planned or read.
 
-`python -m tests.test_documents --write` renews the lines to which docs/inside.md leads.
+`python -m tests.test_documents --write` renews the lines of code to which pages link.
 """
 
 import ast
@@ -146,7 +146,7 @@ def names(page: Path) -> str:
 
 
 every_page = pytest.mark.parametrize("page", PAGES, ids=names)
-every_document = pytest.mark.parametrize("page", [*PAGES, EXTENDING], ids=names)
+every_document = pytest.mark.parametrize("page", [*PAGES, *EXTENDING], ids=names)
 
 
 @pytest.fixture
@@ -450,7 +450,8 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 
 LINES = re.compile(r"\[`(\w+)`\]\(\.\./([\w/]+\.py)#L(\d+)\)")
-WALKS = TREE / "docs" / "inside.md"  # the page that leads from one function to the next
+# pages that lead from one function to the next
+WALKS = [page for page in (*PAGES, *EXTENDING) if LINES.search(page.read_text(encoding="utf-8"))]
 
 
 def with_lines(page: str) -> str:
@@ -470,15 +471,20 @@ def with_lines(page: str) -> str:
     return LINES.sub(line, page)
 
 
-def test_links_to_lines_lead_to_what_they_name() -> None:
-    page = WALKS.read_text(encoding="utf-8")
-    assert LINES.search(page)
-    assert with_lines(page) == page, "python -m tests.test_documents --write renews them"
+@pytest.mark.parametrize("page", WALKS, ids=names)
+def test_links_to_lines_lead_to_what_they_name(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    assert with_lines(text) == text, "python -m tests.test_documents --write renews them"
+
+
+def test_some_page_leads_through_the_code() -> None:
+    assert WALKS
 
 
 def write() -> None:
     """Let the links to functions lead to their lines."""
-    WALKS.write_text(with_lines(WALKS.read_text(encoding="utf-8")), encoding="utf-8")
+    for page in WALKS:
+        page.write_text(with_lines(page.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 NEEDED = ("nbclient", "ipykernel", "nbformat", "pandas")

@@ -1,4 +1,4 @@
-"""The sections of docs/extending.md are true: each one's file works in a copy of the project.
+"""The recipes of docs/extending*.md are true: each one's file works in a copy of the project.
 
 A section is a heading, a `python` block whose first line names its file, and a `console` block: lines
 with `$ ` are commands, run without a shell in the copy's root (`> FILE` or `>> FILE` at the end keeps the
@@ -12,14 +12,14 @@ import shutil
 import subprocess
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import groupby, zip_longest
+from itertools import groupby
 from pathlib import Path
 
 import pytest
 
 from launcher.system.paths import Home
 from tests.build import end_everything
-from tests.documents import EXTENDING, TREE, Command, blocks, commands
+from tests.documents import EXTENDING, TREE, Command, blocks, commands, files
 from tests.forked import BIN
 from tests.sandbox import DEADLINE_S
 
@@ -39,7 +39,8 @@ THINGS = (
 )
 MOST_LINES = 36  # of a file, with the docstrings that `make check` demands: more is no example
 COPIED = ("launcher", "trueface", "tasks", "setup.cfg")
-HEADING = re.compile(r"^## (?P<title>To add an? (?P<thing>[\w ]+))$", re.MULTILINE)
+HEADING = re.compile(r"^## (?P<title>Add an? (?P<thing>[\w ]+))$", re.MULTILINE)
+NEXT_HEADING = re.compile(r"^## ", re.MULTILINE)
 REDIRECTED = re.compile(r"\s(>>?)\s+(?=\S+$)")
 FILE = re.compile(r"# (?P<path>(?:launcher|trueface|tasks)/[\w/]+\.py)\n")
 
@@ -77,8 +78,8 @@ def read_sections(page: Path) -> Iterator[Section]:
         ValueError: a section that has not one file and one list of commands.
     """
     text = page.read_text(encoding="utf-8")
-    headings = list(HEADING.finditer(text))
-    for heading, following in zip_longest(headings, headings[1:]):
+    for heading in HEADING.finditer(text):
+        following = NEXT_HEADING.search(text, heading.end())
         end = following.start() if following else len(text)
         first, last = (text.count("\n", 0, place) + 1 for place in (heading.start(), end))
         inside = [block for block in blocks(page) if first < block.line <= last]
@@ -125,7 +126,7 @@ def _spaced(line: str) -> str:
     return " ".join(line.split())
 
 
-SECTIONS = tuple(read_sections(EXTENDING))
+SECTIONS = tuple(section for page in EXTENDING for section in read_sections(page))
 
 
 @pytest.fixture(scope="module")
@@ -255,8 +256,14 @@ def test_a_section_is_short_and_shows_what_comes_of_it(section: Section) -> None
     assert any(step.lines for step in section.steps)
 
 
+@pytest.mark.parametrize("page", EXTENDING, ids=lambda page: page.stem)
+def test_files_that_a_page_of_recipes_names_exist(page: Path) -> None:
+    written = {section.path for section in SECTIONS}
+    assert not [name for name in files(page) - written if not (TREE / name).is_file()]
+
+
 PAGE = """
-## To add a detector
+## Add a detector
 
 ```python
 # trueface/models/seen.py
