@@ -25,7 +25,7 @@ BASELINE = ".ci/prose_baseline.txt"
 PLACES = (
     "README.md",
     "CHANGELOG.md",
-    "CONTRIBUTING.md",
+    "CONTRIBUTING.md", "SECURITY.md",
     "docs",
     "launcher",
     "trueface",

@@ -61,7 +61,7 @@ class Measurement(NamedTuple):
     benchmark: str
     value: str
     unit: str = ""
-    reference: str = ""  # what others need, in the same run
+    reference: str = ""  # values of other programs, in the same run
     target: str = ""
     status: Status = Status.NONE
     why: str = ""  # the target is missed
@@ -149,12 +149,12 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]
 def record(name: str, command: str, values: Mapping[str, tuple[str, str]]) -> None:
     """Write new values into a file, if the environment variable RECORD is set.
 
-    Rows that the file does not have are left out: a person adds them with unit and target first.
+    Rows that are missing in the file are left out. Add them there first, with unit and target.
 
     Args:
-        name: of the file, without its suffix.
-        command: of the table.
-        values: by benchmark: the value, and what others need.
+        name: name of the file, without its suffix.
+        command: command of the table.
+        values: value and reference by benchmark.
     """
     if not os.environ.get(ASKED):
         return

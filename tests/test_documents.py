@@ -106,10 +106,11 @@ class World(StrEnum):
 
 
 class Exceptions(NamedTuple):
-    """What of a page is not simply run, from tests/data/documents/PAGE.toml.
+    """The commands of a page that need a special treatment, from tests/data/documents/PAGE.toml.
 
-    In TOML: `world`, and tables with a command and a value: `parsed` and `planned` (the reason),
-    `codes` (a list of exit codes), `keys` (the key that ends it, `q` or `interrupt`).
+    The file has the key `world` and tables with a value per command. The value is the reason in
+    `parsed` and `planned`, a list of exit codes in `codes`, and in `keys` the key that ends the
+    command: `q` or `interrupt`.
     """
 
     world: World

@@ -117,7 +117,7 @@ def _cell(value: object) -> str:
 
 # --- tests
 
-GUIDE = "How to read this table: launcher help demo"
+GUIDE = "How to read this table: launcher help results"
 FEW_SOURCES = "95 % intervals estimate the variation between image sources. With few sources, treat them with caution:"
 # of models that validation has calibrated; left out where there is none
 _CALIBRATED = ("balanced_accuracy_at_threshold", "ece_scaled")

@@ -41,7 +41,7 @@ _WORDS_AT_TOP = {COMMAND.name, *TOP} - {"autotest", "include", "modifiers", "sub
 
 
 def load(path: str | Path, *, settings: Sequence[str] = ()) -> TaskFile:
-    """Read a task file and what it includes.
+    """Read a task file and the files that it includes.
 
     Its located errors are kept in `problems`, so that `plan` can tell them together with what
     only a plan finds; nothing can be planned while there is one.

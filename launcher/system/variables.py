@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 
 class Purpose(StrEnum):
-    """Who sets a variable, and for whom."""
+    """The purpose of a variable."""
 
     SETTING = "setting"  # the user, for every command
     STANDARD = "standard"  # the user; other programs read it as well

@@ -83,7 +83,7 @@ def test_one_command_makes_images_models_scores_and_a_table(finished: Project) -
     assert again.stdout.count("all:pre%50~retrain") >= 1
     drawn = finished.call("launcher", "results", "tiny", "--format", "table")
     for said in (again, drawn):
-        assert "How to read this table: launcher help demo" in said.stderr
+        assert "How to read this table: launcher help results" in said.stderr
 
     log = run / "all:pre" / "train_all:pre.log"
     assert log.is_file()

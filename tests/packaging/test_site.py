@@ -32,8 +32,11 @@ WIDE_PAGES = (
     "measured",
     "commands",
     "parts",
-    "screens",
-    "unlearning",
+    "watching",
+    "scripting",
+    "environment",
+    "api",
+    "study-unlearning",
 )  # tables, pictures
 # wider than the window: the page, a picture, or a table that cannot be moved to its end
 OVERFLOW = """() => {
@@ -97,7 +100,7 @@ def test_the_pages_show_the_kinds_and_the_keys_of_the_screen(site: Path) -> None
     tasks = (site / "tasks.html").read_text(encoding="utf-8")
     anchors = ("train", "unlearn", "forget", "command", "resources", "old-names")
     assert not [name for name in anchors if f'id="{name}"' not in tasks]
-    assert "next section, previous section" in (site / "screens.html").read_text("utf-8")
+    assert "next section, previous section" in (site / "watching.html").read_text("utf-8")
 
 
 class _Quiet(SimpleHTTPRequestHandler):

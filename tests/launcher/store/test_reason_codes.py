@@ -54,7 +54,7 @@ ENDS: list[tuple[Outcome, Requeue | None, ReasonCode, dict[str, Any]]] = [
 ]
 
 
-SCREENS = Path(__file__).parents[3] / "docs" / "screens.md"
+SCREENS = Path(__file__).parents[3] / "docs" / "scripting.md"
 
 
 def groups(store: Store) -> list[tuple[ReasonCode, str, int]]:
