@@ -176,7 +176,7 @@ def shown(page: Path) -> list[Command]:
 def perform(page: Path, sandbox: Sandbox) -> None:
     """Run what a page shows, in its order; files that it shows are there."""
     exceptions = exceptions_of(page)
-    for block in blocks(page, "yaml"):
+    for block in (*blocks(page, "yaml"), *blocks(page, "python")):
         if file := _file(block):
             (sandbox.folder / file).write_text(block.text, encoding="utf-8")
     for command in shown(page):
@@ -241,7 +241,7 @@ def _options(*commands: click.Command) -> set[str]:
 
 def _file(block: Block) -> str | None:
     """Return the name of the file that a block is, from its first line."""
-    match = re.match(r"# (tasks/\w+\.yaml)\n", block.text)
+    match = re.match(r"# (tasks/\w+\.yaml|\w+\.py)\n", block.text)
     return match[1] if match else None
 
 
@@ -362,11 +362,7 @@ def test_options_that_a_page_names_exist(page: Path) -> None:
 @every_page
 def test_options_that_stand_by_themselves_are_those_of_some_command(page: Path) -> None:
     ours = every_option(cli) | every_option(trueface) | classic()
-    others = {
-        "moving.md": {"--delay"},
-        "installing.md": {"--delay"},
-        "clusters.md": {"--nv"},
-    }  # of pueue, and of apptainer
+    others = {"moving.md": {"--delay"}, "cluster-recipes.md": {"--nv"}}  # pueue, apptainer
     assert not set(options(page)) - ours - others.get(page.name, set())
 
 
