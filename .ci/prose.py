@@ -25,7 +25,8 @@ BASELINE = ".ci/prose_baseline.txt"
 PLACES = (
     "README.md",
     "CHANGELOG.md",
-    "CONTRIBUTING.md", "SECURITY.md",
+    "CONTRIBUTING.md",
+    "SECURITY.md",
     "docs",
     "launcher",
     "trueface",
