@@ -132,6 +132,7 @@ ARGUMENTS: Mapping[str, tuple[Complete | None, ...]] = {
     "add": (offer_files,),
     "group": (offer_groups,),
     "history": (offer_jobs,),
+    "help": (offer_topics,),
     "kinds": (offer_kinds,),
     "note": (offer_jobs, None),
     "priority": (None, offer_jobs),
