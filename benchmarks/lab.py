@@ -12,7 +12,7 @@ import torch
 
 from benchmarks.lab_loading import FACES, loading_rows
 from benchmarks.lab_training import measured
-from benchmarks.table import Row, draw, machine
+from benchmarks.table import Row, machine, publish
 
 # for a training: enough to be timed, and few enough for two cores
 IMAGES: Mapping[str, int] = {"nodown18": 48, "nodown": 32}
@@ -46,7 +46,7 @@ def main(parts: Sequence[str], rounds: int) -> None:
             print(f"{row.what}: {row.ratio()}", file=sys.stderr, flush=True)
             rows.append(row)
     print(f"{machine()}, torch {torch.__version__}")
-    print(draw(rows))
+    publish(rows, "lab")
 
 
 if __name__ == "__main__":

@@ -65,6 +65,7 @@ class Measurement(NamedTuple):
     target: str = ""
     status: Status = Status.NONE
     why: str = ""  # the target is missed
+    measures: str = ""  # name of the benchmark's row that has this value; empty: a person writes it
     glance: str = ""  # how the first table names it; empty: it is not there
 
     @classmethod
@@ -146,30 +147,29 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]
     yield ""
 
 
-def record(name: str, command: str, values: Mapping[str, tuple[str, str]]) -> None:
+def record(name: str, values: Mapping[str, tuple[str, str]]) -> None:
     """Write new values into a file, if the environment variable RECORD is set.
 
-    Rows that are missing in the file are left out. Add them there first, with unit and target.
+    Rows that no row of the file measures are left out. Add them there first, with unit and target.
 
     Args:
         name: name of the file, without its suffix.
-        command: command of the table.
-        values: value and reference by benchmark.
+        values: value and reference by the name of the benchmark's row.
     """
     if not os.environ.get(ASKED):
         return
     file = RESULTS / f"{name}.json"
     section = json.loads(file.read_text(encoding="utf-8"))
     for table in section["tables"]:
-        known = [row for row in table["rows"] if row["benchmark"] in values]
-        if table["command"] == command and known:
+        known = [row for row in table["rows"] if row.get("measures") in values]
+        if known:
             table["date"] = datetime.now(UTC).date().isoformat()
-            for row in known:
-                value, reference = values[row["benchmark"]]
-                row["value"] = value
-                if reference:
-                    row["reference"] = reference
-                row["status"] = str(judged(Measurement.of(row)))
+        for row in known:
+            value, reference = values[row["measures"]]
+            row["value"] = value
+            if reference:
+                row["reference"] = reference
+            row["status"] = str(judged(Measurement.of(row)))
     text = json.dumps(section, indent=1, ensure_ascii=False)
     write_atomic(file, f"{text}\n".encode())
 

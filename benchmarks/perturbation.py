@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from benchmarks.table import Row, draw, machine
+from benchmarks.table import Row, machine, publish
 from trueface.data.dataset import Batch
 from trueface.models.detectors import build
 from trueface.runtime.progress import Watch
@@ -85,7 +85,7 @@ def main() -> None:
         int(given) if given else usual
         for given, usual in zip((sys.argv[1:] + [""] * 3)[:3], (32, 128, 15), strict=True)
     )
-    print(draw(measured(batch_size, side, steps)))
+    publish(measured(batch_size, side, steps), "lab")
     print(machine())
 
 

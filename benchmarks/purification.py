@@ -7,12 +7,11 @@ The networks are new: their answers mean nothing, their calls take what those of
 
 import argparse
 import os
-import sys
 import time
 
 import torch
 
-from benchmarks.table import Row, draw, machine
+from benchmarks.table import Row, machine, publish
 from trueface.data.made_folders import ImageNoise, rounded
 from trueface.diffusion.diffuser import Diffuser, make_schedule
 from trueface.diffusion.networks import NetworkShape, build_network
@@ -94,7 +93,8 @@ def main() -> None:
             target=f"at least {LEAST_RATIO:g}",
         )
     )
-    sys.stdout.write(f"{machine()}, one thread\n\n{draw(rows)}\n")
+    print(f"{machine()}, one thread", end="\n\n")
+    publish(rows, "lab")
 
 
 if __name__ == "__main__":

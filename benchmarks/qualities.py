@@ -20,7 +20,7 @@ import numpy as np
 import PIL.Image
 import torch
 
-from benchmarks.table import Row, draw, machine
+from benchmarks.table import Row, machine, publish
 from trueface.data.dataset import Batch, augmented, still
 from trueface.data.index import Image
 from trueface.data.quality_feed import COLUMN
@@ -146,7 +146,7 @@ def main(
     if not parts or "epoch" in parts:
         rows.append(epoch(rounds, images))
     print(f"{machine()}, torch {torch.__version__}", file=sys.stderr)
-    print(draw(rows))
+    publish(rows, "lab")
 
 
 if __name__ == "__main__":

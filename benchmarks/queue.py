@@ -21,7 +21,7 @@ import click
 from benchmarks.ours import OURS
 from benchmarks.peers import BARE_LOOP, HUEY_SQLITE, HYPERQUEUE, TASK_SPOOLER
 from benchmarks.scale import a_folder, insert_rows, million_rows, torch_rows
-from benchmarks.table import Row, draw, machine
+from benchmarks.table import Row, machine, publish
 from benchmarks.timing import Gate, Queue, Stamps, System
 
 TRUE = ("/bin/true",)
@@ -154,7 +154,7 @@ def main(groups: Sequence[str], rounds: int, jobs: int) -> None:
         for row in measured(name, present, rounds=rounds, jobs=jobs)
     ]
     print(machine())
-    print(draw(rows))
+    publish(rows, "queue")
     for name, remedy in missing.items():
         if remedy:
             print(f"{name}: not installed ({remedy})")

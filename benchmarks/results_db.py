@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks.table import Row, draw, machine
+from benchmarks.table import Row, machine, publish
 from launcher.context import this_context
 from launcher.job import Spec
 from launcher.states import State
@@ -148,7 +148,8 @@ def main(count: int) -> None:
             Row(what="results --over seed --json, s", ours=over),
             Row(what="size of the file, MB", ours=size),
         ]  # fmt: skip
-    print(machine(), draw(rows), sep="\n\n")
+    print(machine(), end="\n\n")
+    publish(rows, "screens")
 
 
 if __name__ == "__main__":

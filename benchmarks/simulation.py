@@ -12,7 +12,7 @@ from pathlib import Path
 
 import click
 
-from benchmarks.table import Row, draw, machine
+from benchmarks.table import Row, machine, publish
 from launcher.cli.option_types import Value
 from launcher.job import Resources
 from launcher.scheduler.policy.decide import decide
@@ -130,7 +130,7 @@ def main(trace: Path, fleet: Fleet) -> None:
     else:
         print(f"no {trace}: the replay is left out", file=sys.stderr)
     print(machine())
-    print(draw(rows))
+    publish(rows, "planning")
 
 
 if __name__ == "__main__":

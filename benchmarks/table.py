@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from benchmarks.measured import record
 from launcher.screens.text_table import columns
 
 
@@ -43,6 +44,21 @@ def draw(rows: Sequence[Row]) -> str:
         others = [number(row.peers[name]) if name in row.peers else "" for name in names]
         cells.append([row.what, number(row.ours), *others, row.ratio(), row.target])
     return "\n".join(columns(cells, right=frozenset(range(1, 2 + len(names)))))
+
+
+def publish(rows: Sequence[Row], name: str) -> None:
+    """Print the table; with RECORD=1 in the environment, also write it for docs/measured.md.
+
+    Args:
+        rows: all measurements.
+        name: of the file in benchmarks/results.
+    """
+    print(draw(rows))
+    others = {
+        row.what: "; ".join(f"{peer} {number(value)}" for peer, value in row.peers.items())
+        for row in rows
+    }
+    record(name, {row.what: (number(row.ours), others[row.what]) for row in rows})
 
 
 def machine() -> str:

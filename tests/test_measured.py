@@ -49,7 +49,13 @@ def test_benchmarks_write_values_only_on_request(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows = [
-        {"benchmark": "gap", "value": "9", "unit": "ms", "target": "at most 5", "status": "missed"},
+        {
+            "benchmark": "a gap",
+            "value": "9",
+            "target": "at most 5",
+            "status": "missed",
+            "measures": "gap",
+        },
         {"benchmark": "other", "value": "1"},
     ]
     table = {"date": "2026-01-01", "command": "x", "machine": "", "note": "", "rows": rows}
@@ -58,10 +64,10 @@ def test_benchmarks_write_values_only_on_request(
     file.write_text(text, encoding="utf-8")
     monkeypatch.setattr(measured, "RESULTS", tmp_path)
     monkeypatch.delenv(measured.ASKED, raising=False)
-    record("queue", "x", {"gap": ("4", "loop 1")})
+    record("queue", {"gap": ("4", "loop 1")})
     assert file.read_text(encoding="utf-8") == text
     monkeypatch.setenv(measured.ASKED, "1")
-    record("queue", "x", {"gap": ("4", "loop 1"), "unknown": ("7", "")})
+    record("queue", {"gap": ("4", "loop 1"), "unknown": ("7", "")})
     (written,) = json.loads(file.read_text(encoding="utf-8"))["tables"]
     assert written["rows"] == [
         {**rows[0], "value": "4", "status": "met", "reference": "loop 1"},
