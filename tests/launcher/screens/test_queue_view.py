@@ -341,6 +341,26 @@ def test_an_expected_duration_says_on_how_many_runs_it_rests(
     assert expected_time(usage, Terms(time_limit_s=limit)) == said
 
 
+@pytest.mark.parametrize("columns", [100, 150])
+def test_long_names_leave_two_fifths_of_the_width_to_reasons(columns: int) -> None:
+    screen = a_busy_screen()
+    name = "train/a-detector-with-a-long-name" + "-and-more-words" * 8
+    jobs = [
+        job._replace(name=f"{name}-seed{job.id}", told="", program="") for job in screen.waiting
+    ]
+    failed = [job._replace(name=f"{name}-seed{job.id}") for job in screen.recent]
+    screen = screen._replace(waiting=jobs, recent=failed)
+    for table, title in ((waiting, "WHY"), (recent, "RESULT")):
+        titles, *lines = texts_of(table(screen).drawn(columns))
+        assert columns - titles.index(title) >= 0.4 * columns
+        ends = {line.partition("…")[2].split()[0] for line in lines if "seed" in line}
+        assert {end.rpartition("seed")[2] for end in ends} == {
+            str(job.id) for job in table(screen).rows
+        }
+    whole = texts_of(waiting(screen).drawn())  # as wide as it needs
+    assert all(any(job.name in line for line in whole) for job in jobs)
+
+
 def facts(home: Home, store: Store, job: int) -> dict[str, str]:
     row = job_row(store, job)
     return dict(facts_of(record_of(home, store, row, []), row))
