@@ -45,8 +45,7 @@ def environment() -> Iterator[str]:
             (each.name, each.meaning, each.default) for each in VARIABLES if each.purpose is purpose
         ]
         yield from (f"## {title}", "", *_table(rows), "")
-    rows = [(each.name, each.meaning, each.default) for each in OF_TRUEFACE]
-    yield from ("## Variables of trueface", "", *_table(rows))
+    yield from ("## Variables of trueface", "", *_table(OF_TRUEFACE))
 
 
 def _table(rows: Sequence[tuple[str, str, str]]) -> Iterator[str]:

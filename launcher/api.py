@@ -73,7 +73,8 @@ if TYPE_CHECKING:
     from launcher.taskfile.entries import TaskFile
     from launcher.taskfile.settings import fault_text
 
-# A worker imports this module before it begins: what it never needs is imported when it is asked for.
+# A worker imports this module before it starts. A module that workers do not need is imported at the first use of
+# its name.
 _LATE = {
     **dict.fromkeys(
         (

@@ -25,6 +25,7 @@ CLOSE_MISTAKES = 2  # letters; a name with more mistakes is not suggested
 CLOSE_PREFIX = 3  # letters; a name that begins with the same ones is suggested
 WIDTH = 100  # columns of a drawn problem; longer lines of the file are cut around the caret
 
+_SENTENCE_END = re.compile(r"(?:(?<=[?!])|\.)\s+(?=[A-Z])")
 _UNPRINTABLE = r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]"
 
 
@@ -185,6 +186,15 @@ class StoreError(MachineError):
 def counted(number: int, noun: str) -> str:
     """Return a number with its noun: `1 error`, `2 errors`."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def split_advice(message: str) -> tuple[str, str]:
+    """Return the first sentence of a message as a headline, and the sentences after it as a hint; '' if none."""
+    headline, *rest = _SENTENCE_END.split(message, maxsplit=1)
+    hint = "".join(rest)
+    if hint[1:2].islower():
+        hint = hint[0].lower() + hint[1:]
+    return headline.removesuffix("."), hint.removesuffix(".")
 
 
 def known_words(name: str, names: Iterable[str], where: str = "") -> str:

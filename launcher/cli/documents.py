@@ -14,7 +14,8 @@ _INSTALLED = Path(launcher.__file__).with_name("pages")  # setup.py puts them th
 _TREE = Path(launcher.__file__).parents[1]  # of a checkout
 _TITLE = re.compile(r"^# (.+)$", re.MULTILINE)
 _COMMENT = re.compile(r"^<!--.*?-->\n", re.MULTILINE | re.DOTALL)
-_LINK = re.compile(r"\[([^\]]+)\]\(([\w-]+)\.md(?:#[\w-]*)?\)")
+# README.md lies one folder above the other pages
+_LINK = re.compile(r"\[([^\]]+)\]\((?:docs/|\.\./)?([\w-]+)\.md(?:#[\w-]*)?\)")
 _PICTURE = re.compile(r"^!\[([^\]]*)\]\([^)]*\)\n", re.MULTILINE)
 
 

@@ -15,7 +15,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from launcher.draft import Draft
-from launcher.errors import MOST_LISTED, Error, Problem, Problems, Severity, TaskFileError
+from launcher.errors import (
+    MOST_LISTED,
+    Error,
+    Problem,
+    Problems,
+    Severity,
+    TaskFileError,
+    split_advice,
+)
 from launcher.ids import NO_WORDS, DataId, Words, model_folder_name, parse_data, parse_model
 from launcher.job import Resources
 from launcher.job_options.registry import JobRequest
@@ -178,7 +186,8 @@ def _prepared(
             made_by[step.model] = (*makers, prepared.draft)
         if not phases or step.kind.name in phases:
             for reason in step.kind.refusals(prepared.draft, makers):
-                problems.blame(step, "refused", reason, "", *_poisoned_beside(step, made_by))
+                notes = _poisoned_beside(step, made_by)
+                problems.blame(step, "refused", *split_advice(reason), *notes)
             _warn(step, prepared.draft, warned, problems)
         yield prepared
 

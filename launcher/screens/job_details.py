@@ -15,7 +15,7 @@ from typing import Any
 from launcher.backends.pilots_file import ELSEWHERE, PastPilot, past_pilots
 from launcher.context import FOLDERS, has_folder, job_folder
 from launcher.errors import counted
-from launcher.gpu.snapshot import labels_of, seen_gpus
+from launcher.gpu.snapshot import attempts_seen, labels_of, seen_gpus
 from launcher.job import CPU, FUNCTION, PROGRAM, Resources, Terms, is_exact, numbers_of
 from launcher.scheduler.chosen_policy import chosen_discipline
 from launcher.scheduler.policy.vram_request import vram_request_of
@@ -38,7 +38,8 @@ from launcher.staging.view import left_by
 from launcher.states import OPEN, State, is_signal, without_state
 from launcher.store.queue import Store
 from launcher.store.rows import AttemptRow, JobRow
-from launcher.store.usage import Usage, program_by
+from launcher.store.usage import Usage, program_by, similar_key
+from launcher.system.daemon_control import scheduler_pid
 from launcher.system.files import Json
 from launcher.system.paths import Home
 from launcher.units import format_bytes, format_seconds, median, quartile
@@ -253,6 +254,8 @@ def _expected(home: Home, store: Store, row: JobRow) -> dict[str, str]:
     exact = is_exact(spec.signature)
     program = program_by(spec.signature, spec.argv)
     usage = store.scheduling.usage(spec.signature, program)
+    live = _live_peaks(home, store, row.id, similar_key(spec.signature, program))
+    usage = usage._replace(similar=usage.similar._replace(live=live))
     request, source, _ = vram_request_of(
         spec.resources.min_vram,
         store.scheduling.lane_of(row.id).least,
@@ -271,6 +274,25 @@ def _expected(home: Home, store: Store, row: JobRow) -> dict[str, str]:
         for name, text in (("time", expected_time(usage, spec.terms)), ("memory", memory))
         if text
     }
+
+
+def _live_peaks(home: Home, store: Store, job: int, similar: str) -> tuple[int, ...]:
+    """Return what other running jobs that are similar use, in bytes, as the scheduler measured it."""
+    if scheduler_pid(home) is None:  # what an earlier one measured may be out of date
+        return ()
+    settled: dict[tuple[int, int], int] = {}
+    for record in attempts_seen(home):
+        match record:
+            case {"job": int() as running, "number": int() as number, "settled": int() as used}:
+                settled[running, number] = used
+    return tuple(
+        settled[claim.key]
+        for claim in store.scheduling.claims()
+        if claim.key in settled
+        and claim.job != job
+        and similar_key(claim.spec.signature, program_by(claim.spec.signature, claim.spec.argv))
+        == similar
+    )
 
 
 def expected_time(usage: Usage, terms: Terms) -> str:

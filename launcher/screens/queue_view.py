@@ -129,6 +129,9 @@ TONES = {
 }
 _MARK = 2  # characters before a name: its state's glyph and a blank
 _WHY_ROWS = 3  # lines of a reason
+_WHY_PART = (
+    0.4  # of a screen's width: a reason of narrow lines is hard to read and loses its middle
+)
 ABOVE = "as above"  # instead of the reason of the line above
 
 
@@ -182,7 +185,7 @@ def waiting(screen: Screen) -> Table:
     columns = (
         *_first_columns(screen, "waiting", jobs, 3),
         Column("PRIORITY", right=True, drop=2, of=lambda job: job.priority or ""),
-        Column("WHY", least=28, rows=_WHY_ROWS, of=why),
+        Column("WHY", least=28, fair=_WHY_PART, rows=_WHY_ROWS, of=why),
     )
     more = ""
     if screen.more:
@@ -204,7 +207,7 @@ def recent(screen: Screen) -> Table:
         Column(least=24, middle=True, others=_names(screen), key="job", of=_called),
         _NUMBER,
         Column("TIME", right=True, drop=2, of=_took),
-        Column("RESULT", least=24, rows=_WHY_ROWS, of=_result),
+        Column("RESULT", least=24, fair=_WHY_PART, rows=_WHY_ROWS, of=_result),
     )
     more = ""
     if jobs and left > 0:
@@ -244,7 +247,7 @@ def jobs_listed(jobs: Sequence[JobView], now: float, *, title: str = "") -> Tabl
         Column(least=24, middle=True, key="job", of=lambda job: Span(_called(job), Tone.STRONG)),
         Column(right=True, drop=2, key="since", of=lambda job: _when(job, now)),
         *((rate, left) if any(job.ends for job in jobs) else ()),
-        Column(least=20, key="why", of=lambda job: job.note),
+        Column(least=20, fair=_WHY_PART, key="why", of=lambda job: job.note),
     )
     return _of_jobs(columns, jobs)
 

@@ -223,6 +223,7 @@ class Column(NamedTuple):
     right: bool = False  # its cells end together
     drop: int = 0  # where there is no room, the columns with the highest number go first; 0 stays
     least: int = 0  # columns to which it may shrink; 0: it never does
+    fair: float = 0.0  # part of the screen's width that it keeps until names are at their least
     middle: bool = False  # its cells are names: they shrink last, by what they share
     mark: int = 0  # characters before each of these names
     others: tuple[str, ...] = ()  # names elsewhere on the screen, from which they differ, too
@@ -443,13 +444,19 @@ def _taken(shown: Sequence[int], widths: dict[int, int]) -> int:
 def _shrink(
     columns: Sequence[Column], shown: Sequence[int], widths: dict[int, int], width: int
 ) -> None:
-    """Take from the widest of the columns that may shrink until all fit, or none can any more."""
+    """Take from the widest of the columns that may shrink until all fit, or none can any more.
+
+    A name distinguishes rows, and users type it. So other columns shrink first, but not below their
+    fair part of the width.
+    """
+    fair = {index: max(columns[index].least, int(columns[index].fair * width)) for index in shown}
     while _taken(shown, widths) > width:
         able = [index for index in shown if 0 < columns[index].least < widths[index]]
         if not able:
             return
-        # a name is what tells rows apart, and what a person types next
-        able = [index for index in able if not columns[index].middle] or able
+        others = [index for index in able if not columns[index].middle]
+        names = [index for index in able if columns[index].middle]
+        able = [index for index in others if fair[index] < widths[index]] or names or others
         widths[max(able, key=lambda index: widths[index])] -= 1
 
 

@@ -8,7 +8,11 @@ from launcher.errors import nearest
 
 
 def usage_message(
-    error: click.ClickException, words: Sequence[str] = (), commands: Collection[str] = ()
+    error: click.ClickException,
+    words: Sequence[str] = (),
+    commands: Collection[str] = (),
+    *,
+    program: str = "launcher",
 ) -> str:
     """Return the message for a wrong command line, without `error: ` in front.
 
@@ -17,6 +21,7 @@ def usage_message(
         words: the command line without the name of the program.
         commands: names of all commands; the first of them in `words` is named in the advice of an error
             that click raised without a context.
+        program: the name of the program, for the same advice.
     """
     if isinstance(error, click.exceptions.NoSuchCommand):
         return _no_command(error)
@@ -31,7 +36,7 @@ def usage_message(
         return message
     command = next((word for word in words if word in commands), None)
     if error.ctx is None and command:
-        return f"{_closed(message)} See: launcher {command} --help"
+        return f"{_closed(message)} See: {program} {command} --help"
     return f"{_closed(message)} {_see(error.ctx)}" if error.ctx else message
 
 

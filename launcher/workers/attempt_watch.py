@@ -215,6 +215,7 @@ class Unclear(Watch):
     attempt: Attempt
     look: Callable[[], "Outcome | Watch"]
     again_at: float  # monotonic
+    why: str  # logged already
 
     def pause(self, *, paused: bool) -> bool:  # noqa: ARG002  # the protocol's shape
         """Wait until it is known whom to stop."""
@@ -222,7 +223,9 @@ class Unclear(Watch):
 
     def ending(self) -> Outcome | Watch | None:
         """Look again, when it is time."""
-        return None if time.monotonic() < self.again_at else find_out(self.attempt, self.look)
+        if time.monotonic() < self.again_at:
+            return None
+        return find_out(self.attempt, self.look, logged=self.why)
 
 
 def tell_supervisor(attempt: Attempt, supervisor: Identity, *, paused: bool) -> bool:
@@ -273,14 +276,25 @@ def note_killed(attempt: Attempt, pids: Collection[int]) -> None:
         write_termination(attempt, last)
 
 
-def find_out(attempt: Attempt, look: Callable[[], Outcome | Watch]) -> Outcome | Watch:
-    """Return what became of an attempt; where that is unclear now, it is looked at again."""
+def find_out(
+    attempt: Attempt, look: Callable[[], Outcome | Watch], *, logged: str = ""
+) -> Outcome | Watch:
+    """Return what became of an attempt; where that is unclear now, it is looked at again.
+
+    Args:
+        attempt: which.
+        look: returns it, or raises one of `UNCLEAR`.
+        logged: the reason of the look before, which is not logged again.
+    """
     try:
         return look()
     except UNCLEAR as error:
-        job, _, number = attempt.folder.name.partition("-")
-        logger.warning("job=%s attempt=%s unclear=%r", job, number, str(error))
-        return Unclear(attempt=attempt, look=look, again_at=time.monotonic() + LOOK_AGAIN_S)
+        why = str(error)
+        if why != logged:
+            job, _, number = attempt.folder.name.partition("-")
+            logger.warning("job=%s attempt=%s unclear=%r", job, number, why)
+        again_at = time.monotonic() + LOOK_AGAIN_S
+        return Unclear(attempt=attempt, look=look, again_at=again_at, why=why)
 
 
 def watch(claimed: Identity, attempt: Attempt) -> Outcome | Watch:

@@ -75,6 +75,10 @@ def test_the_next_jobs_of_a_kind_wait_until_the_first_is_measured_and_are_packed
     assert second.cards == [card]
     assert machine.state(first.job) == "running"
     assert "reserved 6.8 GiB (estimated from 1 similar job)" in machine.told(second.job)
+    until(
+        lambda: "from 1 similar job)" in machine.show(second.job)["expected"]["memory"],
+        "the running job is counted",
+    )
     assert machine.show(second.job)["attempts"][0]["claim"] is None
     first.let_go()
     machine.until_state(first.job, "done")

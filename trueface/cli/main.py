@@ -156,7 +156,9 @@ def run(argv: Sequence[str]) -> int:
     """Run the command line and return the exit code."""
     if not can_work(argv):
         return MACHINE
-    return exit_code(lambda: cli.main(args=list(argv), prog_name="trueface", standalone_mode=False))
+    return exit_code(
+        lambda: cli.main(args=list(argv), prog_name="trueface", standalone_mode=False), argv
+    )
 
 
 def can_work(argv: Sequence[str]) -> bool:
@@ -175,8 +177,13 @@ def can_work(argv: Sequence[str]) -> bool:
     return False
 
 
-def exit_code(action: Callable[[], object]) -> int:
-    """Run `action`; print its error on stderr, and return the exit code."""
+def exit_code(action: Callable[[], object], words: Sequence[str] = ()) -> int:
+    """Run `action`; print its error on stderr, and return the exit code.
+
+    Args:
+        action: what the command line stands for.
+        words: the command line of `trueface`, which an error about it may quote.
+    """
     try:
         ended = action()
     except click.exceptions.Exit as leaving:
@@ -189,7 +196,9 @@ def exit_code(action: Callable[[], object]) -> int:
     except click.ClickException as error:
         from launcher.api import usage_message  # help need not wait for it
 
-        click.echo(f"error: {usage_message(error)}", err=True)
+        names = {*COMMANDS, *OLD_NAMES}
+        message = usage_message(error, words, names, program="trueface")
+        click.echo(f"error: {message}", err=True)
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted", err=True)

@@ -220,7 +220,8 @@ def pause(chosen: Chosen) -> Change:
 
     All processes of a job are stopped (SIGSTOP). Reserved cores, memory and GPU memory stay reserved, and
     the job keeps its data in GPU memory. The pause does not count toward the time limit, the run time or
-    the usage of the machine. `launcher cancel` also ends paused jobs.
+    the share of the run. GPU-hours in `launcher history`, and those that are compared with other users,
+    include it. `launcher cancel` also ends paused jobs.
 
     \b
     Examples:

@@ -64,6 +64,7 @@ class AttemptMemory:
     peak: int | None = None
     growth: MemoryGrowth | None = None  # of the GPU where it uses most; None: no look yet
     estimate: int | None = None  # bytes that are reserved for it, where that follows its use
+    settled: int | None = None  # bytes that count for similar jobs; None: its use may still grow
     others: dict[str, int] = field(default_factory=dict)  # what all others took, at the newest look
     before: dict[str, int] = field(default_factory=dict)  # likewise, at the look before
 
@@ -328,7 +329,8 @@ class Taken:
                 loads[line.similar].append(load.sm)
             unknown = UNKNOWN_PART * max((totals.get(uuid, 0) for uuid in claim.gpus), default=0)
             if taken.growth.is_settled(load.sm) or taken.growth.used > unknown:
-                peaks[line.similar].append(taken.growth.steady_used)
+                taken.settled = taken.growth.steady_used
+                peaks[line.similar].append(taken.settled)
         self._similar = {
             similar: Similar(
                 live=tuple(peaks[similar]), sm=fsum(shares) / len(shares) if shares else None
@@ -410,9 +412,14 @@ class Taken:
         return False
 
     def records(self) -> dict[tuple[int, int], dict[str, Json]]:
-        """Return what is known of the attempts that run, by job and number, for a scheduler that takes over."""
+        """Return what is known of the attempts that run, by job and number: for the next scheduler, and for screens."""
         return {
-            key: {"peak": taken.peak, "estimate": taken.estimate, **taken.growth.record()}
+            key: {
+                "peak": taken.peak,
+                "estimate": taken.estimate,
+                "settled": taken.settled,
+                **taken.growth.record(),
+            }
             for key, taken in self._of.items()
             if taken.growth is not None
         }

@@ -432,6 +432,25 @@ def test_what_cannot_be_found_out_now_is_looked_at_again(home: Home) -> None:
     assert replace(unclear, again_at=0.0).ending() == Void(at=1.0)
 
 
+def test_a_reason_why_an_attempt_is_unclear_is_logged_once_until_it_changes(
+    home: Home, caplog: pytest.LogCaptureFixture
+) -> None:
+    full, slow = OSError(28, "No space left on device"), OSError(5, "Input/output error")
+    answers = [full, full, full, slow, slow, full]
+
+    def look() -> Outcome:
+        raise answers.pop(0)
+
+    found = find_out(home.attempt(1, 1), look)
+    while answers:
+        assert isinstance(found, Unclear)
+        again = replace(found, again_at=0.0).ending()
+        assert again is not None
+        found = again
+    reasons = [record.getMessage().partition("unclear=")[2] for record in caplog.records]
+    assert reasons == [repr(str(error)) for error in (full, slow, full)]
+
+
 def test_nobody_judges_an_attempt_while_its_program_is_being_spawned(home: Home) -> None:
     attempt = an_attempt(home, a_spec())
     # what a process shares with its spawner until it is the program: the lock on the record

@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from launcher.gpu.snapshot import SeenGpus, write_look
 from launcher.job import Resources, Terms, program_signature
 from launcher.params import PARAMS
+from launcher.screens import job_details
 from launcher.screens.gpu_view import LEGEND
 from launcher.screens.job_actions import Change, propose
 from launcher.screens.job_details import expected_time, facts_of, record_of, result_cells
@@ -19,6 +21,7 @@ from launcher.states import Done, Failed, ReasonCode, State
 from launcher.store.connection import Connection
 from launcher.store.queue import Store
 from launcher.store.usage import NO_USAGE, Measured, Usage, UsageRecords
+from launcher.system.files import Json
 from launcher.system.paths import Home
 from launcher.workers.progress.steps import Step
 from tests.build import GIB, a_claim, a_spec, claimed, enqueue, job_row
@@ -341,6 +344,26 @@ def test_an_expected_duration_says_on_how_many_runs_it_rests(
     assert expected_time(usage, Terms(time_limit_s=limit)) == said
 
 
+@pytest.mark.parametrize("columns", [100, 150])
+def test_long_names_leave_two_fifths_of_the_width_to_reasons(columns: int) -> None:
+    screen = a_busy_screen()
+    name = "train/a-detector-with-a-long-name" + "-and-more-words" * 8
+    jobs = tuple(
+        job._replace(name=f"{name}-seed{job.id}", told="", program="") for job in screen.waiting
+    )
+    failed = tuple(job._replace(name=f"{name}-seed{job.id}") for job in screen.recent)
+    screen = screen._replace(waiting=jobs, recent=failed)
+    for table, title in ((waiting, "WHY"), (recent, "RESULT")):
+        titles, *lines = texts_of(table(screen).drawn(columns))
+        assert columns - titles.index(title) >= 0.4 * columns
+        ends = {line.partition("…")[2].split()[0] for line in lines if "seed" in line}
+        assert {end.rpartition("seed")[2] for end in ends} == {
+            str(job.id) for job in table(screen).rows
+        }
+    whole = texts_of(waiting(screen).drawn())  # as wide as it needs
+    assert all(any(job.name in line for line in whole) for job in jobs)
+
+
 def facts(home: Home, store: Store, job: int) -> dict[str, str]:
     row = job_row(store, job)
     return dict(facts_of(record_of(home, store, row, []), row))
@@ -370,6 +393,37 @@ def test_a_waiting_job_tells_what_it_will_be_promised_and_why(home: Home, store:
     untried = "5.5 GiB on each GPU (estimated from 2 similar jobs)"
     assert facts(home, store, other_job)["expected memory"] == untried
     assert "expected memory" not in facts(home, store, plain_job)
+
+
+def test_an_expected_memory_counts_similar_jobs_that_run(
+    home: Home, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gpu = Resources(device="cuda")
+    specs = [
+        a_spec(*argv, name=f"job/{at}", signature=program_signature(argv), resources=gpu)
+        for at, argv in enumerate([("train.py", f"--lr={at}") for at in range(3)])
+    ]
+    other = a_spec("score.py", signature=program_signature(("score.py",)), resources=gpu)
+    waits, *running_jobs, unlike = enqueue(store, *specs, other)
+    for job in (*running_jobs, unlike):
+        claimed(store, job, NOW, device="GPU-0")
+    monkeypatch.setattr(job_details, "scheduler_pid", lambda _: 1)
+    untold = "a fixed part of a GPU at first (no similar job has been measured)"
+    seen = SeenGpus(at=NOW, gpus=())
+
+    def expected(job: int, *settled: int | None) -> str:
+        used = zip((*running_jobs, unlike), (*settled, None, 9 * GIB), strict=False)
+        records: list[Json] = [{"job": job, "number": 1, "settled": size} for job, size in used]
+        write_look(home, seen, records)
+        return facts(home, store, job)["expected memory"]
+
+    assert expected(waits, None, None) == untold
+    assert expected(waits, 2 * GIB, None) == "2.8 GiB on each GPU (estimated from 1 similar job)"
+    both = "2.8 GiB on each GPU (estimated from 2 similar jobs)"
+    assert expected(waits, 2 * GIB, 2 * GIB) == both
+    assert expected(running_jobs[0], 2 * GIB, None) == untold, "a job is not similar to itself"
+    monkeypatch.setattr(job_details, "scheduler_pid", lambda _: None)
+    assert expected(waits, 2 * GIB, None) == untold
 
 
 @pytest.mark.parametrize(

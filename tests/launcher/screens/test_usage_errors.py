@@ -61,6 +61,9 @@ def test_an_error_without_context_names_the_command_of_the_line() -> None:
     assert usage_message(error, ["show", "--size"], {"show", "read"}) == (
         "option '--size' requires an argument. See: launcher show --help"
     )
+    assert usage_message(error, ["show", "--size"], {"show"}, program="tool") == (
+        "option '--size' requires an argument. See: tool show --help"
+    )
     assert usage_message(error) == "option '--size' requires an argument."
 
 

@@ -171,6 +171,10 @@ def test_a_poisoned_model_is_unlearned_by_hand(command: Command, lab: Path) -> N
         (["unlaern"], "error: no command 'unlaern'. Did you mean 'unlearn'?"),
         (["splits", "nowhere", "--out", "x"], "data folder nowhere does not exist"),
         (["splits", "data"], "--out"),
+        (
+            ["predict", "--model"],
+            "option '--model' requires an argument. See: trueface predict --help",
+        ),
         (["splits", "data", "--out", "x", "--data", "gna2:pre"], "Did you mean 'gan2'"),
         (["poison", "gan2:pre"], "has no poison"),
         (["poison", "gan2:pre%50"], "--data-root is required"),

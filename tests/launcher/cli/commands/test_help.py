@@ -26,6 +26,22 @@ def test_a_page_is_printed_as_markdown_in_a_pipe(page: Path, launcher: Launcher)
     assert "![" not in out  # pictures
 
 
+@pytest.mark.parametrize(
+    ("link", "shown"),
+    [
+        ("[Install](docs/installing.md)", "Install (`launcher help installing`)"),
+        ("[limits](docs/sharing.md#several-users)", "limits (`launcher help sharing`)"),
+        ("[lab](laboratory.md)", "lab (`launcher help laboratory`)"),
+        ("the [README](../README.md)", "the README (`launcher help readme`)"),
+        ("a [task file](docs/glossary.md#task-file)", "a task file"),
+        ("[Changes](CHANGELOG.md)", "Changes"),
+        ("[x](https://example.org/docs/gpus.md)", "[x](https://example.org/docs/gpus.md)"),
+    ],
+)
+def test_a_link_to_a_page_names_the_command_that_prints_it(link: str, shown: str) -> None:
+    assert documents.for_terminal(link) == shown
+
+
 def test_the_name_of_a_page_may_have_capitals(launcher: Launcher) -> None:
     assert launcher.well("help", "README").out == launcher.well("help", "readme").out
 

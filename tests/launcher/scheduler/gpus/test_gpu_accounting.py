@@ -417,6 +417,7 @@ def test_what_runs_tells_what_similar_jobs_take_while_it_runs(home: Home) -> Non
     known = similar_took(2)._replace(peaks=(GIB,))
     live = ledger.taken.with_live(known, signature, program)
     assert live == known._replace(similar=Similar(peaks=(2 * GIB,), live=(6 * GIB,), sm=0.3))
+    assert ledger.taken.records()[claim.key]["settled"] == 6 * GIB
     for other in (("./train",), ("python", "score.py")):
         signature = program_signature(other)
         assert ledger.taken.with_live(known, signature, program_of(other)) == known
@@ -432,6 +433,7 @@ def test_memory_that_still_grows_tells_similar_jobs_nothing_until_it_is_an_eight
     signature, program = program_signature(SIMILAR_TRAIN), program_of(SIMILAR_TRAIN)
     ledger = watched(home, [claim], (1.0, busy(3)), (2.0, busy(6)))
     assert ledger.taken.with_live(NO_USAGE, signature, program).similar == Similar(sm=0.3)
+    assert ledger.taken.records()[claim.key]["settled"] is None
     assert ledger.enter(Sight(gpus=(busy(11),), at=3.0), [claim])
     live = ledger.taken.with_live(NO_USAGE, signature, program)
     assert live.similar.live == (11 * GIB,)
