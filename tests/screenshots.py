@@ -8,6 +8,7 @@ the application draws without a terminal. Only names of people and folders are r
 
 import asyncio
 import contextlib
+import os
 import re
 import sys
 import tempfile
@@ -166,6 +167,8 @@ def main(words: list[str]) -> int:
         gpus = Devices(library, compile_library(library))
         with asked_here(gpus), a_machine(Path(place), gpus) as machine:
             machine.project.environment["PYTHONPATH"] = str(ROOT)
+            # the screen is drawn here: the picture shows no reservations of other queues
+            os.environ["LAUNCHER_CLAIMS"] = machine.project.environment["LAUNCHER_CLAIMS"]
             asyncio.run(take(machine, gpus, folder))
     return 0
 

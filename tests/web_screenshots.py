@@ -57,6 +57,7 @@ def take(machine: Machine, gpus: Devices, folder: Path, browser: "Browser") -> N
             (f"root: 24 GiB, sleep pid {stranger}", f"ben: 24 GiB, python pid {stranger}"),
             ("root:", "ada:"),
             (str(machine.project.folder), "~/blend"),
+            ("/nowhere/", "~/blend/"),  # the folder of `tests.pictured_jobs`
         ]
         with served(machine.project.folder, environment=machine.project.environment) as page:
             shoot(browser, page, f"jobs/{job}", "light", WIDE, names, folder / "web-job.png")
