@@ -34,6 +34,9 @@ how fast launcher and trueface are. The second lists the targets that are missed
 Unless a table names another machine, all numbers come from two CPU cores without a GPU, with Python 3.11 and SQLite 3.40, as medians
 of five rounds. The speed of this machine varies by a third within minutes. Compare values in one row, not in different tables.
 
+Each table begins with the day and the command. Two days are those of its oldest and its newest value. A person wrote the values
+that are marked "by hand". The benchmarks wrote or can write all others.
+
 **Status:** ✓ the target is met, ✗ it is missed, ~ it is missed in some runs, – there is no target. Results of studies are on pages of
 their own: [unlearning](study-unlearning.md), [photographs](study-photos.md), [fairness](study-fairness.md),
 [generators](study-generators.md).
@@ -182,7 +185,7 @@ def record(name: str, values: Mapping[str, tuple[str, str]], *, machine: str = "
     Args:
         name: name of the file, without its suffix.
         values: value and reference by the name of the benchmark's row.
-        machine: only rows of tables with this machine are written; empty: of all tables.
+        machine: write only rows of tables that name this machine. Write rows of all tables if it is empty.
     """
     if not os.environ.get(ASKED):
         return
@@ -214,7 +217,7 @@ def _print(text: str) -> None:
 
 
 def judged(row: Measurement) -> Status:
-    """Return the status of a value by its target; a target that is no number keeps its status."""
+    """Return the status of a value by its target; unless the target has a number, keep the status."""
     fits = _fits(row)
     if fits is None:
         return row.status

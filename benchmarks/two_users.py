@@ -164,11 +164,11 @@ def main(target: Path) -> None:
     draw(stories, target)
     click.echo(f"wrote {target}")
     spans = [1000 * span for span in gaps(SCHEDULERS["after"])]
-    waits = {name: statistics.mean(story.waits("bob")) for name, story in stories.items()}
-    unfair = {"without fair sharing": waits["before"]}
+    means = {name: statistics.mean(story.waits("bob")) for name, story in stories.items()}
+    unfair = {"without fair sharing": means["before"]}
     change = "from another user's end to our start"
     rows = [
-        Row(what=f"{FEW} jobs behind {MANY}, mean wait, s", ours=waits["after"], peers=unfair),
+        Row(what=f"{FEW} jobs behind {MANY}, mean wait, s", ours=means["after"], peers=unfair),
         Row(what=f"{change}, median, ms", ours=statistics.median(spans)),
         Row(what=f"{change}, longest, ms", ours=max(spans)),
     ]

@@ -15,7 +15,7 @@ Template = tuple[str | None, ...]  # of a string; None: a value that is inserted
 
 
 def sources(command: str) -> list[Path]:
-    """Return the modules of benchmarks: those of the commands, and what they import of benchmarks."""
+    """Return the modules that commands run, and the modules of benchmarks that these import."""
     found: dict[Path, None] = {}
     waiting = [_module(part.split()) for part in command.split("; ")]
     while waiting:
@@ -80,12 +80,13 @@ def _templates(file: Path) -> Iterator[Template]:
     for node in ast.walk(_tree(file)):
         match node:
             case ast.JoinedStr():
-                parts = (
-                    part.value if isinstance(part, ast.Constant) else None for part in node.values
-                )
-                yield tuple(parts)
+                yield tuple(_constant(part) for part in node.values)
             case ast.Constant(value=str(text)):
                 yield (text,)
+
+
+def _constant(part: ast.expr) -> str | None:
+    return str(part.value) if isinstance(part, ast.Constant) else None
 
 
 @cache

@@ -1,4 +1,4 @@
-"""docs/measured.md agrees with the files of the benchmarks, and these with what the benchmarks print."""
+"""docs/measured.md agrees with the files of the benchmarks, and their rows with the output of the benchmarks."""
 
 import json
 from collections import Counter
