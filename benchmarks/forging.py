@@ -31,7 +31,7 @@ def make_faces(folder: Path, count: int, side: int) -> Path:
     table = folder / "faces.csv"
     with table.open("w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(("img_path", "intersec_label", "split"))
+        writer.writerow(("img_path", "group", "split"))
         for number in range(count):
             small = chance.integers(0, 256, (8, 8, 3), dtype=np.uint8)
             face = PIL.Image.fromarray(small).resize((side, side), PIL.Image.Resampling.BICUBIC)

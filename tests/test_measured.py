@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 from benchmarks import measured
 from benchmarks.measured import Measurement, Status, excess, judged, page, record, sections
+from benchmarks.table import Row
 from tests.printed_names import is_printed, sources
 
 
@@ -190,3 +192,9 @@ def test_values_of_another_machine_are_not_written(
     record("queue", {"gap": ("4", "")}, machine="another GPU")
     assert _rows(results) == before
     assert capsys.readouterr().err == f"{results}: no row on another GPU measures 'gap'\n"
+
+
+def test_the_page_has_a_value_with_references_or_the_ratio() -> None:
+    row = Row(what="load", ours=30.0, peers={"loop": 12.0, "other": 1234.5}, beside="loop")
+    assert row.recorded() == ("30", "loop 12; other 1,234")
+    assert replace(row, as_ratio=True).recorded() == ("2.5", "")

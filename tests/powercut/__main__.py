@@ -39,7 +39,7 @@ def main(jobs: int, cuts: int, restarts: int, seed: int | None, without_syncs: b
     if not without_syncs:
         after_cuts = len(report.findings) - report.restart_findings
         counts = {
-            f"{jobs} jobs, cuts": report.cuts,
+            f"{cuts:,} cuts of {jobs} jobs, replayed": report.cuts,
             f"{cuts:,} cuts of {jobs} jobs, wrong": after_cuts,
             f"{restarts} restarts of {jobs} jobs, wrong": report.restart_findings,
         }
