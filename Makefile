@@ -46,7 +46,7 @@ format: $(VENV)/.developing ## put the code into the house's format
 prose: $(VENV)/.developing ## lower the counts in .ci/prose_baseline.txt after sentences were reworded
 	$(BIN)/python .ci/prose.py --write
 
-bench: $(VENV)/.developing ## measure; prints tables, asserts nothing
+bench: $(VENV)/.developing ## measure; prints tables, asserts nothing; RECORD=1 writes them for docs/measured.md
 	$(PIP) -e '.[lab,bench]'
 	$(BIN)/python -m benchmarks.queue
 	$(BIN)/python -m benchmarks.commands
@@ -63,7 +63,7 @@ else
 GPU_PYTHON := $(PYTHON)
 endif
 
-gpu: $(GPU_NEEDS) ## measure what only a GPU can tell, in nine minutes; without one it says so
+gpu: $(GPU_NEEDS) ## measure what only a GPU can tell, in nine minutes; without one it says so; RECORD=1 as for bench
 	$(GPU_PYTHON) -m benchmarks.gpu $(GPU)
 
 screenshots: $(VENV)/.developing ## take the pictures of docs/ anew, from a real queue on stand-in GPUs

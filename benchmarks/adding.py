@@ -12,10 +12,13 @@ import tempfile
 import time
 from pathlib import Path
 
+from benchmarks.table import Row, machine, publish
+
 LINES = {  # a line of each sort, with the place of a number
     "plain words": "python train.py --lr 0.1 --seed {}\n",
     "with quotes": "python train.py --note 'try {}' --out \"runs/a b\"\n",
 }
+WAYS = {"": (), ", --name": ("--name", "sweep")}
 
 
 def seconds(text: str, *words: str) -> float:
@@ -36,17 +39,20 @@ def seconds(text: str, *words: str) -> float:
 
 
 def main() -> None:
-    """Print a line for each sort."""
+    """Print a row for each sort."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--commands", type=int, default=10_000)
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
+    rows = []
     for name, line in LINES.items():
         text = "".join(line.format(number) for number in range(options.commands))
-        for words in ([], ["--name", "sweep"]):
+        for way, words in WAYS.items():
             spans = [seconds(text, *words) for _ in range(options.rounds)]
             rate = options.commands / statistics.median(spans)
-            print(f"{options.commands:,} lines, {name} {' '.join(words):<14}{rate:10,.0f} /s")
+            rows.append(Row(what=f"{options.commands:,} lines, {name}{way}, lines/s", ours=rate))
+    print(machine())
+    publish(rows, "screens")
 
 
 if __name__ == "__main__":

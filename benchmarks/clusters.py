@@ -18,10 +18,9 @@ from unittest import mock
 import click
 
 from benchmarks.clusters_peers import hyperqueue, missing, submitit
-from benchmarks.table import machine, number
+from benchmarks.table import Row, machine, publish
 from launcher.context import this_context
 from launcher.job import Resources, Spec, Terms
-from launcher.screens.text_table import columns
 from launcher.store.client import set_off
 from launcher.store.queue import NewJob, Store
 from launcher.system.paths import make_home
@@ -44,6 +43,11 @@ TARGETS = {
     "pilots: questions to squeue in 5 s": "≤ 1",
     "plain: array submitted, s": "< 1",
     "ray: CPU of ours a job, ms": "≤ 5",
+}
+# row → that of submitit with which it is compared
+SUBMITIT = {
+    "pilots: jobs/s after the first": "submitit: jobs/s after the first",
+    "plain: array submitted, s": "submitit: submitted, s",
 }
 QUESTIONS_S = 5.0
 
@@ -181,6 +185,15 @@ def _no_op(index: int) -> Spec:
     )  # fmt: skip
 
 
+def _row(what: str, figures: Mapping[str, float], jobs: int) -> Row:
+    peer = figures.get(SUBMITIT.get(what, ""))
+    return Row(
+        what=f"{jobs:,} jobs, {what}", ours=figures[what],
+        peers={} if peer is None else {"submitit": peer}, beside="submitit",
+        target=TARGETS.get(what, ""),
+    )  # fmt: skip
+
+
 @click.command()
 @click.argument("groups", nargs=-1, type=click.Choice(list(GROUPS)))
 @click.option("--jobs", type=click.IntRange(min=1, max=1000), default=1000, show_default=True)
@@ -194,17 +207,16 @@ def main(groups: Sequence[str], jobs: int) -> None:
         print(lacking, file=sys.stderr)
         sys.exit(2)
     absent = missing()
-    cells = [["", "figure", "target"]]
+    figures: dict[str, float] = {}
     for name in chosen:
         if name in {peer.lower() for peer in absent}:
             continue
         print(name, file=sys.stderr, flush=True)
         with tempfile.TemporaryDirectory(prefix="benchmark-") as place:
             for what, figure in GROUPS[name](Path(place), jobs).items():
-                row = f"{name}: {what}"
-                cells.append([row, number(figure), TARGETS.get(row, "")])
+                figures[f"{name}: {what}"] = figure
     print(f"{machine()}; {jobs} jobs, 3 nodes with 2 slots each")
-    print("\n".join(columns(cells, right=frozenset({1}))))
+    publish([_row(what, figures, jobs) for what in figures], "clusters")
     for name, remedy in absent.items():
         print(f"{name}: not installed ({remedy})")
 

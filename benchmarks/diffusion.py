@@ -14,6 +14,7 @@ from collections.abc import Callable
 
 import torch
 
+from benchmarks.measured import record
 from benchmarks.table import machine, number
 from launcher.screens.text_table import columns
 from trueface.diffusion.diffuser import Diffuser, ddim_sample, make_schedule, reverse_chain
@@ -109,6 +110,8 @@ def main() -> None:
     )
     measured("MLP, a step of training", a_training(MLP, 128, device), 128, STEPS)
     print("\n".join(columns(rows, right=frozenset(range(1, 5)))))
+    an_image = {f"{what}, wall ms an image": ms for what, *_, ms, _ in rows[1:]}
+    record("lab", {what: (ms, "") for what, ms in an_image.items()})
     print(f"\n{machine()}, {threads} threads, {device}")
 
 

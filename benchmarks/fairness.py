@@ -41,11 +41,11 @@ def main() -> None:
             target="≤ 1 s",
         ),
         Row(
-            what=f"{SHUFFLES} shuffles of {arguments.shuffled:,} rows, s",
-            ours=floor_s,
-            peers={"by rows": by_rows_s},
-            goal=3.0,
-            target="≤ 3 s",
+            what=f"{SHUFFLES} shuffles of {arguments.shuffled:,} rows, ms",
+            ours=1000 * floor_s,
+            peers={"by shuffling rows": 1000 * by_rows_s},
+            goal=3000.0,
+            target="≤ 3,000 ms",
         ),
     ]
     publish(rows, "lab")

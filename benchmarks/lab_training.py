@@ -225,6 +225,7 @@ def measured(folder: Path, model: str, count: int, rounds: int = ROUNDS) -> list
                 peers={"reference": there},
                 beside="reference",
                 target="" if case.target is None else f"{case.target} × reference",
+                as_ratio=True,
             )
         )
     return rows

@@ -3,10 +3,12 @@
 python -m benchmarks.measured            exit code 1 if docs/measured.md differs from the files
 python -m benchmarks.measured --write    write docs/measured.md
 
-A benchmark that runs with RECORD=1 in the environment writes its rows to these files; see `record`.
+A benchmark that runs with RECORD=1 in the environment writes its rows to these files; see `record`. The key
+`measures` of a row is the name under which its benchmark prints it. Rows without it are measured by hand.
 """
 
 import json
+import operator
 import os
 import re
 import sys
@@ -32,6 +34,9 @@ how fast launcher and trueface are. The second lists the targets that are missed
 Unless a table names another machine, all numbers come from two CPU cores without a GPU, with Python 3.11 and SQLite 3.40, as medians
 of five rounds. The speed of this machine varies by a third within minutes. Compare values in one row, not in different tables.
 
+Each table begins with the day and the command. Two days are those of its oldest and its newest value. A person wrote the values
+that are marked "by hand". The benchmarks wrote or can write all others.
+
 **Status:** ✓ the target is met, ✗ it is missed, ~ it is missed in some runs, – there is no target. Results of studies are on pages of
 their own: [unlearning](study-unlearning.md), [photographs](study-photos.md), [fairness](study-fairness.md),
 [generators](study-generators.md).
@@ -55,6 +60,15 @@ MARKS: Mapping[Status, str] = {
 }
 
 
+NUMBER = r"-?\d[\d,]*(?:\.\d+)?(?:e-?\d+)?"
+# such as `0`, `at most 5`, `at least 0.4 × bare loop`, `at most 1.3 ×`, `at least 6 × faster`
+TARGET = re.compile(
+    rf"(?:at (?P<side>most|least) )?(?P<limit>{NUMBER})(?P<times> ×)?(?P<what>(?<=×) .+)?"
+)
+# such as `bare loop 0.83` or `14 at a time: 27.2`
+REFERENCE = re.compile(rf"(?P<what>.+?):? (?P<number>{NUMBER})")
+
+
 class Measurement(NamedTuple):
     """One value, as a file has it."""
 
@@ -65,8 +79,10 @@ class Measurement(NamedTuple):
     target: str = ""
     status: Status = Status.NONE
     why: str = ""  # the target is missed
-    measures: str = ""  # name of the benchmark's row that has this value; empty: a person writes it
+    measures: str = ""  # name of the benchmark's row that has this value; empty: measured by hand
+    date: str = ""  # empty: that of the table
     glance: str = ""  # how the first table names it; empty: it is not there
+    rank: int = 0  # place in the first table
 
     @classmethod
     def of(cls, record: Mapping[str, Any]) -> "Measurement":
@@ -77,6 +93,12 @@ class Measurement(NamedTuple):
     def quantity(self) -> str:
         """The value with its unit."""
         return f"{self.value} {self.unit}".strip()
+
+    @property
+    def goal(self) -> str:
+        """The target with its unit; a multiple or an event has none."""
+        match = TARGET.fullmatch(self.target)
+        return f"{self.target} {self.unit}".strip() if match and not match["times"] else self.target
 
 
 def sections() -> list[Mapping[str, Any]]:
@@ -101,10 +123,9 @@ def page() -> str:
 
 def _at_a_glance(rows: Sequence[Measurement]) -> Iterator[str]:
     yield from ("## At a glance", "")
+    shown = sorted((row for row in rows if row.glance), key=lambda row: row.rank)
     cells = [
-        (row.glance, row.quantity, row.reference, row.target, MARKS[row.status])
-        for row in rows
-        if row.glance
+        (row.glance, row.quantity, row.reference, row.goal, MARKS[row.status]) for row in shown
     ]
     yield from _table(("you do", "it takes", "compared with", "target", "status"), cells)
 
@@ -112,25 +133,18 @@ def _at_a_glance(rows: Sequence[Measurement]) -> Iterator[str]:
 def _missed(rows: Sequence[tuple[str, Measurement]]) -> Iterator[str]:
     yield from ("## Targets that are missed", "")
     cells = [
-        (area, row.benchmark, row.quantity, row.target, row.why)
+        (area, row.benchmark, row.quantity, row.goal, excess(row), row.why)
         for area, row in rows
         if row.status in {Status.MISSED, Status.SOMETIMES}
     ]
-    yield from _table(("area", "benchmark", "measured", "target", "reason"), cells)
+    yield from _table(("area", "benchmark", "measured", "target", "missed by", "reason"), cells)
 
 
 def _section(section: Mapping[str, Any]) -> Iterator[str]:
     yield from (f"## {section['title']}", "")
     for table in section["tables"]:
-        machine = f" on {table['machine']}" if table["machine"] else ""
-        command = table["command"]
-        shown = (
-            f"`{command}`"
-            if command.startswith(("python", "make", "launcher", "trueface", "pip"))
-            else command
-        )
-        yield from (f"{table['date']} · {shown}{machine}", "")
         rows = [Measurement.of(record) for record in table["rows"]]
+        yield from (_origin(table, rows), "")
         cells = [
             (row.benchmark, row.value, row.unit, row.reference, row.target, MARKS[row.status])
             for row in rows
@@ -138,6 +152,21 @@ def _section(section: Mapping[str, Any]) -> Iterator[str]:
         yield from _table(("benchmark", "value", "unit", "reference", "target", "status"), cells)
         if table["note"]:
             yield from (table["note"], "")
+        by_hand = [row.benchmark for row in rows if not row.measures]
+        if by_hand and len(by_hand) < len(rows):
+            yield from (f"Measured by hand: {'; '.join(by_hand)}.", "")
+
+
+def _origin(table: Mapping[str, Any], rows: Sequence[Measurement]) -> str:
+    """Return when, how and where a table was measured."""
+    dates = sorted({row.date or table["date"] for row in rows})
+    span = dates[0] if len(dates) == 1 else f"{dates[0][:10]} to {dates[-1]}"
+    command = table["command"]
+    is_command = command.startswith(("python", "make", "launcher", "trueface", "pip"))
+    how = f"`{command}`" if is_command else command
+    hand = "" if any(row.measures for row in rows) or "by hand" in how else ", by hand"
+    where = f" on {table['machine']}" if table["machine"] else ""
+    return f"{span} · {how}{hand}{where}"
 
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
@@ -147,42 +176,92 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]
     yield ""
 
 
-def record(name: str, values: Mapping[str, tuple[str, str]]) -> None:
+def record(name: str, values: Mapping[str, tuple[str, str]], *, machine: str = "") -> None:
     """Write new values into a file, if the environment variable RECORD is set.
 
-    Rows that no row of the file measures are left out. Add them there first, with unit and target.
+    Values that no row of the file measures are printed, and so are rows whose status a person decides. Other rows
+    keep their values and dates.
 
     Args:
         name: name of the file, without its suffix.
         values: value and reference by the name of the benchmark's row.
+        machine: write only rows of tables that name this machine. Write rows of all tables if it is empty.
     """
     if not os.environ.get(ASKED):
         return
     file = RESULTS / f"{name}.json"
     section = json.loads(file.read_text(encoding="utf-8"))
-    for table in section["tables"]:
-        known = [row for row in table["rows"] if row.get("measures") in values]
-        if known:
-            table["date"] = datetime.now(UTC).date().isoformat()
-        for row in known:
-            value, reference = values[row["measures"]]
-            row["value"] = value
-            if reference:
-                row["reference"] = reference
-            row["status"] = str(judged(Measurement.of(row)))
+    known = {
+        row["measures"]: row
+        for table in section["tables"]
+        for row in table["rows"]
+        if row.get("measures") in values and machine in {"", table["machine"]}
+    }
+    for what, row in known.items():
+        value, reference = values[what]
+        row |= {"value": value, "date": datetime.now(UTC).date().isoformat()}
+        if reference or re.search(NUMBER, row.get("reference", "")):  # a remark stays
+            row["reference"] = reference
+        row["status"] = str(judged(Measurement.of(row)))
+        if row.get("target") and _fits(Measurement.of(row)) is None:
+            _print(f"{file}: decide the status of {row['benchmark']!r}: {row['target']}")
+    if unknown := [repr(what) for what in values if what not in known]:
+        where = f" on {machine}" if machine else ""
+        _print(f"{file}: no row{where} measures {', '.join(unknown)}")
     text = json.dumps(section, indent=1, ensure_ascii=False)
     write_atomic(file, f"{text}\n".encode())
 
 
+def _print(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
 def judged(row: Measurement) -> Status:
-    """Return the status of a value by its target, such as `at most 5`; another target keeps its status."""
-    match = re.fullmatch(r"at (most|least) ([\d.,]+)", row.target)
-    numbers = [float(text.replace(",", "")) for text in re.findall(r"[\d.,]*\d", row.value)]
-    if match is None or not numbers:
+    """Return the status of a value by its target; unless the target has a number, keep the status."""
+    fits = _fits(row)
+    if fits is None:
         return row.status
-    limit = float(match[2].replace(",", ""))
-    fits = [number <= limit if match[1] == "most" else number >= limit for number in numbers]
     return Status.MET if all(fits) else Status.SOMETIMES if any(fits) else Status.MISSED
+
+
+def excess(row: Measurement) -> str:
+    """Return by how much a value misses its target: a percentage, or a multiple of the target."""
+    measured, match = _measured(row), TARGET.fullmatch(row.target)
+    if not measured or match is None or not (limit := _number(match["limit"])):
+        return ""
+    worst = max(measured) if match["side"] == "most" else min(measured)
+    share = worst / limit
+    return f"{100 * abs(share - 1):.0f} %" if share < 2 else f"{share:.2g} × the target"
+
+
+def _fits(row: Measurement) -> Sequence[bool] | None:
+    """Return whether each number of a value is within the target; None if a person decides it."""
+    measured, match = _measured(row), TARGET.fullmatch(row.target)
+    if not measured or match is None:
+        return None
+    limit = _number(match["limit"])
+    compare = {"most": operator.le, "least": operator.ge, None: operator.eq}[match["side"]]
+    return [compare(number, limit) for number in measured]
+
+
+def _measured(row: Measurement) -> Sequence[float]:
+    """Return the numbers to compare with the target: those of the value, or as multiples of a reference."""
+    numbers = [_number(text) for text in re.findall(NUMBER, row.value)]
+    match = TARGET.fullmatch(row.target)
+    if match is None or not match["times"]:
+        return numbers
+    parts = [REFERENCE.fullmatch(part) for part in row.reference.split("; ")]
+    references = {part["what"]: _number(part["number"]) for part in parts if part}
+    what = (match["what"] or "").strip()
+    first = next(iter(references.values()), None)
+    peer = first if what in {"", "faster"} else references.get(what)
+    if peer is None:
+        return ()
+    return [peer / number if what == "faster" else number / peer for number in numbers]
+
+
+def _number(text: str) -> float:
+    return float(text.replace(",", ""))
 
 
 def main(words: Sequence[str]) -> int:

@@ -74,6 +74,7 @@ def measured(batch_size: int, side: int, steps: int) -> list[Row]:
             peers={"plain": medians["plain"]},
             beside="plain",
             target="" if name == "plain" else f"≤ {WANTED} × plain",
+            as_ratio=True,
         )
         for name, median in medians.items()
     ]

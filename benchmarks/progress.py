@@ -14,6 +14,8 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks.commands import BIN, median_ms
+from benchmarks.measured import record
+from benchmarks.table import number
 from launcher.store.queue import Store
 from launcher.system.paths import Home, make_home
 from launcher.workers.progress.attempt_progress import newest, reported_steps
@@ -64,7 +66,9 @@ def main() -> None:
     parser.add_argument("--programs", type=int, default=100)
     parser.add_argument("--gib", type=float, default=1.0, help="of each log; holes take no disk")
     asked = parser.parse_args()
-    print(f"{asked.programs} running programs, logs of {asked.gib:g} GiB")
+    programs = f"{asked.programs} programs with logs of {asked.gib:g} GiB"
+    status_ms = {}
+    print(programs)
     print(f"{'what they print':<20}{'status':>12}{'a look':>12}{'curves':>12}{'again':>12}")
     for name, end in ENDS.items():
         with tempfile.TemporaryDirectory() as folder:
@@ -77,11 +81,15 @@ def main() -> None:
                 round(asked.gib * 1024 * MIB),
                 events=name == "event files",
             )
-            _row(home, name)
+            status_ms[f"{programs}, {name}: status, ms"] = _row(home, name)
+    record("screens", {name: (number(ms), "") for name, ms in status_ms.items()})
 
 
-def _row(home: Home, name: str) -> None:
-    """Print the milliseconds of a command, and of what it does for one program, first and again."""
+def _row(home: Home, name: str) -> float:
+    """Print the milliseconds of `launcher status`, and of what it does for one program, first and again.
+
+    Returns the milliseconds of `launcher status`.
+    """
     status = partial(
         subprocess.run, [str(BIN / "launcher"), "status"], capture_output=True, check=False
     )
@@ -93,6 +101,7 @@ def _row(home: Home, name: str) -> None:
     figures.append((time.perf_counter() - began) * 1000)
     figures.append(median_ms(partial(reported_steps, attempt)))
     print(f"{name:<20}" + "".join(f"{figure:9.2f} ms" for figure in figures), flush=True)
+    return figures[0]
 
 
 if __name__ == "__main__":

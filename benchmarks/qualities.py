@@ -124,8 +124,9 @@ def _alternating(ways: Sequence[Callable[[], object]], rounds: int) -> list[floa
 
 def _row(what: str, ours: float, peer: float, name: str, most: float) -> Row:
     return Row(
-        what=what, ours=1000 * ours, peers={name: 1000 * peer}, beside=name, target=f"≤ {most:g} ×"
-    )
+        what=what, ours=1000 * ours, peers={name: 1000 * peer}, beside=name, target=f"≤ {most:g} ×",
+        as_ratio=True,
+    )  # fmt: skip
 
 
 @click.command()

@@ -14,7 +14,9 @@ from pathlib import Path
 
 import click
 
+from benchmarks.measured import record
 from benchmarks.regret_workloads import Case, cases
+from benchmarks.table import number
 from launcher.cli.option_types import real, whole
 from launcher.scheduler.policy.disciplines import EASY, FIFO, FIRST_FIT, OURS
 from launcher.simulate.baselines import Assumptions, study
@@ -122,6 +124,18 @@ def main(seed: int, jobs: int, parts: int, slowdown: float, file: Path | None) -
     click.echo(
         f"\nslowdown {slowdown:g}, two jobs at most share a card, durations are learned, seed {seed}"
     )
+    of_policies = [by_policy for _, by_policy in table]
+    means = {
+        name: number(_mean([by_policy[name][0] for by_policy in of_policies])) for name in POLICIES
+    }
+    longest = max(by_policy[OURS.name][2] for by_policy in of_policies)
+    workloads = f"{len(table)} workloads of {jobs:,} jobs, slowdown {slowdown:g}, seed {seed}"
+    simple = "; ".join(f"{name} {means[name]}" for name in SIMPLE)
+    values = {
+        f"{workloads}: mean regret": (means[OURS.name], simple),
+        f"{workloads}: longest wait of wide jobs": (number(longest), ""),
+    }
+    record("planning", values)
     if file is not None:
         with file.open("w", newline="", encoding="utf-8") as stream:
             writer = csv.writer(stream)

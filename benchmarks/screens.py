@@ -19,6 +19,7 @@ import psutil
 
 from benchmarks.commands import BIN, median_ms
 from benchmarks.ours import insert
+from benchmarks.table import Row, machine, publish
 from launcher.states import Done, Failed
 from launcher.store.queue import Store
 from launcher.system.paths import Home, make_home
@@ -106,8 +107,7 @@ def main() -> None:
         shell = {"_LAUNCHER_COMPLETE": "bash_complete", "COMP_CWORD": "2"}
         typed = os.environ | shell | {"COMP_WORDS": "launcher show train/gan1:pre@seed=1"}
         quiet = partial(subprocess.run, capture_output=True, check=False)
-        rows: dict[str, Callable[[], object]] = {
-            "python -c pass": partial(quiet, [sys.executable, "-c", "pass"]),
+        actions: dict[str, Callable[[], object]] = {
             "launcher --help": partial(quiet, [launcher, "--help"]),
             "launcher status, in a pipe": partial(quiet, [launcher, "status"]),
             "launcher status, in a terminal": partial(in_a_terminal, "status"),
@@ -117,16 +117,22 @@ def main() -> None:
             "launcher doctor": partial(quiet, [launcher, "doctor"]),
             "launcher history": partial(quiet, [launcher, "history"]),
         }
-        print(f"{said.jobs:,} jobs in the queue")
-        for name, action in rows.items():
-            print(f"{name:<40}{median_ms(action):8.0f} ms")
+        jobs = f"{said.jobs:,} jobs"
+        empty = partial(quiet, [sys.executable, "-c", "pass"])
+        peers = {"launcher --help": {"an empty Python start": median_ms(empty)}}
+        rows = [
+            Row(what=f"{jobs}: {name}, ms", ours=median_ms(action), peers=peers.get(name, {}))
+            for name, action in actions.items()
+        ]
         with at_work(home):
             for name, keys in (
                 ("launcher top", ()),
                 ("launcher top, with a filter", ("/gan1", "\r")),
             ):
-                share = share_of_top(said.seconds, *keys)
-                print(f"{name:<40}{100 * share:8.2f} % of a core")
+                used = 100 * share_of_top(said.seconds, *keys)
+                rows.append(Row(what=f"{jobs}: {name}, % of a core", ours=used))
+    print(machine())
+    publish(rows, "screens")
 
 
 if __name__ == "__main__":

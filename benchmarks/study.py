@@ -24,7 +24,7 @@ from pathlib import Path
 import click
 
 from benchmarks.study_ways import BIN, RUN, Material, Study, run_original, run_ours
-from benchmarks.table import Row, draw, machine
+from benchmarks.table import Row, draw, machine, publish
 from trueface.data.sample import SampleSpec, make_sample
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
@@ -88,16 +88,25 @@ def agreeing(ours: Study, original: Study) -> bool:
     )
 
 
-def table(ways: dict[str, Study]) -> str:
-    """Return seconds and accuracies as text."""
-    ours, original = ways["ours"], ways["original"]
-    seconds = {name: way.seconds for name, way in ways.items() if name != "ours"}
-    rows = [
+def time_rows(ways: dict[str, Study]) -> list[Row]:
+    """Return how long the study takes with the store and without it."""
+    ours, alone, original = (ways[name].seconds for name in ("ours", "no store", "original"))
+    return [
         Row(
-            what="seconds", ours=ours.seconds, peers=seconds, beside="original",
-            target=f"≤ 1/{TARGET:.0f} of the original, 1/{STORE_TARGET:.0f} of no store",
+            what="study, s", ours=ours, peers={"original": original}, beside="original",
+            target=f"≤ 1/{TARGET:.0f} of the original",
+        ),
+        Row(
+            what="study without the store, s", ours=alone, peers={"with the store": ours},
+            beside="with the store", target=f"≥ {STORE_TARGET:.0f} × with the store",
         ),
     ]  # fmt: skip
+
+
+def accuracy_rows(ways: dict[str, Study]) -> list[Row]:
+    """Return the accuracies of each model in all ways, in percent."""
+    ours, original = ways["ours"], ways["original"]
+    rows = []
     for model, accuracy in ours.accuracies.items():
         others = {
             name: 100 * way.accuracies[model].value for name, way in ways.items() if name != "ours"
@@ -105,7 +114,7 @@ def table(ways: dict[str, Study]) -> str:
         low, high = (100 * limit for limit in original.accuracies[model].interval())
         what = f"{model}, accuracy % (original {low:.1f} to {high:.1f})"
         rows.append(Row(what=what, ours=100 * accuracy.value, peers=others))
-    return draw(rows)
+    return rows
 
 
 @click.command()
@@ -131,7 +140,8 @@ def main(*, as_json: bool) -> None:
         print(json.dumps(result))
         return
     print(machine())
-    print(table(ways))
+    publish(time_rows(ways), "lab")
+    print(draw(accuracy_rows(ways)))
     words = "lie" if agree else "do not all lie"
     print(f"{ratio:.1f} × the original's way, {store_ratio:.1f} × from the store alone")
     print(f"the accuracies of ours and the original {words} inside each other's intervals")

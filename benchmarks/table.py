@@ -20,6 +20,14 @@ class Row:
     beside: str = ""  # the peer whose figure ours is divided by
     goal: float | None = None  # what ours is divided by where there is no such peer
     target: str = ""
+    as_ratio: bool = False  # docs/measured.md has the multiple instead of ours
+
+    def recorded(self) -> tuple[str, str]:
+        """Return value and reference for docs/measured.md."""
+        if self.as_ratio:
+            return number(self.ours / self.peers[self.beside]), ""
+        peers = (f"{peer} {number(value)}" for peer, value in self.peers.items())
+        return number(self.ours), "; ".join(peers)
 
     def ratio(self) -> str:
         """Return ours as a multiple of the peer's figure, or of the target."""
@@ -54,11 +62,7 @@ def publish(rows: Sequence[Row], name: str) -> None:
         name: of the file in benchmarks/results.
     """
     print(draw(rows))
-    others = {
-        row.what: "; ".join(f"{peer} {number(value)}" for peer, value in row.peers.items())
-        for row in rows
-    }
-    record(name, {row.what: (number(row.ours), others[row.what]) for row in rows})
+    record(name, {row.what: row.recorded() for row in rows})
 
 
 def machine() -> str:

@@ -20,6 +20,7 @@ from pathlib import Path
 import click
 from matplotlib.figure import Figure
 
+from benchmarks.table import Row, publish
 from tests.build import shell, until
 from tests.e2e.machine import Machine, two_people
 from tests.nvml.standin import GIB, TAKE, Devices, compile_library
@@ -162,11 +163,16 @@ def main(target: Path) -> None:
             )
     draw(stories, target)
     click.echo(f"wrote {target}")
-    spans = gaps(SCHEDULERS["after"])
-    click.echo(
-        f"from another user's end to our start: median {1000 * statistics.median(spans):.0f} ms,"
-        f" longest {1000 * max(spans):.0f} ms of {len(spans)}"
-    )
+    spans = [1000 * span for span in gaps(SCHEDULERS["after"])]
+    means = {name: statistics.mean(story.waits("bob")) for name, story in stories.items()}
+    unfair = {"without fair sharing": means["before"]}
+    change = "from another user's end to our start"
+    rows = [
+        Row(what=f"{FEW} jobs behind {MANY}, mean wait, s", ours=means["after"], peers=unfair),
+        Row(what=f"{change}, median, ms", ours=statistics.median(spans)),
+        Row(what=f"{change}, longest, ms", ours=max(spans)),
+    ]
+    publish(rows, "planning")
 
 
 if __name__ == "__main__":

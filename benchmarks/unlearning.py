@@ -21,12 +21,14 @@ from typing import Any
 import click
 import torch
 
+from benchmarks.measured import record
 from benchmarks.table import machine
 from benchmarks.unlearning_classes import class_lines
 from benchmarks.unlearning_flips import HEADER, Bench, lines, searched
 from benchmarks.unlearning_projection import projection_lines
 
 Cells = Sequence[str]
+WITH_RETRAIN = ("test %", "s")  # columns whose values are shown with those of the retraining
 
 SHORT: Mapping[str, Any] = {"unlearn_epochs": 3, "unlearn_lr": 0.01, "batch_size": 16}
 FULL: Mapping[str, Mapping[str, Any]] = {"finetune": SHORT, "relabel": SHORT, "restart": SHORT}
@@ -100,9 +102,26 @@ def main(parts: Sequence[str], seeds: str, folder: Path | None) -> None:
         place.mkdir(parents=True, exist_ok=True)
         bench = Bench(place.resolve(), torch.get_num_threads())
         for part in parts or PARTS:
+            table = []
             for cells in PARTS[part](bench, [int(seed) for seed in seeds.split(",")]):
                 print("\t".join(cells), flush=True)
+                table.append(cells)
             print()
+            record("unlearning", _values(table))
+
+
+def _values(table: Sequence[Cells]) -> dict[str, tuple[str, str]]:
+    """Return the values of a table and those of its row `retrain`, if it has one."""
+    heads, *rows = table
+    retrained = next((cells for cells in rows if "retrain" in cells[:2]), None)
+    return {
+        f"{cells[0]}, {cells[1]}: {heads[place]}": (
+            cells[place],
+            f"retraining {retrained[place]}" if retrained and heads[place] in WITH_RETRAIN else "",
+        )
+        for cells in rows
+        for place in range(2, len(cells))
+    }
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import os
 import socket
 import tempfile
 import time
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import psutil
 
 from benchmarks.commands import median_ms
 from benchmarks.screens import ENDED, at_work, fill
+from benchmarks.table import Row, machine, publish
 from launcher.store.queue import Store
 from launcher.system.paths import Home
 from tests.launcher.web.browser import Page, served
@@ -63,31 +65,29 @@ def _read(connection: socket.socket, span_s: float) -> None:
     connection.settimeout(None)
 
 
-def measure(home: Home, folder: Path, span_s: float) -> None:
-    """Print the rows of a queue."""
+def measured(home: Home, folder: Path, span_s: float, jobs: str) -> Iterator[Row]:
+    """Return the rows of a queue, whose names begin with the number of its jobs."""
     with served(folder, "--read-only") as page:
         for path in PATHS:
-            print(f"{'GET /' + path:<40}{median_ms(partial(page.get, path)):8.1f} ms")
+            yield Row(what=f"{jobs}: GET /{path}, ms", ours=median_ms(partial(page.get, path)))
         log = home.attempt(FIRST, 1).log
         with log.open("wb") as file:
             file.seek(LOG_BYTES)
             file.writelines(b"step %d loss 0.1234\n" % step for step in range(10_000))
         took = median_ms(partial(page.get, f"jobs/{FIRST}/log"))
-        print(f"{'GET the end of a log of 1 GiB':<40}{took:8.1f} ms")
+        yield Row(what=f"{jobs}: GET the end of a log of 1 GiB, ms", ours=took)
         log.unlink()
         with contextlib.closing(Store(home)) as store:
             for path in ("", "jobs"):
                 took = update_ms(page, store, path, FIRST + 100)
-                print(f"{'an update of /' + path:<40}{took:8.1f} ms of CPU")
-        print(f"{'an open page, nothing runs':<40}{_percent(page, '', span_s)}")
+                yield Row(what=f"{jobs}: an update of /{path}, CPU ms", ours=took)
+        used = 100 * share_of_a_core(page, "", span_s)
+        yield Row(what=f"{jobs}: an open page, nothing runs, % of a core", ours=used)
         with at_work(home):
             for path in ("", "jobs", f"jobs/{FIRST}"):
-                name = f"/{path} open, jobs report 10 times a second"
-                print(f"{name:<40}{_percent(page, path, span_s)}")
-
-
-def _percent(page: Page, path: str, span_s: float) -> str:
-    return f"{100 * share_of_a_core(page, path, span_s):8.2f} % of a core"
+                used = 100 * share_of_a_core(page, path, span_s)
+                what = f"{jobs}: /{path} open, jobs report 10 times a second, % of a core"
+                yield Row(what=what, ours=used)
 
 
 def main() -> None:
@@ -100,8 +100,9 @@ def main() -> None:
         home = Home(Path(folder) / "home")
         os.environ |= {"LAUNCHER_HOME": str(home.folder), "LAUNCHER_CONFIG": os.devnull}
         fill(home, options.jobs)
-        print(f"{options.jobs:,} jobs in the queue")
-        measure(home, Path(folder), options.seconds)
+        rows = list(measured(home, Path(folder), options.seconds, f"{options.jobs:,} jobs"))
+    print(machine())
+    publish(rows, "screens")
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks.commands import median_ms
+from benchmarks.table import Row, machine, publish
 from launcher.states import Done
 from launcher.store.queue import NewJob, Store
 from launcher.system.paths import Home, make_home
@@ -51,15 +52,14 @@ def _new(run: int, jobs: int) -> Iterator[NewJob]:
         yield NewJob(spec=a_spec(*words, name=f"command/{job}", run=f"run{run}"))
 
 
-def measure(page: Page) -> None:
-    """Print the rows: of each page the first time, and the median."""
+def measured(page: Page, jobs: str) -> Iterator[Row]:
+    """Return the rows of each page: the first time, and the median."""
     for path in PATHS:
         began = time.perf_counter()
         _whole(page, path)
         first_ms = 1000 * (time.perf_counter() - began)
-        print(
-            f"{'GET /' + path:<40}{first_ms:8.1f} ms first{median_ms(partial(page.get, path)):8.1f} ms"
-        )
+        yield Row(what=f"{jobs}: GET /{path}, first, ms", ours=first_ms)
+        yield Row(what=f"{jobs}: GET /{path}, again, ms", ours=median_ms(partial(page.get, path)))
 
 
 def _whole(page: Page, path: str) -> None:
@@ -78,9 +78,11 @@ def main() -> None:
         home = Home(Path(folder) / "home")
         os.environ |= {"LAUNCHER_HOME": str(home.folder), "LAUNCHER_CONFIG": os.devnull}
         fill(home, options.jobs, options.runs)
-        print(f"{options.jobs:,} jobs in {options.runs:,} runs")
+        jobs = f"{options.jobs:,} jobs in {options.runs:,} runs"
         with served(Path(folder), "--read-only") as page:
-            measure(page)
+            rows = list(measured(page, jobs))
+    print(machine())
+    publish(rows, "screens")
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ from benchmarks.filling.fixed import Impossible
 from benchmarks.filling.machine import Maker
 from benchmarks.filling.result import SCHEMA, Result, draw
 from benchmarks.filling.workloads import WORKLOADS, Workload
+from benchmarks.measured import record
 from benchmarks.table import machine
 
 LAUNCHER = Path(sys.executable).with_name("launcher")
@@ -60,6 +61,9 @@ def main(only: Sequence[str], launcher: Path, *, as_json: bool) -> None:
             for result in _measured(key, workload, maker):
                 results.append(result)
                 click.echo(f"    {'  '.join(filter(None, result.cells()))}", err=True)
+    if launcher == LAUNCHER:  # the page is about this version
+        values = {result.workload: result.recorded() for result in results if not result.faults}
+        record("filling", values)
     if as_json:
         rows = [result.record() for result in results]
         click.echo(json.dumps({"schema": SCHEMA, "machine": machine(), "results": rows}))

@@ -7,7 +7,7 @@ from typing import Any
 from benchmarks.filling import jobs
 from benchmarks.filling.fixed import NUMBERS, best_fixed
 from benchmarks.filling.machine import CORES, Job, Machine, Maker, Queue
-from benchmarks.filling.result import Result, Target
+from benchmarks.filling.result import CORE, Result, Target
 
 PATIENCE = 12.0  # multiples of the best fixed number's time, after which a queue is stopped
 LEAST_S = 30.0  # the queue has at least so long
@@ -272,7 +272,7 @@ def scheduler(maker: Maker) -> Iterator[Result]:
             workload="scheduler",
             seconds=seconds,
             base_s=passed_s,
-            base="one core",
+            base=CORE,
             target=Target(most=0.03),
             faults=[] if count == len(work) else [f"only {count} of {len(work)} jobs run"],
             remarks=[f"{CORES} cores simulated"],

@@ -12,6 +12,7 @@ HEADER = (
     "workload", "seconds", "compared with", "", "ratio", "target", "holds", "busy s", "held s",
     "OOM", "most", "remarks",
 )  # fmt: skip
+CORE = "one core"  # what CPU time is compared with
 RIGHT = frozenset({1, 2, 4, 7, 8, 9, 10})
 
 
@@ -73,6 +74,13 @@ class Result:
             str(self.most),
             "; ".join([*self.faults, *self.remarks]),
         ]
+
+    def recorded(self) -> tuple[str, str]:
+        """Return value and reference for docs/measured.md; of CPU time the percentage of a core."""
+        if self.base == CORE and self.ratio is not None:
+            return number(100 * self.ratio), ""
+        reference = f"{self.base} {_text(self.base_s)}" if self.base else ""
+        return _text(self.seconds), reference
 
     def record(self) -> dict[str, Any]:
         """Return the row for JSON."""

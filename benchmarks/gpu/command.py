@@ -21,6 +21,7 @@ from benchmarks.gpu.parts import LIGHT, PARTS, Part
 from benchmarks.gpu.report import Report, Value
 from benchmarks.gpu.runner import run_all
 from benchmarks.gpu.simulated import simulated
+from benchmarks.measured import record
 from launcher.system.processes import lock
 
 MEANINGLESS = "rehearsal on the CPU: its figures mean nothing, and no report is written"
@@ -96,6 +97,9 @@ def _measured(parts: Mapping[str, Part], bench: Bench, out: Path) -> bool:
 
     run_all(parts, bench, report, after_each)
     print(report.markdown())
+    card = f"an {facts.get('GPU')} with {facts['cores']} CPU cores"
+    for file in ("gpu", "filling"):
+        record(file, report.values(only=file), machine=card)
     names = f"{out}/gpu-report.json and gpu-report.md"
     print(f"cannot write {names}: {unwritten}" if unwritten else f"written: {names}")
     return report.failed or bool(unwritten)

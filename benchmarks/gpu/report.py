@@ -77,6 +77,20 @@ class Report:
             "parts": [asdict(result) for result in self.results],
         }
 
+    def values(self, *, only: str) -> dict[str, tuple[str, str]]:
+        """Return values and references for docs/measured.md.
+
+        Args:
+            only: `filling` for the part of this name, anything else for all other parts.
+        """
+        return {
+            f"{result.part}, {row.what}": (text(row.measured), cells(row)[2].replace(" · ", "; "))
+            for result in self.results
+            if (result.part == "filling") == (only == "filling")
+            for row in result.rows
+            if row.measured is not None and row.holds is not False
+        }
+
     def markdown(self) -> str:
         """Return the report as markdown tables, one for each part."""
         facts = ", ".join(f"{key} {value}" for key, value in self.machine.items())

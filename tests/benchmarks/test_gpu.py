@@ -269,3 +269,21 @@ def test_a_part_with_a_queue_can_be_rehearsed(part: str) -> None:
 
     assert done.returncode == 0, done.stdout
     assert f"done     {part}" in done.stdout
+
+
+def test_the_page_of_measurements_gets_values_that_are_as_expected() -> None:
+    rows = [
+        Row(what="load", measured=1044.2, unit="images/s", beside={"network_alone": 1100}),
+        Row(what="absent", measured=None),
+        Row(what="refuted", measured=3, holds=False),
+    ]
+    report = Report(
+        machine={},
+        results=[
+            Result(part=part, title=part, state=State.DONE, rows=rows)
+            for part in ("training", "filling")
+        ],
+    )
+    values = ("1,044", "network alone: 1,100")
+    assert report.values(only="gpu") == {"training, load": values}
+    assert report.values(only="filling") == {"filling, load": values}

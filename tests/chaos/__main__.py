@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from benchmarks.measured import record
 from tests.chaos.audit import jobs_of
 from tests.chaos.proof import prove
 from tests.chaos.recipe import LONG_SHARE
@@ -44,6 +45,17 @@ def main(jobs: int, seconds: float, seed: int | None, without_guard: bool) -> No
     if wrong:
         click.echo(f"jobs: {' '.join(wrong)}", err=True)
     click.echo(report.line)
+    if not without_guard:
+        found, kills = report.findings, f"{report.kills:,} kills"
+        counts = {
+            "jobs": report.jobs,
+            "lost jobs": len(found.lost),
+            "jobs that ran twice": len(found.doubled),
+            "overlapping attempts": len(found.overlaps),
+            "unexplained ends": len(found.unexplained),
+        }
+        values = {f"{seconds:g} s, {what}": f"{count:,}" for what, count in counts.items()}
+        record("reliability", {what: (count, kills) for what, count in values.items()})
     sys.exit(1 if report.faults else 0)
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import click
 
+from benchmarks.measured import record
 from launcher.states import State
 from launcher.store.queue import Store
 from launcher.system.daemon_control import ensure_scheduler, scheduler_pid, wake
@@ -155,6 +156,13 @@ def main(jobs: int, seconds: float) -> None:
         f"{jobs} jobs, {seconds:g} s without a process: {grown.rows} rows, {grown.folders} folders, "
         f"{grown.log_bytes} bytes of log more; then all were done"
     )
+    name = f"{jobs:,} jobs, {seconds:g} s without a process"
+    values = {
+        f"{name}: folders": (f"{grown.folders:,}", ""),
+        f"{name}: rows": (f"{grown.rows:,}", ""),
+        f"{name}: kB of log": (f"{grown.log_bytes / 1000:.1f}", ""),
+    }
+    record("reliability", values)
     sys.exit(0 if grown.rows <= 10 and grown.folders <= 2 else 1)
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import click
 
+from benchmarks.measured import record
 from launcher.job import CPU, Resources, Terms
 from launcher.states import ENDED, State
 from launcher.store.queue import Store
@@ -194,6 +195,10 @@ def main(rounds: int, seed: int) -> None:
     for line in toll.failed:
         click.echo(line, err=True)
     click.echo(toll.line)
+    counts = {"attempts": toll.endings.total(), "failed jobs": len(toll.failed)}
+    counts |= {f"attempts {ending}": toll.endings[ending] for ending in ("done", "stopped")}
+    values = {f"{rounds:,} rounds, {what}": (f"{count:,}", "") for what, count in counts.items()}
+    record("reliability", values)
     sys.exit(1 if toll.failed else 0)
 
 

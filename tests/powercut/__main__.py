@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from benchmarks import measured
 from tests.powercut.proof import prove, record
 
 MOST_LINES = 20
@@ -35,6 +36,15 @@ def main(jobs: int, cuts: int, restarts: int, seed: int | None, without_syncs: b
     for line in report.findings[:MOST_LINES]:
         click.echo(line, err=True)
     click.echo(report.line)
+    if not without_syncs:
+        after_cuts = len(report.findings) - report.restart_findings
+        counts = {
+            f"{cuts:,} cuts of {jobs} jobs, replayed": report.cuts,
+            f"{cuts:,} cuts of {jobs} jobs, wrong": after_cuts,
+            f"{restarts} restarts of {jobs} jobs, wrong": report.restart_findings,
+        }
+        values = {what: (f"{count:,}", "") for what, count in counts.items()}
+        measured.record("reliability", values)
     sys.exit(1 if report.findings else 0)
 
 

@@ -43,6 +43,7 @@ class Report:
     cuts: int
     restarts: int  # of them, those after which a scheduler went on
     findings: tuple[str, ...]
+    restart_findings: int  # of them, those after a restart
 
     @property
     def line(self) -> str:
@@ -90,14 +91,20 @@ def prove(
     at = sorted(chance.choices(range(len(operations) + 1), k=cuts))
     deep = {int(index * cuts / restarts) for index in range(restarts)} if restarts else set()
     findings: list[str] = []
+    restart_findings = 0
     for index, (number, left, seen) in enumerate(_cuts(place, operations, at, chance, syncs)):
         with _disk(place, left) as home:
             wrong = judge(home, seen)
             if not wrong and index in deep:
                 wrong = _goes_on(home, seen)
+                restart_findings += len(wrong)
         findings += [f"cut after change {number}: {text}" for text in wrong]
     return Report(
-        operations=len(operations), cuts=cuts, restarts=len(deep), findings=tuple(findings)
+        operations=len(operations),
+        cuts=cuts,
+        restarts=len(deep),
+        findings=tuple(findings),
+        restart_findings=restart_findings,
     )
 
 

@@ -62,6 +62,7 @@ def _full(own: Queue) -> None:
     shown = own.until_ended([first, second])
     attempts = shown[second]["attempts"]
     endings = [(each["outcome"] or {}).get("ending") for each in attempts]
+    bench.row("card full: attempts", len(attempts))
     bench.row("card full: how the attempts ended", ", ".join(map(str, endings)),
               holds=endings[0] == "out-of-memory" and endings[-1] == "done")  # fmt: skip
     _shortage(bench, attempts[0])
@@ -128,6 +129,7 @@ def greedy_rows(bench: Bench, record: dict[str, Any], usage: Usage, *, unharmed:
         return
     ending = (attempts[0]["outcome"] or {}).get("ending")
     short = ending == "out-of-memory"
+    bench.row("greedy training: attempts", len(attempts))
     bench.row("… how its first attempt ended", ending, holds=short)
     _shortage(bench, attempts[0])
     beyond = max(0, usage.beyond)
