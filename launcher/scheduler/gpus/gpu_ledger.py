@@ -432,11 +432,12 @@ class Taken:
             record: one of `records`; if it cannot be understood, nothing is known.
             now: monotonic seconds.
         """
-        growth, peak = read_growth(record, now), record.get("peak")
+        growth = read_growth(record, now)
         if growth is not None:
             self._of[key] = AttemptMemory(
-                peak=peak if isinstance(peak, int) and 0 < peak <= MOST_PEAK else None,
+                peak=_read_bytes(record.get("peak")),
                 growth=growth,
+                settled=_read_bytes(record.get("settled")),
             )
 
     def peak(self, claim: Claim) -> int | None:
@@ -493,6 +494,11 @@ class Taken:
                 VramLimit() if cap is None else VramLimit(cap=cap, context=_steps(taken.context))
             )
         return limits
+
+
+def _read_bytes(value: Json) -> int | None:
+    """Return a number of bytes that another scheduler has written; None if it cannot be one."""
+    return value if isinstance(value, int) and 0 < value <= MOST_PEAK else None
 
 
 def _steps(context: int) -> int:

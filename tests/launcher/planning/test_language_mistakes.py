@@ -117,7 +117,7 @@ def test_phases_that_leave_nothing_are_refused() -> None:
 
 def test_an_unknown_kind_of_poison_is_found_while_planning() -> None:
     text = f"{WHERE}train: [{{data: 'gan2:pre', poison: f2t-5}}]\n"
-    assert "Did you mean 'f2r'?" in blamed(text, kinds=installed())
+    assert "did you mean 'f2r'?" in blamed(text, kinds=installed())
 
 
 def test_one_gpu_for_a_kind_undoes_none_for_the_file() -> None:
@@ -399,9 +399,10 @@ def test_what_phases_leave_out_is_not_refused() -> None:
         "train: [{data: 'gan2:pre'}]\nautotest: ['gan2:pre']\n"
     )
     kinds = installed()
-    assert refusals(text, kinds=kinds)[0].message == (
-        "the training of gan2:pre does not save the weights that this job needs. "
-        "Set save_weights: true in the training."
+    (problem,) = refusals(text, kinds=kinds)
+    assert (problem.message, problem.hint) == (
+        "the training of gan2:pre does not save the weights that this job needs",
+        "set save_weights: true in the training",
     )
     assert names(a_plan(text, "phases=[train]", kinds=kinds)) == ["train/gan2:pre"]
 

@@ -139,7 +139,7 @@ def test_fewer_examples_than_were_asked_for_are_an_error(lab: Path) -> None:
         ('{model: "gan2:pre", data: "sdXL:pre", solver: gradient}', "is trained in closed form"),
         (
             '{model: null, data: "gan3:pre", shots: 3}',
-            "Name one as `model`, and train with solver: ridge",
+            "name one as `model`, and train with solver: ridge",
         ),
         ('{model: null, data: "gan3:pre", processes: 2}', "uses one process"),
     ],
