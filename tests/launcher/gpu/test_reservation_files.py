@@ -4,7 +4,6 @@ import json
 import os
 import re
 import stat
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from math import log
@@ -169,9 +168,7 @@ def test_a_crowd_of_hostile_files_hides_no_honest_promise_and_is_asked_about_onc
 def test_a_pipe_or_a_folder_blocks_nobody(public: Path) -> None:
     os.mkfifo(public / NAME)
     (public / file_name(UID, Path("/a"))).mkdir()
-    started = time.monotonic()
-    found, complaints = read(public)
-    assert time.monotonic() - started < 1
+    found, complaints = read(public)  # a pipe that is opened to be read would wait for ever
     assert found == {}
     assert len(complaints) == 2
 

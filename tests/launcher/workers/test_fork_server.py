@@ -3,7 +3,6 @@ import resource
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -148,9 +147,7 @@ def test_a_nursery_finds_modules_where_its_jobs_would_and_not_where_we_do(
 def test_a_nursery_that_still_loads_is_not_waited_for(home: Home, tmp_path: Path) -> None:
     (tmp_path / "endless.py").write_text("import time\ntime.sleep(600)\n")
     fork_server = ForkServer(home, WorkerEnvironment(sys.executable, ("endless",), str(tmp_path)))
-    before = time.monotonic()
-    fork_server.close()
-    assert time.monotonic() - before < 10
+    fork_server.close()  # the limit of a test is far below 600 s
     assert identity(fork_server._pid) is None
 
 

@@ -5,7 +5,6 @@ import pickle
 import posix
 import struct
 import sys
-import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -218,11 +217,9 @@ def test_a_pickle_of_too_many_instructions_is_stopped(data: bytes) -> None:
         run(io.BytesIO(data), {}, Budget(steps=1000))
 
 
-def test_the_most_instructions_take_seconds() -> None:
-    started = time.monotonic()
+def test_a_file_of_too_many_instructions_is_refused() -> None:
     with pytest.raises(Refusal, match="more instructions"):
         read(b"N" * (safe_pickle.MAX_STEPS + 1))
-    assert time.monotonic() - started < 30
 
 
 def test_a_dict_of_many_entries_is_refused() -> None:
