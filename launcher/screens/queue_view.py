@@ -129,9 +129,7 @@ TONES = {
 }
 _MARK = 2  # characters before a name: its state's glyph and a blank
 _WHY_ROWS = 3  # lines of a reason
-_WHY_PART = (
-    0.4  # of a screen's width: a reason of narrow lines is hard to read and loses its middle
-)
+_WHY_PART = 0.4  # of a screen's width; in narrower lines a reason is cut in its middle
 ABOVE = "as above"  # instead of the reason of the line above
 
 
