@@ -556,7 +556,7 @@ def test_the_process_is_started_where_it_is_wanted_and_again_after_a_death(
         notifier.keep()
     assert lock_holder(served.notify_lock) == pid
     os.kill(pid, signal.SIGKILL)
-    until(lambda: lock_holder(served.notify_lock) is None, "it is dead")
+    until(lambda: gone(pid), "it is dead")  # its lock is free before its parent can reap it
     write_atomic(config, f"{TABLE}# now\n")
     notifier.keep()
     until(lambda: lock_holder(served.notify_lock), "another one lives")
