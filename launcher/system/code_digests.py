@@ -10,7 +10,7 @@ import importlib.machinery
 import importlib.util
 import json
 import os
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cache, lru_cache
 from itertools import accumulate
 from pathlib import Path
@@ -22,6 +22,7 @@ from launcher.errors import UsageError
 from launcher.system.code_links import DECIDING, DOOR, LAUNCHER, Counted, Linker
 from launcher.system.code_text import BELOW, Element, ModuleText, opaque, read_text
 from launcher.system.file_digests import Kept
+from launcher.system.old_names import MODULE, read_old_names
 
 ABSENT = "absent"  # the digest of a module that is not there
 WHOLE = ""  # in the place of a module: the digest of all that counts, which alone decides
@@ -55,6 +56,7 @@ class CodeIndex:
         self.file = cache(self._searched)
         self._key_of = cache(self._read_key)
         self._text = cache(self._text_of)
+        self._old_names = cache(self._read_old_names)
         self._imports = cache(self._needed)
         self._closure = cache(self._reached)
         self._linker = cache(
@@ -82,7 +84,8 @@ class CodeIndex:
             return {}
         closure = self.closure(roots, known)
         keys = [self._key(module) for module in closure]
-        parts = [FORM, entry, roots, closure, keys]
+        renames = [self._key(f"{top}.{MODULE}") for top in sorted({*map(_top, closure)})]
+        parts = [FORM, entry, roots, closure, keys, renames]
         name = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
         kept = self._kept.get("codes", name, _code)
         if kept is None or any(self._key(module) != key for module, key in kept[2].items()):
@@ -181,7 +184,7 @@ class CodeIndex:
         file = self.file(module)
         if file is None or _top(module) == LAUNCHER:  # of the launcher only what is named counts
             return (), ()
-        imports, is_read = self._imports_of(file)
+        imports, is_read = self._imports_of(file, _top(module))
         if not is_read:
             self.unread[module] = file
         needed = [*accumulate(module.split("."), lambda above, name: f"{above}.{name}")][:-1]
@@ -199,7 +202,7 @@ class CodeIndex:
         """Return the module of the launcher that an imported name comes from, if it decides results."""
         door, _, symbol = name.rpartition(".")
         file = self.file(DOOR) if door == DOOR else None
-        behind = () if file is None else self._imports_of(file)[0]
+        behind = () if file is None else self._imports_of(file, LAUNCHER)[0]
         homes = {module.rpartition(".")[0] for module in behind if module.endswith(f".{symbol}")}
         return sorted(DECIDING & {name, door, *homes})
 
@@ -213,7 +216,8 @@ class CodeIndex:
             parts = (*path.relative_to(file.parent).parts[:-1], name)
             if name and all(part.isidentifier() for part in parts):
                 below = ".".join((module, *(parts[:-1] if name == "__init__" else parts)))
-                if below != module and self.file(below) is not None:
+                is_table = below == f"{_top(module)}.{MODULE}"
+                if below != module and not is_table and self.file(below) is not None:
                     yield below
 
     def _searched(self, module: str) -> Path | None:
@@ -261,12 +265,12 @@ class CodeIndex:
         self._contents[key] = content
         return key
 
-    def _imports_of(self, file: Path) -> tuple[tuple[str, ...], bool]:
+    def _imports_of(self, file: Path, package: str) -> tuple[tuple[str, ...], bool]:
         """Return what a file imports, and whether more than its bytes is known."""
-        key = self._key_of(file)
+        key = self._text_key(file, package)
         known = self._kept.get(IMPORTS, key, _imports)
         if known is None:
-            text = self._read(file)
+            text = self._read(file, package)
             known = text.imports, text.is_read
             self._kept.put(IMPORTS, key, text.imports if text.is_read else None)
         return known
@@ -274,16 +278,33 @@ class CodeIndex:
     def _text_of(self, module: str) -> ModuleText | None:
         """Return what the text of a module says; None where there is no such module."""
         file = self.file(module)
-        return None if file is None else self._read(file)
+        return None if file is None else self._read(file, _top(module))
 
-    def _read(self, file: Path) -> ModuleText:
-        key = self._key_of(file)
+    def _read(self, file: Path, package: str) -> ModuleText:
+        """Return the text of a file, in which renamed definitions of its package have their old names."""
+        key = self._text_key(file, package)
         text = self._kept_texts.get(TEXTS, key, _text)
         if text is None:
-            content = self._contents[key]
-            text = opaque(content) if file.name.endswith(_COMPILED) else read_text(content)
+            content = self._contents[self._key_of(file)]
+            if file.name.endswith(_COMPILED):
+                text = opaque(content)
+            else:
+                text = read_text(content, self._old_names(package)[1])
             self._kept_texts.put(TEXTS, key, text)
         return text
+
+    def _text_key(self, file: Path, package: str) -> str:
+        """Return what the text of a file depends on: its content, and the table of old names."""
+        table, old_names = self._old_names(package)
+        return f"{self._key_of(file)}-{table}" if old_names else self._key_of(file)
+
+    def _read_old_names(self, package: str) -> tuple[str, Mapping[str, str]]:
+        """Return the digest of a package's table of old names, and the table."""
+        file = self.file(f"{package}.{MODULE}")
+        if file is None or file.name.endswith(_COMPILED):
+            return ABSENT, {}
+        key = self._key_of(file)
+        return key, read_old_names(self._contents[key], file)
 
 
 @lru_cache(maxsize=16)  # what is imported does not change while a process runs

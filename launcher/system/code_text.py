@@ -27,6 +27,8 @@ from functools import cache
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from launcher.system.old_names import restore_old_names
+
 IMPORTED, TEXT, OWN, STAR = "!", "=", ":", "*"
 BELOW = ".*"  # ends an import that stands for all modules below a package
 
@@ -85,10 +87,18 @@ class ModuleText(NamedTuple):
     is_read: bool = True  # False: it is known by its bytes alone
 
 
-def read_text(text: bytes) -> ModuleText:
-    """Return what a module's text says; of one that is no Python, a digest of its bytes."""
+def read_text(text: bytes, old_names: Mapping[str, str] = MappingProxyType({})) -> ModuleText:
+    """Return what a module's text says; of one that is no Python, a digest of its bytes.
+
+    Args:
+        text: source code of the module.
+        old_names: identifiers that were renamed, with the names that they had. See `old_names`.
+    """
     try:
-        return _TextReader().read(ast.parse(text))
+        tree = ast.parse(text)
+        if old_names:
+            restore_old_names(tree, old_names)
+        return _TextReader().read(tree)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return opaque(text)
 
