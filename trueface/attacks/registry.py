@@ -102,7 +102,7 @@ def parse_attack(text: str) -> Attack | None:
 
 
 def canonical(text: str) -> str:
-    """Return an attack as it is stored and as files are named: `pgd02` is `pgd2`.
+    """Return an attack as it is stored and as files are named: "pgd02" becomes "pgd2".
 
     Raises:
         ValueError: see `parse_attack`.

@@ -77,7 +77,7 @@ class MeasuredScores(NamedTuple):
     report: Report
     spread: Mapping[str, Floats]  # name → (R,); NaN where a resample has no such value
     design: Design
-    left: Mapping[str, Floats]  # name → (F,) on what of the table is left: see `source_variance`
+    left: Mapping[str, Floats]  # name → (F,) on what of the table is left: see `standard_error`
 
 
 def measure(
@@ -99,7 +99,7 @@ def measure(
         DataError: empty, or a logit that is no finite number: such a model has no score.
 
     Intervals are over the population that the sources come from, where a class has several; of a
-    class of one source they are of this source. See `source_variance`; where no class has several,
+    class of one source they are of this source. See `standard_error`; where no class has several,
     and for `by_images`, `bootstrap`. That of the calibration error is wide rather than narrow. A share
     that is 0 or 1 without exception has the interval of no error on as many images.
     """

@@ -193,7 +193,7 @@ class GenerationKind(JobKind):
     """A kind of job about generators, and about folders of images; its command is `trueface generate NAME`."""
 
     common: ClassVar[tuple[Refusal, ...]] = (_misnamed,)
-    sets: tuple[str, ...] = ()  # of `data.picture_sets`, that its data ID may name
+    sets: tuple[str, ...] = ()  # sets of images that its data ID may name
     takes_words: bool = False
 
     def images(self, data: DataId) -> DataId:

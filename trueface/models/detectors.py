@@ -184,7 +184,7 @@ def build(
         dropout: probability before the last layer.
         normalization: of the pixels, as the weights want it; "model" is the architecture's own.
         channels_last: memory format; on a CPU 1.2 to 1.5 times as fast.
-        nodown: the first convolution keeps the resolution; see `first_layer`.
+        nodown: the first convolution keeps the resolution; see `nodown`.
         side: of images in pixels: networks that are made for one size are made for it; None: not known,
             their usual one.
 

@@ -51,7 +51,7 @@ def labels_of(
 def flipped(labels: Tensor, names: Sequence[str]) -> Tensor:
     """Return, for each attribute, the labels with it flipped: K×N×K.
 
-    CelebA's hair colours exclude one another, as in StarGAN's `create_labels`: to flip one of them is
+    CelebA's hair colours exclude one another, as in the function create_labels of StarGAN: to flip one of them is
     to have it and no other one, so that nothing changes where it was there already.
 
     Args:

@@ -66,7 +66,7 @@ def resampled(part: Answered, labels: Classes) -> Counts:
 
 
 def designed(part: Answered, labels: Classes) -> Design:
-    """Return what is left out of answers in turn: see `uncertainty`."""
+    """Return what is left out of answers in turn: see `standard_error`."""
     return design(pictures(part), labels, 0)
 
 
