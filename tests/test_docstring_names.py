@@ -16,7 +16,9 @@ import pytest
 TREE = Path(__file__).parents[1]
 PACKAGES = ("launcher", "trueface", "benchmarks", "tests")
 _REFERENCE = re.compile(r"(?<![`\w])`([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)(?:\(\))?`(?!`)")
-_FILE_SUFFIXES = frozenset({"cc", "csv", "db", "json", "md", "npz", "proto", "pt", "py", "toml", "yaml"})
+_FILE_SUFFIXES = frozenset(
+    {"cc", "csv", "db", "json", "md", "npz", "proto", "pt", "py", "toml", "yaml"}
+)
 _WORD = re.compile(r"[A-Za-z_]\w*")
 
 
