@@ -16,8 +16,9 @@ from launcher.errors import counted
 from launcher.scheduler.policy.disciplines import DISCIPLINES
 from launcher.simulate.baselines import Assumptions, study
 from launcher.simulate.machine import Fleet, Outcome, fit, read_fleet, wide
+from launcher.simulate.memory_claims import draw_memory
 from launcher.simulate.queue import Foresight
-from launcher.simulate.trace import TraceJob, choose, draw_memory, read_trace
+from launcher.simulate.trace import TraceJob, choose, read_trace
 from launcher.units import format_seconds
 
 PHILLY = Path(__file__).parents[2] / "shared" / "data" / "traces" / "philly_jobs.csv"

@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from launcher.simulate.machine import Fleet
-from launcher.simulate.trace import GIB, TraceJob, draw_memory, read_trace
+from launcher.simulate.memory_claims import GIB, draw_memory
+from launcher.simulate.trace import TraceJob, read_trace
 
 TRACES = Path(__file__).parents[2] / "shared" / "data" / "traces"
 CARD = 24 * GIB

@@ -19,8 +19,9 @@ from launcher.scheduler.policy.decide import decide
 from launcher.scheduler.policy.model import Decision, Machine, Running, Start, Waiting
 from launcher.simulate.baselines import Assumptions, study
 from launcher.simulate.machine import Fleet, fit, read_fleet
+from launcher.simulate.memory_claims import SHARES, draw_memory
 from launcher.simulate.queue import Foresight
-from launcher.simulate.trace import SHARES, draw_memory, read_trace
+from launcher.simulate.trace import read_trace
 from launcher.system.gpu_sharing import Rules
 from launcher.system.processes import cores
 

@@ -14,9 +14,10 @@ from pydantic import Field, StringConstraints, field_validator
 from launcher.context import INPUTS, OUTPUTS, file_paths
 from launcher.draft import Draft, Input
 from launcher.errors import UsageError
-from launcher.job import PROGRAM, Spec, digest_of, program_signature
+from launcher.job import PROGRAM, Spec
 from launcher.kind_interface import Kind, Role, Settings
 from launcher.params import PARAMS
+from launcher.signatures import digest_of, program_signature
 
 GROUP = "launcher.kinds"
 

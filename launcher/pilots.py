@@ -2,7 +2,7 @@
 
 import sys
 
-from launcher.backends.node_pilot import main
+from launcher.backends.node_start import main
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))

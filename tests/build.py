@@ -34,7 +34,7 @@ from launcher.system.processes import (
     send,
 )
 from launcher.workers.attempt_watch import Adopted, Supervised, Unclear, Watch, find_out, watch
-from launcher.workers.fork_server_pool import ForkServer
+from launcher.workers.fork_server_handles import ForkServer
 from launcher.workers.order import order_text
 from launcher.workers.started_file import recorded_outcome
 

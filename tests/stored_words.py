@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from launcher.backends.channel import _NEWS as PILOT_NEWS
-from launcher.backends.channel import _ORDERS as PILOT_ORDERS
-from launcher.backends.channel import PilotFolder, PilotSpec
+from launcher.backends.pilot_folder import PilotFolder, PilotSpec
+from launcher.backends.pilot_messages import _NEWS as PILOT_NEWS
+from launcher.backends.pilot_messages import _ORDERS as PILOT_ORDERS
 from launcher.backends.pilot_rules import Life
 from launcher.backends.pilots_file import BackendRow, PastPilot, PilotRow
 from launcher.backends.protocol import Cause, Stage

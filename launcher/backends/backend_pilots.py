@@ -8,9 +8,10 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from launcher.backends.channel import PilotFolder, PilotSpec
-from launcher.backends.local import pids_of
-from launcher.backends.pilot import Pilot, PilotLink
+from launcher.backends.pilot import Pilot
+from launcher.backends.pilot_folder import PilotFolder, PilotSpec
+from launcher.backends.pilot_link import PilotLink
+from launcher.backends.pilot_processes import pids_of
 from launcher.backends.pilot_records import (
     NotSubmitted,
     PilotRecord,

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from launcher import __version__
-from launcher.backends.channel import PilotFolder, PilotSpec, make_pilot_folder
+from launcher.backends.pilot_folder import PilotFolder, PilotSpec, make_pilot_folder
 from launcher.backends.protocol import Backend, EngineError, Refused
 from launcher.backends.settings import KINDS, BackendSettings
 from launcher.errors import MachineError

@@ -19,6 +19,12 @@ from launcher.system.text import harmless
 MOST = 20_000  # lines; what is older is not told any more
 _NAME = "nodes.jsonl"
 ELSEWHERE = "a pilot"  # of which nothing more is known
+logger = logging.getLogger(__name__)
+
+SCHEMA = 1
+EVERY_S = 1.0  # written at most so often
+FRESH_S = 5.0  # and so often while there are pilots, as they were heard since
+LAST = 1e11  # seconds since 1970; no calendar goes much further
 
 
 class PastPilot(NamedTuple):
@@ -77,13 +83,6 @@ class NodesFile:
         self._known.update(pilot.token for pilot in fresh)
 
 
-logger = logging.getLogger(__name__)
-
-SCHEMA = 1
-EVERY_S = 1.0  # written at most so often
-FRESH_S = 5.0  # and so often while there are pilots, as they were heard since
-
-LAST = 1e11  # seconds since 1970; no calendar goes much further
 Row = TypeVar("Row", "PilotRow", "BackendRow", PastPilot)
 
 

@@ -16,7 +16,7 @@ from importlib import import_module
 from types import MappingProxyType
 from typing import NamedTuple, Protocol, TypeVar
 
-from launcher.backends.channel import PilotFolder, PilotSpec
+from launcher.backends.pilot_folder import PilotFolder, PilotSpec
 from launcher.backends.settings import BackendSettings
 from launcher.errors import MachineError
 from launcher.system.paths import Home

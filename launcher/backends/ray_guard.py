@@ -17,8 +17,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from launcher.backends.channel import PilotFolder
-from launcher.backends.local import kill_all, pids_of
+from launcher.backends.pilot_folder import PilotFolder
+from launcher.backends.pilot_processes import kill_all, pids_of
 from launcher.system.processes import Identity, alive, identity
 
 RAYLET = "LAUNCHER_RAYLET"  # the process that started the actor

@@ -7,28 +7,23 @@ kind = "slurm"                    # or "local", "ray"
 cpus = 8                          # of each pilot
 gpus = 2
 pilots = 4                        # most at once
-
-From them come where a job may run, which jobs a pilot can hold at all, and paths as the nodes see them.
 """
 
-import json
-import sys
 from collections.abc import Callable, Mapping
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
-from launcher.context import LIMITS, NICENESS
-from launcher.errors import UsageError, counted
-from launcher.job import Resources, Terms
+from launcher.errors import UsageError
 from launcher.system.config import Fault, absolute, read_configuration, read_keys, unknown
 from launcher.system.environment import prologue_lines
-from launcher.system.files import Json
-from launcher.units import format_bytes, format_seconds, parse_bytes, parse_seconds
+from launcher.units import parse_bytes, parse_seconds
 
 TABLE = "backends"
 HERE = "local"  # this machine, without pilots: always there
 KINDS = ("local", "ray", "slurm")
+_WORD = "a word, such as"
+_SPANS = {"time", "idle", "lease", "beat", "poll"}  # whose fields end with _s
+_BASH = ("/bin/bash", "-lc")  # a login shell: `module` and conda are defined by what it reads
 
 
 class BackendSettings(NamedTuple):
@@ -224,8 +219,6 @@ def _amounts(value: object) -> Mapping[str, float]:
     return {_word(name): float(amount) for name, amount in table.items()}
 
 
-_WORD = "a word, such as"
-_SPANS = {"time", "idle", "lease", "beat", "poll"}  # whose fields end with _s
 # key → what is expected, how it is read
 _READ: Mapping[str, tuple[str, Callable[[object], Any]]] = {
     "kind": ('"local", "ray" or "slurm"', _kind),
@@ -258,148 +251,7 @@ _READ: Mapping[str, tuple[str, Callable[[object], Any]]] = {
 }
 
 
-def placed_terms(terms: Terms, backends: Backends) -> Terms:
-    """Return terms that say where a job runs, unless that is here alone by default.
-
-    Raises:
-        UsageError: they name an unknown backend.
-    """
-    if terms.on:
-        read_on([*terms.on], backends)
-        return terms
-    return terms if backends.default == (HERE,) else terms._replace(on=backends.default)
-
-
-def runs_here(terms: Terms) -> bool:
-    """Tell whether a job may run on this machine."""
-    return not terms.on or HERE in terms.on
-
-
-def runs_only_here(terms: Terms) -> bool:
-    """Tell whether a job may run nowhere else."""
-    return not terms.on or terms.on == (HERE,)
-
-
-def impossible_there(asked: Resources, terms: Terms, backends: Backends) -> str:
-    """Return why no pilot of a job's backends can ever hold it, '' where one can, or it may run here."""
-    reasons = [
-        never_fits(asked, terms.time_limit_s, backends.by_name[name])
-        for name in terms.on
-        if name in backends.by_name
-    ]
-    return "" if runs_here(terms) or not all(reasons) else "; ".join(reasons)
-
-
-def never_fits(asked: Resources, limit: float | None, settings: BackendSettings) -> str:
-    """Return why no pilot of a backend can ever hold a job, '' where one can; says what to change."""
-    table = f"[backends.{settings.name}]"
-    if asked.cpus > settings.cpus:
-        return (
-            f"needs {counted(asked.cpus, 'CPU core')}, but a pilot of {settings.name} has {settings.cpus} "
-            f"(raise `cpus` in {table})"
-        )
-    gpus = asked.gpus if asked.works_on_gpu(there=settings.gpus > 0) else 0
-    if gpus > settings.gpus:
-        return (
-            f"needs {counted(gpus, 'GPU')}, but a pilot of {settings.name} has {settings.gpus} "
-            f"(raise `gpus` in {table})"
-        )
-    if asked.ram is not None and settings.memory is not None and asked.ram > settings.memory:
-        return (
-            f"needs {format_bytes(asked.ram)} of main memory, but a pilot of {settings.name} has "
-            f"{format_bytes(settings.memory)} (raise `memory` in {table})"
-        )
-    if limit is not None and settings.time_s is not None and limit >= settings.time_s:
-        return (
-            f"has a time limit of {format_seconds(limit)}, but a pilot of {settings.name} ends after "
-            f"{format_seconds(settings.time_s)} (raise `time` in {table} or lower the time limit)"
-        )
-    return ""
-
-
-def slots(asked: Resources, settings: BackendSettings) -> int:
-    """Return how many such jobs one pilot runs at once, at least; 1 where one of its GPUs is needed."""
-    by_cpus = settings.cpus // max(1, asked.cpus)
-    if asked.ram and settings.memory:
-        by_cpus = min(by_cpus, settings.memory // asked.ram)
-    if asked.works_on_gpu(there=settings.gpus > 0) and settings.gpus:
-        by_cpus = min(by_cpus, settings.gpus // max(1, asked.gpus))
-    return max(1, by_cpus)
-
-
-_BASH = ("/bin/bash", "-lc")  # a login shell: `module` and conda are defined by what it reads
-
-
 def after_prologue(settings: BackendSettings, *words: str) -> list[str]:
     """Return a command that runs after what the site needs before it."""
     lines = prologue_lines(settings.prologue)
     return [*_BASH, "\n".join((*lines, 'exec "$@"')), "bash", *words] if lines else [*words]
-
-
-class NodePaths:
-    """Turns paths of this machine into those of the nodes, where a backend's settings say that they differ."""
-
-    def __init__(self, settings: BackendSettings) -> None:
-        """Begin.
-
-        Args:
-            settings: of the backend.
-        """
-        self._python = settings.python
-        # the longest first: /data/fast may lie elsewhere than the rest of /data
-        pairs = ((here.rstrip("/"), there.rstrip("/")) for here, there in settings.paths.items())
-        self._pairs = tuple(sorted(pairs, key=lambda pair: -len(pair[0])))
-        self._context = lru_cache(maxsize=8)(self._new_context)
-
-    def spec(self, text: str) -> str:
-        """Return a spec as the node gets it; both are JSON."""
-        return json.dumps(self._mapped(json.loads(text))) if self._pairs else text
-
-    def context(self, text: str) -> str:
-        """Return a job's context as the node gets it; both are JSON. The limits are the node's own."""
-        return self._context(text)
-
-    def interpreter(self, path: str = sys.executable) -> str:
-        """Return the interpreter of the nodes for one of this machine, which is ours by default."""
-        return self._python or self.path(path)
-
-    def path(self, path: Path | str) -> str:
-        """Return a path as the nodes see it."""
-        path = str(path)
-        for here, there in self._pairs:
-            if path == here or path.startswith(f"{here}/"):
-                return f"{there}{path[len(here) :]}" or "/"
-        return path
-
-    def _new_context(self, text: str) -> str:
-        record: dict[str, Json] = json.loads(text)
-        own = [record.pop(name) for name in (LIMITS, NICENESS) if name in record]
-        if not (own or self._pairs or self._python):
-            return text
-        mapped = {name: self._mapped(value) for name, value in record.items()}
-        environment = record.get("environment")
-        if isinstance(environment, dict):
-            mapped["environment"] = {
-                name: ":".join(map(self.path, str(value).split(":")))
-                for name, value in environment.items()
-            }
-        if self._python:
-            mapped["interpreter"] = self._python
-        return json.dumps(mapped)
-
-    def _mapped(self, value: Json) -> Json:
-        match value:
-            case str():
-                return self._word(value)
-            case list():
-                return [*map(self._mapped, value)]
-            case dict():
-                return {key: self._mapped(item) for key, item in value.items()}
-        return value
-
-    def _word(self, word: str) -> str:
-        """Return a word of a command line, which may hold a path behind its option: --data=/local/x."""
-        option, equals, path = word.partition("=")
-        if equals and option.startswith("-"):
-            return f"{option}={self.path(path)}"
-        return self.path(word)

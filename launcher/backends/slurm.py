@@ -4,20 +4,14 @@ A pilot is known by its token, which is its job's name. Where a program fails, h
 nothing is known, and nothing is taken for gone. What these programs print of jobs and nodes is read in `slurm_states`.
 """
 
-import atexit
-import contextlib
-import math
 import os
 import re
-import shlex
-import signal
-import subprocess
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
-from launcher.backends.channel import PilotFolder, PilotSpec
+from launcher.backends.node_paths import NodePaths
+from launcher.backends.pilot_folder import PilotFolder, PilotSpec
 from launcher.backends.protocol import (
     NOWHERE,
     Cause,
@@ -27,7 +21,17 @@ from launcher.backends.protocol import (
     Refused,
     Stage,
 )
-from launcher.backends.settings import BackendSettings, NodePaths
+from launcher.backends.settings import BackendSettings
+from launcher.backends.slurm_batches import (
+    Batch,
+    arguments,
+    batches,
+    estimated_start,
+    for_good,
+    script,
+    submission,
+)
+from launcher.backends.slurm_commands import Answer, SlurmCommands
 from launcher.backends.slurm_states import (
     FORMAT,
     NODE_FORMAT,
@@ -42,251 +46,11 @@ from launcher.backends.slurm_states import (
     silent_nodes,
     unsure_nodes,
 )
-from launcher.system.environment import prologue_lines
 from launcher.system.files import last_lines
 from launcher.system.paths import Home
 from launcher.system.text import harmless
-from launcher.units import format_seconds
 
-MIB = 1 << 20
-WARNING_S = 120  # so long before its end a pilot is told, in which trainings save
-# what Slurm will say again however often it is asked, until somebody changes a configuration
-_FOR_GOOD = re.compile(
-    r"invalid|unrecognized option|node configuration is not available|can ?not be satisfied"
-    r"|not permitted|permission denied|more processors requested",
-    re.IGNORECASE,
-)
 _PARTITION = re.compile(r"invalid partition", re.IGNORECASE)
-_START = re.compile(r"\bto start at (?P<at>[0-9]{9,11})\b")
-
-
-class Batch(NamedTuple):
-    """Pilots that are submitted with one call: one alone, or the elements of an array."""
-
-    name: str  # of Slurm's job
-    spec: PilotSpec  # of one of them: what they ask for is the same
-    folder: Path  # the pilot's, or the one above those of all
-    elements: tuple[int, ...] = ()
-
-
-def batches(pilots: Iterable[tuple[PilotFolder, PilotSpec]]) -> list[Batch]:
-    """Return how pilots are submitted: those with names such as `launcher-ab_17` together, by arrays."""
-    arrays: dict[tuple[str, Path], list[tuple[PilotSpec, int]]] = {}
-    alone: list[Batch] = []
-    for folder, spec in pilots:
-        name, index = name_and_index(folder.token)
-        if index:
-            arrays.setdefault((name, folder.folder.parent), []).append((spec, int(index)))
-        else:
-            alone.append(Batch(name=name, spec=spec, folder=folder.folder))
-    return alone + [
-        Batch(name, array[0][0], parent, tuple(sorted(index for _, index in array)))
-        for (name, parent), array in arrays.items()
-    ]
-
-
-def arguments(settings: BackendSettings, spec: PilotSpec) -> list[str]:
-    """Return what is asked of Slurm for such a pilot; the site's own options come first, ours count."""
-    named = {
-        "partition": settings.partition,
-        "account": settings.account,
-        "qos": settings.qos,
-        "constraint": settings.constraint,
-        "reservation": settings.reservation,
-        "gres": _gres(settings, spec),
-        "mem": "" if spec.memory is None else f"{math.ceil(spec.memory / MIB)}M",
-        "time": "" if spec.time_s is None else str(_minutes(spec.time_s)),
-        "cpus-per-task": str(spec.cpus),
-        "nodes": "1",
-        "ntasks": "1",
-        # a pilot that is gone is replaced by another one, never run twice
-        "signal": f"B:USR1@{_warning_s(spec)}",
-        # limits of a login node are not those of a node
-        "propagate": "NONE",
-        "export": "ALL",  # of an environment that holds next to nothing
-    }
-    words = [f"--{name}={value}" for name, value in named.items() if value]
-    return [*settings.options, *words, "--no-requeue", *["--exclusive"] * settings.exclusive]
-
-
-def submission(settings: BackendSettings, batch: Batch) -> list[str]:
-    """Return the arguments of sbatch for pilots whose folders are made; the script is its input."""
-    folder = NodePaths(settings).path(batch.folder)
-    escaped = folder.replace("%", "%%")
-    if batch.elements:
-        log = f"{escaped}/{batch.name}_%a/{PilotFolder(batch.folder).log.name}"
-        array = [f"--array={ranges(batch.elements)}"]
-    else:
-        log, array = f"{escaped}/{PilotFolder(batch.folder).log.name}", []
-    words = ["--parsable", f"--job-name={batch.name}", f"--chdir={folder}", "--open-mode=append"]
-    return [*arguments(settings, batch.spec), *words, f"--output={log}", *array]
-
-
-def script(settings: BackendSettings, batch: Batch) -> str:
-    """Return the script of a pilot, which becomes the pilot: Slurm's signals reach it, not a shell."""
-    folder = shlex.quote(NodePaths(settings).path(batch.folder))
-    if batch.elements:
-        folder = f'{folder}/{shlex.quote(batch.name)}_"$SLURM_ARRAY_TASK_ID"'
-    # `module` and conda are defined by what a login shell reads
-    shell = "#!/bin/bash -l" if settings.prologue else "#!/bin/bash"
-    start = [*settings.wrap, NodePaths(settings).interpreter(), "-P", "-m", "launcher.pilots"]
-    lines = [
-        shell,
-        # an administrator may requeue what we asked not to: its attempts have been given up by then
-        '[ "${SLURM_RESTART_COUNT:-0}" = 0 ] || exit 0',
-        *prologue_lines(settings.prologue),
-        f"exec {shlex.join(start)} {folder}",
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def for_good(complaint: str) -> bool:
-    """Tell whether Slurm will refuse such a pilot again until a configuration changes."""
-    return _FOR_GOOD.search(complaint) is not None
-
-
-def estimated_start(printed: str) -> float | None:
-    """Return when `sbatch --test-only` expects the start, in seconds since 1970."""
-    match = _START.search(printed)
-    return None if match is None else float(match["at"])
-
-
-def _gres(settings: BackendSettings, spec: PilotSpec) -> str:
-    if not spec.gpus:
-        return ""
-    kind = f"{settings.gpu_type}:" if settings.gpu_type else ""
-    return f"gpu:{kind}{spec.gpus}"
-
-
-def _minutes(time_s: float) -> int:
-    return max(1, math.ceil(time_s / 60))
-
-
-def _warning_s(spec: PilotSpec) -> int:
-    """Return how long before its end a pilot is told: of a short one, a quarter of its time at most."""
-    if spec.time_s is None:
-        return WARNING_S
-    return min(WARNING_S, 15 * _minutes(spec.time_s))
-
-
-# what reaches sbatch reaches the job, too: no secrets, and no SBATCH_… or SLURM_… of an enclosing job
-_PASSED = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "TZ", "SLURM_CONF")
-_PREFIX_WORDS = ("error", "fatal", "warning")
-_MOST_TEXT = 600  # characters of what a program printed that a message shows
-_CHANGES = {"sbatch", "scancel"}  # they go on when this process ends; the others only ask
-PATIENCE_S = 60.0  # while its controller restarts, Slurm's own programs try for half a minute
-
-
-class Answer(NamedTuple):
-    """How one of Slurm's programs ended."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def complaint(self) -> str:
-        """What it complains of, on one line, without the program's name: "Invalid partition name specified"."""
-        lines = [_without_prefix(line) for line in (self.err or self.out).splitlines()]
-        text = "; ".join(dict.fromkeys(line for line in lines if line))
-        text = harmless(text) or f"exit code {self.code}"
-        return text if len(text) <= _MOST_TEXT else text[:_MOST_TEXT] + "…"
-
-
-class SlurmCommands:
-    """Runs Slurm's programs, one at a time."""
-
-    def __init__(self, environ: Mapping[str, str], patience_s: float = PATIENCE_S) -> None:
-        """Begin.
-
-        Args:
-            environ: where PATH and SLURM_CONF stand.
-            patience_s: for each program.
-        """
-        self._environment = {name: environ[name] for name in _PASSED if name in environ}
-        self._patience_s = patience_s
-
-    def run(self, *argv: str, stdin: str = "", epoch: bool = False) -> Answer:
-        """Run a program to its end.
-
-        Args:
-            argv: its name, looked up in PATH, and its arguments.
-            stdin: what it reads.
-            epoch: it prints times as seconds since 1970; never for what submits, as jobs inherit it.
-
-        Raises:
-            EngineError: it is not installed, or did not end in time.
-        """
-        environment = self._environment | ({"SLURM_TIME_FORMAT": "%s"} if epoch else {})
-        try:
-            child = subprocess.Popen(  # found by the PATH of its own environment
-                argv,
-                env=environment,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                start_new_session=True,
-            )
-        except OSError as error:
-            why = error.strerror or str(error)
-            raise EngineError(
-                f"cannot run {argv[0]}: {why} (install Slurm's client programs on this host, in PATH)"
-            ) from error
-        if argv[0] not in _CHANGES:
-            _questions.add(child)
-        with child:
-            try:
-                out, err = child.communicate(stdin.encode(), timeout=self._patience_s)
-            except subprocess.TimeoutExpired:
-                wait = format_seconds(self._patience_s)
-                raise EngineError(f"{argv[0]} did not respond within {wait}") from None
-            finally:
-                _end_group(child)
-                _questions.discard(child)
-        return Answer(
-            code=child.returncode,
-            out=out.decode(errors="replace"),
-            err=err.decode(errors="replace"),
-        )
-
-    def require(self, *argv: str, stdin: str = "", epoch: bool = False) -> str:
-        """Run a program to its end, and return what it prints.
-
-        Raises:
-            EngineError: it failed, is not installed, or did not end in time.
-        """
-        answer = self.run(*argv, stdin=stdin, epoch=epoch)
-        if answer.code:
-            raise EngineError(f"{argv[0]} failed: {answer.complaint}")
-        return answer.out
-
-
-_questions: set[subprocess.Popen[bytes]] = set()
-
-
-@atexit.register
-def _end_questions() -> None:
-    """End the questions under way when this process ends: nobody takes in an answer, and one may never come."""
-    for child in [*_questions]:
-        _end_group(child)
-
-
-def _end_group(child: subprocess.Popen[bytes]) -> None:
-    """End a program that hangs, with what it has started; of one that has ended nothing is left to end."""
-    if child.returncode is None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(child.pid, signal.SIGKILL)
-
-
-def _without_prefix(line: str) -> str:
-    """Return a line of `sbatch: error: what is wrong` without what stands before the last colons."""
-    program, colon, rest = line.strip().partition(": ")
-    if not colon or " " in program:
-        return line.strip()
-    word, colon, text = rest.partition(": ")
-    return text if colon and word in _PREFIX_WORDS else rest
-
-
 LOG_LINES = 20
 # longer than a kernel takes as one argument, 128 KiB; all jobs of the user are read then
 _MOST_NAMES_BYTES = 100_000

@@ -31,7 +31,7 @@ from launcher.system.home_checks import file_system, is_remote, without_links
 from launcher.system.process_limits import Limit, limit_of, min_limit, niceness_of
 from launcher.system.processes import answer, in_time
 from launcher.units import format_bytes, format_seconds
-from launcher.workers.worker import THREADS
+from launcher.workers.preloads import THREADS
 
 GIB = 1 << 30
 RESULTS_BYTES = (1 * GIB, 10 * GIB)  # a checkpoint of a large model has gigabytes

@@ -7,14 +7,9 @@ from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
 
+from launcher.backends.eligibility import placed_terms, runs_only_here
 from launcher.backends.pilot_records import pilots_root
-from launcher.backends.settings import (
-    HERE,
-    Backends,
-    configured_backends,
-    placed_terms,
-    runs_only_here,
-)
+from launcher.backends.settings import HERE, Backends, configured_backends
 from launcher.context import Context
 from launcher.errors import UnknownName, UsageError
 from launcher.functions.calls import (
@@ -32,9 +27,10 @@ from launcher.functions.main_module import refuse_spawned_import
 from launcher.functions.options import JobOptions, absent_gpu_warning, check_request, request_of
 from launcher.functions.pickling import name_of
 from launcher.functions.task_files import Run, numbers_of, submit_plan
-from launcher.job import Spec, Terms, program_signature
+from launcher.job import Spec, Terms
 from launcher.job_options.registry import JobRequest
 from launcher.screens.terminal import remark
+from launcher.signatures import program_signature
 from launcher.states import State
 from launcher.store.client import context_to_store, open_queue, say_if_stopped, see_served
 from launcher.store.queue import NEW, NewJob, Store

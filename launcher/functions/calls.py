@@ -23,14 +23,8 @@ from launcher.functions.main_module import (
     dump_script,
     load_script,
 )
-from launcher.functions.pickling import (
-    dump,
-    load,
-    make_private_folder,
-    name_of,
-    open_private,
-    write_private,
-)
+from launcher.functions.pickling import dump, load, name_of
+from launcher.functions.private_files import make_private_folder, open_private, write_private
 from launcher.job import FUNCTION
 from launcher.system.files import Json
 from launcher.system.paths import Attempt, Home

@@ -7,19 +7,15 @@ from functools import partial
 from pathlib import Path
 from types import FrameType
 
+from launcher.functions.call_results import write_exception, write_value
 from launcher.functions.calls import call_of, find_file, read_call, read_script, shown
 from launcher.functions.main_module import installed_script
-from launcher.functions.pickling import CannotLoad, name_of, write_exception, write_value
+from launcher.functions.pickling import CannotLoad, name_of
 from launcher.system.files import Json, when_there_is_room
 from launcher.system.paths import Attempt
 from launcher.workers.job import Job
-from launcher.workers.worker import (
-    NotInherited,
-    forks_end_here,
-    print_traceback,
-    say,
-    write_failure,
-)
+from launcher.workers.job_forks import NotInherited, forks_end_here
+from launcher.workers.worker import print_traceback, say, write_failure
 
 
 def call(job: Job) -> Mapping[str, Json]:

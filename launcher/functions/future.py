@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from launcher.errors import JobError, MachineError, UsageError
+from launcher.functions.call_results import read_exception, read_value
 from launcher.functions.calls import KIND
-from launcher.functions.pickling import CannotLoad, read_exception, read_value
+from launcher.functions.pickling import CannotLoad
 from launcher.states import ENDED, State, without_state
 from launcher.store.client import keep_going, look_at_queue, open_home, open_queue, stopped
 from launcher.store.feed import FollowedJobs

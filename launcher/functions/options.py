@@ -7,7 +7,8 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, TypedDict
 
-from launcher.backends.settings import Backends, impossible_there, runs_only_here
+from launcher.backends.eligibility import impossible_there, runs_only_here
+from launcher.backends.settings import Backends
 from launcher.errors import MachineError, UnknownName, UsageError, counted, meant
 from launcher.gpu.snapshot import seen_gpus
 from launcher.job import CPU, Resources, Terms

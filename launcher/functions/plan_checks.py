@@ -7,15 +7,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from launcher.backends.eligibility import placed_terms, runs_only_here
 from launcher.backends.pilot_records import new_token, pilot_spec
 from launcher.backends.protocol import EngineError, backend_of
-from launcher.backends.settings import (
-    Backends,
-    BackendSettings,
-    configured_backends,
-    placed_terms,
-    runs_only_here,
-)
+from launcher.backends.settings import Backends, BackendSettings, configured_backends
 from launcher.errors import MachineError, UsageError, counted
 from launcher.functions.options import absent_groups, check_groups, check_places
 from launcher.planning.adoption import adoption_from, done_elsewhere, with_adoption, with_printed

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from launcher.functions.main_module import CALLS_FILE, MAIN, add_classes, add_values, load_script
-from launcher.functions.pickling import open_private
+from launcher.functions.private_files import open_private
 
 if __name__ == "__mp_main__":
     sys.modules[MAIN] = sys.modules[__name__]  # as multiprocessing does after this import

@@ -18,7 +18,8 @@ from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from launcher.backends.settings import configured_backends, placed_terms
+from launcher.backends.eligibility import placed_terms
+from launcher.backends.settings import configured_backends
 from launcher.errors import Error, TaskFileError, UsageError
 from launcher.functions.future import Future
 from launcher.results.table import leaves, read_metric, with_interval

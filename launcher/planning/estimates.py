@@ -6,11 +6,12 @@ from enum import StrEnum
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from launcher.job import CPU, is_exact, numbers_of
+from launcher.job import CPU
 from launcher.kind_interface import Kind
 from launcher.kinds import costs
 from launcher.planning.plan import PlannedJob
 from launcher.scheduler.policy.vram_request import lesson_of
+from launcher.signatures import is_exact, numbers_of
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
 from launcher.store.usage import UsageOf, no_usage, program_by

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from launcher.accounts import NO_ACCOUNT, Account
-from launcher.backends.settings import HERE, Backends, impossible_there, runs_here, runs_only_here
+from launcher.backends.eligibility import impossible_there, runs_here, runs_only_here
+from launcher.backends.settings import HERE, Backends
 from launcher.context import WorkerEnvironment
 from launcher.errors import MachineError
 from launcher.gpu.monitor import Ours, Sight, look_once
@@ -21,7 +22,7 @@ from launcher.gpu.nvml import Nvml
 from launcher.gpu.reservation_files import reservations_folder
 from launcher.gpu.reservations import ReservationBoard
 from launcher.gpu.snapshot import attempts_seen
-from launcher.job import CPU, is_exact, numbers_of
+from launcher.job import CPU
 from launcher.planning.plan import PlannedJob
 from launcher.planning.queue_comparison import Action, ComparedJob, open_jobs
 from launcher.scheduler.chosen_policy import chosen_discipline
@@ -37,6 +38,7 @@ from launcher.scheduler.policy.disciplines import (
 from launcher.scheduler.policy.inventory import Inventory, impossible
 from launcher.scheduler.policy.model import Machine, Running, Start, Waiting, waiting
 from launcher.scheduler.waiting_line import Newcomers, in_turn
+from launcher.signatures import is_exact, numbers_of
 from launcher.states import ReasonCode
 from launcher.store.client import cores_for
 from launcher.store.queue import Store

@@ -9,8 +9,9 @@ from datetime import UTC, datetime
 from math import ceil
 from typing import NamedTuple
 
+from launcher.backends.eligibility import never_fits, slots
 from launcher.backends.protocol import Estimate
-from launcher.backends.settings import HERE, Backends, BackendSettings, never_fits, slots
+from launcher.backends.settings import HERE, Backends, BackendSettings
 from launcher.errors import Problem, counted
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.kind_interface import Kind, Role

@@ -17,7 +17,6 @@ from typing import NamedTuple
 from launcher.context import INPUTS, OUTPUTS, RUN_FOLDER, path_from
 from launcher.errors import UsageError
 from launcher.ids import read_words
-from launcher.job import asks_for
 from launcher.job_options.registry import changed_options
 from launcher.kind_interface import Kind, Role
 from launcher.planning.dependencies import FOLDER_SETTING
@@ -26,6 +25,7 @@ from launcher.planning.plan import Code, Identity, Plan, PlannedJob, Savings
 from launcher.states import OPEN, State, without_state
 from launcher.store.connection import known_record
 from launcher.store.rows import JobRow
+from launcher.stored_specs import asks_for
 from launcher.system.code_digests import WHOLE, CodeIndex
 from launcher.system.file_digests import FileDigests, file_changes, found_now
 from launcher.system.files import Json, Stamp

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from launcher.draft import condition_of_test, tested
 from launcher.errors import IdError, MachineError
 from launcher.ids import ModelId, parse_model
-from launcher.job import FUNCTION, PROGRAM, Spec, program_signature
+from launcher.job import FUNCTION, PROGRAM, Spec
 from launcher.kind_interface import Kind, NamesModels, RanksMetrics, Role
 from launcher.kinds import find_kinds, installed
 from launcher.params import number, scalar, swept_values, varying, words_before_options
@@ -33,6 +33,7 @@ from launcher.results.table import (
     names_of,
     of_result,
 )
+from launcher.signatures import program_signature
 from launcher.states import State
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow

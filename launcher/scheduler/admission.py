@@ -31,7 +31,8 @@ from launcher.store.scheduler_actions import Scheduling
 from launcher.store.usage import Usage
 from launcher.system import memory
 from launcher.system.paths import Home
-from launcher.workers.fork_server_pool import ForkServerPool, Outage
+from launcher.workers.fork_server_pool import ForkServerPool
+from launcher.workers.start_pauses import Outage
 
 
 class Pauses:

@@ -15,9 +15,10 @@ from math import inf
 from pathlib import Path
 from typing import NamedTuple
 
-from launcher.backends.channel import Began, Ended, Leave, News, PilotFolder, name_of
 from launcher.backends.fleet import Fleet
-from launcher.backends.pilot import PilotLink
+from launcher.backends.pilot_folder import PilotFolder, name_of
+from launcher.backends.pilot_link import PilotLink
+from launcher.backends.pilot_messages import Began, Ended, Leave, News
 from launcher.context import read_context
 from launcher.scheduler.policy.model import Start
 from launcher.scheduler.turn import TurnResult

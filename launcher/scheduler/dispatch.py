@@ -10,11 +10,13 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from math import ceil
 from typing import NamedTuple
 
+from launcher.backends.eligibility import never_fits, slots
 from launcher.backends.fleet import Fleet
-from launcher.backends.fleet import line as one_line
+from launcher.backends.node_paths import NodePaths
 from launcher.backends.pilot_rules import Demand
 from launcher.backends.settings import HERE as LOCAL
-from launcher.backends.settings import Backends, BackendSettings, NodePaths, never_fits, slots
+from launcher.backends.settings import Backends, BackendSettings
+from launcher.backends.waiting_reasons import line as one_line
 from launcher.context import has_folder, placed_context, read_context
 from launcher.errors import UsageError
 from launcher.scheduler.attempt_watch import Hearing, RunningAttempts

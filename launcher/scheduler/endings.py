@@ -25,7 +25,7 @@ from launcher.scheduler.policy.inventory import refusal
 from launcher.scheduler.policy.model import Machine, Waiting
 from launcher.scheduler.policy.oom_policy import NEGLIGIBLE, Blame, Scene, blame
 from launcher.staging.acceptance import accept, is_staged, withdraw
-from launcher.staging.view import remove_earlier
+from launcher.staging.left_stages import remove_earlier
 from launcher.states import (
     Done,
     EndCause,

@@ -44,7 +44,8 @@ from launcher.system.gpu_sharing import Rules
 from launcher.system.paths import Home
 from launcher.system.processes import core_mask
 from launcher.workers.attempt_watch import Adopted, Watch, find_out, watch
-from launcher.workers.fork_server_pool import AHEAD, ForkServerPool, Outage, Unusable
+from launcher.workers.fork_server_pool import AHEAD, ForkServerPool, Unusable
+from launcher.workers.start_pauses import Outage
 
 logger = logging.getLogger(__name__)
 

@@ -10,9 +10,9 @@ from dataclasses import replace
 from math import inf, isfinite
 from typing import NamedTuple
 
-from launcher.backends.channel import Hello
 from launcher.backends.fleet import Fleet
-from launcher.backends.pilot import PilotLink
+from launcher.backends.pilot_link import PilotLink
+from launcher.backends.pilot_messages import Hello
 from launcher.errors import counted
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.scheduler.attempt_watch import name_of_claim

@@ -14,8 +14,9 @@ from functools import partial
 from itertools import chain
 from typing import NamedTuple
 
-from launcher.backends.pilot import PilotLink
-from launcher.backends.settings import BackendSettings, NodePaths
+from launcher.backends.node_paths import NodePaths
+from launcher.backends.pilot_link import PilotLink
+from launcher.backends.settings import BackendSettings
 from launcher.context import has_folder
 from launcher.gpu.snapshot import ForeignReservation, GpuSnapshot
 from launcher.job import CPU, NUMBERS
@@ -29,7 +30,7 @@ from launcher.scheduler.attempt_watch import (
 from launcher.scheduler.gpus.gpu_state import Accelerators
 from launcher.scheduler.policy.model import Start
 from launcher.scheduler.turn import Reasons, TurnResult
-from launcher.staging.view import take_left
+from launcher.staging.left_stages import take_left
 from launcher.states import Reason, ReasonCode, Void
 from launcher.store.claims import Seat
 from launcher.store.rows import PILOT, Claim, ReadyJob
@@ -40,8 +41,9 @@ from launcher.system.files import sync, write_whole
 from launcher.system.paths import LOG, SPEC, Attempt, Home
 from launcher.system.processes import Identity, boot_id
 from launcher.workers.attempt_watch import LOOK_AGAIN_S, UNCLEAR, Adopted, watch
-from launcher.workers.fork_server_pool import Exclusions, ForkServerPool, Outage, Unusable
+from launcher.workers.fork_server_pool import ForkServerPool, Unusable
 from launcher.workers.order import OrderWriter, is_untouched, order_text
+from launcher.workers.start_pauses import Exclusions, Outage
 from launcher.workers.started_file import starter_of, void_attempt
 
 

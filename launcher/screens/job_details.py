@@ -16,7 +16,7 @@ from launcher.backends.pilots_file import ELSEWHERE, PastPilot, past_pilots
 from launcher.context import FOLDERS, has_folder, job_folder
 from launcher.errors import counted
 from launcher.gpu.snapshot import attempts_seen, labels_of, seen_gpus
-from launcher.job import CPU, FUNCTION, PROGRAM, Resources, Terms, is_exact, numbers_of
+from launcher.job import CPU, FUNCTION, PROGRAM, Resources, Terms
 from launcher.scheduler.chosen_policy import chosen_discipline
 from launcher.scheduler.policy.vram_request import vram_request_of
 from launcher.scheduler.waiting_line import turn_of
@@ -34,7 +34,8 @@ from launcher.screens.format import (
     variables_of,
 )
 from launcher.screens.job_view import JobView, views_of
-from launcher.staging.view import left_by
+from launcher.signatures import is_exact, numbers_of
+from launcher.staging.left_stages import left_by
 from launcher.states import OPEN, State, is_signal, without_state
 from launcher.store.queue import Store
 from launcher.store.rows import AttemptRow, JobRow

@@ -10,7 +10,8 @@ from pathlib import Path
 from textwrap import wrap
 from typing import NamedTuple
 
-from launcher.backends.channel import Beat, Hello, News, PilotFolder, name_of, read_news
+from launcher.backends.pilot_folder import PilotFolder, name_of
+from launcher.backends.pilot_messages import Beat, Hello, News, read_news
 from launcher.backends.pilot_records import PilotRecords
 from launcher.backends.pilots_file import BackendRow, PilotRow, Pilots
 from launcher.gpu.snapshot import GpuSnapshot

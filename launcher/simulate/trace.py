@@ -1,4 +1,4 @@
-"""The jobs of a replay: those that a cluster recorded, or those that a task file plans.
+"""The jobs of a replay that a cluster recorded.
 
 A trace is a table with a line for each job. The columns are found by their names, in any order: `submit_s duration_s
 gpus vc` as in Microsoft's Philly trace, `submit_time duration num_gpu` as in that of Tiresias. These are read where
@@ -14,20 +14,13 @@ there are any; others are passed over:
 
 import csv
 import math
-import random
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from enum import StrEnum
-from itertools import accumulate
 from pathlib import Path
-from typing import NamedTuple
 
 from launcher.errors import MOST_PROBLEMS, UsageError, counted
-from launcher.planning.estimates import History, forecast, seconds_on_cpu
-from launcher.planning.plan import Plan, PlannedJob
 from launcher.store.rows import rank_of
-from launcher.store.usage import program_by
-from launcher.units import format_seconds, median, parse_bytes
+from launcher.units import parse_bytes
 
 COLUMNS: Mapping[str, tuple[str, ...]] = {
     "submitted": ("submit_s", "submit_time"),
@@ -224,38 +217,6 @@ def _cut(text: str) -> str:
     return repr(text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…")
 
 
-GIB = 1024**3
-SHARES = {2: 10, 3: 15, 4: 20, 6: 20, 8: 15, 11: 10, 16: 6, 22: 4}  # GiB → per cent of the jobs
-SAID = ", ".join(f"{gib} GiB {share} %" for gib, share in SHARES.items())
-
-
-def draw_memory(
-    jobs: Iterable[TraceJob], seed: int, *, always: int | None = None, card: int | None = None
-) -> tuple[TraceJob, ...]:
-    """Return the jobs, each with a claim; one that a trace names stays.
-
-    A job's claim depends on the seed and on its place in the trace alone, not on how many are
-    replayed.
-
-    Args:
-        jobs: of a trace.
-        seed: of what is drawn.
-        always: bytes that each claims instead.
-        card: bytes of a card, of which a job that asks for a part of one claims this part; None: likewise drawn.
-    """
-    # a generator for each seed, as named ones are kept by: 0 and "0" are different streams
-    stream = random.Random(f"memory/{seed}")
-    sizes, sums = tuple(SHARES), tuple(accumulate(SHARES.values()))
-    drawn = []
-    for job in jobs:
-        (size,) = stream.choices(sizes, cum_weights=sums)
-        claim = size * GIB if always is None else always
-        if card is not None and job.share is not None:
-            claim = math.floor(card * job.share)
-        drawn.append(job if job.vram is not None else replace(job, vram=claim))
-    return tuple(drawn)
-
-
 def choose(
     jobs: Sequence[TraceJob], *, first: int | None, all_at_once: bool, load: float
 ) -> tuple[TraceJob, ...]:
@@ -270,111 +231,3 @@ def choose(
     return tuple(
         replace(job, submitted=0.0 if all_at_once else job.submitted / load) for job in jobs[:first]
     )
-
-
-# --- what a task file plans
-
-
-class Known(StrEnum):
-    """From where the duration of a job is known, the best source first; in words that follow how many runs tell."""
-
-    MEASURED = "here"  # jobs like it ran where it will run
-    LEARNED = "of similar jobs"
-    ON_CPU = "here on the CPU"  # jobs like it ran there, and it will have a GPU
-    KIND = "here with other settings"  # jobs of its kind ran where it will run
-    KIND_ON_CPU = "here on the CPU with other settings"
-    UNKNOWN = ""
-
-
-class Lasting(NamedTuple):
-    """How long a job takes, and on what that rests."""
-
-    source: Known
-    seconds: float
-    runs: int = 0  # jobs that were done
-    cut: bool = False  # it is ended by its own time limit before
-
-
-class Planned(NamedTuple):
-    """The jobs of plans as a trace, and from where their durations are."""
-
-    jobs: tuple[TraceJob, ...]
-    durations: Mapping[tuple[str, Known], Sequence[Lasting]]  # by kind and source; one for each job
-
-    def in_words(self) -> str:
-        """Return from where the durations are, by kind: "12 s for 8 train jobs (median of 8 runs here)"."""
-        return ", ".join(_in_words(*key, durations) for key, durations in self.durations.items())
-
-
-def planned_jobs(plans: Iterable[Plan], history: History, *, seconds: float, vram: int) -> Planned:
-    """Return the jobs of plans, all of them submitted at once, as if none were done.
-
-    What is needed comes before what needs it.
-
-    Args:
-        plans: worked out.
-        history: what was done before, from which durations and memory are known.
-        seconds: how long a job takes of which that tells nothing.
-        vram: what it claims, likewise, unless its task file declares it.
-    """
-    durations: dict[tuple[str, Known], list[Lasting]] = {}
-    jobs: list[TraceJob] = []
-    for plan in plans:
-        places: dict[str, int] = {}
-        for job in plan.jobs:
-            places[job.name] = len(jobs)
-            lasting = _lasts(job, history) or Lasting(Known.UNKNOWN, seconds)
-            limit, on_gpu = job.terms.time_limit_s, job.resources.works_on_gpu(there=True)
-            if limit is not None and limit < lasting.seconds:
-                lasting = lasting._replace(seconds=limit, cut=True)
-            durations.setdefault((job.kind, lasting.source), []).append(lasting)
-            foretold = lasting.source in {Known.MEASURED, Known.LEARNED}
-            jobs.append(
-                TraceJob(
-                    index=len(jobs),
-                    submitted=0.0,
-                    seconds=lasting.seconds,
-                    gpus=job.resources.gpus if on_gpu else 0,
-                    vram=(forecast(job, history).vram or vram) if on_gpu else None,
-                    group=job.kind,
-                    exclusive=job.resources.exclusive,
-                    priority=job.priority,
-                    needs=tuple(
-                        places[need] for need in (*job.needs, *job.after_any) if need in places
-                    ),
-                    forecast=lasting.seconds if foretold else None,
-                )
-            )
-    return Planned(tuple(jobs), durations)
-
-
-def _lasts(job: PlannedJob, history: History) -> Lasting | None:
-    """Return how long a job takes by the best that is known of it, None where nothing is."""
-    expected, on_gpu = forecast(job, history), job.resources.works_on_gpu(there=True)
-    if expected.seconds is not None:
-        return Lasting(Known.MEASURED, expected.seconds, expected.runs)
-    usage = history.usage(job.signature, program_by(job.signature, job.argv))
-    if on_gpu and usage.own and usage.seconds:
-        return Lasting(Known.LEARNED, median(usage.seconds), len(usage.seconds))
-    for source, known in (
-        (Known.ON_CPU, seconds_on_cpu(job, history)),
-        (Known.KIND, history.of_kind(job.kind, on_gpu=on_gpu)),
-        (Known.KIND_ON_CPU, history.of_kind(job.kind, on_gpu=False)),
-    ):
-        if known is not None:
-            return Lasting(source, *known)
-    return None
-
-
-def _in_words(kind: str, source: Known, durations: Sequence[Lasting]) -> str:
-    seconds = {lasting.seconds for lasting in durations}
-    least, most = format_seconds(min(seconds)), format_seconds(max(seconds))
-    took = least if least == most else f"{least} to {most}"
-    limited = ", ended by their time limits" if any(lasting.cut for lasting in durations) else ""
-    whose = f"{took} for {counted(len(durations), f'{kind} job')}{limited}"
-    if source is Known.UNKNOWN:
-        return f"{whose} (--duration, because no {kind} job has run here)"
-    runs = {lasting.runs for lasting in durations}
-    middle = "median" if len(seconds) == 1 else "medians"
-    each = "" if len(runs) == 1 else "at least "
-    return f"{whose} ({middle} of {each}{counted(min(runs), 'run')} {source})"

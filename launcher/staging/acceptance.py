@@ -12,19 +12,8 @@ import os
 import shutil
 from pathlib import Path
 
-from launcher.staging.view import (
-    ACCEPTED,
-    MOVED,
-    RUN,
-    VIEW,
-    Stage,
-    gone_of,
-    is_ours,
-    read_links,
-    stage_of,
-    tidy,
-    write_links,
-)
+from launcher.staging.stage_links import gone_of, is_ours, read_links, write_links
+from launcher.staging.stages import ACCEPTED, MOVED, RUN, VIEW, Stage, stage_of, tidy
 from launcher.system.files import sync
 from launcher.system.paths import Attempt
 

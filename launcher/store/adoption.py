@@ -7,11 +7,12 @@ from typing import NamedTuple
 
 from launcher.context import Context
 from launcher.errors import UsageError
-from launcher.job import Spec, SpecWriter
+from launcher.job import Spec
 from launcher.states import ENDED, Reason, State
 from launcher.store.connection import reason_columns
 from launcher.store.forgotten_jobs import ForgottenJob, add_forgotten
 from launcher.store.queue import NewJob, Store
+from launcher.stored_specs import SpecWriter
 from launcher.system.files import Json
 
 _COUNT = (

@@ -9,13 +9,15 @@ from operator import attrgetter, itemgetter
 from typing import NamedTuple
 
 from launcher.context import WorkerEnvironment, read_context
-from launcher.job import Resources, is_exact, numbers_of, read_spec, with_sources
+from launcher.job import Resources
+from launcher.signatures import is_exact, numbers_of
 from launcher.states import FAILED, Reason, ReasonCode, State
 from launcher.store.connection import NEW_EVENT, Connection, reason_columns, sources_of
 from launcher.store.output_conflicts import find_writer, wait_for_writer
 from launcher.store.rows import Claim, Lane, ReadyJob, claim_row, lane_of, rank_of, read_lane
 from launcher.store.runs import FirstJobs, Flow
 from launcher.store.usage import UsageOf
+from launcher.stored_specs import read_spec, with_sources
 from launcher.system.executables import program_of
 from launcher.system.stored_fields import Unreadable, parsed, texts
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from launcher.context import Context
 from launcher.errors import StoreError, UsageError
-from launcher.job import Spec, SpecWriter
+from launcher.job import Spec
 from launcher.job_options.notifications import AS_CONFIGURED, RunNotify
 from launcher.states import ENDED, OPEN, Reason, ReasonCode, State
 from launcher.store.connection import Connection, reason_columns
@@ -20,6 +20,7 @@ from launcher.store.opening import open_database, open_to_read
 from launcher.store.rows import JobRow, lane_of, rank_of
 from launcher.store.scheduler_actions import Scheduling
 from launcher.store.steering import Steering
+from launcher.stored_specs import SpecWriter
 from launcher.system.files import file_number
 from launcher.system.paths import Home
 

@@ -13,20 +13,10 @@ from typing import Any, NamedTuple
 from launcher import __version__
 from launcher.accounts import NO_ACCOUNT, Account
 from launcher.context import Context, WorkerEnvironment, placed_context, worker_environment_of
-from launcher.job import (
-    CPU,
-    FUNCTION,
-    PROGRAM,
-    Resources,
-    Spec,
-    read_part_of_spec,
-    read_resources,
-    read_spec,
-    stored_params,
-    with_sources,
-)
+from launcher.job import CPU, FUNCTION, PROGRAM, Resources, Spec, stored_params
 from launcher.states import Done, Reason, ReasonCode, State, outcome_record
 from launcher.store.connection import known_code, known_record, known_state, reason_of
+from launcher.stored_specs import read_part_of_spec, read_resources, read_spec, with_sources
 from launcher.system.files import FileVersion, read_version
 from launcher.system.paths import Attempt, Home
 from launcher.system.processes import Identity

@@ -12,12 +12,13 @@ from typing import NamedTuple
 
 from launcher.context import read_context
 from launcher.errors import UsageError
-from launcher.job import Spec, SpecWriter
+from launcher.job import Spec
 from launcher.states import ENDED, OPEN, EndCause, Reason, ReasonCode, State, ending_reason
 from launcher.store.connection import NOT_STARTS, Connection, reason_columns
 from launcher.store.job_queries import JobQueries
 from launcher.store.rows import AGEING_S, JobRow, lane_of, rank_of, read_lane
 from launcher.store.transitions import CANCELLED
+from launcher.stored_specs import SpecWriter
 from launcher.system.stored_fields import Unreadable, parsed
 from launcher.system.text import is_utf8
 

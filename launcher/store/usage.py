@@ -10,7 +10,7 @@ from itertools import islice
 from math import fsum
 from typing import Any, NamedTuple, Protocol
 
-from launcher.job import is_exact, numbers_of
+from launcher.signatures import is_exact, numbers_of
 from launcher.states import Done, Failed, Lost, Outcome, OutOfMemory, Stopped
 from launcher.store.connection import Connection
 from launcher.store.rows import Claim

@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 
 from launcher.context import WorkerEnvironment, job_folder, with_folders
-from launcher.staging.view import stage_of
+from launcher.staging.stages import stage_of
 from launcher.states import Done, Lost, Outcome, Void
 from launcher.system import cgroups
 from launcher.system.answering import within
@@ -44,7 +44,8 @@ from launcher.system.processes import (
     terminate,
 )
 from launcher.workers.exit_outcome import Circumstances, done_of, judge, word_of
-from launcher.workers.fork_server_pool import Ended, Supervisor
+from launcher.workers.fork_server_handles import Ended, Supervisor
+from launcher.workers.leftovers import UNKILLABLE_S
 from launcher.workers.order import read_order
 from launcher.workers.program_files import with_outputs
 from launcher.workers.started_file import (
@@ -56,7 +57,7 @@ from launcher.workers.started_file import (
     starter_of,
     void_attempt,
 )
-from launcher.workers.supervisor import PAUSES, UNKILLABLE_S
+from launcher.workers.supervisor import PAUSES
 from launcher.workers.termination import (
     Termination,
     read_termination,

@@ -29,11 +29,11 @@ from launcher import __version__
 from launcher.system.daemon_control import revive
 from launcher.system.paths import Attempt, Home
 from launcher.system.processes import adopt_orphans, identity, live_in, parent_of
+from launcher.workers.attempt_process import PEEK
 from launcher.workers.exit_outcome import FAILED_PATIENCE_S
-from launcher.workers.start_attempt import PEEK
+from launcher.workers.preloads import import_ahead
 from launcher.workers.started_file import ENDED_WELL, program_of, record_outcome, recorded_outcome
 from launcher.workers.supervisor import InHand, Progress, serve
-from launcher.workers.worker import import_ahead
 
 BYE, FORK = b"bye", b"fork"
 STAYS = b"stays"  # we were let go, and a supervisor of ours has work

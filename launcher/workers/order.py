@@ -11,7 +11,8 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from launcher.context import Context, placed_context, read_context
-from launcher.job import CPU, NUMBERS, Spec, read_spec
+from launcher.job import CPU, NUMBERS, Spec
+from launcher.stored_specs import read_spec
 from launcher.system.files import write_whole
 from launcher.system.paths import LOG, SPEC, Attempt, Home
 

@@ -6,7 +6,7 @@ The attempt's supervisor reads the files after the program's end, where they are
 import contextlib
 import os
 
-from launcher.staging.view import stage_of
+from launcher.staging.stages import stage_of
 from launcher.states import Done
 from launcher.system.file_digests import FileDigests, HashingStopped
 from launcher.system.files import FileVersion

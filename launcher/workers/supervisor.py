@@ -4,8 +4,8 @@ Forked by a fork server, in a session of its own, so that it outlives fork serve
 can learn a program's exit status. It takes one attempt after another from its scheduler; when that
 is gone, or when it gets SIGTERM or SIGHUP itself, it sees the one in hand through, and leaves.
 
-To it belong what lives below it or in the attempt's control group (`Leftovers`), and when a running program is
-warned, asked to end, and killed (`RunningTime`); a pause moves all that.
+`leftovers` says which processes belong to it, `running_time` when a running program is warned, asked to end and
+killed; `pause` moves all that.
 """
 
 import contextlib
@@ -15,290 +15,30 @@ import select
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from enum import IntEnum, StrEnum
+from enum import IntEnum
 from math import inf
 from pathlib import Path
 
-from launcher.job import Terms
 from launcher.states import Done, Failed
 from launcher.system import cgroups, memory
 from launcher.system.daemon_control import revive, wake
 from launcher.system.file_digests import FileDigests, HashingStopped
 from launcher.system.files import AWAY_PATIENCE_S, ROOM_PAUSE_S, sync
 from launcher.system.paths import Attempt, Home
-from launcher.system.processes import (
-    Identity,
-    adopt_orphans,
-    boot_id,
-    descendants,
-    go_on,
-    identity,
-    is_foreign,
-    send,
-    stop_all,
-    terminate,
-)
+from launcher.system.processes import Identity, adopt_orphans, boot_id, identity, send, terminate
 from launcher.workers import lease
+from launcher.workers.attempt_process import close_on_exec
 from launcher.workers.exit_outcome import Circumstances, judge, patience_s
 from launcher.workers.lease import Burial, lease_of
+from launcher.workers.leftovers import Leftovers
 from launcher.workers.output_versions import with_versions
+from launcher.workers.pause import Pause
 from launcher.workers.program_files import finished
 from launcher.workers.progress.hashing import HashingReport
-from launcher.workers.start_attempt import PEEK, Begun, Starter, close_on_exec
+from launcher.workers.running_time import KILL_AGAIN_S, RunningTime, Step, TerminationReport
+from launcher.workers.start_attempt import Begun, Starter
 from launcher.workers.started_file import record_when_there_is_room
-from launcher.workers.termination import (
-    PILOT,
-    TIME_LIMIT,
-    Termination,
-    is_to_be_killed,
-    resisting,
-    write_termination,
-)
-
-UNKILLABLE_S = 5.0  # what lives on so long after SIGKILL is another user's, or hangs in the kernel
-
-
-class Leftovers:
-    """What the attempt of this supervisor has started and not ended."""
-
-    def __init__(self, group: Path | None, spare: Callable[[], int]) -> None:
-        """Begin.
-
-        Args:
-            group: the supervisor's control group, None where it has none.
-            spare: returns the pid of the worker that waits for the next attempt, 0: there is none.
-        """
-        self._group, self._spare = group, spare
-        self.attempt = ""  # the folder of the attempt in hand
-
-    def pids(self) -> list[int]:
-        """Return all processes of the attempt.
-
-        A scheduler that the attempt's own command has started, its fork servers, their supervisors
-        and what those run are no leftovers, also when the scheduler has died and they are
-        our children.
-        """
-        below = descendants(os.getpid(), skip=self._is_foreign) if _has_children() else []
-        if self._group is not None:
-            there = {os.getpid(), *below}
-            inside = [pid for pid in cgroups.members(self._group) if pid not in there]
-            below += [pid for pid in inside if not self._is_foreign(pid)]
-        return [pid for pid in below if pid != self._spare()]
-
-    def kill(self) -> None:
-        """Kill all of them; what is forked meanwhile needs another round."""
-        for pid in self.pids():
-            send(pid, signal.SIGKILL)
-
-    def end(self, grace_s: float) -> None:
-        """End them: politely, then by force."""
-        below = self.pids()
-        for pid in below:
-            send(pid, signal.SIGTERM)
-        deadline = time.monotonic() + grace_s
-        while below and time.monotonic() < deadline + UNKILLABLE_S:
-            self.reap()
-            if time.monotonic() >= deadline:
-                for pid in below:
-                    send(pid, signal.SIGKILL)
-            time.sleep(0.01)
-            below = self.pids()
-
-    def reap(self, spare: int = 0) -> None:
-        """Collect ended orphans that we adopted, but never the program `spare`."""
-        with contextlib.suppress(ChildProcessError):
-            while (child := os.waitid(os.P_ALL, 0, PEEK)) and child.si_pid != spare:
-                os.waitpid(child.si_pid, 0)
-
-    def _is_foreign(self, pid: int) -> bool:
-        return is_foreign(pid, self.attempt)
-
-
-def _has_children() -> bool:
-    """Tell whether anything lives below us: we are the parent of all whose own parent is dead."""
-    try:
-        os.waitid(os.P_ALL, 0, PEEK)
-    except ChildProcessError:
-        return False
-    return True
-
-
-STOP_PATIENCE_S = 1.0  # so long at once all of a program is tried to be stopped
-AGAIN_S = 0.5  # after which what was forked meanwhile is looked for, until all stands still
-LOOK_S = 10.0  # so often a pause looks whether it still holds: a home that was deleted wakes nobody
-KILL_AGAIN_S = 1.0  # what was forked meanwhile gets another round
-
-
-class Step(StrEnum):
-    """What is due."""
-
-    END = "end"  # SIGTERM
-    WARN = "warn"
-    KILL = "kill"
-
-
-@dataclass(slots=True)
-class RunningTime:
-    """The deadlines of one program; all times are monotonic seconds."""
-
-    terms: Terms
-    warn: float | None
-    limit: float | None
-    kill: float | None = None
-    stopped: bool = False  # it was asked to end
-    over: bool = False  # its time limit has asked it
-    insisted: bool = False  # it was killed
-    killed_at: float | None = None  # for the first time
-
-    @classmethod
-    def of(cls, terms: Terms, begun: float) -> "RunningTime":
-        """Return the deadlines of a program that began at a time."""
-        limit = None if terms.time_limit_s is None else begun + terms.time_limit_s
-        warn = None if limit is None or not terms.warn_s else limit - terms.warn_s
-        return cls(terms=terms, warn=warn, limit=limit)
-
-    @property
-    def ending(self) -> bool:
-        """Whether it was asked to end, by whomever."""
-        return self.stopped or self.over
-
-    def next(self, *, paused: bool) -> float | None:
-        """Return when something is due; a program that is paused has no time to lose."""
-        times = (self.kill,) if paused else (self.warn, self.limit, self.kill)
-        return min((at for at in times if at is not None), default=None)
-
-    def move(self, span_s: float) -> None:
-        """Move what is still to come by a pause."""
-        self.warn = None if self.warn is None else self.warn + span_s
-        self.limit = None if self.limit is None else self.limit + span_s
-
-    def only_kill(self, at: float) -> None:
-        """Forget all but the next kill."""
-        self.warn, self.limit, self.kill = None, None, at
-
-    def kill_by(self, at: float) -> None:
-        """Have a program that is ending killed at a time at the latest."""
-        if self.kill is not None and not self.insisted:
-            self.kill = min(self.kill, at)
-
-    def kill_at_once(self, now: float) -> None:
-        """Have the program killed without a grace period."""
-        self.stopped = not self.over
-        if not self.insisted:
-            self.only_kill(now)
-
-    def resists(self, now: float) -> bool:
-        """Return whether the program should be dead by now: it was killed long enough ago."""
-        return self.killed_at is not None and now >= self.killed_at + UNKILLABLE_S
-
-    def due(self, now: float, *, asked: bool, paused: bool) -> Step | None:
-        """Return what is to be done now, and count it as done.
-
-        Args:
-            now: the time.
-            asked: it is to end.
-            paused: it stands still, and its limit does not come nearer.
-        """
-        if asked and not self.ending:  # its limit has asked it already
-            self.stopped = True
-            self.only_kill(now + self.terms.grace_s)
-            return Step.END
-        if self.kill is not None and now >= self.kill:
-            self.insisted = True
-            self.killed_at = now if self.killed_at is None else self.killed_at
-            self.kill = now + KILL_AGAIN_S
-            return Step.KILL
-        if paused:
-            return None
-        if self.warn is not None and now >= self.warn:
-            self.warn = None
-            return Step.WARN
-        if self.limit is not None and now >= self.limit:
-            self.over = True
-            self.only_kill(now + self.terms.grace_s)
-            return Step.END
-        return None
-
-
-class Pause:
-    """The pause of one program: all of it stands still while the attempt's folder says so."""
-
-    def __init__(self, attempt: Attempt, pids: Callable[[], Iterable[int]]) -> None:
-        """Begin with a program that runs.
-
-        Args:
-            attempt: its file `paused` says that it is to stand still.
-            pids: returns all processes of the program.
-        """
-        self._attempt, self._pids = attempt, pids
-        self._since: float | None = None
-        self.again_at: float | None = None  # when to look again, while it stands still
-
-    @property
-    def lasts(self) -> bool:
-        """Whether it stands still."""
-        return self._since is not None
-
-    def look(self, now: float) -> float:
-        """Do what the attempt's folder says; return for how long a pause lasted that is over now."""
-        if not self._attempt.paused.exists():
-            return self.end(now)
-        if self._since is None:
-            self._since = now
-        self._stop(now)
-        return 0.0
-
-    def due(self, now: float) -> bool:
-        """Tell whether it is time to look again."""
-        return self.again_at is not None and now >= self.again_at
-
-    def end(self, now: float) -> float:
-        """Let the program go on; return for how long it stood still."""
-        if self._since is None:
-            return 0.0
-        go_on(self._pids())
-        span_s, self._since, self.again_at = now - self._since, None, None
-        return span_s
-
-    def _stop(self, now: float) -> None:
-        still = stop_all(self._pids, STOP_PATIENCE_S)
-        self.again_at = now + (LOOK_S if still else AGAIN_S)
-
-
-class TerminationReport:
-    """Records how far the end of an attempt's program has come; it is written when that changes."""
-
-    def __init__(self, attempt: Attempt) -> None:
-        """Begin with a program that was not asked to end."""
-        self._attempt = attempt
-        self._last: Termination | None = None
-        self._killed = False
-
-    def write(
-        self, times: RunningTime, now: float, cause: str, pids: Callable[[], Iterable[int]]
-    ) -> None:
-        """Record an end.
-
-        Args:
-            times: the deadlines of the program, which was asked to end.
-            now: monotonic seconds.
-            cause: as `Termination` has it.
-            pids: returns all processes of the attempt.
-        """
-        wall = time.time()
-        last = self._last or Termination(since=wall, kill_at=wall, cause=cause)
-        if not times.insisted:
-            last = last._replace(kill_at=wall + max(0.0, (times.kill or now) - now))
-        elif not self._killed:
-            last, self._killed = last._replace(kill_at=min(last.kill_at, wall)), True
-        if times.resists(now):
-            last = last._replace(resists=resisting(pids()))
-        if last != self._last:
-            self._last = last
-            write_termination(self._attempt, last)
-
+from launcher.workers.termination import PILOT, TIME_LIMIT, is_to_be_killed
 
 # look whether the attempt in hand is to be paused, to go on, or to be killed
 PAUSES = signal.SIGUSR1

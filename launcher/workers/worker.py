@@ -1,12 +1,4 @@
-"""The first code of ours inside a child: its surroundings, then the kind's entry.
-
-With it what a fork server has imported for its forks (what failed, and what each fork sets anew). Libraries
-draw their random state and count their threads when they are imported. All forks would share that state, and
-the variables of a job's environment would come too late. All of this belongs to the process, as `sys.modules`
-does, and is inherited by its forks.
-
-And what a job forks off is a copy of its worker: it must neither go on as the worker nor speak for it.
-"""
+"""The first code of ours inside a child: its surroundings, then the kind's entry."""
 
 import contextlib
 import errno
@@ -14,17 +6,14 @@ import importlib
 import io
 import json
 import os
-import random
 import signal
 import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from types import FrameType
-from typing import Any, NoReturn
 
 from launcher.context import own_variables
 from launcher.draft import MADE
@@ -33,182 +22,24 @@ from launcher.ids import model_folder_name, read_words
 from launcher.job import PROGRAM, Spec
 from launcher.params import PARAMS
 from launcher.staging.acceptance import hand_over
-from launcher.staging.view import NotWritable, Wanted, inside, make, stage_of
+from launcher.staging.stages import stage_of
+from launcher.staging.view import NotWritable, Wanted, inside, make
 from launcher.system.environment import SITE, SWEPT, placed_environment, with_site
 from launcher.system.files import ABSENT, Json, when_there_is_room, write_atomic, write_json
 from launcher.system.paths import Attempt
 from launcher.system.process_limits import changes_for
 from launcher.system.processes import MARK, StopEvent
-from launcher.workers.exit_outcome import read_error
 from launcher.workers.job import Job, refuse_given_up
+from launcher.workers.job_forks import NotInherited, forks_end_here
 from launcher.workers.memory_share import Share
 from launcher.workers.order import Order
+from launcher.workers.preloads import THREADS, failure, settle
 from launcher.workers.progress.steps import Progress
-
-# what libraries take for the number of cores that are theirs
-OPENMP, MKL, OPENBLAS = "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"
-MOST_DIGITS = 9
-_VARIABLES = {"openmp": OPENMP, "mkl": MKL, "openblas": OPENBLAS}  # by threadpoolctl's names
-_failures: dict[str, str] = {}  # module → the words of its import
-_pools: list[Any] = []  # threadpoolctl's handles of the pools that are there
-
-
-def import_ahead(modules: Iterable[str], tell: Callable[[str], None]) -> None:
-    """Import modules; what fails is recorded, and reaches the job whose own import fails, too.
-
-    Args:
-        modules: their names.
-        tell: called with each name before its import, which may end the process, and with "" last.
-    """
-    for module in modules:
-        tell(module)
-        try:
-            importlib.import_module(module)
-        except ModuleNotFoundError:  # the job's own import fails in the same words
-            traceback.print_exc()
-        except (Exception, SystemExit) as error:  # noqa: BLE001  # an import may do anything
-            traceback.print_exc()
-            _failures[module] = f"{type(error).__name__}: {error}"
-    _find_pools()
-    tell("")
-
-
-def failure() -> str:
-    """Return the first import that failed in this process, in its own words; '' where none did."""
-    return next((f"cannot import {module}: {words}" for module, words in _failures.items()), "")
-
-
-def settle(environment: Mapping[str, str]) -> None:
-    """Make this fork's libraries draw numbers of their own, and keep to their number of threads.
-
-    Args:
-        environment: the job's; its variables hold as if they had been there at the import.
-    """
-    random.seed()
-    numpy = sys.modules.get("numpy.random")
-    if numpy is not None:
-        numpy.seed()
-    for pool in _pools:
-        threads = _number(environment.get(_VARIABLES.get(pool.internal_api, OPENMP)))
-        if threads is not None:
-            pool.set_num_threads(threads)
-    torch, threads = sys.modules.get("torch"), _number(environment.get(OPENMP))
-    if torch is not None and threads is not None:
-        torch.set_num_threads(threads)
-
-
-def _find_pools() -> None:
-    """Find the pools of threads of what is imported, where threadpoolctl is installed."""
-    _pools.clear()
-    if "numpy" not in sys.modules and "torch" not in sys.modules:
-        return
-    try:
-        control = importlib.import_module("threadpoolctl")
-    except ImportError:
-        return
-    _pools.extend(control.ThreadpoolController().lib_controllers)
-
-
-def _number(text: str | None) -> int | None:
-    """Read a variable: a number, or several, one for each level of nested threads.
-
-    None where it is none, or more than a library accepts, which takes a C int.
-    """
-    first = (text or "").partition(",")[0].strip().lstrip("0")
-    return int(first) if first.isascii() and first.isdigit() and len(first) <= MOST_DIGITS else None
-
-
-Handler = Callable[[int, FrameType | None], object]
-
-_HANDLED = (signal.SIGTERM, signal.SIGHUP)
-
-
-class NotInherited:
-    """A handler of SIGTERM or SIGHUP for this process alone: its forks die of them, as any program does."""
-
-    def __init__(self, handle: Handler) -> None:
-        self._handle = handle
-
-    def __call__(self, number: int, frame: FrameType | None) -> None:
-        """Handle a signal."""
-        self._handle(number, frame)
-
-
-class _Forking(threading.local):
-    """What a thread that forks had blocked before; None: nothing had to be blocked."""
-
-    mask: set[int] | None = None
-
-
-_forking = _Forking()
-
-
-def _before_fork() -> None:
-    """Hold signals back: Python forgets in a fork those that come before it is all there."""
-    inherited = any(isinstance(signal.getsignal(number), NotInherited) for number in _HANDLED)
-    _forking.mask = signal.pthread_sigmask(signal.SIG_BLOCK, _HANDLED) if inherited else None
-
-
-def _after_fork() -> None:
-    if _forking.mask is not None:
-        signal.pthread_sigmask(signal.SIG_SETMASK, _forking.mask)
-
-
-def _in_fork() -> None:
-    for number in _HANDLED:
-        if isinstance(signal.getsignal(number), NotInherited):
-            signal.signal(number, signal.SIG_DFL)
-    _after_fork()
-
-
-os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_in_fork)
-
-
-@contextlib.contextmanager
-def forks_end_here() -> Iterator[None]:
-    """End a fork that leaves the block: only its parent has to tell what the block came to.
-
-    It ends as a script of Python does, with 0, with 1 after an exception, or as `sys.exit` says.
-    """
-    owner = os.getpid()
-    try:
-        yield
-    except BaseException as error:
-        if os.getpid() != owner:
-            _leave(error)
-        raise
-    if os.getpid() != owner:
-        _leave(None)
-
-
-def _leave(error: BaseException | None) -> NoReturn:
-    code = 0 if error is None else 1
-    try:
-        if isinstance(error, SystemExit) and isinstance(error.code, int | None):
-            code = error.code or 0
-        elif isinstance(error, SystemExit):
-            sys.stderr.write(f"{error.code}\n")
-        elif error is not None:
-            traceback.print_exception(error)
-    finally:
-        try:
-            _flush()
-        finally:
-            os._exit(code & 0xFF)
-
-
-def _flush() -> None:
-    """Flush what was printed, whatever a job has put in the place of the streams."""
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(Exception):
-            stream.flush()
-
+from launcher.workers.shortage import read_error
 
 MODEL_FILE = "model_id.txt"
 MOST_CAUSES = 8  # of an error that are looked at
 FAILURE_PATIENCE_S = 60.0  # so long the words of a failure wait for room, and its exception
-# what libraries take for the number of cores that are theirs; what the owner set stays
-THREADS = (OPENMP, MKL, OPENBLAS)
 
 
 class WrittenElsewhere(MachineError):

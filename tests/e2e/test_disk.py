@@ -15,7 +15,7 @@ import pytest
 
 from launcher.backends.local import make
 from launcher.backends.settings import BackendSettings
-from launcher.functions.pickling import read_exception, read_value
+from launcher.functions.call_results import read_exception, read_value
 from launcher.states import Failed
 from launcher.system.daemon_control import scheduler_pid
 from launcher.system.paths import Attempt, Home

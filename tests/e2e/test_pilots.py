@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from launcher.backends.channel import PilotFolder
 from launcher.backends.local import make
+from launcher.backends.pilot_folder import PilotFolder
 from launcher.backends.settings import BackendSettings
 from launcher.notify.notices import read_notices
 from launcher.states import ENDED, Done, State

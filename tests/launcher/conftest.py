@@ -11,7 +11,7 @@ import pytest
 from launcher.cli.main import main
 from launcher.store.queue import Store
 from launcher.system.paths import Home, make_home
-from launcher.workers.fork_server_pool import ForkServer
+from launcher.workers.fork_server_handles import ForkServer
 from tests.build import PLAIN, end_everything
 
 

@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from launcher.job import Resources, Spec, SpecWriter, Terms, asks_for, program_signature, read_spec
+from launcher.job import Resources, Spec, Terms
 from launcher.kinds import costs, signature_of
 from launcher.params import PARAMS, params_of, scalar, with_option
+from launcher.signatures import program_signature
 from launcher.states import (
     ENDED,
     NEXT,
@@ -28,6 +29,7 @@ from launcher.states import (
     read_facts,
     read_outcome,
 )
+from launcher.stored_specs import SpecWriter, asks_for, read_spec
 from launcher.system.files import FileVersion, Json
 from launcher.system.stored_fields import Unreadable
 from tests.build import renamed

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from launcher.backends.channel import Began, Hello, Leave
-from launcher.backends.local import pids_of
+from launcher.backends.pilot_messages import Began, Hello, Leave
+from launcher.backends.pilot_processes import pids_of
 from launcher.backends.protocol import Cause, EngineError, Stage
 from launcher.backends.ray import Ray
 from launcher.backends.settings import BackendSettings

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.backends.channel import Hello, read_news
+from launcher.backends.pilot_messages import Hello, read_news
 from launcher.backends.pilot_rules import Life
 from launcher.system.paths import Home
 from tests.build import end_everything, until

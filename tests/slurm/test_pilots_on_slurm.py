@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from launcher.backends.channel import PilotFolder, PilotSpec, make_pilot_folder
+from launcher.backends.pilot_folder import PilotFolder, PilotSpec, make_pilot_folder
 from launcher.backends.protocol import Cause, EngineError, Observation, Refused, Stage
 from launcher.backends.settings import BackendSettings
 from launcher.backends.slurm import Slurm as Backend
-from launcher.backends.slurm import SlurmCommands
+from launcher.backends.slurm_commands import SlurmCommands
 from tests.build import gone, until
 from tests.slurm.cluster import Slurm, a_slurm
 from tests.slurm.conftest import slurm_or_skip

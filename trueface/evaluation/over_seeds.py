@@ -130,7 +130,9 @@ class MethodRow(NamedTuple):
     """A row of a study: a method, its numbers over seeds, and all of it as JSON."""
 
     name: str
-    record: Mapping[str, Json]  # value KEY and standard deviation KEY_sd of each number; other facts
+    record: Mapping[
+        str, Json
+    ]  # value KEY and standard deviation KEY_sd of each number; other facts
     values: Mapping[str, OverSeeds | None] = MappingProxyType({})
 
     def value(self, key: str) -> OverSeeds | None:

@@ -16,11 +16,8 @@ from typing import Any, NamedTuple
 
 import click
 
-from launcher.backends.settings import (
-    BackendSettings,
-    configured_backends,
-    placed_terms,
-)
+from launcher.backends.eligibility import placed_terms
+from launcher.backends.settings import BackendSettings, configured_backends
 from launcher.cli.added_files import check_files, done_before
 from launcher.cli.command_lines import (
     CommandFile,
@@ -35,11 +32,12 @@ from launcher.cli.option_types import RUN, SHARE, TextDefaultOption, flag, typed
 from launcher.context import INPUTS, OUTPUTS, Context, file_paths
 from launcher.errors import UsageError, counted
 from launcher.functions.options import absent_gpu_warning, assembled, check_request
-from launcher.job import FUNCTION, PROGRAM, Spec, program_signature, run_name_fault
+from launcher.job import FUNCTION, PROGRAM, Spec, run_name_fault
 from launcher.job_options.registry import job_options
 from launcher.job_options.value_types import TRUTH, on_command_line
 from launcher.screens.format import harmless
 from launcher.screens.terminal import remark, watch_hashing
+from launcher.signatures import program_signature
 from launcher.states import OPEN, State, without_state
 from launcher.store.client import (
     context_to_store,

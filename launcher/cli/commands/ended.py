@@ -30,7 +30,7 @@ from launcher.screens.history_view import SECTIONS, columns, draw, headline, rec
 from launcher.screens.pilots import HERE
 from launcher.screens.terminal import Answer, remark, tell
 from launcher.screens.text_table import Line, Tone, line
-from launcher.staging.view import remove_of
+from launcher.staging.left_stages import remove_of
 from launcher.states import ENDED, State
 from launcher.store.client import open_queue
 from launcher.store.forgotten_jobs import (

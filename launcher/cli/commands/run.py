@@ -17,7 +17,8 @@ from pathlib import Path
 import click
 
 from launcher.accounts import Account
-from launcher.backends.settings import Backends, configured_backends, placed_terms
+from launcher.backends.eligibility import placed_terms
+from launcher.backends.settings import Backends, configured_backends
 from launcher.cli.complete import offer_task_files
 from launcher.cli.help_pages import launcher_command
 from launcher.cli.jobs import LEFT, uncollected

@@ -19,16 +19,10 @@ from launcher.screens.format import harmless
 from launcher.screens.terminal import remark, say_json, terminal_width
 from launcher.simulate.baselines import Assumptions, Study, draw_study, study
 from launcher.simulate.machine import Fleet, fit, read_fleet
+from launcher.simulate.memory_claims import SAID, draw_memory
+from launcher.simulate.planned_jobs import Planned, planned_jobs
 from launcher.simulate.queue import Foresight, Memory
-from launcher.simulate.trace import (
-    SAID,
-    Planned,
-    TraceJob,
-    choose,
-    draw_memory,
-    planned_jobs,
-    read_trace,
-)
+from launcher.simulate.trace import TraceJob, choose, read_trace
 from launcher.store.client import open_queue
 from launcher.system.files import write_atomic
 from launcher.system.installation import install_command

@@ -16,12 +16,13 @@ from typing import NamedTuple
 from launcher.gpu.monitor import NO_SIGHT, Ours, Sight
 from launcher.gpu.reservations import Reservation
 from launcher.gpu.snapshot import ALONE, JOBS, MEMORY, GpuSnapshot, core_resource, resource
-from launcher.job import Resources, is_exact, numbers_of
+from launcher.job import Resources
 from launcher.scheduler.gpus.memory_growth import MemoryGrowth, read_growth
 from launcher.scheduler.gpus.shared_time import SharedTime
 from launcher.scheduler.policy.co_location import UNKNOWN_LOAD, Load, load_of
 from launcher.scheduler.policy.model import UNKNOWN, Running, Start, forecast_of_running
 from launcher.scheduler.policy.vram_request import settled_request, vram_request_of
+from launcher.signatures import is_exact, numbers_of
 from launcher.states import EndCause
 from launcher.store.rows import Claim
 from launcher.store.usage import (

@@ -12,10 +12,11 @@ from typing import NamedTuple
 
 from launcher.accounts import NO_USE, Colleague, Lacking, Use
 from launcher.gpu.snapshot import ForeignReservation, GpuSnapshot
-from launcher.job import NUMBERS, Resources, is_exact
+from launcher.job import NUMBERS, Resources
 from launcher.scheduler.policy.co_location import UNKNOWN_LOAD, Load, load_of
 from launcher.scheduler.policy.oom_policy import NEGLIGIBLE
 from launcher.scheduler.policy.vram_request import lesson_of, vram_request_of
+from launcher.signatures import is_exact
 from launcher.states import Reason, ReasonCode
 from launcher.store.rows import Claim, ReadyJob
 from launcher.store.usage import Usage, similar_key

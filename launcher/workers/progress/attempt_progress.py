@@ -13,21 +13,16 @@ from launcher.context import job_folder, with_folders
 from launcher.system.files import Json, read_bytes, read_end
 from launcher.system.paths import Attempt
 from launcher.workers.order import Order, read_order
-from launcher.workers.progress.event_files import (
-    NEWEST_BYTES,
-    GrowingFiles,
-    event_steps,
-    newest_event,
-)
+from launcher.workers.progress.event_files import NEWEST_BYTES, event_steps, newest_event
+from launcher.workers.progress.growing_files import GrowingFiles
 from launcher.workers.progress.printed_lines import (
-    bar_steps,
     last_line,
-    newest_bar,
     newest_printed,
     printed_numbers,
     printed_steps,
     printed_values,
 )
+from launcher.workers.progress.progress_bars import bar_steps, newest_bar
 from launcher.workers.progress.steps import Step, history, latest
 
 MOST_BYTES = 1 << 20  # of what was reported: some ten thousand steps
@@ -162,7 +157,7 @@ def _event_folder(attempt: Attempt) -> Path | None:
 def _own(attempt: Attempt, order: Order) -> Path:
     """Return where the folder of a program's attempt lies: in its stage, and in its run when it is done."""
     # staging, which the lists of jobs do not need
-    from launcher.staging.view import VIEW
+    from launcher.staging.stages import VIEW
 
     run_folder = order.spec.run_folder
     done = job_folder(order.spec, order.job)

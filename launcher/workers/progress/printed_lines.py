@@ -6,21 +6,15 @@ number of all steps. A line counts when it has ended, by a newline or by a carri
 
 Numbers without a step, such as those of an evaluation: `launcher: acc=0.91`. They are no progress, but results.
 
-Progress bars of tqdm in a log: ` 30%|███       | 3/10 [00:01<00:02,  3.1it/s, loss=0.2]`.
-
-Of nested bars the outer counts. tqdm draws an inner bar a line further down and then goes back up,
-so the bars behind which the cursor moves up are the inner ones.
-
 The last line of a log, for where a screen has nothing better to tell.
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple
+from collections.abc import Iterator
 
 from launcher.system.files import Json
 from launcher.system.text import Plain
-from launcher.workers.progress.steps import MOST_STEPS, Step
+from launcher.workers.progress.steps import Step
 
 MARK = b"launcher: step="
 LONGEST_BYTES = 4096  # of a line
@@ -36,6 +30,9 @@ _NUMBER = re.compile(
     r"[+-]?(?:(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:e[+-]?[0-9]{1,4})?|nan|inf(?:inity)?)",
     re.ASCII | re.IGNORECASE,
 )
+# a text, not compiled, as those below
+_WITHOUT_STEP = rb"(?<![A-Za-z0-9./_-])launcher: (?!step=)([A-Za-z_\x80-\xff][\w./\x80-\xff-]{0,255}=[^\r\n]{0,4000})[\r\n]"
+MOST_CHARACTERS = 200  # of the line; a screen shows fewer
 
 
 def printed_steps(text: bytes, at: float) -> tuple[list[Step], int]:
@@ -140,10 +137,6 @@ def _step(text: bytes, place: int, end: int, at: float) -> Step | None:
     )
 
 
-# a text, not compiled, as those below
-_WITHOUT_STEP = rb"(?<![A-Za-z0-9./_-])launcher: (?!step=)([A-Za-z_\x80-\xff][\w./\x80-\xff-]{0,255}=[^\r\n]{0,4000})[\r\n]"
-
-
 def printed_numbers(text: bytes) -> dict[str, Json]:
     """Return what the lines without a step in a piece of a log tell: of each name the last value."""
     lines = re.findall(_WITHOUT_STEP, text) if MARK[:-5] in text else ()
@@ -152,165 +145,6 @@ def printed_numbers(text: bytes) -> dict[str, Json]:
         for line in lines
         for name, value in pairs_of(line.decode(errors="replace")).items()
     }
-
-
-_Key = tuple[str, int | None]
-
-_TURNS = re.compile(rb"(\r\n|[\r\n]|\x1b\[A)")
-_UP = b"\x1b[A"
-_ENDS = (b"]\n", b" \n")  # of a bar, with the blanks that cover a longer one before it
-# what was taken is not given back (`++`): else a long line that is no bar takes seconds
-_BAR_NUMBER = r"[0-9]++(?:\.[0-9]++)?"
-_TIME = r"(?:[0-9]+:)?[0-9]{2}:[0-9]{2}"
-_RATE = rf"\s*(?P<rate>{_BAR_NUMBER}|\?)(?P<per>[^,\]]*)(?:,\s*(?P<rest>.*))?\]"
-# of a bar; texts, not compiled: every command imports this, and few read a bar
-_OF_TOTAL = (
-    rf"(?P<title>.*?)(?<![0-9])[0-9]{{1,3}}%\s*+(?:\|[^|]*+\|)?\s*+(?P<done>{_BAR_NUMBER})(?P<power>[kKMGTPEZY]?)"
-    rf"/(?P<total>{_BAR_NUMBER})(?P<total_power>[kKMGTPEZY]?)\s*\[{_TIME}<(?:{_TIME}|\?),{_RATE}"
-)
-_WITHOUT_TOTAL = (
-    rf"(?P<title>.*?)(?:(?<=\s)|\A)(?P<done>{_BAR_NUMBER})(?P<unit>[^\s\[]*+)\s++\[{_TIME},{_RATE}"
-)
-_POWERS = {"": 0, "k": 1, "K": 1, "M": 2, "G": 3, "T": 4, "P": 5, "E": 6, "Z": 7, "Y": 8}
-_USUAL_UNITS = {"it", "B"}
-_DIGITS = re.compile(r"[0-9.]+")
-
-
-class _Bar(NamedTuple):
-    title: str  # without its numbers, which may count the rounds
-    step: Step
-    inner: bool
-
-    @property
-    def key(self) -> _Key:
-        """What the drawings of one bar, and of the bars that take its place, share."""
-        return self.title, self.step.total
-
-
-def newest_bar(text: bytes, at: float, more: Callable[[], bytes] = bytes) -> Step | None:
-    """Return what the newest bar in a piece of a log tells, the outer one of nested bars.
-
-    Args:
-        text: the end of a log.
-        at: when it was written, in seconds since 1970.
-        more: gives a longer end; called where inner bars alone are seen, since an outer one is drawn
-            seldom.
-    """
-    pieces = _pieces(text)
-    if _UP not in text:  # none is nested: there is no need to read those before the last
-        return next((bar.step for bar in _bars(reversed(pieces), at)), None)
-    bars = [*_bars(pieces, at)]
-    if outer := _outer(bars):
-        return outer[-1].step
-    if not bars:
-        return None
-    above = _drawn_above(more(), at, {bar.key for bar in bars})
-    return (above or bars[-1]).step
-
-
-def bar_steps(text: bytes, at: float) -> tuple[list[Step], int]:
-    """Return the steps that the bars of a piece of a log tell, and where a bar may begin that has no end yet."""
-    bars = [*_bars(_pieces(text), at)]
-    last = max(text.rfind(b"\n"), text.rfind(b"\r"))
-    read = last if len(text) - last < LONGEST_BYTES else len(text)
-    return [bar.step for bar in _outer(bars)], max(0, read)
-
-
-def _outer(bars: list[_Bar]) -> list[_Bar]:
-    """Return those of the bars that are no inner ones, nor inner ones at their end."""
-    inner = {bar.key for bar in bars if bar.inner}
-    return [bar for bar in bars if not bar.inner and bar.key not in inner]
-
-
-def _drawn_above(text: bytes, at: float, inner: set[_Key]) -> _Bar | None:
-    """Return the newest bar below which others are drawn, other than inner ones at their end."""
-    place = len(text)
-    for _ in range(MOST_LINES):
-        # a newline follows it: the first of the inner ones is drawn further down
-        place = max(text.rfind(end, 0, place) for end in _ENDS)
-        if place < 0:
-            return None
-        begin = max(text.rfind(b"\r", 0, place) + 1, place - LONGEST_BYTES)
-        for bar in _bars(_pieces(text[begin : place + 1]), at):
-            if bar.key not in inner:
-                return bar
-    return None
-
-
-def _pieces(text: bytes) -> list[tuple[bytes, bytes]]:
-    """Return what may be bars, each with what moves the cursor behind it."""
-    pieces = _TURNS.split(text)
-    return [
-        (piece, turn)
-        for piece, turn in zip(pieces[::2], [*pieces[1::2], b""], strict=True)
-        if len(piece) <= LONGEST_BYTES and (b"/s" in piece or b"s/" in piece)
-    ]
-
-
-def _bars(pieces: Iterable[tuple[bytes, bytes]], at: float) -> Iterator[_Bar]:
-    for piece, turn in pieces:
-        bar = _bar(piece, turn, at)
-        if bar is not None:
-            yield bar
-
-
-def _bar(piece: bytes, turn: bytes, at: float) -> _Bar | None:
-    plain = Plain().feed(piece) if b"\x1b" in piece else piece
-    line = plain.decode(errors="replace").strip()
-    if match := re.fullmatch(_OF_TOTAL, line, re.ASCII):
-        power, total_power = match["power"], match["total_power"]
-        total = _amount(match["total"], total_power) or None
-        scaled = bool(power or total_power)
-    elif match := re.fullmatch(_WITHOUT_TOTAL, line, re.ASCII):
-        (power, scaled), total = _power(match["unit"], match["per"]), None
-    else:
-        return None
-    done = _amount(match["done"], power)
-    if max(done, total or 0) > MOST_STEPS:
-        return None
-    rate = _rate(match["rate"], match["per"], scaled=scaled)
-    step = Step(at=at, step=done, total=total, metrics=pairs_of(match["rest"] or ""), rate=rate)
-    title = _DIGITS.sub("#", match["title"]).strip(": ")
-    return _Bar(title=title, step=step, inner=turn == _UP)
-
-
-def _power(counted: str, per: str) -> tuple[str, bool]:
-    """Return the power of 1000 in what follows a count without a total, and whether counts have such powers.
-
-    Args:
-        counted: `it`, `kit`, or `Epoch`, of which the first letter is no power.
-        per: what follows the rate: `it/s`, `kit/s`, `s/it`.
-    """
-    unit = per.removesuffix("/s").removeprefix("s/")
-    if counted[:1] in _POWERS and counted[1:] in _USUAL_UNITS:
-        return counted[0], True
-    if unit.endswith(counted):
-        return "", unit != counted
-    return (counted[0], True) if counted[0] in _POWERS else ("", False)
-
-
-def _amount(number: str, power: str) -> int:
-    amount = float(number) * 1000.0 ** _POWERS[power]
-    return round(min(amount, 2.0 * MOST_STEPS))  # of very many digits, it is infinite
-
-
-def _rate(number: str, per: str, *, scaled: bool) -> float | None:
-    """Return steps a second; tqdm writes seconds a step where there are few.
-
-    Args:
-        number: what stands there; `?`: it is not known yet.
-        per: what follows: `it/s`, `s/it`, `kit/s`.
-        scaled: counts are shortened, so a letter before the unit is a power of 1000.
-    """
-    if number == "?" or float(number) == 0:
-        return None
-    if per.startswith("s/"):
-        return 1 / float(number)
-    power = per[:1] if scaled and per[:1] in _POWERS else ""
-    return float(number) * 1000.0 ** _POWERS[power]
-
-
-MOST_CHARACTERS = 200  # of the line; a screen shows fewer
 
 
 def last_line(end: bytes) -> str:

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from launcher.backends.channel import Leave, PilotSpec
 from launcher.backends.local import Local, make
+from launcher.backends.pilot_folder import PilotSpec
+from launcher.backends.pilot_messages import Leave
 from launcher.backends.protocol import Cause, EngineError, Observation, Stage
 from launcher.backends.settings import BackendSettings
 from launcher.system.environment import owners_environment

@@ -11,10 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from launcher.backends.channel import PilotSpec
+from launcher.backends.asked_process import AskedProcess
+from launcher.backends.pilot_folder import PilotSpec
 from launcher.backends.protocol import Cause, EngineError, Observation, Refused, Stage
-from launcher.backends.ray import AskedProcess, Ray, asks, observations, resources, why_not
-from launcher.backends.ray import read_nodes as nodes_of
+from launcher.backends.ray import Ray
+from launcher.backends.ray_states import asks, observations, resources, why_not
+from launcher.backends.ray_states import read_nodes as nodes_of
 from launcher.backends.settings import BackendSettings
 from tests.build import gone, until
 from tests.launcher.pilots.desk import a_pilot

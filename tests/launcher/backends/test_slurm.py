@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from launcher.backends.channel import PilotFolder, PilotSpec, make_pilot_folder
+from launcher.backends.pilot_folder import PilotFolder, PilotSpec, make_pilot_folder
 from launcher.backends.protocol import Cause, EngineError, Observation, Refused, Stage
 from launcher.backends.settings import BackendSettings
-from launcher.backends.slurm import Slurm, SlurmCommands
+from launcher.backends.slurm import Slurm
+from launcher.backends.slurm_commands import SlurmCommands
 from tests.build import gone, until
 
 TOKEN = "launcher-ab12"

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from launcher.backends.channel import PilotFolder, PilotSpec
+from launcher.backends.pilot_folder import PilotFolder, PilotSpec
 from launcher.backends.protocol import Cause, Observation, Stage
 from launcher.backends.settings import BackendSettings
-from launcher.backends.slurm import (
+from launcher.backends.slurm_batches import (
     arguments,
     batches,
     estimated_start,

@@ -16,6 +16,7 @@ import pytest
 
 from launcher.errors import MachineError, UsageError
 from launcher.functions import entry
+from launcher.functions.call_results import EXCEPTION, read_exception, read_value, write_value
 from launcher.functions.calls import (
     FOLDER,
     KIND,
@@ -33,18 +34,8 @@ from launcher.functions.calls import (
 )
 from launcher.functions.entry import call
 from launcher.functions.options import JobOptions, request_of
-from launcher.functions.pickling import (
-    EXCEPTION,
-    CannotPickle,
-    dump,
-    make_private_folder,
-    name_of,
-    open_private,
-    read_exception,
-    read_value,
-    write_private,
-    write_value,
-)
+from launcher.functions.pickling import CannotPickle, dump, name_of
+from launcher.functions.private_files import make_private_folder, open_private, write_private
 from launcher.functions.task_files import bar, html
 from launcher.job_options.registry import job_options
 from launcher.states import State

@@ -14,7 +14,7 @@ import pytest
 
 from launcher.functions.calls import Call, read_call, read_script
 from launcher.functions.main_module import Script, installed_script
-from launcher.functions.pickling import make_private_folder, write_private
+from launcher.functions.private_files import make_private_folder, write_private
 from tests.build import DEADLINE_S
 
 DEFINITIONS = """

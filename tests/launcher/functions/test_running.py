@@ -28,8 +28,8 @@ from launcher.api import (
     submit_many,
     wait,
 )
+from launcher.functions.call_results import VALUE
 from launcher.functions.calls import FOLDER
-from launcher.functions.pickling import VALUE
 from launcher.functions.task_files import Run, flat
 from launcher.store.queue import NewJob, Store
 from launcher.system.daemon_control import scheduler_pid

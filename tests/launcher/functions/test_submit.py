@@ -17,8 +17,8 @@ from typing import Any, assert_type
 import pytest
 
 from launcher.api import Future, JobError, UsageError, future, submit, submit_many
+from launcher.functions.call_results import RemoteTraceback
 from launcher.functions.calls import call_of
-from launcher.functions.pickling import RemoteTraceback
 from launcher.store.queue import Store
 from launcher.system.daemon_control import scheduler_pid
 from launcher.system.paths import Home

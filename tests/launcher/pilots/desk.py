@@ -11,20 +11,16 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from launcher import __version__
-from launcher.backends.channel import (
+from launcher.backends.channel import Reader, Writer
+from launcher.backends.pilot_folder import PilotFolder, PilotSpec, make_pilot_folder, name_of
+from launcher.backends.pilot_messages import (
     Bye,
     Ended,
     Hello,
     Leave,
     News,
     Order,
-    PilotFolder,
-    PilotSpec,
-    Reader,
     Run,
-    Writer,
-    make_pilot_folder,
-    name_of,
     order_line,
     read_news,
 )

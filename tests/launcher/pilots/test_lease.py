@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from launcher.backends.channel import Beat, Ended, Lease, PilotFolder
+from launcher.backends.pilot_folder import PilotFolder
+from launcher.backends.pilot_messages import Beat, Ended, Lease
 from launcher.states import Done, Stopped
 from launcher.system.paths import Home
 from launcher.system.processes import descendants, send

@@ -10,26 +10,12 @@ import pytest
 
 from launcher import __version__
 from launcher.backends import node_facts
-from launcher.backends.channel import (
-    Beat,
-    Began,
-    Bye,
-    Ended,
-    Hello,
-    News,
-    PilotFolder,
-    Reader,
-    read_news,
-)
-from launcher.backends.node_attempts import (
-    PREFIX,
-    STALE_S,
-    make_node_home,
-    remove_node_home,
-    unpacked,
-)
-from launcher.backends.node_facts import WrongGpus, resolve
-from launcher.backends.node_pilot import RETRY_S, Outbox
+from launcher.backends.channel import Reader
+from launcher.backends.node_gpus import WrongGpus, resolve
+from launcher.backends.node_home import PREFIX, STALE_S, make_node_home, remove_node_home, unpacked
+from launcher.backends.outbox import RETRY_S, Outbox
+from launcher.backends.pilot_folder import PilotFolder
+from launcher.backends.pilot_messages import Beat, Began, Bye, Ended, Hello, News, read_news
 from launcher.states import Done, Failed
 from launcher.system import memory
 from launcher.system.paths import Home

@@ -9,7 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from launcher.backends.channel import (
+from launcher.backends.node_attempts import ORDER_PATIENCE_S
+from launcher.backends.node_facts import PATHS_PATIENCE_S
+from launcher.backends.node_start import SPEC_PATIENCE_S
+from launcher.backends.pilot_folder import PilotFolder, name_of
+from launcher.backends.pilot_messages import (
     Beat,
     Began,
     Bye,
@@ -17,14 +21,9 @@ from launcher.backends.channel import (
     Kill,
     Leave,
     Leaving,
-    PilotFolder,
     Run,
     Stop,
-    name_of,
 )
-from launcher.backends.node_attempts import ORDER_PATIENCE_S
-from launcher.backends.node_facts import PATHS_PATIENCE_S
-from launcher.backends.node_pilot import SPEC_PATIENCE_S
 from launcher.gpu.monitor import parent_of
 from launcher.states import Done, Failed, Lost, Stopped, Void
 from launcher.system.processes import descendants, send

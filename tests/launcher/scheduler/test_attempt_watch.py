@@ -20,7 +20,7 @@ from launcher.system.paths import Attempt, Home
 from launcher.system.processes import boot_id, end_session, identity, marked, recorded, send
 from launcher.workers import attempt_watch
 from launcher.workers.attempt_watch import Adopted, Supervised, Unclear, Watch, find_out, watch
-from launcher.workers.fork_server_pool import ForkServer
+from launcher.workers.fork_server_handles import ForkServer
 from launcher.workers.started_file import take_right, void_attempt
 from tests.build import (
     a_claim,

@@ -19,7 +19,7 @@ from launcher.context import Context
 from launcher.errors import MachineError, StoreError
 from launcher.job import Spec, Terms
 from launcher.scheduler.start_jobs import unrecorded
-from launcher.staging.view import left_by
+from launcher.staging.left_stages import left_by
 from launcher.states import ENDED, State
 from launcher.store.client import keep_going
 from launcher.store.queue import Store

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from launcher.context import WorkerEnvironment
 from launcher.gpu.snapshot import ForeignReservation, GpuProcess, GpuSnapshot
-from launcher.job import Resources, numbers_of, program_signature
+from launcher.job import Resources
 from launcher.scheduler.policy.decide import decide
 from launcher.scheduler.policy.inventory import impossible
 from launcher.scheduler.policy.model import (
@@ -34,6 +34,7 @@ from launcher.scheduler.policy.vram_request import (
     vram_request_of,
 )
 from launcher.scheduler.policy.watchdog import PATIENCE_S, Watchdog
+from launcher.signatures import numbers_of, program_signature
 from launcher.states import ReasonCode
 from launcher.store.rows import Lane, ReadyJob
 from launcher.store.usage import Run, Usage, margin_of

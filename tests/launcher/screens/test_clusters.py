@@ -5,14 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from launcher.backends.channel import (
-    Beat,
-    Hello,
-    PilotFolder,
-    PilotSpec,
-    make_pilot_folder,
-    news_line,
-)
+from launcher.backends.pilot_folder import PilotFolder, PilotSpec, make_pilot_folder
+from launcher.backends.pilot_messages import Beat, Hello, news_line
 from launcher.backends.pilot_records import PilotRecord, PilotRecords, new_token
 from launcher.backends.pilot_rules import Life
 from launcher.backends.pilots_file import BackendRow, PilotRow, Pilots, seen_pilots

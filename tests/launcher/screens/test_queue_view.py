@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from launcher.gpu.snapshot import SeenGpus, write_look
-from launcher.job import Resources, Terms, program_signature
+from launcher.job import Resources, Terms
 from launcher.params import PARAMS
 from launcher.screens import job_details
 from launcher.screens.gpu_view import LEGEND
@@ -17,6 +17,7 @@ from launcher.screens.queue_view import head, jobs_listed, recent, running, scre
 from launcher.screens.snapshots import Queue
 from launcher.screens.terminal import in_ascii
 from launcher.screens.text_table import Tone, width_of
+from launcher.signatures import program_signature
 from launcher.states import Done, Failed, ReasonCode, State
 from launcher.store.connection import Connection
 from launcher.store.queue import Store

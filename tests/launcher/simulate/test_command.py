@@ -14,8 +14,10 @@ from launcher.errors import MachineError
 from launcher.planning.estimates import History
 from launcher.simulate.baselines import POLICIES, Study, draw_study, study
 from launcher.simulate.machine import Outcome, Span, Workload, fit, read_fleet
+from launcher.simulate.memory_claims import SAID, draw_memory
 from launcher.simulate.picture import MOST_BARS, draw_timeline, queue_lengths, slots
-from launcher.simulate.trace import SAID, TraceJob, draw_memory, planned_jobs, read_trace
+from launcher.simulate.planned_jobs import planned_jobs
+from launcher.simulate.trace import TraceJob, read_trace
 from launcher.states import State
 from launcher.store.queue import Store
 from launcher.store.usage import NO_USAGE, Usage

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from launcher.simulate.baselines import Beside, beside, lower_bound
 from launcher.simulate.machine import Fleet, fit, read_fleet, replay
+from launcher.simulate.memory_claims import draw_memory
 from launcher.simulate.queue import PEAK_S, DecayedUse, Memory
-from launcher.simulate.trace import TraceJob, draw_memory, read_trace
+from launcher.simulate.trace import TraceJob, read_trace
 from tests.launcher.conftest import Launcher, home, launcher, store
 from tests.launcher.simulate.worlds import GIB, a_fleet, a_job, live, replayed, starts
 

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from launcher.errors import UsageError
 from launcher.simulate.machine import Fleet, read_fleet
-from launcher.simulate.trace import SAID, SHARES, draw_memory, read_trace
+from launcher.simulate.memory_claims import SAID, SHARES, draw_memory
+from launcher.simulate.trace import read_trace
 from tests.launcher.simulate.worlds import GIB, PHILLY, TRACES, a_job, needs_traces
 
 HEADER = "submit_s,duration_s,gpus,vc\n"

@@ -4,7 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from launcher.staging.acceptance import accept, hand_over
-from launcher.staging.view import Stage, Wanted, inside, make, remove_earlier, stage_of, take_left
+from launcher.staging.left_stages import remove_earlier, take_left
+from launcher.staging.stages import Stage, stage_of
+from launcher.staging.view import Wanted, inside, make
 from launcher.system.files import write_atomic
 from launcher.system.paths import Attempt, Home
 

@@ -3,7 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from launcher.staging.view import STAGES, NotWritable, make, take_left
+from launcher.staging.left_stages import take_left
+from launcher.staging.stages import STAGES
+from launcher.staging.view import NotWritable, make
 from tests.launcher.staging.attempts import MODEL, Study, files_in, write
 
 

@@ -18,7 +18,7 @@ from launcher.system.home_checks import mounted, mounts
 from launcher.system.paths import Home
 from launcher.system.processes import identity, send
 from launcher.workers.attempt_watch import Adopted, watch
-from launcher.workers.fork_server_pool import ForkServer
+from launcher.workers.fork_server_handles import ForkServer
 from tests.build import (
     a_claim,
     a_spec,

@@ -14,7 +14,7 @@ from launcher.system.cgroup_limits import group_folders
 from launcher.system.files import write_json
 from launcher.system.paths import Attempt, Home
 from launcher.workers.exit_outcome import Circumstances, judge, last_line
-from launcher.workers.fork_server_pool import ForkServer
+from launcher.workers.fork_server_handles import ForkServer
 from tests.build import PLAIN, a_spec, an_attempt, outcome_of, shell, started
 
 MIB = 1 << 20

@@ -12,16 +12,9 @@ from launcher.states import State
 from launcher.store.queue import Store
 from launcher.system.daemon_control import scheduler_pid, wake
 from launcher.system.paths import Home
-from launcher.workers.fork_server_pool import (
-    DEATHS,
-    FIRST_EXCLUSION_S,
-    LONGEST_EXCLUSION_S,
-    PAUSE_S,
-    Exclusions,
-    ForkServerPool,
-    Supervisor,
-    Unusable,
-)
+from launcher.workers.fork_server_handles import Supervisor
+from launcher.workers.fork_server_pool import DEATHS, PAUSE_S, ForkServerPool, Unusable
+from launcher.workers.start_pauses import FIRST_EXCLUSION_S, LONGEST_EXCLUSION_S, Exclusions
 from tests.build import a_context, a_spec, endings, enqueue, in_state, job_row, until
 from tests.launcher.queued import put, serve, until_done
 

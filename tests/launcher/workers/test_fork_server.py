@@ -14,7 +14,7 @@ from launcher.states import Done, Outcome
 from launcher.store.queue import Store
 from launcher.system.paths import Home
 from launcher.system.processes import identity
-from launcher.workers.fork_server_pool import START, ForkServer
+from launcher.workers.fork_server_handles import START, ForkServer
 from tests.build import (
     PLAIN,
     a_context,

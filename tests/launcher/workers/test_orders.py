@@ -22,7 +22,8 @@ from launcher.states import (
 )
 from launcher.system.files import write_json
 from launcher.system.paths import Attempt, Home
-from launcher.workers.exit_outcome import Circumstances, judge, read_error, read_shortage
+from launcher.workers.attempt_process import CannotStart, spawn
+from launcher.workers.exit_outcome import Circumstances, judge
 from launcher.workers.memory_share import (
     Report,
     Share,
@@ -32,7 +33,9 @@ from launcher.workers.memory_share import (
     write_share,
 )
 from launcher.workers.order import Order, OrderWriter, is_untouched
-from launcher.workers.start_attempt import CannotStart, spawn
+from launcher.workers.pause import LOOK_S, Pause
+from launcher.workers.running_time import KILL_AGAIN_S, RunningTime, Step
+from launcher.workers.shortage import read_error, read_shortage
 from launcher.workers.started_file import (
     outcome_line,
     record_outcome,
@@ -40,7 +43,6 @@ from launcher.workers.started_file import (
     restore,
     take_right,
 )
-from launcher.workers.supervisor import KILL_AGAIN_S, LOOK_S, Pause, RunningTime, Step
 from tests.build import Clock, a_context, a_spec
 
 # --- orders that are written before their attempts are claimed

@@ -15,16 +15,11 @@ from launcher.system.daemon_control import wake
 from launcher.system.file_digests import CHANGED, MOST_READ, FileDigests
 from launcher.system.files import FileVersion, stamp
 from launcher.system.paths import Home
-from launcher.workers.fork_server_pool import (
-    FIRST_PAUSE_S,
-    LONGEST_PAUSE_S,
-    PROOF_S,
-    ForkServer,
-    Outage,
-)
+from launcher.workers.fork_server_handles import ForkServer
 from launcher.workers.order import Order
 from launcher.workers.program_files import put_aside, settle
 from launcher.workers.progress.hashing import reported_hashing
+from launcher.workers.start_pauses import FIRST_PAUSE_S, LONGEST_PAUSE_S, PROOF_S, Outage
 from tests.build import (
     a_context,
     a_spec,

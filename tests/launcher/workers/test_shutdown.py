@@ -24,7 +24,7 @@ from launcher.workers.exit_outcome import (
     Circumstances,
     patience_s,
 )
-from launcher.workers.fork_server_pool import ForkServer
+from launcher.workers.fork_server_handles import ForkServer
 from tests.build import (
     a_spec,
     an_attempt,

@@ -12,7 +12,7 @@ from launcher.context import WorkerEnvironment
 from launcher.job import Spec
 from launcher.states import Done, Failed, Lost, Outcome, OutOfMemory, Shortage, Stopped
 from launcher.system.paths import Attempt, Home
-from launcher.workers.fork_server_pool import ForkServer
+from launcher.workers.fork_server_handles import ForkServer
 from launcher.workers.memory_share import read_report, write_share
 from launcher.workers.order import read_order
 from launcher.workers.progress.steps import latest

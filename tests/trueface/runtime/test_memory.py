@@ -13,7 +13,7 @@ import torch
 
 from launcher.api import Job, JobError, Share, read_json, write_json
 from launcher.states import Shortage
-from launcher.workers.exit_outcome import read_error
+from launcher.workers.shortage import read_error
 from trueface.runtime.memory import Cuda, confirm, hold
 
 MIB = 1 << 20

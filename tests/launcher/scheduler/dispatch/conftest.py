@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.backends.channel import Ended
+from launcher.backends.pilot_messages import Ended
 from launcher.backends.pilot_rules import Demand
 from launcher.backends.settings import Backends, BackendSettings
 from launcher.gpu.reservations import ReservationBoard
@@ -29,7 +29,8 @@ from launcher.store.rows import Claim, ReadyJob
 from launcher.store.usage import Measured
 from launcher.system.paths import Home
 from launcher.workers.attempt_watch import Watch
-from launcher.workers.fork_server_pool import ForkServerPool, Outage
+from launcher.workers.fork_server_pool import ForkServerPool
+from launcher.workers.start_pauses import Outage
 from tests.build import a_context, a_spec, enqueue
 from tests.launcher.scheduler.remote.toy_cluster import HELLO, Pilot, ToyFleet
 

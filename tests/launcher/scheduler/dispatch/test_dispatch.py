@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.backends.channel import Beat, Hello, Leave, Run
+from launcher.backends.pilot_messages import Beat, Hello, Leave, Run
 from launcher.backends.pilot_rules import Demand
 from launcher.backends.settings import Backends, BackendSettings, configured_backends
 from launcher.context import WorkerEnvironment

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from launcher.backends.channel import Ended, Leaving, Run, Stop
-from launcher.backends.pilot import PilotLink
-from launcher.backends.settings import Backends, BackendSettings, NodePaths
+from launcher.backends.node_paths import NodePaths
+from launcher.backends.pilot_link import PilotLink
+from launcher.backends.pilot_messages import Ended, Leaving, Run, Stop
+from launcher.backends.settings import Backends, BackendSettings
 from launcher.scheduler import attempt_watch
 from launcher.scheduler.attempt_watch import UNTOLD, Awaited, OnPilot
 from launcher.states import Done, Failed, Lost, Outcome, State, Stopped, Void

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from launcher.context import WorkerEnvironment
 from launcher.gpu.reservations import ReservationBoard
 from launcher.gpu.snapshot import GpuSnapshot
-from launcher.job import FUNCTION, Resources, Spec, Terms, program_signature
+from launcher.job import FUNCTION, Resources, Spec, Terms
 from launcher.scheduler import endings
 from launcher.scheduler.endings import (
     CROWDED_PAUSE_S,
@@ -30,8 +30,11 @@ from launcher.scheduler.gpus.gpu_ledger import Eviction
 from launcher.scheduler.gpus.gpu_state import Accelerators
 from launcher.scheduler.policy.model import Machine, need_of, waiting
 from launcher.scheduler.policy.oom_policy import STEP, Blame, Scene, blame
+from launcher.signatures import program_signature
 from launcher.staging.acceptance import accept, hand_over
-from launcher.staging.view import STAGES, Wanted, make, take_left
+from launcher.staging.left_stages import take_left
+from launcher.staging.stages import STAGES
+from launcher.staging.view import Wanted, make
 from launcher.states import (
     Done,
     EndCause,

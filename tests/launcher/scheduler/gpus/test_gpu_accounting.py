@@ -20,7 +20,7 @@ from launcher.context import WorkerEnvironment
 from launcher.gpu.monitor import NO_SIGHT, Ours, Sight
 from launcher.gpu.reservations import Reservation, ReservationBoard
 from launcher.gpu.snapshot import GpuProcess, GpuSnapshot, SeenGpus, attempts_seen, write_look
-from launcher.job import Resources, Spec, program_signature
+from launcher.job import Resources, Spec
 from launcher.scheduler.gpus.gpu_ledger import (
     HIDDEN_S,
     LONGEST_MEASURING_S,
@@ -41,6 +41,7 @@ from launcher.scheduler.policy.inventory import refusal
 from launcher.scheduler.policy.model import Machine, Start, Wait, waiting
 from launcher.scheduler.policy.oom_policy import QUIET_SHARE
 from launcher.scheduler.policy.vram_request import settled_request, vram_request_of
+from launcher.signatures import program_signature
 from launcher.states import Done, EndCause
 from launcher.store.queue import Store
 from launcher.store.rows import Claim, Lane, ReadyJob

@@ -10,7 +10,8 @@ from typing import NoReturn
 
 import pytest
 
-from launcher.backends.channel import Leave, PilotFolder
+from launcher.backends.pilot_folder import PilotFolder
+from launcher.backends.pilot_messages import Leave
 from launcher.backends.pilots_file import seen_pilots
 from launcher.backends.protocol import Cause, Observation, Stage
 from launcher.backends.settings import Backends
@@ -733,7 +734,7 @@ def test_a_full_disk_is_a_reason_and_no_pilot_is_submitted(
     assert not world.cluster.submitted
     assert "No space left" in world.reason
     with monkeypatch.context() as patch:
-        patch.setattr("launcher.backends.channel.write_json", full)
+        patch.setattr("launcher.backends.pilot_folder.write_json", full)
         world.pass_time(60)
     assert not world.cluster.submitted
     assert not world.records()

@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launcher.backends.channel import (
+from launcher.backends.channel import Reader, Writer
+from launcher.backends.pilot_messages import (
     LONGEST_LINE,
     Beat,
     Began,
@@ -26,10 +27,8 @@ from launcher.backends.channel import (
     Leaving,
     News,
     Order,
-    Reader,
     Run,
     Stop,
-    Writer,
     news_line,
     order_line,
     read_news,

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launcher.backends.channel import PilotFolder, PilotSpec, make_pilot_folder
+from launcher.backends.pilot_folder import PilotFolder, PilotSpec, make_pilot_folder
 from launcher.backends.pilot_records import (
     FolderTaken,
     PilotRecord,

@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from launcher.backends.backend_pilots import CHANGED_S
-from launcher.backends.channel import Leave
-from launcher.backends.fleet import NEXT_HEARD, line
+from launcher.backends.fleet import NEXT_HEARD
+from launcher.backends.pilot_messages import Leave
 from launcher.backends.pilot_rules import (
     FORGET_S,
     LONGEST_PAUSE_S,
@@ -38,6 +38,7 @@ from launcher.backends.pilot_rules import (
 )
 from launcher.backends.protocol import Stage
 from launcher.backends.settings import Backends
+from launcher.backends.waiting_reasons import line
 from tests.launcher.scheduler.remote.toy_cluster import World
 
 # --- how many pilots, when, and when nothing of one lives any more

@@ -10,23 +10,20 @@ from typing import cast
 import pytest
 
 from launcher import __version__
-from launcher.backends.channel import (
+from launcher.backends.channel import Reader, Writer
+from launcher.backends.fleet import Fleet
+from launcher.backends.pilot_folder import PilotFolder, PilotSpec, make_pilot_folder
+from launcher.backends.pilot_link import PilotLink
+from launcher.backends.pilot_messages import (
     Beat,
     Hello,
     Leave,
     News,
     Order,
-    PilotFolder,
-    PilotSpec,
-    Reader,
     Run,
-    Writer,
-    make_pilot_folder,
     news_line,
     read_order,
 )
-from launcher.backends.fleet import Fleet
-from launcher.backends.pilot import PilotLink
 from launcher.backends.pilot_rules import Demand
 from launcher.backends.protocol import (
     NOWHERE,

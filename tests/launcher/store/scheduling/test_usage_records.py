@@ -8,13 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launcher.job import Resources, program_signature
+from launcher.job import Resources
 from launcher.scheduler.policy.vram_request import (
     AFTER_SHORTAGE,
     settled_request,
     vram_request_of,
 )
 from launcher.screens.history_view import columns, draw, record
+from launcher.signatures import program_signature
 from launcher.states import Done, Failed, Lost, Outcome, OutOfMemory, Shortage, Stopped
 from launcher.store.connection import Connection
 from launcher.store.history import History, NodeUse, Past, Spent, nodes_of

@@ -21,32 +21,25 @@ from launcher.errors import JobError
 from launcher.system.files import read_end
 from launcher.system.paths import Attempt, Home
 from launcher.workers.job import refuse_given_up
-from launcher.workers.progress import event_files
+from launcher.workers.progress import growing_files
 from launcher.workers.progress.attempt_progress import (
     last_metrics,
     newest,
     newest_step,
     reported_steps,
 )
-from launcher.workers.progress.event_files import (
-    MOST_FOLDERS,
-    GrowingFiles,
-    Scalar,
-    event_steps,
-    masked_crc,
-    newest_event,
-    scalars,
-)
+from launcher.workers.progress.event_files import MOST_FOLDERS, event_steps, newest_event
+from launcher.workers.progress.event_scalars import Scalar, masked_crc, scalars
+from launcher.workers.progress.growing_files import GrowingFiles
 from launcher.workers.progress.printed_lines import (
     LONGEST_BYTES,
     MOST_CHARACTERS,
-    bar_steps,
     last_line,
-    newest_bar,
     newest_printed,
     pairs_of,
     printed_steps,
 )
+from launcher.workers.progress.progress_bars import bar_steps, newest_bar
 from launcher.workers.progress.steps import RATE, Progress, Step, curves, latest
 from tests.build import a_context, a_spec, an_attempt
 from tests.launcher.workers.progress.event_writer import (
@@ -378,7 +371,7 @@ def test_a_file_in_the_place_of_another_is_read_anew(tmp_path: Path) -> None:
 def test_few_files_are_remembered(tmp_path: Path) -> None:
     parse = Lines()
     files = GrowingFiles(parse)
-    paths = [tmp_path / str(number) for number in range(event_files.MOST_REMEMBERED + 1)]
+    paths = [tmp_path / str(number) for number in range(growing_files.MOST_REMEMBERED + 1)]
     for path in paths:
         append(path, b"a\n")
         assert files.items(path, 100) == [b"a"]

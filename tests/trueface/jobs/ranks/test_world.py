@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from launcher.api import Job, JobError, MachineError, VramLimit, Words
-from launcher.workers.exit_outcome import _CHILD_KILLED, read_error
+from launcher.workers.exit_outcome import _CHILD_KILLED
+from launcher.workers.shortage import read_error
 from tests.trueface.jobs.test_kinds import CLEAN, a_draft
 from trueface.cli.classic_train import ClassicJob
 from trueface.jobs import refusals as training_refusals

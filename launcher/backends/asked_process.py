@@ -1,0 +1,171 @@
+"""A child process that answers questions over a pipe, one JSON line each."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from launcher.backends.protocol import EngineError
+from launcher.system.text import harmless
+from launcher.units import format_seconds
+
+_LINES_KEPT = 10  # of what it prints for people
+_SHOWN = 3
+_LONGEST = 1 << 16  # bytes of such a line
+_END_S = 5.0  # for a process that has closed its output to be gone
+_MOST_ANSWER = 1 << 28  # bytes
+
+
+class AskedProcess:
+    """A child process that answers questions over a pipe, a JSON line each; it is started when there is one.
+
+    Where it does not answer in time it is killed, and the next question starts another. Used by one thread at a time.
+    """
+
+    def __init__(
+        self,
+        argv: Sequence[str],
+        environment: Callable[[], Mapping[str, str]],
+        *,
+        name: str,
+        patience_s: float,
+    ) -> None:
+        """Begin without a process.
+
+        Args:
+            argv: its command.
+            environment: of what it is started with.
+            name: whom it speaks for, in messages.
+            patience_s: for each answer.
+        """
+        self._argv, self._environment = tuple(argv), environment
+        self._name, self._patience_s = name, patience_s
+        self._child: subprocess.Popen[bytes] | None = None
+        self._listener: threading.Thread | None = None
+        self._printed: deque[str] = deque(maxlen=_LINES_KEPT)
+        self._number = 0
+
+    def ask(self, what: str, **arguments: Any) -> dict[str, Any]:
+        """Return the answer to a question.
+
+        Raises:
+            EngineError: it cannot be started, ended, or did not answer in time.
+        """
+        self._number += 1
+        line = json.dumps({"id": self._number, "do": what, "with": arguments}).encode() + b"\n"
+        try:
+            child = self._started()
+            return self._read(child, self._told(child, line))
+        except EngineError:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Kill the process; the next question starts another."""
+        child, self._child = self._child, None
+        if child is None:
+            return
+        _kill(child)
+        child.wait()
+        for end in (child.stdin, child.stdout):
+            if end is not None:
+                with contextlib.suppress(OSError):
+                    end.close()
+
+    def _started(self) -> "subprocess.Popen[bytes]":
+        """Return the process; started where there is none, or where it has ended since.
+
+        Raises:
+            EngineError: it cannot be started.
+        """
+        if self._child is not None and self._child.poll() is None:
+            return self._child
+        self.close()
+        self._printed.clear()
+        try:
+            self._child = child = subprocess.Popen(
+                self._argv,
+                env=self._environment(),
+                cwd="/",
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                start_new_session=True,
+            )
+        except OSError as error:
+            why = error.strerror or str(error)
+            raise EngineError(f"{self._name}: cannot run {self._argv[0]}: {why}") from error
+        self._listener = threading.Thread(target=self._listen, args=(child,), daemon=True)
+        self._listener.start()
+        return child
+
+    def _listen(self, child: "subprocess.Popen[bytes]") -> None:
+        """Keep the last lines that the process prints for people."""
+        assert child.stderr is not None
+        with child.stderr as lines, contextlib.suppress(OSError, ValueError):
+            for line in lines:
+                text = harmless(line[:_LONGEST].decode(errors="replace").strip())
+                if text:
+                    self._printed.append(text)
+
+    def _told(self, child: "subprocess.Popen[bytes]", line: bytes) -> bytes:
+        """Return the line that the process answers; not whole where it has ended.
+
+        Raises:
+            EngineError: it did not answer in time; it is killed then, which ends what waits for it.
+        """
+        assert child.stdin is not None
+        assert child.stdout is not None
+        late = threading.Event()
+
+        def kill() -> None:
+            late.set()
+            _kill(child)
+
+        timer = threading.Timer(self._patience_s, kill)
+        timer.daemon = True
+        timer.start()
+        answer = b""
+        with contextlib.suppress(OSError):
+            child.stdin.write(line)
+            child.stdin.flush()
+            answer = child.stdout.readline(_MOST_ANSWER)
+        timer.cancel()
+        if late.is_set():
+            span = format_seconds(self._patience_s)
+            raise EngineError(f"{self._name} did not respond within {span}")
+        return answer
+
+    def _read(self, child: "subprocess.Popen[bytes]", line: bytes) -> dict[str, Any]:
+        if not line.endswith(b"\n"):
+            raise self._ended(child)
+        try:
+            answer = json.loads(line)
+            if isinstance(answer, dict) and answer.pop("id") == self._number:
+                return answer
+        except (ValueError, KeyError, RecursionError):
+            pass
+        text = harmless(line[:200].decode(errors="replace").strip())
+        raise EngineError(f"{self._name}: cannot parse its answer {text!r}")
+
+    def _ended(self, child: "subprocess.Popen[bytes]") -> EngineError:
+        try:
+            code = child.wait(_END_S)
+        except subprocess.TimeoutExpired:
+            code = 0
+        if self._listener is not None:
+            self._listener.join(_END_S)
+        how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+        printed = "; ".join(list(self._printed)[-_SHOWN:])
+        more = f": {printed}" if printed else ""
+        return EngineError(f"{self._name}: {self._argv[0]} ended unexpectedly ({how}){more}")
+
+
+def _kill(child: "subprocess.Popen[bytes]") -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGKILL)

@@ -1,0 +1,101 @@
+"""The temporary home of a pilot on its node, for its fork servers, its supervisors and unpacked code archives.
+
+It is deleted when the pilot leaves; there is no queue in it. What is to be kept lies in the pilot's own folder, which
+all see.
+"""
+
+import contextlib
+import hashlib
+import os
+import shutil
+import tempfile
+import time
+import zipfile
+from pathlib import Path
+
+from launcher.backends.pilot_folder import PilotFolder
+from launcher.system.paths import Home
+from launcher.system.processes import inhabited, live_in
+
+PREFIX = "launcher-pilot-"
+STALE_S = 300.0  # a folder in which nothing lives is deleted after so long: its pilot was killed
+_ARCHIVE = ".zip"
+
+
+class NodeHome(Home):
+    """A home without a queue, whose processes write into the log that the engine gave the pilot."""
+
+    def __init__(self, folder: Path, pilot: PilotFolder) -> None:
+        """Use a folder that is there.
+
+        Args:
+            folder: on the node's own disk.
+            pilot: whose log is written to.
+        """
+        super().__init__(folder)
+        self.__dict__["scheduler_log"] = pilot.log
+
+
+def make_node_home(pilot: PilotFolder, parent: Path | None = None) -> NodeHome:
+    """Make the folder; those that killed pilots have left are deleted.
+
+    Args:
+        pilot: for which it is.
+        parent: where; None: where temporary files go.
+
+    Raises:
+        OSError: there is no room for it.
+    """
+    where = Path(tempfile.gettempdir()) if parent is None else parent
+    _remove_stale(where)
+    home = NodeHome(Path(tempfile.mkdtemp(prefix=PREFIX, dir=where)), pilot)
+    live_in(home.folder)
+    return home
+
+
+def remove_node_home(home: Home) -> None:
+    """Delete the folder; what still lives there has it in memory."""
+    shutil.rmtree(home.folder, ignore_errors=True)
+
+
+def unpacked(python_path: str, home: Home) -> str:
+    """Return a search path for modules in which each archive is a folder on the node's disk.
+
+    The laboratory's code travels as an archive; unpacked it also has its data files, and is quicker to import.
+
+    Args:
+        python_path: as PYTHONPATH has it.
+        home: where archives are unpacked, each once.
+
+    Raises:
+        OSError: an archive cannot be read, or there is no room.
+        zipfile.BadZipFile: it is none.
+    """
+    entries = python_path.split(os.pathsep)
+    return os.pathsep.join(
+        _unpack(Path(entry), home) if entry.endswith(_ARCHIVE) else entry for entry in entries
+    )
+
+
+def _unpack(archive: Path, home: Home) -> str:
+    if not archive.is_file():
+        raise FileNotFoundError(2, "the code archive is missing on this node", str(archive))
+    name = hashlib.sha256(os.fsencode(archive)).hexdigest()[:16]
+    target = home.folder / "code" / name
+    if not target.exists():
+        partial = target.with_suffix(".part")
+        shutil.rmtree(partial, ignore_errors=True)
+        with zipfile.ZipFile(archive) as file:
+            file.extractall(partial)
+        partial.rename(target)
+    return str(target)
+
+
+def _remove_stale(where: Path) -> None:
+    with contextlib.suppress(OSError):
+        for folder in where.glob(f"{PREFIX}*"):
+            with contextlib.suppress(OSError):
+                there = folder.lstat()
+                old = time.time() - there.st_mtime > STALE_S
+                if there.st_uid == os.geteuid() and old and not inhabited(folder):
+                    shutil.rmtree(folder, ignore_errors=True)

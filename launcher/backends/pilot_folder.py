@@ -1,0 +1,148 @@
+"""The folder of a pilot on a shared file system, and the specification of the pilot in it."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+from launcher.system.files import read_bytes, write_json
+from launcher.system.paths import Attempt
+from launcher.system.stored_fields import Unreadable, known_of, parsed, texts
+from launcher.workers.lease import BURIED
+
+TOKEN = "LAUNCHER_PILOT"  # in the environment of a pilot, its fork servers and supervisors: which pilot's they are
+
+
+class PilotSpec(NamedTuple):
+    """What a pilot is to be; written before it is submitted, never changed."""
+
+    token: str  # unguessable: the engine's job has it as its name
+    backend: str  # its name in config.toml
+    version: str  # of launcher: a pilot of another one refuses
+    cpus: int
+    gpus: int = 0
+    memory: int | None = None
+    time_s: float | None = None
+    lease_s: float | None = (
+        None  # its attempts end when the scheduler was silent for so long; None: never
+    )
+    beat_s: float = 5.0  # so often it says that it lives
+    idle_s: float = 300.0  # it leaves after so long without work
+    single: bool = False  # it is for one attempt, after which it is sent that it leaves
+    paths: tuple[str, ...] = ()  # that must be seen on the node: roots of runs, interpreters
+
+
+class PilotFolder(NamedTuple):
+    """The folder of one pilot, on a file system that the submit host and the node share.
+
+    spec.json    scheduler   what it is to be; written before submission
+    to           scheduler   orders, a JSON line each, appended
+    from         pilot       news, likewise
+    taken        pilot       made once: an engine that starts the pilot again gets none
+    process.json engine      which process the pilot is, where its engine is `local`
+    engine.log   engine      standard output and error of the pilot, and of what the site runs before it
+    buried       scheduler   empty; written when it gives the pilot up: what lives of it ends, and records that
+    attempts/    both        a folder per attempt, as in a home
+    """
+
+    folder: Path
+
+    @property
+    def token(self) -> str:
+        """Its name, which is also that of the engine's job."""
+        return self.folder.name
+
+    @property
+    def spec(self) -> Path:
+        """What it is to be."""
+        return self.folder / "spec.json"
+
+    @property
+    def orders(self) -> Path:
+        """Orders, a line each."""
+        return self.folder / "to"
+
+    @property
+    def news(self) -> Path:
+        """News, a line each."""
+        return self.folder / "from"
+
+    @property
+    def log(self) -> Path:
+        """What the engine and the pilot print."""
+        return self.folder / "engine.log"
+
+    @property
+    def taken(self) -> Path:
+        """Made by the pilot, once: an engine that starts it again gets none."""
+        return self.folder / "taken"
+
+    @property
+    def process(self) -> Path:
+        """Which process the pilot is, as the engine `local` has started it."""
+        return self.folder / "process.json"
+
+    @property
+    def attempts(self) -> Path:
+        """A folder per attempt."""
+        return self.folder / "attempts"
+
+    @property
+    def buried(self) -> Path:
+        """Empty; written by the scheduler when it gives the pilot up: what runs there ends."""
+        return self.folder / BURIED
+
+    def bury(self) -> None:
+        """Have all that lives of the pilot end.
+
+        Raises:
+            OSError: the disk is full, or the folder cannot be written: nothing of it learns that.
+        """
+        self.buried.write_bytes(b"given up\n")
+
+    def attempt(self, name: str) -> Attempt:
+        """Return the folder of the attempt with a name such as `63-2`."""
+        return Attempt(self.attempts / name)
+
+
+def make_pilot_folder(folder: PilotFolder, spec: PilotSpec) -> None:
+    """Make all that a pilot finds when it starts: later, a node might see a new name only after half a minute.
+
+    Raises:
+        OSError: the disk is full, or the folder cannot be written.
+    """
+    folder.folder.mkdir(mode=0o700, parents=True)
+    folder.attempts.mkdir(mode=0o700)
+    for path in (folder.orders, folder.news, folder.log, folder.buried):
+        path.touch(mode=0o600)
+    # not synced: after a power cut, a pilot that finds no spec does not start
+    write_json(folder.spec, {"schema": 1, **spec._asdict()}, mode=0o600, durable=False)
+
+
+def read_pilot_spec(folder: PilotFolder) -> PilotSpec:
+    """Return what a pilot is to be.
+
+    Raises:
+        OSError: it cannot be read.
+        Unreadable: it is none, or a newer launcher wrote it.
+    """
+    record = parsed(read_bytes(folder.spec).decode(errors="replace"), "its spec")
+    if record.pop("schema", None) != 1:
+        raise Unreadable("its spec was written by another version of launcher")
+    record["paths"] = texts(record.get("paths", ()), "'paths' of its spec")
+    return known_of(
+        PilotSpec, record, "its spec"
+    )  # of a newer launcher it may have more: its version tells
+
+
+def name_of(job: int, number: int) -> str:
+    """Return the name of an attempt: `63-2` is the second one of job 63."""
+    return f"{job}-{number}"
+
+
+def numbers_of(name: str) -> tuple[int, int]:
+    """Return job and number of an attempt with a name.
+
+    Raises:
+        ValueError: it is none.
+    """
+    job, _, number = name.partition("-")
+    return int(job), int(number)

@@ -1,0 +1,90 @@
+"""The processes of a pilot on this machine: how to find them by their marks and how to kill them.
+
+The engine `local` uses it, and the guard of a pilot on Ray.
+"""
+
+import os
+import signal
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+from launcher.backends.pilot_folder import TOKEN, PilotFolder
+from launcher.backends.protocol import EngineError
+from launcher.system import cgroups
+from launcher.system.files import read_bytes
+from launcher.system.processes import (
+    MARK,
+    Identity,
+    alive,
+    descendants,
+    identity,
+    is_scheduler,
+    send,
+)
+
+KILL_PATIENCE_S = 10.0
+PAUSE_S = 0.01
+
+
+def process_of(folder: PilotFolder) -> Identity | None:
+    """Return the process of a pilot by its command, None where none lives."""
+    name = os.fsencode(folder.folder)
+    for pid in _pids():
+        words = _words(pid, "cmdline")
+        if b"launcher.pilots" in words and name in words:
+            return identity(pid)
+    return None
+
+
+def kill_all(folder: PilotFolder, pilot: Identity | None) -> None:
+    """Kill a pilot and all that it started, until nothing of it lives.
+
+    Raises:
+        EngineError: something does not end.
+    """
+    deadline = time.monotonic() + KILL_PATIENCE_S
+    groups = set[Path]()
+    while True:
+        pids = pids_of(folder, pilot)
+        if not pids:
+            break
+        if time.monotonic() > deadline:
+            raise EngineError(f"processes of pilot {folder.token} do not end after SIGKILL: {pids}")
+        for pid in pids:
+            here = cgroups.here(pid)
+            if here is not None and cgroups.base_of(here) != here:
+                groups.add(here)
+            send(pid, signal.SIGKILL)
+        time.sleep(PAUSE_S)
+    for group in groups:
+        cgroups.end(group, spare=is_scheduler)
+
+
+def pids_of(folder: PilotFolder, pilot: Identity | None) -> list[int]:
+    """Return the pilot, then its fork servers and supervisors, then programs: who reports ends dies first."""
+    own = pilot or process_of(folder)
+    first = [own.pid] if own is not None and alive(own) else []
+    below = descendants(first[0], skip=is_scheduler) if first else []
+    token = f"{TOKEN}={folder.token}".encode()
+    mark = f"{MARK}={folder.attempts}/".encode()
+    served, marked = list[int](), list[int]()
+    for pid in _pids():
+        variables = _words(pid, "environ")
+        if token in variables:
+            served.append(pid)
+        elif any(variable.startswith(mark) for variable in variables):
+            marked.append(pid)
+    pids = dict.fromkeys((*first, *served, *below, *marked))
+    return [pid for pid in pids if pid != os.getpid() and identity(pid) is not None]
+
+
+def _pids() -> Iterable[int]:
+    return [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+
+
+def _words(pid: int, what: str) -> list[bytes]:
+    try:
+        return read_bytes(f"/proc/{pid}/{what}").split(b"\0")
+    except OSError:
+        return []

@@ -1,0 +1,133 @@
+"""How pilots are submitted to Slurm: arguments and script of sbatch, and what it answers."""
+
+import math
+import re
+import shlex
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from launcher.backends.node_paths import NodePaths
+from launcher.backends.pilot_folder import PilotFolder, PilotSpec
+from launcher.backends.settings import BackendSettings
+from launcher.backends.slurm_states import name_and_index, ranges
+from launcher.system.environment import prologue_lines
+
+MIB = 1 << 20
+WARNING_S = 120  # so long before its end a pilot is told, in which trainings save
+# what Slurm will say again however often it is asked, until somebody changes a configuration
+_FOR_GOOD = re.compile(
+    r"invalid|unrecognized option|node configuration is not available|can ?not be satisfied"
+    r"|not permitted|permission denied|more processors requested",
+    re.IGNORECASE,
+)
+_START = re.compile(r"\bto start at (?P<at>[0-9]{9,11})\b")
+
+
+class Batch(NamedTuple):
+    """Pilots that are submitted with one call: one alone, or the elements of an array."""
+
+    name: str  # of Slurm's job
+    spec: PilotSpec  # of one of them: what they ask for is the same
+    folder: Path  # the pilot's, or the one above those of all
+    elements: tuple[int, ...] = ()
+
+
+def batches(pilots: Iterable[tuple[PilotFolder, PilotSpec]]) -> list[Batch]:
+    """Return how pilots are submitted: those with names such as `launcher-ab_17` together, by arrays."""
+    arrays: dict[tuple[str, Path], list[tuple[PilotSpec, int]]] = {}
+    alone: list[Batch] = []
+    for folder, spec in pilots:
+        name, index = name_and_index(folder.token)
+        if index:
+            arrays.setdefault((name, folder.folder.parent), []).append((spec, int(index)))
+        else:
+            alone.append(Batch(name=name, spec=spec, folder=folder.folder))
+    return alone + [
+        Batch(name, array[0][0], parent, tuple(sorted(index for _, index in array)))
+        for (name, parent), array in arrays.items()
+    ]
+
+
+def arguments(settings: BackendSettings, spec: PilotSpec) -> list[str]:
+    """Return what is asked of Slurm for such a pilot; the site's own options come first, ours count."""
+    named = {
+        "partition": settings.partition,
+        "account": settings.account,
+        "qos": settings.qos,
+        "constraint": settings.constraint,
+        "reservation": settings.reservation,
+        "gres": _gres(settings, spec),
+        "mem": "" if spec.memory is None else f"{math.ceil(spec.memory / MIB)}M",
+        "time": "" if spec.time_s is None else str(_minutes(spec.time_s)),
+        "cpus-per-task": str(spec.cpus),
+        "nodes": "1",
+        "ntasks": "1",
+        # a pilot that is gone is replaced by another one, never run twice
+        "signal": f"B:USR1@{_warning_s(spec)}",
+        # limits of a login node are not those of a node
+        "propagate": "NONE",
+        "export": "ALL",  # of an environment that holds next to nothing
+    }
+    words = [f"--{name}={value}" for name, value in named.items() if value]
+    return [*settings.options, *words, "--no-requeue", *["--exclusive"] * settings.exclusive]
+
+
+def submission(settings: BackendSettings, batch: Batch) -> list[str]:
+    """Return the arguments of sbatch for pilots whose folders are made; the script is its input."""
+    folder = NodePaths(settings).path(batch.folder)
+    escaped = folder.replace("%", "%%")
+    if batch.elements:
+        log = f"{escaped}/{batch.name}_%a/{PilotFolder(batch.folder).log.name}"
+        array = [f"--array={ranges(batch.elements)}"]
+    else:
+        log, array = f"{escaped}/{PilotFolder(batch.folder).log.name}", []
+    words = ["--parsable", f"--job-name={batch.name}", f"--chdir={folder}", "--open-mode=append"]
+    return [*arguments(settings, batch.spec), *words, f"--output={log}", *array]
+
+
+def script(settings: BackendSettings, batch: Batch) -> str:
+    """Return the script of a pilot, which becomes the pilot: Slurm's signals reach it, not a shell."""
+    folder = shlex.quote(NodePaths(settings).path(batch.folder))
+    if batch.elements:
+        folder = f'{folder}/{shlex.quote(batch.name)}_"$SLURM_ARRAY_TASK_ID"'
+    # `module` and conda are defined by what a login shell reads
+    shell = "#!/bin/bash -l" if settings.prologue else "#!/bin/bash"
+    start = [*settings.wrap, NodePaths(settings).interpreter(), "-P", "-m", "launcher.pilots"]
+    lines = [
+        shell,
+        # an administrator may requeue what we asked not to: its attempts have been given up by then
+        '[ "${SLURM_RESTART_COUNT:-0}" = 0 ] || exit 0',
+        *prologue_lines(settings.prologue),
+        f"exec {shlex.join(start)} {folder}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def for_good(complaint: str) -> bool:
+    """Tell whether Slurm will refuse such a pilot again until a configuration changes."""
+    return _FOR_GOOD.search(complaint) is not None
+
+
+def estimated_start(printed: str) -> float | None:
+    """Return when `sbatch --test-only` expects the start, in seconds since 1970."""
+    match = _START.search(printed)
+    return None if match is None else float(match["at"])
+
+
+def _gres(settings: BackendSettings, spec: PilotSpec) -> str:
+    if not spec.gpus:
+        return ""
+    kind = f"{settings.gpu_type}:" if settings.gpu_type else ""
+    return f"gpu:{kind}{spec.gpus}"
+
+
+def _minutes(time_s: float) -> int:
+    return max(1, math.ceil(time_s / 60))
+
+
+def _warning_s(spec: PilotSpec) -> int:
+    """Return how long before its end a pilot is told: of a short one, a quarter of its time at most."""
+    if spec.time_s is None:
+        return WARNING_S
+    return min(WARNING_S, 15 * _minutes(spec.time_s))

@@ -1,0 +1,130 @@
+"""Calls of Slurm's own programs, each with a time limit."""
+
+import atexit
+import contextlib
+import os
+import signal
+import subprocess
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from launcher.backends.protocol import EngineError
+from launcher.system.text import harmless
+from launcher.units import format_seconds
+
+# what reaches sbatch reaches the job, too: no secrets, and no SBATCH_… or SLURM_… of an enclosing job
+_PASSED = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "TZ", "SLURM_CONF")
+_PREFIX_WORDS = ("error", "fatal", "warning")
+_MOST_TEXT = 600  # characters of what a program printed that a message shows
+_CHANGES = {"sbatch", "scancel"}  # they go on when this process ends; the others only ask
+PATIENCE_S = 60.0  # while its controller restarts, Slurm's own programs try for half a minute
+
+
+class Answer(NamedTuple):
+    """How one of Slurm's programs ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def complaint(self) -> str:
+        """What it complains of, on one line, without the program's name: "Invalid partition name specified"."""
+        lines = [_without_prefix(line) for line in (self.err or self.out).splitlines()]
+        text = "; ".join(dict.fromkeys(line for line in lines if line))
+        text = harmless(text) or f"exit code {self.code}"
+        return text if len(text) <= _MOST_TEXT else text[:_MOST_TEXT] + "…"
+
+
+class SlurmCommands:
+    """Runs Slurm's programs, one at a time."""
+
+    def __init__(self, environ: Mapping[str, str], patience_s: float = PATIENCE_S) -> None:
+        """Begin.
+
+        Args:
+            environ: where PATH and SLURM_CONF stand.
+            patience_s: for each program.
+        """
+        self._environment = {name: environ[name] for name in _PASSED if name in environ}
+        self._patience_s = patience_s
+
+    def run(self, *argv: str, stdin: str = "", epoch: bool = False) -> Answer:
+        """Run a program to its end.
+
+        Args:
+            argv: its name, looked up in PATH, and its arguments.
+            stdin: what it reads.
+            epoch: it prints times as seconds since 1970; never for what submits, as jobs inherit it.
+
+        Raises:
+            EngineError: it is not installed, or did not end in time.
+        """
+        environment = self._environment | ({"SLURM_TIME_FORMAT": "%s"} if epoch else {})
+        try:
+            child = subprocess.Popen(  # found by the PATH of its own environment
+                argv,
+                env=environment,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                start_new_session=True,
+            )
+        except OSError as error:
+            why = error.strerror or str(error)
+            raise EngineError(
+                f"cannot run {argv[0]}: {why} (install Slurm's client programs on this host, in PATH)"
+            ) from error
+        if argv[0] not in _CHANGES:
+            _questions.add(child)
+        with child:
+            try:
+                out, err = child.communicate(stdin.encode(), timeout=self._patience_s)
+            except subprocess.TimeoutExpired:
+                wait = format_seconds(self._patience_s)
+                raise EngineError(f"{argv[0]} did not respond within {wait}") from None
+            finally:
+                _end_group(child)
+                _questions.discard(child)
+        return Answer(
+            code=child.returncode,
+            out=out.decode(errors="replace"),
+            err=err.decode(errors="replace"),
+        )
+
+    def require(self, *argv: str, stdin: str = "", epoch: bool = False) -> str:
+        """Run a program to its end, and return what it prints.
+
+        Raises:
+            EngineError: it failed, is not installed, or did not end in time.
+        """
+        answer = self.run(*argv, stdin=stdin, epoch=epoch)
+        if answer.code:
+            raise EngineError(f"{argv[0]} failed: {answer.complaint}")
+        return answer.out
+
+
+_questions: set[subprocess.Popen[bytes]] = set()
+
+
+@atexit.register
+def _end_questions() -> None:
+    """End the questions under way when this process ends: nobody takes in an answer, and one may never come."""
+    for child in [*_questions]:
+        _end_group(child)
+
+
+def _end_group(child: subprocess.Popen[bytes]) -> None:
+    """End a program that hangs, with what it has started; of one that has ended nothing is left to end."""
+    if child.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
+
+
+def _without_prefix(line: str) -> str:
+    """Return a line of `sbatch: error: what is wrong` without what stands before the last colons."""
+    program, colon, rest = line.strip().partition(": ")
+    if not colon or " " in program:
+        return line.strip()
+    word, colon, text = rest.partition(": ")
+    return text if colon and word in _PREFIX_WORDS else rest

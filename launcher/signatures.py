@@ -1,0 +1,41 @@
+"""Signatures of jobs: jobs with the same signature are expected to need the same memory and time."""
+
+import hashlib
+import re
+from collections.abc import Sequence
+
+from launcher.job import PROGRAM
+
+# a number that stands by itself: the one of `lr=0.1` and `out/run-7`, not those of resnet18 and llama-7b
+_NUMBER = re.compile(
+    r"(?<![A-Za-z0-9.])[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?(?![A-Za-z0-9]|\.\d)"
+)
+_PATH = re.compile(r"[^\W\d][^/]*/|/[^/]*[^\W\d]")  # such as out/run-7, not 3/4
+
+
+def program_signature(argv: Sequence[str], exact: Sequence[str] = ()) -> str:
+    """Return the signature of a program: its words without the numbers that stand by themselves.
+
+    So all runs of a sweep over learning rates and seeds share what was learned from the first of them.
+
+    Args:
+        argv: its words.
+        exact: what else decides what it costs, with its numbers: variables of its entry.
+    """
+    return digest_of(PROGRAM, repr([*(_NUMBER.sub("#", word) for word in argv), *exact]))
+
+
+def numbers_of(argv: Sequence[str]) -> tuple[str, ...]:
+    """Return the numbers that a program's signature leaves out, but those of files: a path costs nothing."""
+    parts = (part for word in argv for part in word.split() if not _PATH.search(part))
+    return tuple(number for part in parts for number in _NUMBER.findall(part))
+
+
+def is_exact(signature: str) -> bool:
+    """Tell whether jobs that share a signature agree in all that costs; programs differ in numbers."""
+    return not signature.startswith(f"{PROGRAM} ")
+
+
+def digest_of(kind: str, text: str) -> str:
+    """Return a kind's name and the first 64 bits of the SHA-256 of a text."""
+    return f"{kind} {hashlib.sha256(text.encode(errors='surrogateescape')).hexdigest()[:16]}"

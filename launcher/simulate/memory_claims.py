@@ -1,0 +1,40 @@
+"""Claims of GPU memory for the jobs of a trace that names none, drawn at random."""
+
+import math
+import random
+from collections.abc import Iterable
+from dataclasses import replace
+from itertools import accumulate
+
+from launcher.simulate.trace import TraceJob
+
+GIB = 1024**3
+SHARES = {2: 10, 3: 15, 4: 20, 6: 20, 8: 15, 11: 10, 16: 6, 22: 4}  # GiB → per cent of the jobs
+SAID = ", ".join(f"{gib} GiB {share} %" for gib, share in SHARES.items())
+
+
+def draw_memory(
+    jobs: Iterable[TraceJob], seed: int, *, always: int | None = None, card: int | None = None
+) -> tuple[TraceJob, ...]:
+    """Return the jobs, each with a claim; one that a trace names stays.
+
+    A job's claim depends on the seed and on its place in the trace alone, not on how many are
+    replayed.
+
+    Args:
+        jobs: of a trace.
+        seed: of what is drawn.
+        always: bytes that each claims instead.
+        card: bytes of a card, of which a job that asks for a part of one claims this part; None: likewise drawn.
+    """
+    # a generator for each seed, as named ones are kept by: 0 and "0" are different streams
+    stream = random.Random(f"memory/{seed}")
+    sizes, sums = tuple(SHARES), tuple(accumulate(SHARES.values()))
+    drawn = []
+    for job in jobs:
+        (size,) = stream.choices(sizes, cum_weights=sums)
+        claim = size * GIB if always is None else always
+        if card is not None and job.share is not None:
+            claim = math.floor(card * job.share)
+        drawn.append(job if job.vram is not None else replace(job, vram=claim))
+    return tuple(drawn)

@@ -1,0 +1,73 @@
+"""What the stage of an earlier attempt holds goes into that of the next one, which goes on from there."""
+
+import contextlib
+import os
+import shutil
+
+from launcher.staging.stage_links import Links, gone_of, is_ours, read_links
+from launcher.staging.stages import Stage
+
+_HALF = (".", ".tmp")  # how names begin and end of what was being written
+
+
+def inherit(left: Stage, stage: Stage, links: Links) -> None:
+    """Give a stage what an earlier attempt had made and deleted when it was given up.
+
+    Files get a second name. A process of that attempt that still lives replaces names in its own
+    stage only, so it changes nothing here.
+
+    Args:
+        left: the stage of the earlier attempt, taken from it; where it is gone, nothing is inherited.
+        stage: of the next one, as it was made.
+        links: its links; what the earlier attempt has deleted stays among them.
+
+    Raises:
+        OSError: the disk is full.
+    """
+    before = read_links(left)
+    ours = {*before.links}
+    _copy_names(left, stage, "", ours)
+    for name in before.gone if before.sealed else gone_of(left, before):
+        if _is_link(stage, name):
+            os.unlink(f"{stage.new}/{name}")  # noqa: PTH108  # as in the rest of this package
+    links.replaced = [*dict.fromkeys((*links.replaced, *before.replaced))]
+
+
+def _copy_names(left: Stage, stage: Stage, within: str, ours: set[str]) -> None:
+    try:
+        entries = [*os.scandir(f"{left.new}/{within}")]
+    except FileNotFoundError:
+        return
+    for entry in entries:
+        name = f"{within}{entry.name}"
+        here = f"{stage.new}/{name}"
+        if entry.name.startswith(_HALF[0]) and entry.name.endswith(_HALF[1]):
+            continue
+        if entry.is_dir(follow_symlinks=False):
+            if os.path.islink(here):  # noqa: PTH114  # likewise
+                os.unlink(here)  # noqa: PTH108  # likewise
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(here)  # noqa: PTH102  # likewise
+            _copy_names(left, stage, f"{name}/", ours)
+        elif not (entry.is_symlink() and name in ours):
+            with contextlib.suppress(FileNotFoundError):  # it lives after all, and replaces it now
+                _copy_name(entry.path, here)
+
+
+def _copy_name(there: str, here: str) -> None:
+    """Give a file a second name, instead of the link that may be in its place."""
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(here)  # noqa: PTH108  # likewise
+    try:
+        os.link(there, here, follow_symlinks=False)  # likewise
+    except FileNotFoundError:
+        raise
+    except OSError:  # a file system without second names
+        shutil.copy2(there, here, follow_symlinks=False)
+
+
+def _is_link(stage: Stage, name: str) -> bool:
+    try:
+        return is_ours(stage, name)
+    except (FileNotFoundError, NotADirectoryError):
+        return False

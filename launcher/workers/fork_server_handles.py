@@ -1,0 +1,238 @@
+"""The scheduler's handles on a fork server and on the supervisors that it forks."""
+
+import contextlib
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+from launcher.context import WorkerEnvironment
+from launcher.states import Outcome
+from launcher.system.answering import within
+from launcher.system.paths import Attempt, Home
+from launcher.system.processes import SERVER, Identity, recorded, send, start_apart
+from launcher.workers.fork_server import BYE, FORK, IMPORTING, MESSAGE_BYTES, STAYS
+from launcher.workers.started_file import read_outcome_line
+from launcher.workers.supervisor import ENDED, LONGEST_REPORT, NEXT, RUN, STOP
+
+logger = logging.getLogger(__name__)
+
+# Another environment may hold version 0.2, whose fork server is another module with the same protocol.
+START = """# prose: ok, a program
+import sys
+try:
+    from launcher.workers import fork_server
+except ModuleNotFoundError:
+    from launcher import nursery as fork_server
+sys.exit(fork_server.main(sys.argv[1:]))
+"""
+BYE_PATIENCE_S = 0.5
+KILL_PATIENCE_S = 1.0  # a process that dies of SIGKILL does so at once
+_FROM_OUTSIDE = {signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT}
+
+
+class NoProcess(Exception):
+    """The machine has no room for another process; says why."""
+
+
+class Fault(NamedTuple):
+    """How a fork server died by itself before it had imported all."""
+
+    how: str  # in words
+    module: str  # that it imported; empty: it had not come so far
+
+
+class Ended(NamedTuple):
+    """A supervisor's news that its attempt has ended."""
+
+    outcome: Outcome | None  # how; None: its record may tell
+
+
+class Dead:
+    """A supervisor's news that it is dead."""
+
+
+class Supervisor(NamedTuple):
+    """The scheduler's handle on a supervisor: it takes one attempt at a time."""
+
+    who: Identity
+    version: str  # of the launcher that its interpreter finds
+    channel: socket.socket  # readable when an attempt has ended, or the supervisor
+
+    def run(self, attempt: Attempt) -> None:
+        """Give it an attempt; that it is dead is seen on the channel."""
+        self._tell(RUN, attempt)
+
+    def read_ahead(self, attempt: Attempt) -> None:
+        """Let it read the order of an attempt that it will probably get."""
+        self._tell(NEXT, attempt)
+
+    def stop(self, attempt: Attempt) -> None:
+        """Have it end an attempt that it runs: SIGTERM, and SIGKILL after the job's grace."""
+        self._tell(STOP, attempt)
+
+    def news(self) -> Ended | Dead | None:
+        """Take its message that the attempt has ended, or notice its death; None: neither came."""
+        try:
+            message = self.channel.recv(LONGEST_REPORT, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return None
+        except OSError:
+            return Dead()
+        return Ended(read_outcome_line(message[len(ENDED) :])) if message else Dead()
+
+    def _tell(self, what: bytes, attempt: Attempt) -> None:
+        try:
+            self.channel.send(what + os.fsencode(attempt.folder))
+        except OSError:  # it is dead, or the kernel has no room: then it must be, too
+            with contextlib.suppress(OSError):
+                self.channel.shutdown(socket.SHUT_RDWR)
+
+
+class ForkServer:
+    """The scheduler's handle on a fork server's process."""
+
+    def __init__(self, home: Home, environment: WorkerEnvironment) -> None:
+        """Start the process; it imports its modules while the first requests wait in the socket.
+
+        Raises:
+            OSError: the interpreter cannot be run.
+        """
+        self._importing: str | None = (
+            None  # the module; "": all is imported; None: not reported yet
+        )
+        self._status: int | None = None  # as `os.waitstatus_to_exitcode` says; None: it lives
+        interpreter = environment.interpreter or sys.executable
+        own = interpreter == sys.executable
+        start = ("-m", "launcher.workers.fork_server") if own else ("-c", START)
+        if not own:  # a spawn returns when the program is loaded, from whatever disk
+            within(Path(interpreter).parent, partial(os.stat, interpreter))
+        argv = [interpreter, "-P", *start]
+        self.socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            self._pid = start_apart(
+                [*argv, str(home.folder), str(theirs.fileno()), *environment.preload],
+                home.scheduler_log,
+                keep=(theirs.fileno(),),
+                environment=_environment(environment),
+            )
+        except OSError:
+            self.socket.close()
+            raise
+        finally:
+            theirs.close()
+
+    def ask(self) -> None:
+        """Ask for a supervisor; `spawned` returns it, which takes seconds while modules load."""
+        with contextlib.suppress(OSError):  # it is dead; `spawned` reports it
+            self.socket.sendall(FORK)
+
+    def spawned(self) -> Supervisor | None:
+        """Wait for the supervisor that was asked for first; None: the fork server is dead.
+
+        Raises:
+            NoProcess: the machine has no room for one.
+        """
+        text, descriptors = IMPORTING, list[int]()
+        while text.startswith(IMPORTING):
+            try:
+                text, descriptors, _, _ = socket.recv_fds(self.socket, MESSAGE_BYTES, 1)
+            except OSError:
+                return None
+            self._note(text)
+        record = json.loads(text) if text else {}
+        if "lacks" in record:
+            raise NoProcess(record["lacks"])
+        who = recorded(record)
+        if who is None:  # it died at once
+            for descriptor in descriptors:
+                os.close(descriptor)
+        if who is None or not descriptors:
+            return None
+        channel = socket.socket(fileno=descriptors[0])
+        return Supervisor(who=who, version=str(record.get("version")), channel=channel)
+
+    def answers(self) -> bool:
+        """Tell whether `spawned` would answer at once."""
+        while True:
+            try:
+                text = self.socket.recv(MESSAGE_BYTES, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                return False
+            except OSError:
+                return True
+            if not text.startswith(IMPORTING):
+                return True
+            self._note(self.socket.recv(MESSAGE_BYTES))
+
+    def close(self) -> bool:
+        """End the process without restarting the scheduler; its supervisors live on.
+
+        Returns False where it does not end: it stays while they have work, or hangs in the kernel, even of SIGKILL, as
+        on a disk that does not answer. It is left then, and `collect` is to be called some time.
+        """
+        text = BYE
+        with contextlib.suppress(OSError):  # it is dead, or imports its modules
+            self.socket.settimeout(BYE_PATIENCE_S)
+            self.socket.sendall(text)
+            while text and text != STAYS:
+                text = self.socket.recv(MESSAGE_BYTES)
+        self.socket.close()
+        if text == STAYS:
+            return self.collect()
+        if self._ends_within(BYE_PATIENCE_S):
+            return True
+        send(self._pid, signal.SIGKILL)  # it imports its modules still
+        if self._ends_within(KILL_PATIENCE_S):
+            return True
+        logger.warning(
+            "fork server pid=%d does not end after SIGKILL; it hangs in the kernel", self._pid
+        )
+        return False
+
+    def collect(self) -> bool:
+        """Tell whether the process has ended; its status is known then."""
+        if self._status is None:
+            try:
+                ended, status = os.waitpid(self._pid, os.WNOHANG)
+            except ChildProcessError:  # it was collected elsewhere
+                self._status = 0
+            else:
+                self._status = os.waitstatus_to_exitcode(status) if ended else None
+        return self._status is not None
+
+    @property
+    def own_fault(self) -> Fault | None:
+        """How a closed one died by itself before it had imported all; None where it did not."""
+        status = self._status or 0
+        if self._importing == "" or status == 0 or -status in _FROM_OUTSIDE:
+            return None
+        code = f"exit code {status}" if status > 0 else signal.Signals(-status).name
+        how = f"died while it imported {self._importing or 'launcher'} ({code})"
+        return Fault(how=how, module=self._importing or "")
+
+    def _ends_within(self, patience_s: float) -> bool:
+        deadline = time.monotonic() + patience_s
+        while not self.collect():
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.005)
+        return True
+
+    def _note(self, text: bytes) -> None:
+        """Keep in mind what it imports now."""
+        if text.startswith(IMPORTING):
+            self._importing = text[len(IMPORTING) :].decode()
+
+
+def _environment(environment: WorkerEnvironment) -> dict[str, str]:
+    """Return what a fork server has in its environment, beside what its scheduler has."""
+    own = {SERVER: os.urandom(8).hex()}  # tells its forks from those of any other
+    # a job's own path, never the scheduler's; for programs it makes no difference
+    return own | ({"PYTHONPATH": environment.python_path} if environment.interpreter else {})

@@ -1,0 +1,95 @@
+"""Forks of a job: a fork is a copy of its worker, which must neither go on as the worker nor report for it."""
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import NoReturn
+
+Handler = Callable[[int, FrameType | None], object]
+_HANDLED = (signal.SIGTERM, signal.SIGHUP)
+
+
+class NotInherited:
+    """A handler of SIGTERM or SIGHUP for this process alone: its forks die of them, as any program does."""
+
+    def __init__(self, handle: Handler) -> None:
+        self._handle = handle
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        """Handle a signal."""
+        self._handle(number, frame)
+
+
+class _Forking(threading.local):
+    """What a thread that forks had blocked before; None: nothing had to be blocked."""
+
+    mask: set[int] | None = None
+
+
+_forking = _Forking()
+
+
+def _before_fork() -> None:
+    """Hold signals back: Python forgets in a fork those that come before it is all there."""
+    inherited = any(isinstance(signal.getsignal(number), NotInherited) for number in _HANDLED)
+    _forking.mask = signal.pthread_sigmask(signal.SIG_BLOCK, _HANDLED) if inherited else None
+
+
+def _after_fork() -> None:
+    if _forking.mask is not None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, _forking.mask)
+
+
+def _in_fork() -> None:
+    for number in _HANDLED:
+        if isinstance(signal.getsignal(number), NotInherited):
+            signal.signal(number, signal.SIG_DFL)
+    _after_fork()
+
+
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_in_fork)
+
+
+@contextlib.contextmanager
+def forks_end_here() -> Iterator[None]:
+    """End a fork that leaves the block: only its parent has to tell what the block came to.
+
+    It ends as a script of Python does, with 0, with 1 after an exception, or as `sys.exit` says.
+    """
+    owner = os.getpid()
+    try:
+        yield
+    except BaseException as error:
+        if os.getpid() != owner:
+            _leave(error)
+        raise
+    if os.getpid() != owner:
+        _leave(None)
+
+
+def _leave(error: BaseException | None) -> NoReturn:
+    code = 0 if error is None else 1
+    try:
+        if isinstance(error, SystemExit) and isinstance(error.code, int | None):
+            code = error.code or 0
+        elif isinstance(error, SystemExit):
+            sys.stderr.write(f"{error.code}\n")
+        elif error is not None:
+            traceback.print_exception(error)
+    finally:
+        try:
+            _flush()
+        finally:
+            os._exit(code & 0xFF)
+
+
+def _flush() -> None:
+    """Flush what was printed, whatever a job has put in the place of the streams."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):
+            stream.flush()

@@ -1,0 +1,55 @@
+"""The pause of a running program: all its processes are stopped while the attempt's folder says so."""
+
+from collections.abc import Callable, Iterable
+
+from launcher.system.paths import Attempt
+from launcher.system.processes import go_on, stop_all
+
+STOP_PATIENCE_S = 1.0  # so long at once all of a program is tried to be stopped
+AGAIN_S = 0.5  # after which what was forked meanwhile is looked for, until all stands still
+LOOK_S = 10.0  # so often a pause looks whether it still holds: a home that was deleted wakes nobody
+
+
+class Pause:
+    """The pause of one program: all of it stands still while the attempt's folder says so."""
+
+    def __init__(self, attempt: Attempt, pids: Callable[[], Iterable[int]]) -> None:
+        """Begin with a program that runs.
+
+        Args:
+            attempt: its file `paused` says that it is to stand still.
+            pids: returns all processes of the program.
+        """
+        self._attempt, self._pids = attempt, pids
+        self._since: float | None = None
+        self.again_at: float | None = None  # when to look again, while it stands still
+
+    @property
+    def lasts(self) -> bool:
+        """Whether it stands still."""
+        return self._since is not None
+
+    def look(self, now: float) -> float:
+        """Do what the attempt's folder says; return for how long a pause lasted that is over now."""
+        if not self._attempt.paused.exists():
+            return self.end(now)
+        if self._since is None:
+            self._since = now
+        self._stop(now)
+        return 0.0
+
+    def due(self, now: float) -> bool:
+        """Tell whether it is time to look again."""
+        return self.again_at is not None and now >= self.again_at
+
+    def end(self, now: float) -> float:
+        """Let the program go on; return for how long it stood still."""
+        if self._since is None:
+            return 0.0
+        go_on(self._pids())
+        span_s, self._since, self.again_at = now - self._since, None, None
+        return span_s
+
+    def _stop(self, now: float) -> None:
+        still = stop_all(self._pids, STOP_PATIENCE_S)
+        self.again_at = now + (LOOK_S if still else AGAIN_S)
