@@ -3,7 +3,8 @@
 from collections.abc import Iterable
 from datetime import datetime
 
-from launcher.gpu.snapshot import ForeignReservation, GpuProcess
+from launcher.gpu.resources import ForeignReservation
+from launcher.gpu.snapshot import GpuProcess
 from launcher.screens.gpu_view import Gauge, Guest
 from launcher.screens.host import Disk, Host
 from launcher.screens.job_view import Group, JobView, UsedMemory

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from launcher.gpu.snapshot import seen_gpus
+from launcher.gpu.gpus_file import seen_gpus
 from launcher.states import ENDED, State
 from launcher.store.queue import Store
 from launcher.workers.progress.attempt_progress import newest_step

@@ -18,7 +18,7 @@ from launcher.screens.terminal import remark
 from launcher.screens.text_table import columns, tabbed
 from launcher.states import State
 from launcher.store.client import no_run
-from launcher.store.listings import RUN_PREFIX, TAG_PREFIX, is_job_number
+from launcher.store.job_selection import RUN_PREFIX, TAG_PREFIX, is_job_number
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
 

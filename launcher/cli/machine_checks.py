@@ -25,7 +25,7 @@ from launcher.gpu.nvml import Nvml, Refused
 from launcher.gpu.snapshot import ONE_PROCESS, PROHIBITED, GpuSnapshot
 from launcher.scheduler.policy.gpu_slot import is_visible
 from launcher.screens.format import harmless, moment
-from launcher.store.rows import visible_devices
+from launcher.store.lanes import visible_devices
 from launcher.system.files import Json
 from launcher.system.home_checks import file_system, is_remote, without_links
 from launcher.system.process_limits import Limit, limit_of, min_limit, niceness_of

@@ -36,8 +36,9 @@ from launcher.gpu.reservations import ReservationBoard
 from launcher.notify.notices import read_notices
 from launcher.notify.sending import send_now
 from launcher.notify.settings import NotifySettings, Target
-from launcher.store.opening import KNOWN_SCHEMA, OLDEST_SQLITE, Look, look_at
+from launcher.store.inspection import Look, look_at
 from launcher.store.recovery import grown_log
+from launcher.store.schema import KNOWN_SCHEMA, OLDEST_SQLITE
 from launcher.system.config import Configuration, configuration_file
 from launcher.system.daemon_control import REVIVAL_WINDOW_S, scheduler_pid
 from launcher.system.files import read_json

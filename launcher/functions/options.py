@@ -10,7 +10,7 @@ from typing import Any, TypedDict
 from launcher.backends.eligibility import impossible_there, runs_only_here
 from launcher.backends.settings import Backends
 from launcher.errors import MachineError, UnknownName, UsageError, counted, meant
-from launcher.gpu.snapshot import seen_gpus
+from launcher.gpu.gpus_file import seen_gpus
 from launcher.job import CPU, Resources, Terms
 from launcher.job_options.registry import JobRequest, job_options
 from launcher.job_options.value_types import (
@@ -26,8 +26,8 @@ from launcher.scheduler.policy.gpu_slot import is_visible
 from launcher.scheduler.policy.inventory import impossible
 from launcher.scheduler.policy.model import Machine, Waiting
 from launcher.store.client import cores_for
+from launcher.store.lanes import visible_devices
 from launcher.store.queue import Store
-from launcher.store.rows import visible_devices
 from launcher.system import memory
 from launcher.system.config import read_configuration
 from launcher.system.daemon_control import scheduler_pid

@@ -23,6 +23,7 @@ from typing import Any
 import pynvml
 
 from launcher.errors import counted
+from launcher.gpu.nvml_faults import FALLEN, fault_of, warning_of
 from launcher.gpu.snapshot import GpuProcess, GpuSnapshot
 from launcher.system.processes import login
 
@@ -47,6 +48,12 @@ _PLAINLY = {
 }
 
 Refused = (pynvml.NVMLError, UnicodeDecodeError)  # a name may come as garbage
+logger = logging.getLogger(__name__)
+RETRY_S = 30.0  # between two tries to reach a driver that is not there
+RENEW_S = 120.0  # likewise for a card: one that may not be used by us is gone for ever
+UNLISTED = "the driver does not list it any more"
+MOST_EVENTS = 64  # taken in at one look; a card that fails may flood us
+_UNNAMED = "#"  # begins what stands for the UUID of a card that never reported it
 
 
 class Card:
@@ -248,62 +255,7 @@ def _command(pid: int) -> str | None:
     return name.decode(errors="replace").rstrip("\n")
 
 
-FALLEN = 79  # a GPU that answers again after this one was reset
-FAULTS = {
-    46: "stopped processing and did not recover",
-    48: "uncorrectable memory error",
-    62: "its controller halted",
-    64: "a bad row of memory could not be replaced",
-    74: "NVLink error",
-    FALLEN: "has fallen off the bus",
-    95: "uncontained memory error",
-    110: "security fault",
-    119: "its system processor does not respond",
-    120: "its system processor failed",
-    136: "a link could not be trained",
-    140: "unrecovered memory error",
-    143: "could not be initialised",
-    158: "fatal timeout",
-}
-WARNINGS = {
-    63: "a bad row of memory is to be replaced at the next reset",
-    92: "many single-bit memory errors",
-    94: "a contained memory error ended one program",
-    109: "a program could not be preempted",
-    155: "an NVLink went down",
-    156: "a part of it is to be retired at the next reset",
-    157: "a bad part of it could not be retired",
-}
-APPLICATION = frozenset(
-    {8, 11, 13, 31, 32, 37, 38, 39, 40, 41, 43, 44, 45, 60, 66, 67, 68, 69, 70, 71, 72, 75, 76, 77}
-    | {80, 82, 83, 84, 85, 86, 88, 89, 106, 107, 137, 139, 141}
-    | set(range(96, 106))  # video decoders and image engines
-    | set(range(126, 136))  # copy engines
-    | {154}  # sums up another one
-)
-
-
-def fault_of(xid: int) -> str:
-    """Return why no job may run on a GPU after this Xid; empty where one may."""
-    return f"{FAULTS[xid]} (Xid {xid})" if xid in FAULTS else ""
-
-
-def warning_of(xid: int) -> str:
-    """Return what a GPU's owner should know of this Xid; empty where a program is to blame."""
-    if xid in FAULTS or xid in APPLICATION:
-        return ""
-    # a driver that is newer than the catalogue: it may be harmless, and is no secret
-    return f"{WARNINGS.get(xid, 'the driver reports an error')} (Xid {xid})"
-
-
-logger = logging.getLogger(__name__)
-
-RETRY_S = 30.0  # between two tries to reach a driver that is not there
-RENEW_S = 120.0  # likewise for a card: one that may not be used by us is gone for ever
-UNLISTED = "the driver does not list it any more"
 LOST = why(pynvml.NVMLError(pynvml.NVML_ERROR_GPU_IS_LOST))
-MOST_EVENTS = 64  # taken in at one look; a card that fails may flood us
-_UNNAMED = "#"  # begins what stands for the UUID of a card that never reported it
 
 
 @dataclass(slots=True, kw_only=True)

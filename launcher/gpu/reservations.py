@@ -34,219 +34,32 @@ import contextlib
 import logging
 import os
 import time
-from collections import Counter, deque
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
-from launcher.accounts import OWN_HOME, Colleague, Use, Wish
+from launcher.accounts import Colleague, Use, Wish
+from launcher.gpu.foreign_reservations import STALE_S, colleagues_in, counts, sums_by_queue, use_of
+from launcher.gpu.own_reservations import Published, Reservation, counted, differ_notably, whole
+from launcher.gpu.publication import Publication, write_publication
 from launcher.gpu.reservation_files import (
-    Publication,
     ReservationReader,
     file_name,
     home_hash,
     new_name,
     remove_abandoned,
     reservations_folder,
-    write_publication,
 )
-from launcher.gpu.snapshot import MEMORY, ForeignReservation, is_cores
+from launcher.gpu.resources import ForeignReservation
 from launcher.system.memory import Quotas
-from launcher.system.processes import Identity, alive, login
-
-LAG_S = 5.0  # more than the age of any measurement that a decision rests on
-NOTABLE = 256 << 20  # bytes: that so much more or less of a GPU is in use is told at once
-
-
-class Reservation(NamedTuple):
-    """What we reserved for a job of one resource; a job has at most one of each."""
-
-    device: str  # the resource: a GPU's UUID for its memory, and see `resources`
-    amount: int  # bytes, or how many
-    used: int | None  # of it that is seen to be in use; None: unknown, and all of it counts
-    job: int
-
-
-class Published(NamedTuple):
-    """What we last published of a reservation, and what was measured lately."""
-
-    amount: int
-    uses: tuple[
-        tuple[float, int], ...
-    ]  # time, bytes; what was measured again and was equal is left out
-
-    def least(self, since: float) -> int:
-        """Return the least that was in use from a time on, as far as it was measured."""
-        first = max((i for i, (at, _) in enumerate(self.uses) if at <= since), default=0)
-        return min(used for _, used in self.uses[first:])
-
-
-class Counted(NamedTuple):
-    """What a file tells of reservations."""
-
-    entries: Mapping[tuple[int, str], Published]  # by job and resource
-    settled: Mapping[str, int]
-    fresh: Mapping[str, int]
-    measured: Mapping[str, tuple[tuple[float, int], ...]]  # see `Publication`
-
-
-def counted(
-    reservations: Sequence[Reservation],
-    before: Mapping[tuple[int, str], Published],
-    fresh: Collection[int],
-    now: float,
-) -> Counted:
-    """Return what others must count now.
-
-    Args:
-        reservations: all that we reserve.
-        before: what was published of them before.
-        fresh: jobs that are about to start; what was published of them before is not fresh.
-        now: the time.
-    """
-    entries: dict[tuple[int, str], Published] = {}
-    settled, new = Counter[str](), Counter[str]()
-    sure: dict[str, list[tuple[int, Published]]] = {}  # by resource: what counts, and its use
-    for reservation in reservations:
-        key, device = (reservation.job, reservation.device), reservation.device
-        earlier = before.get(key)
-        entry = Published(amount=reservation.amount, uses=_uses(reservation, earlier, now))
-        announced = earlier.amount if earlier else 0
-        amount = min(
-            announced if reservation.job in fresh else reservation.amount, reservation.amount
-        )
-        least = entry.least(now - LAG_S)
-        held = max(0, amount - least)
-        settled[device] += held
-        new[device] += max(0, reservation.amount - least) - held
-        entries[key] = entry
-        if reservation.used is not None:
-            sure.setdefault(device, []).append((amount, entry))
-        else:
-            sure.setdefault(device, []).append((held, Published(amount=held, uses=((now, 0),))))
-    measured = {
-        device: steps
-        for device, jobs in sure.items()
-        if (steps := _steps(jobs, now - LAG_S)) and steps[-1][1] < settled[device]
-    }
-    return Counted(entries=entries, settled=settled, fresh=new, measured=measured)
-
-
-def whole(reservations: Iterable[Reservation | ForeignReservation]) -> Counter[str]:
-    """Return the sum of each resource, whatever of it is in use."""
-    sums = Counter[str]()
-    for reservation in reservations:
-        sums[reservation.device] += reservation.amount
-    return sums
-
-
-def differ_notably(reservations: Sequence[Reservation], before: Sequence[Reservation]) -> bool:
-    """Tell whether notably more or less of a GPU is in use of reservations than of those before."""
-    now, then = _pending(reservations), _pending(before)
-    return any(abs(now[key] - then[key]) >= NOTABLE for key in now.keys() & then.keys())
-
-
-def _pending(reservations: Sequence[Reservation]) -> Counter[str]:
-    """Return what of each GPU's memory is reserved and not in use, where that is measured."""
-    pending = Counter[str]()
-    for reservation in reservations:
-        if reservation.used is not None:
-            pending[reservation.device] += max(0, reservation.amount - reservation.used)
-    return pending
-
-
-def _steps(jobs: Sequence[tuple[int, Published]], after: float) -> tuple[tuple[float, int], ...]:
-    """Return when something was measured, and what counts for who has looked since."""
-    times = sorted({at for _, entry in jobs for at, _ in entry.uses if at > after})
-    steps: list[tuple[float, int]] = []
-    for at in times:
-        held = sum(max(0, amount - entry.least(at)) for amount, entry in jobs)
-        if not steps or steps[-1][1] != held:
-            steps.append((at, held))
-    return tuple(steps)
-
-
-def _uses(
-    reservation: Reservation, before: Published | None, now: float
-) -> tuple[tuple[float, int], ...]:
-    """Return what of a reservation was in use during the last LAG_S; nothing, as long as it is new."""
-    uses = before.uses if before else ((now, 0),)
-    used = max(0, reservation.used or 0)
-    if used != uses[-1][1]:
-        uses = (*uses, (now, used))
-    # what was measured longer ago counts until something else was measured, LAG_S ago
-    first = max((i for i, (at, _) in enumerate(uses) if at <= now - LAG_S), default=0)
-    return uses[first:]
-
-
-STALE_S = 60.0  # a scheduler that was silent for so long is gone, or stands still
-
-
-def counts(name: str, publication: Publication, now: float) -> bool:
-    """Tell whether a file counts: its scheduler was heard of lately, or a job of it lives.
-
-    Args:
-        name: of the file.
-        publication: what it tells.
-        now: on the clock of `Publication.at`.
-    """
-    if abs(now - publication.at) <= STALE_S:
-        return True
-    return publication.at < now and _is_at_work(name, publication)
-
-
-def _is_at_work(name: str, publication: Publication) -> bool:
-    """Tell whether a process lives for whose job a file reserves, and is of the file's user."""
-    uid = int(name.split(".")[1])
-    for who in publication.heads:
-        with contextlib.suppress(OSError):
-            if os.stat(f"/proc/{who.pid}").st_uid == uid and alive(who):  # noqa: PTH116  # no Path for each
-                return True
-    return False
-
-
-def sums_by_queue(
-    publications: Mapping[str, Publication],
-    looked_at: float | None,
-    later: Collection[str],
-    *,
-    me: str,
-    quotas: Quotas,
-) -> tuple[ForeignReservation, ...]:
-    """Return each queue's sum for each resource; queues that do not name their folder are summed by user.
-
-    Args:
-        publications: of others, by file.
-        looked_at: when the GPUs were last looked at; None: unknown.
-        later: the files of which what is fresh does not count.
-        me: our user.
-        quotas: what limits our cores and memory.
-    """
-    sums = Counter[tuple[str, str, bool, str]]()
-    for name, publication in publications.items():
-        user = f"{OWN_HOME}{me}" if publication.user == me else publication.user
-        new = {} if name in later else publication.fresh
-        for device in {*publication.settled, *new}:
-            amount = publication.held(device, looked_at) + new.get(device, 0)
-            inside = _is_inside(publication, device, quotas)
-            sums[user, device, inside, publication.folder] += amount
-    return tuple(
-        ForeignReservation(user, device, amount, inside, folder)
-        for (user, device, inside, folder), amount in sorted(sums.items())
-        if amount
-    )
-
-
-def _is_inside(publication: Publication, device: str, quotas: Quotas) -> bool:
-    """Tell whether a publisher's cores or memory come out of the same quota as ours.
-
-    Of one that does not tell, as earlier versions, what the machine has is all that is known.
-    """
-    limit = quotas.memory if device == MEMORY else quotas.cores
-    return bool(limit) and (device == MEMORY or is_cores(device)) and limit in publication.within
-
+from launcher.system.processes import Identity, login
 
 MOST_NAMES = 64  # of our file that are remembered
+REFRESH_S = 5.0  # a file with reservations is renewed so often
+OWED_S = 0.2  # what was used meanwhile is told so soon to others, where it decides who yields
+ABANDONED_S = 3600.0  # after so long its file is removed
+_MOST_COMPLAINTS = 256  # so that no other user fills our log
+logger = logging.getLogger(__name__)
 
 
 class OwnFile:
@@ -311,54 +124,6 @@ class OwnFile:
             with contextlib.suppress(OSError):
                 (self._folder / name).unlink(missing_ok=True)
         self._left = set()
-
-
-def use_of(user: str, publications: Iterable[Publication], now: float) -> Use:
-    """Return what a user has used in all homes that have a file, those without a scheduler too."""
-    uses = (_decayed(publication, now) for publication in publications if publication.user == user)
-    return sum(uses, Use())
-
-
-def colleagues_in(
-    publications: Iterable[Publication], me: str, now: float, stale_s: float
-) -> tuple[Colleague, ...]:
-    """Return who waits.
-
-    Args:
-        publications: of all homes but ours.
-        me: our user's name; another home of ours is told so that only what the two homes used matters.
-        now: on the clock that all processes of the machine share.
-        stale_s: who was silent for longer waits no more.
-    """
-    there = [*publications]
-    ours = use_of(me, there, now)
-    waiting = []
-    for publication in there:
-        wish = publication.wish
-        if wish is None or abs(now - publication.at) > stale_s:
-            continue
-        own_home = publication.user == me
-        if own_home:  # it is compared with our user's whole use, which is ours and this home's
-            use = _decayed(publication, now) + ours
-        else:
-            use = use_of(publication.user, there, now)
-        name = f"{OWN_HOME}{me}" if own_home else publication.user
-        waited_s = max(0.0, now - wish.since)
-        waiting.append(Colleague(user=name, waited_s=waited_s, wish=wish, use=use))
-    return tuple(waiting)
-
-
-def _decayed(publication: Publication, now: float) -> Use:
-    """Return what the home of a file has used until now, as far as it tells."""
-    return (publication.use or Use()).after(now - publication.at)
-
-
-REFRESH_S = 5.0  # a file with reservations is renewed so often
-OWED_S = 0.2  # what was used meanwhile is told so soon to others, where it decides who yields
-ABANDONED_S = 3600.0  # after so long its file is removed
-_MOST_COMPLAINTS = 256  # so that no other user fills our log
-
-logger = logging.getLogger(__name__)
 
 
 class ReservationBoard:

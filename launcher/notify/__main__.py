@@ -22,8 +22,8 @@ from launcher.notify import notices as noted
 from launcher.notify.notices import GivenUp, Message, Notices, write_notices
 from launcher.notify.sending import Sent, send_now
 from launcher.notify.settings import NotifySettings, Target, configured_notify
-from launcher.store.feed import RunNews, RunNewsReader
 from launcher.store.opening import open_to_read
+from launcher.store.run_news import RunNews, RunNewsReader
 from launcher.system.config import configuration_file
 from launcher.system.daemon_control import scheduler_pid, this_version, version_of
 from launcher.system.error_log import EXPECTED, Troubles, set_long_log_aside

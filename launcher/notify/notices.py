@@ -14,7 +14,7 @@ from launcher.errors import counted
 from launcher.job_options.notifications import Event, recorded_run_notify
 from launcher.notify.settings import NotifySettings, Target
 from launcher.states import ENDED, ReasonCode, State, without_state
-from launcher.store.feed import Failure, RunNews
+from launcher.store.run_news import Failure, RunNews
 from launcher.system.files import Json, read_json, write_json
 from launcher.system.paths import Home
 from launcher.system.text import harmless

@@ -14,7 +14,8 @@ from launcher.scheduler.policy.vram_request import lesson_of
 from launcher.signatures import is_exact, numbers_of
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
-from launcher.store.usage import UsageOf, no_usage, program_by
+from launcher.store.usage import UsageOf, no_usage
+from launcher.store.usage_records import program_by
 from launcher.system.files import Json
 from launcher.units import median
 

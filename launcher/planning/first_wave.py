@@ -17,33 +17,30 @@ from launcher.backends.eligibility import impossible_there, runs_here, runs_only
 from launcher.backends.settings import HERE, Backends
 from launcher.context import WorkerEnvironment
 from launcher.errors import MachineError
+from launcher.gpu.gpus_file import attempts_seen
 from launcher.gpu.monitor import Ours, Sight, look_once
 from launcher.gpu.nvml import Nvml
 from launcher.gpu.reservation_files import reservations_folder
 from launcher.gpu.reservations import ReservationBoard
-from launcher.gpu.snapshot import attempts_seen
 from launcher.job import CPU
 from launcher.planning.plan import PlannedJob
 from launcher.planning.queue_comparison import Action, ComparedJob, open_jobs
 from launcher.scheduler.chosen_policy import chosen_discipline
 from launcher.scheduler.gpus.gpu_ledger import Ledger
 from launcher.scheduler.policy.decide import decide
-from launcher.scheduler.policy.disciplines import (
-    OURS,
-    Discipline,
-    QueueLengths,
-    arranged,
-    queue_length,
-)
+from launcher.scheduler.policy.disciplines import OURS, Discipline, arranged
 from launcher.scheduler.policy.inventory import Inventory, impossible
 from launcher.scheduler.policy.model import Machine, Running, Start, Waiting, waiting
+from launcher.scheduler.policy.queue_lengths import QueueLengths, queue_length
 from launcher.scheduler.waiting_line import Newcomers, in_turn
 from launcher.signatures import is_exact, numbers_of
 from launcher.states import ReasonCode
 from launcher.store.client import cores_for
+from launcher.store.lanes import Lane, rank_of, visible_devices
 from launcher.store.queue import Store
-from launcher.store.rows import Lane, ReadyJob, rank_of, visible_devices
-from launcher.store.usage import Usage, UsageOf, no_usage, program_by
+from launcher.store.rows import ReadyJob
+from launcher.store.usage import Usage, UsageOf, no_usage
+from launcher.store.usage_records import program_by
 from launcher.system import memory
 from launcher.system.config import read_configuration
 from launcher.system.environment import owners_environment

@@ -21,7 +21,7 @@ from launcher.states import Reason, ReasonCode
 from launcher.store.adoption import DoneElsewhere, adopt
 from launcher.store.queue import NewJob, Store
 from launcher.store.rows import JobRow
-from launcher.store.steering import REMOVED
+from launcher.store.tags import REMOVED
 
 ACCEPTED = Reason(
     code=ReasonCode.ACCEPTED, text=f"accepted by {ACCEPT_CODE}: result made with other code"

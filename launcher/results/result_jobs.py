@@ -17,7 +17,7 @@ from launcher.kind_interface import Role
 from launcher.states import OPEN, State
 from launcher.store.queue import Store
 from launcher.store.rows import AttemptRow, JobRow
-from launcher.store.steering import REMOVED
+from launcher.store.tags import REMOVED
 from launcher.system.files import Json
 from launcher.system.paths import Home
 from launcher.workers.order import read_ordered_spec

@@ -37,7 +37,7 @@ from launcher.signatures import program_signature
 from launcher.states import State
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
-from launcher.store.steering import REMOVED
+from launcher.store.tags import REMOVED
 from launcher.system.executables import script_of, without_wrappers
 from launcher.system.files import Json
 from launcher.system.paths import Home

@@ -12,16 +12,18 @@ from launcher.gpu.monitor import MEASURING_S, NEWS_S
 from launcher.scheduler.attempt_watch import RunningAttempts
 from launcher.scheduler.dispatch import Dispatch
 from launcher.scheduler.endings import Endings
-from launcher.scheduler.gpus.gpu_ledger import paused
 from launcher.scheduler.gpus.gpu_state import Accelerators
+from launcher.scheduler.gpus.running_place import paused
 from launcher.scheduler.placement import elsewhere
 from launcher.scheduler.policy.backfill import Insistence
 from launcher.scheduler.policy.decide import decide
 from launcher.scheduler.policy.fair_share import Courtesy, starves_of, wish_of
 from launcher.scheduler.policy.model import Decision, Machine, Start
 from launcher.scheduler.policy.watchdog import Watchdog
-from launcher.scheduler.start_jobs import Flow, Launches, StartableJobs, sole_flow
+from launcher.scheduler.start_jobs import Launches
+from launcher.scheduler.startable_jobs import StartableJobs
 from launcher.scheduler.submitters import lacks_cores, submitters, with_submitters
+from launcher.scheduler.succession import Flow, sole_flow
 from launcher.scheduler.turn import POLL_S, RETRY_S, Reasons, Requests, TurnResult
 from launcher.scheduler.waiting_line import Line, WaitingLine
 from launcher.states import ReasonCode

@@ -7,20 +7,19 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from math import ceil
-from typing import NamedTuple
 
-from launcher.backends.eligibility import never_fits, slots
+from launcher.backends.eligibility import never_fits
 from launcher.backends.fleet import Fleet
-from launcher.backends.node_paths import NodePaths
 from launcher.backends.pilot_rules import Demand
 from launcher.backends.settings import HERE as LOCAL
 from launcher.backends.settings import Backends, BackendSettings
 from launcher.backends.waiting_reasons import line as one_line
 from launcher.context import has_folder, placed_context, read_context
 from launcher.errors import UsageError
-from launcher.scheduler.attempt_watch import Hearing, RunningAttempts
-from launcher.scheduler.gpus.gpu_ledger import place_of
+from launcher.scheduler.attempt_watch import RunningAttempts
+from launcher.scheduler.gpus.running_place import place_of
+from launcher.scheduler.pilot_demand import WaitingLane, demands
+from launcher.scheduler.pilot_news import Hearing
 from launcher.scheduler.placement import (
     Candidate,
     KeptPlaces,
@@ -35,76 +34,13 @@ from launcher.scheduler.turn import Reasons, Requests, TurnResult
 from launcher.scheduler.waiting_line import Line
 from launcher.states import Reason, ReasonCode
 from launcher.store.claims import Seat
+from launcher.store.lanes import HERE, Lane
 from launcher.store.queue import Store
-from launcher.store.rows import HERE, Claim, Lane, ReadyJob
+from launcher.store.rows import Claim, ReadyJob
 from launcher.store.usage import NO_USAGE
 from launcher.system.daemon_control import Sleeper
 from launcher.system.paths import Home
 from launcher.system.stored_fields import Unreadable, parsed
-
-
-class WaitingLane(NamedTuple):
-    """Jobs that ask for the same and wait for nothing but room."""
-
-    lane: Lane
-    jobs: int
-    paths: tuple[str, ...] = ()  # that they need to see on a node, as this machine has them
-    interpreter: str = ""  # likewise
-
-
-def demands(
-    lanes: Iterable[WaitingLane],
-    backends: Mapping[str, BackendSettings],
-    left_in_group: Mapping[str, int],
-) -> dict[str, Demand]:
-    """Return what each backend's pilots could do.
-
-    A job counts for the first of its backends that can hold it; what is more than all pilots of that one run at
-    once counts for the next one.
-
-    Args:
-        lanes: what waits.
-        backends: the configured ones.
-        left_in_group: how many further jobs of a group may start, where it has a limit.
-    """
-    needed = dict.fromkeys(backends, 0.0)
-    jobs: Counter[str] = Counter()
-    paths: dict[str, list[str]] = {name: [] for name in backends}
-    left = dict(left_in_group)
-    for waiting in lanes:
-        lane = waiting.lane
-        number = waiting.jobs
-        if lane.group in left:
-            number = max(0, min(number, left[lane.group]))
-            left[lane.group] -= number
-        for name in lane.on:
-            if name not in backends or never_fits(lane.resources, lane.limit, backends[name]):
-                continue
-            each = slots(lane.resources, backends[name]) if backends[name].pilot else 1
-            room = max(0.0, backends[name].pilots - needed[name]) * each
-            taken = min(number, ceil(room))
-            if taken:
-                needed[name] += taken / each
-                jobs[name] += taken
-                paths[name] += _on_node(waiting, backends[name])
-            number -= taken
-    return {
-        name: Demand(
-            jobs=jobs[name],
-            slots=ceil(jobs[name] / max(1, ceil(needed[name]))),
-            paths=tuple(dict.fromkeys(paths[name])),
-        )
-        for name in jobs
-    }
-
-
-def _on_node(waiting: WaitingLane, settings: BackendSettings) -> list[str]:
-    """Return the paths that jobs need, as the nodes of a backend have them."""
-    node = NodePaths(settings)
-    python = node.interpreter(waiting.interpreter) if waiting.interpreter else ""
-    named = [python] if python.startswith("/") else []  # else it is looked for there
-    return [*map(node.path, waiting.paths), *named]
-
 
 COUNT_S = 0.5  # between two counts of what waits
 MOST_PATHS = 8  # lanes whose paths a new pilot is to check

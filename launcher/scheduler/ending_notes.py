@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 
 from launcher.scheduler.attempt_watch import RunningAttempts, Stops
-from launcher.scheduler.gpus.gpu_ledger import Eviction
+from launcher.scheduler.gpus.eviction import Eviction
 from launcher.scheduler.turn import Requests, TurnResult
 from launcher.states import EndCause, ending_reason
 from launcher.store.rows import Claim

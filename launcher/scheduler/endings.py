@@ -7,28 +7,22 @@ import contextlib
 import errno
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from math import inf
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Protocol
 
 from launcher.context import has_folder, job_folder
-from launcher.gpu.snapshot import GpuSnapshot
-from launcher.scheduler.gpus.gpu_ledger import Eviction, is_estimated
 from launcher.scheduler.gpus.gpu_state import Accelerators
-from launcher.scheduler.gpus.memory_shortage import resumes
 from launcher.scheduler.gpus.shared_time import slowdown_by_duration
-from launcher.scheduler.policy.inventory import refusal
-from launcher.scheduler.policy.model import Machine, Waiting
-from launcher.scheduler.policy.oom_policy import NEGLIGIBLE, Blame, Scene, blame
+from launcher.scheduler.policy.model import Machine
+from launcher.scheduler.requeue import requeue_of
 from launcher.staging.acceptance import accept, is_staged, withdraw
 from launcher.staging.left_stages import remove_earlier
 from launcher.states import (
     Done,
-    EndCause,
     Failed,
     Lost,
     Outcome,
@@ -36,156 +30,30 @@ from launcher.states import (
     Reason,
     ReasonCode,
     State,
-    Stopped,
     Void,
 )
-from launcher.store.rows import Claim, Lane
+from launcher.store.rows import Claim
 from launcher.store.scheduler_actions import Scheduling
-from launcher.store.transitions import AGAIN, NEVER_TWICE, REQUEUE_LIMIT, Requeue
+from launcher.store.transitions import Requeue
 from launcher.store.usage import NOT_MEASURED, Measured
 from launcher.system.answering import NoAnswer, within
-from launcher.system.files import FileVersion, Json, stamp
+from launcher.system.files import FileVersion, stamp
 from launcher.system.paths import Home
-from launcher.units import format_bytes, format_seconds
+from launcher.units import format_seconds
 from launcher.workers.exit_outcome import NOT_REPORTED, done_of, word_of
 from launcher.workers.program_files import settle
 
-NOBODY: Mapping[str, int] = MappingProxyType({})
-# a job of unknown memory fails when memory was short so often: it was queued again four times before
-MOST_SHORTAGES = 5
-SHORTAGES_BESIDE_OTHERS = 3  # attempts of it; the next one has its GPU for itself
-CROWDED_PAUSE_S = 5.0  # before the next attempt where others had the memory; doubles each time
-
-
-def requeue_of(
-    claim: Claim,
-    lane: Lane,
-    outcome: Outcome,
-    machine: Machine,
-    *,
-    peak: int | None = None,
-    others_usage: Mapping[str, int] = NOBODY,
-    moved: Eviction | None = None,
-) -> Requeue | None:
-    """Return why an end is not held against its job, and what the next attempt gets; None: it is.
-
-    Args:
-        claim: the attempt.
-        lane: what its job asks for.
-        outcome: how it ended.
-        machine: as it is now, without the attempt.
-        peak: bytes that it was seen to take of one GPU at most; None: that was not seen.
-        others_usage: UUID → the most that all others had there during its last seconds.
-        moved: why it was asked to leave its GPU; None: it was not.
-    """
-    if isinstance(outcome, Done):
-        return None
-    if isinstance(outcome, Lost | Stopped) and claim.spec.terms.rerun == "never":
-        # it may have done what must not be done twice
-        if moved is None or not isinstance(outcome, Stopped):
-            return None
-        text = f"{moved.why}{NEVER_TWICE}"
-        return Requeue(reason=_gpu_fault(moved.why, text), hopeless=True)
-    if moved is not None and moved.cause is EndCause.GPU_FAULT:
-        return Requeue(reason=_gpu_fault(moved.why, moved.why))
-    if moved is not None and isinstance(outcome, Stopped):
-        return _stopped_for_others(claim, outcome, moved)
-    if fault := _fault(claim, outcome, machine.gpus):
-        return Requeue(reason=fault)
-    if not isinstance(outcome, OutOfMemory):
-        return None
-    if outcome.shortage.where == "gpu" and not claim.gpus:
-        return None  # it had none, so it lacked nothing that a larger claim would give
-    judged = blame(outcome.shortage, _scene(claim, peak, others_usage, machine))
-    return None if judged.charged else _follow(judged, claim, lane, machine)
-
-
-def _follow(judged: Blame, claim: Claim, lane: Lane, machine: Machine) -> Requeue:
-    memory = "main memory" if judged.where == "ram" else "memory"
-    text = f"out of {memory}: {judged.why}"
-    again = _out_of_memory(judged, text)
-    estimated = is_estimated(claim)
-    limit = MOST_SHORTAGES if estimated else REQUEUE_LIMIT
-    if judged.vram_request is None or not claim.gpus:
-        return Requeue(reason=again, pause_s=CROWDED_PAUSE_S, limit=limit)
-    larger = Waiting(
-        job=claim.job,
-        resources=lane.resources,
-        vram_request=judged.vram_request,
-        visible=lane.visible,
-    )
-    never = refusal(larger, machine)
-    if never:
-        return Requeue(reason=_out_of_memory(judged, f"{text}. It {never.error}"), hopeless=True)
-    # one with an estimate waits for more memory anyhow
-    pause_s = CROWDED_PAUSE_S if judged.whose == "neighbour" and not estimated else 0.0
-    grows = judged.vram_request != claim.reservation
-    more = f" with a request of {format_bytes(judged.vram_request)}" if grows else ""
-    return Requeue(
-        reason=again,
-        then=f"{AGAIN}{more}",
-        vram_request=judged.vram_request,
-        pause_s=pause_s,
-        alone=estimated and claim.number >= SHORTAGES_BESIDE_OTHERS,
-        limit=limit,
-    )
-
-
-def _stopped_for_others(claim: Claim, outcome: Stopped, moved: Eviction) -> Requeue:
-    """Queue a job again that was stopped because memory ran short."""
-    ran = format_seconds(max(0.0, outcome.at - claim.claimed))
-    lost = f"it resumes after {ran} of work" if resumes(claim) else f"{ran} of work lost"
-    text = f"stopped: {moved.why}"
-    data: dict[str, Json] = {"where": "gpu", "whose": "neighbour"}
-    return Requeue(
-        reason=Reason(code=ReasonCode.OUT_OF_MEMORY, text=text, data=data),
-        then=f"{AGAIN} on an empty GPU, {lost}",
-        vram_request=moved.vram_request,
-        alone=True,
-    )
-
-
-def _gpu_fault(fault: str, text: str, short: str = "") -> Reason:
-    data = {"fault": fault} | ({"short": short} if short else {})
-    return Reason(code=ReasonCode.GPU_FAULT, text=text, data=data)
-
-
-def _out_of_memory(judged: Blame, text: str) -> Reason:
-    data = {"where": judged.where, "whose": judged.whose}
-    return Reason(code=ReasonCode.OUT_OF_MEMORY, text=text, data=data)
-
-
-def _scene(
-    claim: Claim, peak: int | None, others_usage: Mapping[str, int], machine: Machine
-) -> Scene:
-    """Return what is known of the most crowded of an attempt's GPUs."""
-    facts: dict[str, Any] = {
-        "reservation": claim.reservation,
-        "peak": peak,
-        "ram": claim.spec.resources.ram,
-        "reserve": machine.rules.reserve,
-    }
-    cards = [gpu for gpu in machine.gpus if gpu.uuid in claim.gpus and gpu.used is not None]
-    if not cards:
-        return Scene(**facts)
-    others = {gpu.uuid: max(gpu.used or 0, others_usage.get(gpu.uuid, 0)) for gpu in cards}
-    worst = max(cards, key=lambda gpu: others[gpu.uuid] - gpu.total)
-    # where no look saw the attempt, it does not count as alone
-    counted = worst.uuid in others_usage or others[worst.uuid] > NEGLIGIBLE
-    return Scene(total=worst.total, others=others[worst.uuid] if counted else None, **facts)
-
-
-def _fault(claim: Claim, outcome: Outcome, gpus: Iterable[GpuSnapshot]) -> Reason | None:
-    """Return which of an attempt's GPUs has failed, None where none has that it may have ended of."""
-    faults = (f"{gpu.label} {gpu.fault}" for gpu in gpus if gpu.uuid in claim.gpus and gpu.fault)
-    fault = next(faults, "")
-    match outcome:
-        case Failed() | OutOfMemory() if fault:
-            short = f"{outcome.exception}: {fault}" if outcome.exception else ""
-            return _gpu_fault(fault, f"{outcome.error}: {fault}", short)
-        case Lost() | Stopped() if fault:
-            return _gpu_fault(fault, fault)
-    return None
+MOVE_PATIENCE_S = 60.0  # so long a disk that does not answer is waited for
+# and a full one; and what a node has made, of which a network file system may show nothing for minutes
+LONG_PATIENCE_S = 600.0
+MOVE_AGAIN_S = 1.0
+UNSEEN = "its worker reported results, but {}/runs is not visible on this host"
+KEPT = "Its files are kept, and the next attempt continues from them: launcher retry"
+UNSTARTED_PAUSE_S = 1.0  # before what could not be started is tried again; doubles each time
+PUZZLE_S = (
+    3.0  # so long a failure on a GPU waits for a look at the GPU, which may have failed itself
+)
+logger = logging.getLogger(__name__)
 
 
 def _written_version(path: str, seen: FileVersion | None) -> FileVersion | None:
@@ -205,20 +73,6 @@ def _accepted_version(path: str, seen: FileVersion | None) -> FileVersion | None
     if at is None:
         return None
     return FileVersion(*at, seen.digest if seen is not None and seen.size == at[0] else "")
-
-
-MOVE_PATIENCE_S = 60.0  # so long a disk that does not answer is waited for
-# and a full one; and what a node has made, of which a network file system may show nothing for minutes
-LONG_PATIENCE_S = 600.0
-MOVE_AGAIN_S = 1.0
-UNSEEN = "its worker reported results, but {}/runs is not visible on this host"
-KEPT = "Its files are kept, and the next attempt continues from them: launcher retry"
-UNSTARTED_PAUSE_S = 1.0  # before what could not be started is tried again; doubles each time
-PUZZLE_S = (
-    3.0  # so long a failure on a GPU waits for a look at the GPU, which may have failed itself
-)
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(slots=True, kw_only=True, eq=False)

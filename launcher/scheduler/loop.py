@@ -20,17 +20,20 @@ from launcher.backends.fleet import Fleet
 from launcher.backends.settings import Backends
 from launcher.context import WorkerEnvironment
 from launcher.errors import StoreError
-from launcher.gpu.reservation_files import NONE
+from launcher.gpu.reservation_watch import NONE
 from launcher.gpu.reservations import REFRESH_S, ReservationBoard
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.scheduler.admission import Admission, transaction
-from launcher.scheduler.attempt_watch import Launched, RunningAttempts
+from launcher.scheduler.attempt_watch import RunningAttempts
 from launcher.scheduler.chosen_policy import chosen_discipline
 from launcher.scheduler.dispatch import Dispatch
 from launcher.scheduler.ending_notes import EndingNotes
 from launcher.scheduler.endings import Ended, Endings
-from launcher.scheduler.gpus.gpu_state import Accelerators, UseMeter
-from launcher.scheduler.start_jobs import Launches, Succession
+from launcher.scheduler.gpus.gpu_state import Accelerators
+from launcher.scheduler.gpus.use_meter import UseMeter
+from launcher.scheduler.start_jobs import Launches
+from launcher.scheduler.started_attempts import Launched
+from launcher.scheduler.succession import Succession
 from launcher.scheduler.turn import POLL_S, RETRY_S, Reasons, Requests, TurnResult
 from launcher.states import Done, Outcome, State, Void, ending
 from launcher.store.queue import Store

@@ -15,14 +15,10 @@ from launcher.backends.pilot_link import PilotLink
 from launcher.backends.pilot_messages import Hello
 from launcher.errors import counted
 from launcher.gpu.snapshot import GpuSnapshot
-from launcher.scheduler.attempt_watch import name_of_claim
-from launcher.scheduler.gpus.gpu_ledger import (
-    Eviction,
-    ReportedEnds,
-    SentLimits,
-    Taken,
-    evacuated,
-)
+from launcher.scheduler.gpus.eviction import Eviction, evacuated
+from launcher.scheduler.gpus.reported_ends import ReportedEnds
+from launcher.scheduler.gpus.sent_limits import SentLimits
+from launcher.scheduler.gpus.taken_memory import Taken
 from launcher.scheduler.policy.decide import decide
 from launcher.scheduler.policy.disciplines import Discipline
 from launcher.scheduler.policy.model import (
@@ -33,8 +29,10 @@ from launcher.scheduler.policy.model import (
     Waiting,
     waiting,
 )
+from launcher.scheduler.started_attempts import name_of_claim
 from launcher.states import Reason, ReasonCode
-from launcher.store.rows import Claim, Lane, ReadyJob
+from launcher.store.lanes import Lane
+from launcher.store.rows import Claim, ReadyJob
 from launcher.store.usage import Measured, Usage, UsageOf
 from launcher.system.paths import Home
 from launcher.units import format_seconds

@@ -12,26 +12,25 @@ import time
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain
-from typing import NamedTuple
 
 from launcher.backends.node_paths import NodePaths
 from launcher.backends.pilot_link import PilotLink
 from launcher.backends.settings import BackendSettings
 from launcher.context import has_folder
-from launcher.gpu.snapshot import ForeignReservation, GpuSnapshot
+from launcher.gpu.snapshot import GpuSnapshot
 from launcher.job import CPU, NUMBERS
-from launcher.scheduler.attempt_watch import (
+from launcher.scheduler.gpus.gpu_state import Accelerators
+from launcher.scheduler.policy.model import Start
+from launcher.scheduler.started_attempts import (
     Launched,
     OnPilot,
     Place,
     name_of_claim,
     spec_text_of,
 )
-from launcher.scheduler.gpus.gpu_state import Accelerators
-from launcher.scheduler.policy.model import Start
-from launcher.scheduler.turn import Reasons, TurnResult
+from launcher.scheduler.unrecorded_attempts import Unrecorded, nobody, unrecorded
 from launcher.staging.left_stages import take_left
-from launcher.states import Reason, ReasonCode, Void
+from launcher.states import Reason, ReasonCode
 from launcher.store.claims import Seat
 from launcher.store.rows import PILOT, Claim, ReadyJob
 from launcher.store.scheduler_actions import Scheduling
@@ -40,72 +39,11 @@ from launcher.system.environment import queue_variables
 from launcher.system.files import sync, write_whole
 from launcher.system.paths import LOG, SPEC, Attempt, Home
 from launcher.system.processes import Identity, boot_id
-from launcher.workers.attempt_watch import LOOK_AGAIN_S, UNCLEAR, Adopted, watch
+from launcher.workers.attempt_watch import LOOK_AGAIN_S
 from launcher.workers.fork_server_pool import ForkServerPool, Unusable
-from launcher.workers.order import OrderWriter, is_untouched, order_text
-from launcher.workers.start_pauses import Exclusions, Outage
-from launcher.workers.started_file import starter_of, void_attempt
-
-
-class Unrecorded(NamedTuple):
-    """What lies in the way of a job's next attempt."""
-
-    number: int  # the first attempt whose folder was never begun
-    began: tuple[Attempt, ...] = ()  # that may have begun
-    living: tuple[Attempt, ...] = ()  # that still run
-    unclear: str = ""  # where its content cannot be read: which folder, and why
-
-
-def unrecorded(home: Home, job: int, number: int) -> Unrecorded:
-    """Return which attempts of a job there are beyond those that the queue has on record.
-
-    None of them says anything about the next attempt, which gets a folder of its own. After this
-    call, none can begin that was not begun before, unless it is unclear what lies in the way.
-
-    Args:
-        home: the queue's.
-        job: its number.
-        number: of the next attempt, as far as the queue knows.
-    """
-    began: list[Attempt] = []
-    living: list[Attempt] = []
-    attempt = home.attempt(job, number)
-    try:
-        while not _is_free(attempt):
-            if attempt.folder.is_dir():
-                end = watch(nobody(_boot_of(attempt)), attempt)
-                if isinstance(end, Adopted):
-                    os.close(end.descriptor)
-                    living.append(attempt)
-                began += [] if isinstance(end, Void) else [attempt]
-            number += 1
-            attempt = home.attempt(job, number)
-    except UNCLEAR as error:
-        why = error.strerror if isinstance(error, OSError) else None
-        return Unrecorded(number=number, unclear=f"{attempt.folder} ({why or error})")
-    return Unrecorded(number=number, began=tuple(began), living=tuple(living))
-
-
-def _is_free(attempt: Attempt) -> bool:
-    """Tell whether a folder is not there, or is what a transaction left that came to nothing."""
-    try:
-        return is_untouched(attempt)
-    except FileNotFoundError:
-        return not os.path.lexists(attempt.folder)  # a link that leads nowhere is in the way
-    except NotADirectoryError:
-        return False
-
-
-def _boot_of(attempt: Attempt) -> str:
-    """Return the boot in which an attempt was begun; ours, where that is not recorded."""
-    who = starter_of(attempt)
-    return boot_id() if who is None else who.boot
-
-
-def nobody(boot: str) -> Identity:
-    """Return who starts what no supervisor of this machine does."""
-    return Identity(pid=0, start_ticks=0, boot=boot)
-
+from launcher.workers.order import OrderWriter, order_text
+from launcher.workers.start_pauses import Outage
+from launcher.workers.started_file import void_attempt
 
 WORKER_STARTING = Reason(code=ReasonCode.WORKER_STARTING, text="waiting for its worker to start")
 STILL_RUNS = "waiting for the end of an attempt that the queue has no record of ({})"
@@ -501,139 +439,3 @@ def _link_attempt(here: Attempt, there: Attempt) -> None:
             with contextlib.suppress(FileNotFoundError):
                 here.folder.rmdir()
         here.folder.symlink_to(there.folder)
-
-
-NO_ROOM = Reason(
-    code=ReasonCode.CANNOT_START,
-    text="waiting for room for its process: this machine had none, other jobs are tried first",
-)
-
-
-class StartableJobs:
-    """Knows which jobs the machine could not start lately."""
-
-    def __init__(self, gpus: Accelerators, fork_servers: ForkServerPool) -> None:
-        """Begin without any.
-
-        Args:
-            gpus: tell whether they were looked at.
-            fork_servers: tell which environments the machine had no room for.
-        """
-        self._gpus, self._fork_servers = gpus, fork_servers
-        self._excluded = Exclusions[int]()  # others are tried first
-
-    def exclude(self, job: int) -> None:
-        """Try other jobs before one that the machine could not start."""
-        self._excluded.exclude(job, time.monotonic())
-
-    def without_excluded(
-        self, ready: Sequence[ReadyJob], result: TurnResult
-    ) -> tuple[list[ReadyJob], Reasons]:
-        """Return what may be tried now, and why the other lanes wait."""
-        now, free, reasons = time.monotonic(), list[ReadyJob](), Reasons()
-        for job in ready:
-            if short := self._fork_servers.short_of(job.lane.environment):
-                text = f"waiting for a worker: {short}"
-                reasons[job.lane_id] = Reason(code=ReasonCode.CANNOT_START, text=text)
-                result.waiting = True
-                result.soon(LOOK_AGAIN_S)
-                continue
-            wait_s = max(
-                self._fork_servers.excluded_s(job.lane.environment),
-                self._excluded.wait_s(job.id, now),
-            )
-            if wait_s > 0:
-                reasons.setdefault(job.lane_id, NO_ROOM)
-                result.waiting = True
-                result.soon(wait_s)
-            else:
-                free.append(job)
-        return free, reasons
-
-    def without_unseen(self, ready: list[ReadyJob]) -> tuple[list[ReadyJob], Reasons]:
-        """Return what can be decided now, and why jobs wait that need a GPU while none was seen."""
-        if self._gpus.seen:
-            return ready, {}
-        reason = Reason(code=ReasonCode.NO_GPU, text=self._gpus.unseen)
-        unseen: Reasons = {job.lane_id: reason for job in ready if job.lane.resources.may_need_gpu}
-        return [job for job in ready if not job.lane.resources.may_need_gpu], unseen
-
-
-FRESH_S = 0.2  # so long a decision holds for those who take a place
-
-Flow = tuple[int, int, int]  # priority, run and lane
-
-
-def sole_flow(ready: Sequence[ReadyJob], foreign: Sequence[ForeignReservation]) -> Flow | None:
-    """Return the only flow that waits, where all that its jobs need are cores that none else wants.
-
-    Args:
-        ready: the jobs that could start.
-        foreign: what other homes have reserved.
-    """
-    flows = {job.flow: job.lane for job in ready}
-    match [*flows.items()]:
-        case [(flow, lane)] if not (
-            lane.resources.may_need_gpu or lane.resources.ram is not None or lane.group or foreign
-        ):
-            return flow
-    return None
-
-
-class Succession:
-    """The next job of a flow takes the place of one that has just ended.
-
-    A whole decision looks at all lanes, the machine and other users, and waits for the sync of what
-    it takes in. Between jobs that ask for the same, and while nothing else waits, it says the same
-    each time: who takes the place needs what the one before had, and is the first of its flow. So the
-    next one starts at once, and the end is taken in while it runs already. A whole decision follows
-    within FRESH_S, and at once when anything else happens.
-    """
-
-    def __init__(self, queue: Scheduling, launches: Launches) -> None:
-        """Begin without places that were left."""
-        self._queue, self._launches = queue, launches
-        self._flow: Flow | None = None  # the only one with jobs that could start
-        self._until = 0.0  # monotonic
-        self._left: list[Place] = []
-
-    def allow(self, flow: Flow | None, now: float) -> None:
-        """Note a decision.
-
-        Args:
-            flow: the only one with jobs that could start, if they may take a place; None: they may not.
-            now: monotonic.
-        """
-        self._flow, self._until = flow, now + FRESH_S
-        self._left.clear()
-
-    def forbid(self) -> None:
-        """Wait for a decision: something has changed."""
-        self._flow = None
-        self._left.clear()
-
-    def leave(self, place: Place | None) -> None:
-        """Note that an attempt has ended well, and that nothing of it lives."""
-        if self._flow is None or place is None or place.job.flow != self._flow:
-            self.forbid()
-        else:
-            self._left.append(place)
-
-    def wait_s(self, now: float) -> float:
-        """Return how long the last decision holds, 0 where it does not."""
-        return 0.0 if self._flow is None else max(0.0, self._until - now)
-
-    def due(self, now: float) -> bool:
-        """Tell whether places may be taken."""
-        return bool(self._left) and self.wait_s(now) > 0
-
-    def fill(self) -> bool:
-        """Claim a job for each place; False where one stays free. Inside a transaction."""
-        places = self._left.copy()
-        self._left.clear()
-        self._launches.again_s = None
-        for place in places:
-            job = self._queue.successor(place.job)
-            if job is None or self._launches.claim(job, place.start._replace(job=job.id)):
-                return False
-        return self._launches.again_s is None

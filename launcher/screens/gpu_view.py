@@ -5,15 +5,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+from launcher.gpu.gpus_file import attempts_seen, seen_gpus
 from launcher.gpu.monitor import DRIVER_BYTES, on_record, owner_of, parent_of, unused_by_others
-from launcher.gpu.snapshot import (
-    ForeignReservation,
-    GpuProcess,
-    GpuSnapshot,
-    attempts_seen,
-    gpu_record,
-    seen_gpus,
-)
+from launcher.gpu.resources import ForeignReservation
+from launcher.gpu.snapshot import GpuProcess, GpuSnapshot, gpu_record
 from launcher.screens.chart import blocks
 from launcher.screens.format import harmless
 from launcher.screens.text_table import (

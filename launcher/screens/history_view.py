@@ -7,7 +7,8 @@ from launcher.errors import counted
 from launcher.screens.format import harmless
 from launcher.screens.text_table import Cell, Column, Line, Span, Table, Tone, line
 from launcher.states import ReasonCode
-from launcher.store.history import HOUR_S, Day, FailureGroup, Memory, NodeUse, Past, Run
+from launcher.store.failure_groups import FailureGroup
+from launcher.store.history_report import HOUR_S, Day, Memory, NodeUse, Past, Run
 from launcher.system.files import Json
 from launcher.units import format_bytes, format_seconds
 

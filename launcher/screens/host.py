@@ -12,7 +12,7 @@ from os import sysconf
 from pathlib import Path
 from typing import NamedTuple
 
-from launcher.gpu.snapshot import ForeignReservation, shares_cores
+from launcher.gpu.resources import ForeignReservation, shares_cores
 from launcher.screens.text_table import Line, Span, Tone, joined, width_of
 from launcher.store.rows import Claim
 from launcher.system import memory

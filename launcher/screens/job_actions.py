@@ -17,7 +17,8 @@ from launcher.states import ENDED, OPEN, State
 from launcher.store.client import set_off
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
-from launcher.store.steering import LONGEST_NOTE, TAG_RULE, Steering, check_note, is_tag
+from launcher.store.steering import Steering
+from launcher.store.tags import LONGEST_NOTE, TAG_RULE, check_note, is_tag
 from launcher.system.daemon_control import ensure_scheduler, wake
 from launcher.system.paths import Home
 

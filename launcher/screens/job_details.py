@@ -15,11 +15,11 @@ from typing import Any
 from launcher.backends.pilots_file import ELSEWHERE, PastPilot, past_pilots
 from launcher.context import FOLDERS, has_folder, job_folder
 from launcher.errors import counted
-from launcher.gpu.snapshot import attempts_seen, labels_of, seen_gpus
+from launcher.gpu.gpus_file import attempts_seen, labels_of, seen_gpus
 from launcher.job import CPU, FUNCTION, PROGRAM, Resources, Terms
 from launcher.scheduler.chosen_policy import chosen_discipline
 from launcher.scheduler.policy.vram_request import vram_request_of
-from launcher.scheduler.waiting_line import turn_of
+from launcher.scheduler.run_places import turn_of
 from launcher.screens.format import (
     between,
     common_zone,
@@ -39,7 +39,8 @@ from launcher.staging.left_stages import left_by
 from launcher.states import OPEN, State, is_signal, without_state
 from launcher.store.queue import Store
 from launcher.store.rows import AttemptRow, JobRow
-from launcher.store.usage import Usage, program_by, similar_key
+from launcher.store.usage import Usage
+from launcher.store.usage_records import program_by, similar_key
 from launcher.system.daemon_control import scheduler_pid
 from launcher.system.files import Json
 from launcher.system.paths import Home

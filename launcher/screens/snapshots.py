@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from launcher.backends.pilots_file import ELSEWHERE, NO_PILOTS, Pilots, seen_pilots
+from launcher.gpu.gpus_file import seen_gpus
 from launcher.gpu.monitor import Lookout
 from launcher.gpu.reservations import ReservationBoard, quiet_board
-from launcher.gpu.snapshot import ForeignReservation, GpuSnapshot, seen_gpus
+from launcher.gpu.resources import ForeignReservation
+from launcher.gpu.snapshot import GpuSnapshot
 from launcher.scheduler.chosen_policy import chosen_discipline, note_of
 from launcher.scheduler.policy.model import forecast_of_running
-from launcher.scheduler.waiting_line import screen_order
+from launcher.scheduler.run_places import screen_order
 from launcher.screens.format import harmless
 from launcher.screens.gpu_view import CURVE, FRESH_S, Gauge, gauges_of, recalled
 from launcher.screens.host import Host, HostReader
@@ -42,7 +44,8 @@ from launcher.states import ENDED, ReasonCode, State
 from launcher.store.queue import Store
 from launcher.store.recovery import grown_log, trouble
 from launcher.store.rows import Claim, JobRow
-from launcher.store.usage import NO_USAGE, program_by
+from launcher.store.usage import NO_USAGE
+from launcher.store.usage_records import program_by
 from launcher.system.daemon_control import scheduler_pid
 from launcher.system.files import read_json
 from launcher.system.home_checks import mounts, network_warning

@@ -8,7 +8,7 @@ from launcher.errors import counted
 from launcher.planning.estimates import History, forecast, seconds_on_cpu
 from launcher.planning.plan import Plan, PlannedJob
 from launcher.simulate.trace import TraceJob
-from launcher.store.usage import program_by
+from launcher.store.usage_records import program_by
 from launcher.units import format_seconds, median
 
 

@@ -17,7 +17,6 @@ from launcher.job import Resources
 from launcher.scheduler.policy.co_location import UNKNOWN_LOAD, load_of
 from launcher.scheduler.policy.decide import Policy
 from launcher.scheduler.policy.disciplines import (
-    PATIENCE,
     USUAL_S,
     Discipline,
     Keeps,
@@ -35,6 +34,7 @@ from launcher.scheduler.policy.model import (
     Waiting,
     forecast_of,
 )
+from launcher.scheduler.policy.queue_lengths import PATIENCE
 from launcher.scheduler.policy.vram_request import vram_request_of
 from launcher.simulate.machine import Fleet
 from launcher.simulate.trace import Alike, TraceJob

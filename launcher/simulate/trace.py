@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from launcher.errors import MOST_PROBLEMS, UsageError, counted
-from launcher.store.rows import rank_of
+from launcher.store.lanes import rank_of
 from launcher.units import parse_bytes
 
 COLUMNS: Mapping[str, tuple[str, ...]] = {

@@ -23,7 +23,7 @@ from launcher.store.connection import (
     sources_of,
 )
 from launcher.store.job_names import newest_of_names
-from launcher.store.listings import search, selection
+from launcher.store.job_selection import search, selection
 from launcher.store.rows import ATTEMPT_COLUMNS, AttemptRow, Group, JobRow, job_row
 from launcher.store.runs import FirstJobs, Flow, account_of
 from launcher.store.usage import LONGEST_S

@@ -4,10 +4,9 @@ Every command, every screen and the page take from here which jobs a text means.
 """
 
 import json
-import os
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import islice
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -15,99 +14,7 @@ from typing import Any, NamedTuple
 from launcher.states import OPEN, State
 from launcher.store.connection import known_record, known_state
 from launcher.store.job_names import newest_of_names
-
-RUN_PREFIX, TAG_PREFIX = "run:", "tag:"
-WILD = frozenset("*?[")
-_LONGEST_NUMBER = 18  # digits; SQLite counts to 2^63
-_LAST = "\U0010ffff"  # sorts behind whatever may follow
-# by way of the index (run, name): a queue has few runs and may have a million jobs
-_AMONG = "jobs.run IN (SELECT id FROM runs) AND"
-
-Execute = Callable[..., Any]
-
-
-class Selection(NamedTuple):
-    """A condition on rows of jobs, with the only value that is in it."""
-
-    condition: str
-    selected: str = ""
-
-
-EVERY_JOB, NO_JOB = Selection("1"), Selection("0")
-
-
-def selection(execute: Execute, pattern: str) -> Selection:
-    """Return what selects the jobs that a pattern means; `NO_JOB` where there is none of them.
-
-    It is a number, run:NAME or tag:NAME; else a whole name, else a glob, else the beginning of names. What has no
-    kind before it may be a command: `prep` finds command/prep.
-    """
-    for meaning in _meanings(pattern):
-        query = f"SELECT 1 FROM jobs WHERE {meaning.condition} LIMIT 1"
-        if execute(query, meaning._asdict()).fetchone():
-            return meaning
-    return NO_JOB
-
-
-def meaning_of(text: str) -> str:
-    """Return what a text selects if that is not a job of that name; '' if it is."""
-    if text.startswith(RUN_PREFIX):
-        return "the jobs of a run"
-    if text.startswith(TAG_PREFIX):
-        return "the jobs with a tag"
-    return f"job number {text}" if is_job_number(text) else ""
-
-
-def search(execute: Execute, text: str) -> Selection:
-    """Return what selects the jobs that a text means, or, where it means none, those in whose name or run's name it is."""
-    chosen = selection(execute, text)
-    if chosen is not NO_JOB or text.startswith((RUN_PREFIX, TAG_PREFIX)) or not _may_be_there(text):
-        return chosen
-    condition = (
-        "(jobs.name GLOB :selected OR jobs.run IN (SELECT id FROM runs WHERE name GLOB :selected))"
-    )
-    return Selection(condition, text if WILD.intersection(text) else f"*{text}*")
-
-
-def _meanings(pattern: str) -> Iterator[Selection]:
-    if not pattern or not _may_be_there(pattern):
-        return
-    if pattern.startswith(RUN_PREFIX):
-        name = pattern.removeprefix(RUN_PREFIX)
-        yield Selection("jobs.run IN (SELECT id FROM runs WHERE name = :selected)", name)
-        glob = name.replace("[!", "[^")
-        yield Selection("jobs.run IN (SELECT id FROM runs WHERE name GLOB :selected)", glob)
-    elif pattern.startswith(TAG_PREFIX):
-        tag = pattern.removeprefix(TAG_PREFIX)
-        yield Selection("jobs.id IN (SELECT job FROM tags WHERE tag GLOB :selected)", tag)
-    elif is_job_number(pattern):
-        if len(pattern) <= _LONGEST_NUMBER:
-            yield Selection("jobs.id = CAST(:selected AS INTEGER)", pattern)
-    else:
-        names = [pattern] if "/" in pattern else [pattern, f"command/{pattern}"]
-        yield from (Selection(f"{_AMONG} jobs.name = :selected", name) for name in names)
-        yield from map(_several, names)
-
-
-def is_job_number(text: str) -> bool:
-    """Whether a pattern is the number of a job."""
-    return text.isascii() and text.isdecimal()
-
-
-def _several(name: str) -> Selection:
-    """Return what selects the jobs whose name a glob matches, or a text begins."""
-    if WILD.intersection(name):
-        return Selection(f"{_AMONG} jobs.name GLOB :selected", name)
-    begins = f"{_AMONG} jobs.name >= :selected AND jobs.name < :selected || '{_LAST}'"
-    if name[-1].isdecimal():  # command/1 is not the beginning of command/12
-        begins += " AND substr(jobs.name, length(:selected) + 1) NOT GLOB '[0-9]*'"
-    return Selection(begins, name)
-
-
-def _may_be_there(text: str) -> bool:
-    """Whether a name can be made of the bytes of a text."""
-    return text == os.fsencode(text).decode(errors="replace")
-
+from launcher.store.job_selection import EVERY_JOB, search
 
 # --- lists
 

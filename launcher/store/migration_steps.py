@@ -15,6 +15,49 @@ from typing import Any
 APPLICATION_ID = 0x4C41554E  # "LAUN": marks a database of this program
 
 Step = Callable[[sqlite3.Connection], None]
+_RESOURCES_2: Mapping[str, Any] = {
+    "cpus": 1,
+    "min_vram": None,
+    "device": "auto",
+    "accelerated": False,
+    "ram": None,
+    "gpus": 1,
+    "exclusive": False,
+}
+# what does not follow from an attempt's end: events of one moment may be of the next attempt
+_NO_END_4 = frozenset({"new", "changed", "retried", "held", "released", "started", "need-failed"})
+_PLAIN_4: Mapping[str, str] = {
+    "new": "new",
+    "held by its owner": "held",
+    "asked to run again; held as it was before": "held",
+    "asked to run again": "retried",
+    "released": "released",
+    "was not started": "not-started",
+}
+_BEGINNINGS_4: tuple[tuple[str, str], ...] = (
+    ("out of memory, ", "out-of-memory"),
+    ("reached its time limit of ", "time-limit"),
+    ("could not be started: ", "not-started"),
+    ("this machine could not start it: ", "cannot-start"),
+    ("set aside unread: ", "unreadable"),
+    ("lost (", "lost"),
+    ("lost 5 times, the last time: ", "lost"),
+    ("stopped by ", "stopped"),
+    ("stopped, ", "stopped"),
+)
+_EXCUSED_4 = "; queued again"
+_NEVER_TWICE_4 = ", and it must never run twice"
+_AGAIN_4 = re.compile(
+    r"(?P<before>; queued again)$|, runs again$|, goes on later$"  # prose: ok, stored by schema 3
+)
+_TIMES_4 = re.compile(r"; queued again(, \d+ times by now)$")
+_RETRY_4 = re.compile(r"retry (\d+) of (\d+) after [^:]+: ")
+_WHOSE_4 = re.compile(r"out of memory, (?:(its own)|(a neighbour's)|(the machine's))")
+_EXIT_CODE_4 = re.compile(r"ended with exit code \d+: $")
+_EXCEPTION_4 = re.compile(
+    r"(?<![\w.])(?:[a-z_]\w*\.)*([A-Z]\w*(?:Error|Exception|Exit|Interrupt))(?=:|$)"
+)
+_FAULT_4 = re.compile(r"(?:.*: )?(cuda:\d+(?::\d+)? .+)", re.DOTALL)
 
 
 def _first(connection: sqlite3.Connection) -> None:
@@ -71,17 +114,6 @@ def _lane_key(spec: Mapping[str, Any], context: Mapping[str, Any]) -> str:
     return json.dumps(record, sort_keys=True)
 
 
-_RESOURCES_2: Mapping[str, Any] = {
-    "cpus": 1,
-    "min_vram": None,
-    "device": "auto",
-    "accelerated": False,
-    "ram": None,
-    "gpus": 1,
-    "exclusive": False,
-}
-
-
 def _may_need_gpu_2(resources: Mapping[str, Any]) -> bool:
     if resources["device"] != "auto":
         return bool(resources["device"] != "cpu")
@@ -130,42 +162,6 @@ def _code_attempts(connection: sqlite3.Connection) -> None:
             "UPDATE attempts SET reason_code = ?, reason_data = ? WHERE job = ? AND number = ?",
             (*_attempt_reason_4(outcome, code, data), job, number),
         )
-
-
-# what does not follow from an attempt's end: events of one moment may be of the next attempt
-_NO_END_4 = frozenset({"new", "changed", "retried", "held", "released", "started", "need-failed"})
-_PLAIN_4: Mapping[str, str] = {
-    "new": "new",
-    "held by its owner": "held",
-    "asked to run again; held as it was before": "held",
-    "asked to run again": "retried",
-    "released": "released",
-    "was not started": "not-started",
-}
-_BEGINNINGS_4: tuple[tuple[str, str], ...] = (
-    ("out of memory, ", "out-of-memory"),
-    ("reached its time limit of ", "time-limit"),
-    ("could not be started: ", "not-started"),
-    ("this machine could not start it: ", "cannot-start"),
-    ("set aside unread: ", "unreadable"),
-    ("lost (", "lost"),
-    ("lost 5 times, the last time: ", "lost"),
-    ("stopped by ", "stopped"),
-    ("stopped, ", "stopped"),
-)
-_EXCUSED_4 = "; queued again"
-_NEVER_TWICE_4 = ", and it must never run twice"
-_AGAIN_4 = re.compile(
-    r"(?P<before>; queued again)$|, runs again$|, goes on later$"  # prose: ok, stored by schema 3
-)
-_TIMES_4 = re.compile(r"; queued again(, \d+ times by now)$")
-_RETRY_4 = re.compile(r"retry (\d+) of (\d+) after [^:]+: ")
-_WHOSE_4 = re.compile(r"out of memory, (?:(its own)|(a neighbour's)|(the machine's))")
-_EXIT_CODE_4 = re.compile(r"ended with exit code \d+: $")
-_EXCEPTION_4 = re.compile(
-    r"(?<![\w.])(?:[a-z_]\w*\.)*([A-Z]\w*(?:Error|Exception|Exit|Interrupt))(?=:|$)"
-)
-_FAULT_4 = re.compile(r"(?:.*: )?(cuda:\d+(?::\d+)? .+)", re.DOTALL)
 
 
 def _reason_code_4(state: str, text: bytes) -> str:

@@ -5,19 +5,19 @@ The scheduler's side is `scheduler_actions`, the owners' `steering`.
 
 import json
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from launcher.context import Context
-from launcher.errors import StoreError, UsageError
+from launcher.errors import StoreError
 from launcher.job import Spec
 from launcher.job_options.notifications import AS_CONFIGURED, RunNotify
-from launcher.states import ENDED, OPEN, Reason, ReasonCode, State
+from launcher.states import ENDED, Reason, ReasonCode, State
 from launcher.store.connection import Connection, reason_columns
 from launcher.store.job_queries import JobQueries
+from launcher.store.lanes import lane_of, rank_of
 from launcher.store.opening import open_database, open_to_read
-from launcher.store.rows import JobRow, lane_of, rank_of
 from launcher.store.scheduler_actions import Scheduling
 from launcher.store.steering import Steering
 from launcher.stored_specs import SpecWriter
@@ -355,42 +355,3 @@ class Store:
                     self._db.propagate_end(job, State.SKIPPED, now)
                 return skipped
         return False
-
-
-REPLACED = Reason(code=ReasonCode.EDITED, text="replaced by `launcher add --replace`")
-WAITING = frozenset({State.QUEUED, State.HELD})
-
-
-def replace_waiting(store: Store, row: JobRow, context: Context, new: NewJob, now: float) -> int:
-    """Put a job in the place of one of its name that waits; return its number. Inside `writing`.
-
-    It keeps number, place in the queue, tags and note, and the jobs that wait for it; one that was held stays held.
-
-    Raises:
-        UsageError: it would wait for a job that waits for it.
-    """
-    _refuse_circle(store, row, {*new.needs, *new.after_any})
-    state = State.HELD if State.HELD in {row.state, new.state} else new.state
-    spec, reason = new.spec, REPLACED
-    replacing = NewJob(
-        spec=spec, needs=new.needs, after_any=new.after_any, state=state, reason=reason
-    )
-    job = store.put(row.run_id, context, replacing, now)
-    # its place is that of when it was submitted first
-    store.database.execute(
-        "UPDATE jobs SET submitted = ?, rank = ? WHERE id = ?",
-        (row.submitted, rank_of(row.submitted, spec.priority), job),
-    )
-    return job
-
-
-def _refuse_circle(store: Store, row: JobRow, before: Collection[int]) -> None:
-    behind = {row.id: row, **{other.id: other for other in store.steering.behind(row.id)}}
-    for number in sorted(before & behind.keys()):
-        other = behind[number]
-        if other.id == row.id:
-            raise UsageError(f"{row.name} cannot wait for itself")
-        if other.state in OPEN:
-            raise UsageError(
-                f"{row.name} cannot start after {other.name} (job {number}), which waits for it"
-            )

@@ -10,57 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from launcher.errors import StoreError
+from launcher.store.backups import backups, moment
 from launcher.system.daemon_control import scheduler_pid, wake
 from launcher.system.files import Json, read_json, sync, write_json
 from launcher.system.paths import Home
 from launcher.system.processes import lock
 from launcher.units import format_bytes, format_seconds
-
-KEPT = 5
-
-
-def back_up(database: Path, folder: Path, version: int) -> Path:
-    """Copy a database to `folder` and return the copy; only the newest few are kept.
-
-    It is read over a connection of its own, so the caller may hold a transaction that has not
-    written; it should, for two that copy at once disturb each other.
-
-    Raises:
-        sqlite3.Error: the disk is full, or the database cannot be read.
-        OSError: the folder cannot be written.
-    """
-    folder.mkdir(mode=0o700, exist_ok=True)
-    for left in folder.glob(".*.tmp"):  # of a process that was killed here
-        left.unlink(missing_ok=True)
-    backup = folder / f"queue-v{version}-{moment(time.time())}.sqlite"
-    temporary = folder / f".{os.urandom(8).hex()}.tmp"
-    try:
-        os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-        with (
-            contextlib.closing(sqlite3.connect(database)) as source,
-            contextlib.closing(sqlite3.connect(temporary)) as target,
-        ):
-            target.execute("PRAGMA synchronous = FULL")
-            source.backup(target)
-        temporary.replace(backup)
-    finally:
-        temporary.unlink(missing_ok=True)
-    sync(folder)
-    for old in backups(folder)[:-KEPT]:
-        old.unlink(missing_ok=True)
-    return backup
-
-
-def backups(folder: Path) -> list[Path]:
-    """Return the copies in a folder, the oldest first."""
-    return sorted(folder.glob("queue-v*-*.sqlite"), key=lambda path: path.stem.rpartition("-")[2])
-
-
-def moment(at: float) -> str:
-    """Return a time as part of a file's name; names sort as times do."""
-    whole, part = divmod(at, 1)
-    return f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime(whole))}.{int(part * 1e6):06}Z"
-
 
 LOCK_PATIENCE_S = 60.0  # who looks at the same damage just now may have a large file to read
 
@@ -74,6 +29,10 @@ _REMEDIES = {
     sqlite3.SQLITE_READONLY: "Make it and its folder writable.",
     sqlite3.SQLITE_CANTOPEN: "It must be a file that you may read and write.",
 }
+MOST_LOG_BYTES = 64 << 20  # a log is longer only while somebody reads the queue without an end
+_READ_LOCKS = range(
+    123, 128
+)  # bytes of the log's index that readers lock. Source: SQLite's walformat.html
 
 
 def damaged(what: str) -> sqlite3.DatabaseError:
@@ -161,12 +120,6 @@ def _log_removed_under(home: Home) -> int | None:
     _, log, index = _files(home)
     removed = index.exists() and not (log.exists() and log.stat().st_size)
     return scheduler_pid(home) if removed else None
-
-
-MOST_LOG_BYTES = 64 << 20  # a log is longer only while somebody reads the queue without an end
-_READ_LOCKS = range(
-    123, 128
-)  # bytes of the log's index that readers lock. Source: SQLite's walformat.html
 
 
 def grown_log(home: Home) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from launcher.states import ENDED, State
-from launcher.store.recovery import backups
+from launcher.store.backups import backups
 from launcher.store.rows import JobRow
 from launcher.system.paths import Attempt, Home
 

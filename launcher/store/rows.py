@@ -10,136 +10,31 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 
-from launcher import __version__
 from launcher.accounts import NO_ACCOUNT, Account
-from launcher.context import Context, WorkerEnvironment, placed_context, worker_environment_of
-from launcher.job import CPU, FUNCTION, PROGRAM, Resources, Spec, stored_params
+from launcher.job import CPU, FUNCTION, PROGRAM, Spec, stored_params
 from launcher.states import Done, Reason, ReasonCode, State, outcome_record
 from launcher.store.connection import known_code, known_record, known_state, reason_of
-from launcher.stored_specs import read_part_of_spec, read_resources, read_spec, with_sources
+from launcher.store.lanes import Lane
+from launcher.stored_specs import read_part_of_spec, read_spec, with_sources
 from launcher.system.files import FileVersion, read_version
 from launcher.system.paths import Attempt, Home
 from launcher.system.processes import Identity
-from launcher.system.stored_fields import Unreadable, parsed, texts
-
-# One point of priority is worth a day of waiting. As all jobs age alike, the order of
-# "priority + age" never changes: it is kept in `rank`, and ageing costs nothing.
-AGEING_S = 86_400.0
-
-
-def rank_of(submitted: float, priority: int) -> float:
-    """Return a job's place in the queue, the smallest first: priority, then age, ageing slowly."""
-    return submitted - priority * AGEING_S
-
-
-HERE = ("local",)  # this machine, as `Lane.on` has it
-_OPTIONAL = {"signature", "visible", "least", "alone", "limit", "on"}
-_LANE = {"group", "resources", "breed", *_OPTIONAL}  # of its key
-
-
-class Lane(NamedTuple):
-    """What jobs ask for; jobs of one lane are alike in all that decides where and when they start."""
-
-    group: str
-    resources: Resources
-    environment: WorkerEnvironment
-    signature: str = ""  # where it may need a GPU: how much memory it takes is learned by this
-    visible: tuple[str, ...] | None = None  # likewise: its owner's CUDA_VISIBLE_DEVICES
-    least: int = 0  # bytes that it needs on each GPU, as it turned out when it had less
-    alone: bool = False  # it shares its GPUs with no other job: it was stopped for their sake once
-    limit: float | None = None  # its time limit, s: decisions count on its end then
-    on: tuple[str, ...] = HERE  # backends where it may run, the preferred one first
-
-    @property
-    def key(self) -> str:
-        """The lane as text, by which it is found again."""
-        record = {
-            "group": self.group,
-            "resources": self.resources.record(),
-            "breed": self.environment,
-        }
-        for name, usual in self._field_defaults.items():
-            if (value := getattr(self, name)) != usual:
-                record[name] = value
-        return json.dumps(record, sort_keys=True)
-
-
-def lane_of(spec: Spec, context: Context) -> Lane:
-    """Return the lane of a job."""
-    lane = Lane(
-        group=spec.terms.group,
-        resources=spec.resources,
-        environment=worker_environment_of(spec, context),
-        limit=spec.terms.time_limit_s,
-        on=spec.terms.on or HERE,
-    )
-    if not spec.resources.may_need_gpu:  # programs without number, each with a signature of its own
-        return lane
-    visible = visible_devices(placed_context(spec, context).environment)
-    return lane._replace(signature=spec.signature, visible=visible)
-
-
-def visible_devices(environment: Mapping[str, str]) -> tuple[str, ...] | None:
-    """Return which GPUs an environment shows to CUDA; None: it says nothing, and shows all."""
-    listed = environment.get("CUDA_VISIBLE_DEVICES")
-    if listed is None:
-        return None
-    return tuple(device.strip() for device in listed.split(",") if device.strip())
-
-
-def read_lane(key: str) -> Lane:
-    """Return the lane that `Lane.key` wrote.
-
-    Raises:
-        Unreadable: a newer version wrote it, and jobs of it ask for what this one does not know.
-    """
-    record = parsed(key, "its lane")
-    if unknown := sorted(record.keys() - _LANE):
-        raise Unreadable(f"launcher {__version__} does not know the stored setting {unknown[0]!r}")
-    match record:
-        case {
-            "group": str(group),
-            "resources": dict(resources),
-            "breed": [str(interpreter), [*preload], str(python_path)],
-        }:
-            visible = record.get("visible")
-            return Lane(
-                group=group,
-                resources=read_resources(resources),
-                environment=WorkerEnvironment(
-                    interpreter, texts(preload, "the stored setting 'breed'"), python_path
-                ),
-                signature=_checked(record, "signature", lambda text: isinstance(text, str)),
-                visible=None if visible is None else texts(visible, "the stored setting 'visible'"),
-                least=_checked(record, "least", lambda size: isinstance(size, int) and size >= 0),
-                alone=_checked(record, "alone", lambda value: isinstance(value, bool)),
-                limit=_checked(record, "limit", _is_limit),
-                on=_on(record.get("on", HERE)),
-            )
-    raise Unreadable("the stored settings of the job are incomplete")
-
-
-def _is_limit(value: object) -> bool:
-    return value is None or (isinstance(value, int | float) and value >= 0)
-
-
-def _checked(record: Mapping[str, Any], name: str, is_sound: Callable[[Any], bool]) -> Any:
-    value = record.get(name, Lane._field_defaults[name])
-    if is_sound(value):
-        return value
-    raise Unreadable(f"the stored setting {name!r} is invalid: {str(value)[:40]!r}")
-
-
-def _on(value: object) -> tuple[str, ...]:
-    names = texts(value, "the stored setting 'on'")
-    if names:
-        return names
-    raise Unreadable("the stored setting 'on' is empty")
-
+from launcher.system.stored_fields import Unreadable, parsed
 
 PILOT = "pilot:"  # before the token of the pilot where an attempt runs, in the place of a boot ID
 # the same in SQL, of a row of attempts; NULL of one on this machine
 PILOT_OF = f"iif(substr(boot, 1, {len(PILOT)}) = '{PILOT}', substr(boot, {len(PILOT) + 1}), NULL)"
+# how the records of those that were done begin: to read all of each takes four times as long, and
+# what a program returned may hold NaN, which Python writes and SQLite takes for no JSON
+DONE_RECORD = json.dumps(dict(list(outcome_record(Done(at=0)).items())[:2]))[:-1]
+ATTEMPT_COLUMNS = (  # in the order of AttemptRow
+    "job, number, device, cpus, claimed, attempts.ended, attempts.paused, outcome,"
+    f" attempts.reason_code, claim, lone, peak, {PILOT_OF}"
+)
+_JOB_COLUMNS = (  # that are as the database has them
+    "id", "name", "root", "share", "kind", "priority", "waits", "wish", "hash", "attempts", "failures",
+    "lost", "starts_at", "submitted", "ended", "paused",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -219,11 +114,6 @@ def _params(kind: str, text: str) -> Mapping[str, Any]:
     )
 
 
-# how the records of those that were done begin: to read all of each takes four times as long, and
-# what a program returned may hold NaN, which Python writes and SQLite takes for no JSON
-DONE_RECORD = json.dumps(dict(list(outcome_record(Done(at=0)).items())[:2]))[:-1]
-
-
 class AttemptRow(NamedTuple):
     """An attempt as the queue knows it; its outcome is read when it is asked for."""
 
@@ -265,12 +155,6 @@ class AttemptRow(NamedTuple):
         """Return it for programs."""
         names = [{"outcome_text": "outcome", "code": "reason_code"}.get(n, n) for n in self._fields]
         return {name: getattr(self, name) for name in names[1:]}
-
-
-ATTEMPT_COLUMNS = (  # in the order of AttemptRow
-    "job, number, device, cpus, claimed, attempts.ended, attempts.paused, outcome,"
-    f" attempts.reason_code, claim, lone, peak, {PILOT_OF}"
-)
 
 
 class ReadyJob(NamedTuple):
@@ -378,12 +262,6 @@ def _spec_and_trouble(text: str, plain: Callable[[], Spec]) -> tuple[Spec, str]:
         return read_part_of_spec(record), why
     except Unreadable:
         return plain(), why
-
-
-_JOB_COLUMNS = (  # that are as the database has them
-    "id", "name", "root", "share", "kind", "priority", "waits", "wish", "hash", "attempts", "failures",
-    "lost", "starts_at", "submitted", "ended", "paused",
-)  # fmt: skip
 
 
 def job_row(row: sqlite3.Row, sources_text: str | None) -> JobRow:

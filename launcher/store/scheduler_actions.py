@@ -5,13 +5,15 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from launcher.states import Outcome, Reason, ReasonCode, State, Void, outcome_record
-from launcher.store.claims import Claims, ReadyJobs
+from launcher.store.claims import Claims
 from launcher.store.connection import Connection, reason_columns
 from launcher.store.output_conflicts import release_forgotten
+from launcher.store.ready_jobs import ReadyJobs
 from launcher.store.rows import PILOT_OF, Claim
 from launcher.store.runs import charge
 from launcher.store.transitions import Requeue, Transitions
-from launcher.store.usage import NOT_MEASURED, Measured, UsageRecords
+from launcher.store.usage import NOT_MEASURED, Measured
+from launcher.store.usage_records import UsageRecords
 from launcher.system.files import read_record
 
 # attempts that are alike and ended in the same hour are one row; one of more than an hour is a row of its own

@@ -5,7 +5,6 @@ only if nothing happened to the job meanwhile.
 """
 
 import json
-import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from graphlib import TopologicalSorter
 from typing import NamedTuple
@@ -16,11 +15,11 @@ from launcher.job import Spec
 from launcher.states import ENDED, OPEN, EndCause, Reason, ReasonCode, State, ending_reason
 from launcher.store.connection import NOT_STARTS, Connection, reason_columns
 from launcher.store.job_queries import JobQueries
-from launcher.store.rows import AGEING_S, JobRow, lane_of, rank_of, read_lane
+from launcher.store.lanes import AGEING_S, lane_of, rank_of, read_lane
+from launcher.store.rows import JobRow
 from launcher.store.transitions import CANCELLED
 from launcher.stored_specs import SpecWriter
 from launcher.system.stored_fields import Unreadable, parsed
-from launcher.system.text import is_utf8
 
 HELD = Reason(code=ReasonCode.HELD, text="held by its owner")
 HELD_AGAIN = Reason(code=ReasonCode.HELD, text="held by its owner, as before the retry")
@@ -47,29 +46,6 @@ class ChangedJob(NamedTuple):
     spec: Spec
     reason: Reason  # what was changed
     hashes: tuple[tuple[JobRow, str], ...] = ()  # the new ones of jobs that read what it makes
-
-
-LONGEST_TAG, LONGEST_NOTE = 64, 10_000  # characters
-REMOVED = "removed"  # tag of what a sweep ran under values that its file has no more
-TAG_RULE = f"one word of at most {LONGEST_TAG} letters, digits and _.@/=-"
-_TAG = re.compile(r"\w[\w.@/=-]*")
-
-
-def is_tag(text: str) -> bool:
-    """Tell whether a text can be a tag: see TAG_RULE."""
-    return bool(_TAG.fullmatch(text)) and len(text) <= LONGEST_TAG
-
-
-def check_note(text: str) -> None:
-    """Refuse what cannot be a note.
-
-    Raises:
-        UsageError: it is too long, or no UTF-8.
-    """
-    if len(text) > LONGEST_NOTE:
-        raise UsageError(f"the note has {len(text):,} characters. Use at most {LONGEST_NOTE:,}.")
-    if not is_utf8(text):
-        raise UsageError("the note is not UTF-8 text")
 
 
 class Steering:

@@ -21,8 +21,9 @@ from launcher.states import (
     is_signal,
 )
 from launcher.store.connection import NOT_STARTS, Connection, reason_columns
+from launcher.store.lanes import read_lane
 from launcher.store.output_conflicts import release_waiting
-from launcher.store.rows import Claim, read_lane
+from launcher.store.rows import Claim
 from launcher.system.files import Json
 from launcher.system.stored_fields import Unreadable
 from launcher.units import format_seconds

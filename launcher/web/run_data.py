@@ -25,7 +25,7 @@ from launcher.states import State
 from launcher.store.listings import Listing
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
-from launcher.store.steering import REMOVED
+from launcher.store.tags import REMOVED
 from launcher.system.paths import Home
 from launcher.system.text import harmless
 from launcher.web.results import NUMBER, Compared, compare

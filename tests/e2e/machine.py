@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from launcher.gpu.snapshot import seen_gpus
+from launcher.gpu.gpus_file import seen_gpus
 from launcher.job import Resources
 from launcher.screens.format import why
 from launcher.states import ENDED

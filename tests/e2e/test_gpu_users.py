@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from launcher.gpu.reservations import STALE_S
-from launcher.gpu.snapshot import attempts_seen
+from launcher.gpu.foreign_reservations import STALE_S
+from launcher.gpu.gpus_file import attempts_seen
 from launcher.scheduler.gpus.gpu_state import FRESH_S
 from tests.build import end_everything, until
 from tests.e2e.machine import Machine, Program, a_machine, name_of, queue_of, two_people

@@ -6,7 +6,8 @@ from itertools import combinations
 
 from hypothesis import strategies as st
 
-from launcher.gpu.snapshot import ForeignReservation, GpuSnapshot
+from launcher.gpu.resources import ForeignReservation
+from launcher.gpu.snapshot import GpuSnapshot
 from launcher.job import Resources
 from launcher.scheduler.policy.co_location import UNKNOWN_LOAD, Load, admits
 from launcher.scheduler.policy.decide import decide

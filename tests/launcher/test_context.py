@@ -18,7 +18,7 @@ from launcher.context import (
     with_folders,
 )
 from launcher.job import Resources
-from launcher.store.rows import lane_of
+from launcher.store.lanes import lane_of
 from launcher.system.environment import QUEUE, SITE, owners_environment, queue_variables
 from launcher.system.paths import Home
 from launcher.system.stored_fields import Unreadable

@@ -48,8 +48,9 @@ from launcher.store.client import (
     see_served,
 )
 from launcher.store.job_names import queued_name, superseded_name
-from launcher.store.listings import meaning_of
-from launcher.store.queue import NEW, WAITING, NewJob, Store, replace_waiting
+from launcher.store.job_selection import meaning_of
+from launcher.store.queue import NEW, NewJob, Store
+from launcher.store.replacement import WAITING, replace_waiting
 from launcher.store.rows import JobRow
 from launcher.store.runs import owner_of
 from launcher.store.steering import HELD

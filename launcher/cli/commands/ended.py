@@ -39,7 +39,8 @@ from launcher.store.forgotten_jobs import (
     forgotten_jobs,
     remove_forgotten,
 )
-from launcher.store.history import History, Past
+from launcher.store.history import History
+from launcher.store.history_report import Past
 from launcher.store.queue import Store
 from launcher.store.retention import (
     Copies,

@@ -25,7 +25,7 @@ from launcher.errors import MachineError, UsageError, counted, nearest
 from launcher.functions.options import check_groups
 from launcher.scheduler.chosen_policy import choose_discipline, told_of
 from launcher.scheduler.policy.disciplines import Discipline
-from launcher.scheduler.waiting_line import runs_of
+from launcher.scheduler.run_places import runs_of
 from launcher.screens.format import first_few, harmless, named
 from launcher.screens.job_view import groups_of
 from launcher.screens.terminal import remark, tell_table

@@ -63,7 +63,7 @@ from launcher.results.write import update, write_run
 from launcher.screens.format import harmless
 from launcher.screens.terminal import Answer, remark
 from launcher.store.client import open_queue, run_named
-from launcher.store.listings import RUN_PREFIX
+from launcher.store.job_selection import RUN_PREFIX
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
 from launcher.system.paths import Home

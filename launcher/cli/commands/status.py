@@ -16,7 +16,7 @@ from launcher.cli.jobs import names_job, of_jobs, select, some, uncollected
 from launcher.cli.option_types import States, json_option
 from launcher.errors import UsageError
 from launcher.scheduler.chosen_policy import chosen_discipline
-from launcher.scheduler.waiting_line import screen_order
+from launcher.scheduler.run_places import screen_order
 from launcher.screens.format import iso_if_known
 from launcher.screens.job_view import RECENT, WAITING, JobView, groups_of, views_of
 from launcher.screens.terminal import remark, say, say_json, width

@@ -28,7 +28,7 @@ from launcher.states import OPEN, State
 from launcher.store.client import open_queue, say_if_stopped, set_off
 from launcher.store.queue import Store
 from launcher.store.rows import AttemptRow, JobRow
-from launcher.store.steering import TAG_RULE, check_note, is_tag
+from launcher.store.tags import TAG_RULE, check_note, is_tag
 from launcher.system.daemon_control import ensure_scheduler, wake
 from launcher.system.paths import Home
 

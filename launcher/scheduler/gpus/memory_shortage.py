@@ -9,9 +9,12 @@ from collections import deque
 from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
-from launcher.gpu.snapshot import ForeignReservation, GpuSnapshot
+from launcher.gpu.resources import ForeignReservation
+from launcher.gpu.snapshot import GpuSnapshot
 from launcher.job import FUNCTION
-from launcher.scheduler.gpus.gpu_ledger import Eviction, Taken, is_estimated
+from launcher.scheduler.gpus.eviction import Eviction
+from launcher.scheduler.gpus.running_place import is_estimated
+from launcher.scheduler.gpus.taken_memory import Taken
 from launcher.scheduler.policy.gpu_slot import guard_of
 from launcher.states import EndCause
 from launcher.store.rows import Claim

@@ -40,7 +40,7 @@ from launcher.scheduler.policy.model import (
     Waiting,
 )
 from launcher.states import ReasonCode
-from launcher.store.rows import AGEING_S
+from launcher.store.lanes import AGEING_S
 from launcher.units import format_seconds
 
 

@@ -15,20 +15,16 @@ A job that came to a queue of an hour would have waited an hour under first come
 be passed, and half as long again (`disciplines.PATIENCE`), and then its place is kept.
 """
 
-from bisect import bisect_left
-from collections import defaultdict
-from collections.abc import Hashable, Iterable
+from collections.abc import Iterable
 from enum import Enum
 from math import inf
 from typing import NamedTuple
 
-from launcher.scheduler.policy.co_location import EXPECTED
-from launcher.scheduler.policy.model import Machine, Running, Waiting, left_s, ran_s
-from launcher.store.rows import AGEING_S
+from launcher.scheduler.policy.model import Waiting
+from launcher.store.lanes import AGEING_S
 
 LEAST_S = 60.0  # shorter jobs count as so long: else one of a second would pass all others
 USUAL_S = 3600.0  # a job of which nothing is known counts as so long
-PATIENCE = 1.5  # so many times as long as the queue was when it came, a job is passed by others
 SLIP = 0.1  # the place of one that is not passed any more slips by at most this share of its wait
 FIRM = (
     8.0  # the place of one that has waited so many times his patience slips no more: slips add up
@@ -163,135 +159,3 @@ def _slip(job: Waiting, now: float) -> float:
 def firm_from(job: Waiting) -> float:
     """Return from when on the place that is kept for a job slips no more."""
     return job.since + max(FIRM_S, FIRM * (job.patient_until - job.since))
-
-
-LONGEST_S = 366 * 86_400.0  # what is said to be older was written before the clock was set
-DRIFT_S = 60.0  # a clock that is corrected little by little is left alone
-
-
-class Ages:
-    """Since when each job waits or runs, on a clock that nobody sets."""
-
-    def __init__(self) -> None:
-        """Begin without having seen any."""
-        self._since: dict[Hashable, float] = {}
-
-    def corrected(
-        self,
-        waiting: Iterable[Waiting],
-        running: Iterable[Running],
-        *,
-        now: float,
-        steady: float,
-    ) -> tuple[list[Waiting], list[Running]]:
-        """Return jobs with times that fit the wall clock as it is now.
-
-        Args:
-            waiting: all that wait; who is left out is forgotten.
-            running: all that run; likewise.
-            now: the wall clock.
-            steady: a clock that counts the machine's sleep, too, and is never set.
-        """
-        before, self._since = self._since, {}
-        candidates, runs = [], []
-
-        def moved(key: Hashable, stamp: float) -> float:
-            """Return by how much a time lies elsewhere on the wall clock as it is now; 0: by next to nothing."""
-            age = now - stamp
-            as_new = steady - (age if -DRIFT_S <= age <= LONGEST_S else 0.0)
-            since = self._since[key] = before.get(key, as_new)
-            shift = age - (steady - since)
-            return shift if abs(shift) > DRIFT_S else 0.0
-
-        for job in waiting:
-            came = job.since + job.priority * AGEING_S  # a rank may lie a century away
-            if shift := moved((job.job, job.since), came):
-                since, until = job.since + shift, job.patient_until + shift
-                job = job._replace(since=since, patient_until=until)
-            candidates.append(job)
-        for run in running:
-            began = run.since
-            if began is not None and (shift := moved((run.job, "runs", began), began)):
-                ends = None if run.ends is None else run.ends + shift
-                run = run._replace(since=began + shift, ends=ends)
-            runs.append(run)
-        return candidates, runs
-
-
-STEP_S = 10.0  # lengths are remembered at most so often
-MOST_LENGTHS = 4096  # then each other one of the older half is forgotten
-
-
-def queue_length(
-    waiting: Iterable[tuple[Waiting, int]], running: Iterable[Running], machine: Machine, now: float
-) -> float:
-    """Return how long the machine would be busy with all that waits and runs, one after the other, s.
-
-    Args:
-        waiting: of each kind of waiting jobs the first one, and how many there are.
-        running: what runs.
-        machine: what there is.
-        now: on the clock of `Running.ends`.
-    """
-    length_s, runs = 0.0, [*running]
-    ran: dict[tuple[float, ...], list[float]] = defaultdict(list)  # by what is known of jobs alike
-    for run in runs:
-        if (spent_s := ran_s(run, now)) is not None:
-            ran[run.forecast.seconds].append(spent_s)
-
-    def share(gpus: float, cpus: int) -> float:  # of the machine: the larger part counts
-        of_gpus = gpus / len(machine.gpus) if machine.gpus else 0.0
-        return max(of_gpus, cpus / machine.cpus if machine.cpus > 0 else 0.0)
-
-    largest = max((gpu.total for gpu in machine.gpus), default=0)
-
-    def part(job: Waiting) -> float:  # of each GPU, as jobs share them
-        if job.exclusive or not largest or machine.rules.most == 1:
-            return 1.0
-        memory = machine.rules.unknown_bytes(largest)
-        if job.vram_request is not None:
-            memory = job.vram_request
-        load = EXPECTED if job.demand.sm is None else job.demand.sm
-        return min(1.0, max(memory / largest, load))
-
-    for job, count in waiting:
-        alike = ran[job.forecast.seconds]
-        mean = job.forecast.mean(USUAL_S, sum(alike), len(alike))
-        gpus = job.resources.gpus if job.resources.may_need_gpu else 0
-        length_s += count * share(gpus * part(job), job.resources.cpus) * mean
-    return length_s + sum(share(len(run.devices), run.cpus) * left_s(run, now) for run in runs)
-
-
-class QueueLengths:
-    """How long the queue was, lately; one per scheduler.
-
-    A scheduler that has just started knows only how long it is now: jobs that came before are passed as if they had come to it.
-    """
-
-    def __init__(self) -> None:
-        """Begin without lengths."""
-        self._lengths: list[tuple[float, float]] = []  # when, and how long; ascending
-
-    def due(self, now: float) -> bool:
-        """Tell whether to work out the length again."""
-        return not self._lengths or not 0 <= now - self._lengths[-1][0] < STEP_S
-
-    def note(self, now: float, length_s: float) -> None:
-        """Remember the length now; a clock that was set back forgets what was after that."""
-        del self._lengths[bisect_left(self._lengths, (now,)) :]
-        self._lengths.append((now, length_s))
-        if len(self._lengths) > MOST_LENGTHS:
-            half = MOST_LENGTHS // 2
-            self._lengths[:half] = self._lengths[:half:2]
-
-    def at(self, time: float) -> float:
-        """Return how long the queue was when a job had come at a time, s."""
-        if not self._lengths:
-            return 0.0
-        return self._lengths[min(bisect_left(self._lengths, (time,)), len(self._lengths) - 1)][1]
-
-    def patient(self, waiting: Iterable[Waiting]) -> list[Waiting]:
-        """Return jobs with the time until which others may pass them."""
-        return [
-            job._replace(patient_until=job.since + PATIENCE * self.at(job.since)) for job in waiting
-        ]

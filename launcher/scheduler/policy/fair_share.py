@@ -17,7 +17,7 @@ from itertools import islice
 from math import inf
 
 from launcher.accounts import OWN_HOME, Colleague, Lacking, Use, Wish
-from launcher.gpu.snapshot import CORES, JOBS, MEMORY
+from launcher.gpu.resources import CORES, JOBS, MEMORY
 from launcher.job import CPU, Resources
 from launcher.scheduler.policy.backfill import FirstJobReservation, reserve, room_beside
 from launcher.scheduler.policy.gpu_slot import is_named, is_visible

@@ -12,14 +12,8 @@ from math import inf
 from typing import Any
 
 from launcher.errors import counted
-from launcher.gpu.snapshot import (
-    ALONE,
-    JOBS,
-    ONE_PROCESS,
-    PROHIBITED,
-    GpuSnapshot,
-    resource,
-)
+from launcher.gpu.resources import ALONE, JOBS, resource
+from launcher.gpu.snapshot import ONE_PROCESS, PROHIBITED, GpuSnapshot
 from launcher.scheduler.policy.co_location import (
     EXPECTED,
     NAMED,

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from launcher.accounts import Lacking
 from launcher.errors import counted
-from launcher.gpu.snapshot import MEMORY, ForeignReservation, shares_cores
+from launcher.gpu.resources import MEMORY, ForeignReservation, shares_cores
 from launcher.job import CPU, Resources
 from launcher.scheduler.policy.co_location import UNKNOWN_LOAD
 from launcher.scheduler.policy.gpu_slot import Card, Pool, Turn, is_visible

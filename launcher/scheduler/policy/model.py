@@ -11,7 +11,8 @@ from math import ceil, inf, isfinite
 from typing import NamedTuple
 
 from launcher.accounts import NO_USE, Colleague, Lacking, Use
-from launcher.gpu.snapshot import ForeignReservation, GpuSnapshot
+from launcher.gpu.resources import ForeignReservation
+from launcher.gpu.snapshot import GpuSnapshot
 from launcher.job import NUMBERS, Resources
 from launcher.scheduler.policy.co_location import UNKNOWN_LOAD, Load, load_of
 from launcher.scheduler.policy.oom_policy import NEGLIGIBLE
@@ -19,7 +20,8 @@ from launcher.scheduler.policy.vram_request import lesson_of, vram_request_of
 from launcher.signatures import is_exact
 from launcher.states import Reason, ReasonCode
 from launcher.store.rows import Claim, ReadyJob
-from launcher.store.usage import Usage, similar_key
+from launcher.store.usage import Usage
+from launcher.store.usage_records import similar_key
 from launcher.system.files import Json
 from launcher.system.gpu_sharing import Rules
 

@@ -24,7 +24,8 @@ from launcher.cli.queue_checks import Logout, Queue
 from launcher.gpu.snapshot import GpuProcess, GpuSnapshot
 from launcher.notify.settings import NotifySettings, Target
 from launcher.screens.text_table import width_of
-from launcher.store.opening import KNOWN_SCHEMA, Look
+from launcher.store.inspection import Look
+from launcher.store.schema import KNOWN_SCHEMA
 from launcher.system.config import Configuration
 from launcher.system.process_limits import Limit
 from tests.build import GIB, a_gpu

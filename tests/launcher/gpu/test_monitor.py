@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from launcher.gpu.gpus_file import SeenGpus, attempts_seen, seen_gpus, write_look
 from launcher.gpu.monitor import (
     DRIVER_BYTES,
     GAP_S,
@@ -25,17 +26,8 @@ from launcher.gpu.monitor import (
     parent_of,
     unused_by_others,
 )
-from launcher.gpu.nvml import APPLICATION, FAULTS, WARNINGS, fault_of, warning_of
-from launcher.gpu.snapshot import (
-    GpuProcess,
-    GpuSnapshot,
-    SeenGpus,
-    attempts_seen,
-    gpu_record,
-    read_gpu,
-    seen_gpus,
-    write_look,
-)
+from launcher.gpu.nvml_faults import APPLICATION, FAULTS, WARNINGS, fault_of, warning_of
+from launcher.gpu.snapshot import GpuProcess, GpuSnapshot, gpu_record, read_gpu
 from launcher.system.paths import Home
 from tests.build import DEADLINE_S
 from tests.nvml.standin import GIB

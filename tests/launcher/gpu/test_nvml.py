@@ -8,7 +8,8 @@ from pathlib import Path
 import pynvml
 import pytest
 
-from launcher.gpu.nvml import APPLICATION, MOST_EVENTS, RENEW_S, RETRY_S, Nvml
+from launcher.gpu.nvml import MOST_EVENTS, RENEW_S, RETRY_S, Nvml
+from launcher.gpu.nvml_faults import APPLICATION
 from launcher.gpu.snapshot import GpuProcess, GpuSnapshot
 from tests.build import Clock
 from tests.nvml.standin import GIB, Devices, asked_here, compile_library

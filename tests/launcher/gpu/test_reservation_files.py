@@ -16,28 +16,19 @@ from hypothesis import strategies as st
 
 from launcher.accounts import HALF_LIFE_S, Use, Wish, decayed_span, read_use, read_wish
 from launcher.errors import UsageError
+from launcher.gpu.foreign_reservations import STALE_S
+from launcher.gpu.own_reservations import LAG_S, Reservation
+from launcher.gpu.publication import MOST_BYTES, Publication, parse, write_publication
 from launcher.gpu.reservation_files import (
-    MOST_BYTES,
     MOST_FILES,
-    NONE,
-    Publication,
     ReservationReader,
-    ReservationWatch,
     file_name,
     new_name,
-    parse,
     remove_abandoned,
     reservations_folder,
-    write_publication,
 )
-from launcher.gpu.reservations import (
-    LAG_S,
-    OWED_S,
-    REFRESH_S,
-    STALE_S,
-    Reservation,
-    ReservationBoard,
-)
+from launcher.gpu.reservation_watch import NONE, ReservationWatch
+from launcher.gpu.reservations import OWED_S, REFRESH_S, ReservationBoard
 from launcher.system.processes import boot_id, identity
 from tests.build import GIB, Clock
 from tests.launcher.users import NOBODY, as_user, root_only, said_by, shared_folder

@@ -9,17 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from launcher.gpu.foreign_reservations import STALE_S
+from launcher.gpu.own_reservations import LAG_S, Reservation, whole
 from launcher.gpu.reservation_files import file_name
-from launcher.gpu.reservations import (
-    ABANDONED_S,
-    LAG_S,
-    REFRESH_S,
-    STALE_S,
-    Reservation,
-    ReservationBoard,
-    whole,
-)
-from launcher.gpu.snapshot import ForeignReservation
+from launcher.gpu.reservations import ABANDONED_S, REFRESH_S, ReservationBoard
+from launcher.gpu.resources import ForeignReservation
 from launcher.system.processes import boot_id, login
 from tests.build import Clock
 from tests.launcher.users import NOBODY, as_user, root_only, said_by, shared_folder

@@ -25,7 +25,7 @@ from launcher.notify.notices import (
 )
 from launcher.notify.settings import NotifySettings, Target
 from launcher.states import ReasonCode, State
-from launcher.store.feed import Failure, RunNews
+from launcher.store.run_news import Failure, RunNews
 from tests.build import a_reason
 
 DESK = Target(name="desk", command=("true",))

@@ -31,8 +31,9 @@ from launcher.scheduler.policy.inventory import wants_gpu as on_gpu
 from launcher.scheduler.policy.model import Machine, Running
 from launcher.screens.plan_view import backend_lines
 from launcher.states import Done, Failed
+from launcher.store.lanes import Lane
 from launcher.store.queue import Store
-from launcher.store.rows import Lane, ReadyJob
+from launcher.store.rows import ReadyJob
 from launcher.store.usage import Run, Similar, Usage
 from launcher.system.paths import Home
 from launcher.units import Bytes

@@ -18,12 +18,12 @@ import pytest
 from launcher.context import Context
 from launcher.errors import MachineError, StoreError
 from launcher.job import Spec, Terms
-from launcher.scheduler.start_jobs import unrecorded
+from launcher.scheduler.unrecorded_attempts import unrecorded
 from launcher.staging.left_stages import left_by
 from launcher.states import ENDED, State
+from launcher.store.backups import back_up, backups
 from launcher.store.client import keep_going
 from launcher.store.queue import Store
-from launcher.store.recovery import back_up, backups
 from launcher.system.daemon_control import scheduler_pid, wake
 from launcher.system.file_digests import FileDigests
 from launcher.system.files import write_json

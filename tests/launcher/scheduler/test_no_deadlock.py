@@ -11,10 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from launcher.context import WorkerEnvironment
-from launcher.gpu.snapshot import ForeignReservation, GpuProcess, GpuSnapshot
+from launcher.gpu.resources import ForeignReservation
+from launcher.gpu.snapshot import GpuProcess, GpuSnapshot
 from launcher.job import Resources
 from launcher.scheduler.policy.decide import decide
 from launcher.scheduler.policy.inventory import impossible
+from launcher.scheduler.policy.memory_evidence import MANY, Evidence, evidence
 from launcher.scheduler.policy.model import (
     Decision,
     Machine,
@@ -26,17 +28,12 @@ from launcher.scheduler.policy.model import (
     waiting,
 )
 from launcher.scheduler.policy.oom_policy import NEGLIGIBLE
-from launcher.scheduler.policy.vram_request import (
-    MANY,
-    UNTRIED,
-    Evidence,
-    evidence,
-    vram_request_of,
-)
+from launcher.scheduler.policy.vram_request import UNTRIED, vram_request_of
 from launcher.scheduler.policy.watchdog import PATIENCE_S, Watchdog
 from launcher.signatures import numbers_of, program_signature
 from launcher.states import ReasonCode
-from launcher.store.rows import Lane, ReadyJob
+from launcher.store.lanes import Lane
+from launcher.store.rows import ReadyJob
 from launcher.store.usage import Run, Usage, margin_of
 from launcher.system.gpu_sharing import Rules
 from tests.build import GIB, a_gpu, a_waiting

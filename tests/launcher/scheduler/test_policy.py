@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 import pytest
 from hypothesis import given, settings
 
-from launcher.gpu.snapshot import ForeignReservation, GpuSnapshot
+from launcher.gpu.resources import ForeignReservation
+from launcher.gpu.snapshot import GpuSnapshot
 from launcher.job import CPU
-from launcher.scheduler.gpus.gpu_ledger import Eviction, evacuated
+from launcher.scheduler.gpus.eviction import Eviction, evacuated
 from launcher.scheduler.policy.decide import Policy, decide
 from launcher.scheduler.policy.inventory import refusal
 from launcher.scheduler.policy.model import Machine, Running, Start, Wait, Waiting

@@ -13,7 +13,8 @@ from launcher.scheduler.policy.inventory import refusal
 from launcher.scheduler.policy.model import Machine, Start, Waiting, waiting
 from launcher.scheduler.policy.oom_policy import Scene, blame
 from launcher.states import Shortage
-from launcher.store.rows import Lane, ReadyJob
+from launcher.store.lanes import Lane
+from launcher.store.rows import ReadyJob
 from launcher.store.usage import Run, Usage
 from launcher.system.gpu_sharing import Rules
 from tests.build import GIB, a_gpu

@@ -15,7 +15,7 @@ from launcher.accounts import Account, account, cards_of
 from launcher.job import Resources
 from launcher.scheduler.policy.model import Running, Waiting
 from launcher.scheduler.waiting_line import CREDIT_S, Newcomers, in_turn
-from launcher.store.rows import AGEING_S, rank_of
+from launcher.store.lanes import AGEING_S, rank_of
 
 HOUR = 3600.0
 

@@ -11,16 +11,17 @@ from pathlib import Path
 import pytest
 
 from launcher.context import WorkerEnvironment
-from launcher.gpu.snapshot import ForeignReservation
+from launcher.gpu.resources import ForeignReservation
 from launcher.job import Resources, Spec
 from launcher.scheduler.chosen_policy import choose_discipline
 from launcher.scheduler.loop import Scheduler
 from launcher.scheduler.policy.disciplines import FIFO
-from launcher.scheduler.start_jobs import sole_flow
+from launcher.scheduler.succession import sole_flow
 from launcher.scheduler.waiting_line import CREDIT_S
 from launcher.states import ENDED, Done, State
+from launcher.store.lanes import Lane
 from launcher.store.queue import Store
-from launcher.store.rows import Lane, ReadyJob
+from launcher.store.rows import ReadyJob
 from launcher.system.daemon_control import ensure_scheduler, wake
 from launcher.system.paths import Home
 from tests.build import a_spec, enqueue, in_state, job_row, shell, until

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from launcher.gpu.reservations import Reservation, ReservationBoard, quiet_board
-from launcher.gpu.snapshot import core_resource
+from launcher.gpu.own_reservations import Reservation
+from launcher.gpu.reservations import ReservationBoard, quiet_board
+from launcher.gpu.resources import core_resource
 from launcher.screens.host import (
     PATIENCE_S,
     CpuTime,

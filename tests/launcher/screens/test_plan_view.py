@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.gpu.snapshot import MEMORY, ForeignReservation, core_resource
+from launcher.gpu.resources import MEMORY, ForeignReservation, core_resource
 from launcher.ids import Words
 from launcher.planning.estimates import History
 from launcher.planning.first_wave import MachineState

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.gpu.snapshot import SeenGpus, write_look
+from launcher.gpu.gpus_file import SeenGpus, write_look
 from launcher.job import Resources, Terms
 from launcher.params import PARAMS
 from launcher.screens import job_details
@@ -21,7 +21,8 @@ from launcher.signatures import program_signature
 from launcher.states import Done, Failed, ReasonCode, State
 from launcher.store.connection import Connection
 from launcher.store.queue import Store
-from launcher.store.usage import NO_USAGE, Measured, Usage, UsageRecords
+from launcher.store.usage import NO_USAGE, Measured, Usage
+from launcher.store.usage_records import UsageRecords
 from launcher.system.files import Json
 from launcher.system.paths import Home
 from launcher.workers.progress.steps import Step

@@ -8,11 +8,15 @@ from typing import Any
 
 import pytest
 
+from launcher.gpu.gpus_file import SeenGpus, write_look
 from launcher.gpu.monitor import Lookout
-from launcher.gpu.reservations import Reservation, ReservationBoard
-from launcher.gpu.snapshot import GpuSnapshot, SeenGpus, core_resource, write_look
+from launcher.gpu.own_reservations import Reservation
+from launcher.gpu.reservations import ReservationBoard
+from launcher.gpu.resources import core_resource
+from launcher.gpu.snapshot import GpuSnapshot
 from launcher.job import Spec, Terms
-from launcher.scheduler.gpus.gpu_ledger import ReportedEnds, Taken
+from launcher.scheduler.gpus.reported_ends import ReportedEnds
+from launcher.scheduler.gpus.taken_memory import Taken
 from launcher.scheduler.policy.model import Running
 from launcher.screens.format import pause_reason
 from launcher.screens.queue_view import progress, running, screen_lines

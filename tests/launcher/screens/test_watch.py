@@ -13,8 +13,8 @@ from launcher.screens.format import pause_reason
 from launcher.screens.text_table import Tone, line, width_of
 from launcher.screens.watch import in_lines
 from launcher.states import Failed, State
+from launcher.store.backups import back_up
 from launcher.store.queue import Store
-from launcher.store.recovery import back_up
 from launcher.system.daemon_control import scheduler_pid
 from launcher.system.paths import Home
 from launcher.system.processes import identity

@@ -6,16 +6,9 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from launcher.scheduler.policy.disciplines import (
-    EASY,
-    FIFO,
-    OURS,
-    SJF,
-    Discipline,
-    QueueLengths,
-    queue_length,
-)
+from launcher.scheduler.policy.disciplines import EASY, FIFO, OURS, SJF, Discipline
 from launcher.scheduler.policy.model import Machine, Waiting, forecast_of
+from launcher.scheduler.policy.queue_lengths import QueueLengths, queue_length
 from launcher.simulate.baselines import Beside, beside
 from launcher.simulate.machine import fit, measure, read_fleet
 from launcher.simulate.queue import NEWEST, Foresight, Knowledge, Memory, Patience

@@ -23,17 +23,12 @@ import pytest
 from launcher.errors import StoreError
 from launcher.states import State
 from launcher.store import migration_steps
+from launcher.store.backups import KEPT, back_up, backups
 from launcher.store.migration_steps import APPLICATION_ID, STEPS, Step
-from launcher.store.opening import (
-    SMALL_BYTES,
-    migrate,
-    open_database,
-    open_to_read,
-    schema_of,
-    worth_checking,
-)
+from launcher.store.opening import SMALL_BYTES, open_database, open_to_read, worth_checking
 from launcher.store.queue import Store
-from launcher.store.recovery import KEPT, back_up, backups, damaged, trouble
+from launcher.store.recovery import damaged, trouble
+from launcher.store.schema import migrate, schema_of
 from launcher.system.daemon_control import ensure_scheduler, wake
 from launcher.system.files import read_json
 from launcher.system.paths import Home, make_home

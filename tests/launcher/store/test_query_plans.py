@@ -9,16 +9,18 @@ from launcher.job import Resources, Terms
 from launcher.job_options.notifications import RunNotify
 from launcher.states import ENDED, OPEN, Done, State, Void
 from launcher.store.adoption import DoneElsewhere, adopt
-from launcher.store.claims import set_lanes_aside
 from launcher.store.completion_queries import open_completing
 from launcher.store.connection import Connection
-from launcher.store.feed import Feed, RunNewsReader
+from launcher.store.feed import Feed
 from launcher.store.history import History
+from launcher.store.inspection import look_at
 from launcher.store.job_names import newest_of_names, superseded_name
+from launcher.store.job_repair import set_lanes_aside
 from launcher.store.listings import JobFilter, Listing
-from launcher.store.opening import look_at
 from launcher.store.output_conflicts import find_writer, wait_for_writer
-from launcher.store.queue import NewJob, Store, replace_waiting
+from launcher.store.queue import NewJob, Store
+from launcher.store.replacement import replace_waiting
+from launcher.store.run_news import RunNewsReader
 from launcher.store.runs import jobs_before, open_runs, owner_of
 from launcher.store.runs import places as running_places
 from launcher.store.steering import ChangedJob

@@ -20,9 +20,9 @@ from launcher.states import (
     ReasonCode,
     State,
 )
-from launcher.store.opening import check_sqlite
+from launcher.store.lanes import read_lane
 from launcher.store.queue import NewJob, Store
-from launcher.store.rows import read_lane
+from launcher.store.schema import check_sqlite
 from launcher.store.steering import HELD
 from launcher.system.paths import Home
 from tests.build import a_context, a_reason, a_seat, a_spec, claimed, enqueue, job_row

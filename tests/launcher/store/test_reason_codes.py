@@ -25,11 +25,12 @@ from launcher.states import (
     Stopped,
     Void,
 )
-from launcher.store.history import History, failure_groups
+from launcher.store.failure_groups import failure_groups
+from launcher.store.history import History
 from launcher.store.job_queries import Ending
 from launcher.store.migration_steps import STEPS
-from launcher.store.opening import migrate
 from launcher.store.queue import Store
+from launcher.store.schema import migrate
 from launcher.store.transitions import REQUEUE_LIMIT, Requeue
 from launcher.system.paths import Home
 from tests.build import a_reason, a_spec, claimed, enqueue, job_row

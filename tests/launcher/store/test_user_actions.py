@@ -21,8 +21,8 @@ from launcher.states import (
     ending_reason,
 )
 from launcher.store.feed import Feed
+from launcher.store.lanes import AGEING_S
 from launcher.store.queue import NewJob, Store
-from launcher.store.rows import AGEING_S
 from launcher.store.steering import ChangedJob
 from launcher.store.transitions import Requeue
 from launcher.store.usage import Measured

@@ -12,8 +12,8 @@ import pytest
 
 from launcher.errors import UsageError
 from launcher.states import State
+from launcher.store.backups import back_up, backups
 from launcher.store.queue import Store
-from launcher.store.recovery import back_up, backups
 from launcher.store.retention import copies_before
 from launcher.system.daemon_control import ensure_scheduler
 from launcher.system.environment import (

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launcher.gpu.reservations import Reservation, ReservationBoard
-from launcher.gpu.snapshot import MEMORY, ForeignReservation, core_resource
+from launcher.gpu.own_reservations import Reservation
+from launcher.gpu.reservations import ReservationBoard
+from launcher.gpu.resources import MEMORY, ForeignReservation, core_resource
 from launcher.scheduler.policy.decide import decide
 from launcher.scheduler.policy.model import Machine, Start
 from launcher.system.config import Fault, Followed

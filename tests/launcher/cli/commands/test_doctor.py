@@ -29,8 +29,9 @@ from launcher.cli.queue_checks import (
     see_queue,
 )
 from launcher.states import State
-from launcher.store.opening import KNOWN_SCHEMA, look_at
+from launcher.store.inspection import look_at
 from launcher.store.queue import Store
+from launcher.store.schema import KNOWN_SCHEMA
 from launcher.system.files import write_json
 from launcher.system.paths import Home
 from tests.build import GIB, a_spec, enqueue

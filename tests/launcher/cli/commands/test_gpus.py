@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from launcher.errors import MachineError
+from launcher.gpu.gpus_file import SeenGpus, write_look
 from launcher.gpu.monitor import look_once
 from launcher.gpu.nvml import Nvml
-from launcher.gpu.snapshot import GpuProcess, GpuSnapshot, SeenGpus, write_look
+from launcher.gpu.snapshot import GpuProcess, GpuSnapshot
 from launcher.screens.gpu_view import Gauge, Guest, draw
 from launcher.screens.text_table import width_of
 from launcher.store.queue import Store

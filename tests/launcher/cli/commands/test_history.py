@@ -24,19 +24,17 @@ from launcher.states import (
     Stopped,
     Void,
 )
-from launcher.store.history import (
+from launcher.store.failure_groups import FailedAttempts, FailureGroup, failure_groups
+from launcher.store.history import History
+from launcher.store.history_report import (
     Day,
     Ends,
-    FailedAttempts,
-    FailureGroup,
-    History,
     Memory,
     Past,
     Run,
     Spent,
     Taken,
     days_of,
-    failure_groups,
     memory_of,
     runs_of,
 )

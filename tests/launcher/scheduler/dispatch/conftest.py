@@ -16,7 +16,7 @@ from launcher.job import Spec, Terms
 from launcher.scheduler import attempt_watch
 from launcher.scheduler.attempt_watch import RunningAttempts
 from launcher.scheduler.dispatch import Dispatch
-from launcher.scheduler.gpus.gpu_ledger import Eviction
+from launcher.scheduler.gpus.eviction import Eviction
 from launcher.scheduler.gpus.gpu_state import Accelerators
 from launcher.scheduler.policy.disciplines import OURS, Discipline
 from launcher.scheduler.policy.model import Machine

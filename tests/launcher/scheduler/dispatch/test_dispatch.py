@@ -12,15 +12,15 @@ from launcher.context import WorkerEnvironment
 from launcher.errors import UsageError
 from launcher.job import Resources
 from launcher.scheduler import start_jobs
-from launcher.scheduler.dispatch import WaitingLane, demands
-from launcher.scheduler.gpus.gpu_ledger import Eviction
+from launcher.scheduler.gpus.eviction import Eviction
+from launcher.scheduler.pilot_demand import WaitingLane, demands
 from launcher.scheduler.placement import CHOSEN_S, KeptPlaces, unfit
 from launcher.scheduler.policy.co_location import UNMEASURED_MOST
 from launcher.scheduler.policy.disciplines import EASY
 from launcher.scheduler.policy.model import Start, Wait, Waiting
 from launcher.scheduler.turn import Requests, TurnResult
 from launcher.states import Done, ReasonCode
-from launcher.store.rows import Lane
+from launcher.store.lanes import Lane
 from launcher.store.usage import Measured
 from launcher.system.answering import NoAnswer
 from launcher.system.config import Followed

@@ -11,7 +11,7 @@ from launcher.backends.pilot_link import PilotLink
 from launcher.backends.pilot_messages import Ended, Leaving, Run, Stop
 from launcher.backends.settings import Backends, BackendSettings
 from launcher.scheduler import attempt_watch
-from launcher.scheduler.attempt_watch import UNTOLD, Awaited, OnPilot
+from launcher.scheduler.started_attempts import UNTOLD, Awaited, OnPilot
 from launcher.states import Done, Failed, Lost, Outcome, State, Stopped, Void
 from launcher.store.rows import PILOT
 from launcher.system import answering

@@ -18,18 +18,17 @@ from launcher.gpu.reservations import ReservationBoard
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.job import FUNCTION, Resources, Spec, Terms
 from launcher.scheduler import endings
-from launcher.scheduler.endings import (
-    CROWDED_PAUSE_S,
-    MOST_SHORTAGES,
-    MOVE_AGAIN_S,
-    SHORTAGES_BESIDE_OTHERS,
-    Endings,
-    requeue_of,
-)
-from launcher.scheduler.gpus.gpu_ledger import Eviction
+from launcher.scheduler.endings import MOVE_AGAIN_S, Endings
+from launcher.scheduler.gpus.eviction import Eviction
 from launcher.scheduler.gpus.gpu_state import Accelerators
 from launcher.scheduler.policy.model import Machine, need_of, waiting
 from launcher.scheduler.policy.oom_policy import STEP, Blame, Scene, blame
+from launcher.scheduler.requeue import (
+    CROWDED_PAUSE_S,
+    MOST_SHORTAGES,
+    SHORTAGES_BESIDE_OTHERS,
+    requeue_of,
+)
 from launcher.signatures import program_signature
 from launcher.staging.acceptance import accept, hand_over
 from launcher.staging.left_stages import take_left
@@ -49,8 +48,9 @@ from launcher.states import (
     Stopped,
     Where,
 )
+from launcher.store.lanes import Lane
 from launcher.store.queue import Store
-from launcher.store.rows import PILOT, Lane
+from launcher.store.rows import PILOT
 from launcher.store.transitions import REQUEUE_LIMIT, Requeue
 from launcher.store.usage import Measured
 from launcher.system import answering

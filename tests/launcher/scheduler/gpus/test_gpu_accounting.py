@@ -17,17 +17,14 @@ from hypothesis import strategies as st
 
 from launcher.accounts import HALF_LIFE_S, NO_USE, Use, Wish, decayed_span
 from launcher.context import WorkerEnvironment
+from launcher.gpu.gpus_file import SeenGpus, attempts_seen, write_look
 from launcher.gpu.monitor import NO_SIGHT, Ours, Sight
-from launcher.gpu.reservations import Reservation, ReservationBoard
-from launcher.gpu.snapshot import GpuProcess, GpuSnapshot, SeenGpus, attempts_seen, write_look
+from launcher.gpu.own_reservations import Reservation
+from launcher.gpu.reservations import ReservationBoard
+from launcher.gpu.snapshot import GpuProcess, GpuSnapshot
 from launcher.job import Resources, Spec
-from launcher.scheduler.gpus.gpu_ledger import (
-    HIDDEN_S,
-    LONGEST_MEASURING_S,
-    Ledger,
-    reservations_of,
-)
-from launcher.scheduler.gpus.gpu_state import FLOOD_S, MEMORY_S, Accelerators, UseMeter
+from launcher.scheduler.gpus.gpu_ledger import HIDDEN_S, Ledger, reservations_of
+from launcher.scheduler.gpus.gpu_state import FLOOD_S, Accelerators
 from launcher.scheduler.gpus.shared_time import (
     GAP_S,
     LEAST_USE_S,
@@ -35,6 +32,8 @@ from launcher.scheduler.gpus.shared_time import (
     SharedTime,
     slowdown_by_duration,
 )
+from launcher.scheduler.gpus.taken_memory import LONGEST_MEASURING_S
+from launcher.scheduler.gpus.use_meter import MEMORY_S, UseMeter
 from launcher.scheduler.policy.co_location import UNKNOWN_LOAD, Load
 from launcher.scheduler.policy.decide import decide
 from launcher.scheduler.policy.inventory import refusal
@@ -43,8 +42,9 @@ from launcher.scheduler.policy.oom_policy import QUIET_SHARE
 from launcher.scheduler.policy.vram_request import settled_request, vram_request_of
 from launcher.signatures import program_signature
 from launcher.states import Done, EndCause
+from launcher.store.lanes import Lane
 from launcher.store.queue import Store
-from launcher.store.rows import Claim, Lane, ReadyJob
+from launcher.store.rows import Claim, ReadyJob
 from launcher.store.usage import LONGEST_S, NO_USAGE, Measured, Similar, Usage, no_usage
 from launcher.system.executables import program_of
 from launcher.system.files import Json

@@ -5,9 +5,9 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from launcher.gpu.snapshot import ForeignReservation
+from launcher.gpu.resources import ForeignReservation
 from launcher.job import FUNCTION, Resources, Terms
-from launcher.scheduler.gpus.gpu_ledger import Eviction, ReportedEnds, Taken
+from launcher.scheduler.gpus.eviction import Eviction
 from launcher.scheduler.gpus.memory_growth import MemoryGrowth
 from launcher.scheduler.gpus.memory_shortage import (
     LASTING_S,
@@ -15,6 +15,8 @@ from launcher.scheduler.gpus.memory_shortage import (
     LastingReservations,
     evictions,
 )
+from launcher.scheduler.gpus.reported_ends import ReportedEnds
+from launcher.scheduler.gpus.taken_memory import Taken
 from launcher.states import EndCause
 from launcher.store.rows import Claim
 from launcher.system.paths import Home

@@ -22,7 +22,7 @@ from launcher.scheduler.policy.decide import decide
 from launcher.scheduler.policy.fair_share import wish_of
 from launcher.scheduler.policy.gpu_slot import FIRST_S, MOST_YOUNG, YOUNG_S
 from launcher.scheduler.policy.model import Machine, Running, Start, Wait
-from launcher.store.rows import AGEING_S
+from launcher.store.lanes import AGEING_S
 from launcher.system.gpu_sharing import Rules
 from tests.build import GIB, a_gpu, a_waiting
 

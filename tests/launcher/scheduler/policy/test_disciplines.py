@@ -23,7 +23,7 @@ from launcher.scheduler.policy.disciplines import (
 from launcher.scheduler.policy.model import Machine, Running, Start, Wait, Waiting, forecast_of
 from launcher.scheduler.waiting_line import in_turn
 from launcher.simulate.queue import Foresight
-from launcher.store.rows import rank_of
+from launcher.store.lanes import rank_of
 from launcher.system.gpu_sharing import Rules
 from tests.build import GIB, a_gpu, a_waiting
 from tests.launcher.simulate.worlds import a_fleet, a_job, live, replayed

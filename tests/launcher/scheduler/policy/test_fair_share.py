@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from launcher.accounts import OWN_HOME, Colleague, Use, Wish
-from launcher.gpu.snapshot import JOBS, MEMORY, ForeignReservation, core_resource, resource
+from launcher.gpu.resources import JOBS, MEMORY, ForeignReservation, core_resource, resource
 from launcher.scheduler.policy.decide import decide
 from launcher.scheduler.policy.fair_share import (
     KEPT_S,

@@ -8,18 +8,13 @@ from typing import Any
 import pytest
 
 from launcher.accounts import Colleague, Wish
-from launcher.gpu.snapshot import ForeignReservation, GpuProcess, core_resource
+from launcher.gpu.resources import ForeignReservation, core_resource
+from launcher.gpu.snapshot import GpuProcess
 from launcher.scheduler.admission import Pauses
+from launcher.scheduler.policy.ages import LONGEST_S, Ages
 from launcher.scheduler.policy.backfill import KEPT_S, PASSED_S, FirstJobReservation, Insistence
 from launcher.scheduler.policy.decide import decide
-from launcher.scheduler.policy.disciplines import (
-    FIFO,
-    LONGEST_S,
-    Ages,
-    arranged,
-    queue_length,
-    response_ratio,
-)
+from launcher.scheduler.policy.disciplines import FIFO, arranged, response_ratio
 from launcher.scheduler.policy.model import (
     Decision,
     Forecast,
@@ -30,6 +25,7 @@ from launcher.scheduler.policy.model import (
     Waiting,
     forecast_of,
 )
+from launcher.scheduler.policy.queue_lengths import queue_length
 from launcher.scheduler.policy.watchdog import PATIENCE_S, Verdict, Watchdog
 from launcher.scheduler.turn import TurnResult
 from launcher.states import Failed, ReasonCode

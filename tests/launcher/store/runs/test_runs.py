@@ -14,17 +14,10 @@ from launcher.job_options.notifications import AS_CONFIGURED, Event, RunNotify
 from launcher.screens.snapshots import Queue
 from launcher.states import ENDED, Done, Failed, OutOfMemory, ReasonCode, Shortage, State
 from launcher.store import runs as module
-from launcher.store.feed import (
-    BUSY_S,
-    MOST_FAILURES,
-    QUIET_LOOKS,
-    QUIET_S,
-    Feed,
-    FollowedJobs,
-    RunNewsReader,
-)
+from launcher.store.feed import BUSY_S, QUIET_LOOKS, QUIET_S, Feed, FollowedJobs
 from launcher.store.listings import JobFilter, Listing
 from launcher.store.queue import Store
+from launcher.store.run_news import MOST_FAILURES, RunNewsReader
 from launcher.store.runs import FirstJobs, jobs_before, open_runs
 from launcher.store.usage import Measured
 from launcher.system.paths import Home

@@ -11,8 +11,8 @@ import pytest
 from launcher.context import WorkerEnvironment
 from launcher.job import LONGEST_BACKOFF_S, Resources, Terms
 from launcher.states import ENDED, Done, Failed, Lost, Outcome, ReasonCode, State, Void
+from launcher.store.lanes import Lane, read_lane
 from launcher.store.queue import Store
-from launcher.store.rows import Lane, read_lane
 from launcher.store.transitions import LOST_LIMIT, Requeue
 from launcher.stored_specs import read_spec
 from launcher.system.daemon_control import scheduler_pid

@@ -18,23 +18,26 @@ from launcher.screens.history_view import columns, draw, record
 from launcher.signatures import program_signature
 from launcher.states import Done, Failed, Lost, Outcome, OutOfMemory, Shortage, Stopped
 from launcher.store.connection import Connection
-from launcher.store.history import History, NodeUse, Past, Spent, nodes_of
-from launcher.store.opening import bring_up_to_date
+from launcher.store.history import History
+from launcher.store.history_report import NodeUse, Past, Spent, nodes_of
 from launcher.store.queue import Store
 from launcher.store.rows import PILOT
+from launcher.store.schema import bring_up_to_date
 from launcher.store.usage import (
-    EARLY_S,
-    KEPT,
     LEAST_MARGIN,
     LONGEST_S,
     NEWEST,
     NO_SIMILAR,
     NO_USAGE,
-    SIMILAR,
     Measured,
     Run,
     Similar,
     Usage,
+)
+from launcher.store.usage_records import (
+    EARLY_S,
+    KEPT,
+    SIMILAR,
     UsageRecords,
     program_by,
     similar_key,

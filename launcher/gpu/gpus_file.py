@@ -1,0 +1,109 @@
+"""The file gpus.json: the GPUs and attempts of a machine as its scheduler last saw them."""
+
+import logging
+import time
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from launcher.gpu.snapshot import GpuSnapshot, gpu_record, read_gpu
+from launcher.system.files import Json, read_json, write_json
+from launcher.system.paths import Home
+
+logger = logging.getLogger(__name__)
+SHOW_EVERY_S = 2.0  # screens may show the GPUs so late
+
+
+class SeenGpus(NamedTuple):
+    """Every GPU of a machine at one moment."""
+
+    at: float  # seconds since 1970
+    gpus: tuple[GpuSnapshot, ...]
+    trouble: str = ""  # why other users' schedulers and ours cannot know each other's reservations
+
+
+class GpusFile:
+    """The file as the scheduler writes it, now and then."""
+
+    def __init__(self, home: Home) -> None:
+        """Begin without having written it."""
+        self._home = home
+        self._at = 0.0  # when it was written, monotonic
+        self.trouble = ""  # that it states
+
+    def write_soon(self) -> None:
+        """Write it at the next chance, however new it is: a GPU has failed, or works again."""
+        self._at = 0.0
+
+    def write(
+        self, gpus: Sequence[GpuSnapshot], trouble: str, attempts: Sequence[Json] = ()
+    ) -> None:
+        """Write what was seen where that is due; a full disk stops nothing.
+
+        Args:
+            gpus: at the newest look; none: there was none yet.
+            trouble: why others cannot know what we reserve; empty: they can.
+            attempts: what is known of those that run, for a scheduler that takes over.
+        """
+        if not gpus and not trouble and not self.trouble:
+            return
+        late = time.monotonic() >= self._at + SHOW_EVERY_S
+        if not late and trouble == self.trouble:
+            return
+        self._at, self.trouble = time.monotonic(), trouble
+        try:
+            look = SeenGpus(at=time.time(), gpus=tuple(gpus), trouble=trouble)
+            write_look(self._home, look, attempts)
+        except OSError as error:
+            logger.warning("gpus.json trouble=%r", str(error))
+
+
+def write_look(home: Home, look: SeenGpus, attempts: Sequence[Json] = ()) -> None:
+    """Write the file.
+
+    Raises:
+        OSError: the disk is full.
+    """
+    gpus: list[Json] = [gpu_record(gpu) for gpu in look.gpus]
+    record: dict[str, Json] = {
+        "schema": 1,
+        "at": look.at,
+        "gpus": gpus,
+        "trouble": look.trouble,
+        "attempts": [*attempts],
+    }
+    write_json(home.gpus, record, mode=0o600, durable=False)
+
+
+def seen_gpus(home: Home) -> SeenGpus | None:
+    """Return the GPUs as the scheduler last saw them; None: it never did, or a newer launcher wrote it down."""
+    try:
+        record = read_json(home.gpus)
+    except OSError:
+        return None
+    match record:
+        case {"schema": 1, "at": int() | float() as at, "gpus": list(gpus), **more}:
+            trouble = more.get("trouble")
+            try:
+                seen = tuple(map(read_gpu, gpus))
+            except ValueError:
+                return None
+            return SeenGpus(
+                at=float(at), gpus=seen, trouble=trouble if isinstance(trouble, str) else ""
+            )
+    return None
+
+
+def attempts_seen(home: Home) -> list[Json]:
+    """Return what the scheduler last knew of the attempts that ran; none if it told nothing."""
+    try:
+        record = read_json(home.gpus)
+    except OSError:
+        return []
+    attempts = (record or {}).get("attempts")
+    return attempts if isinstance(attempts, list) else []
+
+
+def labels_of(home: Home) -> dict[str, str]:
+    """Return what people call each GPU, by its UUID."""
+    look = seen_gpus(home)
+    return {} if look is None else {gpu.uuid: gpu.label for gpu in look.gpus}

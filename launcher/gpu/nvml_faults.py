@@ -1,0 +1,48 @@
+"""What the numbered messages (Xids) of NVIDIA's driver mean for jobs."""
+
+FALLEN = 79  # a GPU that answers again after this one was reset
+FAULTS = {
+    46: "stopped processing and did not recover",
+    48: "uncorrectable memory error",
+    62: "its controller halted",
+    64: "a bad row of memory could not be replaced",
+    74: "NVLink error",
+    FALLEN: "has fallen off the bus",
+    95: "uncontained memory error",
+    110: "security fault",
+    119: "its system processor does not respond",
+    120: "its system processor failed",
+    136: "a link could not be trained",
+    140: "unrecovered memory error",
+    143: "could not be initialised",
+    158: "fatal timeout",
+}
+WARNINGS = {
+    63: "a bad row of memory is to be replaced at the next reset",
+    92: "many single-bit memory errors",
+    94: "a contained memory error ended one program",
+    109: "a program could not be preempted",
+    155: "an NVLink went down",
+    156: "a part of it is to be retired at the next reset",
+    157: "a bad part of it could not be retired",
+}
+APPLICATION = frozenset(
+    {8, 11, 13, 31, 32, 37, 38, 39, 40, 41, 43, 44, 45, 60, 66, 67, 68, 69, 70, 71, 72, 75, 76, 77}
+    | {80, 82, 83, 84, 85, 86, 88, 89, 106, 107, 137, 139, 141}
+    | set(range(96, 106))  # video decoders and image engines
+    | set(range(126, 136))  # copy engines
+    | {154}  # sums up another one
+)
+
+
+def fault_of(xid: int) -> str:
+    """Return why no job may run on a GPU after this Xid; empty where one may."""
+    return f"{FAULTS[xid]} (Xid {xid})" if xid in FAULTS else ""
+
+
+def warning_of(xid: int) -> str:
+    """Return what a GPU's owner should know of this Xid; empty where a program is to blame."""
+    if xid in FAULTS or xid in APPLICATION:
+        return ""
+    # a driver that is newer than the catalogue: it may be harmless, and is no secret
+    return f"{WARNINGS.get(xid, 'the driver reports an error')} (Xid {xid})"

@@ -1,0 +1,218 @@
+"""What one scheduler publishes of its reservations: how its file is written, and read as untrusted input."""
+
+import contextlib
+import json
+import os
+import re
+from collections import Counter
+from collections.abc import Mapping
+from itertools import pairwise
+from pathlib import Path
+from typing import NamedTuple
+
+from launcher.accounts import Use, Wish, read_use, read_wish
+from launcher.system.files import Json
+from launcher.system.processes import Identity, boot_id
+
+MOST_BYTES = 64 << 10  # of a file
+MOST_RESERVATIONS = 256  # of a file; and how many others it names
+MOST_MEASUREMENTS = 8  # of a GPU
+_DEVICE = re.compile(r"[!-~]{1,96}")
+_LARGEST = 1 << 62  # bytes, or seconds
+_LONGEST_FOLDER = 1024  # characters; it is printed in reasons
+
+
+class Publication(NamedTuple):
+    """What one scheduler has reserved, as its file states."""
+
+    serial: str  # of this version of the file
+    at: float  # on the clock that all processes of the machine share
+    seen: Mapping[str, str]  # file → serial: what its publisher had counted just before
+    settled: Mapping[str, int]  # resource → amount: always counts
+    fresh: Mapping[str, int]  # resource → amount: new in this version
+    user: str = ""  # who owns the file
+    within: frozenset[str] = frozenset()  # its publisher's control groups; empty: unknown
+    home: str = ""  # the hash of its publisher's home; empty: it is of an earlier version
+    # GPU → (when its use was measured, what of `settled` counts for who has looked since), the oldest first
+    measured: Mapping[str, tuple[tuple[float, int], ...]] = {}
+    wish: Wish | None = None  # what its publisher waits for; None: nothing
+    use: Use | None = (
+        None  # by its publisher's home until `at`; None: an earlier version's, or unknown
+    )
+    heads: tuple[Identity, ...] = ()  # processes of its user for whose jobs it reserves
+    folder: str = ""  # its publisher's queue folder, for messages; "" if it does not say
+    odd: str = ""  # what of the file cannot be, and does not count
+
+    def held(self, device: str, looked_at: float | None = None) -> int:
+        """Return what is promised of a resource and not new; of a GPU's memory, what is not in use.
+
+        Args:
+            device: the resource.
+            looked_at: when the reader last looked at the GPUs; None: unknown.
+        """
+        amount = self.settled.get(device, 0)
+        if looked_at is None:
+            return amount
+        since = [held for at, held in self.measured.get(device, ()) if at <= looked_at]
+        return min(amount, since[-1]) if since else amount
+
+
+def parse(name: str, data: bytes, user: str = "") -> Publication | None:
+    """Read what a file tells; None: it was written before the machine was last started.
+
+    Raises:
+        ValueError, RecursionError: it is not what a scheduler publishes under this name.
+    """
+    if len(data) > MOST_BYTES:
+        raise ValueError(f"it is larger than {MOST_BYTES} bytes")
+    match json.loads(data):
+        case {
+            "schema": 1,
+            "name": str(own),
+            "boot": str(boot),
+            "at": int() | float() as at,
+            "serial": str(serial),
+            "seen": dict(seen),
+            "promises": list(promises),
+            **more,
+        } if own == name and 0 <= at <= _LARGEST and len(promises) <= MOST_RESERVATIONS:
+            pass  # (a hard link to an older version bears another name)
+        case _:
+            raise ValueError("it is not a reservation file of this name")
+    if boot != boot_id():
+        return None
+    settled, fresh = Counter[str](), Counter[str]()
+    for promise in promises:
+        match promise:
+            case [str(device), int(held), int(new)] if _DEVICE.fullmatch(device) and (
+                0 <= held <= _LARGEST and 0 <= new <= _LARGEST
+            ):
+                settled[device] += held
+                fresh[device] += new
+            case _:
+                raise ValueError("it contains an impossible reservation")
+    home, within = more.get("home"), more.get("within")
+    wish, use = read_wish(more.get("wish")), read_use(more.get("use"))
+    measured = _read_measured(more.get("measured"))
+    odd = [
+        name
+        for name, value in (("wish", wish), ("use", use), ("measured", measured))
+        if value is None and more.get(name) is not None
+    ]
+    return Publication(
+        serial=serial,
+        at=at,
+        seen=seen,
+        settled=settled,
+        fresh=fresh,
+        user=user,
+        within=frozenset(
+            name for name in (within if isinstance(within, list) else ()) if isinstance(name, str)
+        ),
+        home=home if isinstance(home, str) else "",
+        measured=measured or {},
+        wish=wish,
+        use=use,
+        heads=_read_heads(more.get("heads"), boot),
+        folder=_read_folder(more.get("folder")),
+        odd=f"its {', '.join(odd)} is impossible and is ignored" if odd else "",
+    )
+
+
+def _read_folder(record: object) -> str:
+    """Return the queue folder that a file names; '' if it cannot be printed as it is."""
+    is_shown = isinstance(record, str) and record.startswith("/") and record.isprintable()
+    return str(record) if is_shown and len(str(record)) <= _LONGEST_FOLDER else ""
+
+
+def _read_heads(record: object, boot: str) -> tuple[Identity, ...]:
+    """Return the processes that a file names; what cannot be one is left out."""
+    heads = []
+    for entry in record[:MOST_RESERVATIONS] if isinstance(record, list) else []:
+        match entry:
+            case [int(pid), int(ticks), int(namespace)] if 0 < pid < 1 << 31:
+                who = Identity(pid=pid, start_ticks=ticks, boot=boot, namespace=namespace)
+                heads.append(who)
+    return tuple(heads)
+
+
+def _read_measured(record: object) -> dict[str, tuple[tuple[float, int], ...]] | None:
+    """Return what a file tells of measurements; None: that cannot be."""
+    if not isinstance(record, dict) or len(record) > MOST_RESERVATIONS:
+        return None
+    measured = {}
+    for device, entries in record.items():
+        pairs: list[tuple[float, int]] = []
+        for entry in entries if isinstance(entries, list) else [None]:
+            match entry:
+                case [int() | float() as at, int(amount)] if (
+                    0 <= at <= _LARGEST and 0 <= amount <= _LARGEST
+                ):
+                    pairs.append((float(at), amount))
+                case _:
+                    return None
+        if any(before[0] > after[0] for before, after in pairwise(pairs)):
+            return None
+        measured[str(device)] = tuple(pairs[-MOST_MEASUREMENTS:])
+    return measured
+
+
+def write_publication(folder: Path, name: str, publication: Publication) -> None:
+    """Replace our file so that others read the old one or the new one; nothing is synced.
+
+    Raises:
+        OSError: it cannot be written, and the old one is as it was.
+        ValueError: others would not count it.
+    """
+    record: dict[str, Json] = {
+        "schema": 1,
+        "name": name,
+        "boot": boot_id(),
+        "at": publication.at,
+        "serial": publication.serial,
+        "home": publication.home,
+        "folder": publication.folder,
+        "within": [*sorted(publication.within)],
+        # a publisher that is not named takes us for a rival, which does no harm
+        "seen": {
+            other: publication.seen[other] for other in sorted(publication.seen)[:MOST_RESERVATIONS]
+        },
+        "promises": [
+            [device, publication.settled.get(device, 0), publication.fresh.get(device, 0)]
+            for device in sorted({*publication.settled, *publication.fresh})
+            if publication.settled.get(device)
+            or publication.fresh.get(device)  # else it is all in use by now
+        ],
+    }
+    if publication.measured:
+        record["measured"] = {
+            device: [[at, held] for at, held in entries[-MOST_MEASUREMENTS:]]
+            for device, entries in publication.measured.items()
+        }
+    if publication.heads:
+        record["heads"] = [
+            [who.pid, who.start_ticks, who.namespace or 0]
+            for who in publication.heads[:MOST_RESERVATIONS]
+        ]
+    if publication.wish is not None:
+        record["wish"] = publication.wish.record()
+    if publication.use is not None:
+        record["use"] = publication.use._asdict()
+    data = json.dumps(record).encode()
+    parse(name, data)
+    temporary = f"{folder}/.{name}.{os.urandom(8).hex()}"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        descriptor = os.open(temporary, flags, 0o600)
+        try:
+            view = memoryview(data)
+            while view:
+                view = view[os.write(descriptor, view) :]
+            os.fchmod(descriptor, 0o644)  # for all to read, whatever our umask is
+        finally:
+            os.close(descriptor)
+        os.replace(temporary, f"{folder}/{name}")  # noqa: PTH105  # done often; a Path costs 10 µs
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)  # noqa: PTH108  # likewise
+        raise

@@ -1,0 +1,88 @@
+"""A descriptor that tells when a file in the folder of reservations was replaced or removed (inotify)."""
+
+import contextlib
+import ctypes
+import os
+import struct
+from collections.abc import Collection
+from pathlib import Path
+
+from launcher.gpu.reservation_files import is_claims_file
+
+_MOVED_TO, _DELETE, _OVERFLOW, _IGNORED = 0x80, 0x200, 0x4000, 0x8000  # <sys/inotify.h>
+_EVENT = struct.Struct("iIII")  # watch, mask, cookie, bytes of the name that follows
+_BYTES = 1 << 16
+NONE = -1
+
+
+class ReservationWatch:
+    """A descriptor that is readable when something has changed in the folder of reservations."""
+
+    def __init__(self, folder: Path | None) -> None:
+        """Begin to watch; where that cannot be, or no folder is given, `descriptor` is NONE."""
+        self.descriptor = NONE
+        if folder is not None:
+            with contextlib.suppress(OSError, AttributeError):
+                self.descriptor = _watch(folder)
+
+    def changed(self, own: Collection[str]) -> bool:
+        """Take in what happened; tell whether a file of another scheduler has changed.
+
+        Args:
+            own: the names of our own file, now and before.
+        """
+        if self.descriptor == NONE:
+            return False
+        changed = False
+        while True:
+            try:
+                events = os.read(self.descriptor, _BYTES)
+            except BlockingIOError:
+                return changed
+            except OSError:  # it cannot be watched any more
+                self.close()
+                return True
+            changed = _tells_of_others(events, own) or changed
+            if _mask(events) & _IGNORED:  # the folder was deleted
+                self.close()
+                return True
+
+    def close(self) -> None:
+        """Watch no more."""
+        if self.descriptor != NONE:
+            os.close(self.descriptor)
+            self.descriptor = NONE
+
+
+def _watch(folder: Path) -> int:
+    library = ctypes.CDLL(None, use_errno=True)
+    descriptor = int(library.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC))
+    if descriptor < 0:
+        raise OSError(ctypes.get_errno(), "inotify_init1")
+    path = os.fsencode(folder)
+    if library.inotify_add_watch(descriptor, path, ctypes.c_uint32(_MOVED_TO | _DELETE)) < 0:
+        number = ctypes.get_errno()
+        os.close(descriptor)
+        raise OSError(number, "inotify_add_watch")
+    return descriptor
+
+
+def _tells_of_others(events: bytes, own: Collection[str]) -> bool:
+    at = 0
+    while at + _EVENT.size <= len(events):
+        _, mask, _, length = _EVENT.unpack_from(events, at)
+        name = os.fsdecode(events[at + _EVENT.size : at + _EVENT.size + length].rstrip(b"\0"))
+        at += _EVENT.size + length
+        if mask & _OVERFLOW or (is_claims_file(name) and name not in own):
+            return True
+    return False
+
+
+def _mask(events: bytes) -> int:
+    """Return the bits of all events together."""
+    at, mask = 0, 0
+    while at + _EVENT.size <= len(events):
+        _, bits, _, length = _EVENT.unpack_from(events, at)
+        mask |= bits
+        at += _EVENT.size + length
+    return mask

@@ -1,0 +1,313 @@
+"""What running attempts take of GPUs: as the driver reports it, else as their workers do."""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
+from math import fsum
+
+from launcher.gpu.snapshot import GpuSnapshot
+from launcher.scheduler.gpus.memory_growth import MemoryGrowth, read_growth
+from launcher.scheduler.gpus.reported_ends import ReportedEnds
+from launcher.scheduler.gpus.running_place import (
+    AttemptMemory,
+    SimilarProgram,
+    command_line_of,
+    place_of,
+)
+from launcher.scheduler.policy.co_location import UNKNOWN_LOAD, Load
+from launcher.scheduler.policy.model import Running
+from launcher.store.rows import Claim
+from launcher.store.usage import MOST_PEAK, NO_USAGE, Measured, Similar, Usage, UsageOf
+from launcher.store.usage_records import similar_key
+from launcher.system.files import Json
+from launcher.system.gpu_sharing import UNKNOWN_PART
+from launcher.workers.memory_share import (
+    CONTEXT,
+    Report,
+    VramLimit,
+)
+
+LARGEST_CONTEXT = 2 << 30
+CONTEXT_STEP = 64 << 20
+LONGEST_MEASURING_S = (
+    60.0  # an attempt is looked at more often for so long, until it has been measured
+)
+
+
+def _context(report: Report, used: int | None) -> int | None:
+    """Return what CUDA takes beside the allocator: what the worker knows, else the difference; None: unknown."""
+    if report.context is not None:
+        return report.context
+    if used is None or not report.reserved <= used <= report.reserved + LARGEST_CONTEXT:
+        return None
+    return used - report.reserved
+
+
+def _reserved_on(report: Report, uuid: str, claim: Claim) -> int | None:
+    """Return what a worker reports of a GPU, if it is about that one: it names it, or its job has no other."""
+    if uuid in report.cards:
+        return report.cards[uuid]
+    is_about = report.uuid == uuid or (report.uuid is None and len(claim.gpus) == 1)
+    return report.reserved if is_about else None
+
+
+def peak_of(report: Report | None, context: int) -> int | None:
+    """Return the most that a worker's process took by its report, with CUDA's part; None: it does not tell."""
+    return None if report is None or not report.peak else report.peak + context
+
+
+def largest(*amounts: int | None) -> int | None:
+    """Return the largest of those that are known; None: none is."""
+    return max((amount for amount in amounts if amount is not None), default=None)
+
+
+class Taken:
+    """What the attempts of one machine take of its GPUs, this one or a pilot's, as the newest look saw it."""
+
+    def __init__(
+        self,
+        report: Callable[[Claim], Report | None],
+        ends: ReportedEnds,
+        load: Callable[[Claim], Load] = lambda _: UNKNOWN_LOAD,
+    ) -> None:
+        """Begin with nothing measured.
+
+        Args:
+            report: returns what an attempt's worker reports.
+            ends: tells when an attempt will have ended by its own word.
+            load: returns what an attempt does to its GPUs, as far as it was measured.
+        """
+        self._report, self._ends, self._load = report, ends, load
+        self._lines: dict[tuple[int, int], SimilarProgram] = {}  # of those that run
+        self._context = CONTEXT  # what CUDA took most recently beside an allocator
+        self._similar: dict[str, Similar] = {}  # what those that run use, by what is similar
+        # by job and number, of those on GPUs; also of those that have ended since
+        self._of: dict[tuple[int, int], AttemptMemory] = {}
+
+    def enter(
+        self,
+        claims: Iterable[Claim],
+        gpus: Sequence[GpuSnapshot],
+        seen: Callable[[Claim], tuple[dict[str, int], Collection[str]]],
+        at: float,
+    ) -> None:
+        """Record what the running attempts take now.
+
+        Args:
+            claims: the attempts that run.
+            gpus: as the newest look saw them.
+            seen: returns what the driver reports of an attempt, in bytes by GPU, and of which of its GPUs it does not.
+            at: when they were seen, monotonic seconds.
+        """
+        before, self._of = self._of, {}
+        lines, self._lines = self._lines, {}
+        totals = {gpu.uuid: gpu.total for gpu in gpus}
+        peaks, loads = defaultdict[str, list[int]](list), defaultdict[str, list[float]](list)
+        for claim in claims:
+            if not claim.gpus:
+                continue
+            key, report = claim.key, self._report(claim)
+            earlier = before.get(key) or AttemptMemory()
+            by_driver, unmeasured = seen(claim)
+            taken = AttemptMemory(by_driver, context=self._context, before=earlier.others)
+            if report is not None:  # of its worker
+                measured = _context(report, max(by_driver.values(), default=None))
+                if measured is not None:  # others will need as much
+                    taken.context = self._context = measured
+                taken.reported = {
+                    uuid: reserved + taken.context
+                    for uuid in unmeasured
+                    if (reserved := _reserved_on(report, uuid, claim)) is not None
+                }
+            taken.others = {
+                gpu.uuid: max(0, gpu.used - taken.used.get(gpu.uuid, 0))
+                for gpu in gpus
+                if gpu.uuid in claim.gpus and gpu.used is not None
+            }
+            told = peak_of(report, taken.context)
+            taken.peak = largest(earlier.peak, *taken.used.values(), told)
+            taken.estimate = earlier.estimate
+            taken.growth = earlier.growth or MemoryGrowth(began=at, steady_since=at)
+            taken.growth.look(at, max(taken.used.values(), default=0))
+            self._of[key] = taken
+            line = self._lines[key] = lines.get(key) or command_line_of(claim)
+            load = self._load(claim)
+            if load.sm is not None:
+                loads[line.similar].append(load.sm)
+            unknown = UNKNOWN_PART * max((totals.get(uuid, 0) for uuid in claim.gpus), default=0)
+            if taken.growth.is_settled(load.sm) or taken.growth.used > unknown:
+                taken.settled = taken.growth.steady_used
+                peaks[line.similar].append(taken.settled)
+        self._similar = {
+            similar: Similar(
+                live=tuple(peaks[similar]), sm=fsum(shares) / len(shares) if shares else None
+            )
+            for similar in {*peaks, *loads}
+            for shares in [loads[similar]]
+        }
+
+    def of(self, claim: Claim) -> AttemptMemory:
+        """Return what is known of an attempt."""
+        return self._of.get(claim.key) or AttemptMemory()
+
+    def gpus(
+        self, running: Iterable[Claim], seen: Iterable[GpuSnapshot]
+    ) -> tuple[GpuSnapshot, ...]:
+        """Return the GPUs without what attempts took that have ended since they were seen."""
+        attempts = {claim.key for claim in running}
+        gone: Counter[str] = Counter()
+        for key, taken in self._of.items():
+            if key not in attempts:
+                gone.update(taken.by_driver)
+        return tuple(
+            replace(gpu, used=max(0, gpu.used - gone[gpu.uuid]))
+            if gpu.uuid in gone and gpu.used is not None
+            else gpu
+            for gpu in seen
+        )
+
+    def ask_ends(self, claims: Iterable[Claim]) -> None:
+        """Read when the attempts that run will have ended by their own word; outside a transaction."""
+        self._ends.ask(claims)
+
+    def running(self, claims: Iterable[Claim], usage: UsageOf) -> list[Running]:
+        """Return the places of the attempts that run, the oldest first: what they take, when they may end.
+
+        Args:
+            claims: the attempts.
+            usage: tells what is known of jobs, with what runs now.
+        """
+        places = []
+        for claim in sorted(claims, key=lambda claim: (claim.claimed, claim.job)):
+            if not claim.gpus:
+                places.append(place_of(claim, NO_USAGE, ends=self._ends.of(claim)))
+                continue
+            line = self._lines.get(claim.key) or command_line_of(claim)
+            known = usage(claim.spec.signature, line.program)
+            taken, load = self.of(claim), self._load(claim)
+            place = place_of(claim, known, taken, self._ends.of(claim), load=load, line=line)
+            taken.estimate = place.reservation if place.estimated else None
+            places.append(place)
+        return places
+
+    def with_live(self, usage: Usage, signature: str, program: str) -> Usage:
+        """Return what is known of jobs, with what similar ones use that run now.
+
+        Args:
+            usage: what is on record of them.
+            signature: theirs.
+            program: that they run.
+        """
+        live = self._similar.get(similar_key(signature, program)) if signature else None
+        if live is None:
+            return usage
+        stored = usage.similar
+        sm = stored.sm if live.sm is None else live.sm
+        return usage._replace(similar=stored._replace(live=live.live, sm=sm))
+
+    def measuring(self, claims: Iterable[Claim]) -> bool:
+        """Return whether the memory or the load of an attempt is about to become known."""
+        for claim in claims:
+            if not claim.gpus:
+                continue
+            growth = self.of(claim).growth
+            if growth is None:
+                return True
+            load = self._load(claim).sm
+            if growth.age_s < LONGEST_MEASURING_S and (load is None or not growth.is_settled(load)):
+                return True
+        return False
+
+    def records(self) -> dict[tuple[int, int], dict[str, Json]]:
+        """Return what is known of the attempts that run, by job and number: for the next scheduler, and for screens."""
+        return {
+            key: {
+                "peak": taken.peak,
+                "estimate": taken.estimate,
+                "settled": taken.settled,
+                **taken.growth.record(),
+            }
+            for key, taken in self._of.items()
+            if taken.growth is not None
+        }
+
+    def adopt(self, key: tuple[int, int], record: Mapping[str, Json], now: float) -> None:
+        """Take over what the scheduler before us knew of an attempt.
+
+        Args:
+            key: job and number.
+            record: one of `records`; if it cannot be understood, nothing is known.
+            now: monotonic seconds.
+        """
+        growth = read_growth(record, now)
+        if growth is not None:
+            self._of[key] = AttemptMemory(
+                peak=_read_bytes(record.get("peak")),
+                growth=growth,
+                settled=_read_bytes(record.get("settled")),
+            )
+
+    def peak(self, claim: Claim) -> int | None:
+        """Return the most that an attempt took on one GPU, in bytes; None: not measured.
+
+        A short one may have come and gone between two looks: then its worker's last word counts.
+        """
+        if not claim.gpus:
+            return None
+        taken = self.of(claim)
+        return largest(taken.peak, peak_of(self._report(claim), taken.context))
+
+    def measured(self, claim: Claim, gpus: Iterable[GpuSnapshot]) -> Measured:
+        """Return what is known of an attempt that has ended, and on what card it ran.
+
+        Args:
+            claim: the attempt.
+            gpus: as the newest look saw them.
+        """
+        cards = {gpu.uuid: gpu.fingerprint for gpu in gpus if claim.gpus}
+        machine = next((cards[uuid] for uuid in claim.gpus if uuid in cards), "")
+        return Measured(peak=self.peak(claim), machine=machine)
+
+    def others_usage(self, claim: Claim) -> dict[str, int]:
+        """Return by UUID the most that all others had on an attempt's GPUs at the last two looks, if any saw it."""
+        taken = self.of(claim)
+        return {
+            uuid: max(taken.others[uuid], taken.before.get(uuid, 0))
+            for uuid in claim.gpus
+            if uuid in taken.others
+        }
+
+    def vram_limits(self, claims: Collection[Claim]) -> dict[tuple[int, int], VramLimit]:
+        """Return by job and number how much of its GPUs an attempt may take while it shares one of them.
+
+        The allocator of one with declared memory is limited to its reservation, or to what it takes already where
+        that is more: so its growth never ends its neighbour. An estimate limits none, nor does anything where an
+        attempt has its GPUs alone.
+
+        Args:
+            claims: the attempts.
+        """
+        beside = Counter(uuid for claim in claims for uuid in claim.gpus)
+        limits = {}
+        for claim in claims:
+            if not claim.gpus:
+                continue
+            taken = self.of(claim)
+            cap = None
+            declared = claim.reservation is not None and claim.spec.resources.min_vram is not None
+            if declared and any(beside[uuid] > 1 for uuid in claim.gpus):
+                cap = max([claim.reservation or 0, *taken.used.values()])
+            limits[claim.key] = (
+                VramLimit() if cap is None else VramLimit(cap=cap, context=_steps(taken.context))
+            )
+        return limits
+
+
+def _read_bytes(value: Json) -> int | None:
+    """Return a number of bytes that another scheduler has written; None if it cannot be one."""
+    return value if isinstance(value, int) and 0 < value <= MOST_PEAK else None
+
+
+def _steps(context: int) -> int:
+    """Round a context up, so that a worker's limit does not change with each byte."""
+    return -(-context // CONTEXT_STEP) * CONTEXT_STEP

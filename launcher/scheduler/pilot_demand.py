@@ -1,0 +1,75 @@
+"""How much of what waits would start if a backend had more pilots; no clock, no files."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from math import ceil
+from typing import NamedTuple
+
+from launcher.backends.eligibility import never_fits, slots
+from launcher.backends.node_paths import NodePaths
+from launcher.backends.pilot_rules import Demand
+from launcher.backends.settings import BackendSettings
+from launcher.store.lanes import Lane
+
+
+class WaitingLane(NamedTuple):
+    """Jobs that ask for the same and wait for nothing but room."""
+
+    lane: Lane
+    jobs: int
+    paths: tuple[str, ...] = ()  # that they need to see on a node, as this machine has them
+    interpreter: str = ""  # likewise
+
+
+def demands(
+    lanes: Iterable[WaitingLane],
+    backends: Mapping[str, BackendSettings],
+    left_in_group: Mapping[str, int],
+) -> dict[str, Demand]:
+    """Return what each backend's pilots could do.
+
+    A job counts for the first of its backends that can hold it; what is more than all pilots of that one run at
+    once counts for the next one.
+
+    Args:
+        lanes: what waits.
+        backends: the configured ones.
+        left_in_group: how many further jobs of a group may start, where it has a limit.
+    """
+    needed = dict.fromkeys(backends, 0.0)
+    jobs: Counter[str] = Counter()
+    paths: dict[str, list[str]] = {name: [] for name in backends}
+    left = dict(left_in_group)
+    for waiting in lanes:
+        lane = waiting.lane
+        number = waiting.jobs
+        if lane.group in left:
+            number = max(0, min(number, left[lane.group]))
+            left[lane.group] -= number
+        for name in lane.on:
+            if name not in backends or never_fits(lane.resources, lane.limit, backends[name]):
+                continue
+            each = slots(lane.resources, backends[name]) if backends[name].pilot else 1
+            room = max(0.0, backends[name].pilots - needed[name]) * each
+            taken = min(number, ceil(room))
+            if taken:
+                needed[name] += taken / each
+                jobs[name] += taken
+                paths[name] += _on_node(waiting, backends[name])
+            number -= taken
+    return {
+        name: Demand(
+            jobs=jobs[name],
+            slots=ceil(jobs[name] / max(1, ceil(needed[name]))),
+            paths=tuple(dict.fromkeys(paths[name])),
+        )
+        for name in jobs
+    }
+
+
+def _on_node(waiting: WaitingLane, settings: BackendSettings) -> list[str]:
+    """Return the paths that jobs need, as the nodes of a backend have them."""
+    node = NodePaths(settings)
+    python = node.interpreter(waiting.interpreter) if waiting.interpreter else ""
+    named = [python] if python.startswith("/") else []  # else it is looked for there
+    return [*map(node.path, waiting.paths), *named]

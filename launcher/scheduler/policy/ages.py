@@ -1,0 +1,58 @@
+"""How long jobs have waited and attempts have run, whatever is done to the machine's clock."""
+
+from collections.abc import Hashable, Iterable
+
+from launcher.scheduler.policy.model import Running, Waiting
+from launcher.store.lanes import AGEING_S
+
+LONGEST_S = 366 * 86_400.0  # what is said to be older was written before the clock was set
+DRIFT_S = 60.0  # a clock that is corrected little by little is left alone
+
+
+class Ages:
+    """Since when each job waits or runs, on a clock that nobody sets."""
+
+    def __init__(self) -> None:
+        """Begin without having seen any."""
+        self._since: dict[Hashable, float] = {}
+
+    def corrected(
+        self,
+        waiting: Iterable[Waiting],
+        running: Iterable[Running],
+        *,
+        now: float,
+        steady: float,
+    ) -> tuple[list[Waiting], list[Running]]:
+        """Return jobs with times that fit the wall clock as it is now.
+
+        Args:
+            waiting: all that wait; who is left out is forgotten.
+            running: all that run; likewise.
+            now: the wall clock.
+            steady: a clock that counts the machine's sleep, too, and is never set.
+        """
+        before, self._since = self._since, {}
+        candidates, runs = [], []
+
+        def moved(key: Hashable, stamp: float) -> float:
+            """Return by how much a time lies elsewhere on the wall clock as it is now; 0: by next to nothing."""
+            age = now - stamp
+            as_new = steady - (age if -DRIFT_S <= age <= LONGEST_S else 0.0)
+            since = self._since[key] = before.get(key, as_new)
+            shift = age - (steady - since)
+            return shift if abs(shift) > DRIFT_S else 0.0
+
+        for job in waiting:
+            came = job.since + job.priority * AGEING_S  # a rank may lie a century away
+            if shift := moved((job.job, job.since), came):
+                since, until = job.since + shift, job.patient_until + shift
+                job = job._replace(since=since, patient_until=until)
+            candidates.append(job)
+        for run in running:
+            began = run.since
+            if began is not None and (shift := moved((run.job, "runs", began), began)):
+                ends = None if run.ends is None else run.ends + shift
+                run = run._replace(since=began + shift, ends=ends)
+            runs.append(run)
+        return candidates, runs

@@ -1,0 +1,141 @@
+"""What runs of a program tell of its memory when it runs with other numbers."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
+
+from launcher.store.usage import NEWEST, Numbers, Run, margin_of
+
+DOUBT = (
+    0.5  # of what was measured, on top of it, after one run that agreed; each further one halves it
+)
+MANY = 8  # different command lines after which their spread tells what others take
+_Values = tuple[float, ...]
+
+
+class Evidence(NamedTuple):
+    """What is known of a program's memory with certain numbers."""
+
+    peaks: tuple[int, ...]  # bytes that runs alike took
+    beyond: int = 0  # bytes on top of the largest, for what may differ
+
+
+@dataclass(slots=True)
+class _Place:
+    """One of the numbers of a command line, over all runs."""
+
+    least: float
+    most: float
+    seen: set[float]
+    agreed: int = 0  # runs in a row that went further than ever before and took as much as before
+
+    @property
+    def matters(self) -> bool:
+        return self.agreed == 0
+
+    def is_beyond(self, value: float) -> bool:
+        return not self.least <= value <= self.most
+
+
+@lru_cache(maxsize=8192)
+def evidence(numbers: Numbers, runs: tuple[Run, ...]) -> Evidence | None:
+    """Return what runs of a program tell of one with these numbers; None: nothing.
+
+    Args:
+        numbers: those of its command line.
+        runs: what was measured of others with the same words, the oldest first.
+    """
+    values = _values(numbers)
+    known, places = _known(runs, len(values))
+    same = [peak for tried, peak in known if tried == values]
+    if same:
+        return Evidence(_newest(same))
+    if not known:
+        return None
+    decisive = [at for at, place in enumerate(places) if place.matters]
+    doubts = (
+        DOUBT**place.agreed
+        for place, value in zip(places, values, strict=True)
+        if not place.matters and place.is_beyond(value)
+    )
+    doubt = max(doubts, default=0.0)
+    alike = [peak for tried, peak in known if all(tried[at] == values[at] for at in decisive)]
+    alike = alike or _between(values, known, decisive)
+    if alike:
+        peaks = _newest(alike)
+        return Evidence(peaks, round(max(peaks) * doubt))
+    within = all(not places[at].is_beyond(values[at]) for at in decisive)
+    if within and len({tried for tried, _ in known}) >= MANY:
+        peaks = tuple(peak for _, peak in known)
+        return Evidence(peaks, max(peaks) - min(peaks) + round(max(peaks) * doubt))
+    return None
+
+
+@lru_cache(maxsize=512)
+def _known(runs: tuple[Run, ...], count: int) -> tuple[list[tuple[_Values, int]], list[_Place]]:
+    """Return the runs with so many numbers, as values and peak, and what they tell of each number."""
+    listed = [(_values(run.numbers), run.peak) for run in runs if run.numbers is not None]
+    known = [(values, peak) for values, peak in listed if len(values) == count]
+    return known, _places(known) if known else []
+
+
+def _places(known: Sequence[tuple[_Values, int]]) -> list[_Place]:
+    """Return what the runs, the oldest first, tell of each number.
+
+    A run with values that were never tried is compared with those before that agree in all others.
+    """
+    places = [_Place(value, value, {value}) for value in known[0][0]]
+    for count, (tried, peak) in enumerate(known[1:], start=1):
+        usual = [at for at, place in enumerate(places) if tried[at] in place.seen]
+        before = [
+            other for values, other in known[:count] if all(values[at] == tried[at] for at in usual)
+        ]
+        if before and len(usual) < len(places):
+            most = max(before)
+            for place, value in zip(places, tried, strict=True):
+                if place.is_beyond(value):
+                    agrees = abs(peak - most) <= margin_of(most)
+                    place.agreed = place.agreed + 1 if agrees else 0
+                elif value not in place.seen and peak > most + margin_of(most):
+                    place.agreed = 0
+        for place, value in zip(places, tried, strict=True):
+            place.seen.add(value)
+            place.least, place.most = min(place.least, value), max(place.most, value)
+    return places
+
+
+def _between(
+    values: _Values, known: Sequence[tuple[_Values, int]], decisive: Iterable[int]
+) -> list[int]:
+    """Return what runs took that differ in one number only, which lies between theirs."""
+    decisive = [*decisive]
+    for at in decisive:
+        others = [other for other in decisive if other != at]
+        line = [
+            (tried[at], peak)
+            for tried, peak in known
+            if all(tried[other] == values[other] for other in others)
+        ]
+        below = [peak for value, peak in line if value < values[at]]
+        above = [peak for value, peak in line if value > values[at]]
+        if below and above:
+            return [*below, *above]
+    return []
+
+
+def _newest(peaks: Sequence[int]) -> tuple[int, ...]:
+    return tuple(peaks[-NEWEST:])
+
+
+def _values(numbers: Numbers) -> _Values:
+    return tuple(map(_value, numbers))
+
+
+def _value(text: str) -> float:
+    """Return a number of a command line; what a damaged database holds instead is beyond all others."""
+    try:
+        value = float(text)
+    except ValueError:
+        return float("inf")
+    return value if value == value else float("inf")  # NaN is equal to nothing

@@ -1,0 +1,71 @@
+"""Attempts of a job that the queue has no record of: it was restored from a backup, or a power cut undid a claim."""
+
+import os
+from typing import NamedTuple
+
+from launcher.states import Void
+from launcher.system.paths import Attempt, Home
+from launcher.system.processes import Identity, boot_id
+from launcher.workers.attempt_watch import UNCLEAR, Adopted, watch
+from launcher.workers.order import is_untouched
+from launcher.workers.started_file import starter_of
+
+
+class Unrecorded(NamedTuple):
+    """What lies in the way of a job's next attempt."""
+
+    number: int  # the first attempt whose folder was never begun
+    began: tuple[Attempt, ...] = ()  # that may have begun
+    living: tuple[Attempt, ...] = ()  # that still run
+    unclear: str = ""  # where its content cannot be read: which folder, and why
+
+
+def unrecorded(home: Home, job: int, number: int) -> Unrecorded:
+    """Return which attempts of a job there are beyond those that the queue has on record.
+
+    None of them says anything about the next attempt, which gets a folder of its own. After this
+    call, none can begin that was not begun before, unless it is unclear what lies in the way.
+
+    Args:
+        home: the queue's.
+        job: its number.
+        number: of the next attempt, as far as the queue knows.
+    """
+    began: list[Attempt] = []
+    living: list[Attempt] = []
+    attempt = home.attempt(job, number)
+    try:
+        while not _is_free(attempt):
+            if attempt.folder.is_dir():
+                end = watch(nobody(_boot_of(attempt)), attempt)
+                if isinstance(end, Adopted):
+                    os.close(end.descriptor)
+                    living.append(attempt)
+                began += [] if isinstance(end, Void) else [attempt]
+            number += 1
+            attempt = home.attempt(job, number)
+    except UNCLEAR as error:
+        why = error.strerror if isinstance(error, OSError) else None
+        return Unrecorded(number=number, unclear=f"{attempt.folder} ({why or error})")
+    return Unrecorded(number=number, began=tuple(began), living=tuple(living))
+
+
+def _is_free(attempt: Attempt) -> bool:
+    """Tell whether a folder is not there, or is what a transaction left that came to nothing."""
+    try:
+        return is_untouched(attempt)
+    except FileNotFoundError:
+        return not os.path.lexists(attempt.folder)  # a link that leads nowhere is in the way
+    except NotADirectoryError:
+        return False
+
+
+def _boot_of(attempt: Attempt) -> str:
+    """Return the boot in which an attempt was begun; ours, where that is not recorded."""
+    who = starter_of(attempt)
+    return boot_id() if who is None else who.boot
+
+
+def nobody(boot: str) -> Identity:
+    """Return who starts what no supervisor of this machine does."""
+    return Identity(pid=0, start_ticks=0, boot=boot)

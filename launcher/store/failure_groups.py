@@ -1,0 +1,90 @@
+"""Attempts that were not done, in groups that failed alike."""
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable
+from operator import itemgetter
+from typing import NamedTuple
+
+from launcher.states import ReasonCode
+
+ERROR_LENGTH = 200  # characters of an error that tell it from others
+# numbers that say what an error is stay: of an address, an exit code, errno, HTTP, an error's own
+_NUMBER = re.compile(
+    r"(\w+://\S+|\b(?:exit code|errno|error(?: code)?:?|http(?: error)?|status(?: code)?) \d+\b)"
+    r"|0[xX][0-9a-fA-F]+|\d+(?:[.,]\d+)*(?:[eE][-+]?\d+)?",
+    re.IGNORECASE,
+)
+_WHOSE = {
+    "ours": ", own usage",
+    "neighbour": ", usage of others",
+    "machine": ", whole machine",
+}
+
+
+class FailedAttempts(NamedTuple):
+    """Attempts that were not done, and of which the same is on record."""
+
+    code: ReasonCode
+    job: int  # the newest of them
+    at: float  # when that ended
+    where: str = ""  # which memory was missing: "gpu" or "ram"
+    whose: str = ""  # fault that was: "ours", "neighbour" or "machine"; empty: nobody could tell
+    fault: str = ""  # of a GPU
+    requeued: bool = False  # their jobs were queued again at no cost
+    error: str = ""  # or why they were lost
+    attempts: int = 1
+    seconds: float = 0.0
+
+
+class FailureGroup(NamedTuple):
+    """Attempts that failed alike."""
+
+    cause: str  # what people call such a failure
+    reason_code: ReasonCode
+    detail: str  # what tells the group from others of its code
+    attempts: int
+    seconds: float  # that they had run
+    job: int  # the newest of them
+
+    @property
+    def text(self) -> str:
+        """What people call it, with what tells it from others."""
+        return f"{self.cause}: {self.detail}" if self.detail else self.cause
+
+
+def failure_groups(failed: Iterable[FailedAttempts]) -> tuple[FailureGroup, ...]:
+    """Return the groups of attempts that failed alike, what cost the most time first."""
+    alike: dict[tuple[ReasonCode, str], list[FailedAttempts]] = defaultdict(list)
+    for attempts in failed:
+        alike[attempts.code, _detail(attempts)].append(attempts)
+    groups = []
+    for (code, detail), those in alike.items():
+        at, job = max((attempts.at, attempts.job) for attempts in those)
+        number = sum(attempts.attempts for attempts in those)
+        seconds = sum(attempts.seconds for attempts in those)
+        cause = "GPU fault" if code is ReasonCode.GPU_FAULT else code.replace("-", " ")
+        group = FailureGroup(cause, code, detail, number, seconds, job)
+        groups.append(((-seconds, -number, -at), group))
+    return tuple(group for _, group in sorted(groups, key=itemgetter(0)))
+
+
+def _detail(failed: FailedAttempts) -> str:
+    """Return what tells attempts from others of the same code; empty: nothing."""
+    match failed.code:
+        case ReasonCode.OUT_OF_MEMORY:
+            memory = "main memory" if failed.where == "ram" else "GPU memory"
+            return f"{memory}{_WHOSE.get(failed.whose, '')}"
+        case ReasonCode.GPU_FAULT:
+            return _without_numbers(failed.fault)
+        case ReasonCode.FAILED | ReasonCode.LOST:
+            return _without_numbers(failed.error)
+        case ReasonCode.STOPPED if failed.requeued:
+            return "when the queue stopped"
+    return ""
+
+
+def _without_numbers(text: str) -> str:
+    """Return an error without what sets it apart from others of its sort."""
+    line = text.partition("\n")[0][:ERROR_LENGTH]
+    return _NUMBER.sub(lambda number: number[1] or "#", line).strip()

@@ -1,0 +1,65 @@
+"""What a database tells of its queue without being opened for it; it may be damaged, or of another version."""
+
+import contextlib
+import sqlite3
+from pathlib import Path
+from typing import NamedTuple
+
+from launcher.states import ReasonCode, State
+from launcher.store.schema import KNOWN_SCHEMA
+from launcher.system.paths import reading_uri
+
+_BUSY_S = 0.5
+_DAMAGE = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+_CODES = 4  # the schema since which reasons have codes
+_MOST_UNEXPLAINED = 100
+_NEWS = 1000  # events among which the newest is looked for: a clock that was set back hides it
+
+
+class Look(NamedTuple):
+    """What was seen."""
+
+    schema: int = 0
+    newest: float | None = None  # when something last happened
+    waiting: int = 0  # jobs that are queued or run
+    unexplained: tuple[str, ...] = ()  # of jobs that wait without a cause, what is known of it
+    damaged: bool = False  # nothing else is known of it
+
+
+def look_at(database: Path) -> Look | None:
+    """Return what a database tells, None where it cannot be read now."""
+    try:
+        connection = sqlite3.connect(
+            reading_uri(database), uri=True, timeout=_BUSY_S, isolation_level=None
+        )
+        with contextlib.closing(connection):
+            return _look(connection)
+    except sqlite3.Error as error:
+        return Look(damaged=True) if error.sqlite_errorcode & 0xFF in _DAMAGE else None
+
+
+def _look(connection: sqlite3.Connection) -> Look:
+    (schema,) = connection.execute("PRAGMA user_version").fetchone()
+    if schema > KNOWN_SCHEMA:
+        return Look(schema=schema)
+    (newest,) = connection.execute(
+        "SELECT max(at) FROM (SELECT at FROM events ORDER BY id DESC LIMIT ?)", (_NEWS,)
+    ).fetchone()
+    (waiting,) = connection.execute(
+        "SELECT coalesce(sum(n), 0) FROM counters WHERE state IN (?, ?)",
+        (State.QUEUED, State.RUNNING),
+    ).fetchone()
+    return Look(
+        schema=schema, newest=newest, waiting=waiting, unexplained=_unexplained(connection, schema)
+    )
+
+
+def _unexplained(connection: sqlite3.Connection, schema: int) -> tuple[str, ...]:
+    if schema < _CODES:
+        return ()
+    rows = connection.execute(
+        "SELECT min(jobs.id), lanes.reason FROM lanes JOIN jobs ON jobs.lane = lanes.id"
+        " WHERE lanes.reason_code = ? AND jobs.state = ? GROUP BY lanes.id ORDER BY 1 LIMIT ?",
+        (ReasonCode.UNEXPLAINED, State.QUEUED, _MOST_UNEXPLAINED),
+    )
+    return tuple(f"job {job} is {reason}" for job, reason in rows)

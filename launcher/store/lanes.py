@@ -1,0 +1,123 @@
+"""Lanes, and the rank of jobs: jobs of one lane are alike in all that decides where and when they start."""
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from launcher import __version__
+from launcher.context import Context, WorkerEnvironment, placed_context, worker_environment_of
+from launcher.job import Resources, Spec
+from launcher.stored_specs import read_resources
+from launcher.system.stored_fields import Unreadable, parsed, texts
+
+# One point of priority is worth a day of waiting. As all jobs age alike, the order of
+# "priority + age" never changes: it is kept in `rank`, and ageing costs nothing.
+AGEING_S = 86_400.0
+HERE = ("local",)  # this machine, as `Lane.on` has it
+_OPTIONAL = {"signature", "visible", "least", "alone", "limit", "on"}
+_LANE = {"group", "resources", "breed", *_OPTIONAL}  # of its key
+
+
+def rank_of(submitted: float, priority: int) -> float:
+    """Return a job's place in the queue, the smallest first: priority, then age, ageing slowly."""
+    return submitted - priority * AGEING_S
+
+
+class Lane(NamedTuple):
+    """What jobs ask for; jobs of one lane are alike in all that decides where and when they start."""
+
+    group: str
+    resources: Resources
+    environment: WorkerEnvironment
+    signature: str = ""  # where it may need a GPU: how much memory it takes is learned by this
+    visible: tuple[str, ...] | None = None  # likewise: its owner's CUDA_VISIBLE_DEVICES
+    least: int = 0  # bytes that it needs on each GPU, as it turned out when it had less
+    alone: bool = False  # it shares its GPUs with no other job: it was stopped for their sake once
+    limit: float | None = None  # its time limit, s: decisions count on its end then
+    on: tuple[str, ...] = HERE  # backends where it may run, the preferred one first
+
+    @property
+    def key(self) -> str:
+        """The lane as text, by which it is found again."""
+        record = {
+            "group": self.group,
+            "resources": self.resources.record(),
+            "breed": self.environment,
+        }
+        for name, usual in self._field_defaults.items():
+            if (value := getattr(self, name)) != usual:
+                record[name] = value
+        return json.dumps(record, sort_keys=True)
+
+
+def lane_of(spec: Spec, context: Context) -> Lane:
+    """Return the lane of a job."""
+    lane = Lane(
+        group=spec.terms.group,
+        resources=spec.resources,
+        environment=worker_environment_of(spec, context),
+        limit=spec.terms.time_limit_s,
+        on=spec.terms.on or HERE,
+    )
+    if not spec.resources.may_need_gpu:  # programs without number, each with a signature of its own
+        return lane
+    visible = visible_devices(placed_context(spec, context).environment)
+    return lane._replace(signature=spec.signature, visible=visible)
+
+
+def visible_devices(environment: Mapping[str, str]) -> tuple[str, ...] | None:
+    """Return which GPUs an environment shows to CUDA; None: it says nothing, and shows all."""
+    listed = environment.get("CUDA_VISIBLE_DEVICES")
+    if listed is None:
+        return None
+    return tuple(device.strip() for device in listed.split(",") if device.strip())
+
+
+def read_lane(key: str) -> Lane:
+    """Return the lane that `Lane.key` wrote.
+
+    Raises:
+        Unreadable: a newer version wrote it, and jobs of it ask for what this one does not know.
+    """
+    record = parsed(key, "its lane")
+    if unknown := sorted(record.keys() - _LANE):
+        raise Unreadable(f"launcher {__version__} does not know the stored setting {unknown[0]!r}")
+    match record:
+        case {
+            "group": str(group),
+            "resources": dict(resources),
+            "breed": [str(interpreter), [*preload], str(python_path)],
+        }:
+            visible = record.get("visible")
+            return Lane(
+                group=group,
+                resources=read_resources(resources),
+                environment=WorkerEnvironment(
+                    interpreter, texts(preload, "the stored setting 'breed'"), python_path
+                ),
+                signature=_checked(record, "signature", lambda text: isinstance(text, str)),
+                visible=None if visible is None else texts(visible, "the stored setting 'visible'"),
+                least=_checked(record, "least", lambda size: isinstance(size, int) and size >= 0),
+                alone=_checked(record, "alone", lambda value: isinstance(value, bool)),
+                limit=_checked(record, "limit", _is_limit),
+                on=_on(record.get("on", HERE)),
+            )
+    raise Unreadable("the stored settings of the job are incomplete")
+
+
+def _is_limit(value: object) -> bool:
+    return value is None or (isinstance(value, int | float) and value >= 0)
+
+
+def _checked(record: Mapping[str, Any], name: str, is_sound: Callable[[Any], bool]) -> Any:
+    value = record.get(name, Lane._field_defaults[name])
+    if is_sound(value):
+        return value
+    raise Unreadable(f"the stored setting {name!r} is invalid: {str(value)[:40]!r}")
+
+
+def _on(value: object) -> tuple[str, ...]:
+    names = texts(value, "the stored setting 'on'")
+    if names:
+        return names
+    raise Unreadable("the stored setting 'on' is empty")

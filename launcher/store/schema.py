@@ -1,0 +1,111 @@
+"""The schema of a queue's database: which one it has, and how it is brought up to date."""
+
+import sqlite3
+from collections.abc import Sequence
+from pathlib import Path
+
+from launcher.errors import StoreError
+from launcher.store.backups import back_up
+from launcher.store.migration_steps import APPLICATION_ID, STEPS, Step
+from launcher.system.paths import Home
+
+OLDEST_SQLITE = (3, 37, 0)  # STRICT tables
+KNOWN_SCHEMA = len(STEPS)
+
+
+def check_sqlite(version: tuple[int, int, int] = sqlite3.sqlite_version_info) -> None:
+    """Refuse a SQLite library that cannot hold our tables.
+
+    Raises:
+        StoreError: older than 3.37.
+    """
+    if version < OLDEST_SQLITE:
+        have, need = (".".join(map(str, parts)) for parts in (version, OLDEST_SQLITE))
+        raise StoreError(
+            f"this Python contains SQLite {have}, but launcher needs {need} or newer. "
+            "Use a newer Python build."
+        )
+
+
+def schema_of(connection: sqlite3.Connection, path: Path, steps: Sequence[Step] = STEPS) -> int:
+    """Return how many steps a database has behind it, 0 for a new one; nothing is changed.
+
+    Raises:
+        StoreError: it was written by a newer launcher, or is another program's database.
+    """
+    version = _version(connection)
+    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    (holds,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    if not version and _has_our_tables(connection):
+        newest = len(steps)
+        raise StoreError(
+            f"{path} contains a queue without its schema number, as after .dump and .read. Restore a "  # prose: ok, ends with a command
+            f"copy made by `.backup` of sqlite3 or by launcher ({path.parent / 'backups'}). If this launcher wrote it, run: "
+            f"sqlite3 {path} 'PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {newest}'"
+        )
+    if application != APPLICATION_ID and (version or application or holds):
+        raise StoreError(f"{path} is the database of another program. Move it away.")
+    if version > len(steps):
+        raise StoreError(
+            f"{path} was written by a newer launcher (schema {version}, this one knows {len(steps)}). "
+            "Update launcher, or set LAUNCHER_HOME to another folder."
+        )
+    return version
+
+
+def migrate(connection: sqlite3.Connection, path: Path, steps: Sequence[Step] = STEPS) -> None:
+    """Apply every step that the database lacks, each in a transaction of its own.
+
+    A database that holds a queue is copied to the home's backups before the first of them. A step
+    may wrap the connection in sqlite_utils.Database; it must leave transactions alone, which
+    `executescript` does not.
+
+    Args:
+        connection: to the database at `path`, without a transaction; foreign keys are not enforced,
+            so that a step may build a table anew without losing what refers to it.
+        path: where the database lies; backups go beside it.
+        steps: what leads from nothing to today's shape.
+
+    Raises:
+        StoreError: it was written by a newer launcher, or is another program's database.
+        sqlite3.Error: a step or the backup failed; the steps before it remain.
+    """
+    first = schema_of(connection, path, steps)
+    saved = first == 0
+    for number, step in enumerate(steps[first:], first):
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            if _version(connection) == number:  # else another process was quicker
+                if not saved:
+                    back_up(path, Home(path.parent).backups, number)
+                    saved = True
+                step(connection)
+                connection.execute(f"PRAGMA user_version = {number + 1}")
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:  # a full disk ends it by itself
+                connection.execute("ROLLBACK")
+            raise
+
+
+def bring_up_to_date(copy: sqlite3.Connection, path: Path, steps: Sequence[Step] = STEPS) -> None:
+    """Apply every step that a copy in memory lacks; nothing is saved before.
+
+    Args:
+        copy: no other process has it open.
+        path: what it is a copy of.
+        steps: what leads from nothing to today's shape.
+    """
+    for step in steps[schema_of(copy, path, steps) :]:
+        step(copy)
+
+
+def _has_our_tables(connection: sqlite3.Connection) -> bool:
+    query = "SELECT count(*) FROM sqlite_schema WHERE name IN ('jobs', 'attempts', 'events')"
+    (number,) = connection.execute(query).fetchone()
+    return bool(number == 3)
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    return int(version)

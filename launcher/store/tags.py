@@ -1,0 +1,28 @@
+"""Tags and notes that owners give to jobs: what can be one."""
+
+import re
+
+from launcher.errors import UsageError
+from launcher.system.text import is_utf8
+
+LONGEST_TAG, LONGEST_NOTE = 64, 10_000  # characters
+REMOVED = "removed"  # tag of what a sweep ran under values that its file has no more
+TAG_RULE = f"one word of at most {LONGEST_TAG} letters, digits and _.@/=-"
+_TAG = re.compile(r"\w[\w.@/=-]*")
+
+
+def is_tag(text: str) -> bool:
+    """Tell whether a text can be a tag: see TAG_RULE."""
+    return bool(_TAG.fullmatch(text)) and len(text) <= LONGEST_TAG
+
+
+def check_note(text: str) -> None:
+    """Refuse what cannot be a note.
+
+    Raises:
+        UsageError: it is too long, or no UTF-8.
+    """
+    if len(text) > LONGEST_NOTE:
+        raise UsageError(f"the note has {len(text):,} characters. Use at most {LONGEST_NOTE:,}.")
+    if not is_utf8(text):
+        raise UsageError("the note is not UTF-8 text")
