@@ -28,10 +28,12 @@ from launcher.states import Done, State
 from launcher.store.claims import Seat
 from launcher.store.queue import NewJob, Store
 from launcher.store.rows import Claim
-from launcher.system.daemon_control import ensure_scheduler, scheduler_pid, wake
+from launcher.system.daemon_control import scheduler_pid, wake
 from launcher.system.files import stamp
 from launcher.system.paths import Home, make_home
-from launcher.system.processes import boot_id, send
+from launcher.system.process_trees import send
+from launcher.system.processes import boot_id
+from launcher.system.scheduler_start import ensure_scheduler
 
 BIN = Path(sys.executable).parent
 RUN = "benchmark"

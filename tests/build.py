@@ -23,16 +23,10 @@ from launcher.store.queue import NewJob, Store
 from launcher.store.rows import Claim, JobRow
 from launcher.system.daemon_control import scheduler_pid
 from launcher.system.files import Json, write_json, write_whole
+from launcher.system.locks import lock_holder
 from launcher.system.paths import Attempt, Home
-from launcher.system.processes import (
-    boot_id,
-    descendants,
-    identity,
-    identity_lines,
-    lock_holder,
-    recorded,
-    send,
-)
+from launcher.system.process_trees import descendants, send
+from launcher.system.processes import boot_id, identity, identity_lines, recorded
 from launcher.workers.attempt_watch import Adopted, Supervised, Unclear, Watch, find_out, watch
 from launcher.workers.fork_server_handles import ForkServer
 from launcher.workers.order import order_text

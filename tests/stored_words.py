@@ -28,7 +28,7 @@ from launcher.backends.pilots_file import BackendRow, PastPilot, PilotRow
 from launcher.backends.protocol import Cause, Stage
 from launcher.backends.settings import _READ as BACKEND_KEYS
 from launcher.backends.settings import KINDS as ENGINES
-from launcher.cli.machine_checks import Verdict
+from launcher.cli.findings import Verdict
 from launcher.cli.main import main
 from launcher.cli.output import Format
 from launcher.gpu.snapshot import GpuProcess, GpuSnapshot
@@ -39,8 +39,8 @@ from launcher.kind_interface import Kind, Role
 from launcher.kinds import installed
 from launcher.notify.settings import _KEYS as NOTIFY_KEYS
 from launcher.notify.settings import _TARGET_KEYS as TARGET_KEYS
+from launcher.planning.comparison import Action
 from launcher.planning.estimates import Basis
-from launcher.planning.queue_comparison import Action
 from launcher.states import (
     Done,
     EndCause,

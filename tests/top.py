@@ -8,7 +8,8 @@ from contextlib import closing
 
 from textual.pilot import Pilot
 
-from launcher.screens.dashboard.app import Canvas, Top
+from launcher.screens.dashboard.app import Top
+from launcher.screens.dashboard.widgets import Canvas
 from launcher.screens.snapshots import Queue, Screen
 from launcher.screens.text_table import Span, Tone
 from launcher.system.paths import Home

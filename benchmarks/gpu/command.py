@@ -22,7 +22,7 @@ from benchmarks.gpu.report import Report, Value
 from benchmarks.gpu.runner import run_all
 from benchmarks.gpu.simulated import simulated
 from benchmarks.measured import record
-from launcher.system.processes import lock
+from launcher.system.locks import lock
 
 MEANINGLESS = "rehearsal on the CPU: its figures mean nothing, and no report is written"
 SECONDS = 520.0  # in all: under nine minutes, with the end of the last part

@@ -13,7 +13,7 @@ from pathlib import Path
 from benchmarks.gpu.bench import ROOT, VERDICT, Bench, rows_in
 from benchmarks.gpu.parts import Part
 from benchmarks.gpu.report import Report, Result, State
-from launcher.system.processes import adopt_orphans, descendants, send
+from launcher.system.process_trees import adopt_orphans, descendants, send
 
 LOG = "log"
 TAIL = 15  # lines of a failed part's log that are printed

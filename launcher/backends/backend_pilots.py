@@ -46,7 +46,7 @@ from launcher.backends.protocol import (
 )
 from launcher.backends.settings import BackendSettings
 from launcher.system.answering import within
-from launcher.system.files import last_lines
+from launcher.system.log_files import last_lines
 from launcher.system.paths import Home
 from launcher.system.processes import boot_id
 from launcher.units import format_seconds

@@ -22,10 +22,13 @@ from launcher.errors import MachineError, counted
 from launcher.gpu.monitor import look_once
 from launcher.gpu.nvml import Nvml
 from launcher.gpu.snapshot import GpuSnapshot
-from launcher.system.environment import looks_secret, owners_environment
-from launcher.system.files import Json, last_lines, read_bytes, read_json, write_json
+from launcher.system.environment import owners_environment
+from launcher.system.files import Json, read_bytes, read_json, write_json
+from launcher.system.log_files import last_lines
 from launcher.system.paths import Home
-from launcher.system.processes import MARK, Identity, alive, boot_id, identity, recorded
+from launcher.system.process_trees import MARK
+from launcher.system.processes import Identity, alive, boot_id, identity, recorded
+from launcher.system.remembered_variables import looks_secret
 
 LOG_LINES = 20
 DRIVER_PATIENCE_S = 30.0

@@ -14,8 +14,8 @@ import zipfile
 from pathlib import Path
 
 from launcher.backends.pilot_folder import PilotFolder
+from launcher.system.locks import inhabited, live_in
 from launcher.system.paths import Home
-from launcher.system.processes import inhabited, live_in
 
 PREFIX = "launcher-pilot-"
 STALE_S = 300.0  # a folder in which nothing lives is deleted after so long: its pilot was killed

@@ -15,7 +15,9 @@ from launcher.backends.node_pilot import Pilot
 from launcher.backends.outbox import Outbox
 from launcher.backends.pilot_folder import TOKEN, PilotFolder, PilotSpec, read_pilot_spec
 from launcher.backends.pilot_messages import Bye, Hello
-from launcher.system.environment import BEFORE, SITE, looks_secret, site_changes
+from launcher.system.environment import SITE
+from launcher.system.prologue import BEFORE, site_changes
+from launcher.system.remembered_variables import looks_secret
 from launcher.system.stored_fields import Unreadable
 
 logger = logging.getLogger(__name__)

@@ -13,15 +13,8 @@ from launcher.backends.pilot_folder import TOKEN, PilotFolder
 from launcher.backends.protocol import EngineError
 from launcher.system import cgroups
 from launcher.system.files import read_bytes
-from launcher.system.processes import (
-    MARK,
-    Identity,
-    alive,
-    descendants,
-    identity,
-    is_scheduler,
-    send,
-)
+from launcher.system.process_trees import MARK, descendants, is_scheduler, send
+from launcher.system.processes import Identity, alive, identity
 
 KILL_PATIENCE_S = 10.0
 PAUSE_S = 0.01

@@ -23,9 +23,9 @@ from launcher.backends.ray_states import (
     why_not,
 )
 from launcher.backends.settings import BackendSettings, after_prologue
-from launcher.system.environment import looks_secret
-from launcher.system.files import last_lines
+from launcher.system.log_files import last_lines
 from launcher.system.paths import Home
+from launcher.system.remembered_variables import looks_secret
 from launcher.system.text import harmless
 
 PATIENCE_S = 60.0  # joining a cluster takes seconds, on a busy machine many

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, cast
 
 from launcher.errors import UsageError
 from launcher.system.config import Fault, absolute, read_configuration, read_keys, unknown
-from launcher.system.environment import prologue_lines
+from launcher.system.prologue import prologue_lines
 from launcher.units import parse_bytes, parse_seconds
 
 TABLE = "backends"

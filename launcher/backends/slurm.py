@@ -46,7 +46,7 @@ from launcher.backends.slurm_states import (
     silent_nodes,
     unsure_nodes,
 )
-from launcher.system.files import last_lines
+from launcher.system.log_files import last_lines
 from launcher.system.paths import Home
 from launcher.system.text import harmless
 

@@ -11,7 +11,7 @@ from launcher.backends.node_paths import NodePaths
 from launcher.backends.pilot_folder import PilotFolder, PilotSpec
 from launcher.backends.settings import BackendSettings
 from launcher.backends.slurm_states import name_and_index, ranges
-from launcher.system.environment import prologue_lines
+from launcher.system.prologue import prologue_lines
 
 MIB = 1 << 20
 WARNING_S = 120  # so long before its end a pilot is told, in which trainings save

@@ -17,6 +17,22 @@ from launcher.system.executables import is_assignment, missing_program, missing_
 LONGEST_LINE = 128 * 1024  # bytes: the longest argument that Linux gives to a program
 _SHOWN = 1000  # characters of a line that is too long
 _MOST_NAMED = 5  # further programs
+STDIN = "-"
+MOST_COMMANDS = 200_000  # while so many are written nobody else changes the queue, for seconds
+_BYTE_ORDER_MARK = "\ufeff"
+# blanks, and one word up to its end, or to the quote or backslash that has no partner
+_WORD = re.compile(
+    r"""[ \t\r\n]*+((?:[^ \t\r\n'"\\]|\\.|'[^']*+'|"(?:[^"\\]|\\.)*+")*+)""", re.DOTALL
+)
+_QUOTING = re.compile(r"['\"\\]")
+# what a shell would act upon, and a program gets as an argument
+OPERATORS = frozenset({"|", "||", "&", "&&", ";", "<", ">", ">>", "2>", "2>&1", "&>"})
+_TAKE_OPERATORS = frozenset(
+    {"[", "expr", "find", "test"}
+)  # programs with such arguments of their own
+_SET_VARIABLES = "Set variables with env"  # what a shell does with a word such as SEED=1
+_NO_SHELL = "no shell runs, so {!r} is an argument of the program"
+_A_SHELL = "write sh -c '…' for a shell"
 
 
 class BadLine(UsageError):
@@ -37,24 +53,6 @@ class BadLine(UsageError):
         """
         super().__init__(message)
         self.code, self.text, self.offset, self.hint, self.last = code, text, offset, hint, last
-
-
-STDIN = "-"
-MOST_COMMANDS = 200_000  # while so many are written nobody else changes the queue, for seconds
-_BYTE_ORDER_MARK = "\ufeff"
-# blanks, and one word up to its end, or to the quote or backslash that has no partner
-_WORD = re.compile(
-    r"""[ \t\r\n]*+((?:[^ \t\r\n'"\\]|\\.|'[^']*+'|"(?:[^"\\]|\\.)*+")*+)""", re.DOTALL
-)
-_QUOTING = re.compile(r"['\"\\]")
-# what a shell would act upon, and a program gets as an argument
-OPERATORS = frozenset({"|", "||", "&", "&&", ";", "<", ">", ">>", "2>", "2>&1", "&>"})
-_TAKE_OPERATORS = frozenset(
-    {"[", "expr", "find", "test"}
-)  # programs with such arguments of their own
-_SET_VARIABLES = "Set variables with env"  # what a shell does with a word such as SEED=1
-_NO_SHELL = "no shell runs, so {!r} is an argument of the program"
-_A_SHELL = "write sh -c '…' for a shell"
 
 
 class CommandLine(NamedTuple):

@@ -22,30 +22,6 @@ from launcher.screens.usage_errors import usage_message
 from launcher.system.config import Fault, Options, read_configuration, unknown
 from launcher.system.text import harmless
 
-
-def _set_ascii(_context: click.Context, _option: click.Parameter, chosen: bool | None) -> None:
-    if chosen:
-        choose_characters(ascii_only=True)
-
-
-APPEARANCE: list[click.Parameter] = [
-    click.Option(
-        ["--color"],
-        type=click.Choice([AUTO, ALWAYS, NEVER]),
-        expose_value=False,
-        callback=lambda _context, _option, when: choose_colour(when or AUTO),
-        help="Use colours. auto respects NO_COLOR and FORCE_COLOR.",
-    ),
-    click.Option(
-        ["--ascii"],
-        is_flag=True,
-        expose_value=False,
-        callback=_set_ascii,
-        help="Use ASCII characters only.",
-    ),
-]
-
-
 GROUPS = {
     "Queue jobs": {
         "add": "Queue a program, a file of commands, or a parameter sweep.",
@@ -110,13 +86,34 @@ FAMILIES = {
     "commands.steering": (
         *("cancel", "hold", "note", "pause", "priority", "release", "resume", "tag"),
     ),
-    "complete": ("completion",),
+    "completion_scripts": ("completion",),
 }
-
-
 DOCTOR = "doctor"
 INTERRUPTED = 130
 PIPE_CLOSED = 141
+
+
+def _set_ascii(_context: click.Context, _option: click.Parameter, chosen: bool | None) -> None:
+    if chosen:
+        choose_characters(ascii_only=True)
+
+
+APPEARANCE: list[click.Parameter] = [
+    click.Option(
+        ["--color"],
+        type=click.Choice([AUTO, ALWAYS, NEVER]),
+        expose_value=False,
+        callback=lambda _context, _option, when: choose_colour(when or AUTO),
+        help="Use colours. auto respects NO_COLOR and FORCE_COLOR.",
+    ),
+    click.Option(
+        ["--ascii"],
+        is_flag=True,
+        expose_value=False,
+        callback=_set_ascii,
+        help="Use ASCII characters only.",
+    ),
+]
 
 
 def verb(name: str) -> click.Command:

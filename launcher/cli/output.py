@@ -14,9 +14,10 @@ import click
 
 from launcher.cli.option_types import Command, json_option
 from launcher.errors import MachineError, UsageError
-from launcher.results.table import Metric, distinct_names, in_unicode, read_metric, short
+from launcher.results.metric import Metric, read_metric, short
+from launcher.results.table import distinct_names, in_unicode
+from launcher.screens.answers import Answer, tell
 from launcher.screens.format import harmless
-from launcher.screens.terminal import Answer, tell
 from launcher.screens.text_table import Cell, Table, in_a_line, of_texts, text_of
 from launcher.system.installation import install_command
 

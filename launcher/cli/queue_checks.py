@@ -18,18 +18,9 @@ from launcher import __version__
 from launcher.backends.pilot_records import backend_folder
 from launcher.backends.pilots_file import seen_pilots
 from launcher.backends.settings import Backends, BackendSettings
-from launcher.cli.machine_checks import (
-    GIB,
-    Disk,
-    Finding,
-    Findings,
-    Verdict,
-    dotted,
-    ok,
-    trouble,
-    unknown,
-    warning,
-)
+from launcher.cli.disk_checks import GIB, Disk
+from launcher.cli.findings import Finding, Findings, Verdict, ok, trouble, unknown, warning
+from launcher.cli.gpu_checks import dotted
 from launcher.errors import Error, UsageError, counted
 from launcher.gpu.reservation_files import reservations_folder
 from launcher.gpu.reservations import ReservationBoard
@@ -53,7 +44,7 @@ from launcher.system.home_checks import (
 )
 from launcher.system.installation import install_command
 from launcher.system.paths import Home, find_home
-from launcher.system.processes import answer
+from launcher.system.questions import answer
 
 COMMAND_S = 2.0  # for a system's program to answer
 SYSTEMD = "run/systemd/system"  # sd_booted(3)

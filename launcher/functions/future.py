@@ -23,7 +23,7 @@ from launcher.store.client import keep_going, look_at_queue, open_home, open_que
 from launcher.store.feed import FollowedJobs
 from launcher.store.rows import JobRow
 from launcher.system.daemon_control import wake
-from launcher.system.files import last_lines
+from launcher.system.log_files import last_lines
 from launcher.system.paths import Attempt, Home
 from launcher.workers.exit_outcome import NOT_REPORTED, done_of, word_of
 

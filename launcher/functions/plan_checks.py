@@ -14,6 +14,8 @@ from launcher.backends.settings import Backends, BackendSettings, configured_bac
 from launcher.errors import MachineError, UsageError, counted
 from launcher.functions.options import absent_groups, check_groups, check_places
 from launcher.planning.adoption import adoption_from, done_elsewhere, with_adoption, with_printed
+from launcher.planning.backend_preview import Answer
+from launcher.planning.comparison import ADOPT, Action, Adoption, ComparedJob, Comparison, open_jobs
 from launcher.planning.first_wave import (
     MachineState,
     hopeless_elsewhere,
@@ -22,16 +24,8 @@ from launcher.planning.first_wave import (
 )
 from launcher.planning.missing_packages import missing_packages
 from launcher.planning.plan import Plan
-from launcher.planning.preview import Answer, kinds_to_run, refusals
-from launcher.planning.queue_comparison import (
-    ADOPT,
-    Action,
-    Adoption,
-    ComparedJob,
-    Comparison,
-    compare_with_queue,
-    open_jobs,
-)
+from launcher.planning.preview import kinds_to_run, refusals
+from launcher.planning.queue_comparison import compare_with_queue
 from launcher.planning.shared_work import with_shared_jobs
 from launcher.scheduler.policy.model import Machine
 from launcher.states import OPEN
@@ -39,11 +33,11 @@ from launcher.store.client import cores_for
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
 from launcher.system import memory
-from launcher.system.environment import unset
 from launcher.system.file_digests import FileDigests, Watch
 from launcher.system.files import stamp
 from launcher.system.paths import Home, find_home
-from launcher.system.processes import in_time
+from launcher.system.questions import in_time
+from launcher.system.remembered_variables import unset
 from launcher.system.text import harmless
 
 if TYPE_CHECKING:  # only who changes jobs has these

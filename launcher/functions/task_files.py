@@ -22,7 +22,8 @@ from launcher.backends.eligibility import placed_terms
 from launcher.backends.settings import configured_backends
 from launcher.errors import Error, TaskFileError, UsageError
 from launcher.functions.future import Future
-from launcher.results.table import leaves, read_metric, with_interval
+from launcher.results.metric import read_metric, with_interval
+from launcher.results.pivot import leaves
 from launcher.screens.format import tally
 from launcher.screens.terminal import remark
 from launcher.states import ENDED, State
@@ -88,7 +89,7 @@ def submit_plan(
     """
     from launcher.functions.options import absent_gpu_warning
     from launcher.functions.plan_checks import check_plans, compare
-    from launcher.planning.queue_comparison import open_jobs
+    from launcher.planning.comparison import open_jobs
     from launcher.planning.submit import submit
 
     made = _plan(file, settings, on)

@@ -18,19 +18,23 @@ from typing import NamedTuple
 
 from launcher.errors import Error, UsageError
 from launcher.job_options.notifications import Event
+from launcher.notify import messages
 from launcher.notify import notices as noted
-from launcher.notify.notices import GivenUp, Message, Notices, write_notices
+from launcher.notify.messages import Message
+from launcher.notify.notices import GivenUp, Notices, write_notices
 from launcher.notify.sending import Sent, send_now
 from launcher.notify.settings import NotifySettings, Target, configured_notify
 from launcher.store.opening import open_to_read
 from launcher.store.run_news import RunNews, RunNewsReader
 from launcher.system.config import configuration_file
-from launcher.system.daemon_control import scheduler_pid, this_version, version_of
+from launcher.system.daemon_control import scheduler_pid
 from launcher.system.error_log import EXPECTED, Troubles, set_long_log_aside
 from launcher.system.file_digests import UNSTABLE_S
 from launcher.system.files import read_json, stamp
+from launcher.system.locks import live_in, lock
 from launcher.system.paths import Home
-from launcher.system.processes import StopEvent, live_in, lock
+from launcher.system.scheduler_start import this_version, version_of
+from launcher.system.stop_event import StopEvent
 
 logger = logging.getLogger(__name__)
 
@@ -211,7 +215,7 @@ class Service:
         if not run.open and not counts and not failures:  # nothing of it ran
             self._keep(noted.told(self._notices, target.name, run, events))
             return
-        message = noted.of_run(run, events, failures, counts, host=self._host, now=now)
+        message = messages.of_run(run, events, failures, counts, host=self._host, now=now)
         logger.info("message=%r to=%s", message.title, target.name)
         answer = self._threads.submit(send_now, target, message, self._environ, self._leaving)
         self._under_way[target.name] = _UnderWay(target.name, run, events, message, answer)

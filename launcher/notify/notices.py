@@ -1,24 +1,19 @@
-"""What the process that sends messages knows, which message is due and what it says: pure functions, and the file that keeps it.
+"""What the process that sends messages knows, and which message is due: pure functions, and the file that stores it.
 
-Of each run that goes on, or whose end is still to be told, it knows what happened and which targets were told of it. A
-target is put down as told once its message was sent: none is lost, however often the process dies, and one that
+For each run that continues, or whose end was not reported yet, it knows what happened and which targets were told. A
+target is recorded after its message was sent: no message is lost, however often the process dies, and a message that
 was sent just before a death is sent again.
 """
 
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
 from typing import Any, NamedTuple
 
-from launcher.errors import counted
 from launcher.job_options.notifications import Event, recorded_run_notify
 from launcher.notify.settings import NotifySettings, Target
-from launcher.states import ENDED, ReasonCode, State, without_state
-from launcher.store.run_news import Failure, RunNews
+from launcher.states import State
+from launcher.store.run_news import RunNews
 from launcher.system.files import Json, read_json, write_json
 from launcher.system.paths import Home
-from launcher.system.text import harmless
-from launcher.units import format_seconds
 
 SCHEMA = 2
 SETTLE_S = 5.0  # a run without open jobs has ended: who adds jobs one by one is not told of each
@@ -250,141 +245,3 @@ def _run(record: Any) -> RunNews:
 
 def _events(words: Any) -> tuple[Event, ...]:
     return tuple(Event(word) for word in words)
-
-
-# --- what a message says
-
-WITHOUT_FOLDER = frozenset({"add", "functions"})  # runs of programs and functions, of no task file
-MOST_TITLE = 160  # characters; some services take no more
-MOST_TEXT = 4000
-_ENDS = (State.DONE, State.FAILED, State.CANCELLED, State.SKIPPED)
-_DAY_S = 86_400.0
-
-
-class Message(NamedTuple):
-    """What is to be said to one target."""
-
-    id: str  # the same when it is sent again
-    title: str
-    text: str
-    facts: Mapping[str, str]  # variables of a command
-
-
-def of_run(
-    run: RunNews,
-    events: Sequence[Event],
-    failures: Sequence[Failure],
-    counts: Mapping[State, int],
-    *,
-    host: str,
-    now: float,
-) -> Message:
-    """Return the message of what happened to a run.
-
-    Args:
-        run: it has ended where none of its jobs is open.
-        events: of which is told.
-        failures: its first ones, in order.
-        counts: of the jobs that ended since it began.
-        host: this machine's name.
-        now: seconds since 1970.
-    """
-    first = failures[:1] if Event.FIRST_FAILURE in events else ()
-    short = [each for each in failures if each.reason.code is ReasonCode.OUT_OF_MEMORY]
-    short = short if Event.OUT_OF_MEMORY in events else []
-    noted = [each for each in failures if each in first or each in short]
-    left = short[0].alike - len(short) if short else 0
-    took_s = max(0.0, (now if run.open else run.last_at) - run.since)
-    if run.open:
-        title = f"{run.name}: {_headline(first, short)}"
-        lines = [f"{run.name} continues: {in_counts(run.totals)}, {counted(run.open, 'job')} left."]
-    else:
-        title = f"{run.name} ended: {in_counts(counts)} in {format_seconds(took_s)}"
-        lines = _end_lines(run, counts, took_s)
-    told = (("first failure", first), ("out of memory", short))
-    for job in noted:
-        what = " and ".join(words for words, those in told if job in those)
-        lines += ["", f"{what}: {job.name} (job {job.job})"]
-        lines += [f"  {_reason(job)}", f"  launcher logs {job.job}"]
-    if left:
-        lines += ["", f"and {counted(left, 'more job')} out of memory"]
-    folder = "" if run.name in WITHOUT_FOLDER else f"{run.root}/runs/{run.name}"
-    shown = run.totals if run.open else counts
-    facts = {
-        "RUN": run.name,
-        "FOLDER": folder,
-        "SECONDS": f"{took_s:.0f}",
-        **{state.upper(): str(shown.get(state, 0)) for state in _ENDS},
-    }
-    if noted:
-        job = noted[0]
-        facts |= {"JOB": str(job.job), "JOB_NAME": job.name, "REASON": _reason(job)}
-    place = ["", *([f"folder: {folder}"] if folder else []), f"machine: {host}"]
-    which = f"{run.root} {run.id} {run.after if run.open else run.last_at}"
-    return _message(which, events, title, [*lines, *place], facts, host)
-
-
-def of_test(target: str, host: str) -> Message:
-    """Return a message that tells of nothing."""
-    lines = [
-        f"`launcher notify --test` sent this message to {target}.",
-        "",
-        f"machine: {host}",
-    ]
-    return _message("test", ("test",), f"launcher on {host}: test message", lines, {}, host)
-
-
-def in_counts(counts: Mapping[State, int]) -> str:
-    """Return how many jobs came to which end: `108 done, 2 failed`."""
-    parts = [f"{counts[state]:,} {state}" for state in _ENDS if counts.get(state)]
-    return ", ".join(parts) or "none ended"
-
-
-def _message(
-    what: str,
-    events: Sequence[str],
-    title: str,
-    lines: Sequence[str],
-    facts: Mapping[str, str],
-    host: str,
-) -> Message:
-    named = {"EVENT": next(iter(events), ""), "EVENTS": ",".join(events), "HOST": host, **facts}
-    text = "\n".join(harmless(each) for line in lines for each in line.split("\n"))
-    return Message(
-        id=hashlib.sha256(f"{host} {what} {named['EVENTS']}".encode()).hexdigest()[:16],
-        title=_cut(harmless(title), MOST_TITLE),
-        text=_cut(text, MOST_TEXT),
-        facts={f"LAUNCHER_{name}": harmless(value) for name, value in named.items()},
-    )
-
-
-def _headline(first: Sequence[Failure], short: Sequence[Failure]) -> str:
-    """Return what happened to a run that goes on, in a few words."""
-    if short:
-        more = short[0].alike - 1
-        return f"{short[0].name} ran out of memory" + (f", and {more} more" if more else "")
-    # whoever removed the job meanwhile knows more of it
-    return f"{first[0].name if first else 'a job'} failed, the first failure of this run"
-
-
-def _end_lines(run: RunNews, counts: Mapping[State, int], took_s: float) -> list[str]:
-    began, ended = _clock(run.since, run.last_at), _clock(run.last_at, run.last_at)
-    lines = [f"{in_counts(counts)}; started {began}, ended {ended} ({format_seconds(took_s)})."]
-    every = {state: run.totals.get(state, 0) for state in ENDED}
-    if sum(every.values()) > sum(counts.values()):
-        lines.append(f"The whole run: {in_counts(every)}.")
-    return lines
-
-
-def _reason(failure: Failure) -> str:
-    short = failure.reason.data.get("short")
-    return short if isinstance(short, str) else without_state(failure.reason.text)
-
-
-def _clock(at: float, now: float) -> str:
-    local = datetime.fromtimestamp(at).astimezone()
-    return local.strftime("%H:%M" if abs(now - at) < _DAY_S else "%d %b %H:%M")
-
-
-def _cut(text: str, most: int) -> str:
-    return text if len(text) <= most else f"{text[: most - 1]}…"

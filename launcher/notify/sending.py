@@ -19,10 +19,11 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from launcher.errors import UsageError
-from launcher.notify.notices import Message
-from launcher.notify.settings import Target, address_of, without_secrets
+from launcher.notify.addresses import address_of, without_secrets
+from launcher.notify.messages import Message
+from launcher.notify.settings import Target
 from launcher.system.installation import install_command
-from launcher.system.processes import MARK
+from launcher.system.process_trees import MARK
 from launcher.system.text import harmless
 from launcher.units import format_bytes, format_seconds
 

@@ -12,15 +12,8 @@ from pathlib import Path
 
 from launcher.errors import UsageError
 from launcher.ids import read_words
+from launcher.planning.comparison import ADOPT, Action, Adoption, ComparedJob, Comparison, Elsewhere
 from launcher.planning.plan import Identity, Plan
-from launcher.planning.queue_comparison import (
-    ADOPT,
-    Action,
-    Adoption,
-    ComparedJob,
-    Comparison,
-    Elsewhere,
-)
 from launcher.states import OPEN, State
 from launcher.store.rows import JobRow
 from launcher.system.paths import Home

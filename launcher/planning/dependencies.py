@@ -43,7 +43,7 @@ from launcher.kind_interface import Role
 from launcher.planning.expansion import MAKING, Step
 from launcher.planning.model_graph import has_values, without_variants
 from launcher.taskfile.entries import FREE, Follows
-from launcher.taskfile.yaml_tree import Scalar, listed
+from launcher.taskfile.nodes import Scalar, listed
 
 MISSING = "missing-input"
 UNKNOWN_JOB = "unknown-job"

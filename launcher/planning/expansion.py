@@ -52,8 +52,8 @@ from launcher.taskfile.entries import (
     Variant,
     variant_name,
 )
+from launcher.taskfile.nodes import plain_value
 from launcher.taskfile.settings import Settled, differences, with_values
-from launcher.taskfile.yaml_tree import plain_value
 
 SCORING = frozenset({Role.TEST, Role.BENCHMARK})  # they begin with a model, and make none
 MAKING = frozenset({Role.TRAIN, Role.METHOD})  # they make a model

@@ -23,8 +23,8 @@ from launcher.gpu.nvml import Nvml
 from launcher.gpu.reservation_files import reservations_folder
 from launcher.gpu.reservations import ReservationBoard
 from launcher.job import CPU
+from launcher.planning.comparison import Action, ComparedJob, open_jobs
 from launcher.planning.plan import PlannedJob
-from launcher.planning.queue_comparison import Action, ComparedJob, open_jobs
 from launcher.scheduler.chosen_policy import chosen_discipline
 from launcher.scheduler.gpus.gpu_ledger import Ledger
 from launcher.scheduler.policy.decide import decide

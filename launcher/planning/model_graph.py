@@ -27,9 +27,9 @@ from launcher.taskfile.entries import (
     Variant,
     companion,
 )
+from launcher.taskfile.nodes import Scalar
 from launcher.taskfile.settings import differences
 from launcher.taskfile.values import unknown_word
-from launcher.taskfile.yaml_tree import Scalar
 
 MOST_LISTED = 8  # models named in a message
 

@@ -6,32 +6,35 @@ queue has it.
 """
 
 import json
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from enum import StrEnum
 from functools import cache, partial
 from pathlib import Path
-from types import MappingProxyType
 from typing import NamedTuple
 
 from launcher.context import INPUTS, OUTPUTS, RUN_FOLDER, path_from
 from launcher.errors import UsageError
-from launcher.ids import read_words
 from launcher.job_options.registry import changed_options
 from launcher.kind_interface import Kind, Role
+from launcher.planning.comparison import ACCEPT_CODE, Action, ComparedJob, Comparison
 from launcher.planning.dependencies import FOLDER_SETTING
+from launcher.planning.hash_changes import (
+    MOST_CHANGES,
+    _changes,
+    _is_by_files,
+    _listed,
+    _other_definitions,
+)
 from launcher.planning.known_identity import KnownIdentities, later_settings, without_settings
-from launcher.planning.plan import Code, Identity, Plan, PlannedJob, Savings
+from launcher.planning.plan import Code, Identity, Plan, PlannedJob
 from launcher.states import OPEN, State, without_state
 from launcher.store.connection import known_record
 from launcher.store.rows import JobRow
 from launcher.stored_specs import asks_for
-from launcher.system.code_digests import WHOLE, CodeIndex
 from launcher.system.file_digests import FileDigests, file_changes, found_now
 from launcher.system.files import Json, Stamp
 from launcher.taskfile.header import WARM_START
 from launcher.taskfile.language import Reuse
-from launcher.taskfile.settings import shortened
 
 
 class _ProgramFiles:
@@ -102,83 +105,6 @@ class _EarlierHashes:
             # what a program has read is recorded when it is done, and enters no hash
             self._codes[key] = Code(row.spec.entry, row.spec.sources if row.spec.entry else {})
         return self._codes[key]
-
-
-MOST_CHANGES = 3  # listed in a reason, which is one line
-LONGEST_VALUE = 40  # characters of a setting that was changed
-ACCEPT_CODE = "--accept-code"
-ADOPT = "--adopt"
-BY_FILES = "code that an earlier version recorded file by file"
-
-
-class Action(StrEnum):
-    """What a submission does with a planned job."""
-
-    RUN = "run"
-    CACHED = "cached"  # done before, and its files are as it left them
-    JOIN = "join"  # waits or runs already
-
-
-class ComparedJob(NamedTuple):
-    """A planned job compared with the job of its name in the queue."""
-
-    job: PlannedJob
-    action: Action
-    state: str  # for the listing: new, cached, changed, queued, running, failed …
-    reason: str
-    changes: tuple[str, ...] = ()  # since it was queued last: settings, modules, words, inputs
-    other_code: bool = False  # it was done with other code, and nothing else is different
-    options: tuple[str, ...] = ()  # that it waits with as they were, and not as the plan has them
-    # definitions whose code is another than when it was queued last: `module.function`, or the module alone
-    # where that is all that is known; of a program files
-    other_definitions: tuple[str, ...] = ()
-    is_by_files: bool = False  # its code was identified by an earlier version, in another way
-    number: int | None = None  # its job in the queue, None where it is new
-    shared: tuple[str, ...] = ()  # names of jobs that do work of it for others, too
-
-    @property
-    def after_any(self) -> tuple[str, ...]:
-        """Names of jobs that must have ended before it, done or not."""
-        return (*self.job.after_any, *self.shared)
-
-
-def open_jobs(compared_jobs: Iterable[ComparedJob]) -> list[ComparedJob]:
-    """Return the jobs that are not done yet."""
-    return [compared for compared in compared_jobs if compared.action is not Action.CACHED]
-
-
-class Elsewhere(NamedTuple):
-    """A folder in which jobs of a plan are done."""
-
-    root: str
-    jobs: int  # that are new here, and were done there in the same way
-
-
-class Adoption(NamedTuple):
-    """The results of another folder that a plan takes over."""
-
-    root: str  # the other folder
-    rows: Mapping[str, JobRow]  # by name, as if they had been done here
-    waiting: tuple[int, ...] = ()  # jobs of the plan that wait there, and stay there
-    # the numbers that programs printed, by name; files of the attempts there hold them
-    printed: Mapping[str, Mapping[str, Json]] = MappingProxyType({})
-
-    @property
-    def keeps(self) -> bool:
-        """Whether the other folder still exists, so that its jobs keep their results."""
-        return Path(self.root).exists()
-
-
-class Comparison(NamedTuple):
-    """A plan compared with the queue."""
-
-    plan: Plan
-    jobs: tuple[ComparedJob, ...]  # in the plan's order
-    accepted: Mapping[str, str]  # jobs whose result of other code is kept, and their queued hashes
-    savings: tuple[Savings, ...] = ()  # by jobs that do shared work
-    files: Mapping[str, Mapping[str, str]] = {}  # of the accepted programs, what they read
-    adoption: Adoption | None = None  # of results of another folder; None: of none
-    elsewhere: tuple[Elsewhere, ...] = ()  # where jobs are done that are new here
 
 
 def compare_with_queue(
@@ -390,10 +316,6 @@ def _compare_known(
     return ComparedJob(job, Action.CACHED, "cached", reason, number=row.id)
 
 
-def _listed(changes: Sequence[str]) -> str:
-    return ", ".join(changes[:MOST_CHANGES]) + (", …" if len(changes) > MOST_CHANGES else "")
-
-
 def joined(job: PlannedJob, row: JobRow) -> ComparedJob:
     """Return a job that waits or runs already."""
     return ComparedJob(job, Action.JOIN, row.state, f"already {row.state}", number=row.id)
@@ -441,97 +363,3 @@ def _refuse_other(job: PlannedJob, row: JobRow | None, *, is_other_code: bool) -
     if is_other_code:
         what, remedy = "it was made with other code", f"{remedy}, or keep it with {ACCEPT_CODE}"
     raise UsageError(f"phases leaves out {job.name}, but {what}. {remedy}.")
-
-
-def _changes(
-    job: PlannedJob,
-    row: JobRow,
-    again: Sequence[str],
-    definitions: Sequence[str],
-    *,
-    but: Collection[str] = (),
-) -> tuple[str, ...]:
-    """Return in a few words each why the hash differs; the settings in `but` are left out."""
-    before, decisive = row.spec, json.loads(job.identity.settings or "{}")
-    settings = [
-        key
-        for key in sorted({*job.settings, *before.settings})
-        if job.settings.get(key) != before.settings.get(key)
-        # one that came later, as earlier versions worked without knowing it, is none that was changed
-        and (key in before.settings or key in decisive)
-    ]
-    changes = [
-        f"{key} {' → '.join(_shown_pair(before.settings, job.settings, key))}"
-        for key in settings
-        if key not in but
-    ]
-    changes += _code_changes(job, row, definitions)
-    if job.images != before.images:
-        changes.append(f"images {before.images} → {job.images}")
-    words = read_words(before.words)
-    if job.words != words:
-        names = {*job.words.subsets, *job.words.modifiers, *words.subsets, *words.modifiers}
-        changes.append(f"folders of {', '.join(sorted(names))} changed")
-    if again:
-        changes.append(f"{again[0]} runs again")
-    return tuple(changes) or (() if settings else ("inputs changed",))
-
-
-def _code_changes(job: PlannedJob, row: JobRow, definitions: Sequence[str]) -> list[str]:
-    """Return in a few words each what of the code differs: `definitions`, or what none of them shows."""
-    before, now = row.spec.sources, job.sources
-    if before.get(WHOLE) == now.get(WHOLE):
-        return []
-    if len(definitions) > MOST_CHANGES:
-        more = len(definitions) - MOST_CHANGES
-        return [f"code of {', '.join(definitions[:MOST_CHANGES])} and {more} more"]
-    if not definitions:
-        return [BY_FILES if _is_by_files(before) else "other code"]
-    return [
-        f"{name} {_digest(before.get(name))} → {_digest(now.get(name))}"
-        if name in before or name in now
-        else f"{name} changed"
-        for name in definitions
-    ]
-
-
-def _other_definitions(job: PlannedJob, row: JobRow, index: CodeIndex | None) -> tuple[str, ...]:
-    """Return the definitions whose code differs from what the queue has, those of removed modules last.
-
-    A module stands for its definitions where these are not known any more. What was only moved is no change;
-    and what an earlier version said of modules cannot be compared.
-    """
-    before, now = row.spec.sources, job.sources
-    if before.get(WHOLE) == now.get(WHOLE) or _is_by_files(before):
-        return ()
-    known, present = set(before.values()), set(now.values())
-    changed = [name for name in now if name != WHOLE and now[name] not in known]
-    removed = [name for name in before if name not in now and before[name] not in present]
-    names: list[str] = []
-    for module in changed:
-        definitions: Sequence[str] = ()
-        if index is not None and module in before:
-            definitions = index.changed_definitions(before[module], now[module])
-        names += [f"{module}.{name}" if name else module for name in definitions] or [module]
-    return (*names, *removed)
-
-
-def _is_by_files(sources: Mapping[str, str]) -> bool:
-    """Tell whether an earlier version identified a job's code: by the files in which it lay."""
-    return bool(sources) and WHOLE not in sources
-
-
-def _shown_pair(before: Mapping[str, Json], after: Mapping[str, Json], key: str) -> tuple[str, str]:
-    """Return two values of a setting as a task file says them, shortened if they are long."""
-    return shortened(_shown(before, key), _shown(after, key), LONGEST_VALUE)
-
-
-def _shown(settings: Mapping[str, Json], key: str) -> str:
-    if key not in settings:
-        return "unset"
-    value = settings[key]
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
-def _digest(digest: str | None) -> str:
-    return "absent" if digest is None else f"{digest[:4]}…"

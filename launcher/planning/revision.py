@@ -29,20 +29,12 @@ from launcher.store.queue import Store
 from launcher.store.rows import JobRow
 from launcher.store.steering import ChangedJob
 from launcher.system.files import Json
+from launcher.taskfile.nodes import TRUTHS, Fields, Node, Said, Scalar, Source, is_null
 from launcher.taskfile.overrides import OPTION, Overrides, read_overrides
 from launcher.taskfile.scope import EVERY, Scope, read_request
 from launcher.taskfile.sections import check_variables
 from launcher.taskfile.settings import known, settle, spelt_pair, unknown_key
-from launcher.taskfile.yaml_tree import (
-    TRUTHS,
-    Fields,
-    Node,
-    Said,
-    Scalar,
-    Source,
-    is_null,
-    read_document,
-)
+from launcher.taskfile.yaml_tree import read_document
 
 _BUILT_ON = frozenset({State.DONE, State.RUNNING})
 SETTINGS, RESOURCES = "settings", "resources"

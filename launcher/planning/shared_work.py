@@ -12,10 +12,11 @@ from launcher.ids import Words
 from launcher.job import Terms
 from launcher.job_options.registry import JobRequest
 from launcher.kind_interface import Kind, RepeatsWork, SharedJob, SharedPart, SharesWork
+from launcher.planning.comparison import Action, ComparedJob, Comparison, open_jobs
 from launcher.planning.dependencies import PreparedStep
 from launcher.planning.expansion import Step
 from launcher.planning.plan import PlannedJob, PlannedShare, Savings
-from launcher.planning.queue_comparison import Action, ComparedJob, Comparison, joined, open_jobs
+from launcher.planning.queue_comparison import joined
 from launcher.states import OPEN, State
 from launcher.store.rows import JobRow
 

@@ -9,14 +9,8 @@ from launcher.draft import tested
 from launcher.ids import model_folder_name
 from launcher.job import PROGRAM, Spec
 from launcher.params import PARAMS
+from launcher.planning.comparison import ACCEPT_CODE, Action, Adoption, ComparedJob, Comparison
 from launcher.planning.plan import Plan, PlannedJob
-from launcher.planning.queue_comparison import (
-    ACCEPT_CODE,
-    Action,
-    Adoption,
-    ComparedJob,
-    Comparison,
-)
 from launcher.states import Reason, ReasonCode
 from launcher.store.adoption import DoneElsewhere, adopt
 from launcher.store.queue import NewJob, Store

@@ -7,250 +7,45 @@ brought up to date when it is asked.
 
 import shlex
 import sqlite3
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import closing, suppress
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from launcher.errors import Error, MachineError
-from launcher.job import CPU, FUNCTION, PROGRAM
-from launcher.kind_interface import HasEpochs, Kind
-from launcher.params import scalar
-from launcher.results.database import (
-    PARTS,
-    PLAIN,
-    SCHEMA,
-    TABLES,
-    Unusable,
-    connected,
-    make_tables,
-    make_views,
-    plain,
-    quoted,
-    upsert,
-    writing,
+from launcher.kind_interface import Kind
+from launcher.results.database import Unusable, connected, writing
+from launcher.results.database_rows import (
+    attempt_cells,
+    epoch_rows,
+    error_rows,
+    job_cells,
+    program_rows,
+    score_rows,
+    setting_rows,
 )
+from launcher.results.database_tables import SCHEMA, TABLES, make_tables, quoted, upsert
+from launcher.results.database_views import make_views
+from launcher.results.model_columns import Models
 from launcher.results.result_jobs import result_jobs
-from launcher.results.rows import (
-    JOB,
-    SEED,
-    JobsOfRows,
-    Models,
-    Returned,
-    kinds_of,
-    laboratory_function,
-    results_of,
-    returned_by,
-    returned_rows,
-    settings_of,
-    swept,
-)
-from launcher.results.table import (
-    DATA,
-    MODEL,
-    POOLED,
-    Row,
-    RunResults,
-    in_unicode,
-    read_metric,
-    with_interval,
-)
-from launcher.screens.format import first_line, iso, iso_if_known
+from launcher.results.returned_rows import Returned, returned_by
+from launcher.results.rows import JobsOfRows, kinds_of, results_of
+from launcher.results.table import in_unicode
+from launcher.screens.format import iso
 from launcher.states import OPEN, State
 from launcher.store.queue import Store
-from launcher.store.rows import AttemptRow, JobRow
-from launcher.system.files import last_lines, read_json
+from launcher.store.rows import JobRow
+from launcher.system.files import read_json
 from launcher.system.installation import install_command
 from launcher.system.paths import Home
-from launcher.system.text import without_colours
+
+_STATES = ("done", "failed", "cancelled", "skipped")
+_CONTENT = 1  # is increased if the same jobs get other rows; 1: superseded rows are marked
+NAME = "results.sqlite"  # in the home: the database of all its runs
 
 if TYPE_CHECKING:
     from sqlite_utils import Database
-
-
-def job_cells(
-    job: JobRow,
-    run: int,
-    number: int,
-    models: Models,
-    attempt: AttemptRow | None,
-    *,
-    superseded: bool,
-) -> tuple[Any, ...]:
-    """Return the cells of a job.
-
-    Args:
-        job: as the queue knows it.
-        run: the row of its run.
-        number: its own row.
-        models: of its run.
-        attempt: its newest one.
-        superseded: a newer job of the run has its name.
-    """
-    spec = job.plain_spec
-    parts = models.columns(spec.model) if spec.model else {}
-    seed = parts.get(SEED)
-    own = {**parts, SEED: scalar(settings_of(spec).get(SEED)) if seed is None else seed}
-    resources = spec.resources
-    began, ended = (attempt.claimed, attempt.ended) if attempt else (None, None)
-    return (
-        number, run, job.id, job.name, job.kind, spec.role, str(job.state), first_line(job.reason),
-        str(job.why.code), spec.model, spec.base, spec.data, *(own.get(name) for name in PARTS),
-        shlex.join(spec.argv), str(spec.run_folder), job.priority, resources.cpus, resources.ram,
-        resources.gpus if resources.may_need_gpu else 0, resources.min_vram, spec.terms.group or None,
-        job.attempts, job.failures, iso(job.submitted), iso_if_known(began), iso_if_known(job.ended),
-        None if began is None or ended is None else ended - began, job.hash, int(superseded),
-    )  # fmt: skip
-
-
-def attempt_cells(attempt: AttemptRow, job: int) -> tuple[Any, ...]:
-    """Return the cells of an attempt of the job of a row."""
-    # what a job returned may be long, and is not wanted here
-    outcome = {"ending": "done"} if attempt.is_done else attempt.outcome or {}
-    done = outcome.get("ending") == "done"
-    began, ended = attempt.claimed, attempt.ended
-    on_gpu = attempt.device != CPU
-    return (
-        job, attempt.number, attempt.device, attempt.cpus, iso(began), iso_if_known(ended),
-        None if ended is None else ended - began, outcome.get("ending"), attempt.reason_code,
-        0 if done else outcome.get("exit_code"), outcome.get("signal"),
-        attempt.claim if on_gpu else None, attempt.peak, attempt.pilot,
-    )  # fmt: skip
-
-
-def setting_rows(
-    jobs: Sequence[JobRow], rows: Mapping[int, int], kinds: Mapping[str, Kind]
-) -> Iterator[tuple[Any, ...]]:
-    """Yield the settings of jobs: job, name, value, and whether jobs of its kind differ in it."""
-    sweeping = {
-        kind: frozenset(names)
-        for kind, names in swept((job.plain_spec for job in jobs), kinds).items()
-    }
-    for job in jobs:
-        number, names = rows[job.id], sweeping[job.kind]
-        for name, value in settings_of(job.plain_spec).items():
-            yield number, name, scalar(value), name in names
-
-
-_INTERVAL = frozenset({"value", "low", "high"})  # of a number, as laboratories write it
-SUPERSEDED = "superseded"
-# columns that no laboratory gives
-OURS = frozenset({"id", "run", "row", "test", "maker", "job", SUPERSEDED})
-
-
-def score_rows(
-    results: RunResults, jobs: JobsOfRows, rows: Mapping[int, int]
-) -> Iterator[dict[str, Any]]:
-    """Yield the rows of results, flat: a number with an interval makes three columns.
-
-    Args:
-        results: of a run.
-        jobs: of the run.
-        rows: number of a job → its row.
-    """
-    names: dict[str, int] = {}
-    for row in results.rows:
-        label = _label(row)
-        names[label] = times = names.get(label, 0) + 1
-        test, maker = jobs.test(row), jobs.maker(row)
-        yield {
-            "row": label if times == 1 else f"{label} ({times})",
-            "test": None if test is None else rows[test],
-            "maker": None if maker is None else rows[maker],
-            **flat(row),
-            SUPERSEDED: 0,
-        }
-
-
-def program_rows(
-    returned: Iterable[Returned],
-    kinds: Mapping[str, Kind],
-    rows: Mapping[int, int],
-    counted: Collection[int],
-) -> Iterator[dict[str, Any]]:
-    """Yield a row for each program or function: its parameters, and the numbers that it told last.
-
-    Args:
-        returned: by the jobs of a run.
-        kinds: of the jobs, by name, those that are installed.
-        rows: number of a job → its row.
-        counted: the jobs that count, one of each name.
-    """
-    programs = [each for each in returned if each.job.kind in {PROGRAM, FUNCTION}]
-    number_of = {each.job.name: each.job.id for each in programs}
-    for row in returned_rows(programs, kinds).rows:
-        job, cells = number_of[row[JOB]], {key: cell for key, cell in row.items() if key != JOB}
-        own = {"row": row[JOB], "test": rows[job], "maker": rows[job], POOLED: 0}
-        yield {**own, **flat(cells), SUPERSEDED: int(job not in counted)}
-
-
-def _label(row: Row) -> str:
-    """Return what a row is of, in words; two rows of a run have hardly the same."""
-    if POOLED not in row:
-        return " · ".join(str(value) for value in row.values() if isinstance(value, str) and value)
-    parts = (row.get(MODEL), row.get(DATA), row.get("data_root"))
-    return " · ".join(str(part) for part in parts if part)
-
-
-def flat(row: Row) -> dict[str, Any]:
-    """Return a row with a column for each number: value, low end and high end of an interval."""
-    cells: dict[str, Any] = {}
-    for key, value in row.items():
-        name = f"{key}_" if key in OURS else key
-        if value is None or value.__class__ in PLAIN:  # these two are most by far
-            cells[name] = value
-        elif value.__class__ is dict and value.keys() == _INTERVAL:
-            cells[name] = value["value"]
-            cells[f"{name}_low"], cells[f"{name}_high"] = value["low"], value["high"]
-        elif isinstance(value, Mapping) and (metric := read_metric(value)) is not None:
-            cells |= with_interval(name, metric)
-        else:
-            cells[name] = plain(value)
-    return cells
-
-
-def epoch_rows(
-    jobs: Sequence[JobRow], kinds: Mapping[str, Kind], makers: Mapping[str, int]
-) -> Iterator[dict[str, Any]]:
-    """Yield the epochs of the models of a run, each with the row of the job that made them."""
-    for name, kind in kinds.items():
-        if not isinstance(kind, HasEpochs) or not kind.epochs:
-            continue
-        specs = [job.plain_spec for job in jobs if job.kind == name and job.plain_spec.model]
-        models = list(dict.fromkeys(str(spec.model) for spec in specs))
-        if models:
-            folder: Path = specs[0].run_folder
-            for record in laboratory_function(kind.epochs)(folder, models):
-                cells = {f"{key}_" if key in OURS else key: value for key, value in record.items()}
-                yield {"job": makers.get(str(record[MODEL])), **cells}
-
-
-LINES, MOST_BYTES = 200, 1 << 15  # of the end of a log: a traceback with what led to it
-
-
-def error_rows(
-    home: Home,
-    attempts: Iterable[AttemptRow],
-    rows: Mapping[int, int],
-    known: Collection[tuple[int, int]],
-) -> Iterator[tuple[Any, ...]]:
-    """Yield job, attempt, error and the end of the log of each attempt that ended and was not done.
-
-    Args:
-        home: whose attempts.
-        attempts: of its jobs.
-        rows: number of a job → its row.
-        known: (row of a job, attempt) of what is in the database: a log that ended stays as it is.
-    """
-    for attempt in attempts:
-        row, outcome = rows[attempt.job], None if attempt.is_done else attempt.outcome
-        if not outcome or outcome.get("ending") == "done" or (row, attempt.number) in known:
-            continue
-        log = home.attempt(attempt.job, attempt.number).log
-        lines = last_lines(log, LINES, MOST_BYTES)
-        error = outcome.get("error") or outcome.get("why") or outcome.get("ending")
-        yield row, attempt.number, str(error), "\n".join(map(without_colours, lines))
 
 
 def write_run(path: Path, home: Home, store: Store, jobs: Sequence[JobRow]) -> int:
@@ -418,12 +213,6 @@ def _run_row(connection: sqlite3.Connection, home: Home, jobs: Sequence[JobRow])
     return int(run)
 
 
-_STATES = ("done", "failed", "cancelled", "skipped")
-
-
-_CONTENT = 1  # is increased if the same jobs get other rows; 1: superseded rows are marked
-
-
 def mark_of(jobs: Sequence[JobRow]) -> str:
     """Return what changes when the queue knows something new of ended jobs of a run."""
     newest = max(job.ended or job.submitted for job in jobs)
@@ -482,9 +271,6 @@ def _columns_of(names: Iterable[str], there: Iterable[str]) -> dict[str, str]:
             free = f"{in_unicode(name)}_{number}"
         columns[name] = free
     return columns
-
-
-NAME = "results.sqlite"  # in the home: the database of all its runs
 
 
 def update(home: Home, store: Store, say: Callable[[str], None]) -> Path:

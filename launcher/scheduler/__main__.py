@@ -23,13 +23,17 @@ from launcher.store.opening import worth_checking
 from launcher.store.queue import Store
 from launcher.system import cgroups
 from launcher.system.config import Followed, read_configuration
-from launcher.system.daemon_control import Right, start_scheduler, this_version
+from launcher.system.daemon_control import start_scheduler
 from launcher.system.environment import owners_environment
 from launcher.system.error_log import Troubles, set_long_log_aside
 from launcher.system.files import Json, read_json, write_json
 from launcher.system.gpu_sharing import Rules, configured_rules
+from launcher.system.locks import live_in, lock_holder
 from launcher.system.paths import Home, check_home, check_lone_home
-from launcher.system.processes import boot_id, cores, identity, live_in, lock_holder, start_apart
+from launcher.system.process_start import start_apart
+from launcher.system.processes import boot_id, cores, identity
+from launcher.system.scheduler_right import Right
+from launcher.system.scheduler_start import this_version
 
 LOOK_S = 20.0  # between two looks whether it lives
 

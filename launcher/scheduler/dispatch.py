@@ -38,8 +38,8 @@ from launcher.store.lanes import HERE, Lane
 from launcher.store.queue import Store
 from launcher.store.rows import Claim, ReadyJob
 from launcher.store.usage import NO_USAGE
-from launcher.system.daemon_control import Sleeper
 from launcher.system.paths import Home
+from launcher.system.sleeper import Sleeper
 from launcher.system.stored_fields import Unreadable, parsed
 
 COUNT_S = 0.5  # between two counts of what waits

@@ -40,12 +40,12 @@ from launcher.store.queue import Store
 from launcher.store.recovery import trouble
 from launcher.store.retention import delete
 from launcher.store.rows import Claim
-from launcher.system.daemon_control import Sleeper
 from launcher.system.error_log import Troubles
 from launcher.system.files import read_json
 from launcher.system.gpu_sharing import Rules
 from launcher.system.paths import Home
 from launcher.system.processes import core_mask
+from launcher.system.sleeper import Sleeper
 from launcher.workers.attempt_watch import Adopted, Watch, find_out, watch
 from launcher.workers.fork_server_pool import AHEAD, ForkServerPool, Unusable
 from launcher.workers.start_pauses import Outage

@@ -26,9 +26,9 @@ from launcher.store.client import stopped
 from launcher.store.feed import FollowedJobs
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
-from launcher.system.files import read_part, tail_offset
+from launcher.system.log_files import read_part, tail_offset
 from launcher.system.paths import Home
-from launcher.system.text import ESCAPE, RESET, Plain, with_colours, without_colours
+from launcher.system.terminal_codes import ESCAPE, RESET, Plain, with_colours, without_colours
 
 CHUNK_BYTES = 1 << 16  # of one job before the next one has its turn
 LONGEST_BYTES = 8 << 10  # of a line; a longer one is cut into several

@@ -1,31 +1,36 @@
-"""What a person may do to a job, or to several, from a screen: the question first, then exactly what a verb does.
+"""What a user may do to a job, or to several, from a screen: the question first, then exactly what a verb does.
 
-Several jobs are one question, one answer, one transaction. Tags and notes are written as `launcher tag` and
-`launcher note` do: those of one job as they are, of several what changes.
+Several jobs are one question, one answer, one transaction.
 """
 
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
-from launcher.errors import UsageError, counted
+from launcher.errors import counted
 from launcher.job_options.value_types import PRIORITY
-from launcher.screens.format import first_line, harmless, named, pause_reason, reserved_text
+from launcher.screens.format import harmless, named, pause_reason, reserved_text
 from launcher.screens.text_table import Line, Span, Tone, line, shortened, width_of
 from launcher.states import ENDED, OPEN, State
 from launcher.store.client import set_off
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
 from launcher.store.steering import Steering
-from launcher.store.tags import LONGEST_NOTE, TAG_RULE, check_note, is_tag
-from launcher.system.daemon_control import ensure_scheduler, wake
+from launcher.system.daemon_control import wake
 from launcher.system.paths import Home
+from launcher.system.scheduler_start import ensure_scheduler
 
 LEAST_NAME = 12  # columns of a job's name in a question
 ANSWERS = "  y/n"
 READ_ONLY = "read only: jobs cannot be changed from here"
 _Act = Callable[[Store, JobRow, float], list[int]]  # in the database; returns the jobs concerned
+_PRIORITY_MATTERS = ": only waiting jobs have a priority"
+_CANCEL = "c"
+_REFUSALS = {
+    ("h", State.RUNNING): "a running job cannot be held; p pauses it, c cancels it",
+    ("r", State.DONE): "job {0} is done. To run it again: launcher retry {0} --force",
+}
 
 
 class _Action(NamedTuple):
@@ -165,8 +170,6 @@ class _Rule(NamedTuple):
 
 
 _RUNS, _WAITS = frozenset({State.RUNNING}), OPEN - {State.RUNNING}
-_PRIORITY_MATTERS = ": only waiting jobs have a priority"
-_CANCEL = "c"
 _RULES: Mapping[str, _Rule] = {
     "h": _Rule(
         frozenset({State.QUEUED}),
@@ -239,10 +242,6 @@ _RULES: Mapping[str, _Rule] = {
         wake,
         partial(_reprioritising, by=-1),
     ),
-}
-_REFUSALS = {
-    ("h", State.RUNNING): "a running job cannot be held; p pauses it, c cancels it",
-    ("r", State.DONE): "job {0} is done. To run it again: launcher retry {0} --force",
 }
 KEYS = {key: rule.many.partition(" ")[0] for key, rule in _RULES.items()}  # key → verb
 
@@ -332,111 +331,6 @@ def _ends(actions: Sequence[_Action], store: Store) -> Iterator[str]:
         yield f"{runs:,} of them {'runs' if runs == 1 else 'run'}"
     if needy := {row.id for row in store.read.dependants_of(jobs)} - jobs:
         yield _skipped(len(needy), "them")
-
-
-LONGEST_TAGS = 2000  # characters of all tags of a job, where they are typed in one line
-TAG, NOTE = "tag", "note"
-TEXT_KEYS = {"t": TAG, "n": NOTE}
-
-
-class JobText(NamedTuple):
-    """A text on a job, as it is now: its tags, with spaces between them, or the note on it."""
-
-    job: JobRow
-    kind: str  # TAG or NOTE
-    text: str
-
-    @property
-    def asked(self) -> str:
-        """What is asked, with the job's whole name."""
-        return f"{self.what} {self.job.id} {harmless(self.job.name)}"
-
-    @property
-    def what(self) -> str:
-        """How it is asked for, before the job's number."""
-        return "tags of job" if self.kind == TAG else "note on job"
-
-    @property
-    def rule(self) -> str:
-        """What may be written, for people."""
-        if self.kind == TAG:
-            return f"tags separated by spaces; a tag is {TAG_RULE}"
-        return f"any text of at most {LONGEST_NOTE:,} characters; an empty one removes the note"
-
-    @property
-    def longest(self) -> int:
-        """Characters that may be written."""
-        return LONGEST_TAGS if self.kind == TAG else LONGEST_NOTE
-
-    def put(self, store: Store, text: str) -> str:
-        """Write another text in the place of this one, and return what was done, for people.
-
-        Raises:
-            UsageError: it may not be written.
-        """
-        job = [self.job.id]
-        if self.kind == TAG:
-            tags, before = [*dict.fromkeys(text.split())], {*self.text.split()}
-            # only what was changed: another one may have given it a tag meanwhile
-            _change_tags(store, job, {*tags} - before, before - {*tags})
-            now = store.steering.tags_of(job).get(self.job.id, [])
-            holds = f"tags: {', '.join(map(harmless, now))}" if now else "no tags"
-        else:
-            check_note(text)
-            store.steering.set_note(job, text)
-            holds = f"note: {harmless(first_line(text))}" if text else "no note"
-        return f"job {self.job.id} {harmless(self.job.name)}: {holds}"
-
-
-def text_of(kind: str, job: JobRow, store: Store) -> JobText:
-    """Return what is written on a job: TAG or NOTE."""
-    if kind == NOTE:
-        return JobText(job, kind, job.owner_note)
-    return JobText(job, kind, " ".join(store.steering.tags_of([job.id]).get(job.id, [])))
-
-
-def put_text(texts: Sequence[JobText], store: Store, typed: str) -> str:
-    """Write on jobs what was typed in one line, and return what was done, for people.
-
-    Args:
-        texts: as they are now, the same of each job; at least one.
-        store: the queue's.
-        typed: of several jobs, tags are given and, behind a minus, taken away.
-
-    Raises:
-        UsageError: it may not be written.
-    """
-    first = texts[0]
-    if len(texts) == 1:
-        shown, _, below = first.text.partition("\n")
-        if typed == harmless(shown):
-            return f"{first.asked}: unchanged"
-        # what cannot be typed here stays; an empty text removes all of it
-        return first.put(store, f"{typed}\n{below}" if typed and below else typed)
-    if first.kind == NOTE:
-        with store.writing():
-            for each in texts:
-                each.put(store, typed)
-        return f"{counted(len(texts), 'job')}: {'note written' if typed else 'no note'}"
-    words = typed.split()
-    add = {word.removeprefix("+") for word in words if not word.startswith("-")}
-    remove = {word[1:] for word in words if word.startswith("-")}
-    touched = _change_tags(store, [each.job.id for each in texts], add, remove)
-    return f"{counted(len(touched), 'job')} with changed tags"
-
-
-def _change_tags(
-    store: Store, jobs: Sequence[int], add: set[str], remove: set[str]
-) -> Collection[int]:
-    """Give jobs tags and take others from them; return those to which this made a difference.
-
-    Raises:
-        UsageError: one of them is no tag.
-    """
-    for tag in sorted(add | remove):
-        if not is_tag(tag):
-            raise UsageError(f"{harmless(tag)!r} is not a tag; a tag is {TAG_RULE}")
-    return store.steering.change_tags(jobs, add, remove)
 
 
 def one_line(error: Exception) -> str:

@@ -1,52 +1,19 @@
-"""The pilots as the scheduler last saw them, and their GPUs as their newest beats tell: values, and lines for screens.
+"""The pilots as the scheduler last saw them: values, and lines for screens.
 
-What pilots and engines print is made harmless to a terminal. Those on nodes stand in a table, and below it what each
+What pilots and engines print is made harmless to a terminal. Pilots on nodes stand in a table, and below it what each
 backend waits for.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from textwrap import wrap
-from typing import NamedTuple
 
-from launcher.backends.pilot_folder import PilotFolder, name_of
-from launcher.backends.pilot_messages import Beat, Hello, News, read_news
-from launcher.backends.pilot_records import PilotRecords
 from launcher.backends.pilots_file import BackendRow, PilotRow, Pilots
-from launcher.gpu.snapshot import GpuSnapshot
 from launcher.screens.format import clock, first_line, iso_if_known
-from launcher.screens.gpu_view import Gauge, guest_of
 from launcher.screens.text_table import Cell, Column, Line, Span, Table, Tone, line
-from launcher.store.rows import Claim
 from launcher.system.files import Json
-from launcher.system.paths import Home
 from launcher.units import format_seconds
-from launcher.workers.memory_share import read_report
 
 HERE = "local"  # this machine among nodes, by the word that `--on` has for it
-
-
-def pilots_record(seen: Pilots) -> dict[str, Json]:
-    """Return pilots and their backends for JSON."""
-    return {
-        "backends": [_record(row) for row in seen.backends],
-        "pilots": [_record(row) for row in seen.pilots],
-    }
-
-
-def _record(row: BackendRow | PilotRow) -> dict[str, Json]:
-    """Return a row for JSON: times in UTC, null where there is no word."""
-    return {
-        _CALLED.get(name, name): iso_if_known(value)
-        if name in _TIMES
-        else value
-        if value != ""
-        else None
-        for name, value in row._asdict().items()
-    }
-
-
 _CALLED = {"stage": "state", "attempts": "jobs"}  # field → key
 _TIMES = frozenset({"since", "starts_at", "heard_at"})
 MOST = 16  # pilots that are listed one by one
@@ -80,6 +47,26 @@ _COLUMNS = (
     Column("TIME", right=True, drop=1),
     Column("WHY", least=20, rows=3),
 )
+
+
+def pilots_record(seen: Pilots) -> dict[str, Json]:
+    """Return pilots and their backends for JSON."""
+    return {
+        "backends": [_record(row) for row in seen.backends],
+        "pilots": [_record(row) for row in seen.pilots],
+    }
+
+
+def _record(row: BackendRow | PilotRow) -> dict[str, Json]:
+    """Return a row for JSON: times in UTC, null where there is no word."""
+    return {
+        _CALLED.get(name, name): iso_if_known(value)
+        if name in _TIMES
+        else value
+        if value != ""
+        else None
+        for name, value in row._asdict().items()
+    }
 
 
 def draw_pilots(pilots: Pilots, now: float, width: int) -> list[Line]:
@@ -141,73 +128,3 @@ def _backend_lines(backend: BackendRow, pilots: Pilots, width: int) -> list[Line
         for text in backend.log.splitlines()[-LOG_LINES:]
     ]
     return lines
-
-
-FIRST_BYTES = 1 << 16  # of its news, in which a pilot says hello
-LAST_BYTES = 1 << 17  # in which its newest beat with GPUs lies
-
-
-class Seen(NamedTuple):
-    """What a pilot has told of its GPUs."""
-
-    gpus: tuple[GpuSnapshot, ...] = ()
-    used: Mapping[str, Mapping[str, int]] = {}  # attempt → UUID → bytes
-
-
-def pilot_gauges(home: Home, pilots: Pilots, claims: Sequence[Claim]) -> list[Gauge]:
-    """Return the GPUs of all pilots that have some, each with the jobs of ours on it.
-
-    Args:
-        home: whose.
-        pilots: as they are now.
-        claims: our attempts that have not ended.
-    """
-    nodes, tokens = pilots.nodes, {pilot.token for pilot in pilots.pilots if pilot.gpus}
-    if not tokens:
-        return []
-    gauges = []
-    for record in PilotRecords(home).read():
-        if record.token not in tokens:
-            continue
-        ours = [claim for claim in claims if claim.pilot == record.token]
-        seen = seen_gpus(record.pilot_folder)
-        for gpu in seen.gpus:
-            guests = tuple(
-                guest_of(
-                    claim,
-                    read_report(home.attempt(*claim.key)),
-                    reported=seen.used.get(name_of(claim.job, claim.number), {}).get(gpu.uuid),
-                )
-                for claim in ours
-                if gpu.uuid in claim.gpus
-            )
-            gauges.append(Gauge(gpu=gpu, node=nodes[record.token], guests=guests))
-    return gauges
-
-
-def seen_gpus(folder: PilotFolder) -> Seen:
-    """Return what a pilot has told last; nothing where its file cannot be read now."""
-    gpus: tuple[GpuSnapshot, ...] = ()
-    used: Mapping[str, Mapping[str, int]] = {}
-    for news in _news(folder.news):
-        match news:
-            case Hello(gpus=had):
-                gpus = gpus or had
-            case Beat(gpus=now, used=took) if now:
-                gpus, used = now, took
-    return Seen(gpus=gpus, used=used)
-
-
-def _news(path: Path) -> Iterator[News]:
-    """Give a pilot's first and last news."""
-    try:
-        with path.open("rb") as file:
-            begin = file.read(FIRST_BYTES)
-            file.seek(max(len(begin), file.seek(0, 2) - LAST_BYTES))
-            end = file.read(LAST_BYTES)
-    except OSError:
-        return
-    for told in (begin + end).split(b"\n"):  # where the two meet a line may be cut: it is no news
-        news = read_news(told) if told else None
-        if news is not None:
-            yield news

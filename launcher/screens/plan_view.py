@@ -4,48 +4,41 @@ A table of its kinds, free resources, the first wave, time and disk.
 """
 
 import re
-import shlex
 import textwrap
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain
-from pathlib import Path
 
-from launcher.backends.settings import HERE, BackendSettings
 from launcher.errors import counted
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.job import CPU
+from launcher.planning.comparison import ComparedJob, Comparison, open_jobs
 from launcher.planning.estimates import JobEstimate
 from launcher.planning.first_wave import MachineState
 from launcher.planning.plan import Plan, PlannedJob, Savings
-from launcher.planning.preview import BackendPreview, KindSum, Preview
-from launcher.planning.queue_comparison import (
-    ACCEPT_CODE,
-    ADOPT,
-    BY_FILES,
-    Action,
-    ComparedJob,
-    Comparison,
-    open_jobs,
-)
-from launcher.screens.format import between, first_few, harmless, stamp
-from launcher.screens.text_table import Table, columns, titled
+from launcher.planning.preview import Preview
+from launcher.screens.format import first_few, harmless, stamp
+from launcher.screens.plan_backends import backend_lines
+from launcher.screens.plan_differences import other_code, other_folder, other_options
+from launcher.screens.plan_kinds import kinds_table
+from launcher.screens.text_table import columns
 from launcher.system.git import WorkTree
-from launcher.units import FORESEEN_S, format_bytes, format_estimate, format_seconds
+from launcher.units import format_bytes, format_seconds
 
-# how much of the table's memory and time is shown: 2 with its source, 1 without, 0 nothing
-_TABLES = ((2, 2), (2, 1), (1, 1), (1, 0), (0, 0))
-_COLUMNS = titled(
-    *("KIND", "JOBS", "TO RUN", "DONE", "VRAM EACH", "TIME EACH", "WHY"),
-    numbers={1, 2, 3},
-    least=len("cancelled"),
-)
 _wrap = partial(textwrap.wrap, break_on_hyphens=False)  # as in names of models
 _hanging = partial(_wrap, subsequent_indent="  ", break_long_words=False)
-_Pair = tuple[ComparedJob, JobEstimate]
-_LEAST_SPREAD = 0.01
 _KEPT = "\u00a0"  # a space at which no line is broken
+MOST_LISTED = 40  # jobs; `--all` lists every one
+MOST_AFTER = 2  # needs named in a line
+MOST_FILES = 3  # that are not committed
+WIDTH = 120  # columns where there is no terminal
+NARROWEST = 40  # columns
+_NAMES_SHARE = 0.55  # of the width; a longer name has a line for itself
+_LEAST_ROOM = 28  # columns for added data and needs, before there is any for the memory
+_LEAST_ADDED = 12  # columns for added data, as in "+ real:pre"
+_GAP = "  "
+_PLAIN = frozenset({"new", "cached", "forced", "queued", "held", "running"})  # says all there is
+_OF_THE_FILE = re.compile(r" *[0-9]* \| | *--> ")
 
 
 def prospects(comparison: Comparison, preview: Preview, width: int) -> Iterator[str]:
@@ -80,23 +73,6 @@ def _saved(savings: Savings) -> str:
     if size is not None and most is not None and size > most:
         text += f"; only {format_bytes(most)} are cached, and each job computes the rest"
     return text
-
-
-def time_each(kind_sum: KindSum | None, *, source: bool) -> str:
-    """Tell how long one job of a kind takes, '-' where none has to run.
-
-    Args:
-        kind_sum: what is known of the kind.
-        source: also on what that rests.
-    """
-    if kind_sum is None:
-        return "-"
-    if not kind_sum.known:
-        return "no data yet"
-    text = f"~ {between(format_seconds(kind_sum.shortest), format_seconds(kind_sum.longest))}"
-    if kind_sum.spread is not None:
-        text += f" ±{max(kind_sum.spread, _LEAST_SPREAD):.0%}".replace("%", " %")
-    return f"{text} measured" if source else text
 
 
 def _words(compared_jobs: Sequence[ComparedJob]) -> str:
@@ -174,148 +150,6 @@ def _disk(preview: Preview) -> str:
     return parts if free is None else f"{parts}, {format_bytes(free)} free on the disk of runs/"
 
 
-def kinds_table(compared_jobs: Sequence[ComparedJob], preview: Preview, width: int) -> list[str]:
-    """Return one line for each kind, and the sum."""
-    kinds: dict[str, list[_Pair]] = {}
-    for pair in zip(compared_jobs, preview.estimates, strict=True):
-        kinds.setdefault(pair[0].job.kind, []).append(pair)
-    lines = [line.text for line in _table_with(kinds, preview).drawn(width)]
-    if len(kinds) > 1:
-        lines.insert(-1, "─" * min(width, max(map(len, lines))))
-    return lines
-
-
-def _table_with(kinds: Mapping[str, Sequence[_Pair]], preview: Preview, form: int = 0) -> Table:
-    """Return the table with so much of memory and time as one of `_TABLES` says; the next ones have less."""
-    memory, time = _TABLES[form]
-    gpus = bool(preview.machine_state.machine.gpus)
-    rows = []
-    for name, pairs in kinds.items():
-        duration = time_each(preview.kinds.get(name), source=time == 2) if time else ""
-        vram = _vram_each(pairs, gpus=gpus, source=memory == 2) if memory else ""
-        rows.append((name, *_counts(pairs), vram, duration, _why(pairs)))
-    if len(kinds) > 1:
-        every = [pair for pairs in kinds.values() for pair in pairs]
-        rows.append(("all", *_counts(every), "", "", ""))
-    shorter = partial(_table_with, kinds, preview, form + 1)
-    return Table(_COLUMNS, rows, less=shorter if form + 1 < len(_TABLES) else None)
-
-
-def _counts(pairs: Sequence[_Pair]) -> tuple[str, str, str]:
-    run = len(open_jobs(compared for compared, _ in pairs))
-    return str(len(pairs)), str(run), str(len(pairs) - run or "-")
-
-
-def _why(pairs: Iterable[_Pair]) -> str:
-    states = Counter(compared.state for compared, _ in pairs)
-    return ", ".join(state if len(states) == 1 else f"{state} {n}" for state, n in states.items())
-
-
-def _vram_each(pairs: Iterable[_Pair], *, gpus: bool, source: bool) -> str:
-    """Tell what the jobs of a kind that run ask of a GPU's memory."""
-    run = [pair for pair in pairs if pair[0].action is not Action.CACHED]
-    if not run:
-        return "-"
-    on_gpu = [
-        estimate for compared, estimate in run if compared.job.resources.works_on_gpu(there=gpus)
-    ]
-    if not on_gpu:
-        return "(CPU)"
-    sizes = [estimate.vram for estimate in on_gpu if estimate.vram is not None]
-    if not sizes:
-        return "none"
-    size = between(format_bytes(min(sizes)), format_bytes(max(sizes)))
-    return f"{size} {on_gpu[0].vram_source}" if source else size
-
-
-# --- what backends are asked for
-
-
-def backend_lines(previews: Sequence[BackendPreview], now: float) -> Iterator[str]:
-    """Give a sentence for each place where jobs of a plan go."""
-    for preview in previews:
-        if preview.settings is None:
-            yield harmless(f"On this machine{_else(preview)}: {_jobs(preview)}")
-        else:
-            yield harmless(
-                f"On {preview.name}{_else(preview)}: {_jobs(preview)}; {_pilots(preview, now)}"
-            )
-
-
-def shape_of(settings: BackendSettings) -> str:
-    """Return what a pilot asks for, in words."""
-    parts = [counted(settings.cpus, "core")]
-    if settings.gpus:
-        kind = settings.gpu_type or ("GPU" if settings.gpus == 1 else "GPUs")
-        parts.append(f"{settings.gpus} {kind}")
-    parts += [format_bytes(settings.memory)] if settings.memory is not None else []
-    parts += [format_seconds(settings.time_s)] if settings.time_s is not None else []
-    return ", ".join(parts)
-
-
-def _else(preview: BackendPreview) -> str:
-    names = ("this machine" if name == HERE else name for name in preview.otherwise)
-    if not preview.otherwise:
-        return ""
-    most = f" (except {counted(preview.only_there, 'job')})" if preview.only_there else ""
-    return f", otherwise on {' or '.join(names)}{most}"
-
-
-def _jobs(preview: BackendPreview) -> str:
-    kinds = ", ".join(f"{number} {kind}" for kind, number in preview.kinds.items())
-    return kinds if len(preview.kinds) == 1 else f"{counted(preview.jobs, 'job')} ({kinds})"
-
-
-def _pilots(preview: BackendPreview, now: float) -> str:
-    settings = preview.settings
-    assert settings is not None, "this machine has no pilots"
-    shape = shape_of(settings)
-    if not settings.pilot:
-        return f"each as a job of the engine with {shape}{_starts(preview, now)}"
-    if preview.first == preview.most:
-        text = counted(preview.most, "pilot")
-    elif preview.first:
-        text = f"{counted(preview.first, 'pilot')} at first, up to {preview.most}"
-    else:
-        text = f"up to {counted(preview.most, 'pilot')}"
-    text += f" with {shape}" if preview.most == 1 else f" with {shape} each"
-    return f"{text}{_starts(preview, now)}"
-
-
-def _starts(preview: BackendPreview, now: float) -> str:
-    estimate = preview.answer.estimate
-    if estimate is None:
-        trouble = preview.answer.trouble
-        return f"; the start time is unknown ({trouble})" if trouble else ""
-    if not estimate.possible:
-        return f"; none can start: {estimate.why}"
-    if estimate.starts_at is None:
-        return ""
-    if estimate.starts_at <= now + 1:
-        return "; one would start now"
-    when = format_estimate(estimate.starts_at, now)
-    if not when:
-        return f"; none is expected to start within {format_seconds(FORESEEN_S)}"
-    return f"; one is expected to start {when}"
-
-
-# --- the whole listing
-
-MOST_LISTED = 40  # jobs; `--all` lists every one
-MOST_AFTER = 2  # needs named in a line
-MOST_FILES = 3  # that are not committed
-MOST_DEFINITIONS = 3  # named, of those with other code
-WIDTH = 120  # columns where there is no terminal
-NARROWEST = 40  # columns
-
-_NAMES_SHARE = 0.55  # of the width; a longer name has a line for itself
-_LEAST_ROOM = 28  # columns for added data and needs, before there is any for the memory
-_LEAST_ADDED = 12  # columns for added data, as in "+ real:pre"
-_GAP = "  "
-_PLAIN = frozenset({"new", "cached", "forced", "queued", "held", "running"})  # says all there is
-_OF_THE_FILE = re.compile(r" *[0-9]* \| | *--> ")
-
-
 def draw_plan(
     comparison: Comparison,
     preview: Preview,
@@ -356,79 +190,6 @@ def draw_plan(
         _last_lines(jobs, harmless(start), refused, width),
     ]
     return "\n\n".join(text for lines in blocks if (text := "\n".join(lines)))
-
-
-def other_code(compared_jobs: Iterable[ComparedJob], *, dry_run: bool = True) -> str:
-    """Return how many jobs were done with other code, and what happens to them; "" if none was.
-
-    Args:
-        compared_jobs: of a plan's jobs.
-        dry_run: nothing is queued; else they are queued next.
-    """
-    changed = [compared for compared in compared_jobs if compared.other_code]
-    again = open_jobs(changed)
-    jobs = again or changed
-    if not jobs:
-        return ""
-    was = f"{counted(len(jobs), 'job')} {'was' if len(jobs) == 1 else 'were'} done with other code"  # prose: ok, a job is done
-    was += _which_code(jobs)
-    if not again:
-        return f"{was}. To keep the results: {ACCEPT_CODE}"
-    run = "would run" if dry_run else "runs" if len(jobs) == 1 else "run"
-    same = f"{was}, with the same settings and inputs, and {run} again"
-    return f"{same}. To keep the results: {ACCEPT_CODE}"
-
-
-def _which_code(jobs: Sequence[ComparedJob]) -> str:
-    """Tell in parentheses what of the code differs, where it is known."""
-    names = sorted({name for compared in jobs for name in compared.other_definitions})
-    more = len(names) - MOST_DEFINITIONS
-    which = [", ".join(names[:MOST_DEFINITIONS]) + (f" and {more} more" if more > 0 else "")]
-    if any(compared.is_by_files for compared in jobs):
-        which.append(BY_FILES)
-    text = "; ".join(filter(None, which))
-    return f" ({text})" if text else ""
-
-
-def other_options(compared_jobs: Iterable[ComparedJob]) -> str:
-    """Tell how many jobs wait with other options than the plan's, and what to do; '' where none does."""
-    jobs = [compared for compared in compared_jobs if compared.options]
-    if not jobs:
-        return ""
-    names = ", ".join(dict.fromkeys(name for compared in jobs for name in compared.options))
-    single = len(jobs) == 1
-    keeps = (
-        "keeps the options with which it was" if single else "keep the options with which they were"
-    )
-    return (
-        f"{counted(len(jobs), 'waiting job')} {keeps} queued (different: {names}). "
-        f"To use those of the file, cancel {'it' if single else 'them'} and run the file again"
-    )
-
-
-def other_folder(comparison: Comparison, *, queued: bool) -> str:
-    """Return which results of another folder are taken over, or could be; '' if there are none.
-
-    Args:
-        comparison: of a plan with the queue.
-        queued: its jobs are in the queue by now.
-    """
-    adoption = comparison.adoption
-    if adoption is not None:
-        number = len(adoption.rows)
-        are = "would be" if not queued else "is" if number == 1 else "are"
-        text = f"{counted(number, 'result')} of {adoption.root} {are} adopted"
-        if adoption.waiting:
-            jobs = " ".join(map(str, adoption.waiting))
-            text += f". Jobs of this file also wait there: `launcher cancel {jobs}` ends them"
-        return text
-    if not comparison.elsewhere:
-        return ""
-    root, number = comparison.elsewhere[0]
-    done = "1 new job is" if number == 1 else f"{number:,} new jobs are"
-    gone = "which no longer exists" if not Path(root).exists() else "the same folder"
-    file = shlex.quote(comparison.plan.file)
-    return f"{done} done in {root}, {gone}. To take over the results: launcher run {file} {ADOPT} {shlex.quote(root)}"
 
 
 def _indented(lines: Iterable[str]) -> Iterator[str]:

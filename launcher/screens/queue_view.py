@@ -1,122 +1,28 @@
-"""A screen as lines: what `status`, its watch and `top` show, at any width.
-
-Above the jobs stand the scheduler, the progress of runs, how many jobs are in each state, and the machine.
-"""
+"""A screen as lines: what `status`, its watch and `top` show, at any width."""
 
 from collections.abc import Sequence
 
 from launcher.errors import counted
 from launcher.job import PROGRAM
 from launcher.params import in_name
-from launcher.screens.format import GLYPHS, ORDER, PAUSED, clock, first_few, harmless, stamp
+from launcher.screens.format import GLYPHS, PAUSED, clock, stamp
 from launcher.screens.gpu_view import draw, gib
-from launcher.screens.host import host_line
 from launcher.screens.job_view import JobView, UsedMemory
 from launcher.screens.pilots import HERE, draw_pilots
+from launcher.screens.queue_head import DAY_S, head
 from launcher.screens.snapshots import Screen
 from launcher.screens.text_table import (
-    GAP,
     Cell,
     Column,
     Line,
     Span,
     Table,
     Tone,
-    joined,
     line,
     shortened,
-    width_of,
 )
 from launcher.states import OPEN, ReasonCode, State
 from launcher.units import format_seconds
-
-DAY_S = 86_400.0
-MOST_S = 300 * DAY_S  # a date without its year tells no more
-BAR = 30  # columns of a run's progress at most
-RUNS = 3  # whose progress is named
-
-
-def head(screen: Screen, width: int) -> list[Line]:
-    """Return the home, the scheduler, warnings, progress, the number of jobs by state, the machine, and groups."""
-    moment = stamp(screen.at, "%a %d %b %H:%M:%S")
-    begin, loop = "launcher  ", f"  {_loop(screen)}"
-    room = width - len(begin) - len(loop) - len(moment) - GAP
-    home = shortened(screen.home, max(room, 8), middle=True)
-    gap = " " * max(GAP, room - width_of(home) + GAP)
-    spans = (Span(begin, Tone.STRONG), Span(home), Span(loop), Span(gap), Span(moment, Tone.DIM))
-    lines = [Line(spans)]
-    lines += [line(f"warning: {warning}", Tone.WARN) for warning in screen.warnings]
-    lines += progress(screen, width)
-    lines.append(_tally(screen))
-    if screen.host is not None:
-        lines.append(host_line(screen.host, width))
-    if screen.groups:
-        limits = (f"{group.name} {group.running} of {group.limit}" for group in screen.groups)
-        lines.append(line(harmless(f"groups: {' · '.join(limits)}")))
-    return [row.cut(width) for row in lines]
-
-
-def _loop(screen: Screen) -> str:
-    """Return the state of the scheduler, in words."""
-    scheduler = screen.scheduler
-    if scheduler.pid is None:
-        return f"scheduler {scheduler.state}"
-    up = f", up {format_seconds(max(0.0, screen.at - scheduler.since))}" if scheduler.since else ""
-    stopping = ", stopping" if scheduler.state == "stopping" else ""
-    return f"scheduler pid {scheduler.pid}{up}{stopping}"
-
-
-def _tally(screen: Screen) -> Line:
-    """Return how many jobs are in each state; the failed ones stand out."""
-    parts = [
-        Span(f"{number:,} {state}", Tone.BAD if state is State.FAILED else Tone.PLAIN)
-        for state in ORDER
-        if (number := screen.counts.get(state))
-    ]
-    return joined(parts) if parts else line("no jobs")
-
-
-def progress(screen: Screen, width: int) -> list[Line]:
-    """Return the progress of the runs with open jobs, and when they will be done at this pace."""
-    left_s, names = screen.left_s, [*screen.active]
-    if len(names) == 1:
-        # a run's own: what else is queued or runs does not take it away
-        left_s, text = screen.left_of(names[0]), names[0]
-    else:
-        text = first_few([_with_left(screen, name) for name in names], RUNS)
-    left = _left(left_s, screen.at)
-    if not names:
-        return [line(left)] if left else []
-    ended = sum(done for done, _ in screen.active.values())
-    every = sum(total for _, total in screen.active.values())
-    size = min(BAR, width // 4)
-    filled = size * ended // max(1, every)
-    spans = (
-        Span("█" * filled, Tone.GOOD),
-        Span("░" * (size - filled), Tone.DIM),
-        Span(f" {ended:,} of {every:,}", Tone.STRONG),
-        Span(f"  {left}" if left else ""),
-        Span(f"  {text}", Tone.DIM),
-    )
-    return [Line(spans)]
-
-
-def _with_left(screen: Screen, run: str) -> str:
-    """Return a run's name, and how long it still takes where that is known."""
-    left_s = screen.left_of(run)
-    return run if left_s is None else f"{run} (about {format_seconds(left_s)})"
-
-
-def _left(left_s: float | None, now: float) -> str:
-    """Return the time until all is done, and when that is; '' if it is unknown."""
-    if left_s is None:
-        return ""
-    text = f"about {format_seconds(left_s)} left"
-    if left_s > MOST_S:
-        return text
-    form = "%H:%M" if left_s < DAY_S else "%a %d %b %H:%M"
-    return f"{text} ({stamp(now + left_s, form)})"
-
 
 TONES = {
     State.RUNNING: Tone.OURS,

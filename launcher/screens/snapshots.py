@@ -23,7 +23,8 @@ from launcher.scheduler.policy.model import forecast_of_running
 from launcher.scheduler.run_places import screen_order
 from launcher.screens.format import harmless
 from launcher.screens.gpu_view import CURVE, FRESH_S, Gauge, gauges_of, recalled
-from launcher.screens.host import Host, HostReader
+from launcher.screens.host import Host
+from launcher.screens.host_reader import HostReader
 from launcher.screens.job_view import (
     RECENT,
     WAITING,
@@ -39,7 +40,7 @@ from launcher.screens.job_view import (
     newest_of,
     numbers_told,
 )
-from launcher.screens.pilots import pilot_gauges
+from launcher.screens.pilot_gpus import pilot_gauges
 from launcher.states import ENDED, ReasonCode, State
 from launcher.store.queue import Store
 from launcher.store.recovery import grown_log, trouble

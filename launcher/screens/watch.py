@@ -16,9 +16,11 @@ from launcher.gpu.nvml import Nvml
 from launcher.screens import queue_view
 from launcher.screens.format import GLYPHS, PAUSED, clock, harmless, tally
 from launcher.screens.job_view import WAITING, numbers_of, views_of
-from launcher.screens.queue_view import TONES, jobs_listed, progress, running, screen_lines
+from launcher.screens.live_display import below_messages, whole_screen
+from launcher.screens.queue_head import progress
+from launcher.screens.queue_view import TONES, jobs_listed, running, screen_lines
 from launcher.screens.snapshots import Queue
-from launcher.screens.terminal import below_messages, terminal_size, whole_screen
+from launcher.screens.terminal import terminal_size
 from launcher.screens.text_table import Line, Tone, line, width_of
 from launcher.states import ENDED, ReasonCode, State, without_state
 from launcher.store.client import check_still_there

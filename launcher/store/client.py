@@ -17,19 +17,14 @@ from launcher.store.queue import Store
 from launcher.store.recovery import gone, refuse_damaged, trouble
 from launcher.store.relocation import held_in_copy
 from launcher.store.rows import JobRow
-from launcher.system.daemon_control import (
-    ensure_scheduler,
-    scheduler_pid,
-    start_scheduler,
-    this_version,
-    version_of,
-    wake,
-)
-from launcher.system.environment import left_out_note, remembered
+from launcher.system.daemon_control import scheduler_pid, start_scheduler, wake
 from launcher.system.files import file_number, read_json
 from launcher.system.home_checks import relocation
 from launcher.system.paths import Attempt, Home, check_home, find_home, make_home
-from launcher.system.processes import MARK, cores
+from launcher.system.process_trees import MARK
+from launcher.system.processes import cores
+from launcher.system.remembered_variables import left_out_note, remembered
+from launcher.system.scheduler_start import ensure_scheduler, this_version, version_of
 from launcher.system.text import harmless
 
 GOING_ON = "To start jobs again: launcher start"

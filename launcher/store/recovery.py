@@ -13,8 +13,8 @@ from launcher.errors import StoreError
 from launcher.store.backups import backups, moment
 from launcher.system.daemon_control import scheduler_pid, wake
 from launcher.system.files import Json, read_json, sync, write_json
+from launcher.system.locks import lock
 from launcher.system.paths import Home
-from launcher.system.processes import lock
 from launcher.units import format_bytes, format_seconds
 
 LOCK_PATIENCE_S = 60.0  # who looks at the same damage just now may have a large file to read

@@ -16,7 +16,8 @@ from pathlib import Path
 
 from launcher.system.files import opened, read_bytes
 from launcher.system.home_checks import mounted, mounts
-from launcher.system.processes import Identity, alive, boot_id, send
+from launcher.system.process_trees import send
+from launcher.system.processes import Identity, alive, boot_id
 
 PREFIX = "launcher-"
 RECORD_KEY = "group"  # beside a supervisor's identity in `started`: the folder of its group

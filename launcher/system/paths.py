@@ -17,7 +17,7 @@ from launcher.system.home_checks import (
     unusable,
     without_links,
 )
-from launcher.system.processes import inhabited, lock_holder
+from launcher.system.locks import inhabited, lock_holder
 
 SPEC, STARTED, RESULT, LOG = "spec.json", "started", "result.json", "log"
 _RECORD = "home.json"

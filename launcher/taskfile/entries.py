@@ -11,8 +11,8 @@ from launcher.job_options.registry import JobRequest
 from launcher.kind_interface import Kind, Role
 from launcher.taskfile.language import Reuse
 from launcher.taskfile.legacy_names import Wanted
+from launcher.taskfile.nodes import Scalar
 from launcher.taskfile.settings import Settled
-from launcher.taskfile.yaml_tree import Scalar
 
 T = TypeVar("T")
 

@@ -12,19 +12,10 @@ from launcher.kind_interface import Kind, Role
 from launcher.kinds import variable_fault
 from launcher.taskfile.language import Reuse, settings_among
 from launcher.taskfile.legacy_names import LABELS_RATE, percent_of_rate
+from launcher.taskfile.nodes import Fields, Given, Node, Said, Scalar, is_null, listed, plain_value
 from launcher.taskfile.overrides import Overrides
 from launcher.taskfile.scope import EVERY, Layer, Scope, read_resources
 from launcher.taskfile.settings import ALL_WORDS, known
-from launcher.taskfile.yaml_tree import (
-    Fields,
-    Given,
-    Node,
-    Said,
-    Scalar,
-    is_null,
-    listed,
-    plain_value,
-)
 
 WARM_START = "warm_start"  # the setting by which a kind starts from its own earlier weights
 

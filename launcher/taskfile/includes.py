@@ -14,16 +14,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from launcher.errors import Place, Problem, Problems, TaskFileError, UsageError, nearest
-from launcher.taskfile.yaml_tree import (
-    Fields,
-    Items,
-    Node,
-    Scalar,
-    is_null,
-    listed,
-    read_document,
-    wide_colons,
-)
+from launcher.taskfile.nodes import Fields, Items, Node, Scalar, is_null, listed
+from launcher.taskfile.yaml_tree import read_document, wide_colons
 
 CODE = "variable"
 MOST_FILES = 50

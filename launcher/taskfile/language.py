@@ -14,6 +14,7 @@ from launcher.job_options.registry import job_options, renamed_options
 from launcher.job_options.value_types import SHARE
 from launcher.kind_interface import Kind, Role
 from launcher.taskfile.legacy_names import OLD_WORDS
+from launcher.taskfile.nodes import Node, Said, Scalar
 from launcher.taskfile.schema.json_schema_types import (
     NAME,
     PLAIN,
@@ -29,10 +30,22 @@ from launcher.taskfile.schema.json_schema_types import (
     ref,
 )
 from launcher.taskfile.settings import TWO_NAMES, Known
-from launcher.taskfile.yaml_tree import Node, Said, Scalar
 
 MISLABELLED = "poisoned"  # in place of a model: every one of which training labels were wrong
 LONGEST_NAME = 100  # of a job, in characters
+_MODEL, _DATA = ref("model_id"), ref("data_id")
+IDS = one_or_more(_DATA)
+_NAMES = or_null(one_or_more(PLAIN))
+_RUN_NAME = {
+    **pattern(NAME, "the name of the run and of its folder below runs/"),
+    "type": ["string", "number"],
+    "maxLength": MOST_RUN_NAME,
+}
+# For an option that is written where it is none.
+RESOURCE_HINTS: Mapping[str, str] = {
+    **{name: f"write it below resources: {{{name}: …}}" for name in job_options()},
+    **{old: f"write resources: {{{now}: …}}" for old, now in renamed_options().items()},
+}
 
 
 class Reuse(StrEnum):
@@ -54,15 +67,6 @@ class Word(NamedTuple):
         """Return what it takes, with what it means; `form` where that depends on the kinds."""
         return {**({"description": self.about} if self.about else {}), **(self.form or form or {})}
 
-
-_MODEL, _DATA = ref("model_id"), ref("data_id")
-IDS = one_or_more(_DATA)
-_NAMES = or_null(one_or_more(PLAIN))
-_RUN_NAME = {
-    **pattern(NAME, "the name of the run and of its folder below runs/"),
-    "type": ["string", "number"],
-    "maxLength": MOST_RUN_NAME,
-}
 
 TOP: Mapping[str, Word] = {
     "name": Word("", _RUN_NAME),
@@ -178,13 +182,6 @@ _OF_PROGRAMS: Mapping[str, Word] = {
 def words_of(kind: Kind) -> Mapping[str, Word]:
     """Return the words of an entry of a kind."""
     return WORDS[kind.role] if kind.entry else {**WORDS[kind.role], **_OF_PROGRAMS}
-
-
-# For an option that is written where it is none.
-RESOURCE_HINTS: Mapping[str, str] = {
-    **{name: f"write it below resources: {{{name}: …}}" for name in job_options()},
-    **{old: f"write resources: {{{now}: …}}" for old, now in renamed_options().items()},
-}
 
 
 def settings_among(

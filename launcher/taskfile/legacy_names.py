@@ -10,9 +10,9 @@ from enum import StrEnum
 from launcher.errors import Problem, Problems
 from launcher.kind_interface import Kind, Role
 from launcher.taskfile.includes import merged
+from launcher.taskfile.nodes import Fields, Items, Node, Scalar, is_null
 from launcher.taskfile.scope import resources_today
 from launcher.taskfile.settings import TWO_NAMES, Known, blame_twice, known
-from launcher.taskfile.yaml_tree import Fields, Items, Node, Scalar, is_null
 
 LABELS_RATE = "poison_rate"  # a share; today's `poison` counts in percent
 

@@ -21,9 +21,7 @@ from launcher.ids import is_variant_value
 from launcher.kind_interface import Kind, Role
 from launcher.system.files import Json
 from launcher.taskfile.language import settings_among
-from launcher.taskfile.scope import EVERY, Layer, Scope
-from launcher.taskfile.settings import ALL_WORDS, Known, known
-from launcher.taskfile.yaml_tree import (
+from launcher.taskfile.nodes import (
     Fields,
     Given,
     Items,
@@ -34,6 +32,8 @@ from launcher.taskfile.yaml_tree import (
     listed,
     plain_value,
 )
+from launcher.taskfile.scope import EVERY, Layer, Scope
+from launcher.taskfile.settings import ALL_WORDS, Known, known
 
 MOST_COMBINATIONS = 10_000
 

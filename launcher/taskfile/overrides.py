@@ -13,9 +13,10 @@ from launcher.job_options.registry import job_options, renamed_options
 from launcher.kind_interface import Kind, Role
 from launcher.taskfile.includes import merged
 from launcher.taskfile.legacy_names import OLD_WORDS, SWITCHES, Wanted, translate
+from launcher.taskfile.nodes import Fields, Items, Node, Said, Scalar, Source
 from launcher.taskfile.scope import EVERY
 from launcher.taskfile.settings import ALL_WORDS, TWO_NAMES, Known, blame_twice, known, unknown_key
-from launcher.taskfile.yaml_tree import Fields, Items, Node, Said, Scalar, Source, read_document
+from launcher.taskfile.yaml_tree import read_document
 
 OPTION = "--set"  # what errors call this argument; there is no file beside it to look into
 

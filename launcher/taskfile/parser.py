@@ -44,12 +44,13 @@ from launcher.taskfile.includes import Reading, filled, without_echoes
 from launcher.taskfile.language import RESOURCE_HINTS, TOP
 from launcher.taskfile.legacy_names import Wanted, gathered, translate
 from launcher.taskfile.matrix import Sweep, layers_of, sweeps_of_file
+from launcher.taskfile.nodes import Fields, is_null, listed
 from launcher.taskfile.overrides import Overrides, laid_over, read_overrides
 from launcher.taskfile.scope import EVERY, Scope
 from launcher.taskfile.sections import read_auto_test, read_section
 from launcher.taskfile.settings import unknown_key
 from launcher.taskfile.values import kinds_with
-from launcher.taskfile.yaml_tree import Fields, is_null, listed, wide_colons
+from launcher.taskfile.yaml_tree import wide_colons
 
 _MAKERS = (Role.TRAIN, Role.METHOD)
 

@@ -38,8 +38,7 @@ from launcher.taskfile.matrix import (
     read_matrix,
     read_sweep,
 )
-from launcher.taskfile.settings import Settled, settle, with_values
-from launcher.taskfile.yaml_tree import (
+from launcher.taskfile.nodes import (
     Fields,
     Given,
     Items,
@@ -52,6 +51,7 @@ from launcher.taskfile.yaml_tree import (
     not_null,
     plain_value,
 )
+from launcher.taskfile.settings import Settled, settle, with_values
 
 SWEEP = "sweep"  # between braces, as a word of argv: every value
 LATER = tuple(folder.strip("{}") for folder in FOLDERS)  # filled in when an attempt starts

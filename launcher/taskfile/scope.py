@@ -18,8 +18,8 @@ from launcher.job_options.value_types import (
     terms_fault,
 )
 from launcher.kind_interface import Kind, Role
+from launcher.taskfile.nodes import Fields, Given, Items, Node, Said, Scalar, is_null, not_null
 from launcher.taskfile.settings import TWO_NAMES, blame_twice, unknown_key
-from launcher.taskfile.yaml_tree import Fields, Given, Items, Node, Said, Scalar, is_null, not_null
 
 Layer = Mapping[str, Given]  # settings by the name of a kind; "": of every kind that knows them
 EVERY = ""

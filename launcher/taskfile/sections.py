@@ -36,11 +36,7 @@ from launcher.taskfile.entries import (
 from launcher.taskfile.language import LONGEST_NAME, MISLABELLED, RESOURCE_HINTS, words_of
 from launcher.taskfile.legacy_names import LABELS_RATE, percent_of_rate
 from launcher.taskfile.matrix import MOST_COMBINATIONS, combinations_of_entry, label
-from launcher.taskfile.programs import are_quoted, sweeps_of_program, swept_programs
-from launcher.taskfile.scope import EVERY, Scope, request_for
-from launcher.taskfile.settings import Known, Settled, blame_twice, known, settle, unknown_key
-from launcher.taskfile.values import all_read, read_data, read_label_changes, read_model
-from launcher.taskfile.yaml_tree import (
+from launcher.taskfile.nodes import (
     TRUTHS,
     Fields,
     Given,
@@ -54,6 +50,10 @@ from launcher.taskfile.yaml_tree import (
     not_null,
     plain_value,
 )
+from launcher.taskfile.programs import are_quoted, sweeps_of_program, swept_programs
+from launcher.taskfile.scope import EVERY, Scope, request_for
+from launcher.taskfile.settings import Known, Settled, blame_twice, known, settle, unknown_key
+from launcher.taskfile.values import all_read, read_data, read_label_changes, read_model
 
 _EXAMPLES: Mapping[Role, str] = {
     Role.TRAIN: "{model: null, data: gan2:pre}",

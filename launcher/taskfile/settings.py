@@ -20,7 +20,7 @@ from launcher.errors import (
 )
 from launcher.kind_interface import Kind
 from launcher.system.files import Json
-from launcher.taskfile.yaml_tree import Given, Items, Node, Said, Scalar, plain_value
+from launcher.taskfile.nodes import Given, Items, Node, Said, Scalar, plain_value
 
 LONGEST_VALUE = 60  # characters of a value in a message
 ALL_WORDS = "launcher schema --markdown"  # lists every word and setting there is

@@ -31,18 +31,10 @@ from launcher.ids import (
 from launcher.kind_interface import Kind, Role
 from launcher.taskfile.entries import At
 from launcher.taskfile.language import MISLABELLED
+from launcher.taskfile.nodes import Fields, Items, Node, Scalar, is_null, listed
 from launcher.taskfile.scope import Scope
 from launcher.taskfile.settings import accepted, all_settings
-from launcher.taskfile.yaml_tree import (
-    MOST_BYTES,
-    Fields,
-    Items,
-    Node,
-    Scalar,
-    is_null,
-    listed,
-    read_document,
-)
+from launcher.taskfile.yaml_tree import MOST_BYTES, read_document
 
 T = TypeVar("T")
 _CUT = re.compile(r"\s+(?P<rest>#[A-Za-z0-9]\S*:\S+)")

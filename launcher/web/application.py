@@ -18,19 +18,16 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 from launcher.errors import Error
-from launcher.web.charts import fill_curves
-from launcher.web.guard import MOST_BODY, Access, Guard
-from launcher.web.jobs import fill_job, fill_jobs, fill_log, fill_overview, whole_log
+from launcher.web.access import Access
+from launcher.web.curves import fill_curves
+from launcher.web.guard import MOST_BODY, Guard
+from launcher.web.jobs import fill_job, fill_jobs
 from launcher.web.live import MOST_STREAMS, Streams
+from launcher.web.logs import fill_log, whole_log
+from launcher.web.overview import fill_overview
 from launcher.web.page import FOLDER, Address, Content, Page, render
-from launcher.web.runs import (
-    FILE_HEADERS,
-    fill_comparison,
-    fill_run,
-    fill_runs,
-    newest_of_name,
-    run_file,
-)
+from launcher.web.run_files import FILE_HEADERS, newest_of_name, run_file
+from launcher.web.runs import fill_comparison, fill_run, fill_runs
 from launcher.web.steering import Question, Target, act, ask
 from launcher.web.view import QueueReader, View
 

@@ -17,12 +17,13 @@ from jinja2.runtime import Context
 from markupsafe import Markup
 
 from launcher.screens.format import GLYPHS, PAUSED, clock, local_under, zone
-from launcher.screens.queue_view import DAY_S
+from launcher.screens.queue_head import DAY_S
 from launcher.screens.snapshots import scheduler_of, short_path
 from launcher.screens.text_table import Cell, Table, text_of
 from launcher.states import OPEN, ReasonCode
 from launcher.store.listings import ListedPage
-from launcher.system.text import Plain, harmless
+from launcher.system.terminal_codes import Plain
+from launcher.system.text import harmless
 from launcher.units import format_bytes, format_seconds
 from launcher.web.view import View
 

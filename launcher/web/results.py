@@ -1,14 +1,11 @@
-"""Results as a table of a page: of one run, or of several, each row with its run and its job.
-
-It is ordered by a column, with the best value of each metric marked.
-"""
+"""Results as a table of a page, ordered by a column, with the best value of each metric marked."""
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
-from launcher.kind_interface import Kind
-from launcher.results.result_jobs import ResultJob, count_results
-from launcher.results.rows import JOB, JobsOfRows, kinds_of, lower_is_better, rows_of
+from launcher.results.metric import read_metric, short
+from launcher.results.metric_direction import lower_is_better
+from launcher.results.returned_rows import JOB
 from launcher.results.table import (
     DATA,
     DESCENDING,
@@ -20,74 +17,9 @@ from launcher.results.table import (
     RunResults,
     by_data,
     in_order,
-    read_metric,
-    short,
 )
 from launcher.screens.format import harmless
-from launcher.store.queue import Store
-from launcher.system.paths import Home
-
-RUN, NUMBER = "run", "job number"  # columns beside those of a run's results
-_OURS = frozenset({RUN, NUMBER})
-
-
-class Compared(NamedTuple):
-    """The results of some runs, and the kinds of their jobs by name."""
-
-    results: RunResults
-    kinds: Mapping[str, Kind]
-    notes: tuple[str, ...] = ()  # on older results that are shown, and on jobs without a result
-
-
-def compare(home: Home, store: Store, runs: Sequence[Sequence[ResultJob]]) -> Compared:
-    """Return the results of runs with the settings in which any two of their jobs differ.
-
-    Args:
-        home: whose runs.
-        store: its queue.
-        runs: the jobs of each, each name once.
-
-    Raises:
-        MachineError: packages that a laboratory reads its results with are not installed.
-    """
-    kinds = kinds_of(each.job for chosen in runs for each in chosen)
-    specs = [each.job.plain_spec for chosen in runs for each in chosen]
-    rows: list[Row] = []
-    notes: list[str] = []
-    columns: dict[str, None] = {RUN: None}
-    for chosen in runs:
-        jobs = [each.job for each in chosen]
-        results = rows_of(home, store, jobs, kinds, specs)
-        of = JobsOfRows(jobs, kinds)
-        for row in results.rows:
-            cells = {_free(name): value for name, value in row.items()}
-            rows.append({RUN: jobs[0].run, **cells, NUMBER: _job_of(of, row)})
-        columns |= dict.fromkeys(map(_free, results.columns))
-        if results.rows:
-            notes += _notes(chosen, results, named=len(runs) > 1)
-    # where a row belongs comes after what tells models apart
-    order = sorted(columns, key=lambda name: name in PLACE and name != MODEL)
-    results = RunResults(rows=rows, columns=(*order, NUMBER))
-    return Compared(results=results, kinds=kinds, notes=tuple(notes))
-
-
-def _notes(chosen: Sequence[ResultJob], results: RunResults, *, named: bool) -> list[str]:
-    """Return the notes on the results of a run, with its name if there are several runs."""
-    of_tests = JOB not in results.columns
-    before = f"run {harmless(chosen[0].job.run)}: " if named else ""
-    return [f"{before}{note}" for note in count_results(chosen, tests=of_tests).notes()]
-
-
-def _job_of(jobs: JobsOfRows, row: Row) -> int | None:
-    """Return the job that returned or tested a row, else the one that made its model."""
-    number = jobs.named.get(str(row.get(JOB))) or jobs.test(row)
-    return jobs.maker(row) if number is None else number
-
-
-def _free(name: str) -> str:
-    """Return the name of a column; it must not hide ours."""
-    return f"setting_{name}" if name in _OURS else name
-
+from launcher.web.comparison import NUMBER, RUN, Compared
 
 MOST_ROWS = 500
 FEW = 8  # metrics that are shown where there are more

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from launcher.errors import known_words, meant
 from launcher.job import Spec
 from launcher.params import number, scalar
-from launcher.results.rows import settings_of
+from launcher.results.model_columns import settings_of
 from launcher.screens.format import harmless
 from launcher.store.listings import Listing
 from launcher.store.queue import Store

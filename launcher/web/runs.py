@@ -1,31 +1,18 @@
-"""All runs, page by page; one of them with its results and pictures; the results of several in one table; what runs left.
-
-Pictures are sent as they are, and reports without anything that acts.
-"""
+"""All runs, page by page; one of them with its results and pictures; the results of several in one table."""
 
 from collections.abc import Hashable, Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
-from launcher.errors import UsageError, counted
+from launcher.errors import counted
 from launcher.screens.format import ORDER
 from launcher.screens.job_view import views_of
 from launcher.screens.queue_view import jobs_listed
 from launcher.states import State
 from launcher.store.listings import Listing, RunRecord
 from launcher.system.text import harmless
-from launcher.units import format_bytes
-from launcher.web.page import Address, Content, whole_of
+from launcher.web.page import Address, Content
 from launcher.web.results import result_table
-from launcher.web.run_data import (
-    MOST_BYTES,
-    REPORT_BYTES,
-    REPORT_SUFFIX,
-    RUN_FOLDER,
-    RunData,
-    folders_of,
-    opened,
-    type_of,
-)
+from launcher.web.run_data import RunData
 from launcher.web.run_filter import Settings, matches, read_filter, unknown_settings
 from launcher.web.view import Look, NotThere, View
 
@@ -33,6 +20,9 @@ ROWS = 50
 _NOT_ASKED: Look[Mapping[int, Settings]] = Look(data={})
 # the state of a run as a whole is that of the job that matters most
 _MATTERS = (State.RUNNING, State.QUEUED, State.HELD, State.FAILED, State.CANCELLED, State.SKIPPED)
+LISTED = 10  # jobs that run, and jobs that have failed
+MOST_RUNS = 12
+LOOK_EVERY_S = 60.0  # for files of a run, where nothing else tells of them
 
 
 def fill_runs(view: View, address: Address) -> Content:
@@ -80,9 +70,6 @@ def took_s(run: RunRecord, now: float) -> float | None:
     return max(0.0, until - run.started)
 
 
-LISTED = 10  # jobs that run, and jobs that have failed
-
-
 def fill_run(view: View, address: Address) -> Content:
     """Return how far a run is, what came out of it, and the pictures that it left."""
     listing = Listing(view.store.database)
@@ -118,9 +105,6 @@ def fill_run(view: View, address: Address) -> Content:
     )
 
 
-MOST_RUNS = 12
-
-
 def fill_comparison(view: View, address: Address) -> Content:
     """Return the results of the runs that the address names, with the settings in which they differ."""
     numbers = address.wholes("run")
@@ -136,9 +120,6 @@ def fill_comparison(view: View, address: Address) -> Content:
         },
         pending=look.pending,
     )
-
-
-LOOK_EVERY_S = 60.0  # for files of a run, where nothing else tells of them
 
 
 def _look_at(view: View, runs: Sequence[RunRecord]) -> Look[RunData]:
@@ -181,75 +162,3 @@ def _results(look: Look[RunData], address: Address) -> dict[str, object]:
         "trouble": look.trouble or ("" if look.data is None else look.data.trouble),
         "table": table,
     }
-
-
-# --- files that a run left
-
-# a drawing or a report opened by itself: its own style, and no script, form, frame or other address
-FILE_POLICY = (
-    "default-src 'none'; style-src 'unsafe-inline'; img-src data:; font-src data:; "
-    "form-action 'none'; base-uri 'none'; frame-ancestors 'none'; sandbox"
-)
-FILE_HEADERS: Mapping[str, str] = {
-    "content-security-policy": FILE_POLICY,
-    "cache-control": "private, max-age=3600",  # its address has its version
-    "content-disposition": "inline",
-}
-
-
-class TooLarge(UsageError):
-    """A file is too large to be sent."""
-
-    status = 413
-
-
-def newest_of_name(view: View, name: str) -> int:
-    """Return the number of the newest run of a name.
-
-    Raises:
-        NotThere: there is none.
-    """
-    run = Listing(view.store.database).run_named(name)
-    if run is None:
-        raise NotThere(
-            f"run {harmless(name)!r} does not exist. It may have been deleted by `launcher clean`."
-        )
-    return run
-
-
-def run_file(view: View, run: int, folder: str, path: str) -> tuple[bytes, str]:
-    """Return a picture or a report that a run left, and its media type.
-
-    Args:
-        view: the queue.
-        run: its number.
-        folder: as `folders_of` names it.
-        path: below the folder.
-
-    Raises:
-        NotThere: there is none, or it is no picture, or lies elsewhere.
-        TooLarge: it is too large.
-    """
-    parts = PurePosixPath(path)
-    is_report = folder == RUN_FOLDER and len(parts.parts) == 1 and parts.suffix == REPORT_SUFFIX
-    media_type = "text/html" if is_report else type_of(path)
-    if folder == RUN_FOLDER:
-        number = Listing(view.store.database).first_job(run)
-    else:
-        number = whole_of(folder.partition("-")[2].partition("-")[0])
-    rows = view.store.read.jobs_by_id([] if number is None else [number])
-    jobs = [row for row in rows if row.run_id == run]
-    place = folders_of(view.home, jobs).get(folder) if jobs else None
-    if place is None or not media_type:
-        raise NotThere("this picture does not exist")
-    most = REPORT_BYTES if is_report else MOST_BYTES
-    try:
-        with opened(place, path) as (file, status):
-            if status.st_size > most:
-                raise TooLarge(
-                    f"{harmless(path)} has {format_bytes(status.st_size)}. This page shows files "
-                    f"up to {format_bytes(most)}."
-                )
-            return file.read(most), media_type
-    except (OSError, ValueError) as error:
-        raise NotThere("this picture does not exist. It may have been deleted.") from error

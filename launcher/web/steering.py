@@ -7,15 +7,8 @@ from typing import NamedTuple
 
 from launcher.errors import Error, UsageError
 from launcher.screens.job_actions import KEYS as VERBS
-from launcher.screens.job_actions import (
-    READ_ONLY,
-    TEXT_KEYS,
-    Change,
-    JobText,
-    one_line,
-    propose,
-    text_of,
-)
+from launcher.screens.job_actions import READ_ONLY, Change, one_line, propose
+from launcher.screens.job_texts import TEXT_KEYS, JobText, text_of
 from launcher.store.client import open_home
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow

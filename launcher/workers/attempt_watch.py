@@ -25,24 +25,20 @@ from launcher.system import cgroups
 from launcher.system.answering import within
 from launcher.system.files import read_bytes
 from launcher.system.paths import Attempt
-from launcher.system.processes import (
-    Identity,
-    alive,
-    boot_id,
+from launcher.system.process_start import short_of_files
+from launcher.system.process_trees import (
     descendants,
     end_session,
     go_on,
-    handles,
     is_scheduler,
     is_unnoticed,
     marked,
-    open_pidfd,
     send,
     session,
-    short_of_files,
     stop_all,
     terminate,
 )
+from launcher.system.processes import Identity, alive, boot_id, handles, open_pidfd
 from launcher.workers.exit_outcome import Circumstances, done_of, judge, word_of
 from launcher.workers.fork_server_handles import Ended, Supervisor
 from launcher.workers.leftovers import UNKILLABLE_S

@@ -27,8 +27,10 @@ from pathlib import Path
 
 from launcher import __version__
 from launcher.system.daemon_control import revive
+from launcher.system.locks import live_in
 from launcher.system.paths import Attempt, Home
-from launcher.system.processes import adopt_orphans, identity, live_in, parent_of
+from launcher.system.process_trees import adopt_orphans
+from launcher.system.processes import identity, parent_of
 from launcher.workers.attempt_process import PEEK
 from launcher.workers.exit_outcome import FAILED_PATIENCE_S
 from launcher.workers.preloads import import_ahead

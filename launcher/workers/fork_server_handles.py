@@ -16,7 +16,9 @@ from launcher.context import WorkerEnvironment
 from launcher.states import Outcome
 from launcher.system.answering import within
 from launcher.system.paths import Attempt, Home
-from launcher.system.processes import SERVER, Identity, recorded, send, start_apart
+from launcher.system.process_start import start_apart
+from launcher.system.process_trees import SERVER, send
+from launcher.system.processes import Identity, recorded
 from launcher.workers.fork_server import BYE, FORK, IMPORTING, MESSAGE_BYTES, STAYS
 from launcher.workers.started_file import read_outcome_line
 from launcher.workers.supervisor import ENDED, LONGEST_REPORT, NEXT, RUN, STOP

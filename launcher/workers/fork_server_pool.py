@@ -12,7 +12,7 @@ from launcher import __version__
 from launcher.context import WorkerEnvironment
 from launcher.states import Failed, Lost, Outcome, Void
 from launcher.system.paths import Home
-from launcher.system.processes import short_of_files
+from launcher.system.process_start import short_of_files
 from launcher.workers.fork_server_handles import Fault, ForkServer, NoProcess, Supervisor
 from launcher.workers.start_attempt import LACKS
 from launcher.workers.start_pauses import Exclusions

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from launcher.system import cgroups
-from launcher.system.processes import descendants, is_foreign, send
+from launcher.system.process_trees import descendants, is_foreign, send
 from launcher.workers.attempt_process import PEEK
 
 UNKILLABLE_S = 5.0  # what lives on so long after SIGKILL is another user's, or hangs in the kernel

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 
 from launcher.system.paths import Attempt
-from launcher.system.processes import go_on, stop_all
+from launcher.system.process_trees import go_on, stop_all
 
 STOP_PATIENCE_S = 1.0  # so long at once all of a program is tried to be stopped
 AGAIN_S = 0.5  # after which what was forked meanwhile is looked for, until all stands still

@@ -25,7 +25,8 @@ from launcher.system.daemon_control import revive, wake
 from launcher.system.file_digests import FileDigests, HashingStopped
 from launcher.system.files import AWAY_PATIENCE_S, ROOM_PAUSE_S, sync
 from launcher.system.paths import Attempt, Home
-from launcher.system.processes import Identity, adopt_orphans, boot_id, identity, send, terminate
+from launcher.system.process_trees import adopt_orphans, send, terminate
+from launcher.system.processes import Identity, boot_id, identity
 from launcher.workers import lease
 from launcher.workers.attempt_process import close_on_exec
 from launcher.workers.exit_outcome import Circumstances, judge, patience_s

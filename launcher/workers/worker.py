@@ -28,7 +28,8 @@ from launcher.system.environment import SITE, SWEPT, placed_environment, with_si
 from launcher.system.files import ABSENT, Json, when_there_is_room, write_atomic, write_json
 from launcher.system.paths import Attempt
 from launcher.system.process_limits import changes_for
-from launcher.system.processes import MARK, StopEvent
+from launcher.system.process_trees import MARK
+from launcher.system.stop_event import StopEvent
 from launcher.workers.job import Job, refuse_given_up
 from launcher.workers.job_forks import NotInherited, forks_end_here
 from launcher.workers.memory_share import Share

@@ -16,8 +16,9 @@ from launcher.context import this_context
 from launcher.job import Resources, Spec, Terms
 from launcher.states import State
 from launcher.store.queue import NewJob, Store
-from launcher.system.daemon_control import ensure_scheduler, wake
+from launcher.system.daemon_control import wake
 from launcher.system.paths import find_home, make_home
+from launcher.system.scheduler_start import ensure_scheduler
 from tests.chaos.program import argv
 from tests.chaos.recipe import BACKOFF_S, Recipe
 

@@ -19,8 +19,9 @@ import click
 from benchmarks.measured import record
 from launcher.states import State
 from launcher.store.queue import Store
-from launcher.system.daemon_control import ensure_scheduler, scheduler_pid, wake
+from launcher.system.daemon_control import scheduler_pid, wake
 from launcher.system.paths import Home, make_home
+from launcher.system.scheduler_start import ensure_scheduler
 from tests.build import a_spec, end_everything, enqueue, until
 
 NO_PROCESS = r"""

@@ -23,9 +23,10 @@ from benchmarks.measured import record
 from launcher.job import CPU, Resources, Terms
 from launcher.states import ENDED, State
 from launcher.store.queue import Store
-from launcher.system.daemon_control import ensure_scheduler, scheduler_pid, wake
+from launcher.system.daemon_control import scheduler_pid, wake
 from launcher.system.paths import Attempt, Home, make_home
 from launcher.system.processes import Identity, alive, recorded
+from launcher.system.scheduler_start import ensure_scheduler
 from launcher.workers.started_file import recorded_outcome
 from tests.build import a_spec, end_everything, enqueue, job_row, lines_of, on_record, shell
 from tests.chaos.census import Role, census, send_exactly

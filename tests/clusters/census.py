@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from launcher.system.processes import descendants, send
+from launcher.system.process_trees import descendants, send
 
 PILOT = b"launcher.pilots"
 DAEMON = re.compile(rb"(\S*/)?(slurmd|slurmctld|munged)(: .*)?")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from launcher.system.daemon_control import scheduler_pid
-from launcher.system.processes import send
+from launcher.system.process_trees import send
 from tests.chaos.outside import facts
 from tests.chaos.program import read_stamps
 from tests.clusters.census import Process, left_behind, signal_all

@@ -2,7 +2,7 @@
 
 import signal
 
-from launcher.system.processes import descendants
+from launcher.system.process_trees import descendants
 from tests.clusters.census import processes, signal_all
 from tests.clusters.faults import (
     EARLY,

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from launcher.system.daemon_control import scheduler_pid
 from launcher.system.paths import Home
-from launcher.system.processes import descendants, send
+from launcher.system.process_trees import descendants, send
 from tests.chaos.outside import facts, still_open
 from tests.clusters.census import of_node, pilots_below, signal_all
 from tests.clusters.jobs import make_laboratory, names

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from launcher.system.daemon_control import scheduler_pid
-from launcher.system.processes import descendants
+from launcher.system.process_trees import descendants
 from tests.build import until
 from tests.e2e.conftest import Project, install_toys
 

@@ -13,7 +13,8 @@ import pytest
 
 from launcher.system import memory
 from launcher.system.daemon_control import scheduler_pid
-from launcher.system.processes import lock_holder, login
+from launcher.system.locks import lock_holder
+from launcher.system.processes import login
 from tests.build import end_everything, lines_of, shell, until
 from tests.e2e.conftest import Project
 from tests.e2e.machine import Machine, Program, a_machine

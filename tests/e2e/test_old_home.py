@@ -9,7 +9,8 @@ import pytest
 from launcher.states import State
 from launcher.store.migration_steps import STEPS
 from launcher.store.queue import Store
-from launcher.system.daemon_control import ensure_scheduler, wake
+from launcher.system.daemon_control import wake
+from launcher.system.scheduler_start import ensure_scheduler
 from tests.build import endings, until
 from tests.e2e.conftest import Project, reading
 from tests.old_home import STORED, put_up, put_up_schema, put_up_toys

@@ -20,8 +20,9 @@ from launcher.store.queue import Store
 from launcher.system.daemon_control import scheduler_pid
 from launcher.system.file_digests import FileDigests
 from launcher.system.files import read_json
+from launcher.system.locks import lock_holder
 from launcher.system.paths import make_home
-from launcher.system.processes import identity, lock_holder, recorded
+from launcher.system.processes import identity, recorded
 from tests.build import (
     a_spec,
     claimed,

@@ -15,7 +15,8 @@ import pytest
 from launcher.states import State
 from launcher.store.queue import Store
 from launcher.system.daemon_control import scheduler_pid
-from launcher.system.processes import cores, descendants, send
+from launcher.system.process_trees import descendants, send
+from launcher.system.processes import cores
 from tests.build import job_row, lines_of, supervisor_of, until
 from tests.e2e.conftest import TOYLAB, Project, reading
 from tests.forked import BIN

@@ -21,7 +21,8 @@ import pytest
 
 from launcher.system.daemon_control import scheduler_pid
 from launcher.system.paths import Home
-from launcher.system.processes import boot_id, send
+from launcher.system.process_trees import send
+from launcher.system.processes import boot_id
 from tests.build import endings as endings_in
 from tests.build import gone, job_row, lines_of, shell, until
 from tests.e2e.conftest import Project, a_project, reading

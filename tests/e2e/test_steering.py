@@ -11,7 +11,8 @@ import pytest
 
 from launcher.store.queue import Store
 from launcher.system.daemon_control import scheduler_pid
-from launcher.system.processes import descendants, is_stopped, send
+from launcher.system.process_trees import descendants, send
+from launcher.system.processes import is_stopped
 from tests.build import lines_of, program_of, shell, supervisor_of, until
 from tests.e2e.conftest import Project, reading
 

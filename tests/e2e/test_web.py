@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from launcher.system.daemon_control import scheduler_pid
-from launcher.system.processes import lock, send
+from launcher.system.locks import lock
+from launcher.system.process_trees import send
 from tests.build import until
 from tests.e2e.conftest import Project
 from tests.e2e.test_steering import a_counting_job, number, still

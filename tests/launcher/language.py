@@ -9,9 +9,10 @@ import pytest
 from launcher.errors import Problem, Severity, TaskFileError, UsageError
 from launcher.kind_interface import Kind
 from launcher.kinds import COMMAND
+from launcher.planning.comparison import Comparison
 from launcher.planning.plan import Plan, PlannedJob
 from launcher.planning.plan_builder import build_plan
-from launcher.planning.queue_comparison import Comparison, compare_with_queue
+from launcher.planning.queue_comparison import compare_with_queue
 from launcher.planning.submit import Submitted, submit
 from launcher.states import Done
 from launcher.store.queue import Store

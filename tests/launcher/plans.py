@@ -7,11 +7,11 @@ from typing import Any
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.kind_interface import Kind
 from launcher.kinds import COMMAND
+from launcher.planning.comparison import Action, ComparedJob
 from launcher.planning.estimates import History, Past
 from launcher.planning.first_wave import MachineState
 from launcher.planning.plan import Plan, PlannedJob
 from launcher.planning.plan_builder import build_plan
-from launcher.planning.queue_comparison import Action, ComparedJob
 from launcher.scheduler.policy.model import Machine
 from launcher.taskfile.parser import ParseContext, parse
 from tests.launcher.toylab import laboratory

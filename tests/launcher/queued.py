@@ -8,8 +8,9 @@ from launcher.job import Terms
 from launcher.states import Done, Failed, Lost, Outcome, State, Stopped, Void
 from launcher.store.queue import Store
 from launcher.store.rows import Claim
-from launcher.system.daemon_control import ensure_scheduler, wake
+from launcher.system.daemon_control import wake
 from launcher.system.paths import Home
+from launcher.system.scheduler_start import ensure_scheduler
 from tests.build import a_seat, a_spec, claimed, enqueue, in_state, shell, until
 
 DONE, FAILED, STOPPED = Done(at=2.0), Failed(at=2.0, error="no"), Stopped(at=2.0)

@@ -15,8 +15,9 @@ from pathlib import Path
 from launcher.errors import StoreError
 from launcher.states import OPEN
 from launcher.store.queue import Store
-from launcher.system.daemon_control import ensure_scheduler, wake
+from launcher.system.daemon_control import wake
 from launcher.system.paths import Home
+from launcher.system.scheduler_start import ensure_scheduler
 from tests.build import end_everything
 from tests.powercut.disk import Cut, Disk, write_out
 from tests.powercut.recording import Operation, Recorder

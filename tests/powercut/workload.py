@@ -11,8 +11,9 @@ from pathlib import Path
 from launcher.job import Spec, Terms
 from launcher.states import OPEN, State
 from launcher.store.queue import Store
-from launcher.system.daemon_control import ensure_scheduler, wake
+from launcher.system.daemon_control import wake
 from launcher.system.paths import Home, make_home
+from launcher.system.scheduler_start import ensure_scheduler
 from tests.build import a_spec, end_everything, enqueue, shell
 from tests.powercut.recording import note
 

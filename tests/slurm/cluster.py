@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from launcher.system.processes import descendants, send
+from launcher.system.process_trees import descendants, send
 from tests.slurm.configuration import write_configuration
 
 PACKAGES = {  # program → Debian's package

@@ -36,7 +36,8 @@ from launcher.job import FUNCTION, PROGRAM, Spec, run_name_fault
 from launcher.job_options.registry import job_options
 from launcher.job_options.value_types import TRUTH, on_command_line
 from launcher.screens.format import harmless
-from launcher.screens.terminal import remark, watch_hashing
+from launcher.screens.live_display import watch_hashing
+from launcher.screens.terminal import remark
 from launcher.signatures import program_signature
 from launcher.states import OPEN, State, without_state
 from launcher.store.client import (

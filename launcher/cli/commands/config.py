@@ -16,17 +16,20 @@ from launcher.cli.main import VERBS, defaults, options_of
 from launcher.cli.main import verb as verb_of
 from launcher.cli.option_types import TextDefaultOption, flag, json_option
 from launcher.errors import MachineError, UsageError, counted
-from launcher.notify.notices import Notices, of_test, read_notices
+from launcher.notify.addresses import shown
+from launcher.notify.messages import of_test
+from launcher.notify.notices import Notices, read_notices
 from launcher.notify.sending import Sent, send_now
-from launcher.notify.settings import NotifySettings, Target, configured_notify, shown
+from launcher.notify.settings import NotifySettings, Target, configured_notify
+from launcher.screens.answers import Answer, tell
 from launcher.screens.format import clock, harmless
-from launcher.screens.terminal import Answer, remark, tell
+from launcher.screens.terminal import remark
 from launcher.screens.text_table import Line, Table, line, of_texts, titled
 from launcher.system.config import Configuration, Fault, read_configuration
 from launcher.system.files import Json
 from launcher.system.gpu_sharing import Rules, notes
+from launcher.system.locks import lock_holder
 from launcher.system.paths import find_home
-from launcher.system.processes import lock_holder
 from launcher.units import format_bytes, format_seconds
 
 NOBODY = "no message is sent. Add a table [notify.NAME] to config.toml (launcher help messages)."

@@ -17,9 +17,10 @@ from launcher.errors import MachineError, UsageError, counted
 from launcher.gpu.monitor import Lookout, look_once
 from launcher.gpu.nvml import Nvml
 from launcher.gpu.reservations import quiet_board
+from launcher.screens.answers import Answer, tell
 from launcher.screens.gpu_view import draw, gauges_of, recalled, scheduler_sees
-from launcher.screens.pilots import pilot_gauges
-from launcher.screens.terminal import Answer, coloured, remark, say, tell, width
+from launcher.screens.pilot_gpus import pilot_gauges
+from launcher.screens.terminal import coloured, remark, say, width
 from launcher.screens.text_table import Line, line
 from launcher.states import State
 from launcher.store.client import open_queue, revive_if_dead

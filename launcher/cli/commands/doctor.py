@@ -13,16 +13,18 @@ from typing import TypeVar
 import click
 
 from launcher.backends.settings import configured_backends
+from launcher.cli import disk_checks, gpu_checks
 from launcher.cli import machine_checks as machine
 from launcher.cli import queue_checks as queued
+from launcher.cli.findings import Finding, Findings, Verdict
 from launcher.cli.help_pages import launcher_command
-from launcher.cli.machine_checks import Finding, Findings, Verdict
 from launcher.cli.main import VERBS, cli, defaults
 from launcher.cli.option_types import flag, json_option
 from launcher.errors import MachineError, UsageError
 from launcher.notify.settings import configured_notify
+from launcher.screens.answers import Answer, tell
 from launcher.screens.format import harmless
-from launcher.screens.terminal import Answer, speaks_unicode, tell
+from launcher.screens.terminal import speaks_unicode
 from launcher.screens.text_table import ADVICE, Cell, Line, Span, Table, Tone, line, titled
 from launcher.system import cgroups
 from launcher.system.config import Configuration, Fault, Options, read_configuration
@@ -64,16 +66,16 @@ def check(
     configuration = _without(faults, read)
     backends = _without(faults, partial(configured_backends, environ))
     messages = _without(faults, partial(configured_notify, environ))
-    disk = None if home is None else machine.see_disk(home.folder, mountinfo)
+    disk = None if home is None else disk_checks.see_disk(home.folder, mountinfo)
     shm = Path("/dev/shm")
-    shared = machine.see_disk(shm, mountinfo) if shm.is_dir() else None
+    shared = disk_checks.see_disk(shm, mountinfo) if shm.is_dir() else None
     found: Findings = {
         **_check_gpus(environ, user, deep=deep),
         "configuration": queued.judge_configuration(faults, configuration),
         "home": queued.judge_home(queue, disk),
-        "home's disk": disk and machine.judge_room(disk, queued.HOME_BYTES),
-        "results' disk": machine.judge_results(machine.see_results(mountinfo)),
-        "shared memory": machine.judge_shared(shared),
+        "home's disk": disk and disk_checks.judge_room(disk, queued.HOME_BYTES),
+        "results' disk": disk_checks.judge_results(disk_checks.see_results(mountinfo)),
+        "shared memory": disk_checks.judge_shared(shared),
         **queued.judge_backends(backends, environ, home, mountinfo),
         **queued.judge_targets(messages, environ),
         "messages": queued.judge_unsent(queued.see_unsent(home)),
@@ -99,18 +101,18 @@ def check(
 
 
 def _check_gpus(environ: Mapping[str, str], user: str, *, deep: bool) -> Findings:
-    driver, torch = machine.ask_driver(), machine.torch_here()
+    driver, torch = gpu_checks.ask_driver(), gpu_checks.torch_here()
     if deep and torch.version is not None and driver.gpus:
-        torch = machine.try_torch(torch)
+        torch = gpu_checks.try_torch(torch)
     visible = owners_environment(environ).get("CUDA_VISIBLE_DEVICES")
     return {
-        "driver": machine.judge_driver(driver),
-        "CUDA": machine.judge_cuda(torch, driver),
-        "GPUs": machine.judge_gpus(driver.gpus),
-        "visible GPUs": machine.judge_visible(
+        "driver": gpu_checks.judge_driver(driver),
+        "CUDA": gpu_checks.judge_cuda(torch, driver),
+        "GPUs": gpu_checks.judge_gpus(driver.gpus),
+        "visible GPUs": gpu_checks.judge_visible(
             driver.gpus, visible, environ.get("CUDA_DEVICE_ORDER")
         ),
-        "other users": machine.judge_others(driver.gpus, user),
+        "other users": gpu_checks.judge_others(driver.gpus, user),
     }
 
 

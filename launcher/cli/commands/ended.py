@@ -25,10 +25,11 @@ from launcher.cli.jobs import (
 )
 from launcher.cli.option_types import States, flag, json_option, span, whole
 from launcher.errors import MachineError, UsageError, counted
+from launcher.screens.answers import Answer, tell
 from launcher.screens.format import harmless, iso, moment, named
 from launcher.screens.history_view import SECTIONS, columns, draw, headline, record
 from launcher.screens.pilots import HERE
-from launcher.screens.terminal import Answer, remark, tell
+from launcher.screens.terminal import remark
 from launcher.screens.text_table import Line, Tone, line
 from launcher.staging.left_stages import remove_of
 from launcher.states import ENDED, State

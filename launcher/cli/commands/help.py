@@ -10,7 +10,8 @@ from launcher.cli.help_pages import launcher_command
 from launcher.cli.main import VERBS, cli
 from launcher.cli.option_types import json_option
 from launcher.errors import UnknownName, UsageError
-from launcher.screens.terminal import Answer, coloured, tell, terminal_width
+from launcher.screens.answers import Answer, tell
+from launcher.screens.terminal import coloured, terminal_width
 from launcher.screens.text_table import Table, titled
 
 

@@ -14,12 +14,14 @@ from launcher.errors import MachineError, UnknownName, UsageError
 from launcher.kind_interface import Kind
 from launcher.kinds import find_kinds
 from launcher.planning.missing_packages import missing_packages
+from launcher.screens.answers import Answer, tell
 from launcher.screens.format import harmless
-from launcher.screens.terminal import Answer, remark, tell
+from launcher.screens.terminal import remark
 from launcher.screens.text_table import Line, Table, line, titled
 from launcher.system.files import write_atomic
 from launcher.taskfile.schema.json_schema import task_schema
-from launcher.taskfile.schema.reference import reference, settings
+from launcher.taskfile.schema.reference import reference
+from launcher.taskfile.schema.value_descriptions import settings
 
 _LEAST = 24  # columns for the words at a line's end; a narrower terminal breaks the lines itself
 _MOST_DEFAULT = 24  # columns

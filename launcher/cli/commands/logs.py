@@ -8,6 +8,7 @@ import click
 from launcher.cli.jobs import many, of_jobs, select
 from launcher.cli.option_types import json_option, whole
 from launcher.errors import UsageError, counted
+from launcher.screens.answers import say_json
 from launcher.screens.follow_logs import (
     Followers,
     attempt_of,
@@ -16,11 +17,11 @@ from launcher.screens.follow_logs import (
     print_log,
 )
 from launcher.screens.format import harmless, named
-from launcher.screens.terminal import remark, say_json
+from launcher.screens.terminal import remark
 from launcher.store.client import open_queue
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
-from launcher.system.files import MOST_BYTES, tail_offset
+from launcher.system.log_files import MOST_BYTES, tail_offset
 from launcher.system.paths import Home
 
 

@@ -26,17 +26,19 @@ from launcher.functions.options import check_groups
 from launcher.scheduler.chosen_policy import choose_discipline, told_of
 from launcher.scheduler.policy.disciplines import Discipline
 from launcher.scheduler.run_places import runs_of
+from launcher.screens.answers import tell_table
 from launcher.screens.format import first_few, harmless, named
 from launcher.screens.job_view import groups_of
-from launcher.screens.terminal import remark, tell_table
+from launcher.screens.terminal import remark
 from launcher.screens.text_table import Table, titled
 from launcher.states import State
 from launcher.store.client import open_queue, set_off
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
-from launcher.system.daemon_control import ensure_scheduler, scheduler_pid, wake
+from launcher.system.daemon_control import scheduler_pid, wake
 from launcher.system.files import write_atomic, write_json
 from launcher.system.paths import Home, find_home, make_home
+from launcher.system.scheduler_start import ensure_scheduler
 from launcher.units import format_seconds
 
 UNIT = "launcher.service"

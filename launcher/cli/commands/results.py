@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import click
 
+from launcher.cli.column_tables import flat_table, pivot_table, shown_columns
 from launcher.cli.complete import offer_files, offer_runs
 from launcher.cli.help_pages import launcher_command
 from launcher.cli.jobs import of_jobs, select, some
@@ -18,50 +19,25 @@ from launcher.cli.output import (
     texts_of,
     write,
 )
-from launcher.cli.result_tables import (
-    GUIDE,
-    NOTHING,
-    Row,
-    draw,
-    flat_table,
-    is_plain,
-    pivot_table,
-    plain_tables,
-    shown_columns,
-    table_of_tests,
-)
+from launcher.cli.plain_tables import NOTHING, Row, is_plain, plain_tables
+from launcher.cli.result_tables import GUIDE, draw, table_of_tests
 from launcher.errors import UsageError, counted
 from launcher.job import PROGRAM
 from launcher.kind_interface import Kind
-from launcher.results.database import ask
+from launcher.results.database_questions import ask
+from launcher.results.metric import Metric
+from launcher.results.metric_direction import lower_is_better
+from launcher.results.model_columns import Models, shown_settings
 from launcher.results.over import in_step, over
+from launcher.results.pivot import Pivot, of_rows, pivot
 from launcher.results.result_jobs import ResultCounts, ResultJob, count_results, result_jobs
-from launcher.results.rows import (
-    Models,
-    Returned,
-    kinds_of,
-    lower_is_better,
-    results_of,
-    returned_by,
-    returned_rows,
-    shown_settings,
-)
-from launcher.results.table import (
-    COUNT,
-    DATA,
-    DESCENDING,
-    PLACE,
-    Metric,
-    Pivot,
-    RunResults,
-    best,
-    in_order,
-    of_rows,
-    pivot,
-)
+from launcher.results.returned_rows import Returned, returned_by, returned_rows
+from launcher.results.rows import kinds_of, results_of
+from launcher.results.table import COUNT, DATA, DESCENDING, PLACE, RunResults, best, in_order
 from launcher.results.write import update, write_run
+from launcher.screens.answers import Answer
 from launcher.screens.format import harmless
-from launcher.screens.terminal import Answer, remark
+from launcher.screens.terminal import remark
 from launcher.store.client import open_queue, run_named
 from launcher.store.job_selection import RUN_PREFIX
 from launcher.store.queue import Store

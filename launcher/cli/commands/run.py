@@ -23,39 +23,33 @@ from launcher.cli.complete import offer_task_files
 from launcher.cli.help_pages import launcher_command
 from launcher.cli.jobs import LEFT, uncollected
 from launcher.cli.option_types import flag, policy_option
-from launcher.cli.result_tables import GUIDE, draw, is_plain
+from launcher.cli.plain_tables import is_plain
+from launcher.cli.result_tables import GUIDE, draw
 from launcher.context import Context
 from launcher.errors import TaskFileError, UsageError, counted, meant_or_known
 from launcher.functions.options import absent_gpu_warning
 from launcher.functions.plan_checks import asked_once, check_plans, compare, reasons_against
 from launcher.job_options.notifications import RunNotify
 from launcher.notify.settings import configured_notify
+from launcher.planning.backend_preview import preview_backends
+from launcher.planning.comparison import ACCEPT_CODE, ADOPT, Comparison, open_jobs
 from launcher.planning.estimates import read_history
 from launcher.planning.first_wave import read_machine_state
 from launcher.planning.load import plan_files
 from launcher.planning.plan import Plan, PlannedJob
-from launcher.planning.preview import (
-    plan_commands,
-    plan_json,
-    preview_backends,
-    preview_plan,
-)
-from launcher.planning.queue_comparison import ACCEPT_CODE, ADOPT, Comparison, open_jobs
+from launcher.planning.plan_records import plan_commands, plan_json
+from launcher.planning.preview import preview_plan
 from launcher.planning.submit import Submitted, submit
 from launcher.results.result_jobs import count_results, result_jobs
 from launcher.results.rows import results_of
 from launcher.scheduler.chosen_policy import choose_discipline, told_of
 from launcher.scheduler.policy.disciplines import Discipline
+from launcher.screens.answers import say_json
 from launcher.screens.format import harmless
-from launcher.screens.plan_view import (
-    WIDTH,
-    draw_plan,
-    other_code,
-    other_folder,
-    other_options,
-    refusal,
-)
-from launcher.screens.terminal import remark, say_json, terminal_width, watch_hashing
+from launcher.screens.live_display import watch_hashing
+from launcher.screens.plan_differences import other_code, other_folder, other_options
+from launcher.screens.plan_view import WIDTH, draw_plan, refusal
+from launcher.screens.terminal import remark, terminal_width
 from launcher.states import OPEN, State, without_state
 from launcher.store.client import (
     context_to_store,

@@ -10,6 +10,7 @@ from launcher.cli.help_pages import launcher_command
 from launcher.cli.jobs import HELP, only_job
 from launcher.cli.option_types import json_option
 from launcher.errors import UsageError, counted
+from launcher.screens.answers import say_json
 from launcher.screens.chart import number, sparkline
 from launcher.screens.format import command_text, harmless, named
 from launcher.screens.job_details import (
@@ -18,18 +19,17 @@ from launcher.screens.job_details import (
     facts_of,
     needed_cells,
     needy_text,
-    record_of,
     result_cells,
     zone_of,
     zone_title,
 )
-from launcher.screens.terminal import say_json
+from launcher.screens.job_records import record_of
 from launcher.screens.text_table import columns
 from launcher.states import OPEN
 from launcher.store.client import open_queue
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
-from launcher.system.files import last_lines
+from launcher.system.log_files import last_lines
 from launcher.system.paths import Home
 from launcher.workers.progress.attempt_progress import reported_steps
 from launcher.workers.progress.steps import curves

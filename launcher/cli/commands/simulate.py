@@ -15,8 +15,9 @@ from launcher.cli.option_types import SIZE, Value, flag, json_option, real, span
 from launcher.errors import MachineError, UsageError, counted
 from launcher.planning.estimates import read_history
 from launcher.planning.load import plan_files
+from launcher.screens.answers import say_json
 from launcher.screens.format import harmless
-from launcher.screens.terminal import remark, say_json, terminal_width
+from launcher.screens.terminal import remark, terminal_width
 from launcher.simulate.baselines import Assumptions, Study, draw_study, study
 from launcher.simulate.machine import Fleet, fit, read_fleet
 from launcher.simulate.memory_claims import SAID, draw_memory

@@ -17,9 +17,10 @@ from launcher.cli.option_types import States, json_option
 from launcher.errors import UsageError
 from launcher.scheduler.chosen_policy import chosen_discipline
 from launcher.scheduler.run_places import screen_order
+from launcher.screens.answers import say_json
 from launcher.screens.format import iso_if_known
 from launcher.screens.job_view import RECENT, WAITING, JobView, groups_of, views_of
-from launcher.screens.terminal import remark, say, say_json, width
+from launcher.screens.terminal import remark, say, width
 from launcher.screens.text_table import tabbed
 from launcher.states import ENDED, OPEN, State
 from launcher.store.client import open_queue, revive_if_dead
@@ -164,7 +165,7 @@ def _tell(home: Home, store: Store, wanted: Wanted, *, header: bool, as_json: bo
     with store.reading():  # or a job that ends meanwhile would be listed twice
         jobs, waiting, ended = _listed(home, store, wanted)
         if as_json:
-            details = importlib.import_module("launcher.screens.job_details")  # as `watch`
+            details = importlib.import_module("launcher.screens.job_records")  # as `watch`
             jobs = [*jobs]
             failed = [job.id for job in jobs if job.state is State.FAILED]
             records = details.job_records(home, store, jobs)
@@ -226,7 +227,7 @@ def _record(
     """
     # of the machine and its pilots, of which a listing says nothing
     from launcher.gpu.reservations import quiet_board
-    from launcher.screens.host import HostReader
+    from launcher.screens.host_reader import HostReader
     from launcher.screens.pilots import pilots_record
     from launcher.screens.snapshots import scheduler_of
 

@@ -21,16 +21,18 @@ from launcher.cli.jobs import (
 )
 from launcher.cli.option_types import PRIORITY, flag, json_option
 from launcher.errors import UsageError, counted
+from launcher.screens.answers import say_json, tell_table
 from launcher.screens.format import first_line, harmless, named, pause_reason, reserved_text
-from launcher.screens.terminal import remark, say_json, tell_table
+from launcher.screens.terminal import remark
 from launcher.screens.text_table import Table, titled
 from launcher.states import OPEN, State
 from launcher.store.client import open_queue, say_if_stopped, set_off
 from launcher.store.queue import Store
 from launcher.store.rows import AttemptRow, JobRow
 from launcher.store.tags import TAG_RULE, check_note, is_tag
-from launcher.system.daemon_control import ensure_scheduler, wake
+from launcher.system.daemon_control import wake
 from launcher.system.paths import Home
+from launcher.system.scheduler_start import ensure_scheduler
 
 _EXAMPLE = "such as launcher tag 12 +paper"
 

@@ -8,9 +8,10 @@ import click
 from launcher.cli.jobs import of_jobs, select, some
 from launcher.cli.option_types import flag, span
 from launcher.errors import MachineError, counted
+from launcher.screens.answers import say_json
 from launcher.screens.format import named
-from launcher.screens.job_details import job_records
-from launcher.screens.terminal import remark, say_json
+from launcher.screens.job_records import job_records
+from launcher.screens.terminal import remark
 from launcher.screens.text_table import tabbed
 from launcher.states import State, without_state
 from launcher.store.client import open_queue, without_own_job

@@ -1,4 +1,4 @@
-"""The whole screen that `launcher top` shows; only `app` knows Textual.
+"""The whole screen that `launcher top` shows; only `app` and `widgets` know Textual.
 
 Start reading at `app.Top`.
 """

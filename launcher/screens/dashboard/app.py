@@ -15,160 +15,24 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from types import FrameType
-from typing import ClassVar
 
-from rich.segment import Segment
-from rich.style import Style
 from textual.app import App, ComposeResult
-from textual.binding import BindingType
 from textual.events import Event, Key, Paste, Resize
-from textual.geometry import Region
-from textual.strip import Strip
-from textual.widget import Widget
-from textual.widgets import Input
 
 from launcher.errors import Error, counted
 from launcher.screens.dashboard.job_page import LOG, OVERVIEW, JobPage
+from launcher.screens.dashboard.keys import SAME, WATCHING, help_page, hints
 from launcher.screens.dashboard.overview_page import Overview
-from launcher.screens.dashboard.page import (
-    SAME,
-    WATCHING,
-    Page,
-    Prompt,
-    TextPage,
-    command_page,
-    help_page,
-    hints,
-)
+from launcher.screens.dashboard.page import Page, Prompt
+from launcher.screens.dashboard.text_page import TextPage, command_page
+from launcher.screens.dashboard.widgets import Canvas, Typed
 from launcher.screens.format import command_text, first_line, harmless
-from launcher.screens.job_actions import (
-    KEYS,
-    READ_ONLY,
-    TAG,
-    TEXT_KEYS,
-    Change,
-    JobText,
-    one_line,
-    propose,
-    put_text,
-    text_of,
-)
+from launcher.screens.job_actions import KEYS, READ_ONLY, Change, one_line, propose
+from launcher.screens.job_texts import TAG, TEXT_KEYS, JobText, put_text, text_of
 from launcher.screens.snapshots import Queue, Screen
-from launcher.screens.terminal import STYLES
-from launcher.screens.text_table import Line, Span, Tone, line, shortened, width_of
+from launcher.screens.text_table import Line, Span, Tone, line, shortened
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
-
-_LEAST_ROOM = 8  # columns for what is typed, however narrow the screen is
-
-
-class Canvas(Widget):
-    """Fills the screen with lines."""
-
-    ALLOW_SELECT = False
-    DEFAULT_CSS = "Canvas { width: 100%; height: 100%; }"
-
-    def __init__(self, *, colour: bool) -> None:
-        """Begin with nothing.
-
-        Args:
-            colour: draw in the terminal's sixteen colours.
-        """
-        super().__init__()
-        self._styles = {tone: _style(tone, colour=colour) for tone in Tone}
-        self.rows: Sequence[Line] = ()
-
-    def show(self, rows: Sequence[Line]) -> None:
-        """Draw these lines in place of those before."""
-        before, self.rows = self.rows, rows
-        width = self.size.width
-        if len(before) != len(rows):
-            self.refresh()
-            return
-        changed = [
-            Region(0, place, width, 1)
-            for place, (old, new) in enumerate(zip(before, rows, strict=True))
-            if old != new
-        ]
-        if changed:
-            self.refresh(*changed)
-
-    def render_line(self, y: int) -> Strip:
-        """Return a row of the screen."""
-        width = self.size.width
-        if y >= len(self.rows):
-            return Strip.blank(width)
-        segments = [Segment(span.text, self._styles[span.tone]) for span in self.rows[y].spans]
-        return Strip(segments).adjust_cell_length(width)
-
-
-def _style(tone: Tone, *, colour: bool) -> Style:
-    style = dict(STYLES[tone])
-    foreground = style.pop("fg", None)
-    return Style(color=foreground if colour else None, **style)
-
-
-class Typed(Input):
-    """What is typed in the bottom line, over the canvas."""
-
-    BINDINGS: ClassVar[list[BindingType]] = [("ctrl+h", "delete_left", "")]  # older terminals' key
-    DEFAULT_CSS = """
-    Typed { layer: typed; dock: bottom; display: none; }
-    Typed:ansi > .input--cursor { color: ansi_default; background: ansi_default; text-style: reverse; }
-    Typed:ansi > .input--selection { text-style: underline; }
-    """
-
-    def __init__(self) -> None:
-        """Wait for something to type."""
-        super().__init__(compact=True, select_on_focus=False)
-        self.cursor_blink = False  # nothing is sent to a terminal far away while nothing happens
-        self.prompt: Prompt | None = None
-
-    def begin(self, prompt: Prompt) -> None:
-        """Have a text typed."""
-        self.prompt, self.max_length = prompt, prompt.longest
-        self.value = prompt.text[: prompt.longest]
-        self.cursor_position = len(self.value)
-        self.display = True
-        self.screen.set_focus(self)
-
-    def end(self) -> None:
-        """Have nothing typed any more."""
-        self.prompt, self.display = None, False
-
-    def draw(self, prompt: Prompt, width: int) -> Line:
-        """Lie down in a line of so many columns, and return what stands around the text."""
-        label = line(f"{prompt.label}: ", Tone.STRONG).cut(max(1, width - _LEAST_ROOM))
-        place, tail = width_of(label.text), f"  {prompt.hint}"
-        room = width - place - width_of(tail)
-        if room < _LEAST_ROOM:
-            room, tail = width - place, ""
-        self.styles.offset, self.styles.width = (place, 0), room
-        return Line((*label.spans, Span(" " * room), Span(tail, Tone.DIM)))
-
-    async def take(self, prompt: Prompt, event: Key | Paste) -> None:
-        """Take in a key, or the first line of what was pasted."""
-        if isinstance(event, Paste):
-            self.replace(next(iter(event.text.splitlines()), ""), *self.selection)
-        elif event.key == "enter":
-            self.end()
-            prompt.done(self.value)
-        elif event.key == "escape":
-            self.end()
-            if prompt.live:
-                prompt.done("")
-        elif event.is_printable:
-            self.replace(event.character or "", *self.selection)
-        else:
-            bound = self.screen.active_bindings.get(event.key)
-            if bound is not None:
-                await self.run_action(bound.binding.action)
-
-    def replace(self, text: str, start: int, end: int) -> None:
-        """Put what can be seen of a text in the place of another, as far as there is room."""
-        room = (self.max_length or 0) - len(self.value) + abs(end - start)
-        super().replace("".join(filter(str.isprintable, text))[:room], start, end)
-
 
 LOOK_EVERY_S = 1.0
 TERMINATED = 128 + signal.SIGTERM

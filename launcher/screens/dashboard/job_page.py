@@ -1,11 +1,13 @@
-"""A job that was opened: all that is known of it, its log as it grows, the numbers that it reports as curves."""
+"""A job that was opened: all that is known of it, its log, and the numbers that it reports."""
 
 import time
 from collections.abc import Sequence
 
-from launcher.screens.chart import chart, number
+from launcher.screens.dashboard.job_metrics import SHARE, Metrics
+from launcher.screens.dashboard.keys import JOB_HINTS
 from launcher.screens.dashboard.log_page import LogPage
-from launcher.screens.dashboard.page import JOB_HINTS, METRICS_HINTS, Later, TextPage
+from launcher.screens.dashboard.page import Later
+from launcher.screens.dashboard.text_page import TextPage
 from launcher.screens.format import GLYPHS, PAUSED, harmless
 from launcher.screens.job_details import (
     attempt_cells,
@@ -13,78 +15,20 @@ from launcher.screens.job_details import (
     facts_of,
     needed_cells,
     needy_text,
-    record_of,
     result_cells,
     zone_of,
     zone_title,
 )
+from launcher.screens.job_records import record_of
 from launcher.screens.queue_view import TONES
 from launcher.screens.snapshots import Queue
 from launcher.screens.text_table import Column, Line, Span, Table, Tone, line
 from launcher.states import OPEN, State
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
-from launcher.system.paths import Attempt
-from launcher.workers.progress.attempt_progress import reported_steps
-from launcher.workers.progress.steps import RATE, Point, curves
-
-LEAST_ROWS = 8  # of a curve; with more room there are several
-
-
-class Metrics:
-    """Reads what a job reported, no more often than it costs little."""
-
-    hints = METRICS_HINTS
-
-    def __init__(self) -> None:
-        """Begin with nothing."""
-        self.attempt: Attempt | None = None  # that is to be shown
-        self._next = 0.0
-        self._read: Attempt | None = None
-        self._curves: dict[str, list[Point]] = {}
-        self._first = 0
-
-    def press(self, key: str) -> bool:
-        """Show another curve first."""
-        self._first += {"[": -1, "]": 1}.get(key, 0)
-        return key in {"[", "]"}
-
-    def draw(self, width: int, height: int) -> list[Line]:
-        """Return as many curves as there is room for."""
-        self._take(self.attempt)
-        if not self._curves:
-            return [line("this attempt has reported no numbers", Tone.DIM)]
-        names = list(self._curves)
-        self._first %= len(names)
-        room = max(1, min(height // LEAST_ROWS, len(names)))
-        shown = (names[self._first :] + names[: self._first])[:room]
-        rows = height // room
-        lines: list[Line] = []
-        for name in shown:
-            points = self._curves[name]
-            place = f"{names.index(name) + 1} of {len(names)}"
-            unit = "/s" if name == RATE else ""
-            floor = 0.0 if name == RATE else None
-            title = (
-                Span(harmless(name), Tone.STRONG),
-                Span(f"  {number(points[-1][1])}{unit}"),
-                Span(f"  metric {place}, by step", Tone.DIM),
-            )
-            lines += [Line(title).cut(width), *chart(points, width, rows - 1, floor=floor)]
-        return lines
-
-    def _take(self, attempt: Attempt | None) -> None:
-        now = time.monotonic()
-        if attempt == self._read and now < self._next:
-            return
-        self._read = attempt
-        self._curves = {} if attempt is None else curves(reported_steps(attempt))
-        self._next = now + (time.monotonic() - now) / SHARE
-
 
 PAGES = ("overview", "log", "metrics")
 OVERVIEW, LOG, METRICS = range(len(PAGES))
-SHARE = 0.02  # of its time that asking may take: a job may be needed by very many
 NEEDS = 20  # jobs that are listed; the others are counted
 _ROWS = 40  # lines of a text at most
 _HEAD = 3  # lines above each page

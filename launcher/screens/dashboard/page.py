@@ -1,20 +1,14 @@
-"""What the pages of `launcher top` have in common: keys, lines in sections, the job that is chosen, and a window.
-
-Pages of text that does not change, help and command lines of jobs, are no more than that.
-"""
+"""What the pages of `launcher top` have in common: lines in sections, the job that is chosen, and a window."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import NamedTuple, Protocol
 
-from launcher.screens.text_table import Column, Line, Span, Table, Tone, folded, line, width_of
+from launcher.screens.text_table import Line, Tone, line, width_of
 
 Later = Callable[[Callable[[], None]], None]  # runs something that may take seconds
-
-
-# keys that mean what another does
-SAME = {"down": "j", "up": "k", "space": "pagedown", "home": "g", "end": "G"}
+LONGEST = 200  # characters
 
 
 class Page(Protocol):
@@ -33,9 +27,6 @@ class Page(Protocol):
 
     def draw(self, width: int, height: int) -> list[Line]:
         """Return as many lines as fit into so many columns and rows, or fewer."""
-
-
-LONGEST = 200  # characters
 
 
 class Prompt(NamedTuple):
@@ -154,182 +145,3 @@ class Window:
     @property
     def _most(self) -> int:
         return max(0, self.count - self.height)
-
-
-_Keys = tuple[tuple[str, str], ...]
-_HELP_KEY, _BACK, _TURN = ("?", "help"), ("Esc", "back"), ("Tab", "next page")
-_STEER: _Keys = (
-    ("c", "cancel"),
-    ("r", "retry"),
-    ("h", "hold"),
-    ("l", "release"),
-    ("p u", "pause, resume"),
-    ("+ -", "priority"),
-)
-_WRITE: _Keys = (("e", "edit"), ("t n", "tags, note"))
-_COPY = ("y", "copy")
-HINTS: _Keys = (
-    _HELP_KEY,
-    ("q", "quit"),
-    ("Enter", "open"),
-    ("/", "filter"),
-    *_STEER,
-    ("L", "log"),
-    ("m", "mark"),
-    ("s", "sort"),
-    *_WRITE,
-    _COPY,
-    ("w", "why"),
-    ("Tab", "next section"),
-)  # the first stay where there is little room
-JOB_HINTS: _Keys = (_HELP_KEY, _BACK, _TURN, *_STEER, *_WRITE, _COPY)
-LOG_HINTS: _Keys = (
-    _HELP_KEY,
-    _BACK,
-    ("/", "search"),
-    ("n N", "next, before"),
-    ("g G", "begin, end"),
-    _TURN,
-    *_STEER[:2],
-    _COPY,
-)
-METRICS_HINTS: _Keys = (_HELP_KEY, _BACK, ("[ ]", "metric"), _TURN)
-# hints left out of a read-only screen
-WATCHING = frozenset(key for key, _ in (*_STEER, *_WRITE))
-_HELP = (
-    (
-        "everywhere",
-        (
-            ("j k, arrows", "move down and up"),
-            ("PageDown PageUp, Space", "move by a screen"),
-            ("g G, Home End", "go to the beginning or the end"),
-            ("?", "this page"),
-            (
-                "Ctrl-A E W U K",
-                "while typing, go to the beginning or the end, delete a word, or delete all before or after",
-            ),
-            ("q, Esc", "back; on the first screen, q leaves"),
-            ("Ctrl-C", "leave at once; the jobs continue"),
-            ("Ctrl-Z", "suspend; `fg` returns"),
-        ),
-    ),
-    (
-        "the queue",
-        (
-            ("Tab, Shift-Tab", "next section, previous section"),
-            ("Enter", "open the job: settings, attempts, log, metrics"),
-            ("w", "open the job at the reason of its state"),
-            ("L", "open its log"),
-            ("/", "show jobs with a text, glob or number in their name or run; Esc shows all"),
-            ("m", "mark or unmark the job, and move to the next"),
-            ("M", "mark or unmark all jobs of the list"),
-            ("U", "unmark all"),
-            ("s S", "sort the lists by name, wait, memory, time or priority; S reverses"),
-        ),
-    ),
-    (
-        "the selected job, or all marked jobs; each key asks for confirmation",
-        (
-            ("h", "hold: the job does not start until it is released"),
-            ("l", "release a held job"),
-            ("p", "pause a running job: its processes stop, its resources stay reserved"),
-            ("u", "resume a paused job"),
-            ("c", "cancel: a running job gets SIGTERM, and SIGKILL after its grace period"),
-            ("r", "retry a failed, cancelled or skipped job"),
-            ("+ -", "raise or lower the priority; one point is worth a day of waiting"),
-        ),
-    ),
-    (
-        "texts of the selected job or all marked jobs; Esc changes nothing",
-        (
-            ("t", "tags; for marked jobs, TAG adds a tag and -TAG removes it"),
-            ("n", "note (not while a log is open)"),
-            ("e", "change the job in your editor, as `launcher edit` does"),
-            ("y", "show the command line and copy it to the clipboard of the terminal"),
-        ),
-    ),
-    (
-        "an opened job",
-        (
-            ("1 2 3, Tab", "overview, log, metrics"),
-            ("/", "in the log: search from here, ignoring case, and wrap around at the end"),
-            ("n N", "in the log: next or previous match, until Esc ends the search"),
-            ("g G", "in the log: go to the beginning, or to the end and follow it"),
-            ("[ ]", "in the metrics: previous metric, next metric"),
-        ),
-    ),
-)
-_SIGNS = (
-    ("▸ ◆", "selected job, marked job"),
-    ("● ◐ ○ ‖", "running, paused, queued, held"),
-    ("✓ ✗ – ·", "done, failed, cancelled, skipped"),
-    ("▲", "used more memory than requested"),
-)
-
-
-def help_page(width: int) -> list[Line]:
-    """Return what every key does."""
-    lines = [line("launcher top: the keys", Tone.STRONG)]
-    for title, keys in (*_HELP, ("signs", _SIGNS)):
-        rows = [(Span(f"  {key}", Tone.STRONG), what) for key, what in keys]
-        lines += [line(""), line(title, Tone.HEAD)]
-        lines += Table((Column(), Column(least=20, rows=3)), rows).drawn(width)
-    return lines
-
-
-def hints(keys: Sequence[tuple[str, str]], width: int) -> Line:
-    """Return the bottom line: as many keys as there is room for."""
-    spans: list[Span] = []
-    left = width
-    for key, what in keys:
-        needed = len(key) + 1 + len(what) + (2 if spans else 0)
-        if needed > left:
-            break
-        left -= needed
-        gap = "  " if spans else ""
-        spans += [Span(f"{gap}{key}", Tone.STRONG), Span(f" {what}", Tone.DIM)]
-    return Line(tuple(spans))
-
-
-_TEXT_HINTS = (("q", "back"), ("j k", "scroll"))
-_COPIED = (
-    "sent to the clipboard of the terminal (OSC 52). If it does not support that, copy from here"
-)
-
-
-class TextPage:
-    """A page of text that is scrolled, such as help."""
-
-    job = None
-
-    def __init__(
-        self,
-        text: Callable[[int], list[Line]],
-        hints: Sequence[tuple[str, str]] = _TEXT_HINTS,
-    ) -> None:
-        """Begin at its top.
-
-        Args:
-            text: returns it in so many columns.
-            hints: the keys that the bottom line lists.
-        """
-        self.text, self.hints, self.window = text, hints, Window()
-
-    def press(self, key: str) -> bool:
-        """Scroll."""
-        return self.window.press(key)
-
-    def draw(self, width: int, height: int) -> list[Line]:
-        """Return what fits."""
-        lines = self.text(width)
-        self.window.fit(len(lines), height)
-        return lines[self.window.top : self.window.end]
-
-
-def command_page(commands: Sequence[str], width: int) -> list[Line]:
-    """Return command lines as a shell reads them, for terminals that take no text for their clipboard.
-
-    Each begins in a line of its own, and is broken wherever the screen ends.
-    """
-    pieces = [piece for command in commands for piece in folded(command, width)]
-    return [line(_COPIED, Tone.DIM).cut(width), line(""), *map(line, pieces)]

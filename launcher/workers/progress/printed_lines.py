@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterator
 
 from launcher.system.files import Json
-from launcher.system.text import Plain
+from launcher.system.terminal_codes import Plain
 from launcher.workers.progress.steps import Step
 
 MARK = b"launcher: step="

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
-from launcher.system.text import Plain
+from launcher.system.terminal_codes import Plain
 from launcher.workers.progress.printed_lines import LONGEST_BYTES, MOST_LINES, pairs_of
 from launcher.workers.progress.steps import MOST_STEPS, Step
 

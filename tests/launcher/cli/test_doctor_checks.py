@@ -9,17 +9,12 @@ from typing import Any
 import pytest
 
 from launcher import __version__
-from launcher.cli import machine_checks, queue_checks
+from launcher.cli import disk_checks, gpu_checks, machine_checks, queue_checks
 from launcher.cli.commands.doctor import draw
-from launcher.cli.machine_checks import (
-    Disk,
-    Driver,
-    Finding,
-    ProcessLimits,
-    Torch,
-    Verdict,
-    judge_job_limits,
-)
+from launcher.cli.disk_checks import Disk
+from launcher.cli.findings import Finding, Verdict
+from launcher.cli.gpu_checks import Driver, Torch
+from launcher.cli.machine_checks import ProcessLimits, judge_job_limits
 from launcher.cli.queue_checks import Logout, Queue
 from launcher.gpu.snapshot import GpuProcess, GpuSnapshot
 from launcher.notify.settings import NotifySettings, Target
@@ -49,23 +44,23 @@ QUEUE = Queue(home="/home/ada/queue", exists=True, look=LOOK)
 
 
 def driver(**changes: Any) -> Judge:
-    return partial(machine_checks.judge_driver, WORKING._replace(**changes))
+    return partial(gpu_checks.judge_driver, WORKING._replace(**changes))
 
 
 def cuda(torch: Torch = TORCH, **changes: Any) -> Judge:
-    return partial(machine_checks.judge_cuda, torch, WORKING._replace(**changes))
+    return partial(gpu_checks.judge_cuda, torch, WORKING._replace(**changes))
 
 
 def cards(*gpus: GpuSnapshot) -> Judge:
-    return partial(machine_checks.judge_gpus, gpus)
+    return partial(gpu_checks.judge_gpus, gpus)
 
 
 def visible(words: str | None, *gpus: GpuSnapshot, order: str | None = None) -> Judge:
-    return partial(machine_checks.judge_visible, gpus or WORKING.gpus, words, order)
+    return partial(gpu_checks.judge_visible, gpus or WORKING.gpus, words, order)
 
 
 def others(*gpus: GpuSnapshot) -> Judge:
-    return partial(machine_checks.judge_others, gpus, "ada")
+    return partial(gpu_checks.judge_others, gpus, "ada")
 
 
 def home(where: Disk | None = ROOMY, **changes: Any) -> Judge:
@@ -73,15 +68,15 @@ def home(where: Disk | None = ROOMY, **changes: Any) -> Judge:
 
 
 def home_disk(where: Disk) -> Judge:
-    return partial(machine_checks.judge_room, where, queue_checks.HOME_BYTES)
+    return partial(disk_checks.judge_room, where, queue_checks.HOME_BYTES)
 
 
 def results(where: Disk | None) -> Judge:
-    return partial(machine_checks.judge_results, where)
+    return partial(disk_checks.judge_results, where)
 
 
 def shared(where: Disk | None) -> Judge:
-    return partial(machine_checks.judge_shared, where)
+    return partial(disk_checks.judge_shared, where)
 
 
 def promises(problem: str = "") -> Judge:
@@ -172,8 +167,8 @@ def test_a_machine_without_gpus_is_in_no_trouble() -> None:
         Verdict.UNKNOWN, f"no GPU found: {none}; jobs run on the CPU"
     )
     assert judged(cuda(gpus=(), cuda=None)).verdict is Verdict.OK
-    assert judged(partial(machine_checks.judge_visible, (), "0", None)).verdict is Verdict.OK
-    assert (machine_checks.judge_gpus(()), machine_checks.judge_others((), "ada")) == (None, None)
+    assert judged(partial(gpu_checks.judge_visible, (), "0", None)).verdict is Verdict.OK
+    assert (gpu_checks.judge_gpus(()), gpu_checks.judge_others((), "ada")) == (None, None)
 
 
 FULL = a_gpu(1, processes=(GpuProcess(pid=7, used=3 * GIB, user="ben"),), used=3)

@@ -23,7 +23,7 @@ from launcher.kinds import installed
 from launcher.store.queue import Store
 from launcher.system.paths import Home
 from launcher.taskfile.schema.json_schema_types import settings_of
-from launcher.taskfile.schema.reference import in_words
+from launcher.taskfile.schema.value_descriptions import in_words
 from tests.build import a_context, a_spec, enqueue
 from tests.launcher.conftest import Launcher
 from tests.launcher.mistakes import FILE, Mistake, Places, ask, read

@@ -3,24 +3,21 @@ from collections.abc import Sequence
 import pytest
 
 from launcher.job_options.notifications import AS_CONFIGURED, Event, RunNotify
+from launcher.notify.messages import MOST_TEXT, MOST_TITLE, Message, of_run
 from launcher.notify.notices import (
     LEAST_TRIES,
     LONGEST_PAUSE_S,
     MOST_GIVEN_UP,
-    MOST_TEXT,
-    MOST_TITLE,
     PAUSE_S,
     SETTLE_S,
     STALE_S,
     GivenUp,
-    Message,
     Notices,
     due,
     failed,
     heard,
     left,
     may_be_tried,
-    of_run,
     told,
 )
 from launcher.notify.settings import NotifySettings, Target

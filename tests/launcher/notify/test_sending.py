@@ -3,7 +3,7 @@ import tempfile
 
 import pytest
 
-from launcher.notify.notices import of_test
+from launcher.notify.messages import of_test
 from launcher.notify.sending import send_now
 from launcher.notify.settings import Target
 from tests.build import DEADLINE_S

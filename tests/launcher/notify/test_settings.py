@@ -6,16 +6,8 @@ import pytest
 
 from launcher.errors import UsageError
 from launcher.job_options.notifications import Event
-from launcher.notify.settings import (
-    HIDDEN,
-    NotifySettings,
-    Target,
-    address_of,
-    configured_notify,
-    read_notify,
-    shown,
-    without_secrets,
-)
+from launcher.notify.addresses import HIDDEN, address_of, shown, without_secrets
+from launcher.notify.settings import NotifySettings, Target, configured_notify, read_notify
 from launcher.system.config import Fault
 
 DESK = {"command": ["notify-send", "launcher"]}

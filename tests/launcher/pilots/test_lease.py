@@ -9,7 +9,7 @@ from launcher.backends.pilot_folder import PilotFolder
 from launcher.backends.pilot_messages import Beat, Ended, Lease
 from launcher.states import Done, Stopped
 from launcher.system.paths import Home
-from launcher.system.processes import descendants, send
+from launcher.system.process_trees import descendants, send
 from launcher.workers import lease
 from launcher.workers.lease import lease_of, make_lease
 from launcher.workers.started_file import recorded_outcome

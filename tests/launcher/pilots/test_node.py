@@ -18,8 +18,8 @@ from launcher.backends.pilot_folder import PilotFolder
 from launcher.backends.pilot_messages import Beat, Began, Bye, Ended, Hello, News, read_news
 from launcher.states import Done, Failed
 from launcher.system import memory
+from launcher.system.locks import live_in
 from launcher.system.paths import Home
-from launcher.system.processes import live_in
 from tests.build import GIB, a_context, a_gpu, a_spec, said_by, shell, until
 from tests.launcher.pilots.conftest import MakeDesk
 from tests.launcher.pilots.desk import Desk, a_pilot

@@ -26,7 +26,7 @@ from launcher.backends.pilot_messages import (
 )
 from launcher.gpu.monitor import parent_of
 from launcher.states import Done, Failed, Lost, Stopped, Void
-from launcher.system.processes import descendants, send
+from launcher.system.process_trees import descendants, send
 from launcher.workers.started_file import recorded_outcome
 from launcher.workers.termination import read_termination
 from tests.build import a_context, a_spec, gone, program_of, said_by, shell, supervisor_of, until

@@ -11,10 +11,10 @@ import pytest
 from launcher.errors import UsageError
 from launcher.functions.plan_checks import compare
 from launcher.kinds import COMMAND
+from launcher.planning.comparison import Action, Comparison
 from launcher.planning.plan import Plan
-from launcher.planning.queue_comparison import Action, Comparison
 from launcher.planning.submit import submit
-from launcher.results.rows import returned_by
+from launcher.results.returned_rows import returned_by
 from launcher.states import Done, Failed, State
 from launcher.store.forgotten_jobs import ForgottenJob, forgotten_jobs
 from launcher.store.queue import Store

@@ -13,18 +13,16 @@ from pydantic import create_model
 from launcher.errors import Problems, UsageError
 from launcher.job import Resources, Terms
 from launcher.job_options.registry import JobRequest, job_options
+from launcher.planning.comparison import Action, ComparedJob
+from launcher.planning.hash_changes import BY_FILES
 from launcher.planning.plan import Plan
-from launcher.planning.queue_comparison import (
-    BY_FILES,
-    Action,
-    ComparedJob,
-)
 from launcher.planning.revision import option_text, yaml_text
 from launcher.planning.submit import submit
-from launcher.screens.plan_view import other_code, other_options
+from launcher.screens.plan_differences import other_code, other_options
 from launcher.states import ReasonCode
 from launcher.store.queue import Store
-from launcher.taskfile.yaml_tree import plain_value, read_document
+from launcher.taskfile.nodes import plain_value
+from launcher.taskfile.yaml_tree import read_document
 from tests.build import a_context, claimed
 from tests.launcher import language
 from tests.launcher.language import KINDS, ROOT, finish, queue

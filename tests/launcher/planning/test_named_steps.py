@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from launcher.errors import Severity, TaskFileError
 from launcher.planning import dependencies
+from launcher.planning.comparison import Action
 from launcher.planning.plan import Plan
-from launcher.planning.queue_comparison import Action
 from launcher.planning.submit import submit
 from launcher.store.queue import Store
 from tests.build import a_context, job_row

@@ -15,21 +15,16 @@ from launcher.context import WorkerEnvironment
 from launcher.functions.plan_checks import ask_engines
 from launcher.job import CPU, Resources
 from launcher.kind_interface import Kind
+from launcher.planning.backend_preview import Answer, BackendPreview, preview_backends
+from launcher.planning.comparison import Action, ComparedJob
 from launcher.planning.estimates import Basis, History, JobEstimate, Past, forecast, past_job
 from launcher.planning.first_wave import FirstWave, MachineState
 from launcher.planning.plan import Plan, PlannedJob
-from launcher.planning.preview import (
-    Answer,
-    BackendPreview,
-    Preview,
-    preview_backends,
-    preview_plan,
-)
-from launcher.planning.queue_comparison import Action, ComparedJob
+from launcher.planning.preview import Preview, preview_plan
 from launcher.scheduler.policy.disciplines import FIFO, OURS
 from launcher.scheduler.policy.inventory import wants_gpu as on_gpu
 from launcher.scheduler.policy.model import Machine, Running
-from launcher.screens.plan_view import backend_lines
+from launcher.screens.plan_backends import backend_lines
 from launcher.states import Done, Failed
 from launcher.store.lanes import Lane
 from launcher.store.queue import Store

@@ -12,8 +12,9 @@ import pytest
 from launcher.context import named_files
 from launcher.errors import TaskFileError
 from launcher.kinds import COMMAND
+from launcher.planning.comparison import Action, ComparedJob, Comparison
 from launcher.planning.plan import Plan
-from launcher.planning.queue_comparison import Action, ComparedJob, Comparison, compare_with_queue
+from launcher.planning.queue_comparison import compare_with_queue
 from launcher.planning.submit import Submitted, submit
 from launcher.states import Done
 from launcher.store.queue import Store

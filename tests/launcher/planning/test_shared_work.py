@@ -8,8 +8,9 @@ import pytest
 from launcher.errors import TaskFileError, UsageError
 from launcher.kind_interface import Kind
 from launcher.kinds import COMMAND
+from launcher.planning.comparison import Action, ComparedJob, Comparison
 from launcher.planning.plan import Plan
-from launcher.planning.queue_comparison import Action, ComparedJob, Comparison, compare_with_queue
+from launcher.planning.queue_comparison import compare_with_queue
 from launcher.planning.shared_work import with_shared_jobs
 from launcher.planning.submit import Submitted, submit
 from launcher.states import Done, Failed, Outcome, State

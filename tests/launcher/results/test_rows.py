@@ -11,21 +11,14 @@ from hypothesis import strategies as st
 
 from launcher.errors import UsageError
 from launcher.job import Spec
-from launcher.results.over import over, t_quantile
-from launcher.results.rows import Models, lower_is_better, results_of, swept
-from launcher.results.table import (
-    AbsentRow,
-    Metric,
-    Pivot,
-    RunResults,
-    best,
-    in_order,
-    metric_names,
-    of_result,
-    of_rows,
-    pivot,
-    read_metric,
-)
+from launcher.results.metric import Metric, read_metric
+from launcher.results.metric_direction import lower_is_better
+from launcher.results.model_columns import Models, swept
+from launcher.results.over import over
+from launcher.results.pivot import Pivot, metric_names, of_result, of_rows, pivot
+from launcher.results.rows import results_of
+from launcher.results.t_distribution import t_quantile
+from launcher.results.table import AbsentRow, RunResults, best, in_order
 from launcher.store.queue import Store
 from tests.build import a_spec
 from tests.launcher.toylab import Toy, TrainSettings, laboratory

@@ -17,7 +17,8 @@ from launcher.context import WorkerEnvironment
 from launcher.states import Done, Failed, Lost, Outcome, Stopped, Void, outcome_record
 from launcher.system.files import write_json
 from launcher.system.paths import Attempt, Home
-from launcher.system.processes import boot_id, end_session, identity, marked, recorded, send
+from launcher.system.process_trees import end_session, marked, send
+from launcher.system.processes import boot_id, identity, recorded
 from launcher.workers import attempt_watch
 from launcher.workers.attempt_watch import Adopted, Supervised, Unclear, Watch, find_out, watch
 from launcher.workers.fork_server_handles import ForkServer

@@ -28,7 +28,8 @@ from launcher.system.daemon_control import scheduler_pid, wake
 from launcher.system.file_digests import FileDigests
 from launcher.system.files import write_json
 from launcher.system.paths import Home
-from launcher.system.processes import Identity, boot_id, identity, send
+from launcher.system.process_trees import send
+from launcher.system.processes import Identity, boot_id, identity
 from tests.build import (
     a_context,
     a_spec,

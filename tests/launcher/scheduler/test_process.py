@@ -19,10 +19,13 @@ from launcher.states import ENDED, State
 from launcher.store.queue import Store
 from launcher.store.transitions import LOST_LIMIT
 from launcher.system import memory
-from launcher.system.daemon_control import ensure_scheduler, scheduler_pid, wake
+from launcher.system.daemon_control import scheduler_pid, wake
 from launcher.system.files import write_atomic, write_json
+from launcher.system.locks import lock, lock_holder
 from launcher.system.paths import Attempt, Home, make_home
-from launcher.system.processes import descendants, identity, lock, lock_holder, send, session
+from launcher.system.process_trees import descendants, send, session
+from launcher.system.processes import identity
+from launcher.system.scheduler_start import ensure_scheduler
 from tests.build import (
     a_context,
     a_seat,

@@ -22,8 +22,9 @@ from launcher.states import ENDED, Done, State
 from launcher.store.lanes import Lane
 from launcher.store.queue import Store
 from launcher.store.rows import ReadyJob
-from launcher.system.daemon_control import ensure_scheduler, wake
+from launcher.system.daemon_control import wake
 from launcher.system.paths import Home
+from launcher.system.scheduler_start import ensure_scheduler
 from tests.build import a_spec, enqueue, in_state, job_row, shell, until
 from tests.launcher.conftest import Launcher
 from tests.launcher.queued import end, put, seated, serve, until_done, until_in, waits_for

@@ -14,18 +14,8 @@ from launcher.backends.settings import BackendSettings
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.screens.gpu_view import draw
 from launcher.screens.job_view import JobView
-from launcher.screens.pilots import (
-    _GLYPHS,
-    _MUTE,
-    _ON_THEIR_WAY,
-    FIRST_BYTES,
-    LAST_BYTES,
-    MOST,
-    draw_pilots,
-    pilot_gauges,
-    pilots_record,
-    seen_gpus,
-)
+from launcher.screens.pilot_gpus import FIRST_BYTES, LAST_BYTES, pilot_gauges, seen_gpus
+from launcher.screens.pilots import _GLYPHS, _MUTE, _ON_THEIR_WAY, MOST, draw_pilots, pilots_record
 from launcher.screens.queue_view import screen_lines
 from launcher.screens.snapshots import Screen
 from launcher.screens.text_table import width_of

@@ -12,16 +12,15 @@ import pytest
 from launcher.gpu.own_reservations import Reservation
 from launcher.gpu.reservations import ReservationBoard, quiet_board
 from launcher.gpu.resources import core_resource
-from launcher.screens.host import (
+from launcher.screens.host import Disk, host_line
+from launcher.screens.host_reader import (
     PATIENCE_S,
     CpuTime,
-    Disk,
     HostReader,
     cpu_time,
     disk_of,
     disks_of,
     group_use,
-    host_line,
     load_of,
     own_pages,
     times_of,

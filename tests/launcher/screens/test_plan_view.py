@@ -9,11 +9,13 @@ import pytest
 
 from launcher.gpu.resources import MEMORY, ForeignReservation, core_resource
 from launcher.ids import Words
+from launcher.planning.comparison import Action, ComparedJob, Comparison
 from launcher.planning.estimates import History
 from launcher.planning.first_wave import MachineState
 from launcher.planning.plan import Code, Plan
-from launcher.planning.preview import plan_commands, plan_json, preview_plan, refusals
-from launcher.planning.queue_comparison import Action, ComparedJob, Comparison, compare_with_queue
+from launcher.planning.plan_records import plan_commands, plan_json
+from launcher.planning.preview import preview_plan, refusals
+from launcher.planning.queue_comparison import compare_with_queue
 from launcher.planning.submit import submit
 from launcher.scheduler.policy.model import Running
 from launcher.screens.plan_view import MOST_LISTED, draw_plan

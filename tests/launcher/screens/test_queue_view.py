@@ -8,12 +8,14 @@ import pytest
 from launcher.gpu.gpus_file import SeenGpus, write_look
 from launcher.job import Resources, Terms
 from launcher.params import PARAMS
-from launcher.screens import job_details
+from launcher.screens import job_records
 from launcher.screens.gpu_view import LEGEND
 from launcher.screens.job_actions import Change, propose
-from launcher.screens.job_details import expected_time, facts_of, record_of, result_cells
+from launcher.screens.job_details import facts_of, result_cells
+from launcher.screens.job_records import expected_time, record_of
 from launcher.screens.job_view import UsedMemory, views_of
-from launcher.screens.queue_view import head, jobs_listed, recent, running, screen_lines, waiting
+from launcher.screens.queue_head import head
+from launcher.screens.queue_view import jobs_listed, recent, running, screen_lines, waiting
 from launcher.screens.snapshots import Queue
 from launcher.screens.terminal import in_ascii
 from launcher.screens.text_table import Tone, width_of
@@ -409,7 +411,7 @@ def test_an_expected_memory_counts_similar_jobs_that_run(
     waits, *running_jobs, unlike = enqueue(store, *specs, other)
     for job in (*running_jobs, unlike):
         claimed(store, job, NOW, device="GPU-0")
-    monkeypatch.setattr(job_details, "scheduler_pid", lambda _: 1)
+    monkeypatch.setattr(job_records, "scheduler_pid", lambda _: 1)
     untold = "a fixed part of a GPU at first (no similar job has been measured)"
     seen = SeenGpus(at=NOW, gpus=())
 
@@ -424,7 +426,7 @@ def test_an_expected_memory_counts_similar_jobs_that_run(
     both = "2.8 GiB on each GPU (estimated from 2 similar jobs)"
     assert expected(waits, 2 * GIB, 2 * GIB) == both
     assert expected(running_jobs[0], 2 * GIB, None) == untold, "a job is not similar to itself"
-    monkeypatch.setattr(job_details, "scheduler_pid", lambda _: None)
+    monkeypatch.setattr(job_records, "scheduler_pid", lambda _: None)
     assert expected(waits, 2 * GIB, None) == untold
 
 

@@ -19,7 +19,8 @@ from launcher.scheduler.gpus.reported_ends import ReportedEnds
 from launcher.scheduler.gpus.taken_memory import Taken
 from launcher.scheduler.policy.model import Running
 from launcher.screens.format import pause_reason
-from launcher.screens.queue_view import progress, running, screen_lines
+from launcher.screens.queue_head import progress
+from launcher.screens.queue_view import running, screen_lines
 from launcher.screens.snapshots import Queue, Screen, scheduler_of
 from launcher.screens.text_table import Tone, text_of
 from launcher.states import Done, Failed, Outcome, ReasonCode, State, Stopped

@@ -9,15 +9,9 @@ from contextlib import contextmanager, redirect_stderr
 
 import pytest
 
-from launcher.screens.terminal import (
-    HIGH,
-    WIDE,
-    coloured,
-    say_json,
-    speaks_unicode,
-    terminal_size,
-    watch_hashing,
-)
+from launcher.screens.answers import say_json
+from launcher.screens.live_display import watch_hashing
+from launcher.screens.terminal import HIGH, WIDE, coloured, speaks_unicode, terminal_size
 from launcher.store.queue import Store
 from tests.build import Clock, a_spec, enqueue
 from tests.launcher.conftest import Launcher

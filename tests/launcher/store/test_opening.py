@@ -29,9 +29,10 @@ from launcher.store.opening import SMALL_BYTES, open_database, open_to_read, wor
 from launcher.store.queue import Store
 from launcher.store.recovery import damaged, trouble
 from launcher.store.schema import migrate, schema_of
-from launcher.system.daemon_control import ensure_scheduler, wake
+from launcher.system.daemon_control import wake
 from launcher.system.files import read_json
 from launcher.system.paths import Home, make_home
+from launcher.system.scheduler_start import ensure_scheduler
 from tests.build import in_state, job_row, until
 from tests.old_home import queue_sql
 

@@ -27,8 +27,8 @@ from launcher.store import recovery
 from launcher.store.migration_steps import STEPS
 from launcher.store.opening import LOG_BYTES
 from launcher.store.queue import Store
-from launcher.system.daemon_control import ensure_scheduler
 from launcher.system.paths import Home
+from launcher.system.scheduler_start import ensure_scheduler
 from tests.build import a_context, a_spec, an_attempt, claimed, enqueue, in_state
 from tests.launcher.conftest import Launcher
 from tests.launcher.queued import DONE, FAILED, VOID, end, one, put

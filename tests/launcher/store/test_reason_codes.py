@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from launcher.screens.job_details import job_records, record_of
+from launcher.screens.job_records import job_records, record_of
 from launcher.screens.job_view import JobView, at_end
 from launcher.screens.queue_view import recent, waiting
 from launcher.states import (

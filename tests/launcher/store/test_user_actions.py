@@ -8,7 +8,7 @@ import pytest
 
 from launcher.job import Resources, Terms
 from launcher.screens.format import pause_reason
-from launcher.screens.job_details import job_records
+from launcher.screens.job_records import job_records
 from launcher.screens.job_view import job_view
 from launcher.states import (
     Done,

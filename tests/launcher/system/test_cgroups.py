@@ -13,10 +13,12 @@ from launcher.states import Done, Lost, State
 from launcher.store.queue import Store
 from launcher.system import cgroups
 from launcher.system.cgroups import base_of, folder_of, here, hindrance, members, path_of
-from launcher.system.daemon_control import ensure_scheduler, scheduler_pid, wake
+from launcher.system.daemon_control import scheduler_pid, wake
 from launcher.system.home_checks import mounted, mounts
 from launcher.system.paths import Home
-from launcher.system.processes import identity, send
+from launcher.system.process_trees import send
+from launcher.system.processes import identity
+from launcher.system.scheduler_start import ensure_scheduler
 from launcher.workers.attempt_watch import Adopted, watch
 from launcher.workers.fork_server_handles import ForkServer
 from tests.build import (

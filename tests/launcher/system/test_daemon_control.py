@@ -15,20 +15,11 @@ from launcher.errors import MachineError
 from launcher.scheduler.__main__ import LOG_BYTES
 from launcher.states import State
 from launcher.store.queue import Store
-from launcher.system.daemon_control import (
-    REVIVALS,
-    Version,
-    ensure_scheduler,
-    revive,
-    scheduler_pid,
-    start_scheduler,
-    this_version,
-    version_of,
-    wake,
-)
+from launcher.system.daemon_control import REVIVALS, revive, scheduler_pid, start_scheduler, wake
 from launcher.system.files import Json, read_json, write_json
 from launcher.system.paths import Home
 from launcher.system.processes import identity
+from launcher.system.scheduler_start import Version, ensure_scheduler, this_version, version_of
 from tests.build import a_spec, end_everything, endings, enqueue, program_of, reaches, until
 from tests.launcher.conftest import Launcher
 

@@ -15,16 +15,12 @@ from launcher.states import State
 from launcher.store.backups import back_up, backups
 from launcher.store.queue import Store
 from launcher.store.retention import copies_before
-from launcher.system.daemon_control import ensure_scheduler
-from launcher.system.environment import (
-    BEFORE,
-    prologue_lines,
-    remembered,
-    site_changes,
-    with_site,
-)
+from launcher.system.environment import with_site
 from launcher.system.files import write_json
 from launcher.system.paths import Home
+from launcher.system.prologue import BEFORE, prologue_lines, site_changes
+from launcher.system.remembered_variables import remembered
+from launcher.system.scheduler_start import ensure_scheduler
 from tests.build import a_context, a_spec, enqueue, job_row, lines_of, shell, until
 from tests.launcher.conftest import Launcher
 

@@ -14,9 +14,10 @@ import pytest
 from launcher.scheduler.loop import Scheduler
 from launcher.states import State
 from launcher.store.queue import Store
-from launcher.system.daemon_control import ensure_scheduler, revive, scheduler_pid, wake
+from launcher.system.daemon_control import revive, scheduler_pid, wake
 from launcher.system.error_log import Troubles
 from launcher.system.paths import Home
+from launcher.system.scheduler_start import ensure_scheduler
 from launcher.workers.started_file import recorded_outcome
 from tests.build import Clock, a_spec, enqueue, reaches, shell, until
 

@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 
 from launcher.system import files
-from launcher.system.daemon_control import Sleeper
 from launcher.system.file_digests import GONE, LARGE_BYTES, PIECE_BYTES, FileDigests, Kept
 from launcher.system.files import (
     FileVersion,
@@ -24,6 +23,7 @@ from launcher.system.files import (
     write_json,
 )
 from launcher.system.paths import Home
+from launcher.system.sleeper import Sleeper
 from tests.build import DEADLINE_S
 
 

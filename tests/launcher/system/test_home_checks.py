@@ -23,8 +23,9 @@ from launcher.system.home_checks import (
     network_warning,
     writers,
 )
+from launcher.system.locks import inhabited, live_in
 from launcher.system.paths import Home, check_home, find_home, make_home
-from launcher.system.processes import boot_id, inhabited, live_in
+from launcher.system.processes import boot_id
 from tests.launcher.users import NOBODY, as_user, said_by
 
 MOUNTS = r"""

@@ -11,23 +11,17 @@ from typing import Any
 
 import pytest
 
+from launcher.system.locks import lock, lock_holder
+from launcher.system.process_start import start_apart
+from launcher.system.process_trees import descendants, end_session, go_on, send, session, stop_all
 from launcher.system.processes import (
     Identity,
     alive,
-    descendants,
-    end_session,
-    go_on,
     identity,
     is_stopped,
-    lock,
-    lock_holder,
     open_pidfd,
     recorded,
     seconds_since_start,
-    send,
-    session,
-    start_apart,
-    stop_all,
 )
 from tests.build import ended, shell, until
 

@@ -12,16 +12,9 @@ from launcher.kinds import COMMAND
 from launcher.planning.load import load
 from launcher.planning.plan_builder import build_plan
 from launcher.taskfile.entries import MethodEntry, PlainEntry, ScoringEntry, TaskFile, TrainEntry
+from launcher.taskfile.nodes import Fields, Items, Node, Scalar, plain_value
 from launcher.taskfile.parser import ParseContext, parse
-from launcher.taskfile.yaml_tree import (
-    MOST_NODES,
-    Fields,
-    Items,
-    Node,
-    Scalar,
-    plain_value,
-    read_document,
-)
+from launcher.taskfile.yaml_tree import MOST_NODES, read_document
 from tests.launcher.toylab import laboratory
 
 KINDS: Mapping[str, Kind] = {**laboratory(), "command": COMMAND}

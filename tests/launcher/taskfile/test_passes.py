@@ -15,10 +15,11 @@ from launcher.taskfile.header import around_entries, read_words
 from launcher.taskfile.includes import filled, merged
 from launcher.taskfile.legacy_names import Wanted, translate
 from launcher.taskfile.matrix import layers_of, sweeps_of_file
+from launcher.taskfile.nodes import Fields, Said, plain_value
 from launcher.taskfile.overrides import laid_over, read_overrides
 from launcher.taskfile.scope import EVERY, Scope, resources_today
 from launcher.taskfile.settings import settle, spelt_pair, unknown_key
-from launcher.taskfile.yaml_tree import Fields, Said, plain_value, read_document
+from launcher.taskfile.yaml_tree import read_document
 from tests.launcher.folder_toys import KINDS as TOYS
 from tests.launcher.language import a_plan, job, names
 from tests.launcher.toylab import Toy, laboratory

@@ -10,9 +10,9 @@ from typing import NamedTuple
 import pytest
 
 from launcher.errors import MachineError
-from launcher.system.files import read_part
-from launcher.web.guard import new_access, refusal
-from launcher.web.jobs import WINDOW_BYTES
+from launcher.system.log_files import read_part
+from launcher.web.access import new_access, refusal
+from launcher.web.logs import WINDOW_BYTES
 from launcher.web.page import LONGEST_LINE, Address, lines_of
 from launcher.web.view import LONGEST_PAUSE_S, MOST_KEPT, SHARE, Background
 from tests.build import DEADLINE_S, until

@@ -17,15 +17,14 @@ from launcher.web.charts import (
     legend,
     line_chart,
     smoothed,
-    smoothing_of,
     spark,
     stacked_bar,
-    stem_of,
     thinned,
     ticks,
 )
+from launcher.web.curves import smoothing_of, stem_of
 from launcher.web.page import Address
-from launcher.web.run_data import (
+from launcher.web.run_pictures import (
     MOST_OF_A_FOLDER,
     MOST_OF_A_JOB,
     find_pictures,

@@ -14,18 +14,11 @@ from launcher.store.queue import Store
 from launcher.system.files import Json
 from launcher.system.paths import Attempt, Home
 from launcher.web import run_data
-from launcher.web.results import (
-    FEW,
-    MOST_ROWS,
-    NUMBER,
-    RUN,
-    Compared,
-    ResultTable,
-    compare,
-    result_table,
-)
-from launcher.web.run_data import MOST_CURVES, folders_of, read_runs
+from launcher.web.comparison import NUMBER, RUN, Compared, compare
+from launcher.web.results import FEW, MOST_ROWS, ResultTable, result_table
+from launcher.web.run_data import MOST_CURVES, read_runs
 from launcher.web.run_filter import SettingsIndex, canonical, matches, read_filter, unknown_settings
+from launcher.web.run_pictures import folders_of
 from launcher.workers.progress.attempt_progress import newest_step
 from launcher.workers.progress.steps import Progress, Step
 from tests.build import a_spec, claimed, enqueue, job_row

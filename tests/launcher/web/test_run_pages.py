@@ -8,7 +8,7 @@ import pytest
 from launcher.store.listings import RunRecord
 from launcher.store.queue import Store
 from launcher.system.paths import Home
-from launcher.web.run_data import MOST_BYTES
+from launcher.web.run_pictures import MOST_BYTES
 from launcher.web.runs import LISTED, mark_of_runs
 from launcher.workers.progress.steps import Progress
 from tests.build import a_spec, claimed, enqueue, job_row, until

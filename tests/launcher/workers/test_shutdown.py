@@ -16,7 +16,7 @@ from launcher.store.queue import Store
 from launcher.system.daemon_control import scheduler_pid
 from launcher.system.files import read_json
 from launcher.system.paths import Attempt, Home
-from launcher.system.processes import send
+from launcher.system.process_trees import send
 from launcher.workers.attempt_watch import Supervised
 from launcher.workers.exit_outcome import (
     FAILED_PATIENCE_S,

@@ -20,7 +20,7 @@ from launcher.states import Done, Failed, Outcome, OutOfMemory, Stopped
 from launcher.system.daemon_control import scheduler_pid
 from launcher.system.environment import RECORD
 from launcher.system.paths import Attempt, Home, make_home
-from launcher.system.processes import marked
+from launcher.system.process_trees import marked
 from launcher.workers.fork_server_handles import Ended, ForkServer
 from launcher.workers.order import read_order
 from launcher.workers.started_file import recorded_outcome

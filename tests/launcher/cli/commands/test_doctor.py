@@ -9,17 +9,9 @@ import pytest
 
 from launcher.backends.pilots_file import BackendRow, PilotsFile
 from launcher.backends.settings import configured_backends
-from launcher.cli.machine_checks import (
-    Driver,
-    Finding,
-    Torch,
-    Verdict,
-    ask_driver,
-    plugged_in,
-    see_disk,
-    torch_here,
-    try_torch,
-)
+from launcher.cli.disk_checks import see_disk
+from launcher.cli.findings import Finding, Verdict
+from launcher.cli.gpu_checks import Driver, Torch, ask_driver, plugged_in, torch_here, try_torch
 from launcher.cli.queue_checks import (
     SLURM,
     Logout,

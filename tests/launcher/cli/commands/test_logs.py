@@ -25,9 +25,10 @@ from launcher.screens.follow_logs import (
 )
 from launcher.states import State
 from launcher.store.queue import Store
-from launcher.system.files import BLOCK_BYTES, MOST_BYTES, last_lines, tail_offset, write_json
+from launcher.system.files import write_json
+from launcher.system.log_files import BLOCK_BYTES, MOST_BYTES, last_lines, tail_offset
 from launcher.system.paths import Home
-from launcher.system.text import Plain
+from launcher.system.terminal_codes import Plain
 from tests.build import a_spec, an_attempt, enqueue, finished, shell
 from tests.launcher.conftest import Launcher
 from tests.terminal import COMMAND, in_a_terminal

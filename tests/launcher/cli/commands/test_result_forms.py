@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 from launcher.cli.commands.results import all_rows
 from launcher.cli.main import main
 from launcher.cli.output import Format, escaped, latex_text, parquet_bytes, write
-from launcher.cli.result_tables import draw, draw_plain, plain_tables
-from launcher.results.table import Metric, of_rows, pivot
+from launcher.cli.plain_tables import draw_plain, plain_tables
+from launcher.cli.result_tables import draw
+from launcher.results.metric import Metric
+from launcher.results.pivot import of_rows, pivot
 from launcher.results.write import NAME
 from launcher.screens.text_table import of_texts
 from launcher.states import Done

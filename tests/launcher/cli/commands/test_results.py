@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
+from launcher.cli.column_tables import pivot_table
 from launcher.cli.commands.results import all_rows
 from launcher.cli.output import Format, csv_text, long_rows, markdown_text, write
-from launcher.cli.result_tables import draw, pivot_table
+from launcher.cli.result_tables import draw
 from launcher.params import PARAMS
-from launcher.results.table import of_result, pivot
+from launcher.results.pivot import of_result, pivot
 from launcher.screens.text_table import of_texts
 from launcher.states import Done
 from launcher.store.queue import Store

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from launcher.errors import MachineError, UsageError
-from launcher.results.database import ask
+from launcher.results.database_questions import ask
 
 
 @pytest.fixture

@@ -6,15 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from launcher.screens.dashboard import log_page
-from launcher.screens.dashboard.log_page import (
-    MOST_BYTES,
-    PIECE,
-    LogPage,
-    LogSearch,
-    LogTail,
-    pieces,
-)
+from launcher.screens.dashboard import log_search
+from launcher.screens.dashboard.log_page import LogPage
+from launcher.screens.dashboard.log_search import PIECE, LogSearch, pieces
+from launcher.screens.dashboard.log_tail import MOST_BYTES, LogTail
 from launcher.system.paths import Home
 from tests.top import Person, on_the_queue
 
@@ -199,7 +194,7 @@ def test_a_log_that_is_gone_is_told_of(tmp_path: Path) -> None:
 
 
 def test_a_piece_is_small_beside_a_log() -> None:
-    assert log_page.PIECE <= 1 << 22, "the screen waits for one"
+    assert log_search.PIECE <= 1 << 22, "the screen waits for one"
 
 
 # --- The part of a log that is on the screen

@@ -3,7 +3,7 @@
 import pytest
 
 from launcher.job import Resources
-from launcher.screens.dashboard.overview_page import ORDERS, sorted_screen
+from launcher.screens.dashboard.list_order import ORDERS, sorted_screen
 from launcher.screens.queue_view import screen_lines
 from launcher.screens.snapshots import Queue, Screen
 from launcher.states import State

@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 
 from launcher.store.queue import Store
-from launcher.system.daemon_control import ensure_scheduler, scheduler_pid, wake
+from launcher.system.daemon_control import scheduler_pid, wake
 from launcher.system.paths import Home
+from launcher.system.scheduler_start import ensure_scheduler
 from tests.build import a_spec, claimed, enqueue, job_row, until
 from tests.nvml.standin import GIB, Devices
 from tests.terminal import COMMAND, Seen, seen

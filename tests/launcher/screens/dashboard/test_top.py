@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 from textual.events import Paste
 
-from launcher.screens.dashboard.app import Canvas
+from launcher.screens.dashboard.keys import help_page
 from launcher.screens.dashboard.overview_page import Overview
-from launcher.screens.dashboard.page import LONGEST, help_page
+from launcher.screens.dashboard.page import LONGEST
+from launcher.screens.dashboard.widgets import Canvas
 from launcher.screens.gpu_view import Gauge
 from launcher.screens.snapshots import Queue, Screen
 from launcher.states import Done, State

@@ -19,9 +19,10 @@ from launcher.kind_interface import Kind, Role, Settings
 from launcher.kinds import COMMAND, installed
 from launcher.taskfile.entries import TaskFile, companion
 from launcher.taskfile.language import TOP, words_of
+from launcher.taskfile.nodes import plain_value
 from launcher.taskfile.parser import ParseContext, parse
 from launcher.taskfile.schema.json_schema import task_schema
-from launcher.taskfile.yaml_tree import plain_value, read_document
+from launcher.taskfile.yaml_tree import read_document
 from launcher.units import parse_bytes, parse_seconds
 from tests.launcher.conftest import Launcher
 from tests.launcher.toylab import Toy, laboratory

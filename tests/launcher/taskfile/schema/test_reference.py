@@ -13,9 +13,11 @@ from launcher.job_options.registry import job_options
 from launcher.kind_interface import Kind, Role
 from launcher.kinds import COMMAND
 from launcher.taskfile.language import WORDS, words_of
+from launcher.taskfile.nodes import plain_value
 from launcher.taskfile.schema.json_schema import task_schema
-from launcher.taskfile.schema.reference import reference, settings, table
-from launcher.taskfile.yaml_tree import plain_value, read_document
+from launcher.taskfile.schema.reference import reference, table
+from launcher.taskfile.schema.value_descriptions import settings
+from launcher.taskfile.yaml_tree import read_document
 from tests.launcher.conftest import Launcher
 from tests.launcher.folder_toys import KINDS
 from tests.launcher.language import a_plan, refusals

@@ -1,0 +1,126 @@
+"""Tables of the columns that a user has chosen, and of one metric by model and data."""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+from launcher.cli.output import NONE, shown_cell
+from launcher.cli.plain_tables import Row, _texts
+from launcher.results.metric import Metric, read_metric
+from launcher.results.pivot import Pivot
+from launcher.results.returned_rows import JOB
+from launcher.results.table import COUNT, DATA, EXPECTED, MODEL, NOTE, POOLED, RunResults
+from launcher.screens.text_table import Column, Table, of_texts
+
+# of the metrics of a detector those that a table shows; JSON and CSV have all
+MAIN = ("balanced_accuracy", "accuracy", "auc", "eer", "ece", "loss")
+_ALWAYS = (JOB, MODEL, DATA, COUNT)
+_COUNTED = (EXPECTED, NOTE)  # which the cell of COUNT says already
+_SHORTEST_TEXT = 20  # columns
+
+
+def shown_columns(results: RunResults, first: Sequence[str] = ()) -> list[str]:
+    """Return the columns that people see: of tests what they differ in, and the metrics that matter; else all.
+
+    Args:
+        results: of a run.
+        first: metrics that were asked for; they come before the others.
+    """
+    asked = [name for name in first if name not in results.columns]
+    metrics = results.metrics
+    main = [name for name in MAIN if name in metrics]
+    if POOLED not in results.names:
+        named = [name for name in results.columns if name in results.names]
+        shown = dict.fromkeys([*named, *asked, *metrics, *results.names])
+        return [name for name in shown if name not in _COUNTED or name in first]
+    varying = {*results.varying, *_ALWAYS} - {POOLED}
+    varying -= {*_COUNTED} - {*first}
+    named = [name for name in results.columns if name in varying and name in results.names]
+    return list(dict.fromkeys([*named, *asked, *(main or metrics)]))
+
+
+def _noted(row: Row, names: Sequence[str]) -> Row:
+    """Return a row of means that says once of how many values they are: behind their count, otherwise behind each.
+
+    Args:
+        row: of a table.
+        names: of the columns that are shown.
+    """
+    note = row.get(NOTE)
+    if note is None or COUNT not in names:
+        return row
+    said = {
+        name: metric
+        for name in names
+        if (metric := read_metric(row.get(name))) and metric.note == note
+    }
+    without = {name: metric._replace(note=None).record() for name, metric in said.items()}
+    return {**row, **without, COUNT: note}
+
+
+def flat_table(
+    results: RunResults, names: Sequence[str], *, intervals: bool = True, brackets: bool = False
+) -> Table:
+    """Return some columns of rows as people read them, numbers with their intervals where there is room.
+
+    Args:
+        results: of a run.
+        names: of the columns.
+        intervals: numbers stand with their intervals.
+        brackets: write intervals as LaTeX has them.
+    """
+
+    def text_of(cell: Any) -> str:
+        metric = read_metric(cell)
+        if metric is None or (
+            metric.low is None and metric.sd is None and isinstance(metric.value, int)
+        ):
+            return shown_cell(cell)
+        known = metric if intervals else metric._replace(low=None, high=None)
+        return known.text(brackets=brackets)
+
+    table = _texts([_noted(row, names) for row in results.rows], names, text_of)
+
+    def fitting(index: int, column: Column) -> Column:
+        """What is alike in all rows goes first, then what stands on the right."""
+        alike = len(table.rows) > 1 and len({row[index] for row in table.rows}) == 1
+        drop = 0 if names[index] in _ALWAYS else index + alike * len(names)
+        least = 0 if column.right else _SHORTEST_TEXT
+        return column._replace(drop=drop, least=least, middle=not column.right)
+
+    columns = [fitting(index, column) for index, column in enumerate(table.columns)]
+    less = partial(flat_table, results, names, intervals=False) if intervals else None
+    return table._replace(columns=columns, less=less)
+
+
+def pivot_table(
+    pivot: Pivot, head: str, *, intervals: bool = True, brackets: bool = False
+) -> Table:
+    """Return one metric by name and data: with intervals, without, or a line for each number.
+
+    Args:
+        pivot: the metric.
+        head: the title of the names.
+        intervals: numbers stand with their intervals.
+        brackets: write intervals as LaTeX has them.
+    """
+
+    def cell(metric: Metric | None) -> str:
+        if metric is None:
+            return NONE
+        known = metric if intervals else Metric(metric.value, note=metric.note)
+        return known.text(brackets=brackets)
+
+    rows = [(name, *map(cell, row)) for name, row in pivot.rows()]
+    head = "" if pivot.data == (head,) else head
+    table = of_texts((head, *pivot.data), rows, range(1, 1 + len(pivot.data)))
+    return table._replace(
+        less=partial(pivot_table, pivot, head, intervals=False)
+        if intervals
+        else partial(_long, pivot)
+    )
+
+
+def _long(pivot: Pivot) -> Table:
+    listed = [(name, data, str(metric)) for (name, data), metric in pivot.cells.items()]
+    return of_texts(("", "", pivot.metric), listed)

@@ -1,0 +1,93 @@
+"""What `launcher doctor` finds of disks and shared memory."""
+
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+from launcher.cli.findings import Finding, ok, trouble, unknown, warning
+from launcher.system.home_checks import file_system, is_remote, without_links
+from launcher.units import format_bytes
+
+GIB = 1 << 30
+RESULTS_BYTES = (1 * GIB, 10 * GIB)  # a checkpoint of a large model has gigabytes
+FEW_FILES = 10_000  # an experiment makes thousands
+SHARED_BYTES = 1 * GIB  # a loader passes batches through it; a container has 64 MiB
+
+
+class Disk(NamedTuple):
+    """Where files lie, or will lie."""
+
+    path: str
+    kind: str | None = None  # type of the file system
+    total: int | None = None  # bytes; None: unknown
+    free: int | None = None  # bytes that we may fill
+    files: int | None = None  # that can still be made; None: as many as fit
+    writable: bool = True
+
+
+def see_results(mountinfo: str) -> Disk | None:
+    """Return the disk of the folder of this shell, None if it was deleted."""
+    try:
+        here = Path.cwd()
+    except OSError:
+        return None
+    return see_disk(here, mountinfo)
+
+
+def see_disk(path: Path, mountinfo: str) -> Disk:
+    """Return how much room there is where a folder is, or will be."""
+    real = without_links(path)
+    there = next((folder for folder in (real, *real.parents) if os.access(folder, os.F_OK)), real)
+    disk = Disk(path=str(path), kind=file_system(mountinfo, there))
+    try:
+        status = os.statvfs(there)
+    except OSError:
+        return disk
+    return disk._replace(
+        total=status.f_blocks * status.f_frsize,
+        free=status.f_bavail * status.f_frsize,
+        files=status.f_favail if status.f_files else None,
+        writable=os.access(there, os.W_OK | os.X_OK),
+    )
+
+
+def judge_results(disk: Disk | None) -> Finding:
+    """Check the disk of the shell's folder, where results are written; None: that was deleted."""
+    if disk is None:
+        return warning("the current folder was deleted", "change to an existing folder: cd")
+    if not disk.writable:
+        return warning(
+            f"the current folder {disk.path} cannot be written", "change to a folder of your own"
+        )
+    return judge_room(disk, RESULTS_BYTES)
+
+
+def judge_room(disk: Disk, least: tuple[int, int]) -> Finding:
+    """Check the free space of a disk and, where the file system has a limit, its free files."""
+    if disk.free is None or disk.total is None:
+        return unknown(f"the free space in {disk.path} is unknown")
+    summary = f"{format_bytes(disk.free)} of {format_bytes(disk.total)} free in {disk.path}"
+    advice = "delete logs of old jobs (launcher clean --older 30d), then large files (du -sh *)"
+    if disk.free < least[1]:
+        return (trouble if disk.free < least[0] else warning)(summary, advice)
+    if disk.files is not None and disk.files < FEW_FILES:
+        return warning(f"{summary}, but only {disk.files:,} more files fit", advice)
+    return ok(f"{summary} ({disk.kind}, network)" if is_remote(disk.kind) else summary)
+
+
+def judge_shared(disk: Disk | None) -> Finding:
+    """Check the memory that processes share, None where there is none."""
+    if disk is None or disk.free is None or disk.total is None:
+        return warning(
+            "/dev/shm is missing, through which data loaders pass images to a training",
+            "train with num_threads: 0, or mount /dev/shm",
+        )
+    summary = f"{format_bytes(disk.free)} of {format_bytes(disk.total)} free in {disk.path}"
+    if disk.free >= SHARED_BYTES:
+        return ok(summary)
+    advice = (
+        "start the container with more (docker run --shm-size 8g), or use fewer loaders"
+        if disk.total < SHARED_BYTES
+        else f"see what fills it: ls -l {disk.path}"
+    )
+    return warning(f"{summary}: data loaders may crash", advice)

@@ -1,0 +1,47 @@
+"""The results of checks of `launcher doctor`."""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from functools import partial
+from typing import NamedTuple
+
+from launcher.screens.format import harmless
+from launcher.system.files import Json
+
+
+class Verdict(StrEnum):
+    """The severity of a finding."""
+
+    OK = "ok"
+    WARNING = "warning"
+    TROUBLE = "trouble"
+    UNKNOWN = "unknown"
+
+
+class Finding(NamedTuple):
+    """The result of one check."""
+
+    verdict: Verdict
+    summary: str
+    advice: str = ""  # what to do; empty: nothing
+    name: str = ""
+
+    def columns(self) -> tuple[str, ...]:
+        """Return the finding as a line for pipes."""
+        return (self.name, self.verdict, harmless(self.summary), harmless(self.advice) or "-")
+
+    def record(self) -> dict[str, Json]:
+        """Return the finding for JSON."""
+        return {
+            "name": self.name,
+            "verdict": self.verdict,
+            "told": self.summary,
+            "advice": self.advice or None,
+        }
+
+
+Findings = Mapping[str, Finding | None]  # by name; None: there is nothing to tell
+
+
+# it is in order; it may cause trouble; jobs cannot run well until it is repaired; it cannot be told, or does not matter
+ok, warning, trouble, unknown = (partial(Finding, verdict) for verdict in Verdict)

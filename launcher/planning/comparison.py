@@ -1,0 +1,84 @@
+"""A plan compared with the queue, as a value: what is done with each job."""
+
+from collections.abc import Iterable, Mapping
+from enum import StrEnum
+from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple
+
+from launcher.planning.plan import Plan, PlannedJob, Savings
+from launcher.store.rows import JobRow
+from launcher.system.files import Json
+
+ACCEPT_CODE = "--accept-code"
+ADOPT = "--adopt"
+
+
+class Action(StrEnum):
+    """What a submission does with a planned job."""
+
+    RUN = "run"
+    CACHED = "cached"  # done before, and its files are as it left them
+    JOIN = "join"  # waits or runs already
+
+
+class ComparedJob(NamedTuple):
+    """A planned job compared with the job of its name in the queue."""
+
+    job: PlannedJob
+    action: Action
+    state: str  # for the listing: new, cached, changed, queued, running, failed …
+    reason: str
+    changes: tuple[str, ...] = ()  # since it was queued last: settings, modules, words, inputs
+    other_code: bool = False  # it was done with other code, and nothing else is different
+    options: tuple[str, ...] = ()  # that it waits with as they were, and not as the plan has them
+    # definitions whose code is another than when it was queued last: `module.function`, or the module alone
+    # where that is all that is known; of a program files
+    other_definitions: tuple[str, ...] = ()
+    is_by_files: bool = False  # its code was identified by an earlier version, in another way
+    number: int | None = None  # its job in the queue, None where it is new
+    shared: tuple[str, ...] = ()  # names of jobs that do work of it for others, too
+
+    @property
+    def after_any(self) -> tuple[str, ...]:
+        """Names of jobs that must have ended before it, done or not."""
+        return (*self.job.after_any, *self.shared)
+
+
+def open_jobs(compared_jobs: Iterable[ComparedJob]) -> list[ComparedJob]:
+    """Return the jobs that are not done yet."""
+    return [compared for compared in compared_jobs if compared.action is not Action.CACHED]
+
+
+class Elsewhere(NamedTuple):
+    """A folder in which jobs of a plan are done."""
+
+    root: str
+    jobs: int  # that are new here, and were done there in the same way
+
+
+class Adoption(NamedTuple):
+    """The results of another folder that a plan takes over."""
+
+    root: str  # the other folder
+    rows: Mapping[str, JobRow]  # by name, as if they had been done here
+    waiting: tuple[int, ...] = ()  # jobs of the plan that wait there, and stay there
+    # the numbers that programs printed, by name; files of the attempts there hold them
+    printed: Mapping[str, Mapping[str, Json]] = MappingProxyType({})
+
+    @property
+    def keeps(self) -> bool:
+        """Whether the other folder still exists, so that its jobs keep their results."""
+        return Path(self.root).exists()
+
+
+class Comparison(NamedTuple):
+    """A plan compared with the queue."""
+
+    plan: Plan
+    jobs: tuple[ComparedJob, ...]  # in the plan's order
+    accepted: Mapping[str, str]  # jobs whose result of other code is kept, and their queued hashes
+    savings: tuple[Savings, ...] = ()  # by jobs that do shared work
+    files: Mapping[str, Mapping[str, str]] = {}  # of the accepted programs, what they read
+    adoption: Adoption | None = None  # of results of another folder; None: of none
+    elsewhere: tuple[Elsewhere, ...] = ()  # where jobs are done that are new here

@@ -1,0 +1,113 @@
+"""Why the hash of a job differs from that in the queue, in a few words."""
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+
+from launcher.ids import read_words
+from launcher.planning.plan import PlannedJob
+from launcher.store.rows import JobRow
+from launcher.system.code_digests import WHOLE, CodeIndex
+from launcher.system.files import Json
+from launcher.taskfile.settings import shortened
+
+MOST_CHANGES = 3  # listed in a reason, which is one line
+LONGEST_VALUE = 40  # characters of a setting that was changed
+BY_FILES = "code that an earlier version recorded file by file"
+
+
+def _listed(changes: Sequence[str]) -> str:
+    return ", ".join(changes[:MOST_CHANGES]) + (", …" if len(changes) > MOST_CHANGES else "")
+
+
+def _changes(
+    job: PlannedJob,
+    row: JobRow,
+    again: Sequence[str],
+    definitions: Sequence[str],
+    *,
+    but: Collection[str] = (),
+) -> tuple[str, ...]:
+    """Return in a few words each why the hash differs; the settings in `but` are left out."""
+    before, decisive = row.spec, json.loads(job.identity.settings or "{}")
+    settings = [
+        key
+        for key in sorted({*job.settings, *before.settings})
+        if job.settings.get(key) != before.settings.get(key)
+        # one that came later, as earlier versions worked without knowing it, is none that was changed
+        and (key in before.settings or key in decisive)
+    ]
+    changes = [
+        f"{key} {' → '.join(_shown_pair(before.settings, job.settings, key))}"
+        for key in settings
+        if key not in but
+    ]
+    changes += _code_changes(job, row, definitions)
+    if job.images != before.images:
+        changes.append(f"images {before.images} → {job.images}")
+    words = read_words(before.words)
+    if job.words != words:
+        names = {*job.words.subsets, *job.words.modifiers, *words.subsets, *words.modifiers}
+        changes.append(f"folders of {', '.join(sorted(names))} changed")
+    if again:
+        changes.append(f"{again[0]} runs again")
+    return tuple(changes) or (() if settings else ("inputs changed",))
+
+
+def _code_changes(job: PlannedJob, row: JobRow, definitions: Sequence[str]) -> list[str]:
+    """Return in a few words each what of the code differs: `definitions`, or what none of them shows."""
+    before, now = row.spec.sources, job.sources
+    if before.get(WHOLE) == now.get(WHOLE):
+        return []
+    if len(definitions) > MOST_CHANGES:
+        more = len(definitions) - MOST_CHANGES
+        return [f"code of {', '.join(definitions[:MOST_CHANGES])} and {more} more"]
+    if not definitions:
+        return [BY_FILES if _is_by_files(before) else "other code"]
+    return [
+        f"{name} {_digest(before.get(name))} → {_digest(now.get(name))}"
+        if name in before or name in now
+        else f"{name} changed"
+        for name in definitions
+    ]
+
+
+def _other_definitions(job: PlannedJob, row: JobRow, index: CodeIndex | None) -> tuple[str, ...]:
+    """Return the definitions whose code differs from what the queue has, those of removed modules last.
+
+    A module stands for its definitions where these are not known any more. What was only moved is no change;
+    and what an earlier version said of modules cannot be compared.
+    """
+    before, now = row.spec.sources, job.sources
+    if before.get(WHOLE) == now.get(WHOLE) or _is_by_files(before):
+        return ()
+    known, present = set(before.values()), set(now.values())
+    changed = [name for name in now if name != WHOLE and now[name] not in known]
+    removed = [name for name in before if name not in now and before[name] not in present]
+    names: list[str] = []
+    for module in changed:
+        definitions: Sequence[str] = ()
+        if index is not None and module in before:
+            definitions = index.changed_definitions(before[module], now[module])
+        names += [f"{module}.{name}" if name else module for name in definitions] or [module]
+    return (*names, *removed)
+
+
+def _is_by_files(sources: Mapping[str, str]) -> bool:
+    """Tell whether an earlier version identified a job's code: by the files in which it lay."""
+    return bool(sources) and WHOLE not in sources
+
+
+def _shown_pair(before: Mapping[str, Json], after: Mapping[str, Json], key: str) -> tuple[str, str]:
+    """Return two values of a setting as a task file says them, shortened if they are long."""
+    return shortened(_shown(before, key), _shown(after, key), LONGEST_VALUE)
+
+
+def _shown(settings: Mapping[str, Json], key: str) -> str:
+    if key not in settings:
+        return "unset"
+    value = settings[key]
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _digest(digest: str | None) -> str:
+    return "absent" if digest is None else f"{digest[:4]}…"

@@ -1,0 +1,178 @@
+"""Questions in SQL to a database of results, which can read only."""
+
+import contextlib
+import re
+import sqlite3
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from launcher.errors import (
+    UsageError,
+    counted,
+    known_words,
+    meant,
+    meant_or_known,
+)
+from launcher.results.database import connected, trouble
+from launcher.results.database_tables import Cell, quoted
+from launcher.results.table import (
+    distinct_names,
+)
+from launcher.system.text import harmless
+from launcher.units import format_bytes, format_seconds
+
+_READING = frozenset(
+    {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE}
+)
+# what describes a database; each answers without an argument that changes anything
+_DESCRIBING = frozenset(
+    {
+        "data_version", "foreign_key_list", "index_info", "index_list", "index_xinfo", "table_info",
+        "table_list", "table_xinfo",
+    }
+)  # fmt: skip
+_REFUSED_FUNCTIONS = frozenset(
+    {"load_extension", "fts3_tokenizer", "readfile", "writefile", "edit"}
+)
+_STEPS = 10_000  # of SQLite's virtual machine between two looks at the clock: some 0.1 ms
+MOST_BYTES = 64 << 20  # of one value or row
+_BUSY_S = 10.0
+MOST_ROWS = 1_000_000  # of an answer: it is held in memory
+_NO_TABLE = re.compile(r"no such table: (.*)")
+_NO_COLUMN = re.compile(r"no such column: (?:.*\.)?([^.]*)")
+_REFUSED = ("prohibited", "authoriz", "may not be modified", "readonly database")
+_READ_ONLY = "launcher query is read-only"
+_STATEMENT = "Write one SELECT, WITH, VALUES or EXPLAIN statement."
+
+
+@contextlib.contextmanager
+def reading(path: Path, *, limit_s: float) -> Iterator[sqlite3.Connection]:
+    """Open a database so that nothing but reading is possible, and for so long.
+
+    Args:
+        path: of the file.
+        limit_s: seconds after which a statement is interrupted.
+
+    Raises:
+        UsageError: there is no such file, or it is not a SQLite database.
+        MachineError: it cannot be read.
+    """
+    if not path.is_file():
+        if path.exists():
+            raise UsageError(
+                f"{path} is not a file. Name a file that `launcher results RUN --db FILE` has written."
+            )
+        raise UsageError(f"{path} does not exist. Create it: launcher results RUN --db {path}")
+    try:
+        with contextlib.closing(connected(path, "ro", _BUSY_S)) as connection:
+            for pragma in ("query_only = ON", "trusted_schema = OFF", "cell_size_check = ON"):
+                connection.execute(f"PRAGMA {pragma}")
+            connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+            connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MOST_BYTES)
+            connection.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
+            connection.set_authorizer(_authorize)
+            deadline = time.monotonic() + limit_s
+            connection.set_progress_handler(lambda: time.monotonic() > deadline, _STEPS)
+            yield connection
+    except sqlite3.DatabaseError as error:
+        raise trouble(path, error) from error
+
+
+def _authorize(
+    action: int, first: str | None, second: str | None, _: str | None, __: str | None
+) -> int:
+    """Return whether SQLite may do a part of a statement; arguments as of sqlite3_set_authorizer."""
+    if action == sqlite3.SQLITE_UPDATE and first == "sqlite_master":
+        # so SQLite asks where a virtual table is read, such as one of full text; a statement that
+        # really updates this table is refused all the same, as nobody can make it writable here
+        return sqlite3.SQLITE_OK
+    if action == sqlite3.SQLITE_FUNCTION:
+        refused = (second or "").casefold() in _REFUSED_FUNCTIONS
+        return sqlite3.SQLITE_DENY if refused else sqlite3.SQLITE_OK
+    if action == sqlite3.SQLITE_PRAGMA:
+        describes = (first or "").casefold() in _DESCRIBING
+        return sqlite3.SQLITE_OK if describes else sqlite3.SQLITE_DENY
+    return sqlite3.SQLITE_OK if action in _READING else sqlite3.SQLITE_DENY
+
+
+def ask(path: Path, sql: str, *, limit_s: float) -> tuple[tuple[str, ...], list[tuple[Cell, ...]]]:
+    """Return the answer to a question: the names of its columns, and its rows.
+
+    Args:
+        path: of the database.
+        sql: one statement that reads.
+        limit_s: seconds after which it is given up.
+
+    Raises:
+        UsageError: the statement writes, is wrong, takes too long or answers too much.
+        MachineError: the file cannot be read.
+    """
+    with reading(path, limit_s=limit_s) as connection:
+        try:
+            cursor = connection.execute(sql)
+            if cursor.description is None:
+                raise UsageError(
+                    f"{_READ_ONLY if sql.strip() else 'the query is empty'}. {_STATEMENT}"
+                )
+            columns = distinct_names(str(column[0]) for column in cursor.description)
+            rows = cursor.fetchmany(MOST_ROWS + 1)
+        except (sqlite3.Error, sqlite3.Warning, UnicodeEncodeError, ValueError) as error:
+            raise _explained(connection, sql, error, limit_s) from error
+        if len(rows) > MOST_ROWS:
+            raise UsageError(
+                f"the query returns more than {counted(MOST_ROWS, 'row')}. Add a LIMIT."
+            )
+        return columns, rows
+
+
+def _explained(
+    connection: sqlite3.Connection, sql: str, error: Exception, limit_s: float
+) -> UsageError:
+    """Return what is wrong with a question, and what to do about it."""
+    text = harmless(str(error))
+    code = getattr(error, "sqlite_errorcode", None)
+    if any(words in text for words in _REFUSED):
+        return UsageError(f"{_READ_ONLY} ({text}). {_STATEMENT}")
+    if code == sqlite3.SQLITE_INTERRUPT:
+        return UsageError(
+            f"the query did not end within {format_seconds(limit_s)}. Select less, or set a longer --time-limit."
+        )
+    if code == sqlite3.SQLITE_TOOBIG:
+        return UsageError(f"a value in the result is larger than {format_bytes(MOST_BYTES)}")
+    if "one statement at a time" in text:
+        return UsageError("more than one statement. Run one statement at a time.")
+    if match := _NO_TABLE.match(text):
+        names = [name for name, _ in _tables(connection)]
+        text += meant_or_known(match[1], names)
+    elif match := _NO_COLUMN.match(text):
+        text += _known_columns(connection, match[1], sql)
+    return UsageError(text)
+
+
+def _known_columns(connection: sqlite3.Connection, column: str, sql: str) -> str:
+    """Return which column of the tables that a question names was meant, else those that they have."""
+    tables, words = dict(_tables(connection)), set(re.findall(r"\w+", sql.casefold()))
+    asked = {name: columns for name, columns in tables.items() if name.casefold() in words}
+    names = sorted({name for columns in (asked or tables).values() for name in columns})
+    if hint := meant(column, names):
+        return hint
+    if not asked:
+        return f" ({known_words(column, names)})"
+    told = []
+    for table, columns in asked.items():
+        row = connection.execute(f"SELECT 1 FROM {quoted(table)} LIMIT 1").fetchone()
+        empty = "" if row else " (no rows yet)"
+        told.append(f". Columns of {table}{empty}: {', '.join(map(harmless, columns))}")
+    return "".join(told)
+
+
+def _tables(connection: sqlite3.Connection) -> Iterator[tuple[str, list[str]]]:
+    """Yield the tables and views with their columns, but for those behind a full-text search."""
+    names = connection.execute(
+        "SELECT name FROM sqlite_master WHERE type IN ('table', 'view')"
+        " AND name NOT LIKE '%\\_fts\\_%' ESCAPE '\\' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'"
+    ).fetchall()
+    for (name,) in names:
+        columns = connection.execute("SELECT name FROM pragma_table_info(?)", (name,)).fetchall()
+        yield str(name), [str(column) for (column,) in columns]

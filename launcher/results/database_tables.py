@@ -1,0 +1,203 @@
+"""The tables of a database of results, and rows written to them.
+
+Tables have typed columns, keys and references. New rows are inserted, changed ones updated, all others left alone.
+"""
+
+import json
+import sqlite3
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from launcher.results.table import (
+    in_unicode,
+)
+
+SCHEMA = 1  # of the file, as PRAGMA user_version has it
+ID = "id"
+INTEGER, REAL, TEXT, ANY = "INTEGER", "REAL", "TEXT", "ANY"
+# columns of what a model is made of that every file has, whichever its laboratory fills
+PARTS: Mapping[str, str] = {
+    "architecture": ANY, "training_data": TEXT, "poison": REAL, "poison_kind": TEXT, "method": TEXT,
+    "seed": ANY,
+}  # fmt: skip
+PLAIN = frozenset({str, int, float, bool})  # what SQLite has types for, and true and false
+_LARGEST = 1 << 63  # what SQLite takes for an integer is below
+if TYPE_CHECKING:
+    from sqlite_utils import Database
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """A table."""
+
+    columns: Mapping[str, str]  # name → type
+    key: tuple[str, ...]  # by which a row is found again
+    refers: Mapping[str, str] = field(default_factory=dict)  # column → table whose `id` it holds
+    grows: bool = False  # laboratories add columns, of any type
+    indexes: tuple[tuple[str, ...], ...] = ()
+    searched: tuple[str, ...] = ()  # columns of its full-text search
+
+
+TABLES: Mapping[str, Table] = {
+    "homes": Table(
+        columns={ID: INTEGER, "machine": TEXT, "folder": TEXT, "host": TEXT},
+        key=("machine", "folder"),
+    ),
+    "runs": Table(
+        columns={
+            ID: INTEGER, "home": INTEGER, "name": TEXT, "root": TEXT, "jobs": INTEGER, "open": INTEGER,
+            "done": INTEGER, "failed": INTEGER, "cancelled": INTEGER, "skipped": INTEGER,
+            "submitted": TEXT, "ended": TEXT, "mark": TEXT,
+        },
+        key=("home", "root", "name"),
+        refers={"home": "homes"},
+    ),
+    "jobs": Table(
+        columns={
+            ID: INTEGER, "run": INTEGER, "number": INTEGER, "name": TEXT, "kind": TEXT, "role": TEXT,
+            "state": TEXT, "reason": TEXT, "reason_code": TEXT, "model": TEXT, "base": TEXT, "data": TEXT,
+            **PARTS, "command": TEXT, "folder": TEXT, "priority": INTEGER,
+            "cpus": INTEGER, "ram": INTEGER, "gpus": INTEGER, "vram": INTEGER, "job_group": TEXT,
+            "attempts": INTEGER, "failures": INTEGER, "submitted": TEXT, "started": TEXT, "ended": TEXT,
+            "seconds": REAL, "hash": TEXT, "superseded": INTEGER,
+        },
+        key=("run", "number"),
+        refers={"run": "runs"},
+        indexes=(("kind",), ("model",)),
+    ),
+    "attempts": Table(
+        columns={
+            "job": INTEGER, "number": INTEGER, "device": TEXT, "cpus": INTEGER, "started": TEXT,
+            "ended": TEXT, "seconds": REAL, "ending": TEXT, "reason_code": TEXT, "exit_code": INTEGER,
+            "signal": INTEGER, "vram_promised": INTEGER, "vram_peak": INTEGER, "pilot": TEXT,
+        },
+        key=("job", "number"),
+        refers={"job": "jobs"},
+    ),
+    "settings": Table(
+        columns={"job": INTEGER, "name": TEXT, "value": ANY, "swept": INTEGER},
+        key=("job", "name"),
+        refers={"job": "jobs"},
+    ),
+    "metrics": Table(
+        columns={"job": INTEGER, "name": TEXT, "value": REAL, "low": REAL, "high": REAL},
+        key=("job", "name"),
+        refers={"job": "jobs"},
+    ),
+    "scores": Table(
+        columns={
+            ID: INTEGER, "run": INTEGER, "row": TEXT, "test": INTEGER, "maker": INTEGER, "model": TEXT,
+            **PARTS, "data": TEXT, "modifier": TEXT, "condition": TEXT,
+            "pooled": INTEGER, "superseded": INTEGER,
+        },
+        key=("run", "row"),
+        refers={"run": "runs", "test": "jobs", "maker": "jobs"},
+        grows=True,
+    ),
+    "epochs": Table(
+        columns={"run": INTEGER, "model": TEXT, "epoch": INTEGER, "job": INTEGER},
+        key=("run", "model", "epoch"),
+        refers={"run": "runs", "job": "jobs"},
+        grows=True,
+        indexes=(("job",),),
+    ),
+    "errors": Table(
+        columns={ID: INTEGER, "job": INTEGER, "attempt": INTEGER, "error": TEXT, "log": TEXT},
+        key=("job", "attempt"),
+        refers={"job": "jobs"},
+        searched=("error", "log"),
+    ),
+}  # fmt: skip
+
+
+def make_tables(database: "Database") -> None:
+    """Make the tables that are not there, with their keys, indexes and full-text search; add columns that older files lack."""
+    there = set(database.table_names())
+    for name, shape in TABLES.items():
+        if name in there:
+            table = database.table(name)
+            for column in shape.columns.keys() - table.columns_dict.keys():
+                table.add_column(column, shape.columns[column])
+            continue
+        has_id = ID in shape.columns
+        table = database.create_table(
+            name,
+            dict(shape.columns),
+            pk=ID if has_id else shape.key,
+            foreign_keys=[(column, other, ID) for column, other in shape.refers.items()],
+            not_null={ID} if has_id else set(shape.key),
+            strict=not shape.grows,
+        )
+        if has_id:
+            table.create_index(shape.key, unique=True)
+        for columns in shape.indexes:
+            table.create_index(columns)
+        if shape.searched:
+            table.enable_fts(shape.searched, create_triggers=True)
+
+
+Cell = str | int | float | bytes | None
+
+
+def upsert(
+    connection: sqlite3.Connection,
+    name: str,
+    rows: Iterable[Sequence[Any]],
+    columns: Sequence[str] = (),
+) -> int:
+    """Write rows into a table, and return how many were new or other than before.
+
+    Args:
+        connection: inside of a transaction.
+        name: of the table.
+        rows: cells in the order of the columns; what SQLite has no type for becomes JSON.
+        columns: of the rows, its key among them; none named: all, but for an `id` that SQLite gives.
+    """
+    listed = [*rows]
+    if not listed:
+        return 0
+    every = [*TABLES[name].columns][-len(listed[0]) :]  # an `id` is the first of them
+    statement = _statement(name, columns or every)
+    try:
+        return connection.executemany(statement, listed).rowcount
+    except (UnicodeEncodeError, OverflowError, sqlite3.InterfaceError, sqlite3.ProgrammingError):
+        # hardly ever: to look at every cell first takes as long as to write it
+        repaired = [[_storable(plain(cell)) for cell in row] for row in listed]
+        return connection.executemany(statement, repaired).rowcount
+
+
+def _statement(name: str, columns: Sequence[str]) -> str:
+    key = TABLES[name].key
+    # the number by which others refer to a row stays
+    others = [quoted(column) for column in columns if column not in {*key, ID}]
+    marks = ",".join("?" * len(columns))
+    new = ",".join(f"excluded.{column}" for column in others)
+    table = quoted(name)
+    now = ",".join(f"{table}.{column}" for column in others)
+    change = f"UPDATE SET ({','.join(others)}) = ({new}) WHERE ({now}) IS NOT ({new})"
+    return (
+        f"INSERT INTO {table} ({','.join(map(quoted, columns))}) VALUES ({marks})"
+        f" ON CONFLICT ({','.join(map(quoted, key))}) DO {change if others else 'NOTHING'}"
+    )
+
+
+def quoted(name: str) -> str:
+    """Return a name as SQL has it, whatever stands in it."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def plain(value: Any) -> Cell:
+    """Return a value as a cell; what SQLite has no type for becomes JSON."""
+    if value is None or isinstance(value, str | int | float):
+        return value
+    return json.dumps(value, default=str)
+
+
+def _storable(cell: Cell) -> Cell:
+    """Return a cell that SQLite takes: text in Unicode, integers of 64 bits."""
+    if isinstance(cell, str):
+        return in_unicode(cell)
+    if isinstance(cell, int) and not -_LARGEST <= cell < _LARGEST:
+        return str(cell)
+    return cell

@@ -1,0 +1,108 @@
+"""The views of a database of results: all results, the best model of each run, failures."""
+
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING
+
+from launcher.job import FUNCTION, PROGRAM
+from launcher.kind_interface import Kind
+from launcher.results.database_tables import PARTS, TABLES, quoted
+from launcher.results.metric_direction import lower_is_better
+from launcher.results.table import (
+    CONDITION,
+    DATA,
+    MODEL,
+    MODIFIER,
+    POOLED,
+)
+
+if TYPE_CHECKING:
+    from sqlite_utils import Database
+
+_LOW_END = "_low"  # of an interval, behind the name of the number
+_FEW = 40  # metrics of which the best are listed
+_COUNTS = "scores.superseded IS NOT 1"  # each name of a run once
+_FAILURES = (
+    "SELECT runs.name AS run, jobs.name AS job, errors.attempt, attempts.ending,"
+    " attempts.exit_code, attempts.device, attempts.ended, errors.error, jobs.state, errors.id,"
+    " errors.job AS job_id"
+    " FROM errors JOIN jobs ON jobs.id = errors.job JOIN runs ON runs.id = jobs.run"
+    " JOIN attempts ON attempts.job = errors.job AND attempts.number = errors.attempt"
+)
+
+
+def make_views(database: "Database", kinds: Collection[Kind]) -> None:
+    """Make the views anew where a column came or went.
+
+    Args:
+        database: with all tables and columns.
+        kinds: those whose results it holds; they say which metrics are better low.
+    """
+    columns = database.table("scores").columns_dict
+    ours = TABLES["scores"].columns
+    measured = [name for name in columns if name not in ours]
+    swept = _names(database, "settings WHERE swept = 1 AND job IN (SELECT maker FROM scores)")
+    numbers = [name for name in measured if columns[name] in {int, float} and name not in swept]
+    # what has an interval was measured, and what a program tells; others may be a threshold, or a time
+    programs = f"SELECT id FROM jobs WHERE kind IN ('{PROGRAM}', '{FUNCTION}')"
+    of_programs = _names(database, f"metrics WHERE job IN ({programs})")
+    metrics = [n for n in numbers if f"{n}{_LOW_END}" in columns or n in of_programs] or numbers
+    database.create_view("results", _results(swept, measured), replace=True)
+    low = {name for name in metrics if lower_is_better(name, kinds)}
+    database.create_view("best", _best(metrics[:_FEW], low), replace=True)
+    database.create_view("failures", _FAILURES, replace=True)
+
+
+def _names(database: "Database", source: str) -> list[str]:
+    """Return the names that a part of a query gives, each once."""
+    rows = database.execute(f"SELECT DISTINCT name FROM {source} ORDER BY name")
+    return [str(name) for (name,) in rows]
+
+
+def _results(swept: Sequence[str], measured: Sequence[str]) -> str:
+    """Return the query of all results, a row each, with the swept settings of the models.
+
+    Where a run does not sweep a setting that another one sweeps, all of its models have one value.
+    """
+    swept = [name for name in swept if name not in TABLES["scores"].columns]
+    settings = [
+        f"coalesce({f'scores.{quoted(name)}' if name in measured else 'NULL'},"
+        " (SELECT value FROM settings WHERE settings.job = scores.maker"
+        f" AND settings.name = {_text(name)})) AS {quoted(name)}"
+        for name in swept
+    ]
+    columns = [
+        "runs.name AS run",
+        *(f"scores.{quoted(name)}" for name in (MODEL, *PARTS)),
+        *settings,
+        *(f"scores.{quoted(name)}" for name in (DATA, MODIFIER, CONDITION, POOLED)),
+        *(f"scores.{quoted(name)}" for name in measured if name not in swept),
+        "scores.test",
+        "scores.maker",
+        "scores.row AS name",
+    ]
+    return (
+        f"SELECT {', '.join(columns)} FROM scores JOIN runs ON runs.id = scores.run WHERE {_COUNTS}"
+    )
+
+
+def _best(metrics: Sequence[str], low: Collection[str]) -> str:
+    """Return the query of the best model of each run for each set of data, by each metric.
+
+    A column without an aggregate is that of the row with the extreme value (SQLite, "bare columns").
+    """
+    if not metrics:
+        return (
+            "SELECT NULL AS run, NULL AS data, NULL AS metric, NULL AS model, NULL AS value WHERE 0"
+        )
+    return " UNION ALL ".join(
+        f"SELECT runs.name AS run, data, {_text(name)} AS metric, coalesce(model, row) AS model,"
+        f" {'min' if name in low else 'max'}({quoted(name)}) AS value"
+        " FROM scores JOIN runs ON runs.id = scores.run"
+        f" WHERE pooled = 0 AND {_COUNTS} AND {quoted(name)} IS NOT NULL GROUP BY scores.run, data"
+        for name in metrics
+    )
+
+
+def _text(value: str) -> str:
+    """Return a text as SQL has it."""
+    return "'" + value.replace("'", "''") + "'"

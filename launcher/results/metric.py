@@ -1,0 +1,110 @@
+"""A number of a result: alone, or with its interval, {"value": 0.9, "low": 0.88, "high": 0.92}."""
+
+import math
+from collections.abc import Mapping
+from typing import NamedTuple, TypeGuard
+
+from launcher.system.files import Json
+
+_FURTHER = ("low", "high", "sd", "n", "expected", "note")  # that may stand beside a value
+_KEYS = frozenset({"value", *_FURTHER})
+
+
+class Metric(NamedTuple):
+    """A number, and the interval in which the true one lies, if that is known.
+
+    A mean has the standard deviation of its values and their number, too. If values are missing, it has the number
+    that is expected, and a note: "5 of 6 seeds, 1 failed".
+    """
+
+    value: float | int
+    low: float | None = None
+    high: float | None = None
+    sd: float | None = None
+    n: int | None = None
+    expected: int | None = None  # None: no value is missing
+    note: str | None = None
+
+    def __str__(self) -> str:
+        return self.text()
+
+    def text(self, factor: int = 1, digits: int | None = None, *, brackets: bool = False) -> str:
+        """Return the number with its deviation and interval.
+
+        Args:
+            factor: by which all are multiplied: 100 for per cent.
+            digits: number of decimals. None: four significant digits; all numbers of a mean have the same number of decimals.
+            brackets: write the interval as "[0.88, 0.92]", which programs read, instead of "(0.88 to 0.92)".
+        """
+        if digits is None and factor == 1 and self.sd is not None:
+            digits = _common_digits(self)
+
+        def shown(value: float) -> str:
+            return short(value) if digits is None else f"{factor * value:.{digits}f}"
+
+        spread = "" if self.sd is None else f" ± {shown(self.sd)}"
+        note = "" if self.note is None else f" ({self.note})"
+        if self.low is None or self.high is None:
+            return f"{shown(self.value)}{spread}{note}"
+        low, high = shown(self.low), shown(self.high)
+        interval = f"[{low}, {high}]" if brackets else f"({low} to {high})"
+        return f"{shown(self.value)}{spread} {interval}{note}"
+
+    def record(self) -> Json:
+        """Return it as `read_metric` reads it: a number, or one with what is known besides."""
+        if self.low is None and self.n is None:
+            return self.value
+        bounds: dict[str, Json] = {"value": self.value, "low": self.low, "high": self.high}
+        if self.n is None:
+            return bounds
+        missing = {} if self.note is None else {"expected": self.expected, "note": self.note}
+        return {**bounds, "sd": self.sd, "n": self.n, **missing}
+
+
+def short(value: float) -> str:
+    """Return a number for people: whole ones as they are, others with four digits."""
+    return str(value) if isinstance(value, int) else f"{value:.4g}"
+
+
+def _common_digits(mean: Metric) -> int | None:
+    """Return how many digits behind the point all numbers of a mean have.
+
+    The largest number has four digits that matter, the deviation at least two, or fewer if none needs them. None if a
+    number is written with an exponent.
+    """
+    numbers = (mean.value, mean.sd, mean.low, mean.high)
+    known = [float(number) for number in numbers if number is not None]
+    texts = [short(number) for number in known]
+    if any("e" in text or "n" in text for text in texts):  # an exponent, nan or inf
+        return None
+    most = max(len(text.partition(".")[2]) for text in texts)
+    wanted = [
+        figures - 1 - math.floor(math.log10(abs(number)))
+        for figures, number in ((4, max(known, key=abs)), (2, mean.sd))
+        if number
+    ]
+    return min(most, max(0, *wanted)) if wanted else most
+
+
+def read_metric(record: object) -> Metric | None:
+    """Return a number of a laboratory or a job as a metric; None if it is no number."""
+    if _is_number(record):
+        return Metric(value=record)
+    if isinstance(record, Mapping) and "value" in record and record.keys() <= _KEYS:
+        value, *further, note = (record.get(key) for key in ("value", *_FURTHER))
+        if _is_number(value):
+            low, high, sd, *counts = (part if _is_number(part) else None for part in further)
+            n, expected = (None if part is None else int(part) for part in counts)
+            return Metric(
+                value, low, high, sd, n, expected, note if isinstance(note, str) else None
+            )
+    return None
+
+
+def _is_number(record: object) -> TypeGuard[float]:
+    return isinstance(record, int | float) and not isinstance(record, bool)
+
+
+def with_interval(name: str, metric: Metric) -> dict[str, float | None]:
+    """Return a number as three columns: its value, and the ends of its interval."""
+    return {name: metric.value, f"{name}_low": metric.low, f"{name}_high": metric.high}

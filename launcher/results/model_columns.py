@@ -1,0 +1,166 @@
+"""Settings of jobs and parts of model IDs as columns of results.
+
+The parts of a model come from its ID, and from the settings in which the jobs of the run differ.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from launcher.draft import tested
+from launcher.errors import IdError
+from launcher.ids import ModelId, parse_model
+from launcher.job import FUNCTION, PROGRAM, Spec
+from launcher.kind_interface import Kind, NamesModels
+from launcher.params import scalar, varying
+from launcher.results.result_jobs import MAKERS
+from launcher.system.files import Json
+
+SEED = "seed"
+OF_DATA, OF_LABELS, LABELS_KIND, OF_METHODS = "#", "%", "%kind", "~"  # parts of a model's ID
+TRAINED = "train"  # the method of a model from which nothing was unlearned
+_LONGEST = 64  # stages of a model: a base of its own base would have no end
+
+
+def settings_of(spec: Spec) -> Mapping[str, Any]:
+    """Return the settings of a job; of a program or a function its parameters."""
+    return spec.params if spec.kind in {PROGRAM, FUNCTION} else spec.settings
+
+
+def swept(specs: Iterable[Spec], kinds: Mapping[str, Kind]) -> dict[str, tuple[str, ...]]:
+    """Return kind → names of the settings in which its jobs differ, in the order of the settings.
+
+    Settings that cannot change a result, such as a number of threads, are none of them.
+
+    Args:
+        specs: of the jobs of a run.
+        kinds: by name, those that are installed.
+    """
+    by_kind: dict[str, list[Mapping[str, Any]]] = {}
+    for spec in specs:
+        by_kind.setdefault(spec.kind, []).append(settings_of(spec))
+    return {
+        name: tuple(key for key in varying(those) if key not in _neutral(kinds.get(name)))
+        for name, those in by_kind.items()
+    }
+
+
+def _neutral(kind: Kind | None) -> frozenset[str]:
+    return frozenset() if kind is None else kind.settings.neutral
+
+
+class Models:
+    """The models of a run; asked by their IDs."""
+
+    def __init__(
+        self, specs: Sequence[Spec], kinds: Mapping[str, Kind], among: Sequence[Spec] = ()
+    ) -> None:
+        """Look through the jobs of a run.
+
+        Args:
+            specs: of the jobs.
+            kinds: of the jobs, by name, those that are installed.
+            among: jobs of other runs; settings in which the run differs from them count as swept, too.
+        """
+        self._kinds = kinds
+        self._of_id = {
+            column: part
+            for kind in kinds.values()
+            if isinstance(kind, NamesModels)
+            for column, part in kind.model_columns.items()
+        }
+        self.parts = (*self._of_id, SEED)  # columns of what a model is made of
+        makers = [spec for spec in specs if spec.role in MAKERS and spec.model]
+        self.makers = {str(spec.model): spec for spec in makers}
+        others = [spec for spec in among if spec.role in MAKERS and spec.model]
+        self._by_kind = swept([*makers, *others], kinds)
+        named = {name for spec in makers for name in self._named(spec).values()} | {SEED}
+        named |= {column for column, part in self._of_id.items() if part == OF_METHODS}
+        names = dict.fromkeys(name for those in self._by_kind.values() for name in those)
+        self.swept = tuple(name for name in names if name not in named)
+        self._known: dict[str, dict[str, Json]] = {}
+
+    def columns(self, model: str) -> Mapping[str, Json]:
+        """Return the parts of a model and its swept settings by column; None is what is not known."""
+        if model not in self._known:
+            chain = list(self._chain(model))
+            parts = id_parts(model)
+            self._known[model] = {
+                **{column: parts.get(part) for column, part in self._of_id.items()},
+                **self._named_columns(chain),
+                SEED: self._value(SEED, chain),
+                **{name: self._value(name, chain) for name in self.swept},
+            }
+        return self._known[model]
+
+    def _chain(self, model: str | None) -> Iterator[Spec]:
+        """Yield the jobs that made a model: its own, that of its base, and so on."""
+        for _ in range(_LONGEST):
+            spec = self.makers.get(model or "")
+            if spec is None:
+                return
+            yield spec
+            if spec.base == model:
+                return
+            model = spec.base
+
+    def _named(self, spec: Spec) -> Mapping[str, str]:
+        kind = self._kinds.get(spec.kind)
+        return {} if kind is None else kind.settings.columns
+
+    def _named_columns(self, chain: Sequence[Spec]) -> dict[str, Json]:
+        """Return the columns that kinds name, as the first training had them: a network stays what it is."""
+        columns: dict[str, Json] = {}
+        for spec in chain:
+            columns |= {
+                column: scalar(settings_of(spec).get(name))
+                for column, name in self._named(spec).items()
+            }
+        return columns
+
+    def _value(self, name: str, chain: Sequence[Spec]) -> Json:
+        """Return a swept setting: of the newest job of a kind that sweeps it, else of the newest that has it."""
+        sweeping = [spec for spec in chain if name in self._by_kind.get(spec.kind, ())]
+        having = [spec for spec in (*sweeping, *chain) if name in settings_of(spec)]
+        return scalar(settings_of(having[0])[name]) if having else None
+
+
+def shown_settings(kinds: Iterable[Kind]) -> dict[str, str]:
+    """Return column → the setting, or the part of a model's ID, that it shows."""
+    shown: dict[str, str] = {}
+    for kind in kinds:
+        shown |= kind.model_columns if isinstance(kind, NamesModels) else {}
+        shown |= kind.settings.columns
+    return shown
+
+
+def id_parts(model: str) -> dict[str, Json]:
+    """Return what a model's ID says of it by its parts; nothing of what is no ID."""
+    parsed = read_model(model)
+    if parsed is None:
+        return {}
+    poisons = [stage.poison for stage in parsed.stages if stage.poison is not None]
+    methods = [method for stage in parsed.stages for method in stage.methods]
+    return {
+        OF_DATA: "#".join(str(stage.data) for stage in parsed.stages),
+        OF_LABELS: float(poisons[-1].percent) if poisons else 0.0,
+        LABELS_KIND: poisons[-1].kind if poisons else None,
+        OF_METHODS: "~".join(methods) or TRAINED,
+    }
+
+
+def read_model(model: str) -> ModelId | None:
+    """Return the model that an ID names; None of what is no ID."""
+    try:
+        return parse_model(model)
+    except IdError:
+        return None
+
+
+def test_name(kind: Kind | None, spec: Spec) -> str:
+    """Return the name of a test among those of its model: its data, and under what it is done."""
+    return tested(spec.data or "", "" if kind is None else kind.settings.condition(spec.settings))
+
+
+def _free(name: str, taken: set[str]) -> str:
+    """Return the name of a setting's column; it must not hide what a laboratory tells."""
+    return f"setting_{name}" if name in taken else name

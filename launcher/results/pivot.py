@@ -1,0 +1,155 @@
+"""One metric by model and data."""
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from launcher.errors import UsageError, known_words, meant
+from launcher.results.metric import Metric, read_metric
+from launcher.results.table import _LIST, EXPECTED, NOTE, PLACE
+from launcher.system.files import Json
+from launcher.system.text import harmless
+
+
+class Measured(NamedTuple):
+    """The numbers of one model on one set of data, or of one job that has neither."""
+
+    name: str  # of the model, else of the job
+    data: str
+    metrics: Mapping[str, Metric]
+    job: str = ""  # the job that returned them, if one did
+    pooled: bool = False
+
+
+class Pivot(NamedTuple):
+    """One metric by name and data, both in the order in which the run has them."""
+
+    metric: str
+    names: tuple[str, ...]
+    data: tuple[str, ...]  # the metric's own name for what belongs to no data
+    cells: Mapping[tuple[str, str], Metric]
+
+    def rows(self) -> Iterator[tuple[str, tuple[Metric | None, ...]]]:
+        """Give each name with its numbers, one for each of `data`."""
+        for name in self.names:
+            yield name, tuple(self.cells.get((name, data)) for data in self.data)
+
+    def record(self) -> dict[str, Json]:
+        """Return it for a machine, number by number."""
+        values: list[Json] = [
+            {
+                "model": name,
+                "data": None if data == self.metric else data,
+                "value": metric.value,
+                "low": metric.low,
+                "high": metric.high,
+                **({} if metric.n is None else _counts(metric)),
+            }
+            for (name, data), metric in self.cells.items()
+        ]
+        return {"metric": self.metric, "values": values}
+
+
+def _counts(metric: Metric) -> dict[str, Json]:
+    """Return of how many values a mean is."""
+    expected = metric.n if metric.expected is None else metric.expected
+    return {"sd": metric.sd, "n": metric.n, "expected": expected, "note": metric.note}
+
+
+def of_rows(rows: Iterable[Mapping[str, Any]], columns: Collection[str] = PLACE) -> list[Measured]:
+    """Return the numbers of a laboratory's rows.
+
+    Args:
+        rows: as it tells them.
+        columns: that say what a row is of, and hold no numbers that came out.
+    """
+    return [
+        Measured(
+            name=_name(row, columns),
+            data=row["data"] if "pooled" in row else "",
+            pooled=bool(row.get("pooled")),
+            metrics=_numbers({k: v for k, v in row.items() if k not in columns}),
+        )
+        for row in rows
+    ]
+
+
+def _name(row: Mapping[str, Any], columns: Collection[str]) -> str:
+    """Return the model of a test's row; of any other, the first text in it, else what it is of."""
+    if "pooled" in row:
+        return str(row["model"])
+    for name, value in row.items():
+        if isinstance(value, str) and value and name != NOTE:
+            return value
+    shown = (name for name in columns if name not in {EXPECTED, NOTE})
+    return " ".join(f"{name}={row[name]}" for name in shown if row.get(name) is not None)
+
+
+def of_result(job: str, model: str, data: str, result: Mapping[str, Json]) -> Measured:
+    """Return the numbers that a job returned; those inside of others are named `outer.inner`."""
+    return Measured(name=model or job, data=data, job=job, metrics=_numbers(result))
+
+
+def _numbers(record: Mapping[str, Any]) -> dict[str, Metric]:
+    metrics = ((name, read_metric(value)) for name, value in leaves(record))
+    return {name: metric for name, metric in metrics if metric is not None}
+
+
+def leaves(record: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    """Give all that a record holds, what is inside of others as `outer.inner`; a number with its interval is one."""
+    for key, value in record.items():
+        if isinstance(value, Mapping) and read_metric(value) is None:
+            yield from leaves(value, f"{above}{key}.")
+        else:
+            yield f"{above}{key}", value
+
+
+def metric_names(measured: Iterable[Measured]) -> list[str]:
+    """Return the names of all metrics, in order of their first appearance."""
+    return list(dict.fromkeys(name for row in measured for name in row.metrics))
+
+
+def pivot(
+    metric: str, rows: Sequence[Measured], results: Sequence[Measured], *, everything: bool = False
+) -> Pivot:
+    """Return one metric by model and data.
+
+    Args:
+        metric: its name.
+        rows: the rows of laboratories; results are used only if no row has the metric.
+        results: what jobs returned.
+        everything: also rows that pool others; else they stand for themselves only where there
+            are no others.
+
+    Raises:
+        UsageError: there is no such metric; names those that there are.
+    """
+    having = [row for row in rows if metric in row.metrics]
+    if not everything:
+        having = [row for row in having if not row.pooled] or having
+    having = having or [row for row in results if metric in row.metrics]
+    if not having:
+        raise UsageError(_unknown(metric, metric_names([*rows, *results])))
+    places = [(row.name, row.data) for row in having]
+    if len(set(places)) < len(places):  # several jobs of a model: each stands for itself
+        places = [(row.job or row.name, row.data) for row in having]
+    cells = {
+        (name, data or metric): row.metrics[metric]
+        for (name, data), row in zip(places, having, strict=True)
+    }
+    return Pivot(
+        metric=metric,
+        names=tuple(dict.fromkeys(name for name, _ in cells)),
+        data=tuple(dict.fromkeys(data for _, data in cells)),
+        cells=cells,
+    )
+
+
+def _unknown(metric: str, names: Sequence[str]) -> str:
+    if not names:
+        return (
+            f"there is no metric {metric!r} yet, because no job of the run has reported a number. "
+            "To see their progress: launcher status"
+        )
+    shown = [*map(harmless, names)]
+    known = f"{meant(metric, names)} ({known_words(metric, shown, _LIST)})"
+    return f"no job of the run reported the metric {metric!r}{known}"

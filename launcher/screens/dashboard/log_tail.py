@@ -1,0 +1,108 @@
+"""A part of a log as lines of the screen, read again when the log changes."""
+
+from bisect import bisect_left, bisect_right
+from contextlib import suppress
+from pathlib import Path
+
+from launcher.screens.format import harmless
+from launcher.screens.text_table import folded
+from launcher.system.log_files import LINE_END, Part, read_part
+from launcher.units import format_bytes
+
+MOST_BYTES = 1 << 20  # that are read at once
+TAB = 8
+_NO_PART = Part(b"", 0, 0)
+
+
+class LogTail:
+    """A part of a log in lines of the screen, read again when it has changed."""
+
+    def __init__(self) -> None:
+        """Begin with no log."""
+        self.anchor: int | None = None  # the byte around which it lies; None: the log's end
+        self.log: Path | None = None  # in which it was read last
+        self._read: tuple[object, ...] = ()  # of which state of the log it is
+        self._part = _NO_PART  # from the beginning of a line on
+        self._width = 0
+        self._lines: list[str] = []
+        self._places: list[int] = []  # of each of these, where its line of the log begins in that
+
+    @property
+    def has_before(self) -> bool:
+        """There is more of the log before what is shown."""
+        return self._part.begin > 0
+
+    @property
+    def has_after(self) -> bool:
+        """There is more of the log after what is shown."""
+        return self._part.end < self._part.size
+
+    def lines(self, log: Path | None, width: int, *, back: bool = False) -> list[str]:
+        """Return a part of a log, in lines of so many columns at most.
+
+        Args:
+            log: the file, which need not exist.
+            width: columns.
+            back: the user scrolls back in it: a long log does not move meanwhile.
+        """
+        size, changed = 0, 0
+        if log is not None:
+            with suppress(OSError):  # there is none, or the job was cleaned meanwhile
+                status = log.stat()
+                size, changed = status.st_size, status.st_mtime_ns
+        if self.anchor is not None and self.anchor >= size:
+            self.anchor = None  # it was written anew
+        state = (log, size, changed, self.anchor)
+        has_grown = log == self.log and size >= max(self._part.size, MOST_BYTES)
+        if state != self._read and not (back and self.anchor is None and has_grown):
+            self.log, self._read, self._width = log, state, 0
+            self._part = _NO_PART if log is None else _part_around(log, self.anchor)
+        if width != self._width:
+            self._width = width
+            self._fold(width)
+        return self._lines
+
+    def row_of(self, place: int) -> int | None:
+        """Return on which line of the screen a byte of the log is; None: not on one of these."""
+        data, first, _ = self._part
+        if not 0 <= place - first < max(1, len(data)) or not self._places:
+            return None
+        start = self._places[bisect_right(self._places, place) - 1]
+        before = data[start - first : place - first].decode(errors="replace")
+        return bisect_left(self._places, start) + len(_shown(before + "x", self._width)) - 1
+
+    def place_of(self, row: int) -> int:
+        """Return which byte of the log the line begins with that is on a line of the screen."""
+        first = self._part.begin
+        return max(first, self._places[row]) if row < len(self._places) else first
+
+    def _fold(self, width: int) -> None:
+        self._lines, self._places = [], []
+        data, first, size = self._part
+        if self.has_before:
+            self._lines.append(f"… {format_bytes(first)} before this"[:width])
+            self._places.append(first - 1)
+        begins = [0, *(match.end() for match in LINE_END.finditer(data))]
+        for begin, text in zip(begins, LINE_END.split(data), strict=True):
+            if begin < len(data):  # what follows the last end is no line
+                pieces = _shown(text.decode(errors="replace"), width)
+                self._lines += pieces
+                self._places += [first + begin] * len(pieces)
+        if self.has_after:
+            after = format_bytes(size - self._part.end)
+            self._lines.append(f"… {after} after this"[:width])
+            self._places.append(self._places[-1])
+
+
+def _part_around(log: Path, anchor: int | None) -> Part:
+    """Read what lies before a byte and after it; None: the last lines."""
+    if anchor is None:
+        return read_part(log, most_bytes=MOST_BYTES) or _NO_PART
+    before = read_part(log, end=anchor, most_bytes=MOST_BYTES // 2) or _NO_PART
+    after = read_part(log, begin=before.end, most_bytes=MOST_BYTES // 2) or _NO_PART
+    return Part(before.data + after.data, before.begin, after.size)
+
+
+def _shown(text: str, width: int) -> list[str]:
+    """Return a line of a log as lines of the screen."""
+    return folded(harmless(text.expandtabs(TAB)), width)

@@ -1,0 +1,293 @@
+"""The reader of the machine's state: the kernel's files, the disks of the queue, and what running jobs take.
+
+The work and memory of a job are those of its attempt's supervisor and of all its descendants. What costs nothing is
+read each time, the rest in a thread and less often.
+"""
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from os import sysconf
+from pathlib import Path
+from typing import NamedTuple
+
+from launcher.gpu.resources import ForeignReservation, shares_cores
+from launcher.screens.host import HOME, RUNS, Disk, Host
+from launcher.store.rows import Claim
+from launcher.system import memory
+from launcher.system.files import read_bytes
+from launcher.system.process_trees import descendants
+from launcher.system.processes import core_mask, cores
+
+_IDLE, _IOWAIT = 3, 4  # fields of a line of /proc/stat. Source: proc_stat(5)
+_GUEST = 8  # from here on, what `user` and `nice` count already
+_TIMES = slice(11, 15)  # utime, stime, cutime, cstime after the name. Source: proc_pid_stat(5)
+LEAST_PAUSE_S = 2.0  # between two measurements of jobs
+SHARE = 0.01  # of its time that measuring may take: jobs may have very many processes
+PATIENCE_S = 10.0  # for a measurement
+_LEAST_TICKS = 25  # of each core, for which its work is told: a quarter of a second
+_USAGE = ("memory.current", "memory.usage_in_bytes")  # of a group, version 2 and 1
+
+
+class CpuTime(NamedTuple):
+    """What all cores together did since the machine was started, in ticks."""
+
+    busy: int
+    total: int
+    cores: int
+
+    def since(self, before: "CpuTime") -> float | None:
+        """Return the cores' worth of work since an earlier moment; None: no time has passed."""
+        passed = self.total - before.total
+        if passed <= 0:
+            return None
+        share = min(max(0, self.busy - before.busy), passed) / passed
+        return share * self.cores
+
+
+def cpu_time(stat: str) -> CpuTime | None:
+    """Return what /proc/stat says of all cores, None where it says nothing."""
+    rows = [line.split() for line in stat.splitlines() if line.startswith("cpu")]
+    every = next((row[1:] for row in rows if row[0] == "cpu"), [])
+    if len(every) <= _IOWAIT or not all(word.isdigit() for word in every):
+        return None
+    ticks = [int(word) for word in every[:_GUEST]]
+    total = sum(ticks)
+    cores = sum(row[0] != "cpu" for row in rows)
+    return CpuTime(busy=total - ticks[_IDLE] - ticks[_IOWAIT], total=total, cores=max(1, cores))
+
+
+def load_of(loadavg: str) -> float | None:
+    """Return the load over one minute that /proc/loadavg says, None where it says nothing."""
+    word = next(iter(loadavg.split()), "")
+    return float(word) if word.replace(".", "", 1).isdecimal() else None
+
+
+def group_use(current: str, stat: str) -> int | None:
+    """Return the bytes of a memory group that cannot be reclaimed, None where it does not tell.
+
+    Args:
+        current: its memory.current, or memory.usage_in_bytes of version 1.
+        stat: its memory.stat.
+    """
+    if not current.strip().isdigit():
+        return None
+    rows = (line.split() for line in stat.splitlines())
+    fields = {row[0]: int(row[1]) for row in rows if len(row) == 2 and row[1].isdigit()}
+    cache = fields.get("total_inactive_file", fields.get("inactive_file", 0))
+    return max(0, int(current) - cache)
+
+
+class ProcessTimes(NamedTuple):
+    """What trees of processes have done so far."""
+
+    ticks: Mapping[int, int] = {}  # root → of its whole tree
+    resident: int = 0  # bytes that no others share
+
+    def since(self, before: "ProcessTimes", span_s: float) -> float | None:
+        """Return the cores' worth of work since an earlier moment; a tree that is new does not count.
+
+        The time of a child that has ended is its parent's from then on, so that a tree's sum only grows.
+        """
+        if span_s <= 0:
+            return None
+        grown = (
+            max(0, ticks - before.ticks[root])
+            for root, ticks in self.ticks.items()
+            if root in before.ticks
+        )
+        return sum(grown) / sysconf("SC_CLK_TCK") / span_s
+
+
+def times_of(roots: Iterable[int]) -> ProcessTimes:
+    """Return what the trees below these pids have done; one that is gone counts for nothing."""
+    ticks, pages = {}, 0
+    for root in roots:
+        tree = [root, *descendants(root)]
+        proc = [Path("/proc", str(pid)) for pid in tree]
+        times = [time for pid in proc if (time := tree_ticks(_text(pid / "stat"))) is not None]
+        if times:
+            ticks[root] = sum(times)
+        pages += sum(own_pages(_text(pid / "statm")) for pid in proc)
+    return ProcessTimes(ticks=ticks, resident=pages * sysconf("SC_PAGE_SIZE"))
+
+
+def tree_ticks(stat: str) -> int | None:
+    """Return the time of a process and of its children that have ended, from its stat."""
+    words = stat.rpartition(")")[2].split()[_TIMES]
+    return sum(map(int, words)) if len(words) == 4 else None
+
+
+def own_pages(statm: str) -> int:
+    """Return how many pages a process has to itself, from its statm. Source: proc_pid_statm(5)."""
+    words = statm.split()
+    return max(0, int(words[1]) - int(words[2])) if len(words) > 2 else 0
+
+
+class Measured(NamedTuple):
+    """What is measured beside the screen: a disk may not answer, and processes may be many."""
+
+    ours: float | None = None
+    memory_ours: int | None = None
+    disks: tuple[Disk, ...] = ()
+
+
+class HostReader:
+    """Returns the machine as it is; between two looks it remembers how much its cores had done."""
+
+    def __init__(
+        self,
+        home: Path,
+        *,
+        measures: bool = False,
+        root: Path = Path("/"),
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Look at nothing yet.
+
+        Args:
+            home: the queue's folder.
+            measures: look at jobs' processes and at the disks of runs, too, in a thread.
+            root: where /proc and /sys are.
+            clock: tells the time in seconds.
+        """
+        self._home, self._measures, self._root, self._clock = home, measures, root, clock
+        self._cpu: CpuTime | None = None
+        self._busy: float | None = None
+        self._measured = Measured()
+        self._times: tuple[float, ProcessTimes] | None = None
+        self._thread: threading.Thread | None = None
+        self._since = self._next = 0.0
+
+    def look(
+        self,
+        claims: Sequence[Claim],
+        runs: Sequence[Path] = (),
+        *,
+        foreign: Sequence[ForeignReservation] = (),
+    ) -> Host:
+        """Return the machine as of now.
+
+        Args:
+            claims: the attempts that run on this machine.
+            runs: folders in which runs write.
+            foreign: reservations of other queues of this machine.
+        """
+        stat = cpu_time(self._text("proc/stat"))
+        self._note_work(stat)
+        if self._measures:
+            self._measure_beside([claim.pid for claim in claims if claim.pid > 0], runs)
+        measured = Measured() if self._is_overdue() else self._measured
+        busy, ours = self._busy, measured.ours
+        total, used = self._memory()
+        home = disk_of(HOME, self._home)
+        return Host(
+            cores=stat.cores if stat else os.cpu_count() or 1,
+            usable=cores(),
+            promised=sum(claim.cpus for claim in claims),
+            busy=busy,
+            # both are means, over different spans
+            ours=ours if busy is None or ours is None else min(ours, busy),
+            load=load_of(self._text("proc/loadavg")),
+            memory=total,
+            memory_used=used,
+            memory_ours=measured.memory_ours,
+            disks=(*([home] if home else []), *measured.disks),
+            reserved_elsewhere=cores_reserved_elsewhere(foreign),
+        )
+
+    def _note_work(self, stat: CpuTime | None) -> None:
+        """Work out how busy the cores were since the last look; looks close together share an answer."""
+        before = self._cpu
+        if stat is None or before is None:
+            self._cpu, self._busy = stat, None
+        elif abs(stat.total - before.total) >= _LEAST_TICKS * stat.cores:
+            self._cpu, self._busy = stat, stat.since(before)
+
+    def _memory(self) -> tuple[int, int]:
+        """Return the bytes that we can use, and how many of them are in use."""
+        group = memory.limiting(self._root)
+        if group is not None:
+            current = next((text for name in _USAGE if (text := _text(group / name))), "")
+            used = group_use(current, _text(group / "memory.stat"))
+            if used is not None:
+                return memory.total(self._root), used
+        there = memory.there(self._root)
+        return there, max(0, there - memory.available(self._root))
+
+    def _measure_beside(self, pids: Sequence[int], runs: Sequence[Path]) -> None:
+        if self._is_under_way() or self._clock() < self._next:
+            return
+        self._since = self._clock()
+        self._thread = threading.Thread(
+            target=self._measure, args=(pids, runs), name="host", daemon=True
+        )
+        self._thread.start()
+
+    def _is_overdue(self) -> bool:
+        """Tell whether what was measured last is no longer how it is: a disk does not answer."""
+        return self._is_under_way() and self._clock() - self._since > PATIENCE_S
+
+    def _is_under_way(self) -> bool:
+        return self._thread is not None and self._thread.is_alive()
+
+    def _measure(self, pids: Sequence[int], runs: Sequence[Path]) -> None:
+        began, spent = self._clock(), time.thread_time()
+        times = times_of(pids)
+        before, self._times = self._times, (began, times)
+        ours = None if before is None else times.since(before[1], began - before[0])
+        self._measured = self._measured._replace(ours=ours, memory_ours=times.resident)
+        self._next = began + max(LEAST_PAUSE_S, (time.thread_time() - spent) / SHARE)
+        # the last, as it may not return
+        self._measured = self._measured._replace(disks=disks_of(runs, beside=self._home))
+
+    def _text(self, name: str) -> str:
+        return _text(self._root / name)
+
+
+def cores_reserved_elsewhere(foreign: Iterable[ForeignReservation]) -> int:
+    """Return how many of the cores that we may use other queues of the machine have reserved."""
+    mask = core_mask()
+    return sum(each.amount for each in foreign if shares_cores(each.device, mask))
+
+
+def disks_of(runs: Sequence[Path], *, beside: Path) -> tuple[Disk, ...]:
+    """Return the disk with the least room of those that runs write to and the home does not lie on."""
+    by_device: Mapping[int, Path] = {
+        device: folder for folder in runs if (device := _device(folder)) is not None
+    }
+    disks = [
+        disk
+        for device, folder in by_device.items()
+        if device != _device(beside) and (disk := disk_of(RUNS, folder)) is not None
+    ]
+    return (min(disks, key=lambda disk: disk.free),) if disks else ()
+
+
+def disk_of(use: str, folder: Path) -> Disk | None:
+    """Return the disk that a folder lies on, or will lie on; None where nobody knows."""
+    for there in (folder, *folder.parents):
+        try:
+            status = os.statvfs(there)
+        except OSError:
+            continue
+        size = status.f_frsize
+        return Disk(use=use, free=status.f_bavail * size, total=status.f_blocks * size)
+    return None
+
+
+def _device(folder: Path) -> int | None:
+    for there in (folder, *folder.parents):
+        try:
+            return there.stat().st_dev
+        except OSError:
+            continue
+    return None
+
+
+def _text(path: Path) -> str:
+    try:
+        return read_bytes(path).decode(errors="replace")
+    except OSError:
+        return ""

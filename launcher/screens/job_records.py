@@ -1,0 +1,304 @@
+"""Jobs as other programs get them: a flat record of each, or all that is known of one.
+
+Bytes and seconds are numbers, and times are in UTC.
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from math import isfinite
+from typing import Any
+
+from launcher.backends.pilots_file import PastPilot, past_pilots
+from launcher.context import has_folder, job_folder
+from launcher.errors import counted
+from launcher.gpu.gpus_file import attempts_seen, labels_of, seen_gpus
+from launcher.job import CPU, Terms
+from launcher.scheduler.chosen_policy import chosen_discipline
+from launcher.scheduler.policy.vram_request import vram_request_of
+from launcher.scheduler.run_places import turn_of
+from launcher.screens.format import (
+    between,
+    folder_of,
+    harmless,
+    iso,
+    iso_if_known,
+)
+from launcher.screens.job_view import JobView, views_of
+from launcher.signatures import is_exact, numbers_of
+from launcher.staging.left_stages import left_by
+from launcher.states import OPEN, State
+from launcher.store.queue import Store
+from launcher.store.rows import AttemptRow, JobRow
+from launcher.store.usage import Usage
+from launcher.store.usage_records import program_by, similar_key
+from launcher.system.daemon_control import scheduler_pid
+from launcher.system.files import Json
+from launcher.system.paths import Home
+from launcher.units import format_bytes, format_seconds, median, quartile
+from launcher.workers.progress.attempt_progress import newest
+
+_TRIED = (
+    "attempt",
+    "started",
+    "seconds",
+    "device",
+    "pilot",
+    "backend",
+    "node",
+    "vram_promised",
+    "vram_peak",
+    "ending",
+    "exit_code",
+    "signal",
+    "log",
+)  # the keys of `_tried`
+FEWEST = 4  # runs of which a half is told
+
+
+def job_records(home: Home, store: Store, jobs: Sequence[JobRow]) -> list[dict[str, Json]]:
+    """Return what is known of jobs in few words; `launcher show --json` has all of one."""
+    last = store.read.newest_attempts(job.id for job in jobs)
+    labels, tags = labels_of(home), store.steering.tags_of(job.id for job in jobs)
+    elsewhere = any(attempt.pilot for attempt in last.values())
+    places = past_pilots(home) if elsewhere else {}
+    return [
+        {
+            **view.record(),
+            **_asked(job),
+            **_termination(view),
+            "tags": list(tags.get(job.id, ())),
+            "owner_note": job.owner_note or None,
+            "paused": iso_if_known(job.paused),
+            **_tried(home, job, last.get(job.id), labels, places),
+        }
+        for job, view in zip(jobs, views_of(home, store, jobs, compared=False), strict=True)
+    ]
+
+
+def _asked(job: JobRow) -> dict[str, Json]:
+    """Return what a job asks for, and since when."""
+    resources, terms = job.spec.resources, job.spec.terms
+    return {
+        "reason": harmless(job.reason),
+        "reason_code": job.why.code,
+        "group": terms.group or None,
+        "share": job.share,
+        "on": list(terms.on),
+        "cpus": resources.cpus,
+        "ram": resources.ram,
+        "gpus": resources.gpus if resources.may_need_gpu else 0,
+        "vram": resources.min_vram,
+        "not_before": iso_if_known(job.starts_at),
+        "time_limit": terms.time_limit_s,
+        "waits_for": job.waits - (job.starts_at is not None),
+        "submitted": iso(job.submitted),
+        "ended": iso_if_known(job.ended),
+        "failures": job.failures,
+        "retries": terms.retries,
+        "folder": _folder(job),
+    }
+
+
+def _termination(view: JobView) -> dict[str, Json]:
+    """Return how far the end of a running job has come, and the reason that goes with it."""
+    if view.termination is None:
+        return {"termination": None}
+    return {
+        "reason": view.note,
+        "reason_code": view.code,
+        "termination": view.termination.record(),
+    }
+
+
+def _folder(job: JobRow) -> str | None:
+    """Return the folder of a job's results; None of a program that leaves none there."""
+    if has_folder(job.spec):
+        return str(job_folder(job.spec, job.id))
+    folder = job.spec.run_folder
+    return str(folder) if job.spec.entry or folder.exists() else None
+
+
+def _tried(
+    home: Home,
+    job: JobRow,
+    attempt: AttemptRow | None,
+    labels: Mapping[str, str],
+    nodes: Mapping[str, PastPilot],
+) -> dict[str, Json]:
+    """Return how a job's newest attempt went; nulls where there is none."""
+    if attempt is None:
+        nulls: dict[str, Json] = dict.fromkeys(_TRIED)
+        return nulls | {"attempt": 0}
+    outcome = attempt.outcome or {}
+    places = attempt.device.split(",")
+    return {
+        "attempt": attempt.number,
+        "started": iso(attempt.claimed),
+        "seconds": attempt.seconds,
+        "device": ",".join(labels.get(place, harmless(place)) for place in places),
+        **place_record(attempt.pilot, nodes),
+        "vram_promised": attempt.claim if attempt.device != CPU else None,
+        "vram_peak": attempt.peak,
+        "ending": outcome.get("ending"),
+        "exit_code": 0 if outcome.get("ending") == "done" else outcome.get("exit_code"),
+        "signal": outcome.get("signal"),
+        "log": str(home.attempt(job.id, attempt.number).log),
+    }
+
+
+def place_record(pilot: str | None, nodes: Mapping[str, PastPilot]) -> dict[str, Json]:
+    """Return where an attempt was: nulls on this machine, and of what is not known.
+
+    Args:
+        pilot: the token of its pilot.
+        nodes: where pilots were.
+    """
+    place = nodes.get(pilot or "", PastPilot(token=""))
+    return {
+        "pilot": pilot,
+        "backend": place.backend or None,
+        "node": place.node or None,
+    }
+
+
+def record_of(home: Home, store: Store, row: JobRow, needy: Sequence[JobRow]) -> dict[str, Any]:
+    """Return all that is known of a job, as JSON has it.
+
+    Args:
+        home: whose queue.
+        store: its database.
+        row: the job.
+        needy: the open jobs that need it.
+    """
+    attempts = store.read.attempts([row.id])
+    places = past_pilots(home) if any(attempt.pilot for attempt in attempts) else {}
+    return {
+        **job_records(home, store, [row])[0],
+        "turn": turn_of(store, row, time.time(), chosen_discipline(home)) or None,
+        "hash": row.hash,
+        "needs": store.read.needs_of(row.id),
+        "needed_by": [job.name for job in needy],
+        "after_any": [job.name for job in store.read.awaited_by(row.id)],
+        "awaited_by": [job.name for job in store.read.awaiting(row.id)],
+        "cwd": folder_of(row, store.read.folder_of(row.id)),
+        "log": str(row.attempt_in(home).log) if row.attempts else None,
+        "not_accepted": _not_accepted(home, row),
+        "progress": _progress(home, row),
+        "expected": _expected(home, store, row) if row.state in OPEN else {},
+        "spec": row.spec.record(),
+        "attempts": [{**each.record(), **place_record(each.pilot, places)} for each in attempts],
+        "events": [
+            {
+                "at": iso(at),
+                "state": state,
+                "reason": harmless(reason.text),
+                "reason_code": reason.code,
+            }
+            for at, state, reason in store.read.events_of(row.id)
+        ],
+        "result": store.read.result_of(row.id),
+    }
+
+
+def _progress(home: Home, row: JobRow) -> dict[str, Any] | None:
+    """Return the newest that a job's newest attempt reported; None: nothing, or none was made."""
+    step = newest(row.attempt_in(home)).step if row.attempts else None
+    if step is None:
+        return None
+    return {
+        "at": iso(step.at),
+        "step": step.step,
+        "total": step.total,
+        "rate": step.rate,
+        "metrics": {
+            harmless(name): value if not isinstance(value, float) or isfinite(value) else str(value)
+            for name, value in step.metrics.items()
+        },
+    }
+
+
+def _not_accepted(home: Home, row: JobRow) -> str | None:
+    """Return where it lies what a job's newest attempt makes, until its outcome is accepted."""
+    if not row.attempts or row.state is State.DONE:
+        return None
+    try:
+        return left_by(row.attempt_in(home), row.spec.run_folder) or None
+    except OSError:
+        return None
+
+
+def _expected(home: Home, store: Store, row: JobRow) -> dict[str, str]:
+    """Return what an open job on a GPU is expected to take, and on what that rests, in words.
+
+    Nothing is there of what nobody knows: how long a job takes where not even another of its kind ran.
+    """
+    spec = row.spec
+    if not spec.resources.may_need_gpu:
+        return {}
+    look = seen_gpus(home)
+    store.scheduling.forget()  # the scheduler may have learned since this process began
+    store.scheduling.know_machines(gpu.fingerprint for gpu in (look.gpus if look else ()))
+    exact = is_exact(spec.signature)
+    program = program_by(spec.signature, spec.argv)
+    usage = store.scheduling.usage(spec.signature, program)
+    live = _live_peaks(home, store, row.id, similar_key(spec.signature, program))
+    usage = usage._replace(similar=usage.similar._replace(live=live))
+    request, source, _ = vram_request_of(
+        spec.resources.min_vram,
+        store.scheduling.lane_of(row.id).least,
+        usage,
+        exact=exact,
+        numbers=None if exact else numbers_of(spec.argv),
+    )
+    if spec.resources.min_vram is not None and source == "declared":
+        memory = ""  # its owner has said so
+    elif request is not None:
+        memory = f"{format_bytes(request)} on each GPU ({source})"
+    else:
+        memory = f"a fixed part of a GPU at first ({source or 'no similar job has been measured'})"
+    return {
+        name: text
+        for name, text in (("time", expected_time(usage, spec.terms)), ("memory", memory))
+        if text
+    }
+
+
+def _live_peaks(home: Home, store: Store, job: int, similar: str) -> tuple[int, ...]:
+    """Return what other running jobs that are similar use, in bytes, as the scheduler measured it."""
+    if scheduler_pid(home) is None:  # what an earlier one measured may be out of date
+        return ()
+    settled: dict[tuple[int, int], int] = {}
+    for record in attempts_seen(home):
+        match record:
+            case {"job": int() as running, "number": int() as number, "settled": int() as used}:
+                settled[running, number] = used
+    return tuple(
+        settled[claim.key]
+        for claim in store.scheduling.claims()
+        if claim.key in settled
+        and claim.job != job
+        and similar_key(claim.spec.signature, program_by(claim.spec.signature, claim.spec.argv))
+        == similar
+    )
+
+
+def expected_time(usage: Usage, terms: Terms) -> str:
+    """Return how long a job is expected to run, and why, in words; '' where nobody knows."""
+    if not usage.seconds:
+        return ""
+    middle = median(usage.seconds)
+    if len(usage.seconds) < FEWEST:
+        shortest, longest = min(usage.seconds), max(usage.seconds)
+        part = ""
+    else:
+        shortest, longest = quartile(usage.seconds, 1), quartile(usage.seconds, 3)
+        part = "half of "
+    runs = counted(len(usage.seconds), "run")
+    runs = runs if usage.own else f"{runs} of other jobs"
+    took = f"{part}{runs} took {between(format_seconds(shortest), format_seconds(longest))}"
+    if not usage.own:
+        took += "; no similar job is done"
+    if terms.time_limit_s is not None:
+        middle = min(middle, terms.time_limit_s)
+        took += f"; its time limit is {format_seconds(terms.time_limit_s)}"
+    return f"{format_seconds(middle)} ({took})"

@@ -1,0 +1,118 @@
+"""Tags and notes of jobs, as a line that a user edits on a screen.
+
+They are written as `launcher tag` and `launcher note` do: the text of one job is replaced, of several jobs the
+difference is applied.
+"""
+
+from collections.abc import Collection, Sequence
+from typing import NamedTuple
+
+from launcher.errors import UsageError, counted
+from launcher.screens.format import first_line, harmless
+from launcher.store.queue import Store
+from launcher.store.rows import JobRow
+from launcher.store.tags import LONGEST_NOTE, TAG_RULE, check_note, is_tag
+
+LONGEST_TAGS = 2000  # characters of all tags of a job, where they are typed in one line
+TAG, NOTE = "tag", "note"
+TEXT_KEYS = {"t": TAG, "n": NOTE}
+
+
+class JobText(NamedTuple):
+    """A text on a job, as it is now: its tags, with spaces between them, or the note on it."""
+
+    job: JobRow
+    kind: str  # TAG or NOTE
+    text: str
+
+    @property
+    def asked(self) -> str:
+        """What is asked, with the job's whole name."""
+        return f"{self.what} {self.job.id} {harmless(self.job.name)}"
+
+    @property
+    def what(self) -> str:
+        """How it is asked for, before the job's number."""
+        return "tags of job" if self.kind == TAG else "note on job"
+
+    @property
+    def rule(self) -> str:
+        """What may be written, for people."""
+        if self.kind == TAG:
+            return f"tags separated by spaces; a tag is {TAG_RULE}"
+        return f"any text of at most {LONGEST_NOTE:,} characters; an empty one removes the note"
+
+    @property
+    def longest(self) -> int:
+        """Characters that may be written."""
+        return LONGEST_TAGS if self.kind == TAG else LONGEST_NOTE
+
+    def put(self, store: Store, text: str) -> str:
+        """Write another text in the place of this one, and return what was done, for people.
+
+        Raises:
+            UsageError: it may not be written.
+        """
+        job = [self.job.id]
+        if self.kind == TAG:
+            tags, before = [*dict.fromkeys(text.split())], {*self.text.split()}
+            # only what was changed: another one may have given it a tag meanwhile
+            _change_tags(store, job, {*tags} - before, before - {*tags})
+            now = store.steering.tags_of(job).get(self.job.id, [])
+            holds = f"tags: {', '.join(map(harmless, now))}" if now else "no tags"
+        else:
+            check_note(text)
+            store.steering.set_note(job, text)
+            holds = f"note: {harmless(first_line(text))}" if text else "no note"
+        return f"job {self.job.id} {harmless(self.job.name)}: {holds}"
+
+
+def text_of(kind: str, job: JobRow, store: Store) -> JobText:
+    """Return what is written on a job: TAG or NOTE."""
+    if kind == NOTE:
+        return JobText(job, kind, job.owner_note)
+    return JobText(job, kind, " ".join(store.steering.tags_of([job.id]).get(job.id, [])))
+
+
+def put_text(texts: Sequence[JobText], store: Store, typed: str) -> str:
+    """Write on jobs what was typed in one line, and return what was done, for people.
+
+    Args:
+        texts: as they are now, the same of each job; at least one.
+        store: the queue's.
+        typed: of several jobs, tags are given and, behind a minus, taken away.
+
+    Raises:
+        UsageError: it may not be written.
+    """
+    first = texts[0]
+    if len(texts) == 1:
+        shown, _, below = first.text.partition("\n")
+        if typed == harmless(shown):
+            return f"{first.asked}: unchanged"
+        # what cannot be typed here stays; an empty text removes all of it
+        return first.put(store, f"{typed}\n{below}" if typed and below else typed)
+    if first.kind == NOTE:
+        with store.writing():
+            for each in texts:
+                each.put(store, typed)
+        return f"{counted(len(texts), 'job')}: {'note written' if typed else 'no note'}"
+    words = typed.split()
+    add = {word.removeprefix("+") for word in words if not word.startswith("-")}
+    remove = {word[1:] for word in words if word.startswith("-")}
+    touched = _change_tags(store, [each.job.id for each in texts], add, remove)
+    return f"{counted(len(touched), 'job')} with changed tags"
+
+
+def _change_tags(
+    store: Store, jobs: Sequence[int], add: set[str], remove: set[str]
+) -> Collection[int]:
+    """Give jobs tags and take others from them; return those to which this made a difference.
+
+    Raises:
+        UsageError: one of them is no tag.
+    """
+    for tag in sorted(add | remove):
+        if not is_tag(tag):
+            raise UsageError(f"{harmless(tag)!r} is not a tag; a tag is {TAG_RULE}")
+    return store.steering.change_tags(jobs, add, remove)

@@ -1,0 +1,127 @@
+"""Lines that are drawn again as they change: on a screen of their own, below messages, and the progress of hashing."""
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
+from typing import IO
+
+import click
+
+from launcher.screens.terminal import coloured, in_ascii, styled, terminal_size
+from launcher.screens.text_table import Line, Tone, line, width_of
+from launcher.system.file_digests import Watch, progress_text
+from launcher.system.text import harmless
+
+_ENTER, _LEAVE = "\x1b[?1049h\x1b[?25l", "\x1b[?25h\x1b[?1049l"  # another screen, no cursor
+_TOP, _TO_END, _BELOW = (
+    "\x1b[H",
+    "\x1b[K",
+    "\x1b[J",
+)  # go to the top; clear to the line's end, below
+_HASHING_AFTER_S = 0.5  # a digest that takes less is not worth a line
+_HASHING_AGAIN_S = 0.2  # between two drawings of that line
+_ASIDE = (signal.SIGTERM, signal.SIGTSTP)
+
+
+@contextmanager
+def whole_screen() -> Iterator[Callable[[Sequence[Line], int, int], None]]:
+    """Draw on a screen of its own, and give the terminal back as it was, also to Ctrl-Z and `kill`.
+
+    Inside, a function shows lines in so many columns and rows; what does not fit is counted.
+    """
+
+    def show(lines: Sequence[Line], columns: int, rows: int) -> None:
+        drawn = "\n".join(_drawn(lines, columns, rows, sys.stdout))
+        click.echo(_TOP + drawn + _BELOW, nl=False, color=True)
+        sys.stdout.flush()
+
+    before = {number: signal.signal(number, _step_aside) for number in _ASIDE}
+    try:
+        click.echo(_ENTER, nl=False, color=True)
+        yield show
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        click.echo(_LEAVE, nl=False, color=True)
+        sys.stdout.flush()
+
+
+def _drawn(lines: Sequence[Line], columns: int, rows: int, stream: IO[str]) -> list[str]:
+    """Return lines as they are drawn over those before."""
+    if len(lines) > rows - 1:
+        kept = lines[: max(0, rows - 2)]
+        lines = [*kept, line(f"… and {len(lines) - len(kept)} more lines", Tone.DIM)]
+    colour = coloured(stream)
+    return [
+        # behind a line as wide as the screen, its last character would be cleared
+        (styled(row) if colour else row.text) + _TO_END * (width_of(row.text) < columns)
+        for row in (row.cut(columns) for row in lines)
+    ]
+
+
+@contextmanager
+def below_messages(*, live: bool) -> Iterator[Callable[[Sequence[Line], Sequence[Line]], None]]:
+    """Tell messages on the standard error, and draw lines below them that change and are gone at the end.
+
+    Inside, a function tells messages, and shows lines in the place of those before.
+
+    Args:
+        live: it is a terminal; else there are only messages.
+    """
+    colour, height = coloured(sys.stderr), 0
+
+    def show(messages: Sequence[Line], lines: Sequence[Line]) -> None:
+        nonlocal height
+        texts = [styled(row) if colour else row.text for row in messages]
+        back = f"\r\x1b[{height}A{_BELOW}" if height else ""
+        drawn = _drawn(lines, *terminal_size(sys.stderr), sys.stderr) if live else []
+        height = len(drawn)
+        text = "".join(f"{text}\n" for text in (*texts, *drawn))
+        click.echo(back + text, err=True, nl=False, color=True)
+
+    try:
+        yield show
+    finally:
+        show((), ())
+
+
+def watch_hashing(clock: Callable[[], float] = time.monotonic) -> Watch | None:
+    """Return what draws how far the digest of a large file is, as a line on the standard error.
+
+    None without a terminal.
+    """
+    if not sys.stderr.isatty():
+        return None
+    file, next_at, drawn = "", 0.0, False
+
+    def show(path: str, read: int, size: int) -> None:
+        nonlocal file, next_at, drawn
+        now = clock()
+        if path != file:
+            file, next_at = path, now + _HASHING_AFTER_S
+        text = _hashing_line(path, read, size) if now >= next_at and read < size else ""
+        if text or (drawn and read >= size):
+            click.echo(f"\r{text}{_TO_END}", err=True, nl=False, color=True)
+            next_at, drawn = now + _HASHING_AGAIN_S, bool(text)
+
+    return show
+
+
+def _hashing_line(path: str, read: int, size: int) -> str:
+    # what clears the rest of a full line would clear its last character
+    columns = terminal_size(sys.stderr)[0] - 1
+    return in_ascii(line(harmless(progress_text(path, read, size))).cut(columns).text)
+
+
+def _step_aside(number: int, _frame: FrameType | None) -> None:
+    """Give the terminal back, and end or halt as everybody does; who goes on takes it again."""
+    stdout = sys.stdout.fileno()  # not by way of the stream: it may be at work just now
+    os.write(stdout, _LEAVE.encode())
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
+    signal.signal(number, _step_aside)
+    os.write(stdout, _ENTER.encode())

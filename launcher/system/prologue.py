@@ -1,0 +1,50 @@
+"""The prologue of a site in a job script, and the variables that it changes."""
+
+import base64
+from collections.abc import Mapping
+
+from launcher.system.files import Json
+from launcher.system.remembered_variables import looks_secret
+
+BEFORE = "LAUNCHER_BEFORE"  # the environment before a site's prologue, as base64 of `env -0`
+_NO_SITE = {"_", "SHLVL", "PWD", "OLDPWD", "CUDA_VISIBLE_DEVICES"}  # a shell's own; the engine's
+_MOST_BEFORE = 1 << 16  # characters: an environment may not have a longer variable than twice that
+
+
+def prologue_lines(prologue: str) -> list[str]:
+    """Return a prologue as lines of bash, after which `site_changes` knows what it has changed; none for none."""
+    if not prologue.strip():
+        return []
+    keep = f"[ ${{#{BEFORE}}} -lt {_MOST_BEFORE} ] && export {BEFORE} || unset {BEFORE}"
+    return [f'{BEFORE}="$(env -0 | base64 -w0)"', keep, *prologue.splitlines()]
+
+
+def site_changes(environ: Mapping[str, str]) -> dict[str, Json]:
+    """Return what a prologue has changed of an environment, nothing where there was none.
+
+    Of a search path, such as `module load` puts folders before, only what was added counts; it is added to the
+    owner's own. Secrets are left out.
+    """
+    try:
+        text = base64.b64decode(environ.get(BEFORE, ""), validate=True).decode(errors="replace")
+    except ValueError:
+        return {}
+    if not text:
+        return {}
+    before = dict(entry.split("=", 1) for entry in text.split("\0") if "=" in entry)
+    changes: dict[str, Json] = {}
+    for name, value in environ.items():
+        was = before.get(name, "")
+        engines = name.startswith(("LAUNCHER_", "SLURM", "BASH_FUNC_")) or name in _NO_SITE
+        if value != was and not engines and not looks_secret(name, value):
+            changes[name] = _change(name, was, value)
+    return changes
+
+
+def _change(name: str, was: str, value: str) -> Json:
+    if not name.endswith("PATH"):
+        return value
+    if not was:
+        return [value, ""]
+    first, middle, last = f":{value}:".partition(f":{was}:")
+    return [first.strip(":"), last.strip(":")] if middle else value

@@ -1,0 +1,49 @@
+"""Questions to programs and libraries that may hang, each with a time limit."""
+
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
+
+from launcher.units import format_seconds
+
+Answer = TypeVar("Answer")
+
+
+def answer(argv: Sequence[str], patience_s: float) -> str:
+    """Return what a program says within a time; what it complains of where it says nothing."""
+    try:
+        done = subprocess.run(
+            argv,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=patience_s,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return f"no answer in {format_seconds(patience_s)}"
+    except OSError as error:
+        return error.strerror or str(error)
+    return done.stdout or done.stderr
+
+
+def in_time(
+    questions: Mapping[str, Callable[[], Answer]], patience_s: float
+) -> Mapping[str, Answer]:
+    """Return by name what questions answer that are all asked at once; one that hangs is left alone after a time."""
+    answers: dict[str, Answer] = {}
+
+    def ask(name: str) -> None:
+        answers[name] = questions[name]()
+
+    # daemon threads, which do not delay the exit: a question may never return
+    threads = [threading.Thread(target=ask, args=(name,), daemon=True) for name in questions]
+    for thread in threads:
+        thread.start()
+    end = time.monotonic() + patience_s
+    for thread in threads:
+        thread.join(max(0.0, end - time.monotonic()))
+    return answers.copy()

@@ -1,0 +1,85 @@
+"""Which variables of a shell's environment a job may remember: none that looks like a secret, unless it is named."""
+
+import re
+from collections.abc import Collection, Mapping
+from fnmatch import fnmatchcase
+
+from launcher.errors import UsageError, meant
+
+# as in the documentation, in any case of letters
+SECRETS = (
+    "*TOKEN*",
+    "*SECRET*",
+    "*PASSWORD*",
+    "*PASSWD*",
+    "*PASSPHRASE*",
+    "*CREDENTIAL*",
+    "*API_KEY*",
+    "*APIKEY*",
+    "*ACCESS_KEY*",
+    "*PRIVATE_KEY*",
+    "*_KEY",
+    "*_PAT",
+    "*_PASS",
+    "*_PWD",
+    "*_SK",
+    "*_HOOK",
+    "*WEBHOOK*",
+)
+# a password, or a token in the place of a name; of ssh a name is no secret
+_URL_WITH_SECRET = re.compile(
+    r"(?<!ssh)(?<!sftp)://(?!git@)[^/?#\s]+@|\w://[^/?#\s:]*:(?!\d+/)\S+@"
+)
+# a place where a secret lies is none itself, and a library's switch is none at all
+PLAIN = ("*_FILE", "*_PATH", "*_DIR", "GOOGLE_APPLICATION_CREDENTIALS", "TOKENIZERS_PARALLELISM")
+
+
+def looks_secret(name: str, value: str) -> bool:
+    """Tell whether a variable is not stored in the queue unless a job names it: for its name, or a URL's user in it."""
+    if _URL_WITH_SECRET.search(value):
+        return True
+    upper = name.upper()
+    if any(fnmatchcase(upper, pattern) for pattern in PLAIN):
+        return False
+    return any(fnmatchcase(upper, pattern) for pattern in SECRETS)
+
+
+def remembered(
+    environment: Mapping[str, str], passed: Collection[str] = ()
+) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Return what a job remembers of an environment, and the names of what is left out.
+
+    Args:
+        environment: the shell's.
+        passed: names that the job asks for, whatever they look like.
+
+    Raises:
+        UsageError: one of them is not set.
+    """
+    for name in unset(environment, passed):
+        hint = meant(name, environment) or ". Export it, or leave it out."
+        raise UsageError(f"pass_env: {name} is not set in this shell{hint}")
+    left_out = tuple(
+        name
+        for name, value in sorted(environment.items())
+        if value and name not in passed and looks_secret(name, value)
+    )
+    kept = {name: value for name, value in environment.items() if name not in left_out}
+    return kept, left_out
+
+
+def unset(environment: Mapping[str, str], passed: Collection[str]) -> list[str]:
+    """Return which of the variables that a job asks for are not set."""
+    return [name for name in passed if name not in environment]
+
+
+def left_out_note(names: Collection[str]) -> str:
+    """Return what to tell of variables that were left out; their names only."""
+    shown = ", ".join(names)
+    one = len(names) == 1
+    what = "looks like a secret, so it is" if one else "look like secrets, so they are"
+    example = next(iter(names))
+    return (
+        f"note: {shown} {what} not stored with the job. If the job needs {'it' if one else 'them'}, use "
+        f"--pass-env {example}, or pass_env: [{example}] in a task file."
+    )

@@ -1,0 +1,88 @@
+"""The sleep of a scheduler: until something that it watches has news, it is woken, or a time has passed."""
+
+import contextlib
+import os
+import select
+import signal
+import stat
+from collections.abc import Iterable
+from pathlib import Path
+
+from launcher.system.paths import Home
+
+RING = b"."
+
+
+class Sleeper:
+    """A poll over descriptors, and a pipe in the home by which everybody can end it."""
+
+    def __init__(self, home: Home) -> None:
+        """Open the pipe."""
+        self._path = home.wake
+        self._pipe = _pipe_at(home.wake)
+        self._poll, self._polled = select.poll(), set[int]()
+        self.news: set[int] | None = None  # descriptors that have some; None: look at all
+
+    def mend(self) -> None:
+        """See that the pipe which is watched is the one that others see.
+
+        Raises:
+            OSError: there is none, and none can be made.
+        """
+        try:
+            if os.path.samestat(self._path.stat(), os.fstat(self._pipe)):
+                return
+        except FileNotFoundError:
+            pass
+        fresh = _pipe_at(self._path)
+        # under the old number: a signal handler may ring just now
+        os.dup2(fresh, self._pipe, inheritable=False)
+        os.close(fresh)
+
+    def ring_at_signals(self) -> None:
+        """Let every signal that has a handler end the sleep, for a process's main thread.
+
+        A handler in Python runs between two steps of a program: one whose signal comes after the last
+        step before a sleep begins would run after that sleep. Python's own handler rings at once.
+        """
+        signal.set_wakeup_fd(self._pipe, warn_on_full_buffer=False)
+
+    def ring(self) -> None:
+        """End the sleep, from a signal handler or another thread, too."""
+        with contextlib.suppress(OSError):  # it is full: it was rung already
+            os.write(self._pipe, RING)
+
+    def has_news(self, within_s: float = 0.0) -> bool:
+        """Tell whether one of the descriptors that were watched last has news now, or gets it soon."""
+        return bool(self._poll.poll(within_s * 1000))
+
+    def sleep(self, descriptors: Iterable[int], timeout_s: float) -> bool:
+        """Sleep until one of them has news; return whether it was for another reason, or for a ring.
+
+        Args:
+            descriptors: to be watched.
+            timeout_s: the longest time.
+        """
+        here = {self._pipe, *descriptors}
+        for gone in self._polled - here:
+            self._poll.unregister(gone)
+        for new in here - self._polled:
+            self._poll.register(new, select.POLLIN)
+        self._polled = here
+        self.news = {descriptor for descriptor, _ in self._poll.poll(timeout_s * 1000)}
+        rung = self._pipe in self.news
+        if rung:
+            with contextlib.suppress(BlockingIOError):
+                os.read(self._pipe, 4096)
+        return rung or not self.news
+
+
+def _pipe_at(path: Path) -> int:
+    """Open a named pipe, made where there is none; what else has its name gets another one."""
+    while True:
+        with contextlib.suppress(FileExistsError):
+            os.mkfifo(path, 0o600)
+        if stat.S_ISFIFO(path.lstat().st_mode):
+            # read-write: without a writer of our own the pipe would be at its end all the time
+            return os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        path.rename(path.with_name(f"{path.name}.{os.urandom(4).hex()}"))

@@ -1,0 +1,29 @@
+"""An event that a signal handler may set."""
+
+import _thread
+import threading
+
+
+class StopEvent(threading.Event):
+    """An event that a signal handler may set.
+
+    A handler runs in the main thread, between two of its instructions, and so it may be within `wait`: there it would
+    wait for ever for the lock that its own thread holds.
+    """
+
+    def __init__(self) -> None:
+        """Begin unset."""
+        super().__init__()
+        self._asked = False
+
+    def is_set(self) -> bool:
+        """Tell whether it was set, at once."""
+        return self._asked
+
+    def set(self) -> None:
+        """Set it; who waits is woken by another thread."""
+        self._asked = True
+        try:
+            _thread.start_new_thread(super().set, ())
+        except RuntimeError:  # no thread can be started
+            super().set()

@@ -1,0 +1,122 @@
+"""What a setting takes, in plain words."""
+
+import json
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from launcher.kind_interface import Kind
+from launcher.system.files import Json
+from launcher.taskfile.schema.json_schema_types import Form, settings_of
+
+_SINGLE: Mapping[str, str] = {
+    "string": "a string",
+    "integer": "a whole number",
+    "number": "a number",
+    "boolean": "true or false",
+    "null": "null",
+    "object": "a mapping",
+}
+_MANY: Mapping[str, str] = {
+    "a string": "strings",
+    "a whole number": "whole numbers",
+    "a number": "numbers",
+}
+_BOUNDS: Mapping[str, str] = {
+    "minimum": "at least",
+    "exclusiveMinimum": "more than",
+    "maximum": "at most",
+    "exclusiveMaximum": "less than",
+}
+
+
+class Setting(NamedTuple):
+    """One setting of a kind, in words."""
+
+    name: str
+    takes: str
+    default: Json
+    required: bool
+    description: str
+    old_names: tuple[str, ...]
+
+    def cells(self) -> tuple[str, ...]:
+        """Return the setting as a line: name, what it takes, default, description, old names."""
+        default = "(required)" if self.required else value_text(self.default)
+        old = ", ".join(self.old_names)
+        return (self.name, self.takes, default, self.description, old)
+
+    def record(self) -> dict[str, Json]:
+        """Return the setting for JSON."""
+        return {
+            "name": self.name,
+            "type": self.takes,
+            "required": self.required,
+            "default": self.default,
+            "description": self.description,
+            "old_names": list(self.old_names),
+        }
+
+
+def settings(kind: Kind) -> tuple[Setting, ...]:
+    """Return the settings of a kind in the order in which it declares them."""
+    old: dict[str, list[str]] = {}
+    for name, now in kind.settings.aliases.items():
+        old.setdefault(now, []).append(name)
+    return tuple(
+        Setting(
+            name=name,
+            takes=in_words(form),
+            default=form.get("default"),
+            required=kind.settings.model_fields[name].is_required(),
+            description=form.get("description", ""),
+            old_names=tuple(old.get(name, ())),
+        )
+        for name, form in settings_of(kind).items()
+    )
+
+
+def in_words(form: Form) -> str:
+    """Return in plain words what a form takes; that a variable may stand there is not said."""
+    if "anyOf" in form:
+        choices = dict.fromkeys(in_words(choice) for choice in form["anyOf"])
+        return " or ".join(choice for choice in choices if choice)
+    if "enum" in form:
+        return " or ".join(map(value_text, form["enum"]))
+    if "const" in form:
+        return value_text(form["const"])
+    kind = form.get("type")
+    if kind == "array":
+        return _list_in_words(form)
+    if isinstance(kind, list):  # a text that may look like something else
+        return "a string"
+    if kind is None:
+        if form.get("$ref", "").endswith("/variable"):
+            return ""
+        return "a mapping" if {"$ref", "allOf"} & set(form) else "anything"
+    return _SINGLE[kind] + _bounds(form)
+
+
+def _list_in_words(form: Form) -> str:
+    items = [in_words(prefix) for prefix in form.get("prefixItems", ())]
+    if len(set(items)) > 1:
+        return f"a list of {', '.join(items)}"
+    item = items[0] if items else in_words(form.get("items", {}))
+    many = _MANY.get(item)
+    count = (
+        f" {len(items)}" if items else f" {form['minItems']} or more" if "minItems" in form else ""
+    )
+    if count:
+        return f"a list of{count} {many}" if many else f"a list of{count}, each {item}"
+    return f"a list of {many}" if many else f"a list, each {item}"
+
+
+def _bounds(form: Form) -> str:
+    if "minimum" in form and "maximum" in form:
+        return f" from {form['minimum']:g} to {form['maximum']:g}"
+    bounds = [f"{words} {form[key]:g}" for key, words in _BOUNDS.items() if key in form]
+    return f", {' and '.join(bounds)}" if bounds else ""
+
+
+def value_text(value: Json) -> str:
+    """Return a value as a task file has it."""
+    return value if isinstance(value, str) and value else json.dumps(value, ensure_ascii=False)

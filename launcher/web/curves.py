@@ -1,0 +1,102 @@
+"""The curves of one job, or of several jobs in the same chart."""
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from launcher.errors import counted
+from launcher.params import pairs_of, varying
+from launcher.store.rows import JobRow
+from launcher.system.text import harmless
+from launcher.web.charts import Series, legend, line_chart
+from launcher.web.page import Address, Content
+from launcher.web.view import View
+from launcher.workers.progress.attempt_progress import reported_steps
+from launcher.workers.progress.steps import RATE, curves
+
+MOST_JOBS = 8  # whose curves lie over each other
+MOST_SMOOTHING = 0.99
+SMOOTHINGS = (0.0, 0.5, 0.8, 0.95)
+# what tells the part of the data in a metric's name: `val_loss` stands beside `loss`
+_PART = re.compile(
+    r"^(?P<before>train|training|val|valid|validation|eval|test)[_/.-](?P<rest>.+)$"
+    r"|^(?P<first>.+)[_/.-](?P<after>train|training|val|valid|validation|eval|test)$",
+    re.IGNORECASE,
+)
+_LEARNED_FROM = frozenset({"", "train", "training"})
+
+
+def fill_curves(view: View, address: Address) -> Content:
+    """Return the curves of the jobs that the address names."""
+    numbers = address.wholes("job")
+    rows = {row.id: row for row in view.store.read.jobs_by_id(numbers[:MOST_JOBS])}
+    jobs = [rows[job] for job in numbers if job in rows]
+    return Content(
+        title=f"curves of {counted(len(jobs), 'job')}" if jobs else "curves",
+        values={
+            "jobs": jobs,
+            "most": MOST_JOBS,
+            "left_out": max(0, len(numbers) - MOST_JOBS),
+            **curves_of(view, address, jobs),
+        },
+        files=view.progress_of(jobs),
+    )
+
+
+def curves_of(view: View, address: Address, jobs: Sequence[JobRow]) -> dict[str, object]:
+    """Return what the part of a page with curves needs.
+
+    There is a chart for each number that the jobs reported; of training and validation one for both.
+    """
+    by_stem: dict[str, list[Series]] = {}
+    names = varying([job.params for job in jobs]) if jobs else []
+    for colour, job in enumerate(jobs):
+        called = " ".join(filter(None, (str(job.id), pairs_of(job.params, names))))
+        for stem, series in _series_of(view, job, called, colour if len(jobs) > 1 else None):
+            by_stem.setdefault(stem, []).append(series)
+    if RATE in by_stem:  # it is about the machine: the last
+        by_stem[RATE] = by_stem.pop(RATE)
+    log, smoothing = address.text("scale") == "log", smoothing_of(address)
+    plots = []
+    for stem, drawn in by_stem.items():
+        title = "steps per second" if stem == RATE else harmless(stem)
+        chart = line_chart(drawn, title=title, log=log, smoothing=smoothing)
+        plots.append((title, chart, legend(drawn)))
+    return {"plots_list": plots, "log_scale": log, "smoothing": smoothing, "smoothings": SMOOTHINGS}
+
+
+def smoothing_of(address: Address) -> float:
+    """Return how much an address wants curves smoothed."""
+    try:
+        smoothing = float(address.text("smooth", "0"))
+    except ValueError:
+        return 0.0
+    return smoothing if 0 <= smoothing <= MOST_SMOOTHING else 0.0  # NaN is not
+
+
+def stem_of(metric: str) -> tuple[str, str]:
+    """Return what a number measures, and on which part of the data, where its name tells it.
+
+    `val_loss` is ("loss", "val"), and `loss` is ("loss", "").
+    """
+    match = _PART.match(metric)
+    if match is None:
+        return metric, ""
+    return match["rest"] or match["first"], (match["before"] or match["after"]).lower()
+
+
+def _series_of(
+    view: View, job: JobRow, called: str, colour: int | None
+) -> Iterator[tuple[str, Series]]:
+    """Give a job's curves with what they measure; without a colour it is alone, and they differ in theirs."""
+    if not job.attempts:
+        return
+    seen: Counter[str] = Counter()
+    for metric, points in curves(reported_steps(job.attempt_in(view.home))).items():
+        stem, part = stem_of(metric)
+        if colour is None:
+            yield stem, Series(harmless(metric), points, seen[stem])
+        else:
+            name = harmless(f"{called} {metric}")
+            yield stem, Series(name, points, colour, dashed=part not in _LEARNED_FROM)
+        seen[stem] += 1

@@ -1,0 +1,69 @@
+"""The log of an attempt: some lines of it on a page, or the whole file.
+
+A page shows a window of a log, which may have gigabytes; all of it is sent as the program wrote it.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from launcher.store.rows import JobRow
+from launcher.system.log_files import read_part
+from launcher.system.text import harmless
+from launcher.web.page import Address, Content
+from launcher.web.view import NotThere, View, job_of
+
+WINDOW_BYTES = 1 << 16
+CHUNK_BYTES = 1 << 18
+_ATTEMPTS = 20  # that have a link, the newest ones
+
+
+def fill_log(view: View, address: Address) -> Content:
+    """Return some lines of a log: its last ones where the address names no place."""
+    row, attempt, log = _asked_for(view, address)
+    begin, end = address.whole("from"), address.whole("to")
+    return Content(
+        title=f"log of {harmless(row.name)}",
+        values={
+            "row": row,
+            "attempt": attempt,
+            "attempts": range(max(1, row.attempts - _ATTEMPTS + 1), row.attempts + 1),
+            "window": read_part(log, begin=begin, end=end, most_bytes=WINDOW_BYTES),
+            "follows": begin is None and end is None and attempt == row.attempts,
+        },
+        files=(log,),
+    )
+
+
+def whole_log(view: View, address: Address) -> tuple[Iterator[bytes], int]:
+    """Return a log piece by piece, and its length as it is now.
+
+    Raises:
+        NotThere: there is none.
+    """
+    row, _, log = _asked_for(view, address)
+    try:
+        size = log.stat().st_size
+    except OSError as error:
+        raise NotThere(f"job {row.id} has no log yet") from error
+    return _pieces(log, size), size
+
+
+def _asked_for(view: View, address: Address) -> tuple[JobRow, int, Path]:
+    """Return a job, the attempt of it that an address names, else the newest; 0: it has none yet; and its log.
+
+    Raises:
+        NotThere: there is no such job, or no such attempt.
+    """
+    row, number = job_of(view.store, address.number), address.whole("attempt")
+    if number is not None and not 1 <= number <= row.attempts:
+        raise NotThere(f"job {row.id} has no attempt {number} (attempts: {row.attempts})")
+    attempt = number or row.attempts
+    return row, attempt, view.home.attempt(row.id, attempt).log
+
+
+def _pieces(log: Path, size: int) -> Iterator[bytes]:
+    """Give so many bytes of a file, which may grow meanwhile."""
+    with log.open("rb") as file:
+        while size > 0 and (piece := file.read(min(CHUNK_BYTES, size))):
+            size -= len(piece)
+            yield piece
