@@ -28,10 +28,12 @@ from benchmarks.alarms_ruins import ruins
 from benchmarks.table import machine
 from trueface.evaluation import predictions
 from trueface.runtime import paths
-from trueface.unlearning.evaluation import sanity
-from trueface.unlearning.evaluation.leaderboard import ANEW, UnlearnedModel, find, reference_model
+from trueface.unlearning.evaluation import answer_comparison, sanity
+from trueface.unlearning.evaluation.alarms import Sort, noise
 from trueface.unlearning.evaluation.measures import Parts, kept, right, tested
-from trueface.unlearning.evaluation.sanity import RUINED, Sort, judged, noise
+from trueface.unlearning.evaluation.model_measures import ANEW
+from trueface.unlearning.evaluation.sanity import RUINED, judged
+from trueface.unlearning.evaluation.unlearned_models import UnlearnedModel, find, reference_model
 from trueface.unlearning.registry import Goal
 
 Cells = Sequence[str]
@@ -161,7 +163,7 @@ def _statistics(model: Honest) -> Iterator[tuple[str, float]]:
         "classes answered, of those there are",
         sanity.effective(called) / sanity.effective(right(test)),
     )
-    yield "gained by other names, lower end", sanity.renamed(test, checked)[0][1]
+    yield "gained by other names, lower end", answer_comparison.renamed(test, checked)[0][1]
     if model.anew:
         return
     others = [("before", model.before)]
@@ -170,12 +172,12 @@ def _statistics(model: Honest) -> Iterator[tuple[str, float]]:
         ("lost on the test, lower end", test, [(name, kept(tested(one), gone)) for name, one in others]),
         ("lost on what was kept, lower end", model.parts["retain"], [(name, one["retain"]) for name, one in others]),
     ):  # fmt: skip
-        loss = sanity.loss_beside(ours, theirs)
+        loss = answer_comparison.loss_beside(ours, theirs)
         if loss is not None:
             yield what, loss[1]
-    pairs = sanity.pairs(model.parts, model.before)
+    pairs = answer_comparison.pairs(model.parts, model.before)
     if pairs is not None:
-        yield "change of the answers", sanity.change(pairs)
+        yield "change of the answers", answer_comparison.change(pairs)
 
 
 THRESHOLDS: Mapping[str, tuple[float, Callable[[list[float]], float]]] = {

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trueface.evaluation.predictions import Answered
+from trueface.unlearning.evaluation.alarms import Sort
 from trueface.unlearning.evaluation.measures import Parts, right
-from trueface.unlearning.evaluation.sanity import Sort
 
 Logits = NDArray[np.float32]
 Change = Callable[[Logits], Logits]

@@ -17,8 +17,9 @@ import torch
 from benchmarks.measured import record
 from benchmarks.table import machine, number
 from launcher.screens.text_table import columns
-from trueface.diffusion.diffuser import Diffuser, ddim_sample, make_schedule, reverse_chain
+from trueface.diffusion.diffuser import Diffuser, ddim_sample, reverse_chain
 from trueface.diffusion.networks import NetworkShape, build_network
+from trueface.diffusion.schedule import make_schedule
 from trueface.diffusion.settings import DiffuserSettings
 from trueface.diffusion.training import fit
 from trueface.runtime.progress import Watch

@@ -17,8 +17,8 @@ import PIL.Image
 
 from benchmarks.table import Row, machine, publish
 from trueface.data.forging.forged_set import make_forged
-from trueface.data.forging.plan import ForgeSettings
 from trueface.data.forging.registry import SPECS
+from trueface.data.forging.settings import ForgeSettings
 
 TARGET_MS = 8.0
 LISTS = ("train", "val", "test")

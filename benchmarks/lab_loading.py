@@ -28,7 +28,8 @@ from benchmarks.table import Row
 from trueface.data.dataset import CACHE_BYTES, ImageSet, batches
 from trueface.data.decoding import Scaling
 from trueface.data.index import Image
-from trueface.data.shared_images import SegmentFolder, SharedImages
+from trueface.data.segment_folder import SegmentFolder
+from trueface.data.shared_images import SharedImages
 from trueface.data.transforms import TrainTransform
 from trueface.training.settings import LearningSettings
 

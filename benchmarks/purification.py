@@ -13,8 +13,9 @@ import torch
 
 from benchmarks.table import Row, machine, publish
 from trueface.data.made_folders import ImageNoise, rounded
-from trueface.diffusion.diffuser import Diffuser, make_schedule
+from trueface.diffusion.diffuser import Diffuser
 from trueface.diffusion.networks import NetworkShape, build_network
+from trueface.diffusion.schedule import make_schedule
 from trueface.purification.denoiser import DenoiserShape, new_denoiser
 from trueface.purification.purifier import Purifier, make_purifier
 from trueface.purification.registry import parse_purifier

@@ -26,10 +26,12 @@ from trueface.data.index import Image
 from trueface.data.quality_feed import COLUMN
 from trueface.models.detectors import Detector, build
 from trueface.runtime.progress import Watch
+from trueface.training.collaboration import CollaborationObjective
 from trueface.training.objectives.protocol import Objective
 from trueface.training.objectives.registry import make_objective
-from trueface.training.parts.qualities import CollaborationObjective, in_qualities, rows_of
-from trueface.training.settings import LAYERS, CollaborationOptions, TrainSettings, read_layers
+from trueface.training.parts.qualities import in_qualities, rows_of
+from trueface.training.quality_settings import LAYERS, CollaborationOptions, read_layers
+from trueface.training.settings import TrainSettings
 from trueface.training.trainer import fit
 
 QUALITIES = ("raw", "jpeg75", "half+jpeg30")

@@ -20,13 +20,15 @@ from trueface.audit.run_facts import (
     FileSurvey,
     FlipRecord,
     Model,
-    OldModel,
     Poisoning,
     Run,
     SplitKeys,
+    mapping,
+)
+from trueface.audit.run_folders import (
+    OldModel,
     data_of,
     found_folder,
-    mapping,
     model_folders,
     model_name,
     old_model,

@@ -10,7 +10,7 @@ import click
 
 from launcher.api import UsageError, write_atomic
 from trueface.audit.finding import count
-from trueface.audit.run_facts import found_folder
+from trueface.audit.run_folders import found_folder
 from trueface.cli.studies import figure_options, missing_models, page_writer
 from trueface.cli.text_tables import aligned, shown
 from trueface.evaluation.number_text import interval_text

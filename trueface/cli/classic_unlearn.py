@@ -9,8 +9,6 @@ Beside its model it writes tables: results.csv, a row a step, with loss and accu
 accuracies before and after, and whether the model is constant.
 """
 
-import csv
-import io
 import logging
 import os
 import shlex
@@ -21,27 +19,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
-from pydantic import TypeAdapter
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from launcher.api import (
     DataId,
     Draft,
-    Job,
-    Json,
     ModelId,
     Poison,
     Stage,
     UsageError,
     parse_data,
     parse_poison,
-    read_json,
-    write_atomic,
     write_json,
 )
 from trueface.cli import run_here
-from trueface.cli.classic_train import ClassicJob, Parser, help_text, percent_of
+from trueface.cli.classic_flags import Parser, help_text, percent_of
+from trueface.cli.classic_results import SCHEMA, rival, write_results
+from trueface.cli.classic_train import ClassicJob
 from trueface.cli.main import exit_code
 from trueface.jobs.flags import checked
 from trueface.jobs.job_kind import refuse_unfit
@@ -53,7 +48,7 @@ from trueface.unlearning.registry import METHODS, Situation, unusable
 from trueface.unlearning.settings import KEYS, UnlearningSettings, UnlearnSettings
 
 if TYPE_CHECKING:  # torch takes seconds to import
-    from trueface.evaluation.predictions import Answered
+    pass
 
 METHOD = "pgu"
 # The original's flags that have another name here, with its defaults.
@@ -267,12 +262,6 @@ def _flag_text(key: str, field: FieldInfo) -> FieldInfo:
     return own.get(key.removeprefix("unlearn_").removeprefix(f"{METHOD}_"), field)
 
 
-SCHEMA = 1  # of config.json and results.json
-CLASSES = ("real", "fake")
-MEASURED = ("forget", "retain", "validation", "test")
-
-_ROWS = TypeAdapter(list[dict[str, int | float | None]])
-
 log = logging.getLogger(__name__)
 
 
@@ -362,90 +351,6 @@ def _facts(request: ClassicUnlearning) -> dict[str, Any]:
         "settings": request.settings.model_dump(mode="json"),
         "folders": request.folders,
     }
-
-
-def write_results(
-    folder: Path, result: Mapping[str, Json], rival: Mapping[str, Json] | None
-) -> dict[str, Json]:
-    """Write the results of an unlearning, and return those to print.
-
-    Args:
-        folder: of the model that was made.
-        result: of the job.
-        rival: the results of a clean model, see `rival`.
-    """
-    # torch takes seconds to import; help and wrong arguments must not wait for it
-    from trueface.evaluation import predictions
-
-    before = predictions.read(paths.answers_before(folder))
-    after = predictions.read(paths.answers_after(folder))
-    results: dict[str, Json] = {}
-    for name in MEASURED:
-        for when, parts in (("before", before), ("after", after)):
-            if name in parts:
-                results[f"{name}_{when}"] = parts[name].accuracy("true")
-    for when, parts in (("before", before), ("after", after)):
-        results[f"balanced_validation_{when}"] = balanced(parts["validation"])
-    constant_class = constant(after["validation"])
-    results["constant"] = constant_class
-    if constant_class is not None:
-        log.warning(
-            "state=worthless reason=the model predicts %s for every image, so its accuracy is the "
-            "share of that class. Use a lower start_lr, fewer epochs, or another method.",
-            constant_class,
-        )
-    results |= {f"baseline_{key}": value for key, value in (rival or {}).items()}
-    write_json(folder / "results.json", {"schema": SCHEMA, **result, **results})
-    summary = read_json(paths.summary(folder)) or {}
-    write_atomic(folder / "results.csv", _table(_ROWS.validate_python(summary.get("log", []))))
-    return results
-
-
-def rival(job: Job, path: Path) -> dict[str, Json]:
-    """Return what a clean model says of the test list, for comparison.
-
-    Raises:
-        CheckpointError: it cannot be read, or is of another architecture.
-        DataError: there is no test list.
-    """
-    from trueface.data.dataset import still  # as above
-    from trueface.evaluation.inference import evaluate
-    from trueface.jobs import job_data
-    from trueface.jobs.testing import numbers_of_test
-    from trueface.models import checkpoint
-    from trueface.runtime.progress import Watch
-
-    settings = UnlearnSettings.model_validate(job.settings)
-    kept = checkpoint.load(path)
-    checkpoint.refuse_other_decoding(kept, settings)
-    model = checkpoint.revive(kept, path, arch=settings.model).to(job.device)
-    feed = still(job_data.of_split(job, settings, job_data.images(job), "test")[0], settings)
-    watch = Watch(device=job.device, precision=settings.precision)
-    measures = numbers_of_test(evaluate(model, feed(0), total=len(feed), watch=watch))
-    return {"test": measures["accuracy"], "called_fake": measures["called_fake"]}
-
-
-def balanced(predicted: "Answered") -> float | None:
-    """Return the mean of both classes' accuracies against the truth; None without both classes."""
-    has_both = set(predicted.true.tolist()) == {0, 1}
-    return predicted.balanced_accuracy("true") if has_both else None
-
-
-def constant(predicted: "Answered") -> str | None:
-    """Return the class that a constant model gives to every image; None of any other model."""
-    called = predicted.logits.argmax(1)
-    if len(set(predicted.true.tolist())) < 2 or (called != called[0]).any():
-        return None
-    return CLASSES[int(called[0])]
-
-
-def _table(rows: Sequence[Mapping[str, int | float | None]]) -> bytes:
-    names = tuple(dict.fromkeys(name for row in rows for name in row))
-    text = io.StringIO()
-    writer = csv.DictWriter(text, names, restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue().encode()
 
 
 @click.command(

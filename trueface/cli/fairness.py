@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from trueface.audit.run_facts import found_folder
+from trueface.audit.run_folders import found_folder
 from trueface.cli.studies import (
     STANDARD_OUTPUT,
     csv_option,

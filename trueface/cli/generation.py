@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from launcher.api import Json, Role, UsageError, read_json
-from trueface.audit.run_facts import found_folder
+from trueface.audit.run_folders import found_folder
 from trueface.cli import run_here
 from trueface.cli.run_job import DEVICE, perform
 from trueface.cli.setting_options import JobCommand, options

@@ -14,15 +14,9 @@ from rich.text import Text
 from trueface.cli.text_tables import shown
 from trueface.evaluation.over_seeds import NO_VALUE, seeds_text
 from trueface.runtime.errors import UsageError
-from trueface.unlearning.evaluation.columns import (
-    CIFAR_10,
-    PUBLISHED,
-    SCREEN,
-    Kind,
-    MeasureColumn,
-    PublishedFigure,
-    columns,
-)
+from trueface.unlearning.evaluation.columns import Kind, MeasureColumn, columns
+from trueface.unlearning.evaluation.published_figures import CIFAR_10, PublishedFigure
+from trueface.unlearning.evaluation.shown_measures import PUBLISHED, SCREEN
 
 if (
     TYPE_CHECKING
@@ -65,7 +59,7 @@ def unlearned(run: str, *, as_json: bool, published: bool) -> None:
       trueface unlearned cifar --published
     """
     # numpy and scipy take a while to import; help must not wait for them
-    from trueface.audit.run_facts import found_folder
+    from trueface.audit.run_folders import found_folder
     from trueface.cli.studies import missing_models
     from trueface.unlearning.evaluation.leaderboard import ladder
 
@@ -156,7 +150,7 @@ def _rows_below(
 
 
 def _heading(group: "UnlearningGroup") -> str:
-    from trueface.unlearning.evaluation.sanity import class_name
+    from trueface.unlearning.evaluation.alarms import class_name
 
     names = [shown(class_name(label, group.class_names)) for label in group.forgotten]
     what = {
@@ -263,7 +257,7 @@ def _beside(group: "UnlearningGroup", *, tabs: bool = False) -> list[tuple[str, 
 
 def _is_alike(group: "UnlearningGroup", figure: PublishedFigure) -> bool:
     """Tell whether a group's model is of the data and network of a published figure."""
-    from trueface.unlearning.evaluation.leaderboard import parsed_id
+    from trueface.unlearning.evaluation.unlearned_models import parsed_id
 
     base = parsed_id(group.base)
     return (

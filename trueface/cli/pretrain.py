@@ -14,10 +14,11 @@ from trueface.cli.run_here import import_torchvision
 from trueface.cli.text_tables import shown
 from trueface.corruptions.registry import NONE
 from trueface.evaluation import results
+from trueface.prediction import model_card
 from trueface.runtime import paths
 
 if TYPE_CHECKING:  # torch takes seconds to import; help and a wrong task file must not wait for it
-    from trueface.prediction.model_folder import ModelTest
+    from trueface.prediction.model_card import ModelTest
 
 # the queue's own command; Ctrl-C leaves its view, and not the jobs
 LAUNCHER = (
@@ -79,7 +80,7 @@ def pretrain(
             "run the command again. Finished jobs do not run again."
         )
     tests = [
-        model_folder.ModelTest(
+        model_card.ModelTest(
             data=job.data or "",
             condition=job.condition,
             corrupt=str(job.settings.get("corrupt", NONE)),
@@ -135,7 +136,7 @@ def hand_on(
     from trueface.evaluation.operating_threshold import Calibration
     from trueface.models import checkpoint
     from trueface.prediction import model_folder
-    from trueface.prediction.model_folder import Facts, card, source_errors
+    from trueface.prediction.model_card import Facts, card, source_errors
     from trueface.prediction.reference import Reference
 
     folder = run / paths.model_folder("model", model)

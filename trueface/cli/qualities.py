@@ -193,7 +193,8 @@ def qualities(
     if csv_out is not None:
         write_csv(csv_out, CSV_HEADER, csv_rows(rows))
     if write:
-        from trueface.report.qualities_page import collaborations, quality_page
+        from trueface.report.collaboration import collaborations
+        from trueface.report.qualities_page import quality_page
 
         write(quality_page(rows, run_folder.name, tuple(collaborations(run_folder)), missing))
     if as_json:

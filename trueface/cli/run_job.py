@@ -18,7 +18,7 @@ from launcher.api import (
 )
 from trueface.cli import run_here
 from trueface.cli.setting_options import command, options, own_words
-from trueface.data.forging.plan import ForgeSettings
+from trueface.data.forging.settings import ForgeSettings
 from trueface.jobs.classes.kinds import CLASSIFY, FORGET
 from trueface.jobs.flags import WORD_HELP, checked, is_range, read_word_flags
 from trueface.jobs.forging.kind import FORGE

@@ -16,16 +16,9 @@ from launcher.api import JobError, UsageError, parse_data
 from trueface.cli.setting_options import own_words
 from trueface.data.attribute_table import CLASSES, FEW, GROUPS_BY, Cells
 from trueface.data.attributes import Attributes, OnMissing, attribute_files
+from trueface.data.image_keys import match_lists, short_key
 from trueface.data.index import Image, ImageSurvey, dangling_links, describe_links, survey
-from trueface.data.splits import (
-    NAMES,
-    digest,
-    match_lists,
-    read_lists,
-    short_key,
-    split_files,
-    write_splits,
-)
+from trueface.data.splits import NAMES, digest, read_lists, split_files, write_splits
 from trueface.data.splitting import (
     SHARES,
     Grouping,
@@ -126,7 +119,7 @@ def divided(request: SplitRequest, grouping: Grouping | None) -> tuple[Lists, Im
         groups = groups_by_rules(request.group_by, keys) or {}
         if not {PIXELS, SIMILAR}.isdisjoint(request.group_by):
             # torch takes seconds to import; a split by names alone is made without it
-            from trueface.data.split_checks import bound
+            from trueface.data.near_duplicates import bound
 
             with progress_bar(len(images)) as progress:
                 bindings = bound(images, progress, similar=SIMILAR in request.group_by)

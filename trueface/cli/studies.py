@@ -10,13 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from launcher.api import UsageError, write_atomic
-from trueface.audit.run_facts import (
-    data_of,
-    found_folder,
-    model_folders,
-    model_name,
-    score_paths,
-)
+from trueface.audit.run_folders import data_of, found_folder, model_folders, model_name, score_paths
 from trueface.evaluation.intervals import Difference, Measure
 from trueface.evaluation.over_seeds import MissingModels
 from trueface.evaluation.score_tables import OLD_SUFFIXES

@@ -35,14 +35,12 @@ from trueface.data.loading import (
     LoadedBatch,
     LoadingProcesses,
     UnsharedBatch,
-    closing,
     describe_shortage,
-    in_background,
-    order_of,
     together,
     together_shared,
-    uses_gpu,
 )
+from trueface.data.pass_order import order_of
+from trueface.data.prefetching import closing, in_background, uses_gpu
 from trueface.data.settings import COLUMNS, AugmentationSettings, TestSettings
 from trueface.data.shared_images import Fetched, SharedImages, open_shared_images
 from trueface.data.transforms import TrainTransform, Transform, test_transform

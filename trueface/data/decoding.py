@@ -12,8 +12,6 @@ lower by its header ends the decoder there, and what comes after it is never loo
 """
 
 import io
-import struct
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -23,6 +21,7 @@ import PIL.Image
 import simplejpeg
 from numpy.typing import NDArray
 
+from trueface.data.upper_rows import lower_jpeg, lower_png, png_size
 from trueface.runtime.errors import BadImageError
 from trueface.runtime.image_files import (
     RefusedImageError,
@@ -61,14 +60,6 @@ class Scaling(NamedTuple):
     def of(cls, decode: str, side: int) -> "Scaling | None":
         """Return what a job's settings `decode` and `resize_size` say; None: the size of the file."""
         return None if decode == "exact" else cls(side, fitted=decode == "fitted")
-
-
-CELL = 16  # rows; the highest that a cell is where colour has half the size
-WORTH = 0.9  # of the height: below more rows than that, stopping gains nothing
-SEQUENTIAL = frozenset({0xC0, 0xC1})  # Huffman-coded frames that are not progressive
-TABLES = frozenset({0xC4, 0xDB, 0xDD, 0xFE}) | frozenset(range(0xE0, 0xF0))  # and comments
-SIGNATURE = b"\x89PNG\r\n\x1a\n"
-HEADER = 33  # bytes: the signature, and the chunk that gives the size
 
 
 def decode(path: Path, *, scaling: Scaling | None = None, bottom: Bottom | None = None) -> "Tensor":
@@ -194,84 +185,3 @@ def _divisor(width: int, height: int, scale_to: int | None) -> int:
             if -(-min(width, height) // by) >= scale_to:
                 return by
     return 1
-
-
-class JpegFrame(NamedTuple):
-    """The position of the height in a file, and its value."""
-
-    at: int
-    height: int
-
-
-def lower_jpeg(content: bytes, rows: int) -> bytes | None:
-    """Return a file's upper part as a file, a little higher than `rows`; None: take the whole.
-
-    Upsampling of colour looks beyond a cell: the lowest rows may differ from those of the whole,
-    but none of the upper `rows`.
-    """
-    frame = _frame(content)
-    if frame is None:
-        return None
-    kept = -(-max(rows, 1) // CELL) * CELL + CELL
-    if kept > WORTH * frame.height:
-        return None
-    return content[: frame.at] + struct.pack(">H", kept) + content[frame.at + 2 :]
-
-
-def _frame(content: bytes) -> JpegFrame | None:
-    """Return the frame of a sequential file whose components come in one scan."""
-    frame, components, at = None, 0, 2
-    while at + 10 <= len(content):
-        mark, marker, length = struct.unpack_from(">BBH", content, at)
-        if mark != 0xFF:
-            return None
-        if marker in SEQUENTIAL:
-            frame = JpegFrame(at + 5, struct.unpack_from(">H", content, at + 5)[0])
-            components = content[at + 9]
-        elif marker == 0xDA:  # the scan; its first byte is the number of components
-            return frame if content[at + 4] == components else None
-        elif marker not in TABLES:
-            return None
-        at += 2 + length
-    return None
-
-
-def png_size(content: bytes) -> tuple[int, int] | None:
-    """Return width and height as the header has them; None: it is no PNG."""
-    if content[:8] != SIGNATURE or content[12:16] != b"IHDR" or len(content) < HEADER:
-        return None
-    width, height = struct.unpack_from(">II", content, 16)
-    return width, height
-
-
-def lower_png(content: bytes, rows: int) -> bytes | None:
-    """Return a file's upper rows as a file; None: take the whole.
-
-    The whole is for files that are interlaced, animated, or damaged anywhere, also below.
-
-    Args:
-        content: of a PNG.
-        rows: that are needed; one is the least.
-    """
-    _, height, _, _, _, _, interlaced = struct.unpack_from(">IIBBBBB", content, 16)
-    if interlaced or rows > WORTH * height or not _sound(content):
-        return None
-    header = content[12:20] + struct.pack(">I", max(1, rows)) + content[24:29]
-    checksum = struct.pack(">I", zlib.crc32(header))
-    return content[:12] + header + checksum + content[HEADER:]
-
-
-def _sound(content: bytes) -> bool:
-    """Return whether every chunk is whole, down to the last, and the image is one picture."""
-    view, at = memoryview(content), 8
-    while at + 12 <= len(view):
-        length = int.from_bytes(view[at : at + 4], "big")
-        kind, end = bytes(view[at + 4 : at + 8]), at + 12 + length
-        if kind == b"acTL" or end > len(view):
-            return False
-        if zlib.crc32(view[at + 4 : end - 4]) != int.from_bytes(view[end - 4 : end], "big"):
-            return False
-        if kind == b"IEND":
-            return True
-        at = end
-    return False

@@ -9,7 +9,6 @@ images is a choice of positions in it.
 What the folders hold is kept from one time to the next (see `folders.FolderListing`).
 """
 
-import glob
 import logging
 import math
 import os
@@ -21,143 +20,20 @@ from itertools import repeat
 from pathlib import Path
 from typing import NamedTuple
 
-from trueface.data.folders import READ, FolderListing, ListedFolder, is_image, listed, open_listing
+from trueface.data.folders import READ, FolderListing, is_image, listed, open_listing
+from trueface.data.image_folders import (
+    CLASSES,
+    KeyedFolder,
+    list_image_folders,
+    matching,
+    modifier_folders,
+)
 from trueface.data.vocabulary import BUILT_IN, Methods, Vocabulary, names_real
 from trueface.runtime.errors import DataError
 from trueface.runtime.files import link_target
 from trueface.runtime.ids import DataId, Part
 
-CLASSES = {"fake": 1, "real": 0}
-
 log = logging.getLogger(__name__)
-
-
-class KeyedFolder(NamedTuple):
-    """One folder with images, or one that may have some."""
-
-    path: str
-    below: str  # what the keys of its images begin with: "StyleGAN2/conf-f-psi-1/", or ""
-    names: tuple[str, ...]
-    label: int
-    method: str
-    modifier: str
-    place: tuple[int, int]  # device and inode: the folder itself, by whatever path
-    others: Mapping[str, int]  # other files: suffix → how many
-    broken: bool  # a link that leads nowhere, in place of a folder
-    links: frozenset[str]  # those of `names` that are links
-
-
-def list_image_folders(
-    data_root: Path, part: Part, vocabulary: Vocabulary, listing: FolderListing
-) -> Iterator[KeyedFolder]:
-    """Yield the folders of one part in the defined order."""
-    methods, root = vocabulary.methods(part.subset), str(data_root / "_")[:-1]  # also where it is /
-    for modifier in vocabulary.modifier_keys(part.modifier):
-        folders = modifier_folders(data_root, modifier, vocabulary)
-        if not folders:
-            log.info("part=%s modifier=%s reason=the folder does not exist", part, modifier)
-        for folder in folders:
-            below = folder.relative_to(data_root).as_posix()
-            above, named = "" if below == "." else f"{below}/", vocabulary.modifier_name(modifier)
-            for path, key, label, method, held in _class_folders(listing, above, methods):
-                yield KeyedFolder(
-                    path=root + path,
-                    below=key,
-                    names=held.images if held else (),
-                    label=label,
-                    method=method,
-                    modifier=named,
-                    place=held.mark[:2] if held else (-1, -1),
-                    others=held.others if held else {},
-                    broken=held is None,
-                    links=held.links if held else frozenset(),
-                )
-
-
-def _class_folders(
-    listing: FolderListing, above: str, methods: Methods
-) -> Iterator[tuple[str, str, int, str, ListedFolder | None]]:
-    """Yield the folders with images in the class folders of one folder.
-
-    Of each: its path below the root, what keys of its images begin with, label, method, and what it
-    holds; None where a link leads nowhere.
-    """
-    modifier_folder = listing.folder(above.rstrip("/"))
-    for class_name in modifier_folder.folders if modifier_folder else ():
-        label, path = CLASSES.get(class_name.casefold()), f"{above}{class_name}"
-        if label is None:
-            continue
-        class_folder = listing.folder(path)
-        if class_folder is None or label in methods.flat:
-            yield path, "", label, "", class_folder
-        for method in filter(methods.holds, class_folder.folders if class_folder else ()):
-            for below, held in _walk(listing, f"{path}/", method):
-                yield f"{path}/{below}", f"{below}/", label, method, held
-
-
-def modifier_folders(
-    data_root: Path, modifier: str, vocabulary: Vocabulary = BUILT_IN
-) -> tuple[Path, ...]:
-    """Return the folders of an elementary modifier that are there.
-
-    The laboratory's own have one folder, in whichever layout; a user's may have several.
-
-    Raises:
-        DataError: both layouts are there, so that a choice would be a guess.
-    """
-    own = vocabulary.own_folders(modifier)
-    names = vocabulary.folders(modifier)
-    there = tuple(dict.fromkeys(folder for name in names for folder in matching(data_root, name)))
-    if own is None and len(there) > 1:
-        raise DataError(
-            f"two folders for modifier {modifier!r}: {there[0]} and {there[1]}. Choose one with "
-            "the setting layout (--layout): plain is the first, trueface the second."
-        )
-    return there
-
-
-def matching(data_root: Path, name: str) -> Iterator[Path]:
-    """Yield the folder of that name, or those that the pattern `name` finds."""
-    # os.path.isdir, as Path.is_dir raises for a name that no file system takes
-    if os.path.isdir(data_root / name):  # noqa: PTH112
-        yield data_root / name
-    elif glob.has_magic(name):
-        for folder in sorted(glob.glob(name, root_dir=data_root)):  # noqa: PTH207  # Path.glob refuses patterns such as a**
-            if (data_root / folder).is_dir():
-                yield data_root / folder
-
-
-def _walk(listing: FolderListing, root: str, method: str) -> list[tuple[str, ListedFolder | None]]:
-    """Return a method folder and those in it, sorted, with their paths below `root`.
-
-    None stands for what is no folder: a link that leads nowhere, or to a file.
-
-    Links are followed, but no folder is there twice: a folder comes before a link to it, and of
-    links alone the shortest and first one counts. So none leads in a circle, and folders full of
-    links to each other are as many as they are.
-    """
-    folders: dict[str, ListedFolder | None] = {}
-    seen: set[tuple[int, int]] = set()
-    own, links = [method], list[str]()
-    while own or links:
-        below = own.pop(0) if own else links.pop(0)
-        folder = listing.folder(root + below)
-        if folder is None:  # a link to nowhere, or a folder that was removed just now
-            folders[below] = None
-            continue
-        if folder.mark[:2] in seen:
-            log.warning(
-                "folder=%s%s reason=ignored, because the link leads back to a folder of its method",
-                root, below,
-            )  # fmt: skip
-            continue
-        seen.add(folder.mark[:2])
-        folders[below] = folder
-        for name in folder.folders:
-            if not name.startswith("."):
-                inner = f"{below}/{name}"
-                (links if listing.is_link(root + inner) else own).append(inner)
-    return sorted(folders.items(), key=lambda item: item[0].split("/"))
 
 
 SHAPE = "PreSocial/Real and PreSocial/Fake, or Real and Fake"

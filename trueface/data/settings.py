@@ -46,6 +46,11 @@ PLACES: Mapping[str, str] = {"dataset_path": "data_root"}
 
 
 _NUMBER = TypeAdapter(int)  # as settings take it: 16, "16", 16.0
+DRAWN_MARK = "drawn.json"  # in a drawn set's data root: what it was made of
+LEAST_SIZE: Mapping[str, int] = {"portraits": 32, "shapes": 8, "resized": 8}
+PARTS: Mapping[str, float] = {"A": 0.7, "B": 0.2, "C": 0.1}
+SHAPE_CLASSES = ("bar", "cross", "disc", "ring", "square", "triangle")  # of shapes, sorted
+TRAIN_SHARE = 0.8  # of each class of shapes
 
 
 def _eighth(value: Any) -> Any:
@@ -385,13 +390,6 @@ class SampleSettings(Settings):
     test: Count = Field(
         300, description="Number of real images for tests. The number of fake images is the same"
     )
-
-
-DRAWN_MARK = "drawn.json"  # in a drawn set's data root: what it was made of
-LEAST_SIZE: Mapping[str, int] = {"portraits": 32, "shapes": 8, "resized": 8}
-PARTS: Mapping[str, float] = {"A": 0.7, "B": 0.2, "C": 0.1}
-SHAPE_CLASSES = ("bar", "cross", "disc", "ring", "square", "triangle")  # of shapes, sorted
-TRAIN_SHARE = 0.8  # of each class of shapes
 
 
 class DrawSettings(Settings):

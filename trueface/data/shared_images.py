@@ -23,339 +23,39 @@ import contextlib
 import fcntl
 import hashlib
 import logging
-import mmap
 import os
 import platform
-import secrets
 import struct
 import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import NamedTuple
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from trueface.data.decoding import Scaling, decode
+from trueface.data.pixel_segments import (
+    INDEX,
+    RECORD,
+    PixelPlace,
+    Pixels,
+    SegmentMap,
+    SegmentWriter,
+    forget,
+    read_index,
+    unpacked,
+)
+from trueface.data.segment_folder import SegmentFolder, usual_limit
 from trueface.runtime.artifact import (
-    CacheEntry,
     FileMark,
     cache_folder,
-    exclusive,
-    free_bytes,
-    limit_bytes,
     make_private,
-    make_room,
 )
 from trueface.runtime.errors import BadImageError
 from trueface.runtime.files import format_bytes
-
-PIXELS, INDEX = ".pixels", ".index"
-CHANNELS = 3
-ALIGNMENT = 64  # bytes: a line of the processor's cache
-KEY_BYTES = 40
-MARK_EVERY_S = 60.0  # between two marks that a segment is in use
-RECORD = struct.Struct("<40sQIIII")  # key, offset, height, width, checksum of pixels, of all that
-
-Pixels = NDArray[np.uint8]  # (H, W, 3)
-
-
-class PixelPlace(NamedTuple):
-    """Where an image lies; a NamedTuple, as there may be hundreds of thousands."""
-
-    segment: str  # its name
-    row: int  # in its index
-    offset: int  # bytes
-    height: int
-    width: int
-    checksum: int  # CRC-32 of the pixels
-
-    @property
-    def end(self) -> int:
-        """The first byte behind it."""
-        return self.offset + self.height * self.width * CHANNELS
-
-
-def unpacked(
-    segment: str, content: bytes, first_row: int = 0
-) -> Iterator[tuple[bytes, PixelPlace]]:
-    """Yield the images of whole records, in their order; damaged and deleted ones are left out.
-
-    Args:
-        segment: its name.
-        content: of its index, from a record's beginning.
-        first_row: which record that is.
-    """
-    whole = len(content) - len(content) % RECORD.size
-    for row, fields in enumerate(RECORD.iter_unpack(content[:whole]), first_row):
-        key, offset, height, width, checksum, own = fields
-        begin = (row - first_row) * RECORD.size
-        # that of a deleted one is wrong, as its key is zeros
-        if own == zlib.crc32(content[begin : begin + RECORD.size - 4]):
-            yield key, PixelPlace(segment, row, offset, height, width, checksum)
-
-
-def read_index(folder: Path, segment: str, begin: int = 0) -> bytes:
-    """Return the index of a segment from a byte on; nothing where it is gone."""
-    with contextlib.suppress(OSError), (folder / f"{segment}{INDEX}").open("rb") as file:
-        file.seek(begin)
-        return file.read()
-    return b""
-
-
-def forget(folder: Path, place: PixelPlace) -> None:
-    """Delete the record of an image whose pixels are not what they were."""
-    with contextlib.suppress(OSError), (folder / f"{place.segment}{INDEX}").open("r+b") as file:
-        file.seek(place.row * RECORD.size)
-        file.write(bytes(KEY_BYTES))
-
-
-class SegmentMap:
-    """A segment's pixels in memory, as the system reads them from the disk.
-
-    It stays whole while this exists: what is held by a map is not removed to make room.
-
-    Raises:
-        OSError: it is gone, about to be removed, or there is no address space for it.
-        ValueError: it is empty.
-    """
-
-    def __init__(self, folder: Path, segment: str) -> None:
-        descriptor = os.open(folder / f"{segment}{PIXELS}", os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            # the map keeps a copy of the descriptor, and the lock with it
-            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            if os.fstat(descriptor).st_nlink == 0:
-                raise FileNotFoundError(f"{segment} was removed")
-            # torch wants memory that could be written; what is written stays in this process
-            self._memory = mmap.mmap(descriptor, 0, access=mmap.ACCESS_COPY)
-        finally:
-            os.close(descriptor)
-        self._index = folder / f"{segment}{INDEX}"
-        self._used_at = 0.0
-
-    def pixels(self, place: PixelPlace) -> Pixels | None:
-        """Return an image, a view of the file; None where the file ends before it does."""
-        if place.end > len(self._memory):
-            return None
-        shape = place.height, place.width, CHANNELS
-        return np.ndarray(shape, np.uint8, self._memory, place.offset)
-
-    def mark_used(self) -> None:
-        """Note that it is in use, for those who look for the least recently used."""
-        if time.monotonic() - self._used_at > MARK_EVERY_S:
-            self._used_at = time.monotonic()
-            with contextlib.suppress(OSError):
-                os.utime(self._index)
-
-
-class SegmentWriter:
-    """The one writer of a segment. See `new` and `adopt`."""
-
-    def __init__(self, segment: str, index: int, pixels: int) -> None:
-        self.segment = segment
-        self._index, self._pixels = index, pixels  # descriptors; the index is locked
-        self._capacity = os.fstat(pixels).st_size
-        content = os.pread(index, os.fstat(index).st_size, 0)
-        self._rows = len(content) // RECORD.size  # half a record, of a full disk, is overwritten
-        # behind all that a record ever meant: a process may still use what was damaged or deleted since
-        meant = RECORD.iter_unpack(content[: self._rows * RECORD.size])
-        self._end = max((PixelPlace("", 0, *fields[1:5]).end for fields in meant), default=0)
-
-    @classmethod
-    def new(cls, folder: Path, capacity: int) -> "SegmentWriter | None":
-        """Make a segment; None where another process has taken it over already.
-
-        Raises:
-            OSError: the disk is full, or the folder cannot be written.
-        """
-        segment = f"{time.time_ns():016x}{secrets.token_hex(4)}"
-        how = os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC
-        pixels = os.open(folder / f"{segment}{PIXELS}", how, 0o600)
-        try:
-            os.ftruncate(pixels, capacity)
-            index = os.open(folder / f"{segment}{INDEX}", how, 0o600)
-        except BaseException:
-            os.close(pixels)
-            with contextlib.suppress(OSError):
-                (folder / f"{segment}{PIXELS}").unlink()
-            raise
-        return cls._locked(segment, index, pixels)
-
-    @classmethod
-    def adopt(cls, folder: Path, segment: str, need: int) -> "SegmentWriter | None":
-        """Go on with a segment that has no writer and room for `need` bytes; None where it has not."""
-        try:
-            with contextlib.ExitStack() as opened:
-                index = os.open(folder / f"{segment}{INDEX}", os.O_RDWR | os.O_CLOEXEC)
-                opened.callback(os.close, index)
-                pixels = os.open(folder / f"{segment}{PIXELS}", os.O_RDWR | os.O_CLOEXEC)
-                opened.pop_all()
-        except OSError:
-            return None
-        writer = cls._locked(segment, index, pixels)
-        if writer is not None and not writer.has_room(need):
-            writer.close()
-            return None
-        return writer
-
-    @classmethod
-    def _locked(cls, segment: str, index: int, pixels: int) -> "SegmentWriter | None":
-        with contextlib.suppress(OSError):
-            fcntl.flock(index, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.fstat(index).st_nlink and os.fstat(pixels).st_nlink:
-                return cls(segment, index, pixels)
-        os.close(index)
-        os.close(pixels)
-        return None
-
-    def has_room(self, need: int) -> bool:
-        """Tell whether an image of so many bytes fits in."""
-        return self._begin() + need <= self._capacity
-
-    def append(self, key: bytes, image: Pixels) -> PixelPlace:
-        """Add an image, for which there is room, and return where it lies.
-
-        Raises:
-            OSError: the disk is full; nothing was added.
-        """
-        height, width, channels = image.shape
-        if channels != CHANNELS or not image.flags.c_contiguous:
-            raise ValueError(f"an image of shape {image.shape} is not a contiguous (H, W, 3) array")
-        content = image.data.cast("B")
-        place = PixelPlace(
-            self.segment, self._rows, self._begin(), height, width, zlib.crc32(content)
-        )
-        _write(self._pixels, content, place.offset)
-        record = RECORD.pack(key, place.offset, height, width, place.checksum, 0)[:-4]
-        record += zlib.crc32(record).to_bytes(4, "little")
-        _write(self._index, memoryview(record), self._rows * RECORD.size)
-        self._rows, self._end = self._rows + 1, place.end
-        return place
-
-    def close(self) -> None:
-        """Leave the segment to others."""
-        os.close(self._index)
-        os.close(self._pixels)
-
-    def _begin(self) -> int:
-        return -(-self._end // ALIGNMENT) * ALIGNMENT
-
-
-def _write(descriptor: int, content: memoryview, offset: int) -> None:
-    while content:
-        written = os.pwrite(descriptor, content, offset)
-        content, offset = content[written:], offset + written
-
-
-LIMIT = "TRUEFACE_DECODED_LIMIT"  # environment variable
-OF_DISK, OF_MEMORY = 4, 2  # the limit where none is set: a quarter of the one, half of the other
-SEGMENTS = 64  # that the limit is divided into: each that is read takes a file descriptor
-LEAST, MOST = 1 << 26, 1 << 30  # bytes of a segment, where the limit allows
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SegmentFolder:
-    """The segments of one decoding, in a limit that holds for all."""
-
-    top: Path
-    decoding: str
-    limit: int  # bytes
-
-    @property
-    def path(self) -> Path:
-        """Where the segments of this decoding lie."""
-        return self.top / self.decoding
-
-    @property
-    def capacity(self) -> int:
-        """Bytes of a new segment."""
-        return min(max(self.limit // SEGMENTS, min(LEAST, self.limit // 4)), MOST)
-
-    def writer(self, need: int) -> SegmentWriter | None:
-        """Return a writer with room for an image of `need` bytes; None: the limit is reached.
-
-        Raises:
-            OSError: the disk is full, or the folder cannot be written.
-        """
-        if need > self.capacity:
-            return None
-        for segment in sorted(self.index_sizes()):
-            if writer := SegmentWriter.adopt(self.path, segment, need):
-                return writer
-        with exclusive(self.top / "lock"):
-            if not make_room(_entries(self.top), self.capacity, self.limit, _remove):
-                return None
-            return SegmentWriter.new(self.path, self.capacity)
-
-    def index_sizes(self) -> dict[str, int]:
-        """Return how many bytes the index of each segment has.
-
-        Raises:
-            OSError: the folder is gone.
-        """
-        sizes: dict[str, int] = {}
-        with os.scandir(self.path) as entries:
-            for entry in entries:
-                if entry.name.endswith(INDEX):
-                    with contextlib.suppress(FileNotFoundError):
-                        sizes[entry.name.removesuffix(INDEX)] = entry.stat().st_size
-        return sizes
-
-
-def usual_limit(top: Path) -> int:
-    """Return how many bytes of decoded images there may be below `top`.
-
-    Where TRUEFACE_DECODED_LIMIT sets none: a quarter of what the disk has for them, and no more
-    than half of the main memory, as what does not stay in memory is hardly sooner read than decoded.
-
-    Raises:
-        UsageError: the variable holds no amount of memory.
-    """
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    held = sum(entry.bytes for entry in _entries(top, written=True))
-    disk = free_bytes(top) + held
-    return limit_bytes(LIMIT, os.environ, min(disk // OF_DISK, memory // OF_MEMORY))
-
-
-def _entries(top: Path, *, written: bool = False) -> Iterator[CacheEntry]:
-    """Yield the segments of all decodings; bytes are those reserved, or those written so far."""
-    for pixels in top.glob(f"*/*{PIXELS}"):
-        with contextlib.suppress(OSError):
-            status = pixels.stat()
-            used_at = status.st_mtime
-            with contextlib.suppress(OSError):
-                used_at = pixels.with_suffix(INDEX).stat().st_mtime
-            size = status.st_blocks * 512 if written else status.st_size
-            yield CacheEntry(pixels, used_at, size)
-
-
-def _remove(entry: CacheEntry) -> bool:
-    """Remove a segment that nobody writes or has mapped."""
-    index = entry.path.with_suffix(INDEX)
-    with contextlib.ExitStack() as locks:
-        for path in (index, entry.path):
-            try:
-                descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-            except FileNotFoundError:  # left by a process that was killed
-                continue
-            except OSError:
-                return False
-            locks.callback(os.close, descriptor)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                return False
-        for path in (index, entry.path):
-            path.unlink(missing_ok=True)
-    return True
-
 
 SCHEMA = 1
 PATIENCE_S = 5.0  # it may have been put to sleep

@@ -24,8 +24,9 @@ from typing import NamedTuple
 from trueface.data.attribute_table import CLASSES, UNKNOWN, Cells
 from trueface.data.attributes import Attributes, OnMissing, paths_below
 from trueface.data.group_names import equal_numbers, is_missing
+from trueface.data.image_keys import match_lists
 from trueface.data.index import Image
-from trueface.data.splits import NAMES, match_lists
+from trueface.data.splits import NAMES
 from trueface.runtime.errors import DataError
 
 TABLES = frozenset({".csv", ".json"})

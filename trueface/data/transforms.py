@@ -53,6 +53,10 @@ BLUR_KERNEL = 15  # pixels; the original's, whatever the sigma
 BLUR_REACH = BLUR_KERNEL // 2
 JPEG_CELL = 16  # pixels that are coded apart from all others: blocks of 8 x 8, colour at half size
 JPEG_REACH = 2  # pixels by which the upsampling of colour looks into the next cell
+CORRUPTED: Final = "corrupted"
+VARIED: Final = "varied"
+TURNED: Final = "turned"
+MIRRORED: Final = "mirrored"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -321,12 +325,6 @@ def _places(room: int, count: int) -> list[int]:
     if count == 1:
         return [room // 2]
     return [room * number // (count - 1) for number in range(count)]
-
-
-CORRUPTED: Final = "corrupted"
-VARIED: Final = "varied"
-TURNED: Final = "turned"
-MIRRORED: Final = "mirrored"
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,6 +70,17 @@ MODIFIER_UNIONS: Mapping[str, tuple[str, ...]] = {
 
 
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+\-]*")
+CLASS_MODIFIERS = ("all",)
+ADVICE = "it needs train/<class>/ and test/<class>/ with images"
+SETS: Mapping[str, str] = MappingProxyType(
+    {
+        "images": "images only",
+        "labelled": "images and a table of their attributes",
+        "classes": "one folder per class",
+        "noisy": "images to which noise is added",
+    }
+)
+WHOLE_ROOT = "all"  # the part that is the data root itself
 
 
 def check_word(what: str, word: str, folders: Iterable[str], existing: Container[str]) -> None:
@@ -346,10 +357,6 @@ def _known(what: str, word: str, table: Mapping[str, tuple[str, ...]]) -> tuple[
     return table[word]
 
 
-CLASS_MODIFIERS = ("all",)
-ADVICE = "it needs train/<class>/ and test/<class>/ with images"
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClassSort:
     """A sort of data set."""
@@ -469,17 +476,6 @@ def class_folders(folder: Path) -> tuple[str, ...]:
             if not path.name.startswith(".") and path.is_dir()
         )
     )
-
-
-SETS: Mapping[str, str] = MappingProxyType(
-    {
-        "images": "images only",
-        "labelled": "images and a table of their attributes",
-        "classes": "one folder per class",
-        "noisy": "images to which noise is added",
-    }
-)
-WHOLE_ROOT = "all"  # the part that is the data root itself
 
 
 def picture_data(data: DataId, *allowed: str) -> DataId:

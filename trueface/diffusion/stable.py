@@ -18,8 +18,9 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
-from trueface.diffusion.diffuser import Diffuser, Prediction, Schedule, ScheduleName, make_schedule
+from trueface.diffusion.diffuser import Diffuser, Prediction
 from trueface.diffusion.networks import EpsNetwork, NetworkShape
+from trueface.diffusion.schedule import Schedule, ScheduleName, make_schedule
 from trueface.runtime import tensor_files
 from trueface.runtime.errors import CheckpointError, DataError, JobError, install_command
 

@@ -19,8 +19,9 @@ from torch.nn.utils import clip_grad_norm_
 from torch.optim import Adam
 
 from trueface.data.made_folders import digest_of_images, load_images, to_unit
-from trueface.diffusion.diffuser import Diffuser, make_schedule
+from trueface.diffusion.diffuser import Diffuser
 from trueface.diffusion.networks import EpsNetwork, NetworkShape, build_network
+from trueface.diffusion.schedule import make_schedule
 from trueface.diffusion.settings import SMALL_T, DiffuserSettings, names_of_classes
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError, UnknownName

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from trueface.data.dataset import Batch
 from trueface.data.examples import Examples
-from trueface.data.loading import closing
+from trueface.data.prefetching import closing
 from trueface.evaluation.predictions import UNKNOWN, Answered
 from trueface.models.logits import wide
 from trueface.runtime.errors import JobError

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from trueface.data.dataset import Batch, ImageSet, Pass, batch_of
-from trueface.data.loading import order_of
+from trueface.data.pass_order import order_of
 from trueface.features.folder import LIMIT
 from trueface.features.matrix import FLOAT, NOTHING, Cost, FeatureMatrix, Features, bytes_of
 from trueface.features.store import FeatureStore, Progress

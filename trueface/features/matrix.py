@@ -19,11 +19,8 @@ tick of its clock may change again without a trace: its digest is not remembered
 
 import hashlib
 import json
-import logging
 import os
-import platform
 import secrets
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -33,134 +30,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from trueface.features.file_digests import FileDigests
 from trueface.features.folder import ENDING, TEMPORARY
-from trueface.runtime.artifact import FileMark
-from trueface.runtime.files import Json, write_atomic
-
-DIGESTS_MAGIC = b"trueface digests 1\n"
-MOST_FILES = 1_000_000  # 80 MB; beyond it those that were last asked for on the earliest day go
-DAY_S = 86_400
-ROW = np.dtype(
-    [
-        ("device", "<u8"), ("inode", "<u8"), ("size", "<u8"), ("mtime_ns", "<i8"),
-        ("ctime_ns", "<i8"), ("sha256", "V32"), ("day", "<u4"),
-    ]
-)  # fmt: skip
-CHECKSUM = hashlib.sha256
-
-log = logging.getLogger(__name__)
-
-
-class Table:
-    """Rows of digests, found by a file's status; 80 bytes a file, as there may be a million."""
-
-    def __init__(self, rows: "np.ndarray[tuple[int], np.dtype[np.void]]") -> None:
-        order = np.argsort(rows["inode"], kind="stable")
-        self.rows = rows[order]
-        self._inodes = np.ascontiguousarray(self.rows["inode"])
-
-    def find(self, mark: FileMark) -> tuple[bytes, int] | None:
-        """Return the digest of a file and the day on which it was last asked for."""
-        # a Python int would have the whole array converted
-        at = int(self._inodes.searchsorted(np.uint64(mark.inode)))
-        while at < len(self._inodes) and self._inodes[at] == mark.inode:
-            row = self.rows[at].item()
-            if row[: len(mark)] == mark:
-                return row[-2], row[-1]
-            at += 1
-        return None
-
-    def with_newer(self, entries: Mapping[FileMark, tuple[bytes, int]]) -> "Table":
-        """Return these rows and others, which take the place of those of the same files."""
-        newer = np.array([(*mark, *kept) for mark, kept in entries.items()], dtype=ROW)
-        rows = np.concatenate([newer, self.rows])
-        marks = rows[list(FileMark._fields)]
-        _, first = np.unique(marks, return_index=True)  # of equal ones the first, which is newer
-        rows = rows[first]
-        recent = np.argsort(rows["day"], kind="stable")[::-1][:MOST_FILES]
-        return Table(rows[recent])
-
-
-class FileDigests:
-    """Digests of files, some of them remembered from earlier processes.
-
-    Args:
-        folder: where they are kept; None: nowhere.
-    """
-
-    def __init__(self, folder: Path | None) -> None:
-        self._path = None if folder is None else folder / f"digests-{_machine()}.bin"
-        self._remembered: Table | None = None
-        self._new: dict[FileMark, tuple[bytes, int]] = {}
-        self._today = int(time.time()) // DAY_S
-        self.hashed = 0  # files whose bytes were read
-
-    def of(self, path: str | Path) -> tuple[FileMark, bytes, bool]:
-        """Return the status of a file, its SHA-256 (32 bytes), and whether the one tells the other.
-
-        A file that was just written may change again and have the same status.
-
-        Raises:
-            OSError: it cannot be read.
-        """
-        mark = FileMark.of(path)
-        is_sure = not mark.is_racy(time.time_ns())  # before the file is read
-        if (digest := self._known(mark)) is not None:
-            return mark, digest, True
-        with open(path, "rb") as file:  # noqa: PTH123  # likewise
-            digest = hashlib.file_digest(file, "sha256").digest()
-        self.hashed += 1
-        if is_sure and FileMark.of(path) == mark:
-            self._new[mark] = digest, self._today
-            return mark, digest, True
-        return mark, digest, False
-
-    def keep(self) -> None:
-        """Write what was read anew, or asked for again today, for other processes.
-
-        Raises:
-            OSError: it cannot be written.
-        """
-        if self._path is None or not self._new:
-            return
-        # another process may have written more since
-        self._remembered, self._new = self._read().with_newer(self._new), {}
-        rows = self._remembered.rows.tobytes()
-        write_atomic(
-            self._path, DIGESTS_MAGIC + CHECKSUM(rows).digest() + rows, mode=0o600, durable=False
-        )
-        for left in self._path.parent.glob(".*.tmp"):  # by a process that was killed
-            if time.time() - left.stat().st_mtime > DAY_S:
-                left.unlink()
-
-    def _known(self, mark: FileMark) -> bytes | None:
-        if (kept := self._new.get(mark)) is not None:
-            return kept[0]
-        if self._remembered is None:
-            self._remembered = self._read()
-        if (kept := self._remembered.find(mark)) is None:
-            return None
-        if kept[1] != self._today:
-            self._new[mark] = kept[0], self._today
-        return kept[0]
-
-    def _read(self) -> Table:
-        nothing = Table(np.zeros(0, dtype=ROW))
-        try:
-            content = b"" if self._path is None else self._path.read_bytes()
-        except OSError:
-            return nothing
-        head, rows = content[: len(DIGESTS_MAGIC) + 32], content[len(DIGESTS_MAGIC) + 32 :]
-        if head != DIGESTS_MAGIC + CHECKSUM(rows).digest() or len(rows) % ROW.itemsize:
-            if content:
-                log.warning("digests=%s state=ignored reason=damaged", self._path)
-            return nothing
-        return Table(np.frombuffer(rows, dtype=ROW))
-
-
-def _machine() -> str:
-    return hashlib.sha256(platform.node().encode()).hexdigest()[:12]
-
+from trueface.runtime.files import Json
 
 MAGIC = b"trueface features 1\n"
 PAGE = 4096  # bytes; a map begins at a page

@@ -27,6 +27,7 @@ import PIL
 import simplejpeg
 
 from trueface.data.dataset import Batch, ImageSet, Pass
+from trueface.features.file_digests import FileDigests
 from trueface.features.folder import ENDING, LIMIT, limit_bytes, lock_of, make_room, store_folder
 from trueface.features.matrix import (
     BODY_DIGITS,
@@ -35,7 +36,6 @@ from trueface.features.matrix import (
     Cost,
     FeatureMatrix,
     Features,
-    FileDigests,
     OpenShard,
     bytes_of,
     header_of,

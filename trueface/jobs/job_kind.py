@@ -26,12 +26,8 @@ from launcher.api import (
 )
 from trueface.data.attributes import attribute_files
 from trueface.data.folders import open_listing
-from trueface.data.index import (
-    list_image_folders,
-    parts_without_folder,
-    sample_dangling,
-    share_of_links,
-)
+from trueface.data.image_folders import list_image_folders
+from trueface.data.index import parts_without_folder, sample_dangling, share_of_links
 from trueface.data.splits import read_lists, split_files
 from trueface.data.vocabulary import BUILT_IN, UNSHARED, Vocabulary, picture_data
 from trueface.jobs.flags import words

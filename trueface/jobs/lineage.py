@@ -23,9 +23,10 @@ from typing import Any, NamedTuple
 
 from launcher.api import Draft, parse_data, read_json
 from trueface.benchmark.conditions import Origin, kinds_of
+from trueface.data.image_keys import method_of
 from trueface.data.index import Image
 from trueface.data.qualities import chain_of, listed
-from trueface.data.splits import digest, method_of, read_list, split_files
+from trueface.data.splits import digest, read_list, split_files
 from trueface.data.vocabulary import FLAT, Methods, Vocabulary
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError

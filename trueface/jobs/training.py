@@ -31,7 +31,6 @@ from trueface.runtime import logs, paths
 from trueface.training import checkpointing, image_lists, provenance, ridge, trainer
 from trueface.training.checkpointing import (
     Checkpointing,
-    OptimizerState,
     Start,
     load_optimizer_state,
     load_start,
@@ -41,6 +40,7 @@ from trueface.training.checkpointing import (
 from trueface.training.distributed import ALONE, ProcessGroup
 from trueface.training.image_lists import TrainingLists
 from trueface.training.objectives.registry import make_objective
+from trueface.training.optimizer_state import OptimizerState
 from trueface.training.parts.bank import FeatureBank, KeptFeatures, is_constant
 from trueface.training.parts.few_shot import FewShot, earlier_of
 from trueface.training.parts.groups import GroupColumns

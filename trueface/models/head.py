@@ -18,6 +18,10 @@ from trueface.runtime.errors import JobError
 SIDES = (64, 224)  # pixels: the first is enough for most networks
 BATCH = 2
 Key = TypeVar("Key")  # of a layer: its name, or its place
+CLIP = 8.0  # standard deviations: a feature of an unusual image counts no more than that
+HIDDEN = 64  # units
+LEAST_DEVIATION = 1e-6  # of the raw features: what varies less is constant but for rounding
+TOLERANCE = 1e-4  # between logits, relative to the largest where that is above 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,12 +135,6 @@ def _pass(network: nn.Module, side: int) -> Tensor:
 
 def _is_map(value: object) -> TypeGuard[Tensor]:
     return isinstance(value, Tensor) and value.dim() == 4 and value.shape[-2] == value.shape[-1]
-
-
-CLIP = 8.0  # standard deviations: a feature of an unusual image counts no more than that
-HIDDEN = 64  # units
-LEAST_DEVIATION = 1e-6  # of the raw features: what varies less is constant but for rounding
-TOLERANCE = 1e-4  # between logits, relative to the largest where that is above 1
 
 
 class MlpHead(nn.Linear):

@@ -19,8 +19,9 @@ from collections.abc import Sequence
 from decimal import Decimal
 from pathlib import Path, PurePosixPath
 
-from trueface.data.index import CLASSES, Image
-from trueface.data.splits import pictures
+from trueface.data.image_folders import CLASSES
+from trueface.data.image_keys import pictures
+from trueface.data.index import Image
 from trueface.data.vocabulary import MODIFIERS
 from trueface.poisoning.poison_record import (
     FLIP,
@@ -36,7 +37,7 @@ from trueface.poisoning.poison_record import (
 from trueface.runtime.errors import DataError, RecordError, UnknownName
 from trueface.runtime.ids import Poison
 from trueface.runtime.original_runs import OldPoison, read_poison
-from trueface.runtime.safe_pickle import shown
+from trueface.runtime.pickle_machine import shown
 
 SEED = 42  # the original's constant
 LEEWAY = 0.005  # of the labels: how far a list's rate may be from that of the ID

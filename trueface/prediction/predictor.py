@@ -31,17 +31,10 @@ from torch import Tensor
 from trueface.data.decoding import Scaling, decode
 from trueface.data.folders import Missing
 from trueface.data.forging.blending import HIGHEST, LOWEST
-from trueface.data.image_headers import (
-    FACTOR,
-    Format,
-    ImageSize,
-    Learned,
-    LearnedFormats,
-    format_of,
-    is_turned,
-)
+from trueface.data.image_formats import Format, LearnedFormats, format_of, is_turned
+from trueface.data.image_headers import FACTOR, ImageSize, Learned
 from trueface.data.index import Image
-from trueface.data.loading import closing, in_background
+from trueface.data.prefetching import closing, in_background
 from trueface.data.settings import TestSettings
 from trueface.data.transforms import COPY_KINDS, TestTransform, test_transform
 from trueface.evaluation.operating_threshold import Calibration

@@ -30,12 +30,11 @@ from trueface.report.figures import (
     Marks,
     Point,
     Polyline,
-    TimedMethod,
     diagonal,
     line,
     lines_key,
-    quality_by_time,
 )
+from trueface.report.method_plane import TimedMethod, quality_by_time
 from trueface.report.outcome import some
 from trueface.report.page import Page, filled
 from trueface.report.svg import breakable, framed, side_by_side

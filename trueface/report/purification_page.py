@@ -21,7 +21,6 @@ from trueface.evaluation.over_seeds import (
 )
 from trueface.evaluation.restored import CONTROL, NONE, RULE, DetectorRow, RestoredFolder
 from trueface.report.figures import (
-    LEAST_MARKS,
     Drawn,
     Figure,
     Frame,
@@ -42,6 +41,7 @@ from trueface.report.generators import (
     tiles,
     verdicts,
 )
+from trueface.report.method_plane import LEAST_MARKS
 from trueface.report.page import Page, filled
 from trueface.report.svg import breakable, framed
 from trueface.report.tables import table

@@ -24,36 +24,23 @@ from trueface.report.figures import (
     Frame,
     Key,
     Marks,
-    Role,
-    TimedMethod,
     number,
-    quality_by_time,
     rectangle,
-    role_mark,
     steps,
     swatches,
     ticks,
 )
+from trueface.report.method_plane import Role, TimedMethod, quality_by_time, role_mark
 from trueface.report.svg import breakable, framed, key, picture, side_by_side
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError, MachineError
 from trueface.unlearning.evaluation import planes
-from trueface.unlearning.evaluation.columns import (
-    COSTS,
-    PAGE,
-    QUALITY,
-    TIMES,
-    MeasureColumn,
-    columns,
-)
-from trueface.unlearning.evaluation.leaderboard import (
-    BEFORE,
-    Ladder,
-    UnlearningGroup,
-    UnlearningRow,
-)
+from trueface.unlearning.evaluation.alarms import class_name
+from trueface.unlearning.evaluation.columns import MeasureColumn, columns
+from trueface.unlearning.evaluation.leaderboard import Ladder, UnlearningGroup, UnlearningRow
+from trueface.unlearning.evaluation.model_measures import BEFORE
 from trueface.unlearning.evaluation.planes import Plane
-from trueface.unlearning.evaluation.sanity import class_name
+from trueface.unlearning.evaluation.shown_measures import COSTS, PAGE, QUALITY, TIMES
 from trueface.unlearning.registry import METHODS
 
 Beliefs = NDArray[np.float64]  # (N,) probabilities of the label as trained

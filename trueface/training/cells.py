@@ -27,6 +27,9 @@ from trueface.training.config import DEMOGRAPHIC
 from trueface.training.objectives.protocol import TrainingFacts
 
 CLASSES = 2  # real and fake
+INTERVALS = 64  # that the search for a threshold divides its interval into, each time
+ROUNDS = 8  # 64**-8 of the interval is below the rounding of float64
+REACH = 50.0  # in units of the smoothing: the logistic function of it is 0 or 1 to 2e-22
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,11 +163,6 @@ def balanced_weights(counts: Tensor) -> Tensor:
     filled = counts > 0
     each = counts.sum().double() / (filled.sum() * counts.clamp(min=1))
     return (each * filled).float()
-
-
-INTERVALS = 64  # that the search for a threshold divides its interval into, each time
-ROUNDS = 8  # 64**-8 of the interval is below the rounding of float64
-REACH = 50.0  # in units of the smoothing: the logistic function of it is 0 or 1 to 2e-22
 
 
 def tail_weights(losses: Tensor, alpha: float, present: Tensor | None = None) -> Tensor:

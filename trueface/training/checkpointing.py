@@ -18,108 +18,39 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
-import torch
 from torch import Tensor, nn
-from torch.optim import SGD, Optimizer
 
 from trueface.evaluation.operating_threshold import Calibration
 from trueface.models import assembly, checkpoint, detectors
 from trueface.models.detectors import Classifier, Detector
 from trueface.runtime import artifact, paths, stepping, tensor_files
-from trueface.runtime.errors import CheckpointError, JobError, install_command
+from trueface.runtime.errors import JobError, install_command
 from trueface.runtime.files import Json, file_sha256, read_json, write_json
 from trueface.runtime.progress import Watch
 from trueface.training.distributed import ProcessGroup
 from trueface.training.history import Epoch, write_history
+from trueface.training.optimizer_state import (
+    KeptOptimizer,
+    OptimizerState,
+    load_optimizer,
+    save_optimizer,
+)
 from trueface.training.settings import LearningSettings, TrainSettings
 
-SCHEMA = 1  # of an optimizer's state
-MOMENTS = ("exp_avg", "exp_avg_sq")  # of Adam and AdamW alike: the shape of the parameter
-STEP = "step"
-MOMENTUM = "momentum_buffer"  # of SGD, of that shape, too
-OptimizerState = Mapping[str, Mapping[str, Tensor]]  # parameter → moment → values
 FLUSH_S = 10  # a training that is killed loses no more
 BEST, LAST = "best", "last"  # checkpoints: of the chosen epoch, and of a training that was stopped
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KeptOptimizer:
-    """The state of an optimizer as it lies on disk."""
-
-    epoch: int  # after which it was taken
-    state: OptimizerState
-
-
-def state_of(model: nn.Module, optimizer: Optimizer) -> OptimizerState:
-    """Return a copy of the state of every parameter that `optimizer` has moved."""
-    return {
-        name: {
-            key: value.detach().cpu().clone(memory_format=torch.contiguous_format)
-            for key, value in optimizer.state[parameter].items()
-            if key in (*MOMENTS, STEP, MOMENTUM) and value is not None
-        }
-        for name, parameter in network_of(model).named_parameters()
-        if optimizer.state.get(parameter)
-    }
-
-
-def give_state(model: nn.Module, optimizer: Optimizer, state: OptimizerState) -> int:
-    """Let `optimizer` go on from `state`; return for how many parameters it does.
-
-    Others start afresh: those that were not trained before, those of another shape, and all where the
-    state is of another kind of optimizer.
-    """
-    count, shaped = 0, (MOMENTUM,) if isinstance(optimizer, SGD) else MOMENTS
-    trained = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
-    for name, parameter in network_of(model).named_parameters():
-        kept = state.get(name, {})
-        fits = all(key in kept and kept[key].shape == parameter.shape for key in shaped)
-        fits = fits and (STEP in kept or shaped != MOMENTS)
-        if not fits or id(parameter) not in trained:
-            continue
-        # like the parameter, so that device and memory format are those of its gradients
-        own = {key: torch.empty_like(parameter).copy_(kept[key]) for key in shaped}
-        if shaped == MOMENTS:
-            own[STEP] = kept[STEP].to(parameter.device, copy=True)  # where a fused optimizer counts
-        optimizer.state[parameter] = own
-        count += 1
-    return count
-
-
-def network_of(model: nn.Module) -> nn.Module:
-    """Return the part of a model that checkpoints hold: all of it but the preprocessing."""
-    return getattr(model, "network", model)
-
-
-def save_optimizer(path: Path, kept: KeptOptimizer) -> None:
-    """Write a state atomically; folders are made as needed."""
-    content = {
-        "schema": SCHEMA,
-        "epoch": kept.epoch,
-        "state": {name: dict(values) for name, values in kept.state.items()},
-    }
-    tensor_files.save(path, content)
-
-
-def load_optimizer(path: Path) -> KeptOptimizer:
-    """Read a state; nothing in the file is executed.
-
-    Raises:
-        CheckpointError: absent, cut off, not ours, or holding more than plain values.
-    """
-    try:
-        content = tensor_files.load(path)
-    except FileNotFoundError as error:
-        raise CheckpointError(
-            f"optimizer state {path} does not exist. Train that model with save_optimizer: true."
-        ) from error
-    except tensor_files.BrokenFileError as error:
-        raise CheckpointError(f"optimizer state {path} cannot be read safely: {error}") from error
-    if not isinstance(content, dict) or content.get("schema") != SCHEMA:
-        raise CheckpointError(f"{path} is not an optimizer state of schema {SCHEMA}")
-    if not isinstance(content.get("epoch"), int) or not isinstance(content.get("state"), dict):
-        raise CheckpointError(f"{path} is a damaged optimizer state. Train that model again.")
-    return KeptOptimizer(epoch=content["epoch"], state=content["state"])
+# of a provenance: what a result is made of …
+MADE_OF = (
+    "job", "model", "base", "images", "settings", "data_root", "train_images_sha256",
+    "val_images_sha256", "start_sha256", "optimizer_sha256",
+)  # fmt: skip
+# … where it started, which a training that starts from its own earlier weights has since replaced
+START = ("started_from", "weights_sha256", "start_sha256", "optimizer_sha256")
+# … and what it is made with
+MADE_WITH = ("device", "device_name", "threads", "world_size", "versions", "code")
+# what an earlier version did not record was so
+_EARLIER: Mapping[str, Json] = {"world_size": 1}
+log = logging.getLogger(__name__)
 
 
 def clear_event_files(folder: Path) -> None:
@@ -251,21 +182,6 @@ def _calibration(epoch: Epoch) -> dict[str, Json]:
         return {}
     fitted = Calibration(temperature=epoch.temperature, threshold=epoch.threshold)
     return {"calibration": fitted.record}
-
-
-# of a provenance: what a result is made of …
-MADE_OF = (
-    "job", "model", "base", "images", "settings", "data_root", "train_images_sha256",
-    "val_images_sha256", "start_sha256", "optimizer_sha256",
-)  # fmt: skip
-# … where it started, which a training that starts from its own earlier weights has since replaced
-START = ("started_from", "weights_sha256", "start_sha256", "optimizer_sha256")
-# … and what it is made with
-MADE_WITH = ("device", "device_name", "threads", "world_size", "versions", "code")
-# what an earlier version did not record was so
-_EARLIER: Mapping[str, Json] = {"world_size": 1}
-
-log = logging.getLogger(__name__)
 
 
 class Interrupted(NamedTuple):

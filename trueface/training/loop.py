@@ -40,13 +40,13 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from trueface.data.dataset import Feed
-from trueface.data.loading import closing
+from trueface.data.prefetching import closing
 from trueface.models.detectors import Detector, freeze, teach
 from trueface.runtime.errors import JobError, UsageError
 from trueface.runtime.precision import autocast
 from trueface.runtime.progress import REPORT_EVERY_S, Watch
 from trueface.runtime.rng import derive
-from trueface.training import checkpointing
+from trueface.training import optimizer_state
 from trueface.training.config import TrainerConfig
 from trueface.training.distributed import ALONE, BatchPart, ProcessGroup
 from trueface.training.objectives.protocol import CORRECT, Logs, Objective, TrainingFacts
@@ -100,7 +100,7 @@ class Loop:
         *,
         config: TrainerConfig,
         watch: Watch,
-        state: checkpointing.OptimizerState,
+        state: optimizer_state.OptimizerState,
         group: ProcessGroup = ALONE,
     ) -> None:
         self.group = group
@@ -111,7 +111,7 @@ class Loop:
             freeze(cast(Detector, model))
         self._optimizer = _optimizer(model, config)
         if state:
-            checkpointing.give_state(model, self._optimizer, state)
+            optimizer_state.give_state(model, self._optimizer, state)
         self._perturbation = perturbation_of(config)
         self.schedule = make_schedule(self._optimizer, config, len(training))
         self._average: AveragedModel | None = None
@@ -121,7 +121,7 @@ class Loop:
         kind = watch.device.partition(":")[0]
         self._scaler = torch.amp.GradScaler(kind, enabled=config.precision == "fp16")
         if config.compile:  # in place, so that the parameters keep their names
-            checkpointing.network_of(model).compile()
+            optimizer_state.network_of(model).compile()
         self._shared = group.averaged(model, watch.device)  # what is asked for logits
         self.images_read = 0
         self._reported_at = 0.0
@@ -145,9 +145,9 @@ class Loop:
         """The learning rate of the optimizer."""
         return current_lr(self._optimizer)
 
-    def optimizer_state(self) -> checkpointing.OptimizerState:
+    def optimizer_state(self) -> optimizer_state.OptimizerState:
         """Return a copy of what the optimizer remembers of past gradients."""
-        return checkpointing.state_of(self.model, self._optimizer)
+        return optimizer_state.state_of(self.model, self._optimizer)
 
     def run(
         self, epoch: int, begun: EpochSums | None, *, every: int, pause: Callable[[EpochSums], None]

@@ -12,7 +12,8 @@ import torch
 
 import trueface
 from trueface.data.dataset import ImageSet
-from trueface.data.image_headers import Learned, LearnedFormats
+from trueface.data.image_formats import LearnedFormats
+from trueface.data.image_headers import Learned
 from trueface.data.index import Image
 from trueface.poisoning.poison_record import fingerprint
 from trueface.runtime.files import Json, file_sha256, write_atomic

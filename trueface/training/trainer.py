@@ -45,11 +45,9 @@ from trueface.training.checkpointing import (
     LAST,
     Checkpointing,
     Interrupted,
-    OptimizerState,
     TrainingClaim,
     clear_event_files,
     logged,
-    network_of,
 )
 from trueface.training.config import DEMOGRAPHIC, WORST_CELL, TrainerConfig
 from trueface.training.distributed import ALONE, ProcessGroup
@@ -57,6 +55,7 @@ from trueface.training.history import Epoch, epochs_without_progress
 from trueface.training.loop import EpochSums, Loop
 from trueface.training.objectives.protocol import Objective, logits_of
 from trueface.training.objectives.registry import make_objective
+from trueface.training.optimizer_state import OptimizerState, network_of
 
 FEATURES = 2  # dimensions of a batch that holds features in the place of pixels
 log = logging.getLogger(__name__)

@@ -27,6 +27,15 @@ from trueface.runtime.files import Json
 from trueface.translation.settings import HALVINGS, TranslatorSettings, critic_layers
 
 HAIR = ("Black_Hair", "Blond_Hair", "Brown_Hair", "Gray_Hair")  # of CelebA: a face has one
+COLOURS = 3
+SLOPE = 0.01  # of the critic's leaky ReLU, below zero
+SCHEMA = 1
+WHAT = "translator"
+FIRST = "main.0.weight"
+BLOCK = re.compile(r"main\.\d+\.main\.0\.weight")
+# of the instance norms, which the program computes and never uses
+UNUSED = (".running_mean", ".running_var", ".num_batches_tracked")
+MOST_SHOWN = 3
 
 
 def labels_of(
@@ -89,17 +98,6 @@ def refuse_shared(data_root: Path) -> None:
             f"{data_root}: images are in two parts: {few(twice)}. Remove them from one part, so that "
             "no test image is a training image."
         )
-
-
-COLOURS = 3
-SLOPE = 0.01  # of the critic's leaky ReLU, below zero
-SCHEMA = 1
-WHAT = "translator"
-FIRST = "main.0.weight"
-BLOCK = re.compile(r"main\.\d+\.main\.0\.weight")
-# of the instance norms, which the program computes and never uses
-UNUSED = (".running_mean", ".running_var", ".num_batches_tracked")
-MOST_SHOWN = 3
 
 
 @dataclass(frozen=True, slots=True)

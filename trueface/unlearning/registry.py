@@ -29,6 +29,8 @@ MODULES = frozenset(
         "trueface.unlearning.registry",
     }
 )
+PACKAGE = "trueface.unlearning.methods"
+TOO_NOISY = 0.4  # fraction of flipped labels above which confident learning no longer finds them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,12 +114,9 @@ def load(method: str) -> Loaded:
     return _LOADED[method]
 
 
-PACKAGE = "trueface.unlearning.methods"
 register_method = Method
 _LOADED: dict[str, Loaded] = {}
 METHODS = Registry(PACKAGE, Method, decorator="register_method", modules=MODULES)
-
-TOO_NOISY = 0.4  # fraction of flipped labels above which confident learning no longer finds them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

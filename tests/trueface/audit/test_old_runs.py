@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from tests.trueface.audit.build import codes, the, why_not
-from trueface.audit import run_facts
+from trueface.audit import run_folders
 from trueface.audit.check import judge
 from trueface.audit.finding import Audit
 from trueface.audit.reading import Reader
@@ -199,8 +199,8 @@ def test_a_test_of_the_originals_old_weights_by_mistake_is_found(
 
 def test_a_key_is_read_below_the_last_class_folder() -> None:
     path = "/data/Real/TrueFace_PreSocial/Fake/StyleGAN2/conf-t/00012_4711.jpg"
-    assert run_facts.key_of(path) == "StyleGAN2/conf-t/00012"
-    assert run_facts.key_of("PreSocial/Real/FFHQ/36615.png") == "FFHQ/36615"
+    assert run_folders.key_of(path) == "StyleGAN2/conf-t/00012"
+    assert run_folders.key_of("PreSocial/Real/FFHQ/36615.png") == "FFHQ/36615"
 
 
 def test_a_malicious_score_file_is_refused_and_told(tmp_path: Path, split: Path) -> None:

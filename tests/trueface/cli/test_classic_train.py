@@ -18,7 +18,7 @@ from tests.trueface.cli.conftest import write_classic
 from tests.trueface.conftest import Tree
 from trueface.cli import classic_train as classic
 from trueface.cli import main
-from trueface.cli.classic_train import read, settings_of
+from trueface.cli.classic_request import read, settings_of
 from trueface.poisoning.poison_record import PoisonSettings
 from trueface.training.settings import TrainSettings
 

@@ -18,7 +18,7 @@ from trueface.cli.pretrain import hand_on
 from trueface.jobs import testing
 from trueface.jobs import training as training_job
 from trueface.models import checkpoint
-from trueface.prediction.model_folder import ModelTest
+from trueface.prediction.model_card import ModelTest
 from trueface.prediction.reference import Reference
 from trueface.runtime import paths
 

@@ -17,8 +17,9 @@ from trueface.data.dataset import ImageSet, Shard, batches, stamp
 from trueface.data.decoding import Scaling, decode
 from trueface.data.index import Image, survey
 from trueface.data.loading import ImageRequest
+from trueface.data.segment_folder import SegmentFolder
 from trueface.data.settings import TestSettings
-from trueface.data.shared_images import SegmentFolder, SharedImages
+from trueface.data.shared_images import SharedImages
 from trueface.data.transforms import TrainTransform, TransformId
 from trueface.runtime.errors import BadImageError, DataError
 from trueface.training.settings import TrainSettings

@@ -11,7 +11,8 @@ import pytest
 from trueface.data.decoding import decode
 from trueface.data.drawn_set import small_square
 from trueface.data.forging.forged_set import read_face
-from trueface.data.image_headers import read_format, read_header, read_size
+from trueface.data.image_formats import read_format
+from trueface.data.image_headers import read_header, read_size
 from trueface.data.made_folders import load_images, read_images, shape_of, to_levels
 from trueface.prediction.predictor import File
 from trueface.runtime.errors import DataError

@@ -19,7 +19,7 @@ import torch
 from torch.utils.data import Dataset
 
 from tests.source_tree import ROOT
-from trueface.data import loading
+from trueface.data import stalls
 from trueface.data.image_headers import (
     FORMAT,
     SIZE,
@@ -36,15 +36,12 @@ from trueface.data.loading import (
     BadFile,
     LoadingProcesses,
     UnsharedBatch,
-    closing,
     describe_shortage,
-    in_background,
-    order_of,
-    pinned,
     together,
     together_shared,
-    uses_gpu,
 )
+from trueface.data.pass_order import order_of
+from trueface.data.prefetching import closing, in_background, pinned, uses_gpu
 from trueface.data.vocabulary import SETS, picture_data, picture_folder
 from trueface.runtime.errors import MachineError, UnknownName, UsageError
 from trueface.runtime.ids import parse_data
@@ -178,8 +175,8 @@ def test_memory_is_pinned_where_a_gpu_is_used_and_only_there() -> None:
 def test_a_long_wait_is_logged_with_what_is_waited_for_and_is_not_ended(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(loading, "STALL_S", 0.02)
-    monkeypatch.setattr(loading, "LOOK_S", 0.01)
+    monkeypatch.setattr(stalls, "STALL_S", 0.02)
+    monkeypatch.setattr(stalls, "LOOK_S", 0.01)
     go_on = threading.Event()
 
     def stuck(leave: threading.Event) -> Iterator[int]:
@@ -267,8 +264,8 @@ class Slow(Dataset[tuple[int, ...]]):
 def test_processes_that_deliver_nothing_are_logged_and_may_go_on(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(loading, "STALL_S", 0.02)
-    monkeypatch.setattr(loading, "LOOK_S", 0.01)
+    monkeypatch.setattr(stalls, "STALL_S", 0.02)
+    monkeypatch.setattr(stalls, "LOOK_S", 0.01)
     file = tmp_path / "go on"
 
     def describe(number: int) -> str:

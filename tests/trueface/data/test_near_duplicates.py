@@ -10,9 +10,10 @@ import PIL.ImageOps
 import pytest
 
 from tests.trueface.data.keyed_images import an_image
+from trueface.data.image_keys import match, method_of
 from trueface.data.index import Image
-from trueface.data.split_checks import BATCH, Look, bound, look, looks, near, same
-from trueface.data.splits import SplitList, match, method_of, select
+from trueface.data.near_duplicates import BATCH, Look, bound, look, looks, near, same
+from trueface.data.splits import SplitList, select
 from trueface.data.transforms import COPY_KINDS, matched_chains
 from trueface.runtime.errors import DataError
 

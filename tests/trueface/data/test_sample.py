@@ -16,23 +16,12 @@ import pytest
 
 from launcher.api import parse_data
 from tests.build import until
+from trueface.data.camera import Pixels, develop
+from trueface.data.fingerprints import CELL, FINGERPRINTS
 from trueface.data.index import survey
-from trueface.data.sample import (
-    CELL,
-    FAKE,
-    FINGERPRINTS,
-    NETWORKS,
-    REAL,
-    UNFINISHED,
-    Network,
-    Pixels,
-    SampleSpec,
-    develop,
-    list_pictures,
-    make_sample,
-    share,
-)
+from trueface.data.sample import FAKE, REAL, UNFINISHED, SampleSpec, list_pictures, make_sample
 from trueface.data.scenes import paint_scene
+from trueface.data.social_networks import NETWORKS, Network, share
 from trueface.data.splits import load_split, select
 from trueface.runtime.errors import DataError
 

@@ -8,19 +8,17 @@ from typing import TypeVar
 import numpy as np
 import pytest
 
-from trueface.data.shared_images import (
+from trueface.data.pixel_segments import (
     INDEX,
-    LIMIT,
     PIXELS,
     PixelPlace,
-    SegmentFolder,
     SegmentMap,
     SegmentWriter,
     forget,
     read_index,
     unpacked,
-    usual_limit,
 )
+from trueface.data.segment_folder import LIMIT, SegmentFolder, usual_limit
 
 T = TypeVar("T")
 KEYS = [bytes([number]) * 40 for number in range(1, 4)]

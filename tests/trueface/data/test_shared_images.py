@@ -13,13 +13,9 @@ from torch import Tensor
 
 from trueface.data.decoding import Scaling, decode
 from trueface.data.folders import CACHE
-from trueface.data.shared_images import (
-    INDEX,
-    PIXELS,
-    SegmentFolder,
-    SharedImages,
-    open_shared_images,
-)
+from trueface.data.pixel_segments import INDEX, PIXELS
+from trueface.data.segment_folder import SegmentFolder
+from trueface.data.shared_images import SharedImages, open_shared_images
 from trueface.runtime.errors import BadImageError, UsageError
 
 Tree = Callable[[Iterable[str]], Path]

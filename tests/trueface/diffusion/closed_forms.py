@@ -3,8 +3,9 @@
 import torch
 from torch import Tensor, nn
 
-from trueface.diffusion.diffuser import Diffuser, Prediction, Schedule, make_schedule
+from trueface.diffusion.diffuser import Diffuser, Prediction
 from trueface.diffusion.networks import EpsNetwork, NetworkShape, build_network
+from trueface.diffusion.schedule import Schedule, make_schedule
 
 SIDE = 4
 

@@ -11,18 +11,17 @@ from torch import Tensor
 
 from tests.trueface.diffusion.closed_forms import SIDE, drawn, gaussian, small
 from trueface.diffusion.diffuser import (
-    ScheduleName,
     ddim_invert,
     ddim_sample,
     ddim_step,
     load_diffuser,
-    make_schedule,
     read_diffuser,
     reverse_chain,
     save_diffuser,
     timesteps,
 )
 from trueface.diffusion.networks import EpsNetwork, NetworkShape, build_network
+from trueface.diffusion.schedule import ScheduleName, make_schedule
 from trueface.runtime import tensor_files
 from trueface.runtime.errors import CheckpointError, JobError, UnknownName
 

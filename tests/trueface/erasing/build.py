@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from tests.trueface.diffusion.tiny_folder import TOKENS, WIDTH, vocabulary, write_tokenizer
-from trueface.diffusion.diffuser import Diffuser, Schedule, make_schedule
+from trueface.diffusion.diffuser import Diffuser
 from trueface.diffusion.networks import EpsNetwork, NetworkShape, build_network
+from trueface.diffusion.schedule import Schedule, make_schedule
 from trueface.erasing.erasure import ErasingProblem
 from trueface.erasing.recognition import Recogniser
 from trueface.erasing.registry import ErasureOptions

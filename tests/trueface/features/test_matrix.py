@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from trueface.features import matrix
-from trueface.features.matrix import ROW, FileDigests, Table
+from trueface.features import file_digests
+from trueface.features.file_digests import ROW, FileDigests, Table
 from trueface.runtime import artifact
 from trueface.runtime.artifact import FileMark
 
@@ -101,7 +101,7 @@ def test_of_too_many_files_those_go_that_were_not_asked_for_lately(
     folder, other, third = file.parent, file.with_name("other"), file.with_name("third")
     other.write_bytes(b"two")
     third.write_bytes(b"three")
-    monkeypatch.setattr(matrix, "MOST_FILES", 2)
+    monkeypatch.setattr(file_digests, "MOST_FILES", 2)
     today = time.time()
     for days, path in enumerate((file, other, file, third)):
         monkeypatch.setattr(time, "time", lambda days=days: today + days * DAY_S)

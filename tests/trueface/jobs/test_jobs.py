@@ -22,7 +22,7 @@ from trueface.models import checkpoint
 from trueface.poisoning.poison_record import read_record
 from trueface.runtime import paths
 from trueface.runtime.errors import CheckpointError, RecordError
-from trueface.training import checkpointing, image_lists, trainer
+from trueface.training import image_lists, optimizer_state, trainer
 
 torch.set_num_threads(1)
 
@@ -235,7 +235,7 @@ def test_a_warm_start_takes_its_own_weights_and_not_its_bases(
 def test_a_fine_tuning_goes_on_with_the_moments_of_its_base(lab: Path) -> None:
     def steps(model: str, **changed: Any) -> Any:
         trained(lab, model, schedule="plateau", save_optimizer=True, **changed)
-        kept = checkpointing.load_optimizer(paths.optimizer(folder(lab, model)))
+        kept = optimizer_state.load_optimizer(paths.optimizer(folder(lab, model)))
         return kept.state["fc.weight"]["step"]
 
     base = f"{CLEAN}@seed=7"

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from launcher.api import Poison, UnknownName, parse_poison
+from trueface.data.image_keys import pictures
 from trueface.data.index import Image
-from trueface.data.splits import pictures
 from trueface.poisoning.label_flips import choose
 from trueface.poisoning.poison_record import (
     KINDS,

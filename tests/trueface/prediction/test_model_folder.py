@@ -6,11 +6,11 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from trueface.data.image_headers import Format, LearnedFormats, read_format
+from trueface.data.image_formats import Format, LearnedFormats, read_format
 from trueface.models import checkpoint
 from trueface.models.checkpoint import Checkpoint
 from trueface.models.detectors import build
-from trueface.prediction import model_folder
+from trueface.prediction import model_card, model_folder
 from trueface.prediction.reference import FeatureDistance, Reference
 from trueface.runtime.errors import CheckpointError, MachineError, UsageError
 from trueface.runtime.files import Json
@@ -167,11 +167,11 @@ DISTANCE = FeatureDistance(mean=NOTHING, scale=NOTHING, limit=1.0)
 
 def card(provenance: dict[str, Json], features: FeatureDistance | None = None) -> str:
     reference = Reference(labels=NOTHING.astype(np.int8), logits=NOTHING, features=features)
-    facts = model_folder.Facts(
+    facts = model_card.Facts(
         name="m", arch="slim18", licence="MIT", provenance=provenance, tests=[], conditions={},
         sources=[], reference=reference,
     )  # fmt: skip
-    return model_folder.card(facts)
+    return model_card.card(facts)
 
 
 @pytest.mark.parametrize(
@@ -218,4 +218,4 @@ def test_tests_that_the_card_calls_failures_are_listed(tmp_path: Path, kept: Che
     ]
     folder = tmp_path / "m"
     model_folder.write(folder, kept, name="m", licence="MIT", tests=tests, card="# card\n")
-    assert model_folder.failed_tests(folder) == ["gan3:pre 50.7 %"]
+    assert model_card.failed_tests(folder) == ["gan3:pre 50.7 %"]

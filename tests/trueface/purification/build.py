@@ -4,7 +4,8 @@ import torch
 from torch import Tensor
 
 from tests.trueface.diffusion.closed_forms import drawn, gaussian
-from trueface.diffusion.diffuser import Diffuser, ScheduleName, make_schedule
+from trueface.diffusion.diffuser import Diffuser
+from trueface.diffusion.schedule import ScheduleName, make_schedule
 
 SIDE = 8
 

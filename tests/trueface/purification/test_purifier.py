@@ -13,7 +13,8 @@ from torch import Tensor
 
 from tests.trueface.purification.build import a_gaussian_diffuser, normal, smooth_images
 from trueface.data.made_folders import ImageNoise, rounded
-from trueface.diffusion.diffuser import Diffuser, ScheduleName
+from trueface.diffusion.diffuser import Diffuser
+from trueface.diffusion.schedule import ScheduleName
 from trueface.purification.denoiser import DenoiserShape, new_denoiser
 from trueface.purification.methods.filters import _divergence, _gradient
 from trueface.purification.purifier import Purifier, make_purifier

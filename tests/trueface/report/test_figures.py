@@ -14,19 +14,17 @@ from trueface.report.figures import (
     Label,
     Marks,
     Polyline,
-    Role,
-    TimedMethod,
     band,
     line,
     lines_key,
     log_axis,
     names_beside,
     number,
-    quality_by_time,
     steps,
     ticks,
 )
 from trueface.report.matplotlib_figures import drawn_file
+from trueface.report.method_plane import Role, TimedMethod, quality_by_time
 from trueface.report.style import COLOURS, OWN, SERIES, STYLES
 
 NASTY = '"><script>$\\frac'

@@ -17,11 +17,12 @@ from trueface.evaluation.group_rates import (
 )
 from trueface.evaluation.intervals import Difference, Measure
 from trueface.evaluation.qualities import SUMMARIES, Against, QualityRow, QualityScores
+from trueface.report.collaboration import Collaboration, collaborations, of_epochs
 from trueface.report.fairness_page import bars, comparisons, fairness_page, verdict
 from trueface.report.figures import Label
-from trueface.report.qualities_page import Collaboration, collaborations, of_epochs, quality_page
+from trueface.report.qualities_page import quality_page
 from trueface.runtime import paths
-from trueface.training.parts.qualities import CollaborationMeasured
+from trueface.training.collaboration import CollaborationMeasured
 
 SEXES = ("male", "nonmale")
 INTERSEC = tuple(f"{sex}-{race}" for sex in SEXES for race in ("asian", "white", "black", "others"))

@@ -24,15 +24,10 @@ from tests.trueface.oldfiles import (
     storage_bytes,
 )
 from trueface.runtime.errors import DataError, RecordError
-from trueface.runtime.original_runs import (
-    MAX_ROWS,
-    read_poison,
-    read_results,
-    read_scores,
-    rebuild,
-    tensor_names,
-)
-from trueface.runtime.safe_pickle import Budget, Refusal, load
+from trueface.runtime.original_runs import MAX_ROWS, read_poison, read_results, read_scores
+from trueface.runtime.pickle_machine import Budget, Refusal
+from trueface.runtime.pickled_tensors import rebuild, tensor_names
+from trueface.runtime.safe_pickle import load
 
 LABELS, LOGITS = (1, 0, 1, 1), (2.5, -0.125, -3.0, 0.75)
 SAMPLES = [

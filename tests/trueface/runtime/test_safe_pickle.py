@@ -16,10 +16,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.trueface.oldfiles import Call
-from trueface.runtime import safe_pickle
+from trueface.runtime import pickle_machine
 from trueface.runtime.errors import DataError
-from trueface.runtime.original_runs import NUMBERS, OldArray, OldType, numpy_names
-from trueface.runtime.safe_pickle import Budget, Named, Refusal, load, run
+from trueface.runtime.pickle_machine import Budget, Named, Refusal, run
+from trueface.runtime.pickled_arrays import NUMBERS, OldArray, OldType, numpy_names
+from trueface.runtime.safe_pickle import load
 
 PLAIN = st.recursive(
     st.none()
@@ -219,7 +220,7 @@ def test_a_pickle_of_too_many_instructions_is_stopped(data: bytes) -> None:
 
 def test_a_file_of_too_many_instructions_is_refused() -> None:
     with pytest.raises(Refusal, match="more instructions"):
-        read(b"N" * (safe_pickle.MAX_STEPS + 1))
+        read(b"N" * (pickle_machine.MAX_STEPS + 1))
 
 
 def test_a_dict_of_many_entries_is_refused() -> None:

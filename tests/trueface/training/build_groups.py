@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from trueface.data.dataset import Batch
-from trueface.data.loading import order_of
+from trueface.data.pass_order import order_of
 from trueface.runtime.progress import Watch
 from trueface.training.cells import cell_numbers
 from trueface.training.config import TrainerConfig

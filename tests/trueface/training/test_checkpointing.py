@@ -15,8 +15,8 @@ from trueface.models.detectors import Detector, build, freeze
 from trueface.runtime import paths
 from trueface.runtime.errors import CheckpointError
 from trueface.runtime.progress import Watch
-from trueface.training import checkpointing
-from trueface.training.checkpointing import KeptOptimizer
+from trueface.training import checkpointing, optimizer_state
+from trueface.training.optimizer_state import KeptOptimizer
 
 torch.set_num_threads(1)
 
@@ -42,14 +42,14 @@ def test_an_optimizer_goes_on_as_if_it_had_never_stopped(tmp_path: Path) -> None
     one, first = an_adam(straight), an_adam(broken)
     stepped(straight, one, 3)
     stepped(broken, first, 3)
-    checkpointing.save_optimizer(
+    optimizer_state.save_optimizer(
         tmp_path / "deep/optimizer.pt",
-        KeptOptimizer(epoch=2, state=checkpointing.state_of(broken, first)),
+        KeptOptimizer(epoch=2, state=optimizer_state.state_of(broken, first)),
     )
-    kept = checkpointing.load_optimizer(tmp_path / "deep/optimizer.pt")
+    kept = optimizer_state.load_optimizer(tmp_path / "deep/optimizer.pt")
     second = an_adam(broken)
     assert kept.epoch == 2
-    assert checkpointing.give_state(broken, second, kept.state) == len(list(broken.parameters()))
+    assert optimizer_state.give_state(broken, second, kept.state) == len(list(broken.parameters()))
     stepped(straight, one, 2)
     stepped(broken, second, 2)
     for parameter, other in zip(straight.parameters(), broken.parameters(), strict=True):
@@ -61,7 +61,7 @@ def test_the_learning_rate_and_weight_decay_stay_the_new_ones() -> None:
     before = AdamW(model.parameters(), lr=0.5, weight_decay=0.3)
     stepped(model, before)
     after = AdamW(model.parameters(), lr=1e-5, weight_decay=0.01)
-    checkpointing.give_state(model, after, checkpointing.state_of(model, before))
+    optimizer_state.give_state(model, after, optimizer_state.state_of(model, before))
     assert [(group["lr"], group["weight_decay"]) for group in after.param_groups] == [(1e-5, 0.01)]
 
 
@@ -72,7 +72,7 @@ def test_parameters_that_were_not_trained_before_start_afresh() -> None:
     stepped(frozen, before)
     whole = a_model(2)
     after = an_adam(whole)
-    assert checkpointing.give_state(whole, after, checkpointing.state_of(frozen, before)) == 2
+    assert optimizer_state.give_state(whole, after, optimizer_state.state_of(frozen, before)) == 2
     known = {name for name, one in whole.network.named_parameters() if after.state.get(one)}
     assert known == {"fc.weight", "fc.bias"}
 
@@ -83,17 +83,17 @@ def test_parameters_that_do_not_learn_now_get_nothing() -> None:
     stepped(model, before)
     freeze(model)
     after = an_adam(model)
-    assert checkpointing.give_state(model, after, checkpointing.state_of(model, before)) == 2
+    assert optimizer_state.give_state(model, after, optimizer_state.state_of(model, before)) == 2
 
 
 def test_moments_of_another_shape_are_left_out() -> None:
     model = a_model()
     before = an_adam(model)
     stepped(model, before)
-    state = dict(checkpointing.state_of(model, before))
+    state = dict(optimizer_state.state_of(model, before))
     state["fc.weight"] = {**state["fc.weight"], "exp_avg": torch.zeros(3)}
     after = an_adam(model)
-    assert checkpointing.give_state(model, after, state) == len(state) - 1
+    assert optimizer_state.give_state(model, after, state) == len(state) - 1
     assert not after.state.get(model.network.get_parameter("fc.weight"))
 
 
@@ -102,7 +102,7 @@ def test_an_optimizer_without_such_moments_has_nothing_to_give() -> None:
     other = SGD(model.parameters(), lr=0.1)
     stepped(model, other)
     after = an_adam(model)
-    assert checkpointing.give_state(model, after, checkpointing.state_of(model, other)) == 0
+    assert optimizer_state.give_state(model, after, optimizer_state.state_of(model, other)) == 0
 
 
 def test_momentum_goes_on_where_the_optimizer_is_sgd_again() -> None:
@@ -111,13 +111,13 @@ def test_momentum_goes_on_where_the_optimizer_is_sgd_again() -> None:
     stepped(straight, steady, 2)
     stepped(broken, first, 2)
     second = SGD(broken.parameters(), lr=0.1, momentum=0.9)
-    state = checkpointing.state_of(broken, first)
-    assert checkpointing.give_state(broken, second, state) == len(state)
+    state = optimizer_state.state_of(broken, first)
+    assert optimizer_state.give_state(broken, second, state) == len(state)
     stepped(straight, steady, 1)
     stepped(broken, second, 1)
     for parameter, other in zip(straight.parameters(), broken.parameters(), strict=True):
         assert torch.equal(parameter, other)
-    assert checkpointing.give_state(broken, an_adam(broken), state) == 0
+    assert optimizer_state.give_state(broken, an_adam(broken), state) == 0
 
 
 @pytest.mark.parametrize(
@@ -139,7 +139,7 @@ def test_a_state_that_is_none_or_not_there_is_refused(
     elif content is not None:
         torch.save(content, path)
     with pytest.raises(CheckpointError, match=said):
-        checkpointing.load_optimizer(path)
+        optimizer_state.load_optimizer(path)
 
 
 torch.set_num_threads(1)  # two that wait for each other under load are slower

@@ -18,7 +18,7 @@ from trueface.models import checkpoint
 from trueface.models.detectors import Detector, build
 from trueface.runtime import paths, tensor_files
 from trueface.runtime.progress import Watch
-from trueface.training import checkpointing
+from trueface.training import checkpointing, optimizer_state
 from trueface.training.checkpointing import Checkpointing
 from trueface.training.distributed import ALONE
 from trueface.training.settings import TrainSettings
@@ -298,7 +298,7 @@ def test_the_optimizers_kept_state_survives_an_interruption_after_the_best_epoch
     interrupt(tmp_path / "killed", told, epoch=2, batches=1)
     run(tmp_path / "killed", told)
     whole, kept = (
-        checkpointing.load_optimizer(paths.optimizer(tmp_path / name))
+        optimizer_state.load_optimizer(paths.optimizer(tmp_path / name))
         for name in ("whole", "killed")
     )
     assert whole.epoch == kept.epoch

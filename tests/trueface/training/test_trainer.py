@@ -17,7 +17,7 @@ from trueface.models import checkpoint
 from trueface.models.detectors import Detector, build
 from trueface.runtime import paths
 from trueface.runtime.progress import Watch
-from trueface.training import checkpointing
+from trueface.training import optimizer_state
 from trueface.training.checkpointing import Checkpointing
 from trueface.training.settings import TrainSettings
 from trueface.training.trainer import TrainingResult, fit, train
@@ -206,7 +206,7 @@ def test_the_optimizers_state_is_of_the_epoch_whose_weights_are_kept(tmp_path: P
     model = slim()
     told = settings(num_epochs=5, lr=0.01, save_optimizer=True)
     done = train(model, checkered(0), checkered(1), kept_in(tmp_path, told), watch=Watch())
-    kept = checkpointing.load_optimizer(paths.optimizer(tmp_path))
+    kept = optimizer_state.load_optimizer(paths.optimizer(tmp_path))
     source = checkpoint.load(paths.checkpoint(tmp_path)).provenance
     assert kept.epoch == done.chosen.epoch == source["epochs"]
     steps = {int(values["step"]) for values in kept.state.values()}
@@ -226,7 +226,7 @@ def test_a_training_that_keeps_no_state_leaves_none_of_an_earlier_one(tmp_path: 
 
 def test_two_trainings_with_the_state_kept_are_one_long_training() -> None:
     long, _ = trained(num_epochs=2, select="last")
-    states: list[checkpointing.OptimizerState] = []
+    states: list[optimizer_state.OptimizerState] = []
     images, short = checkered(0), slim()
     config = settings(num_epochs=1, select="last").trainer
     fit(

@@ -10,7 +10,7 @@ from trueface.evaluation import predictions
 from trueface.evaluation.predictions import UNKNOWN, Answered
 from trueface.runtime import paths
 from trueface.unlearning import record
-from trueface.unlearning.evaluation.sanity import Sort
+from trueface.unlearning.evaluation.alarms import Sort
 from trueface.unlearning.record import Record
 
 PER_CLASS = 40

@@ -14,7 +14,8 @@ from tests.trueface.unlearning.build import flipped
 from trueface.data.examples import Examples, Meter, examples
 from trueface.runtime.progress import Watch
 from trueface.unlearning.cache import Cache
-from trueface.unlearning.label_noise import Findings, compared, confident, explained, find
+from trueface.unlearning.confident_learning import confident, explained
+from trueface.unlearning.label_noise import Findings, compared, find
 from trueface.unlearning.record import Found
 
 torch.set_num_threads(1)

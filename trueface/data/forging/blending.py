@@ -51,6 +51,20 @@ MOUTH = (0.05, 0.20)  # of the half height below it: where the mouth's part begi
 SOFTEST, HARDEST = 3.0 / 128, 1.0 / 128  # deviation of the blurred edge
 STEEPER = 1.6
 REDUCED = 0.75  # and back: what softens a source
+RATIO = (0.6, 1.6)  # of deviations, at most
+SHARE = (0.8, 1.0)  # of the way to the face's colours
+LEAST = 1e-3  # weight, or deviation in grey levels: below it there is nothing to match
+# most of each, at strength 1
+HUE_DEGREES, SATURATION, VALUE = 8.0, 0.15, 0.10
+RATIOS = (0.6, 0.8, 1.0, 1.0)  # of the source within the mask
+LOWEST, HIGHEST = 85, 95  # quality of a pair, drawn
+FULL_COLOUR = 0  # Pillow's 4:4:4: no type is told by the resolution of its colour
+SIDE = 16  # of the grey copies that are compared
+NEAREST = 5
+LEVELS = 40  # per deviation
+MOST = 127  # so that sums of products of two faces are whole numbers below 2^24: exact in float32
+ROWS = 1024  # compared at once
+Thumbnails = npt.NDArray[np.int8]
 
 
 def outline(part: Part, chance: np.random.Generator) -> npt.NDArray[np.float64]:
@@ -154,13 +168,6 @@ def _bytes(face: Floats) -> Pixels:
     return np.rint(np.clip(face, 0, 255)).astype(np.uint8)
 
 
-RATIO = (0.6, 1.6)  # of deviations, at most
-SHARE = (0.8, 1.0)  # of the way to the face's colours
-LEAST = 1e-3  # weight, or deviation in grey levels: below it there is nothing to match
-# most of each, at strength 1
-HUE_DEGREES, SATURATION, VALUE = 8.0, 0.15, 0.10
-
-
 def to_ycc(pixels: Floats) -> tuple[Floats, Floats, Floats]:
     """Return luma and the two chroma channels (around 0) of JPEG, ITU-R BT.601, of (H, W, 3) RGB."""
     red, green, blue = (pixels[..., channel] for channel in range(3))
@@ -224,9 +231,6 @@ def _moments(channel: Floats, weight: Floats, total: float) -> tuple[float, floa
     return mean, math.sqrt(square)
 
 
-RATIOS = (0.6, 0.8, 1.0, 1.0)  # of the source within the mask
-
-
 class ForgerySource(Protocol):
     """What the function of a type does."""
 
@@ -276,10 +280,6 @@ def forged(
     return np.rint(np.clip(target + (source - target) * share, 0, 255)).astype(np.uint8)
 
 
-LOWEST, HIGHEST = 85, 95  # quality of a pair, drawn
-FULL_COLOUR = 0  # Pillow's 4:4:4: no type is told by the resolution of its colour
-
-
 def like(face: Pixels, form: tuple[int, ...]) -> Pixels:
     """Return a face in the height and width of another."""
     if face.shape == form:
@@ -304,15 +304,6 @@ def decoded(content: bytes) -> Pixels:
     """Return the pixels of a JPEG file's bytes, (H, W, 3)."""
     with open_image(io.BytesIO(content)) as image:
         return np.array(image)
-
-
-SIDE = 16  # of the grey copies that are compared
-NEAREST = 5
-LEVELS = 40  # per deviation
-MOST = 127  # so that sums of products of two faces are whole numbers below 2^24: exact in float32
-ROWS = 1024  # compared at once
-
-Thumbnails = npt.NDArray[np.int8]
 
 
 def thumbnail(face: Pixels) -> Thumbnails:

@@ -18,12 +18,11 @@ Its tables have the columns of seed 002; it has lists, and words for data IDs:
 A contact sheet shows a few faces before a set is made, each beside its fakes of every type.
 """
 
-import csv
 import hashlib
 import io
 import json
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -32,18 +31,6 @@ import numpy as np
 import PIL.Image
 import PIL.ImageDraw
 
-from trueface.data.attribute_table import (
-    EIGHT,
-    FORGERY,
-    GENDERS,
-    INTERSEC,
-    LABEL,
-    PATH,
-    RACES,
-    SIGNS,
-    SPLIT,
-)
-from trueface.data.dataset_file import quoted, write_dataset_file
 from trueface.data.decoding import decode_array
 from trueface.data.forging.blending import (
     Pixels,
@@ -55,20 +42,10 @@ from trueface.data.forging.blending import (
     quality_of,
     thumbnail,
 )
-from trueface.data.forging.plan import (
-    MARK,
-    REAL_FOLDER,
-    TABLE,
-    Face,
-    ForgeSettings,
-    ForgingPlan,
-    Pair,
-    limited,
-    plan_of,
-    read_faces,
-)
+from trueface.data.forging.plan import MARK, ForgingPlan, Pair, limited, plan_of, read_faces
 from trueface.data.forging.registry import SPECS, parse_types
-from trueface.data.splits import write_splits
+from trueface.data.forging.set_tables import write_tables
+from trueface.data.forging.settings import ForgeSettings
 from trueface.runtime.artifact import Artifact
 from trueface.runtime.errors import BadImageError, DataError
 from trueface.runtime.files import Json, write_atomic
@@ -81,6 +58,9 @@ CHUNK = 32  # pairs that a process makes before it reports
 Progress = Callable[[int, int], None]
 
 log = logging.getLogger(__name__)
+ROWS = 6  # faces, of as many groups as there are
+LOOKED_AT = 40  # faces of each group among which donors are looked for
+SIDE, GAP, TITLE = 192, 6, 16  # pixels
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -269,83 +249,6 @@ def _counts(plan: ForgingPlan) -> dict[str, Json]:
         "groups": list(groups),
         "without_donor": plan.lonely,
     }
-
-
-SEED_TABLES = "csv"
-WORD = "forged"  # all images of the set
-REAL_WORD = "realFaces"  # a word that begins with real: what trainings add where none is named
-
-
-def write_tables(folder: Path, root: Path, plan: ForgingPlan) -> None:
-    """Write tables, lists and words.
-
-    Args:
-        folder: to write in, which will be renamed to `root`.
-        root: the data root, absolute.
-        plan: what is in the set.
-    """
-    columns = columns_of(plan)
-    rows = list(_rows(plan))
-    write_atomic(folder / TABLE, _text(columns, rows))
-    if plan.table.has_groups:
-        seeds = [name for name in columns if name not in {SPLIT, *plan.table.further}]
-        plain = [name for name in seeds if name != FORGERY]
-        (folder / SEED_TABLES).mkdir()
-        for name in ("train", "val"):
-            for word, label, held in (("real", "0", plain), ("fake", "1", seeds)):
-                chosen = [row for row in rows if (row[SPLIT], row[LABEL]) == (name, label)]
-                write_atomic(folder / SEED_TABLES / f"{word}{name}.csv", _text(held, chosen))
-        tested = [row for row in rows if row[SPLIT] == "test"]
-        write_atomic(folder / SEED_TABLES / "test.csv", _text(plain, tested))
-    write_splits(folder / "splits", plan.lists)
-    write_dataset_file(folder, root, root / "splits", "forge", _sections(plan))
-
-
-def columns_of(plan: ForgingPlan) -> tuple[str, ...]:
-    """Return the columns of the table of all images: the seed's, list, and the faces' own."""
-    groups = (*SIGNS, INTERSEC) if plan.table.has_groups else ()
-    return (PATH, LABEL, *groups, FORGERY, SPLIT, *plan.table.further)
-
-
-def _rows(plan: ForgingPlan) -> Iterator[dict[str, str]]:
-    for pair in plan.pairs:
-        groups = _numbers(pair.face) if plan.table.has_groups else {}
-        facts = {**pair.face.columns, **groups, SPLIT: pair.face.split}
-        for path, number in pair.images:
-            yield {**facts, PATH: path, LABEL: str(int(number > 0)), FORGERY: str(number)}
-
-
-def _numbers(face: Face) -> dict[str, str]:
-    """Return the seed's columns of a face's groups, numbered as eight intersections."""
-    gender, race = face.columns["gender"], face.columns["race"]
-    signs = (gender == GENDERS[0], *(race == each for each in RACES[:-1]))
-    numbers = {name: "1" if sign else "-1" for name, sign in zip(SIGNS, signs, strict=True)}
-    return {**numbers, INTERSEC: str(EIGHT.index(face.group))}
-
-
-def _text(columns: Sequence[str], rows: Iterable[Mapping[str, str]]) -> str:
-    file = io.StringIO()
-    writer = csv.DictWriter(file, columns, extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(sorted(rows, key=lambda row: (row[SPLIT], row[LABEL], row[PATH])))
-    return file.getvalue()
-
-
-def _sections(plan: ForgingPlan) -> Iterator[str]:
-    """Yield the lines of dataset.yaml with the words of the set."""
-    there = {pair.spec.name for pair in plan.pairs if pair.keeps_fake}
-    fakes = [SPECS[name] for name in SPECS if name in there]
-    every = [REAL_FOLDER, *(spec.folder for spec in fakes)]
-    yield "subsets:"
-    yield f"  {WORD}: [{', '.join(map(quoted, every))}]"
-    yield f"  {REAL_WORD}: [{quoted(REAL_FOLDER)}]  # real"
-    for spec in fakes:
-        yield f"  {WORD}-{spec.name}: [{quoted(spec.folder)}]  # fake"
-
-
-ROWS = 6  # faces, of as many groups as there are
-LOOKED_AT = 40  # faces of each group among which donors are looked for
-SIDE, GAP, TITLE = 192, 6, 16  # pixels
 
 
 def write_contact_sheet(path: Path, faces: Path, settings: ForgeSettings) -> int:

@@ -8,115 +8,28 @@ the training list says which share of a group's images of a class is kept. No to
 import hashlib
 import os
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import product
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, ClassVar
 
-from pydantic import AfterValidator, Field
-
-from trueface.data.attribute_table import SPLIT, AttributeRow
-from trueface.data.attribute_table import read_table as read_rows
 from trueface.data.folders import find_images
+from trueface.data.forging.faces import Face, FaceTable, read_table
+from trueface.data.forging.kept_cells import kept, parse_cells
 from trueface.data.forging.registry import (
     SELF,
     SPECS,
     ForgerySpec,
-    canonical_types,
-    described,
-    modules_of,
     parse_types,
 )
-from trueface.data.settings import PLACES
-from trueface.data.splits import LISTS, NAMES
-from trueface.runtime.errors import DataError, UnknownName, UsageError, refuse_rows
-from trueface.runtime.field_types import Settings
-
-# of images of another data set than that of the training, which are for tests alone
-SPLITS: Mapping[str, str] = {**LISTS, "cross": "test"}
-GROUP = "intersec"  # the column of the groups that lend each other parts
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Face:
-    """One real face."""
-
-    file: Path
-    path: str  # as the table has it, or below the folder
-    split: str  # train, val or test; "" where nothing says
-    columns: Mapping[str, str]  # gender, race, intersec and further columns, by name
-    place: str  # file and line, for messages
-
-    @property
-    def group(self) -> str:
-        """Its intersection of gender and race; "" where there are no groups."""
-        return self.columns.get(GROUP, "")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FaceTable:
-    """Real faces, and what their table has of them."""
-
-    faces: tuple[Face, ...]
-    has_groups: bool  # of people
-    further: tuple[str, ...]  # columns beside the seed's, in their order
-    contradictions: int  # rows whose intersec_label is another than their columns say
-
-
-def read_table(path: Path) -> FaceTable:
-    """Read a table of real faces.
-
-    Raises:
-        DataError: it cannot be read, has no header, lacks a column, or has rows that cannot be; says
-            file and line of the first ones.
-    """
-    table = read_rows(path)
-    faces, faults, lines = list[Face](), list[tuple[int, str]](), dict[str, int]()
-    for row in table.rows:
-        first = lines.setdefault(row.path, row.line)
-        try:
-            if first != row.line:
-                raise ValueError(f"{row.path} is already in line {first}")  # noqa: TRY301  # as the others
-            faces.append(_face(path, row, lists=SPLIT in table.header))
-        except ValueError as error:
-            faults.append((row.line, str(error)))
-    refuse_rows(path, faults)
-    return FaceTable(
-        faces=tuple(faces),
-        has_groups=table.has_signs,
-        further=table.further,
-        contradictions=table.contradictions.count if table.contradictions else 0,
-    )
-
-
-def _face(table: Path, row: AttributeRow, *, lists: bool) -> Face:
-    """Return the face of a row.
-
-    Raises:
-        ValueError: says what is wrong with the row.
-    """
-    if row.label or row.forgery:
-        raise ValueError("the image is a fake, but only real faces (label 0) can be forged")
-    file = table.parent / row.path
-    if not file.is_file():
-        raise ValueError(f"file {file} does not exist")
-    split = row.cells.get(SPLIT, "")
-    if lists and split.casefold() not in SPLITS:
-        expected = ", ".join(dict.fromkeys((*LISTS.values(), "cross")))
-        raise ValueError(f"{SPLIT} is {split!r}, expected {expected}")
-    return Face(
-        file=file,
-        path=row.path,
-        split=SPLITS.get(split.casefold(), ""),
-        columns=row.values,
-        place=f"{table}:{row.line}",
-    )
-
+from trueface.data.forging.settings import ForgeSettings
+from trueface.data.splits import NAMES
+from trueface.runtime.errors import DataError
 
 SHARES = {"train": 0.6, "val": 0.2, "test": 0.2}  # where no table says; the seed's
 SHOWN = 3
+UNSHARED = "PreSocial"
+REAL_FOLDER = "Faces"
 
 
 def read_faces(place: Path) -> FaceTable:
@@ -219,233 +132,8 @@ def _digest(words: str) -> bytes:
     return hashlib.sha256(words.encode(errors="surrogateescape")).digest()
 
 
-CLASSES: Mapping[str, int] = {"real": 0, "fake": 1}
-OTHERS = "*"  # each group that no other cell names
-SHAPE = "NAME: NUMBER or NAME/real: NUMBER or NAME/fake: NUMBER, separated by commas"  # prose: ok, the syntax of the setting
-
-
-@dataclass(frozen=True, slots=True)
-class KeptCell:
-    """How much of a group's images is kept."""
-
-    text: str  # for messages
-    column: str  # "" where the name is enough
-    name: str
-    labels: tuple[int, ...]  # classes: one of them, or both
-    amount: float  # up to 1 a share of the pairs; above 1 so many
-
-    def kept(self, ordered: Sequence[Face]) -> set[str]:
-        """Return the paths of the first of a group's faces, as many as are kept.
-
-        Of a share, as many of each intersection of gender and race.
-
-        Raises:
-            UsageError: there are not as many.
-        """
-        if self.amount > 1:
-            if self.amount > len(ordered):
-                raise UsageError(
-                    f"cells: {self.text!r} requests {self.amount:g} images, but the training list "
-                    f"has {len(ordered)}. Request fewer, or raise the limit of the list."
-                )
-            return {face.path for face in ordered[: int(self.amount)]}
-        groups = _by_group(ordered).values()
-        return {face.path for group in groups for face in group[: self._share(len(group))]}
-
-    def _share(self, count: int) -> int:
-        exact = round(self.amount * count, 6)
-        whole = int(exact)
-        # halves go to the reals, so that both classes together are never more than all
-        is_up = exact - whole == 0.5 and self.labels != (CLASSES["fake"],)
-        return whole + (exact - whole > 0.5 or is_up)
-
-
-def parse_cells(text: str) -> tuple[KeptCell, ...]:
-    """Return the cells of a text such as "male/real: .9, male/fake: .1".
-
-    Raises:
-        ValueError: it is none, or a number is neither a share nor a count.
-    """
-    return tuple(_cell(part.strip()) for part in text.split(",") if part.strip())
-
-
-def _cell(text: str) -> KeptCell:
-    named, colon, number = text.rpartition(":")
-    if not colon:
-        raise ValueError(f"{text!r} is not a subgroup with a number: write {SHAPE}")
-    name, slash, word = named.rpartition("/") if "/" in named else (named, "", "")
-    if slash and word.strip() not in CLASSES:
-        raise ValueError(f"{word.strip()!r} in {text!r} is not real or fake")
-    column, _, value = name.strip().rpartition("=")
-    try:
-        amount = float(number)
-    except ValueError:
-        amount = -1.0
-    if not (0 <= amount <= 1 or (amount > 1 and amount.is_integer())):
-        raise ValueError(f"{text!r}: expected a fraction from 0 to 1, or a whole number of images")
-    if not value.strip():
-        raise ValueError(f"{text!r} does not name a group: write {SHAPE}")
-    labels = (CLASSES[word.strip()],) if slash else tuple(CLASSES.values())
-    return KeptCell(text, column.strip(), value.strip(), labels, amount)
-
-
-def kept(
-    ordered: Mapping[str, Sequence[Face]], cells: Sequence[KeptCell]
-) -> tuple[frozenset[str], frozenset[str]]:
-    """Return the paths whose real image is kept, and those whose fake is.
-
-    Of reals the first of the order are kept, of fakes the last: where the shares of both add up to
-    1 at most, no face comes twice. A cell of both classes keeps whole pairs. Shares are met in each
-    intersection of gender and race, so that a skew between men and women is none between races.
-
-    Args:
-        ordered: the faces of the training list by group, in the order that is drawn.
-        cells: none: all is kept.
-
-    Raises:
-        UnknownName: there is no such group.
-        UsageError: two cells name the same images, or one more than there are.
-    """
-    ranked = {
-        face.path: ((place, face.path), face)
-        for members in ordered.values()
-        for place, face in enumerate(members)
-    }
-    faces = [face for _, face in ranked.values()]
-    holding = _named(cells, faces)
-    _refuse_overlap(holding)
-    keep = {label: set(ranked) for label in CLASSES.values()}
-    for cell, parts in holding.items():
-        for members in parts:
-            from_end = cell.labels == (CLASSES["fake"],)
-            in_order = sorted(members, key=lambda face: ranked[face.path][0], reverse=from_end)
-            for label in cell.labels:
-                keep[label] -= {face.path for face in members} - cell.kept(in_order)
-    return frozenset(keep[0]), frozenset(keep[1])
-
-
-def _named(
-    cells: Sequence[KeptCell], faces: Sequence[Face]
-) -> dict[KeptCell, Sequence[Sequence[Face]]]:
-    """Return the faces that each cell names; `*` names several groups, each for itself."""
-    holding: dict[KeptCell, Sequence[Sequence[Face]]] = {}
-    for cell in cells:
-        if cell.column or cell.name != OTHERS:
-            column = _column(cell, faces)
-            holding[cell] = [[face for face in faces if face.columns.get(column) == cell.name]]
-    named = {face.path for (members,) in holding.values() for face in members}
-    others = [*_by_group([face for face in faces if face.path not in named]).values()]
-    for cell in cells:
-        if not holding.setdefault(cell, others):
-            raise UsageError(f"cells: {cell.text}: the other entries already name every group")
-    return holding
-
-
-def _by_group(faces: Iterable[Face]) -> dict[str, list[Face]]:
-    groups: dict[str, list[Face]] = defaultdict(list)
-    for face in faces:
-        groups[face.group].append(face)
-    return groups
-
-
-def _column(cell: KeptCell, faces: Sequence[Face]) -> str:
-    values: dict[str, set[str]] = defaultdict(set)
-    for face in faces:
-        for column, value in face.columns.items():
-            values[column].add(value)
-    if cell.column and cell.column not in values:
-        raise UnknownName("column of groups", cell.column, sorted(values), where="the faces' table")
-    looked_in = [cell.column] if cell.column else [*values]
-    columns = [column for column in looked_in if cell.name in values[column]]
-    if not columns:
-        known = sorted(set().union(*(values[column] for column in looked_in)))
-        raise UnknownName("group", cell.name, known, where="the training list of the faces' table")
-    if len(columns) > 1:
-        shown = " or ".join(f"{column}={cell.name}" for column in columns)
-        raise UsageError(f"cells: {cell.name} is in {len(columns)} columns. Write {shown}.")
-    return columns[0]
-
-
-def _refuse_overlap(holding: Mapping[KeptCell, Sequence[Sequence[Face]]]) -> None:
-    owner: dict[tuple[str, int], KeptCell] = {}
-    for cell, parts in holding.items():
-        for face, label in product((face for members in parts for face in members), cell.labels):
-            first = owner.setdefault((face.path, label), cell)
-            if first is not cell:
-                raise UsageError(
-                    f"cells: {first.text!r} and {cell.text!r} both name images of "
-                    f"{face.group or face.path}. Name groups without common images."
-                )
-
-
 MARK = "forged.json"  # in a forged set's data root: what it was made of
 TABLE = "faces.csv"  # likewise: all images, in the columns of the seed
-STRONGEST = 4.0
-
-
-def _types(text: str) -> str:
-    try:
-        return canonical_types(text)
-    except UsageError as error:
-        raise ValueError(str(error)) from error
-
-
-def _cells(text: str) -> str:
-    return ", ".join(cell.text for cell in parse_cells(text))
-
-
-def _type_modules(value: Any) -> tuple[str, ...]:
-    return modules_of(parse_types(str(value)))
-
-
-class ForgeSettings(Settings):
-    """A set of real faces and blends of them: where, of which faces, how strongly forged."""
-
-    costs: ClassVar[frozenset[str]] = frozenset({"faces", "train", "val", "test"})
-    aliases: ClassVar[Mapping[str, str]] = PLACES
-    modules: ClassVar[Mapping[str, Callable[[Any], tuple[str, ...]]]] = {"types": _type_modules}
-
-    data_root: str = Field(description="Folder to write")
-    faces: str = Field(
-        description="CSV table of real faces "
-        "(img_path,label,ismale,isasian,iswhite,isblack,intersec_label,split), or a folder of "
-        "aligned faces without groups"
-    )
-    types: Annotated[str, AfterValidator(_types)] = Field(
-        "1-5", description=f"Types of forgery, used in turn: {described()}"
-    )
-    strength: float = Field(
-        1.0,
-        gt=0,
-        le=STRONGEST,
-        description="Strength of shifts, lost detail and changed colours. Higher values are easier to "
-        "detect",
-    )
-    seed: int = Field(42, ge=0, description="Random seed of the images")
-    cells: Annotated[str, AfterValidator(_cells)] = Field(
-        "",
-        description=f"Skew of the training list, {SHAPE}. Values up to 1 are fractions of a group's "
-        "images that are kept, larger ones are numbers of images, and * stands for each group "
-        "not named",
-    )
-    train: int = Field(
-        0, ge=0, description="Number of real faces of each group for training. 0 takes all"
-    )
-    val: int = Field(
-        0, ge=0, description="Number of real faces of each group for validation. 0 takes all"
-    )
-    test: int = Field(
-        0, ge=0, description="Number of real faces of each group for tests. 0 takes all"
-    )
-
-    @property
-    def limits(self) -> dict[str, int]:
-        """How many faces of each group a list has; 0: all."""
-        return {"train": self.train, "val": self.val, "test": self.test}
-
-
-UNSHARED = "PreSocial"
-REAL_FOLDER = "Faces"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from trueface.data.image_keys import short_key
 from trueface.data.imports.registry import (
     FAKE,
     REAL,
@@ -18,7 +19,7 @@ from trueface.data.imports.registry import (
     register_layout,
     subfolders,
 )
-from trueface.data.splits import NAMES, short_key
+from trueface.data.splits import NAMES
 from trueface.data.vocabulary import MODIFIERS
 from trueface.runtime.errors import DataError
 

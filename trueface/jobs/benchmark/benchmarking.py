@@ -52,8 +52,8 @@ from trueface.data.settings import ScoringSettings, TestSettings
 from trueface.data.vocabulary import BUILT_IN
 from trueface.evaluation.inference import drawn
 from trueface.evaluation.operating_threshold import Calibration, calibrate
+from trueface.features.file_digests import FileDigests
 from trueface.features.folder import store_folder
-from trueface.features.matrix import FileDigests
 from trueface.jobs import job_data, lineage
 from trueface.jobs.job_data import model_name
 from trueface.jobs.setup import entry

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from launcher.api import Job, Json
 from trueface.data.forging.forged_set import make_forged
-from trueface.data.forging.plan import ForgeSettings
+from trueface.data.forging.settings import ForgeSettings
 from trueface.jobs.job_data import progress_of
 from trueface.runtime import logs
 

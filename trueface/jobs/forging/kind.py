@@ -4,7 +4,8 @@ import os
 from collections.abc import Iterator
 
 from launcher.api import Draft, Role, UsageError
-from trueface.data.forging.plan import MARK, ForgeSettings, plan_of, read_faces
+from trueface.data.forging.plan import MARK, plan_of, read_faces
+from trueface.data.forging.settings import ForgeSettings
 from trueface.jobs.job_kind import LaboratoryKind, command_line, made_root, named_inputs
 
 

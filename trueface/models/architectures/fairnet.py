@@ -42,6 +42,10 @@ STAGES = 3  # each doubles the resolution and halves the channels
 DROPOUT = 0.2  # of output logits, as published, and not of what a last layer gets
 # of forgeries and of groups; a training uses the first logits, as many as there are
 MOST_CLASSES = 64
+RESIDUAL_SPREAD = 12 / 255  # of a photograph's high-pass residual, where pixels are in -1 … 1
+PUBLISHED_WIDTH = 512
+NARROW_WIDTH = 128
+HALF = (0.5, 0.5, 0.5)
 
 
 def adopt_statistics(maps: Tensor, others: Tensor) -> Tensor:
@@ -220,12 +224,6 @@ def _head(features: int, hidden: int, classes: int) -> nn.Module:
     return nn.Sequential(
         nn.Linear(features, hidden), nn.LeakyReLU(inplace=True), nn.Linear(hidden, classes)
     )
-
-
-RESIDUAL_SPREAD = 12 / 255  # of a photograph's high-pass residual, where pixels are in -1 … 1
-PUBLISHED_WIDTH = 512
-NARROW_WIDTH = 128
-HALF = (0.5, 0.5, 0.5)
 
 
 class SlimEncoder(Slim18):

@@ -24,10 +24,9 @@ from sklearn.svm import SVC
 
 from trueface.evaluation import curves
 from trueface.evaluation.intervals import Floats, Measure, interval, resamples, unvaried
-from trueface.evaluation.predictions import UNKNOWN, Answered
+from trueface.evaluation.predictions import Answered
 from trueface.runtime.rng import numpy_stream
 from trueface.unlearning.evaluation.measures import (
-    Classes,
     Parts,
     Sheet,
     Unmeasured,
@@ -38,99 +37,15 @@ from trueface.unlearning.evaluation.measures import (
     rows,
     sheet,
 )
+from trueface.unlearning.evaluation.member_samples import (
+    LEAST,
+    all_of_same_classes,
+    class_weights,
+    matched_sides,
+    side_losses,
+    stacked,
+)
 from trueface.unlearning.registry import Goal
-
-LEAST = 50  # samples of either side: with 100 in all a fraction is known to 10 points
-FINEST = 50  # weights of classes are whole numbers up to this
-Sides = tuple[NDArray[np.intp], NDArray[np.intp], Classes]  # places of members and others, labels
-
-
-def matched_sides(forget: Answered, outside: Answered, random: np.random.Generator) -> Sides:
-    """Return places of members, of as many others of the same true classes, and others' labels."""
-    truth, classes = right(forget), right(outside)
-    members, others, labels = [], [], np.full(len(outside), UNKNOWN)
-    for true in np.unique(truth):
-        pool = random.permutation(np.flatnonzero(classes == true))
-        wanted = random.permutation(np.flatnonzero(truth == true))
-        count = min(len(pool), len(wanted))
-        members.append(wanted[:count])
-        others.append(pool[:count])
-        # of the same class, each other sample is given the label that a member was trained with
-        labels[pool[:count]] = forget.trained[wanted[:count]]
-    inside, beside = np.sort(np.concatenate(members)), np.sort(np.concatenate(others))
-    return inside, beside, labels[beside]
-
-
-def all_of_same_classes(forget: Answered, outside: Answered, random: np.random.Generator) -> Sides:
-    """Return places of members, of all others of the same true classes, and others' labels.
-
-    Members of a class of which there are no others are left out.
-    """
-    truth, classes = right(forget), right(outside)
-    shared = np.intersect1d(truth, classes)
-    labels = np.full(len(outside), UNKNOWN)
-    for true in shared:
-        pool = random.permutation(np.flatnonzero(classes == true))
-        # in the proportions of the members' labels, to the nearest whole sample
-        labels[pool] = np.resize(random.permutation(forget.trained[truth == true]), len(pool))
-    members, others = (np.flatnonzero(np.isin(of, shared)) for of in (truth, classes))
-    return members, others, labels[others]
-
-
-def class_weights(inside: Classes, beside: Classes) -> Classes:
-    """Return whole numbers (B,) by which classes weigh among others as among members; all 1 if so.
-
-    Args:
-        inside: (A,) classes of members.
-        beside: (B,) of others, the same ones.
-    """
-    classes, place, count = np.unique(beside, return_inverse=True, return_counts=True)
-    wanted = np.array([np.count_nonzero(inside == true) for true in classes]) / count
-    if not len(classes):
-        return np.zeros(0, np.int64)
-    whole = np.maximum(np.rint(FINEST * wanted / wanted.max()).astype(np.int64), 1)
-    weights: Classes = (whole // np.gcd.reduce(whole))[place]
-    return weights
-
-
-def side_losses(
-    forget: Answered, outside: Answered, sides: Sides
-) -> tuple[Floats, NDArray[np.int64], list[str]]:
-    """Return losses (N, 1) of both sides, which are members, their pictures."""
-    members, others, labels = sides
-    if not len(others):
-        raise Unmeasured("no sample outside the training belongs to the forgotten classes")
-    if len(members) < LEAST:
-        raise Unmeasured(
-            f"only {len(members)} forgotten samples have a counterpart of the same class outside the "
-            f"training, and the attack needs {LEAST}"
-        )
-    inside, beside = rows(forget, members), rows(outside, others)
-    values, member = stacked(inside.losses(forget.trained[members]), beside.losses(labels))
-    names = [
-        *(f"in/{name}" for name in pictures(inside)),
-        *(f"out/{name}" for name in pictures(beside)),
-    ]
-    return values, member, names
-
-
-def stacked(members: Floats, others: Floats) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Return one feature (N, 1) of both sides, and which are members (N,).
-
-    Raises:
-        Unmeasured: too few, or all alike.
-    """
-    if min(len(members), len(others)) < LEAST:
-        raise Unmeasured(
-            f"there are {len(members)} members and {len(others)} non-members, and the attack needs "
-            f"{LEAST} of each"
-        )
-    values = np.concatenate([members, others])
-    if not np.ptp(values) > 0:
-        raise Unmeasured("the model gives all samples the same output")
-    member = np.repeat(np.array([1, 0]), [len(members), len(others)])
-    return values[:, None], member
-
 
 LEAST_OTHERS = 1000  # for 1 % of others: it is then ten of them, and known to 0.6 points
 CLIP = 400.0  # of losses, as SCRUB's code has it

@@ -50,6 +50,8 @@ from trueface.unlearning.registry import register_method
 
 Positions = NDArray[np.int64]
 SAME = 1e-3  # deviations by which means may differ: another device rounds otherwise
+HISTORY = 20  # steps that L-BFGS remembers
+FLAT = 1e-7  # largest entry of a gradient at a minimum
 
 
 def refit_ridge(request: Request, head: RidgeHead) -> Result:
@@ -177,8 +179,6 @@ def _put(layer: LinearLayer, head: RidgeHead) -> None:
 
 DECAYS = (10.0, 3.0, 1.0, 0.3, 0.1, 0.01, 1e-3, 1e-4)
 """Penalties tried; stronger is a constant, weaker an interpolation of a thousand features."""
-HISTORY = 20  # steps that L-BFGS remembers
-FLAT = 1e-7  # largest entry of a gradient at a minimum
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

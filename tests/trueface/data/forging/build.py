@@ -8,7 +8,8 @@ import numpy as np
 import PIL.Image
 
 from trueface.data.forging.blending import Pixels
-from trueface.data.forging.plan import Face, ForgeSettings
+from trueface.data.forging.faces import Face
+from trueface.data.forging.settings import ForgeSettings
 
 SIDE = 48
 HEADER = "img_path,label,ismale,isasian,iswhite,isblack,intersec_label,split"

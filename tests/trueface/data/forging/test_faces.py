@@ -17,15 +17,9 @@ from trueface.data.forging.blending import (
     nearest,
     thumbnail,
 )
-from trueface.data.forging.plan import (
-    Face,
-    kept,
-    limited,
-    names_of,
-    parse_cells,
-    read_faces,
-    read_table,
-)
+from trueface.data.forging.faces import Face, read_table
+from trueface.data.forging.kept_cells import kept, parse_cells
+from trueface.data.forging.plan import limited, names_of, read_faces
 from trueface.data.forging.registry import SPECS, Part, canonical_types, parse_types
 from trueface.runtime.errors import DataError, UnknownName, UsageError
 from trueface.runtime.rng import stream

@@ -11,8 +11,9 @@ from launcher.api import Draft, Job, Kind, Plan, Role, TaskFileError
 from tests.trueface.jobs import build
 from tests.trueface.purification.build import normal, smooth_images
 from trueface.data.made_folders import digest_of, image_names, made_folder, read_images, read_made
-from trueface.diffusion.diffuser import Diffuser, make_schedule, save_diffuser
+from trueface.diffusion.diffuser import Diffuser, save_diffuser
 from trueface.diffusion.networks import NetworkShape, build_network
+from trueface.diffusion.schedule import make_schedule
 from trueface.jobs.generation.diffusion_kinds import DIFFUSER
 from trueface.jobs.generation.purification_kinds import DENOISER, PURIFY
 from trueface.jobs.generation.purify import denoiser, purify

@@ -18,7 +18,7 @@ from launcher.api import JobError, Json
 from tests.trueface.training.test_resume import Killed, Mortal
 from tests.trueface.training.test_trainer import same, settings, slim
 from trueface.data.dataset import Batch
-from trueface.data.loading import order_of
+from trueface.data.pass_order import order_of
 from trueface.jobs.refusals import unfit_fairness
 from trueface.models.architectures.fairnet import DisentanglingNetwork
 from trueface.models.detectors import Detector, build

@@ -21,20 +21,21 @@ from trueface.data.dataset import Batch
 from trueface.data.quality_feed import COLUMN
 from trueface.models.detectors import Detector
 from trueface.runtime.progress import Watch
-from trueface.training.objectives.registry import make_objective
-from trueface.training.parts.qualities import (
+from trueface.training.collaboration import CollaborationObjective
+from trueface.training.dependence import (
     FORMS,
-    CollaborationObjective,
     between,
     cca,
-    chosen,
     gram,
     normalised,
     pairs,
     plain,
     shuffled,
 )
-from trueface.training.settings import CollaborationOptions, TrainSettings
+from trueface.training.hidden_layers import chosen
+from trueface.training.objectives.registry import make_objective
+from trueface.training.quality_settings import CollaborationOptions
+from trueface.training.settings import TrainSettings
 from trueface.training.trainer import fit
 
 torch.set_num_threads(1)

@@ -14,9 +14,9 @@ import pytest
 from tests.trueface.unlearning.said import flips, leave, one_class, said, spoilt, told
 from trueface.runtime import paths
 from trueface.runtime.files import write_json
+from trueface.unlearning.evaluation.alarms import Sort
 from trueface.unlearning.evaluation.leaderboard import UnlearningGroup, UnlearningRow, ladder
 from trueface.unlearning.evaluation.measures import us
-from trueface.unlearning.evaluation.sanity import Sort
 from trueface.unlearning.record import Found, Probe, Relearn
 
 BASE = "gan:pre%20"

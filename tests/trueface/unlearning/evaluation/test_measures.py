@@ -9,7 +9,6 @@ from tests.trueface.unlearning.said import flips, one_class, said
 from trueface.evaluation import curves, measurement
 from trueface.evaluation.predictions import Answered
 from trueface.runtime.errors import DataError
-from trueface.unlearning.evaluation.columns import CIFAR_10
 from trueface.unlearning.evaluation.measures import (
     Unmeasured,
     against,
@@ -26,6 +25,7 @@ from trueface.unlearning.evaluation.measures import (
     tuned,
     us,
 )
+from trueface.unlearning.evaluation.published_figures import CIFAR_10
 
 
 def test_our_copy_of_published_figures_agrees_with_their_scores() -> None:

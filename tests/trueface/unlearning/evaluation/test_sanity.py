@@ -10,18 +10,9 @@ import pytest
 
 from tests.trueface.unlearning.said import RUINS, flips, one_class, said, spoilt
 from trueface.evaluation.predictions import Answered
-from trueface.unlearning.evaluation.sanity import (
-    Alarm,
-    Sort,
-    class_name,
-    effective,
-    judged,
-    loss_beside,
-    lost,
-    noise,
-    noise_floor,
-    paired,
-)
+from trueface.unlearning.evaluation.alarms import Alarm, Sort, class_name, noise, noise_floor
+from trueface.unlearning.evaluation.answer_comparison import loss_beside, paired
+from trueface.unlearning.evaluation.sanity import effective, judged, lost
 
 K = 10
 PER_CLASS = 30

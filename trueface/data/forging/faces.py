@@ -1,0 +1,90 @@
+"""Real faces, and the table that names their lists and groups."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from trueface.data.attribute_table import SPLIT, AttributeRow
+from trueface.data.attribute_table import read_table as read_rows
+from trueface.data.splits import LISTS
+from trueface.runtime.errors import refuse_rows
+
+# of images of another data set than that of the training, which are for tests alone
+SPLITS: Mapping[str, str] = {**LISTS, "cross": "test"}
+GROUP = "intersec"  # the column of the groups that lend each other parts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Face:
+    """One real face."""
+
+    file: Path
+    path: str  # as the table has it, or below the folder
+    split: str  # train, val or test; "" where nothing says
+    columns: Mapping[str, str]  # gender, race, intersec and further columns, by name
+    place: str  # file and line, for messages
+
+    @property
+    def group(self) -> str:
+        """Its intersection of gender and race; "" where there are no groups."""
+        return self.columns.get(GROUP, "")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FaceTable:
+    """Real faces, and what their table has of them."""
+
+    faces: tuple[Face, ...]
+    has_groups: bool  # of people
+    further: tuple[str, ...]  # columns beside the seed's, in their order
+    contradictions: int  # rows whose intersec_label is another than their columns say
+
+
+def read_table(path: Path) -> FaceTable:
+    """Read a table of real faces.
+
+    Raises:
+        DataError: it cannot be read, has no header, lacks a column, or has rows that cannot be; says
+            file and line of the first ones.
+    """
+    table = read_rows(path)
+    faces, faults, lines = list[Face](), list[tuple[int, str]](), dict[str, int]()
+    for row in table.rows:
+        first = lines.setdefault(row.path, row.line)
+        try:
+            if first != row.line:
+                raise ValueError(f"{row.path} is already in line {first}")  # noqa: TRY301  # as the others
+            faces.append(_face(path, row, lists=SPLIT in table.header))
+        except ValueError as error:
+            faults.append((row.line, str(error)))
+    refuse_rows(path, faults)
+    return FaceTable(
+        faces=tuple(faces),
+        has_groups=table.has_signs,
+        further=table.further,
+        contradictions=table.contradictions.count if table.contradictions else 0,
+    )
+
+
+def _face(table: Path, row: AttributeRow, *, lists: bool) -> Face:
+    """Return the face of a row.
+
+    Raises:
+        ValueError: says what is wrong with the row.
+    """
+    if row.label or row.forgery:
+        raise ValueError("the image is a fake, but only real faces (label 0) can be forged")
+    file = table.parent / row.path
+    if not file.is_file():
+        raise ValueError(f"file {file} does not exist")
+    split = row.cells.get(SPLIT, "")
+    if lists and split.casefold() not in SPLITS:
+        expected = ", ".join(dict.fromkeys((*LISTS.values(), "cross")))
+        raise ValueError(f"{SPLIT} is {split!r}, expected {expected}")
+    return Face(
+        file=file,
+        path=row.path,
+        split=SPLITS.get(split.casefold(), ""),
+        columns=row.values,
+        place=f"{table}:{row.line}",
+    )

@@ -1,0 +1,167 @@
+"""The share of images that is kept of each group and class."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+
+from trueface.data.forging.faces import Face
+from trueface.runtime.errors import UnknownName, UsageError
+
+CLASSES: Mapping[str, int] = {"real": 0, "fake": 1}
+OTHERS = "*"  # each group that no other cell names
+SHAPE = "NAME: NUMBER or NAME/real: NUMBER or NAME/fake: NUMBER, separated by commas"  # prose: ok, the syntax of the setting
+
+
+@dataclass(frozen=True, slots=True)
+class KeptCell:
+    """How much of a group's images is kept."""
+
+    text: str  # for messages
+    column: str  # "" where the name is enough
+    name: str
+    labels: tuple[int, ...]  # classes: one of them, or both
+    amount: float  # up to 1 a share of the pairs; above 1 so many
+
+    def kept(self, ordered: Sequence[Face]) -> set[str]:
+        """Return the paths of the first of a group's faces, as many as are kept.
+
+        Of a share, as many of each intersection of gender and race.
+
+        Raises:
+            UsageError: there are not as many.
+        """
+        if self.amount > 1:
+            if self.amount > len(ordered):
+                raise UsageError(
+                    f"cells: {self.text!r} requests {self.amount:g} images, but the training list "
+                    f"has {len(ordered)}. Request fewer, or raise the limit of the list."
+                )
+            return {face.path for face in ordered[: int(self.amount)]}
+        groups = _by_group(ordered).values()
+        return {face.path for group in groups for face in group[: self._share(len(group))]}
+
+    def _share(self, count: int) -> int:
+        exact = round(self.amount * count, 6)
+        whole = int(exact)
+        # halves go to the reals, so that both classes together are never more than all
+        is_up = exact - whole == 0.5 and self.labels != (CLASSES["fake"],)
+        return whole + (exact - whole > 0.5 or is_up)
+
+
+def parse_cells(text: str) -> tuple[KeptCell, ...]:
+    """Return the cells of a text such as "male/real: .9, male/fake: .1".
+
+    Raises:
+        ValueError: it is none, or a number is neither a share nor a count.
+    """
+    return tuple(_cell(part.strip()) for part in text.split(",") if part.strip())
+
+
+def _cell(text: str) -> KeptCell:
+    named, colon, number = text.rpartition(":")
+    if not colon:
+        raise ValueError(f"{text!r} is not a subgroup with a number: write {SHAPE}")
+    name, slash, word = named.rpartition("/") if "/" in named else (named, "", "")
+    if slash and word.strip() not in CLASSES:
+        raise ValueError(f"{word.strip()!r} in {text!r} is not real or fake")
+    column, _, value = name.strip().rpartition("=")
+    try:
+        amount = float(number)
+    except ValueError:
+        amount = -1.0
+    if not (0 <= amount <= 1 or (amount > 1 and amount.is_integer())):
+        raise ValueError(f"{text!r}: expected a fraction from 0 to 1, or a whole number of images")
+    if not value.strip():
+        raise ValueError(f"{text!r} does not name a group: write {SHAPE}")
+    labels = (CLASSES[word.strip()],) if slash else tuple(CLASSES.values())
+    return KeptCell(text, column.strip(), value.strip(), labels, amount)
+
+
+def kept(
+    ordered: Mapping[str, Sequence[Face]], cells: Sequence[KeptCell]
+) -> tuple[frozenset[str], frozenset[str]]:
+    """Return the paths whose real image is kept, and those whose fake is.
+
+    Of reals the first of the order are kept, of fakes the last: where the shares of both add up to
+    1 at most, no face comes twice. A cell of both classes keeps whole pairs. Shares are met in each
+    intersection of gender and race, so that a skew between men and women is none between races.
+
+    Args:
+        ordered: the faces of the training list by group, in the order that is drawn.
+        cells: none: all is kept.
+
+    Raises:
+        UnknownName: there is no such group.
+        UsageError: two cells name the same images, or one more than there are.
+    """
+    ranked = {
+        face.path: ((place, face.path), face)
+        for members in ordered.values()
+        for place, face in enumerate(members)
+    }
+    faces = [face for _, face in ranked.values()]
+    holding = _named(cells, faces)
+    _refuse_overlap(holding)
+    keep = {label: set(ranked) for label in CLASSES.values()}
+    for cell, parts in holding.items():
+        for members in parts:
+            from_end = cell.labels == (CLASSES["fake"],)
+            in_order = sorted(members, key=lambda face: ranked[face.path][0], reverse=from_end)
+            for label in cell.labels:
+                keep[label] -= {face.path for face in members} - cell.kept(in_order)
+    return frozenset(keep[0]), frozenset(keep[1])
+
+
+def _named(
+    cells: Sequence[KeptCell], faces: Sequence[Face]
+) -> dict[KeptCell, Sequence[Sequence[Face]]]:
+    """Return the faces that each cell names; `*` names several groups, each for itself."""
+    holding: dict[KeptCell, Sequence[Sequence[Face]]] = {}
+    for cell in cells:
+        if cell.column or cell.name != OTHERS:
+            column = _column(cell, faces)
+            holding[cell] = [[face for face in faces if face.columns.get(column) == cell.name]]
+    named = {face.path for (members,) in holding.values() for face in members}
+    others = [*_by_group([face for face in faces if face.path not in named]).values()]
+    for cell in cells:
+        if not holding.setdefault(cell, others):
+            raise UsageError(f"cells: {cell.text}: the other entries already name every group")
+    return holding
+
+
+def _by_group(faces: Iterable[Face]) -> dict[str, list[Face]]:
+    groups: dict[str, list[Face]] = defaultdict(list)
+    for face in faces:
+        groups[face.group].append(face)
+    return groups
+
+
+def _column(cell: KeptCell, faces: Sequence[Face]) -> str:
+    values: dict[str, set[str]] = defaultdict(set)
+    for face in faces:
+        for column, value in face.columns.items():
+            values[column].add(value)
+    if cell.column and cell.column not in values:
+        raise UnknownName("column of groups", cell.column, sorted(values), where="the faces' table")
+    looked_in = [cell.column] if cell.column else [*values]
+    columns = [column for column in looked_in if cell.name in values[column]]
+    if not columns:
+        known = sorted(set().union(*(values[column] for column in looked_in)))
+        raise UnknownName("group", cell.name, known, where="the training list of the faces' table")
+    if len(columns) > 1:
+        shown = " or ".join(f"{column}={cell.name}" for column in columns)
+        raise UsageError(f"cells: {cell.name} is in {len(columns)} columns. Write {shown}.")
+    return columns[0]
+
+
+def _refuse_overlap(holding: Mapping[KeptCell, Sequence[Sequence[Face]]]) -> None:
+    owner: dict[tuple[str, int], KeptCell] = {}
+    for cell, parts in holding.items():
+        for face, label in product((face for members in parts for face in members), cell.labels):
+            first = owner.setdefault((face.path, label), cell)
+            if first is not cell:
+                raise UsageError(
+                    f"cells: {first.text!r} and {cell.text!r} both name images of "
+                    f"{face.group or face.path}. Name groups without common images."
+                )

@@ -1,0 +1,80 @@
+"""The settings of a forged set. No torch here."""
+
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, ClassVar
+
+from pydantic import AfterValidator, Field
+
+from trueface.data.forging.kept_cells import SHAPE, parse_cells
+from trueface.data.forging.registry import (
+    canonical_types,
+    described,
+    modules_of,
+    parse_types,
+)
+from trueface.data.settings import PLACES
+from trueface.runtime.errors import UsageError
+from trueface.runtime.field_types import Settings
+
+STRONGEST = 4.0
+
+
+def _types(text: str) -> str:
+    try:
+        return canonical_types(text)
+    except UsageError as error:
+        raise ValueError(str(error)) from error
+
+
+def _cells(text: str) -> str:
+    return ", ".join(cell.text for cell in parse_cells(text))
+
+
+def _type_modules(value: Any) -> tuple[str, ...]:
+    return modules_of(parse_types(str(value)))
+
+
+class ForgeSettings(Settings):
+    """A set of real faces and blends of them: where, of which faces, how strongly forged."""
+
+    costs: ClassVar[frozenset[str]] = frozenset({"faces", "train", "val", "test"})
+    aliases: ClassVar[Mapping[str, str]] = PLACES
+    modules: ClassVar[Mapping[str, Callable[[Any], tuple[str, ...]]]] = {"types": _type_modules}
+
+    data_root: str = Field(description="Folder to write")
+    faces: str = Field(
+        description="CSV table of real faces "
+        "(img_path,label,ismale,isasian,iswhite,isblack,intersec_label,split), or a folder of "
+        "aligned faces without groups"
+    )
+    types: Annotated[str, AfterValidator(_types)] = Field(
+        "1-5", description=f"Types of forgery, used in turn: {described()}"
+    )
+    strength: float = Field(
+        1.0,
+        gt=0,
+        le=STRONGEST,
+        description="Strength of shifts, lost detail and changed colours. Higher values are easier to "
+        "detect",
+    )
+    seed: int = Field(42, ge=0, description="Random seed of the images")
+    cells: Annotated[str, AfterValidator(_cells)] = Field(
+        "",
+        description=f"Skew of the training list, {SHAPE}. Values up to 1 are fractions of a group's "
+        "images that are kept, larger ones are numbers of images, and * stands for each group "
+        "not named",
+    )
+    train: int = Field(
+        0, ge=0, description="Number of real faces of each group for training. 0 takes all"
+    )
+    val: int = Field(
+        0, ge=0, description="Number of real faces of each group for validation. 0 takes all"
+    )
+    test: int = Field(
+        0, ge=0, description="Number of real faces of each group for tests. 0 takes all"
+    )
+
+    @property
+    def limits(self) -> dict[str, int]:
+        """How many faces of each group a list has; 0: all."""
+        return {"train": self.train, "val": self.val, "test": self.test}

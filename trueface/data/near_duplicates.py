@@ -1,0 +1,233 @@
+"""Images with equal or nearly equal pixels, found by their thumbnails."""
+
+import hashlib
+import os
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from itertools import product
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import PIL.Image
+from numpy.typing import NDArray
+
+from trueface.data.decoding import decode
+from trueface.data.index import Image
+from trueface.data.splitting import joined
+from trueface.runtime.errors import BadImageError
+
+SIDE = 32  # pixels of a thumbnail
+COARSE = 16  # of the smaller one that chooses candidates
+# The thresholds were chosen on 8,500 real images (faces, CIFAR-10) whose closest pairs were looked
+# at: copies cropped by 3 % reach .82 (photographs of 256 pixels) or .77 (32 pixels), two pictures
+# of different people at most .78.
+CANDIDATE = 0.8  # correlation of the smaller thumbnails
+NEAR = 0.79  # correlation of brightness steps
+SAME_SMALL = 0.985  # of the smaller thumbnails, where no finer detail need agree: tiny copies
+CROPS = (0.03, 0.06)  # of each side, at nine places
+BLOCK = 1 << 22  # pairs compared at a time: 16 MiB
+PAIRS = 1 << 12  # candidates compared at a time: 16 MiB
+BATCH = 1024  # images handed to the threads at a time
+Thumbnail = NDArray[np.uint8]  # (SIDE, SIDE), brightness
+Floats = NDArray[np.float32]
+
+
+class Look(NamedTuple):
+    """What an image looks like; a NamedTuple, as there are as many as images."""
+
+    pixels: bytes  # SHA-256
+    thumbnail: Thumbnail
+
+
+class Near(NamedTuple):
+    """Two images that show nearly the same."""
+
+    name: str
+    other: str
+    correlation: float  # of brightness steps, or of small thumbnails, whichever is larger
+    mirrored: bool
+
+
+def looks(
+    files: Sequence[str],
+    *,
+    threads: int | None = None,
+    progress: Callable[[int], object] | None = None,
+) -> Iterator[Look | str]:
+    """Yield what each image looks like, or why it cannot be decoded, in the order of `files`.
+
+    Args:
+        files: paths of images.
+        threads: that decode at the same time; None: one for each core that we may use.
+        progress: called with the number of images that were read since the last call.
+    """
+    with ThreadPoolExecutor(threads or len(os.sched_getaffinity(0))) as pool:
+        for start in range(0, len(files), BATCH):
+            batch = files[start : start + BATCH]
+            yield from pool.map(look, batch)
+            if progress is not None:
+                progress(len(batch))
+
+
+def look(file: str) -> Look | str:
+    """Decode one image as a network gets it; return what it looks like, or why it has no pixels."""
+    try:
+        pixels = decode(Path(file)).permute(1, 2, 0).contiguous().numpy()  # (H, W, 3)
+    except BadImageError as error:
+        return error.reason
+    height, width, _ = pixels.shape
+    digest = hashlib.sha256(f"{width}x{height}\n".encode())
+    digest.update(pixels.data)
+    grey = PIL.Image.fromarray(pixels).convert("L")
+    thumbnail = np.asarray(grey.resize((SIDE, SIDE), PIL.Image.Resampling.BOX))
+    return Look(digest.digest(), thumbnail)
+
+
+def bound(
+    images: Sequence[Image],
+    progress: Callable[[int], object] | None = None,
+    *,
+    similar: bool = False,
+) -> dict[str, str]:
+    """Return a group for each key whose pixels another key has, too; see `imports.arrangement`.
+
+    What cannot be decoded has none.
+
+    Args:
+        images: of any modifiers.
+        progress: called with the number of images that were read since the last call.
+        similar: also bind keys whose images are nearly the same.
+    """
+    read = zip(images, looks([image.file for image in images], progress=progress), strict=True)
+    good = {image.name: look for image, look in read if isinstance(look, Look)}
+    keys = {image.name: image.key for image in images}
+    together = [(f"pixels of {keys[names[0]]}", names) for names in same(good)]
+    # within a modifier only: the copies of an image have one key anyhow
+    by_modifier: dict[str, dict[str, Look]] = defaultdict(dict)
+    for name, one_look in good.items() if similar else ():
+        by_modifier[name.partition(":")[0]][name] = one_look
+    for members in by_modifier.values():
+        together += [(f"like {keys[pair.name]}", [*pair[:2]]) for pair in near(members)]
+    # each is a rule of its own: a key has one group in a rule, and may be like many
+    return joined(*({keys[name]: group for name in names} for group, names in together))
+
+
+def same(looked: Mapping[str, Look]) -> list[list[str]]:
+    """Return the names of images with the very same pixels, together; only where there are several."""
+    names_of: dict[bytes, list[str]] = defaultdict(list)
+    for name, look in looked.items():
+        names_of[look.pixels].append(name)
+    return [names for names in names_of.values() if len(names) > 1]
+
+
+def near(looked: Mapping[str, Look], beside: Mapping[str, Look] | None = None) -> Iterator[Near]:
+    """Yield pairs of pictures that are nearly the same, not quite; every pair is looked at.
+
+    Args:
+        looked: pictures, one of each pair.
+        beside: the other one of each pair; None: it is of the same pictures, and each pair comes once.
+    """
+    looks = list(looked.items())
+    others = looks if beside is None else list(beside.items())
+    if not (looks and others):
+        return
+    right = _coarse(others)  # (M, COARSE²)
+    rows = max(1, BLOCK // len(others))
+    for start in range(0, len(looks), rows):
+        chosen = looks[start : start + rows]
+        left = _coarse(chosen)
+        pairs_near: dict[tuple[str, str], Near] = {}  # what is its own mirror image is near twice
+        for mirrored in (False, True):
+            alike = (_mirrored(left) if mirrored else left) @ right.T
+            at, other_at = np.nonzero(alike >= CANDIDATE)
+            if beside is None:
+                later = other_at > at + start
+                at, other_at = at[later], other_at[later]
+            for first in range(0, len(at), PAIRS):
+                places = at[first : first + PAIRS], other_at[first : first + PAIRS]
+                pairs = [(chosen[a], others[b]) for a, b in zip(*places, strict=True)]
+                for pair in _checked(pairs, alike[places], mirrored=mirrored):
+                    previous = pairs_near.get(pair[:2])
+                    if previous is None or previous.correlation < pair.correlation:
+                        pairs_near[pair[:2]] = pair
+        yield from pairs_near.values()
+
+
+def _checked(
+    pairs: Sequence[tuple[tuple[str, Look], tuple[str, Look]]], small: Floats, *, mirrored: bool
+) -> Iterator[Near]:
+    """Yield the candidates that are nearly the same; `small` holds their coarse correlations."""
+    left = np.stack([look.thumbnail for (_, look), _ in pairs]).astype(np.float32)
+    right = np.stack([look.thumbnail for _, (_, look) in pairs]).astype(np.float32)
+    if mirrored:
+        left = left[:, :, ::-1]
+    fine = _steps_correlation(left, right)
+    for ((name, look), (other, other_look)), detail, rough in zip(pairs, fine, small, strict=True):
+        if (detail >= NEAR or rough >= SAME_SMALL) and look.pixels != other_look.pixels:
+            yield Near(name, other, round(float(max(detail, rough)), 3), mirrored)
+
+
+def _coarse(items: Sequence[tuple[str, Look]]) -> Floats:
+    """Return small thumbnails as vectors of mean 0 and length 1, (N, COARSE²); flat ones are 0."""
+    stack = np.stack([look.thumbnail for _, look in items]).astype(np.float32)
+    by = SIDE // COARSE
+    small = stack.reshape(-1, COARSE, by, COARSE, by).mean(axis=(2, 4)).reshape(len(stack), -1)
+    return _unit(small - small.mean(axis=1, keepdims=True))
+
+
+def _mirrored(coarse: Floats) -> Floats:
+    return coarse.reshape(-1, COARSE, COARSE)[:, :, ::-1].reshape(len(coarse), -1)
+
+
+def _steps_correlation(left: Floats, right: Floats) -> Floats:
+    """Return how the brightness steps of pairs correlate at the best crop of either; (N,).
+
+    Args:
+        left: (N, SIDE, SIDE).
+        right: as many.
+    """
+    straight, other = _steps(left), _steps(right)
+    best: Floats = (straight * other).sum(axis=1)
+    for down, across in _croppings():
+        for cropped, whole in ((left, other), (right, straight)):
+            view: Floats = np.matmul(np.matmul(down, cropped), across.T)
+            best = np.maximum(best, (_steps(view) * whole).sum(axis=1))
+    return best
+
+
+def _steps(thumbnails: Floats) -> Floats:
+    """Return the differences between neighbours as vectors of length 1; flat ones are 0."""
+    count = len(thumbnails)
+    down = (thumbnails[:, 1:, :] - thumbnails[:, :-1, :]).reshape(count, -1)
+    across = (thumbnails[:, :, 1:] - thumbnails[:, :, :-1]).reshape(count, -1)
+    return _unit(np.concatenate([down, across], axis=1))
+
+
+def _unit(vectors: Floats) -> Floats:
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    unit: Floats = np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 1e-6)
+    return unit
+
+
+@cache
+def _croppings() -> tuple[tuple[Floats, Floats], ...]:
+    """Return matrices that crop a thumbnail, for rows and columns: M @ thumbnail @ N.T."""
+    places = (0.0, 0.5, 1.0)
+    return tuple(
+        (_crop(part, down), _crop(part, across))
+        for part, down, across in product(CROPS, places, places)
+    )
+
+
+def _crop(part: float, place: float) -> Floats:
+    """Return what cuts a part of SIDE samples off, at `place` in 0 … 1, and stretches the rest."""
+    first, length = place * part * SIDE, (1 - part) * SIDE
+    at = np.clip(first + length * (np.arange(SIDE) + 0.5) / SIDE - 0.5, 0, SIDE - 1)
+    low = np.minimum(at.astype(int), SIDE - 2)
+    matrix = np.zeros((SIDE, SIDE), dtype=np.float32)
+    matrix[np.arange(SIDE), low] = 1 - (at - low)
+    matrix[np.arange(SIDE), low + 1] += at - low
+    return matrix

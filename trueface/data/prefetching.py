@@ -1,0 +1,90 @@
+"""Items that a thread makes before they are asked for."""
+
+import contextlib
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import count
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from trueface.data.stalls import stalls_reported
+
+AHEAD = 2  # items: one that is ready, one that is being made
+_ENDED: Any = object()  # there is no further item
+Item = TypeVar("Item")
+Make = Callable[[threading.Event], Iterator[Item]]
+
+
+def pinned(pixels: Tensor) -> Tensor:
+    """Return a batch in memory that a GPU copies from by itself, where this process uses a GPU.
+
+    The place for all that prepares a batch for a device before it is asked for.
+    """
+    return pixels.pin_memory() if uses_gpu() else pixels
+
+
+def uses_gpu() -> bool:
+    """Tell whether this process has a tensor on a GPU, or had one."""
+    return bool(torch.cuda.is_initialized())  # type: ignore[no-untyped-call]  # torch
+
+
+def in_background(
+    make: Make[Item], ahead: int = AHEAD, *, describe: Callable[[int], str] | None = None
+) -> Iterator[Item]:
+    """Yield what `make` yields, up to `ahead` items of which are made before they are asked for.
+
+    The thread is gone when this ends, is closed, or raises.
+
+    Args:
+        make: starts the items, in the thread; gets an event that is set when no more are wanted.
+        ahead: items that exist beside the one that was yielded last.
+        describe: says what an item is, from its number, if long waits are to be logged.
+
+    Raises:
+        BaseException: what `make` or its items raise, where the item would have come.
+    """
+    leave, threads = threading.Event(), torch.get_num_threads()
+    pool = ThreadPoolExecutor(1, "loader")
+    pool.submit(_work_alone).result()
+    torch.set_num_threads(threads)  # also for threads that begin later
+    try:
+        items = pool.submit(make, leave).result()
+        ready = deque(pool.submit(next, items, _ENDED) for _ in range(ahead))
+        with closing(items), stalls_reported(describe) as waiting:
+            try:
+                for number in count():
+                    with waiting(number):
+                        item = ready.popleft().result()
+                    if item is _ENDED:
+                        break
+                    ready.append(pool.submit(next, items, _ENDED))
+                    yield item
+            finally:  # the thread finishes the image that it is at
+                leave.set()
+                pool.shutdown(cancel_futures=True)
+    finally:
+        pool.shutdown()
+
+
+def _work_alone() -> None:
+    """Compute in this thread alone: more of them would take the cores from the network's."""
+    torch.set_num_threads(1)
+    torch.get_num_threads()  # asked for the first time, torch takes the number of all for its own
+
+
+@contextlib.contextmanager
+def closing(items: Iterator[Item]) -> Iterator[Iterator[Item]]:
+    """Close an iterator that can be closed at the end of a block, and its thread with it.
+
+    Without this an error keeps the thread alive as long as its traceback.
+    """
+    try:
+        yield items
+    finally:
+        close = getattr(items, "close", None)
+        if close is not None:
+            close()

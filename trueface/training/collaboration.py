@@ -1,0 +1,220 @@
+"""An objective with the dependence between qualities added."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from trueface.data.dataset import Batch
+from trueface.data.quality_feed import COLUMN
+from trueface.runtime.errors import JobError
+from trueface.runtime.files import Json
+from trueface.training.config import ObjectiveOptions
+from trueface.training.dependence import between, gram, pairs, shuffled
+from trueface.training.hidden_layers import chosen, outputs_of
+from trueface.training.objectives.protocol import Logs, Objective, TrainingFacts
+from trueface.training.quality_settings import LEAST_ITEMS, LEAST_SHARE, CollaborationOptions
+
+_SCALE = 1024.0  # of losses whose gradients are measured: fp16 would lose the small ones
+_LEAST_NORM = 1e-30  # of a gradient that another is divided by
+_STATE, _INNER = "collaboration", "inner."  # names in what is saved
+log = logging.getLogger(__name__)
+
+
+class CollaborationMeasured(NamedTuple):
+    """What the term did at the end of an epoch; a page of qualities shows it by these names."""
+
+    epoch: float  # from 1
+    term: float  # what the loss was given
+    nhsic: float  # of the layers, by their weights; mean over pairs of qualities
+    nhsic_permuted: float  # the same where the items of a pair are others
+    gradient_share: float  # of the classification loss's gradient
+
+    @property
+    def record(self) -> dict[str, Json]:
+        """The same for a result."""
+        return {**self._asdict(), "epoch": int(self.epoch)}
+
+
+class CollaborationObjective(Objective):
+    """An objective with the dependence between qualities added.
+
+    At the end of each epoch it measures how much the term does: its gradient's norm over all that
+    learns, as a share of the classification loss's, and how much features of the qualities depend on
+    each other beside the same with items exchanged. Measuring draws nothing and changes no weight.
+
+    Args:
+        inner: the objective of the classification.
+        options: weight, form, width, layers.
+    """
+
+    def __init__(self, inner: Objective, options: CollaborationOptions) -> None:
+        self._inner, self._options = inner, options
+        self._epoch, self._step, self._steps = 0, 0, 0
+        self._last: Tensor | None = None
+        self._measured: list[CollaborationMeasured] = []
+
+    def begin_epoch(self, epoch: int, done: int, batches: int) -> None:
+        """Note the epoch, how many of its batches are done, and how many it has."""
+        self._epoch, self._step, self._steps, self._last = epoch, done, batches, None
+        self._inner.begin_epoch(epoch, done, batches)
+
+    def training_step(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Logs]:
+        """Return the loss of a batch of chunks, one a quality, and what is logged of it.
+
+        A last batch of fewer items than the measure makes sense of counts by its classification alone.
+
+        Raises:
+            JobError: the batch is not of this training's qualities, or the network has no such layer.
+        """
+        items = self._items(batch)
+        is_new = batch.indices is not self._last  # a second pass over a batch is no further step
+        self._last, self._step = batch.indices, self._step + is_new
+        if items < LEAST_ITEMS:
+            return self._inner.training_step(model, batch)
+        layers = chosen(model, self._options.layers, features=batch.images.ndim == 2)  # (B, F)
+        with outputs_of({name: layer for name, (layer, _) in layers.items()}) as outputs:
+            loss, logs = self._inner.training_step(model, batch)
+        missing = [name for name in layers if name not in outputs]
+        if missing:
+            raise JobError(
+                f"collab_layers: layer {missing[0]!r} is not computed. Choose another layer."
+            )
+        with torch.autocast(batch.images.device.type, enabled=False):
+            grams = {
+                name: [
+                    gram(part, self._options.width)
+                    for part in output.chunk(self._options.qualities)
+                ]
+                for name, output in outputs.items()
+            }
+            dependence = torch.stack(
+                [
+                    weight * between(self._options.form, grams[name])
+                    for name, (_, weight) in layers.items()
+                ]
+            ).sum()
+            term = -self._options.weight * dependence.float()
+        # the last whole batch: what is left of an epoch may be too small
+        if is_new and self._step == max(self._steps - 1, 1):
+            self._measure(model, loss, term, grams, {name: w for name, (_, w) in layers.items()})
+        return loss + term, {**logs, "collab": term.detach(), **self._shown}
+
+    def ascent_step(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Logs]:
+        """Return the classification loss alone: what an adversarial perturbation of weights climbs."""
+        return self._inner.ascent_step(model, batch)
+
+    def perturbed(self, model: nn.Module) -> AbstractContextManager[None] | None:
+        """Return the inner objective's second pass."""
+        return self._inner.perturbed(model)
+
+    def stepped(self) -> None:
+        """Let the inner objective know of the optimizer's step."""
+        self._inner.stepped()
+
+    def state(self) -> dict[str, Tensor]:
+        """Return what a training that is interrupted needs to go on: what was measured."""
+        inner = self._inner.state()
+        rows = torch.tensor([list(each) for each in self._measured], dtype=torch.float64)
+        return {_STATE: rows, **{f"{_INNER}{name}": value for name, value in inner.items()}}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from what `state` gave."""
+        if _STATE in state:
+            self._measured = [CollaborationMeasured(*row) for row in state[_STATE].tolist()]
+        own = {
+            name.removeprefix(_INNER): value
+            for name, value in state.items()
+            if name.startswith(_INNER)
+        }
+        self._inner.restore(own)
+
+    def notes(self) -> dict[str, Json]:
+        """Return what was measured by epoch, for the training's result, and what is wrong with it."""
+        share = self._measured[0].gradient_share if self._measured else None
+        idle = share is not None and share < LEAST_SHARE
+        return {
+            **self._inner.notes(),
+            "collaboration": [each.record for each in self._measured],
+            "collab_gradient_share": share,
+            **({"warnings": [self._warning(share)]} if share is not None and idle else {}),
+        }
+
+    def prepare(self, facts: TrainingFacts, options: ObjectiveOptions) -> None:
+        """Let the inner objective know of the training's images."""
+        self._inner.prepare(facts, options)
+
+    @property
+    def _shown(self) -> dict[str, float]:
+        """What was measured last, for the progress."""
+        if not self._measured:
+            return {}
+        last = self._measured[-1]
+        return {
+            "nhsic": last.nhsic,
+            "nhsic_permuted": last.nhsic_permuted,
+            "collab_gradient_share": last.gradient_share,
+        }
+
+    def _items(self, batch: Batch) -> int:
+        """Return how many items a batch has, each in all qualities."""
+        rows, count = len(batch.labels), self._options.qualities
+        items = rows // count
+        expected = torch.arange(count, device=batch.labels.device).repeat_interleave(items)
+        if rows % count or not torch.equal(batch.column(COLUMN).to(expected.device), expected):
+            raise JobError(
+                f"a batch of {rows} rows does not consist of {count} parts, one per quality. Set "
+                "quality_batch: paired."
+            )
+        return items
+
+    def _measure(
+        self,
+        model: nn.Module,
+        loss: Tensor,
+        term: Tensor,
+        grams: Mapping[str, Sequence[Tensor]],
+        weights: Mapping[str, float],
+    ) -> None:
+        whole, part = (_gradient_norm(model, each) for each in (loss, term))
+        with torch.no_grad():
+            count = pairs(self._options.qualities)
+            values = {name: float(between("normalised", grams[name])) / count for name in grams}
+            baseline = {name: float(shuffled(grams[name])) for name in grams}
+        total = sum(weights.values())
+        measured = CollaborationMeasured(
+            epoch=self._epoch + 1,
+            term=float(term.detach()),
+            nhsic=sum(values[name] * weights[name] for name in grams) / total,
+            nhsic_permuted=sum(baseline[name] * weights[name] for name in grams) / total,
+            gradient_share=part / max(whole, _LEAST_NORM),
+        )
+        self._measured.append(measured)
+        log.info(
+            "epoch=%d collab=%.4g nhsic=%.4f nhsic_permuted=%.4f collab_gradient_share=%.3g",
+            *measured,
+        )
+        if measured.gradient_share < LEAST_SHARE and len(self._measured) == 1:
+            log.warning("%s", self._warning(measured.gradient_share))
+
+    def _warning(self, share: float) -> str:
+        options = self._options
+        return (
+            f"the collab term changes nothing: its gradient is {share:.2g} of the gradient of the "
+            f"classification loss, below {LEAST_SHARE:g} (form {options.form}, width "
+            f"{options.width}, weight {options.weight:g}). Use collab_form: normalised, "
+            "collab_width: median, or a higher collab."
+        )
+
+
+def _gradient_norm(model: nn.Module, value: Tensor) -> float:
+    """Return the norm of a value's gradient over all that learns."""
+    learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    gradients: Sequence[Tensor | None] = torch.autograd.grad(
+        value * _SCALE, learned, retain_graph=True, allow_unused=True
+    )
+    squares = [each.double().square().sum() for each in gradients if each is not None]
+    return float(torch.stack(squares).sum().sqrt()) / _SCALE if squares else 0.0

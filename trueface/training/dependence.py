@@ -1,0 +1,117 @@
+"""Dependence between features (HSIC): three forms of it, and its baseline by permutation."""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from types import MappingProxyType
+
+import torch
+from torch import Tensor
+
+from trueface.training.quality_settings import DIM, MEDIAN
+
+SIGMA = 6.0  # of the published configurations, for `dim`
+EPSILON = 1e-5  # of the CCA form, times B
+TINY = 1e-12  # below it features are all alike, and depend on nothing
+SHIFTS = 8  # permutations of the baseline, at most
+Form = Callable[[Tensor, Tensor], Tensor]
+
+
+def gram(features: Tensor, width: str | float = MEDIAN) -> Tensor:
+    """Return the Gram matrix (B, B) of features (B, d), in float64: centring it cancels most digits.
+
+    Args:
+        features: of B items.
+        width: `median`, `dim`, or the width in the features' own unit.
+    """
+    wide = features if features.dtype == torch.float64 else features.float()
+    lengths = wide.square().sum(1)
+    squares = (lengths[:, None] + lengths[None, :] - 2 * wide @ wide.T).clamp_min(0)
+    # the diagonal is 0, and rounding would leave a gradient on it
+    squares = (squares - torch.diag(squares.diagonal())).double()
+    return torch.exp(-squares / (2 * _width_squared(squares, width, wide.shape[1])))
+
+
+def centred(matrix: Tensor) -> Tensor:
+    """Return H K H of a symmetric matrix (B, B)."""
+    rows = matrix.mean(0, keepdim=True)
+    return matrix - rows - rows.T + matrix.mean()
+
+
+def plain(first: Tensor, second: Tensor) -> Tensor:
+    """Return (B-1)⁻² tr(K H L H) of two Gram matrices (B, B), at least 0."""
+    return (centred(first) * second).sum().clamp_min(0) / (len(first) - 1) ** 2
+
+
+def normalised(first: Tensor, second: Tensor) -> Tensor:
+    """Return the plain form over the geometric mean of those of each with itself, in 0 … 1."""
+    lengths = (plain(first, first) * plain(second, second)).clamp_min(TINY**2).sqrt()
+    return plain(first, second) / lengths
+
+
+def cca(first: Tensor, second: Tensor) -> Tensor:
+    """Return tr(R_a R_b) of two Gram matrices (B, B), in 0 … B-1."""
+    return (_resolved(first) * _resolved(second).T).sum()
+
+
+FORMS: Mapping[str, Form] = MappingProxyType({"normalised": normalised, "plain": plain, "cca": cca})
+
+
+def between(form: str, grams: Sequence[Tensor]) -> Tensor:
+    """Return the sum of a form over all pairs of Gram matrices (B, B): what qualities share.
+
+    Args:
+        form: of `FORMS`.
+        grams: one a quality, two at least.
+    """
+    if form == "cca":  # each matrix is inverted once
+        resolved = [_resolved(each) for each in grams]
+        return _over_pairs(lambda first, other: (first * other.T).sum(), resolved)
+    return _over_pairs(FORMS[form], grams)
+
+
+def shuffled(grams: Sequence[Tensor]) -> Tensor:
+    """Return the mean nHSIC of all pairs where the items of the second are others: its baseline.
+
+    The diagonal of a Gram matrix is 1 for any features, so that the measure of independent features is
+    far from 0: .57 to .99 at B = 32. Items are shifted against each other, by up to `SHIFTS` steps, so
+    that nothing is drawn.
+    """
+    count = len(grams[0])
+    shifts = min(SHIFTS, count - 1)
+    steps = {1 + (count - 2) * at // max(shifts - 1, 1) for at in range(shifts)}
+    values = [_over_pairs(partial(_shifted, step=step), grams) for step in sorted(steps)]
+    return torch.stack(values).mean() / pairs(len(grams))
+
+
+def pairs(count: int) -> int:
+    """Return how many pairs so many qualities have."""
+    return count * (count - 1) // 2
+
+
+def _shifted(first: Tensor, second: Tensor, step: int) -> Tensor:
+    return normalised(first, second.roll((step, step), (0, 1)))
+
+
+def _over_pairs(form: Form, matrices: Sequence[Tensor]) -> Tensor:
+    values = [
+        form(first, other) for at, first in enumerate(matrices) for other in matrices[at + 1 :]
+    ]
+    return torch.stack(values).sum()
+
+
+def _resolved(matrix: Tensor) -> Tensor:
+    inner = centred(matrix)
+    # symmetric: K̃ (K̃ + εB I)⁻¹ = (K̃ + εB I)⁻¹ K̃
+    ridge = EPSILON * len(matrix) * torch.eye(len(matrix), dtype=matrix.dtype, device=matrix.device)
+    solved: Tensor = torch.linalg.solve(inner + ridge, inner)
+    return solved
+
+
+def _width_squared(squares: Tensor, width: str | float, length: int) -> Tensor | float:
+    if width == DIM:
+        return SIGMA**2 * length
+    if width != MEDIAN:
+        return float(width) ** 2
+    count = len(squares)
+    apart = squares.detach()[~torch.eye(count, dtype=torch.bool, device=squares.device)]
+    return apart.median().clamp_min(TINY) if count > 1 else 1.0

@@ -1,0 +1,184 @@
+"""The settings of a training in several qualities. No torch here."""
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+
+from trueface.data.qualities import (
+    joined,
+    listed,
+    modules_of,
+    spelt,
+    with_files,
+)
+from trueface.runtime.field_types import Finite, Settings
+
+MEDIAN, DIM = "median", "dim"
+LAYERS = (
+    "layer2=.1, layer3=.25, layer4=.5"  # of a ResNet; the weights are those of the published files
+)
+LEAST_SHARE = 1e-3  # of the classification loss's gradient: a term below it does nothing
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
+LEAST_ITEMS = 4  # of a batch with collab: with fewer the measures say nothing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CollaborationOptions:
+    """The collaboration of a training: what its loss is given besides the classification."""
+
+    weight: float  # alpha, above 0
+    form: str  # normalised, plain or cca
+    width: str | float  # of the kernel: `median`, `dim` or a number
+    layers: Mapping[str, float]  # weights by the layer's name, in their order
+    qualities: int  # M, 2 at least
+
+
+def read_layers(text: str) -> dict[str, float]:
+    """Return the weights of layers, `layer3=.25, layer4=.5`, by name.
+
+    Raises:
+        ValueError: no such text, a layer twice, or a weight that is none.
+    """
+    weights: dict[str, float] = {}
+    for word in text.split(","):
+        name, equals, number = (part.strip() for part in word.partition("="))
+        if not equals or not _NAME.fullmatch(name):
+            raise ValueError(f"{word.strip()!r}: write layer=weight, such as {LAYERS}")
+        if name in weights:
+            raise ValueError(f"layer {name} is listed twice")
+        try:
+            weight = float(number)
+        except ValueError:
+            weight = math.nan
+        if not (math.isfinite(weight) and weight > 0):
+            raise ValueError(f"{word.strip()}: the weight must be greater than 0")
+        weights[name] = weight
+    return weights
+
+
+def spelt_layers(text: str) -> str:
+    """Return the weights of layers in their one spelling; ValueError as `read_layers`."""
+    return ", ".join(f"{name}={weight:g}" for name, weight in read_layers(text).items())
+
+
+def read_width(text: str) -> str | float:
+    """Return the width of the kernel: `median`, `dim`, or a number above 0.
+
+    Raises:
+        ValueError: none of these.
+    """
+    if text in {MEDIAN, DIM}:
+        return text
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not (math.isfinite(number) and number > 0):
+        raise ValueError(f"{text!r} is not a width: write median, dim, or a number greater than 0")
+    return number
+
+
+def spelt_width(text: str) -> str:
+    """Return the width in its one spelling; ValueError as `read_width`."""
+    width = read_width(text)
+    return width if isinstance(width, str) else f"{width:g}"
+
+
+def _text(value: Any) -> Any:
+    return f"{value:g}" if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
+class QualitySettings(Settings):
+    """In which qualities a training sees each of its images, and how their features are made to agree."""
+
+    added: ClassVar[frozenset[str]] = frozenset(
+        {
+            "qualities", "quality_batch", "quality_list", "collab", "collab_form", "collab_width",
+            "collab_layers",
+        }
+    )  # fmt: skip
+    costs: ClassVar[frozenset[str]] = frozenset({"qualities", "quality_batch", "collab"})
+    modules: ClassVar[Mapping[str, Callable[[Any], tuple[str, ...]]]] = {"qualities": modules_of}
+
+    qualities: Annotated[
+        str,
+        AfterValidator(spelt),
+        BeforeValidator(joined, json_schema_input_type=str | list[str]),
+    ] = Field(
+        "",
+        description="Qualities of each training image, separated by commas: raw, corruptions as in tests "
+        "(half+jpeg30), ranges drawn for each image and epoch (jpeg30-100), or files:NAME of "
+        "quality_list. If empty, each image is used as it is",
+    )
+    quality_batch: Literal["paired", "mixed"] = Field(
+        "paired",
+        description="Images in a batch: paired (batch_size images, each in all qualities) or mixed (each "
+        "image in one quality drawn at random)",
+    )
+    quality_list: str = Field(
+        "",
+        description="Path of a data.json with the files of each image in further qualities, such as "
+        "{train: {raw: […], c23: […], labels: […]}}. The values c23 and c40 of qualities then "
+        "mean these files",
+    )
+    collab: Finite = Field(
+        0.0,
+        ge=0,
+        description="Weight of the term that increases the dependence between the features of an image's "
+        "qualities. 0 turns it off",
+    )
+    collab_form: Literal["normalised", "plain", "cca"] = Field(
+        "normalised",
+        description="Form of the dependence in collab (HSIC): normalised (to 0 … 1), plain (as "
+        "published), or cca (canonical correlations)",
+    )
+    collab_width: Annotated[
+        str, AfterValidator(spelt_width), BeforeValidator(_text, json_schema_input_type=str | float)
+    ] = Field(
+        MEDIAN,
+        description="Width of the Gaussian kernel in collab: median (median distance in the batch), dim "
+        "(6 times the square root of the number of features), or a number",
+    )
+    collab_layers: Annotated[str, AfterValidator(spelt_layers)] = Field(
+        spelt_layers(LAYERS),
+        description="Layers whose features collab compares, with their weights. With a frozen backbone, "
+        "the hidden layers of the head",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _files_by_name(cls, given: Any) -> Any:
+        """Let qualities name the files of a list by its words: c23 is then no corruption."""
+        if not isinstance(given, Mapping) or not given.get("quality_list"):
+            return given
+        qualities = joined(given.get("qualities", ""))
+        if not isinstance(qualities, str):
+            return given
+        return {**given, "qualities": with_files(qualities)}
+
+    @property
+    def quality_names(self) -> tuple[str, ...]:
+        """The qualities, in their order; none: each image comes as it is."""
+        return listed(self.qualities)
+
+    @property
+    def rows_per_image(self) -> int:
+        """How many rows of a batch an image has."""
+        return max(len(self.quality_names), 1) if self.quality_batch == "paired" else 1
+
+    @property
+    def collaboration(self) -> CollaborationOptions | None:
+        """How features are made to agree; None: they are not."""
+        if self.collab == 0:
+            return None
+        return CollaborationOptions(
+            weight=self.collab,
+            form=self.collab_form,
+            width=read_width(self.collab_width),
+            layers=read_layers(self.collab_layers),
+            qualities=len(self.quality_names),
+        )

@@ -1,0 +1,71 @@
+"""Confident learning: likely classes from given labels and probabilities."""
+
+import warnings
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+
+ITERATIONS = 200  # of L-BFGS
+LIGHT = 100.0  # inverse penalty of the calibration, which has K - 1 inputs
+TINY = 1e-9  # a probability that is zero in float32 has a logarithm all the same
+Floats = NDArray[np.float64]
+Classes = NDArray[np.int64]
+
+
+def confident(probabilities: Floats, labels: Classes) -> tuple[Classes, float]:
+    """Return the likely classes (N,) by confident learning, and the estimated fraction of flipped labels.
+
+    Args:
+        probabilities: (N, K), out of fold.
+        labels: (N,) as given, each class at least once.
+
+    Source: arXiv 1911.00068 eq. 1 to 3; the fraction is the sum off the diagonal of the joint
+        distribution. A sample that no class is confident of keeps its label and is not counted.
+    """
+    classes = probabilities.shape[1]
+    enough = np.array([probabilities[labels == label, label].mean() for label in range(classes)])
+    reached = np.where(probabilities >= enough, probabilities, -1.0)
+    sure = reached.max(1) >= 0
+    likely = np.where(sure, reached.argmax(1), labels)
+    counts = np.zeros((classes, classes))
+    np.add.at(counts, (labels[sure], likely[sure]), 1)
+    shares = np.bincount(labels, minlength=classes) / len(labels)
+    right = np.diag(counts) / np.maximum(counts.sum(1), 1)
+    return likely, float(1 - shares @ right)
+
+
+def explained(probabilities: Floats, labels: Classes, likely: Classes) -> Floats:
+    """Return the probability (N, K) of each true class, given the features and the label.
+
+    Args:
+        probabilities: (N, K) of the true class, given the features.
+        labels: (N,) as given.
+        likely: (N,) the true class as it was thought to be; how labels come from classes is
+            counted with it, half a sample added to each pair.
+    """
+    classes = probabilities.shape[1]
+    counts = np.full((classes, classes), 0.5)
+    np.add.at(counts, (likely, labels), 1)
+    given = (counts / counts.sum(1, keepdims=True))[:, labels].T  # (N, K): label given class
+    joint = probabilities * given
+    posterior: Floats = joint / joint.sum(1, keepdims=True)
+    return posterior
+
+
+def calibrated(probabilities: Floats, target: Classes) -> Floats:
+    """Return the probabilities of a penalised regression, calibrated: confident as often as right."""
+    logs = np.log(probabilities + TINY)
+    offsets = logs[:, 1:] - logs[:, :1]
+    calibrated: Floats = fitted_regression(offsets, target, LIGHT).predict_proba(offsets)
+    return calibrated
+
+
+def fitted_regression(
+    features: NDArray[np.floating], labels: Classes, strength: float
+) -> LogisticRegression:
+    """Return a logistic regression fitted with an inverse penalty of `strength`."""
+    with warnings.catch_warnings():  # where it stops is near enough: what follows is calibrated
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return LogisticRegression(C=strength, max_iter=ITERATIONS).fit(features, labels)

@@ -1,0 +1,196 @@
+"""Alarms: reasons not to believe a result, and the simple ones among their checks."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+from scipy.special import stdtrit
+
+from trueface.evaluation.measurement import CONSTANT
+from trueface.evaluation.predictions import UNKNOWN, Answered
+from trueface.unlearning.evaluation.measures import (
+    Parts,
+    right,
+)
+
+EQUAL = 1e-9  # accuracies are shares of whole numbers: nearer is the same
+NEARLY = 0.9  # share of one answer below which such an accuracy is a coincidence
+COVERAGE = 0.95  # of the changes that chance makes, so many lie within the noise floor
+LEAST_SEEDS = 3  # of two retrained models a standard deviation says next to nothing: t(1) is 12.7
+
+
+class Sort(StrEnum):
+    """What an alarm is about."""
+
+    CONSTANT = "constant"
+    BROKEN = "non-finite"
+    SHARE = "class share"
+    FEW_ANSWERS = "few answers"
+    CHANCE = "chance"
+    BELOW_CHANCE = "below chance"
+    PERMUTED = "labels permuted"
+    LOST = "kept accuracy lost"
+    UNTOUCHED = "untouched"
+    NEVER_KNOWN = "never known"
+    NOISE = "within noise"
+    NOISE_UNKNOWN = "noise unknown"
+    ONE_CLASS = "one class"
+    VALIDATION = "validation"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alarm:
+    """A reason not to believe a result, and a sentence about it."""
+
+    sort: Sort
+    text: str
+
+
+def class_name(label: int, names: Sequence[str]) -> str:
+    """Return the name of a class, or its number where it has none."""
+    return names[label] if label < len(names) else str(label)
+
+
+def broken(parts: Parts) -> Alarm | None:
+    """Warn of logits that are no finite numbers."""
+    for part, answers in parts.items():
+        count = int((~np.isfinite(answers.logits)).any(1).sum())
+        if count:
+            return Alarm(
+                sort=Sort.BROKEN,
+                text=f"{count} of {len(answers)} predictions on {part} are not finite",
+            )
+    return None
+
+
+def constant(test: Answered, name: Callable[[int], str]) -> Alarm | None:
+    """Warn of one answer to nearly all samples, where these are not nearly all of one class."""
+    if not len(test):
+        return None
+    shares = _shares(test.logits.argmax(1))
+    label, share = max(shares.items(), key=lambda pair: pair[1])
+    if share <= CONSTANT or max(_shares(right(test)).values()) > CONSTANT:
+        return None
+    return Alarm(sort=Sort.CONSTANT, text=f"{share:.1%} of the predictions are {name(label)!r}")
+
+
+def class_share(test: Answered, name: Callable[[int], str]) -> Alarm | None:
+    """Warn of an accuracy that is the share of a class: what a constant answer scores."""
+    labels = right(test)
+    shares = _shares(labels)
+    if len(shares) < 2 or max(_shares(test.logits.argmax(1)).values()) < NEARLY:
+        return None
+    scored = float(np.mean(test.logits.argmax(1) == labels))
+    same = [name(label) for label, share in shares.items() if abs(share - scored) < EQUAL]
+    if not same:
+        return None
+    return Alarm(
+        sort=Sort.SHARE,
+        text=f"the accuracy on the test set, {scored:.2%}, is exactly the share of {', '.join(same)}",
+    )
+
+
+def one_class(forget: Answered, name: Callable[[int], str]) -> Alarm | None:
+    """Warn of flipped labels of one class: a model that avoids that class seems to forget all."""
+    labels = np.unique(forget.trained)
+    if len(labels) != 1:
+        return None
+    return Alarm(
+        sort=Sort.ONE_CLASS,
+        text=f"all {len(forget)} wrong labels are {name(int(labels[0]))!r}, so a model that never "
+        "predicts this class seems to have forgotten them",
+    )
+
+
+def unclean(validation: Answered) -> Alarm | None:
+    """Warn of flipped labels in validation, which chooses results."""
+    labelled = validation.true != UNKNOWN
+    wrong = int((validation.true != validation.trained)[labelled].sum())
+    if not wrong:
+        return None
+    return Alarm(
+        sort=Sort.VALIDATION,
+        text=f"{wrong} of {len(validation)} validation labels are wrong, and results were "
+        "chosen with them",
+    )
+
+
+def noise(
+    before: float,
+    after: float,
+    retrained: Sequence[float],
+    *,
+    what: str = "the test set",
+    seeds: int = 1,
+) -> Alarm | None:
+    """Warn of a change that another seed of a plain retraining makes as well.
+
+    Args:
+        before: what was measured of the model as it came, in 0 … 1, mean over seeds.
+        after: the same after the method.
+        retrained: the same of retrained models, one a base and seed.
+        what: on which samples.
+        seeds: of how many `before` and `after` are means.
+    """
+    floor = noise_floor(retrained, seeds=seeds)
+    if floor is None:
+        return Alarm(
+            sort=Sort.NOISE_UNKNOWN,
+            text="cannot compare changes with noise, as this needs retrained models of at least "
+            f"{LEAST_SEEDS} seeds, and there {_are(len(retrained))}",
+        )
+    if abs(after - before) > floor:
+        return None
+    return Alarm(
+        sort=Sort.NOISE,
+        text=f"the accuracy on {what} changed by {100 * (after - before):+.2f} points, within the noise of "
+        f"up to {100 * floor:.2f} points (95 %, from the standard deviation of {len(retrained)} "
+        f"retrained models, t({len(retrained) - 1}))",
+    )
+
+
+def never_known(before: float, classes: int) -> Alarm | None:
+    """Warn of a class that the model had not learned: nothing can have been forgotten.
+
+    Args:
+        before: accuracy on the training images of the class, in 0 … 1, of the model as it came.
+        classes: how many the model has.
+    """
+    if before > 2 / classes:
+        return None
+    return Alarm(
+        sort=Sort.NEVER_KNOWN,
+        text=f"the model before unlearning predicted {before:.1%} of the class correctly, and chance is "
+        f"{1 / classes:.1%}, so there was nothing to forget",
+    )
+
+
+def noise_floor(retrained: Sequence[float], *, seeds: int = 1) -> float | None:
+    """Return up to which change chance goes in 95 % of cases, or None of fewer than three seeds.
+
+    If a method did no more than to throw the dice again, the means before and after would each have
+    the variance of retraining by the number of seeds, and their difference by the estimated standard
+    deviation would follow Student's t with n - 1 degrees of freedom.
+
+    Args:
+        retrained: of n retrained models, one a seed.
+        seeds: of how many the means are that are compared.
+    """
+    count = len(retrained)
+    if count < LEAST_SEEDS:
+        return None
+    quantile = float(stdtrit(count - 1, (1 + COVERAGE) / 2))
+    return quantile * float(np.std(retrained, ddof=1)) * math.sqrt(2 / seeds)
+
+
+def _are(count: int) -> str:
+    return {0: "is none", 1: "is 1"}.get(count, f"are {count}")
+
+
+def _shares(labels: "np.ndarray[tuple[int, ...], np.dtype[np.int64]]") -> dict[int, float]:
+    values, counts = np.unique(labels, return_counts=True)
+    return {
+        int(value): int(count) / len(labels) for value, count in zip(values, counts, strict=True)
+    }

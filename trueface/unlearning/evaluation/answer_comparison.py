@@ -1,0 +1,89 @@
+"""Comparison of a model's outputs with those of other models, with intervals."""
+
+import contextlib
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
+
+from trueface.evaluation.predictions import Answered
+from trueface.unlearning.evaluation.measures import (
+    Parts,
+    Unmeasured,
+    matched,
+    pictures,
+    right,
+)
+
+LEAST = 20  # samples; of fewer no interval is worth its name
+NORMAL = 1.96  # standard errors on either side of a 95 % interval
+Hits = NDArray[np.float64]
+
+
+def renamed(
+    test: Answered, checked: Sequence[Answered]
+) -> tuple[tuple[float, float, float], NDArray[np.int64]]:
+    """Return the accuracy that another naming of the classes gains, with its interval, and the naming.
+
+    The naming (K,), class → answer, is the best on `checked`, and its gain that on the test.
+
+    Source: H. W. Kuhn, "The Hungarian method for the assignment problem", 1955, by scipy.
+    """
+    classes = test.logits.shape[1]
+    counts = np.zeros((classes, classes))
+    for part in checked:
+        np.add.at(counts, (right(part), part.logits.argmax(1)), 1)
+    # among equals the naming as it is: its gain must be real
+    naming = linear_sum_assignment(counts + 1e-6 * np.eye(classes), maximize=True)[1]
+    called, labels = test.logits.argmax(1), right(test)
+    gain = (called == naming[labels]).astype(float) - (called == labels)
+    return paired(gain, pictures(test)), naming
+
+
+def loss_beside(
+    ours: Answered, others: Sequence[tuple[str, Answered]]
+) -> tuple[float, float, float, str] | None:
+    """Return the least loss of accuracy with its interval, and the model it is relative to.
+
+    None: no other model answered the same samples, or they are too few.
+    """
+    labels, losses = right(ours), []
+    for name, other in others:
+        with contextlib.suppress(Unmeasured):
+            hits = [
+                (part.logits.argmax(1) == labels).astype(float)
+                for part in (matched(ours, other), ours)
+            ]
+            losses.append((*paired(hits[0] - hits[1], pictures(ours)), name))
+    return min(losses) if losses and len(ours) >= LEAST else None
+
+
+def change(both: Sequence[tuple[Answered, Answered]]) -> float:
+    """Return the mean total variation between answers before and after, on the part that has most."""
+    chances = [tuple(np.exp(part.log_probabilities()) for part in pair) for pair in both]
+    return max(float(np.abs(then - now).sum(1).mean()) / 2 for then, now in chances)
+
+
+def pairs(parts: Parts, before: Parts) -> list[tuple[Answered, Answered]] | None:
+    """Return the answers before and after, part by part; None where they are of other samples."""
+    try:
+        both = [(matched(now, before[name]), now) for name, now in parts.items() if len(now)]
+    except (Unmeasured, KeyError):
+        return None
+    return both or None
+
+
+def paired(differences: Hits, names: Sequence[str]) -> tuple[float, float, float]:
+    """Return the mean of differences (N,) with the ends of its 95 % interval.
+
+    Rows of one picture, in several networks, count as one draw.
+
+    Source: A. Cameron and D. Miller, "A practitioner's guide to cluster-robust inference", 2015,
+        equation 7 for a mean; the normal quantile, as there are hundreds of pictures.
+    """
+    value = float(differences.mean())
+    which = np.unique(np.array(names), return_inverse=True)[1]
+    sums = np.bincount(which, weights=differences - value)
+    error = NORMAL * float(np.sqrt((sums**2).sum())) / len(differences)
+    return value, value - error, value + error

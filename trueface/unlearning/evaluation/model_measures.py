@@ -1,0 +1,308 @@
+"""Measures of unlearned models of one base and seed, and of the base."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from trueface.evaluation import predictions
+from trueface.evaluation.intervals import Measure
+from trueface.runtime import paths
+from trueface.runtime.errors import DataError, MachineError
+from trueface.runtime.files import read_json
+from trueface.runtime.ids import model_folder_name
+from trueface.unlearning.evaluation import measures
+from trueface.unlearning.evaluation.alarms import Alarm
+from trueface.unlearning.evaluation.measures import (
+    Parts,
+    Sheet,
+    Unmeasured,
+    against,
+    alone,
+    recovery,
+    right,
+    sheet,
+    tested,
+)
+from trueface.unlearning.evaluation.sanity import judged
+from trueface.unlearning.evaluation.unlearned_models import (
+    UnlearnedModel,
+    parsed_id,
+    reference_model,
+)
+from trueface.unlearning.record import Record
+
+NOT_RETRAINED = "no model was retrained with this seed"
+NO_TRAINING = "the training time is unknown"
+BEFORE = "before"  # the model as it came, as if it were a method
+ANEW = frozenset({"retrain", "corrected"})  # references: less data may cost them accuracy
+
+
+def _seed_of_base(model: UnlearnedModel) -> int | None:
+    """Return the seed of the training of a model's base, as its ID or its provenance says."""
+    parsed = parsed_id(model.record.base)
+    swept = () if parsed is None else parsed.last.variant
+    for key, value in swept:
+        if key.rpartition(".")[2] == "seed" and value.isdecimal():
+            return int(value)
+    folder = model.folder.parent / model_folder_name(model.record.base)
+    settings = (read_json(paths.provenance(folder)) or {}).get("settings")
+    seed = settings.get("seed") if isinstance(settings, dict) else None
+    return seed if isinstance(seed, int) else None
+
+
+class MeasuredModel(NamedTuple):
+    """What is measured of one model of one seed, or of its base."""
+
+    method: str  # BEFORE: of the base
+    model: UnlearnedModel
+    sheet: Sheet
+    alarms: tuple[Alarm, ...]
+    notes: tuple[str, ...]
+    sources: Mapping[int, int]  # of the test images of each class; empty where they have no folders
+
+    @property
+    def row(self) -> tuple[str, str]:
+        """What tells its row from others: the method, and its swept settings."""
+        return self.method, "" if self.method == BEFORE else self.model.swept
+
+    @property
+    def seed(self) -> int:
+        """The seed of the model; of a base that of its training, if anything says it."""
+        record = self.model.record
+        if self.method != BEFORE:
+            return record.seed
+        trained = _seed_of_base(self.model)
+        return record.seed if trained is None else trained
+
+    @property
+    def run(self) -> tuple[str, int]:
+        """The base and seed that it shares with the models it is compared with."""
+        return self.model.record.base, self.model.record.seed
+
+
+def measured(models: Sequence[UnlearnedModel]) -> list[MeasuredModel]:
+    """Return what is measured of the base of models with one base and seed, and of each of them."""
+    retrained, corrected = (reference_model(models, name) for name in ("retrain", "corrected"))
+    plain = retrained or models[0]
+    kept = {model.folder: _after(model) for model in (retrained, corrected) if model is not None}
+    clean = corrected or retrained
+    references = _References(
+        retrained=None if retrained is None else retrained.record,
+        reference=None if retrained is None else kept[retrained.folder],
+        poisoned=_Answers(paths.answers_before(plain.folder), plain.record),
+        clean=None if clean is None else kept[clean.folder],
+    )
+    base = _of_base(plain.record, references.retrained)
+    return [
+        _measure(plain, references.poisoned, references, of=base)._replace(method=BEFORE, notes=()),
+        *(
+            _measure(
+                model,
+                kept.get(model.folder) or _after(model),
+                references,
+                of=_of_record(model.record, references.retrained),
+            )
+            for model in models
+        ),
+    ]
+
+
+class _Answers:
+    """The answers of a model, and the measures that need nothing else."""
+
+    def __init__(self, path: Path, record: Record) -> None:
+        self.parts: Parts | None = None
+        # imports scikit-learn, for which a run without an unlearned model need not wait
+        from trueface.unlearning.evaluation.membership_inference import membership
+
+        try:
+            self.parts = parts = _read(path)
+            own = alone(parts, goal=record.goal, forgotten=record.forgotten)
+            self.sheet = own | membership(parts, goal=record.goal, forgotten=record.forgotten)
+        except (DataError, MachineError) as error:
+            self.sheet = Sheet(values={}, reasons={"answers": str(error)})
+
+    @property
+    def sound(self) -> Parts | None:
+        """The answers, where there are any and all are finite."""
+        return None if "answers" in self.sheet.reasons else self.parts
+
+
+def _read(path: Path) -> Parts:
+    parts = predictions.read(path)
+    missing = [name for name in ("forget", "retain", "validation") if name not in parts]
+    if missing:
+        raise DataError(f"{path} contains no predictions for {', '.join(missing)}")
+    return parts
+
+
+def _after(model: UnlearnedModel) -> _Answers:
+    return _Answers(paths.answers_after(model.folder), model.record)
+
+
+class _References(NamedTuple):
+    """What the models of one base and seed are set beside."""
+
+    retrained: Record | None
+    reference: _Answers | None  # of the retrained model
+    poisoned: _Answers
+    clean: _Answers | None
+
+
+def _measure(
+    model: UnlearnedModel, answers: _Answers, references: _References, *, of: Sheet
+) -> MeasuredModel:
+    record, measures = model.record, answers.sheet | of
+    alarms: tuple[Alarm, ...] = ()
+    if answers.parts is not None:
+        alarms = _warned(record, answers.parts, references, of_base=answers is references.poisoned)
+    if answers.sound is not None:
+        measures |= _beside(record, answers.sound, measures, references)
+    sources = {} if answers.sound is None or record.goal != "flips" else _sources(answers.sound)
+    return MeasuredModel(record.method, model, measures, alarms, _notes(record), sources)
+
+
+def _sources(parts: Parts) -> Mapping[int, int]:
+    test = tested(parts)
+    return measures.designed(test, right(test)).sources
+
+
+def _warned(
+    record: Record, parts: Parts, references: _References, *, of_base: bool
+) -> tuple[Alarm, ...]:
+    """Return the alarms of a model; retrained models are not compared with the model before."""
+    anew = record.method in ANEW or of_base
+    return judged(
+        parts,
+        goal=record.goal,
+        before=None if anew else references.poisoned.parts,
+        retrained=None if references.reference is None else references.reference.parts,
+        forgotten=record.forgotten,
+        names=record.class_names,
+    )
+
+
+def _notes(record: Record) -> tuple[str, ...]:
+    """Return what a person should know of how it went."""
+    search = record.found
+    if search is None:
+        return record.notes
+    summary = (
+        f"seed {record.seed}: the search flagged {search.flagged} labels, {search.right} of them "
+        f"correctly, of {search.hidden} hidden flipped labels"
+    )
+    return (summary, *record.notes)
+
+
+def _beside(record: Record, parts: Parts, measures: Sheet, references: _References) -> Sheet:
+    """Return the measures that need another model's answers."""
+    reference = references.reference
+    if reference is not None and reference.sound is not None:
+        test = "test_retain" if record.goal == "class" else "test"
+        compared = against(
+            parts, reference.sound, measures=measures, reference_measures=reference.sheet, test=test
+        )
+    else:
+        reason = (
+            f"no model was retrained from {record.base} with seed {record.seed}"
+            if reference is None
+            else f"retrained model: {reference.sheet.reasons['answers']}"
+        )
+        compared = Sheet(values={}, reasons={"gap": reason, "tow": reason})
+    return compared | sheet({"recovery": lambda: _recovered(record, parts, references)})
+
+
+def _recovered(record: Record, parts: Parts, references: _References) -> Measure:
+    if record.goal != "flips":
+        raise Unmeasured("no label was flipped")
+    if references.clean is None:
+        raise Unmeasured("no model was corrected or retrained with this seed")
+    poisoned, clean = references.poisoned.sound, references.clean.sound
+    if poisoned is None or clean is None:
+        raise Unmeasured("the predictions of the poisoned or the clean model are unknown")
+    return recovery(tested(parts), tested(poisoned), tested(clean))
+
+
+def _of_record(record: Record, retrained: Record | None) -> Sheet:
+    """Return what a record tells in numbers."""
+    relearned = record.relearn.steps if record.relearn else None
+    retrain_steps = retrained.relearn.steps if retrained and retrained.relearn else None
+    why_no_relearn = f"not within {record.relearn.most} steps" if record.relearn else "not measured"
+    values: dict[str, tuple[float | None, str]] = {
+        "seconds": (record.seconds, ""),
+        "samples": (record.samples_read, ""),
+        "cached_seconds": (record.cached_seconds, ""),
+        "cached_samples": (record.cached_samples, ""),
+        "peak_bytes": (record.peak_bytes, "the operating system does not report it"),
+        **_ratios(record.seconds, record, retrained),
+        "relearn": (relearned, why_no_relearn),
+        "anamnesis": (
+            _ratio(relearned, retrain_steps),
+            f"{why_no_relearn}, or the value of the retrained model is 0 or unknown",
+        ),
+        "probe": (record.probe.after if record.probe else None, "not measured"),
+        "probe_before": (record.probe.before if record.probe else None, "not measured"),
+        "probe_chance": (record.probe.chance if record.probe else None, "not measured"),
+        "attack": (record.attack, "no patch was applied"),
+        "attack_before": (record.attack_before, "no patch was applied"),
+        "found_precision": (
+            record.found.precision if record.found else None,
+            "no label was flagged",
+        ),
+        "found_recall": (
+            record.found.recall if record.found else None,
+            "there was no search, or no flipped label was hidden",
+        ),
+    }
+    return _known(values)
+
+
+def _of_base(record: Record, retrained: Record | None) -> Sheet:
+    """Return what the same record tells of its base: the training in place of the unlearning."""
+    seconds = record.training_seconds
+    return _known(
+        {
+            "seconds": (seconds, NO_TRAINING),
+            "samples": (
+                record.training_samples,
+                "the number of samples that the training read is unknown",
+            ),
+            # a training's time has its pass for features in it: so it is set beside retraining with
+            # that pass
+            "of_retrain": (
+                _ratio(seconds, None if retrained is None else _with_cache(retrained)),
+                NOT_RETRAINED,
+            ),
+            "of_training": (_ratio(seconds, seconds), NO_TRAINING),
+            "probe": (record.probe.before if record.probe else None, "not measured"),
+            "probe_chance": (record.probe.chance if record.probe else None, "not measured"),
+            "attack": (record.attack_before, "no patch was applied"),
+        }
+    )
+
+
+def _ratios(
+    seconds: float | None, record: Record, retrained: Record | None
+) -> dict[str, tuple[float | None, str]]:
+    of_retrain = _ratio(seconds, retrained.seconds if retrained else None)
+    whole = _with_cache(record)  # as a training's time has its own in it
+    return {
+        "of_retrain": (of_retrain, NOT_RETRAINED),
+        "of_training": (_ratio(whole, record.training_seconds), NO_TRAINING),
+    }
+
+
+def _with_cache(record: Record) -> float:
+    """Return the seconds of an unlearning as if its cache had been empty."""
+    return record.seconds + record.cached_seconds
+
+
+def _known(values: Mapping[str, tuple[float | None, str]]) -> Sheet:
+    return Sheet(
+        values={name: float(value) for name, (value, _) in values.items() if value is not None},
+        reasons={name: why for name, (value, why) in values.items() if value is None},
+    )
+
+
+def _ratio(part: float | None, whole: float | None) -> float | None:
+    return None if part is None or not whole else part / whole
