@@ -1,4 +1,7 @@
-"""The file gpus.json: the GPUs and attempts of a machine as its scheduler last saw them."""
+"""The file gpus.json: GPUs and attempts of a machine as its scheduler last sampled them.
+
+Screens read this file and do not query the driver while a scheduler is alive.
+"""
 
 import logging
 import time

@@ -1,13 +1,7 @@
-"""What the GPUs of this machine say of themselves, through the driver's library NVML.
+"""State of this machine's GPUs, read from the driver through the library NVML.
 
-A GPU or MIG instance stands behind the driver's handle. Every question may be refused: by an old driver, a container,
-a missing permission, a dying card. What is refused, and what cannot be true, is None.
-
-What the driver's numbered messages (Xids) mean for jobs: "Analyzing Xid Errors with the Xid Catalog",
-docs.nvidia.com/deploy/xid-errors. A fault is what the catalogue answers with RESET_GPU or RESTART_BM, or where it says
-that only a reset clears it (48, 74); an application's fault is RESTART_APP or IGNORE. Two differ from it: 109 is
-answered with RESET_GPU, but a program that hangs causes it too, and k8s-device-plugin (internal/rm/health.go) counts it
-among those of applications; 155 is also logged for links that were shut on purpose.
+A GPU or MIG instance is addressed by the driver's handle. Any query may be refused by an old driver, a container, a
+missing permission or a failing card. A refused or impossible value is None.
 """
 
 import contextlib

@@ -1,4 +1,11 @@
-"""What the numbered messages (Xids) of NVIDIA's driver mean for jobs."""
+"""Meaning of the driver's numbered messages (Xids) for jobs.
+
+Source: "Analyzing Xid Errors with the Xid Catalog", docs.nvidia.com/deploy/xid-errors. A fault is an Xid for which the
+catalog recommends RESET_GPU or RESTART_BM, or says that only a reset clears it (48, 74). An application's error is
+RESTART_APP or IGNORE. Two Xids differ from the catalog. For 109 it recommends RESET_GPU, but a program that hangs causes
+it, too, and k8s-device-plugin (internal/rm/health.go) counts it as an application's error. 155 is also logged for links
+that were shut down on purpose.
+"""
 
 FALLEN = 79  # a GPU that answers again after this one was reset
 FAULTS = {

@@ -11,9 +11,6 @@ does not count, and of each user only the newest few files do.
 Anybody can make a hundred thousand files with fitting names, of other users' uids too. Whose a file is does not change
 as long as its name and inode stay, so it is asked once, and a few times more in case that an inode was used again. A
 user's files beyond the newest few are passed over likewise: a publisher that writes again makes a new inode.
-
-When another scheduler replaces or removes its file, the kernel tells (inotify). Where it does not, as on some network file systems or where a user has no watch left, there is no descriptor,
-and the folder is looked at once a second as before.
 """
 
 import contextlib

@@ -1,4 +1,8 @@
-"""A descriptor that tells when a file in the folder of reservations was replaced or removed (inotify)."""
+"""Wake-up when another scheduler replaces or removes its file in the folder of reservations (inotify).
+
+Some network file systems send no events, and a user may have no inotify watch left. Then there is no descriptor, and the
+folder is read once per second.
+"""
 
 import contextlib
 import ctypes

@@ -1,6 +1,6 @@
-"""One GPU at one instant, as a value and as JSON, and the resources that schedulers of one machine reserve, by their names.
+"""State of one GPU at one instant, as a value and as JSON.
 
-Who asks the driver is `launcher.gpu.nvml`. Screens never do while a scheduler lives: what that saw last is in gpus.json.
+`launcher.gpu.nvml` queries the driver.
 """
 
 from collections.abc import Iterable

@@ -1,7 +1,4 @@
-"""All attempts that run, here and on pilots: how each is watched, which have ended, and which were asked to stop.
-
-What pilots say: attempts are taken over, their ends taken in, those of lost pilots ended.
-"""
+"""All running attempts, on this machine and on pilots: how each is polled, which have ended, which were asked to stop."""
 
 import time
 from collections.abc import Collection, Iterator

@@ -1,7 +1,4 @@
-"""The scheduler's side of all pilots: which jobs they get, and how many pilots there should be.
-
-How much of what waits would start if a backend had more pilots; no clock, no files.
-"""
+"""Assignment of jobs to pilots, and the number of pilots that each backend should have."""
 
 import os
 import time

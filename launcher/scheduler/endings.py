@@ -1,7 +1,4 @@
-"""Attempts that have ended and are not taken in yet, and what is to be known of them for that.
-
-An attempt that did not end well may not be held against its job: it may have lacked memory, or its GPU failed.
-"""
+"""Attempts that have ended and are not recorded yet, and the measurements that are recorded with them."""
 
 import contextlib
 import errno

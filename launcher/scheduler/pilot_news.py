@@ -13,7 +13,7 @@ from launcher.backends.pilot_folder import PilotFolder
 from launcher.backends.pilot_link import PilotLink
 from launcher.backends.pilot_messages import Began, Ended, News
 from launcher.scheduler.attempt_watch import RunningAttempts
-from launcher.scheduler.started_attempts import OnPilot, _awaited, as_here, name_of_claim
+from launcher.scheduler.started_attempts import OnPilot, as_here, await_outcome, name_of_claim
 from launcher.states import Lost, Outcome, Stopped, Void
 from launcher.store.rows import Claim
 from launcher.system.answering import NoAnswer, within
@@ -77,7 +77,7 @@ class Hearing:
             if folder.token == claim.pilot:  # what lives of it ends, where its folder is found
                 with contextlib.suppress(OSError):
                     within(folder.folder.parent, folder.bury)
-            return _awaited(partial(self._orphans_end, claim, GONE))
+            return await_outcome(partial(self._orphans_end, claim, GONE))
         name, watch = name_of_claim(claim), OnPilot(claim=claim, link=link, clock=self._clock)
         link.expect(name)
         if name not in link.sent() and claim.pilot not in self._fleet.given_up():

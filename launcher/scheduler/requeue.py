@@ -1,4 +1,7 @@
-"""Why an end is not held against a job, and what its next attempt gets; no clock, no files."""
+"""Why a failed attempt does not count against its job, and what the next attempt gets.
+
+An attempt may have lacked memory, or its GPU may have failed. Nothing here reads a clock or a file.
+"""
 
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType

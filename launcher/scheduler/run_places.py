@@ -1,4 +1,7 @@
-"""The places of runs and their jobs in the line, as commands and screens show them."""
+"""Order of waiting jobs, and why one is behind others, as commands and screens show it from the store.
+
+The duration of running jobs is left to the scheduler's own decision.
+"""
 
 from collections.abc import Iterable, Sequence
 from functools import partial

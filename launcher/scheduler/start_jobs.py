@@ -1,9 +1,4 @@
-"""From a decision to a running attempt, here or on a pilot: claimed in a transaction, launched when that is committed.
-
-Which of the waiting jobs may be tried now is asked first (`StartableJobs`); others wait for their turn, or for a look
-at the GPUs. Attempt folders that the queue has no record of are looked at before: it was restored from a backup, or a
-power cut undid a claim. By succession the next job of a flow takes a place that was left, without a whole decision.
-"""
+"""From a decision to a running attempt, here or on a pilot: claimed in a transaction, launched after its commit."""
 
 import contextlib
 import logging

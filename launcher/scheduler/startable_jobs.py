@@ -1,4 +1,4 @@
-"""Which of the waiting jobs may be tried now, after the machine could not start some lately."""
+"""Jobs that may be tried now; others wait for their turn or for the next sample of the GPUs."""
 
 import time
 from collections.abc import Sequence

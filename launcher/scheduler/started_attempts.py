@@ -144,10 +144,10 @@ class OnPilot(Watch):
         self.link.forget(name)
         outcome, now = ended.outcome, time.monotonic()
         if isinstance(outcome, Stopped) and self.link.signal and not asked:
-            return _awaited(partial(self._explained, outcome, now + WORD_S))
+            return await_outcome(partial(self._explained, outcome, now + WORD_S))
         if outcome is not None:
             return as_here(outcome, self.claim, self.clock())
-        return _awaited(partial(self._recorded, now + PATIENCE_S))
+        return await_outcome(partial(self._recorded, now + PATIENCE_S))
 
     def _explained(self, outcome: Stopped, until: float) -> Outcome | None:
         """Return the end of what ended as its pilot was to end, with why: their engine is about to say that."""
@@ -183,7 +183,8 @@ class Awaited(Watch):
             return None
 
 
-def _awaited(look: Callable[[], Outcome | None]) -> Outcome | Watch:
+def await_outcome(look: Callable[[], Outcome | None]) -> Outcome | Watch:
+    """Return the outcome that `look` finds, or a watch that looks again."""
     watch = Awaited(look=look)
     return watch.ending() or watch
 

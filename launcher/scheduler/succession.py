@@ -1,4 +1,4 @@
-"""Succession: the next job of a flow takes a place that was left, without a whole decision."""
+"""Fast path: when a job ends, the next job of the same class starts in its place without a full scheduling pass."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""Attempts of a job that the queue has no record of: it was restored from a backup, or a power cut undid a claim."""
+"""Attempt folders without a record in the queue, after a restored backup or a power cut that undid a claim."""
 
 import os
 from typing import NamedTuple

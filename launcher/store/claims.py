@@ -1,8 +1,4 @@
-"""Claims: which jobs could start now, and which are promised to attempts, each with a place and a supervisor.
-
-Of each flow the first job is looked at, with all by which it is decided whether it starts. Jobs that cannot
-start as they stand are mended or set aside: an older version queued them without a lane, or one cannot be read.
-"""
+"""Claims: the resources that are reserved for attempts, each with a place and a supervisor."""
 
 from collections.abc import Callable
 from operator import attrgetter

@@ -1,4 +1,4 @@
-"""Attempts that were not done, in groups that failed alike."""
+"""Attempts that did not succeed, in groups with the same failure."""
 
 import re
 from collections import defaultdict

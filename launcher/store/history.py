@@ -1,7 +1,4 @@
-"""What a queue did: jobs a day, what runs and nodes took, why attempts failed, memory that was asked in vain.
-
-Attempts that were not done are shown in groups that failed alike.
-"""
+"""What a queue did: jobs per day, usage of runs and nodes, and memory that was requested in vain."""
 
 import json
 import sqlite3

@@ -1,4 +1,4 @@
-"""Queued jobs that cannot start as they stand: who has no lane gets one, and what cannot be read fails."""
+"""Repair of queued jobs that cannot start: a job without a lane gets one, and a job that cannot be read fails."""
 
 from collections.abc import Iterable
 

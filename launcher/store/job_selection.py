@@ -1,4 +1,4 @@
-"""Which jobs a person means by a text; every command, every screen and the page take it from here."""
+"""Jobs that a text of the user selects, for all commands, screens and the browser page."""
 
 import os
 from collections.abc import Callable, Iterator

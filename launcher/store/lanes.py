@@ -1,4 +1,7 @@
-"""Lanes, and the rank of jobs: jobs of one lane are alike in all that decides where and when they start."""
+"""Lanes and ranks of jobs. Jobs of one lane are alike in all that decides where and when they start.
+
+The queue stores each lane as JSON.
+"""
 
 import json
 from collections.abc import Callable, Mapping

@@ -1,7 +1,4 @@
-"""Which jobs a person means by a text; lists of jobs and runs, page by page, the newest first; what tells runs apart.
-
-Every command, every screen and the page take from here which jobs a text means.
-"""
+"""Lists of jobs and runs, page by page, the newest first, and what distinguishes runs."""
 
 import json
 import sqlite3

@@ -1,4 +1,4 @@
-"""Jobs that wait for nothing but room: of each flow the first, with all by which it is decided whether it starts."""
+"""Jobs that wait only for resources: of each job class the first, with all that decides whether it starts."""
 
 from operator import itemgetter
 

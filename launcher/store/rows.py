@@ -1,7 +1,4 @@
-"""Rows of the queue as values; nothing outside the store sees a database row.
-
-Jobs of one lane are alike in all that decides where and when they start; the queue stores each lane as JSON.
-"""
+"""Rows of the queue's database as values; no other package reads database rows."""
 
 import json
 import sqlite3

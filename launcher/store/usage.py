@@ -1,7 +1,4 @@
-"""What earlier attempts of jobs that are alike used: how much memory and time such a job takes.
-
-Of what was used, the newest few attempts of each signature are kept; jobs that are alike are judged by it.
-"""
+"""Memory and time that earlier attempts of similar jobs used, as values."""
 
 from typing import NamedTuple, Protocol
 

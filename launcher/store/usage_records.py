@@ -1,4 +1,4 @@
-"""What attempts used, as the queue has it on record: of each signature the newest few, and what they tell of its jobs."""
+"""Usage of attempts in the database: the newest few of each signature, and the estimates that follow from them."""
 
 import json
 from collections import deque

@@ -1,8 +1,4 @@
-"""What our attempts have reserved on GPUs, and what they take there: as the driver reports it, else as workers do.
-
-From it come the place of an attempt as the policy sees it, what schedulers of other homes read of a job, and how much
-of its GPUs an attempt is told that it may take; that is sent again only where it has changed.
-"""
+"""GPU memory that attempts have reserved and use, as reported by the driver or, without it, by their workers."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping

@@ -1,8 +1,7 @@
-"""The scheduler's side of the GPUs: it has them looked at, and knows what runs there and what each attempt takes.
+"""The scheduler's view of the GPUs: samples of the driver, running attempts, and what other schedulers publish.
 
-What schedulers of other homes are told and tell: reservations, who waits, and how much each user has used. Where
-others have reserved something meanwhile, decisions are settled anew. Use decays; a scheduler that begins finds in the
-store what was used before.
+Other schedulers publish reservations, waiting jobs and the usage of each user. If they have reserved something in the
+meantime, the decisions of the cycle are made again.
 """
 
 import contextlib

@@ -1,4 +1,7 @@
-"""How much of the machine the running attempts of a home have used over time."""
+"""Usage of the machine by the running attempts of a queue, over time.
+
+Usage decays. A scheduler that starts reads earlier usage from the store.
+"""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 

@@ -1,4 +1,9 @@
-"""How long jobs have waited and attempts have run, whatever is done to the machine's clock."""
+"""How long jobs have waited and attempts have run, independent of changes of the machine's clock.
+
+The queue stores wall-clock times. A machine without a battery starts in 1970, so a clock may jump by years. A job would
+then seem to have waited for decades and get a reservation for ever, and a job of the future would be passed by all
+others. A monotonic clock measures the time that really passes.
+"""
 
 from collections.abc import Hashable, Iterable
 

@@ -1,18 +1,6 @@
-"""The policies by name: in which order jobs are looked at, whether they share GPUs, whose place is kept.
+"""Scheduling policies by name: the order of jobs, whether they share GPUs, and which jobs get a reservation.
 
-Ours and four that everybody knows, for comparison: in `launcher simulate`, and in a queue with `--policy NAME`.
-
-How long jobs have waited and attempts have run, whatever is done to the machine's clock.
-
-Times in the queue are of the wall clock, which may be set by years: a machine without a battery begins in 1970.
-A job would then seem to have waited for half a century, and be kept a place for ever; one of the future would be
-passed by all others. A steady clock tells how much time really goes by.
-
-How long the queue was when a job came: how long others may pass it before its place is kept.
-
-Who keeps a place for everybody who does not fit leaves GPUs idle for guesses; who keeps none lets wide jobs starve.
-A job that came to a queue of an hour would have waited an hour under first come, first served: so long it may
-be passed, and half as long again (`disciplines.PATIENCE`), and then its place is kept.
+One is the project's own. Four well-known ones are for comparison, in `launcher simulate` or with `--policy NAME`.
 """
 
 from collections.abc import Iterable

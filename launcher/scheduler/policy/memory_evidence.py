@@ -1,4 +1,21 @@
-"""What runs of a program tell of its memory when it runs with other numbers."""
+"""GPU memory of a program that runs with other numbers in its command line.
+
+All runs of a sweep share a signature, which leaves the numbers of their command lines out. A seed does not change the
+memory, a batch size does, and nobody declares which number is which. So this is learned number by number. A value is
+trusted as far as values like it were tried:
+
+- A number makes no difference once runs in which it went further than ever before used as much as those before. After
+  the first such run the request is half as much again as what was measured, after the next a quarter more, and so on:
+  each run that agrees halves the margin.
+- If all numbers that make a difference are those of earlier runs, the request is what these runs used.
+- If one of them is between those of two runs that agree in all others, the request is the larger usage.
+- If all are within the tried range, and MANY different command lines were tried, the next one exceeds all of them with
+  probability 1 / (MANY + 1). It gets the largest usage plus the spread.
+- Anything else is unknown, and similar jobs decide.
+
+So a sweep over seeds or learning rates shares its GPUs from the third run on. A sweep over batch sizes never gets the
+request of a smaller batch.
+"""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass

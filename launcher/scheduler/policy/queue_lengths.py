@@ -1,4 +1,9 @@
-"""How long the queue was when a job came: how long others may pass it before its place is kept."""
+"""Length of the queue when a job arrived: how long other jobs may pass it before it gets a reservation.
+
+A reservation for every job that does not fit leaves GPUs idle because of estimates. No reservation at all starves wide
+jobs. A job that arrives at a queue of one hour would wait one hour under first come, first served. Others may pass it for
+this time and half as long again (`PATIENCE`), and then it gets a reservation.
+"""
 
 from bisect import bisect_left
 from collections import defaultdict

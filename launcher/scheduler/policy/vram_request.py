@@ -1,25 +1,7 @@
-"""How much of a GPU's memory is reserved for a job, and on what that rests.
+"""How much GPU memory is reserved for a job, and the source of this number.
 
-A declared amount comes first, then what runs with the same settings took, then what similar jobs took: those of the
-same type or program. If there is none, a job gets a fixed part of the GPU until it has been measured.
-
-What runs of a program tell of its memory when it runs with other numbers:
-
-All runs of a sweep share a signature, which leaves the numbers of their command lines out: a seed costs
-nothing, a batch size everything, and nobody says which number is which. So it is learned, number by
-number, and a value is trusted as far as values like it were tried:
-
-- A number makes no difference once runs in which it went further than ever before took as much as those
-  before. After the first such run the request is half as much again as what was
-  measured, after the next a quarter more, and so on: each run that agrees halves the doubt.
-- Where all numbers that make a difference are those of some run, what such runs took is the request.
-- Where one of them lies between those of two runs that agree in all others, the larger took enough.
-- Where all lie within what was tried, and MANY different command lines were, the next one exceeds all of
-  them with a chance of 1 / (MANY + 1): it gets the most that one took, and their spread on top.
-- Anything else is not known, and what similar jobs took counts.
-
-So a sweep over seeds or learning rates shares its cards from the third run on, and a sweep over batch
-sizes never inherits the promise of a smaller one.
+A declared amount comes first, then the usage of runs with the same settings, then that of similar jobs: of the same type
+or program. If there is none, a job gets a fixed part of the GPU until it has been measured.
 """
 
 from collections.abc import Sequence

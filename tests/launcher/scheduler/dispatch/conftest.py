@@ -13,7 +13,7 @@ from launcher.backends.settings import Backends, BackendSettings
 from launcher.gpu.reservations import ReservationBoard
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.job import Spec, Terms
-from launcher.scheduler import attempt_watch
+from launcher.scheduler import pilot_news
 from launcher.scheduler.attempt_watch import RunningAttempts
 from launcher.scheduler.dispatch import Dispatch
 from launcher.scheduler.gpus.eviction import Eviction
@@ -184,7 +184,7 @@ class Office:
 def office(
     home: Home, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Office]:
-    monkeypatch.setattr(attempt_watch, "ORPHANS_S", 0.0)
+    monkeypatch.setattr(pilot_news, "ORPHANS_S", 0.0)
     office = Office(home, store, tmp_path / "pilots")
     yield office
     office.pool.close()

@@ -18,6 +18,7 @@ from launcher.scheduler.placement import CHOSEN_S, KeptPlaces, unfit
 from launcher.scheduler.policy.co_location import UNMEASURED_MOST
 from launcher.scheduler.policy.disciplines import EASY
 from launcher.scheduler.policy.model import Start, Wait, Waiting
+from launcher.scheduler.startable_jobs import StartableJobs
 from launcher.scheduler.turn import Requests, TurnResult
 from launcher.states import Done, ReasonCode
 from launcher.store.lanes import Lane
@@ -710,7 +711,7 @@ def test_job_for_whose_supervisor_too_many_files_are_open_waits_for_the_end_of_a
 ) -> None:
     office.queue("local")
     (ready,) = office.store.scheduling.ready(9)
-    startable = start_jobs.StartableJobs(office.gpus, office.pool)
+    startable = StartableJobs(office.gpus, office.pool)
     monkeypatch.setattr(fork_server_pool, "short_of_files", lambda: "48 files")
     assert office.pool.take(ready.lane.environment) is None
     free, reasons = startable.without_excluded([ready], result := TurnResult())

@@ -10,7 +10,7 @@ from launcher.backends.node_paths import NodePaths
 from launcher.backends.pilot_link import PilotLink
 from launcher.backends.pilot_messages import Ended, Leaving, Run, Stop
 from launcher.backends.settings import Backends, BackendSettings
-from launcher.scheduler import attempt_watch
+from launcher.scheduler import started_attempts
 from launcher.scheduler.started_attempts import UNTOLD, Awaited, OnPilot
 from launcher.states import Done, Failed, Lost, Outcome, State, Stopped, Void
 from launcher.store.rows import PILOT
@@ -98,7 +98,7 @@ def test_end_without_words_is_read_from_the_folder_and_waited_for(
 def test_end_that_is_never_seen_is_lost_after_a_minute(
     office: Office, pilot: Pilot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(attempt_watch, "PATIENCE_S", 0.0)
+    monkeypatch.setattr(started_attempts, "PATIENCE_S", 0.0)
     ends(pilot)
     folder = pilot.folder.attempt("1-1").folder
     assert office.news() == [(1, Lost(at=NOW, why=UNTOLD.format(folder)))]
@@ -267,7 +267,7 @@ def test_attempt_that_ends_with_its_pilot_has_the_reason_that_the_engine_gives(
 def test_attempt_that_ends_with_its_pilot_waits_for_a_reason_for_seconds_only(
     office: Office, pilot: Pilot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(attempt_watch, "WORD_S", 0.0)
+    monkeypatch.setattr(started_attempts, "WORD_S", 0.0)
     stopped = Stopped(at=NOW, by="allocation of box got SIGTERM")
     assert signalled(office, pilot, Stopped(at=NOW, by="SIGTERM")) == [(1, stopped)]
 
